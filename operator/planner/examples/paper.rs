@@ -1,0 +1,113 @@
+//! The paper's comparison, predicted: `cargo run --release -p lime-planner --example paper [-- FOLDER]`.
+//! Prints the tables of docs/planning.md; with a folder, writes a timeline of each strategy there.
+
+use std::path::Path;
+
+use lime_planner::{Comparison, Fleet, FleetFile, Goal, Link, ModelCard, Strategy, compare, plan};
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use support::{LLAMA_2_13B, LLAMA_3_3_70B, QWEN3_32B};
+
+const CONTEXT: u32 = 2048;
+
+fn read_fleet(name: &str) -> Fleet {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/fleets").join(format!("{name}.yaml"));
+    let text = std::fs::read_to_string(&path).expect("the fleet is in the repository");
+    let file: FleetFile = serde_saphyr::from_str(&text).expect("the fleet is YAML");
+    file.check().expect("the fleet is sound")
+}
+
+fn at(fleet: &Fleet, megabits: u64) -> Fleet {
+    let nodes = fleet.nodes().to_vec();
+    Fleet::new(nodes, |from, to| Link { bandwidth: megabits * 125_000, ..fleet.link(from, to) })
+}
+
+/// Time per token: seconds, three digits.
+fn shown(comparison: &Comparison) -> String {
+    comparison.time_per_token.map_or("-".to_owned(), |time| format!("{:.2}", time.seconds()))
+}
+
+fn main() {
+    let folder = std::env::args().nth(1);
+    let cases: [(ModelCard, &str, u32); 4] = [
+        (LLAMA_3_3_70B.card(), "jetsons-four", 4),
+        (LLAMA_3_3_70B.card(), "jetsons-five", 5),
+        (QWEN3_32B.card(), "jetsons-three", 3),
+        (LLAMA_2_13B.card(), "jetsons-small", 2),
+    ];
+    for (card, name, requests) in &cases {
+        let fleet = read_fleet(name);
+        println!("\n### {} on `{name}` ({:.1} GB of weights)\n", card.name, card.weight_bytes().0 as f64 / 1e9);
+        println!("| link | requests | {} | best other / LIME |", Strategy::ALL.map(Strategy::name).join(" | "));
+        println!("|---|---|{}", "---:|".repeat(Strategy::ALL.len() + 1));
+        let mut reasons = Vec::new();
+        for megabits in [100, 200] {
+            for (what, goal) in
+                [("sporadic", Goal::sporadic(card, CONTEXT)), ("bursty", Goal::bursty(card, CONTEXT, *requests))]
+            {
+                let fleet = at(&fleet, megabits);
+                let compared = compare(card, &fleet, &goal);
+                let ours = compared[0].time_per_token;
+                let best = compared[1..].iter().filter_map(|comparison| comparison.time_per_token).min();
+                let ratio = ours
+                    .zip(best)
+                    .map_or("-".to_owned(), |(ours, best)| format!("{:.2}x", best.seconds() / ours.seconds()));
+                let times: Vec<String> = compared.iter().map(shown).collect();
+                let load = if what == "bursty" { format!("{requests} at once") } else { "one".to_owned() };
+                println!("| {megabits} Mbit/s | {load} | {} | {ratio} |", times.join(" | "));
+                if megabits == 100 {
+                    reasons.push((what, compared.clone()));
+                }
+                if let (Some(folder), 100) = (&folder, megabits) {
+                    write_timelines(Path::new(folder), &format!("{name}-{what}"), &compared);
+                }
+            }
+        }
+        for (what, compared) in reasons {
+            println!("\nWhy, {what} at 100 Mbit/s:\n");
+            for comparison in compared {
+                println!("- {}: {}", comparison.strategy.name(), comparison.because);
+            }
+        }
+        let goal = Goal::sporadic(card, CONTEXT);
+        if let Ok(plan) = plan(card, &at(&fleet, 100), &goal) {
+            describe(&plan);
+        }
+    }
+}
+
+fn describe(plan: &lime_planner::Plan) {
+    let prediction = plan.outlook.as_ref().map(|outlook| &outlook.prediction);
+    let Some(prediction) = prediction else { return };
+    println!(
+        "\nLIME's plan, sporadic at 100 Mbit/s: {} segments; first token of a prompt of {} after {}.\n",
+        plan.segments, prediction.prompt_tokens, prediction.time_to_first_token
+    );
+    println!("| device | layers | pinned | buffer | read per token | compute | disk | link | waits |");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    for (device, share) in plan.devices.iter().zip(&prediction.devices) {
+        println!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            device.name,
+            device.all_layers().count(),
+            device.memory.pinned,
+            device.memory.prefetch,
+            share.streamed,
+            share.compute,
+            share.disk,
+            share.link,
+            share.stall
+        );
+    }
+}
+
+fn write_timelines(folder: &Path, prefix: &str, compared: &[Comparison]) {
+    for comparison in compared {
+        let Some(timeline) = &comparison.timeline else { continue };
+        let strategy = format!("{:?}", comparison.strategy).to_lowercase();
+        let path = folder.join(format!("{prefix}-{strategy}.svg"));
+        std::fs::write(&path, timeline.to_svg()).expect("the folder can be written");
+    }
+}

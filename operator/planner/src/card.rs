@@ -1,0 +1,146 @@
+//! The model card: what the planner needs to know of a model, read from its config and file headers alone.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, Dtype, LayerIndex};
+
+/// Model families that the runtime can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// Llama 2, 3 and whatever shares `LlamaForCausalLM`.
+    Llama,
+    /// Mistral (`MistralForCausalLM`).
+    Mistral,
+    /// Qwen2 and Qwen2.5: biases on q, k and v.
+    Qwen2,
+    /// Qwen3: normalised q and k, a head dimension of its own.
+    Qwen3,
+}
+
+/// The unit of residency and of disk reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Block {
+    /// The token embedding matrix.
+    Embedding,
+    /// A layer's input norm and attention projections.
+    Attention(LayerIndex),
+    /// A layer's second norm and feed-forward projections.
+    Mlp(LayerIndex),
+    /// The final norm and the output matrix.
+    Head,
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedding => f.pad("embedding"),
+            Self::Attention(layer) => f.pad(&format!("attention({})", layer.0)),
+            Self::Mlp(layer) => f.pad(&format!("mlp({})", layer.0)),
+            Self::Head => f.pad("head"),
+        }
+    }
+}
+
+/// Bytes of every block as a device holds it: tensors padded to 64 bytes, the block to 4 KiB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockBytes {
+    /// The embedding matrix.
+    pub embedding: Bytes,
+    /// One entry per layer.
+    pub attention: Vec<Bytes>,
+    /// One entry per layer.
+    pub mlp: Vec<Bytes>,
+    /// Final norm and output matrix, the matrix counted even where it is tied.
+    pub head: Bytes,
+    /// The head's bytes when it shares the matrix of an embedding on the same device (final norm alone).
+    pub head_beside_embedding: Bytes,
+}
+
+/// What the planner needs to know of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelCard {
+    /// A name for people.
+    pub name: String,
+    /// The family.
+    pub architecture: Architecture,
+    /// Element type of the projections as stored.
+    pub dtype: Dtype,
+    /// Number of layers.
+    pub layers: u32,
+    /// Width of the residual stream.
+    pub hidden: u32,
+    /// Width of the feed-forward projections.
+    pub intermediate: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Width of one head.
+    pub head_dim: u32,
+    /// Rows of the embedding and of the output matrix.
+    pub vocabulary: u32,
+    /// Longest context in tokens.
+    pub context: u32,
+    /// Whether embedding and output matrix are one tensor.
+    pub tied: bool,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Bytes of each block.
+    pub blocks: BlockBytes,
+}
+
+impl ModelCard {
+    /// Bytes of one block held alone.
+    pub fn block_bytes(&self, block: Block) -> Bytes {
+        let at = |sizes: &[Bytes], layer: LayerIndex| sizes.get(layer.0 as usize).copied().unwrap_or_default();
+        match block {
+            Block::Embedding => self.blocks.embedding,
+            Block::Attention(layer) => at(&self.blocks.attention, layer),
+            Block::Mlp(layer) => at(&self.blocks.mlp, layer),
+            Block::Head => self.blocks.head,
+        }
+    }
+
+    /// Bytes of layer `layer`: its attention and MLP blocks.
+    pub fn layer_bytes(&self, layer: LayerIndex) -> Bytes {
+        self.block_bytes(Block::Attention(layer)) + self.block_bytes(Block::Mlp(layer))
+    }
+
+    /// Every block in the order of computation.
+    pub fn all_blocks(&self) -> impl Iterator<Item = Block> {
+        let layers = (0..self.layers).map(LayerIndex);
+        std::iter::once(Block::Embedding)
+            .chain(layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]))
+            .chain(std::iter::once(Block::Head))
+    }
+
+    /// Bytes of the whole model on one device (a tied matrix counted once).
+    pub fn weight_bytes(&self) -> Bytes {
+        let head = if self.tied { self.blocks.head_beside_embedding } else { self.blocks.head };
+        let layers: Bytes = (0..self.layers).map(|layer| self.layer_bytes(LayerIndex(layer))).sum();
+        self.blocks.embedding + layers + head
+    }
+
+    /// Bytes of the K and V entries of one token in one layer.
+    pub fn kv_bytes_per_token_per_layer(&self, dtype: Dtype) -> Bytes {
+        Bytes(2 * u64::from(self.kv_heads) * u64::from(self.head_dim) * dtype.size())
+    }
+
+    /// Multiply-adds times two that one row costs in `block`, attention over past positions not counted.
+    pub fn flops_per_row(&self, block: Block) -> u64 {
+        let (hidden, inner) = (u64::from(self.hidden), u64::from(self.intermediate));
+        let q = u64::from(self.heads) * u64::from(self.head_dim);
+        let kv = u64::from(self.kv_heads) * u64::from(self.head_dim);
+        match block {
+            Block::Embedding => 0,
+            Block::Attention(_) => 2 * hidden * (2 * q + 2 * kv),
+            Block::Mlp(_) => 2 * 3 * hidden * inner,
+            Block::Head => 2 * hidden * u64::from(self.vocabulary),
+        }
+    }
+}

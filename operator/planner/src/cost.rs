@@ -1,0 +1,165 @@
+//! What every step costs on every node, in nanoseconds: tables that the search looks up and never recomputes.
+
+use std::collections::BTreeMap;
+
+use crate::{Block, Fleet, Goal, LayerIndex, Link, ModelCard, NodeProfile};
+
+/// Longest time that one step can take (about five hours); keeps sums of many steps within 64 bits.
+const LONGEST: u64 = 1 << 44;
+
+/// `amount / per_second` in nanoseconds, rounded up.
+pub(crate) fn nanos(amount: u64, per_second: u64) -> u64 {
+    let exact = (u128::from(amount) * 1_000_000_000).div_ceil(u128::from(per_second.max(1)));
+    u64::try_from(exact).unwrap_or(LONGEST).min(LONGEST)
+}
+
+/// A block as an index in the order of computation: 0 the embedding, then attention and MLP of each layer, then the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Unit(pub(crate) u32);
+
+impl Unit {
+    pub(crate) const EMBEDDING: Self = Self(0);
+
+    pub(crate) const fn attention(layer: u32) -> Self {
+        Self(1 + 2 * layer)
+    }
+
+    pub(crate) const fn mlp(layer: u32) -> Self {
+        Self(2 + 2 * layer)
+    }
+
+    pub(crate) const fn head(layers: u32) -> Self {
+        Self(1 + 2 * layers)
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(crate) const fn is_attention(self, layers: u32) -> bool {
+        self.0 % 2 == 1 && self.0 < 1 + 2 * layers
+    }
+
+    pub(crate) const fn of(block: Block, layers: u32) -> Self {
+        match block {
+            Block::Embedding => Self::EMBEDDING,
+            Block::Attention(layer) => Self::attention(layer.0),
+            Block::Mlp(layer) => Self::mlp(layer.0),
+            Block::Head => Self::head(layers),
+        }
+    }
+
+    pub(crate) const fn block(self, layers: u32) -> Block {
+        if self.0 == 0 {
+            Block::Embedding
+        } else if self.0 > 2 * layers {
+            Block::Head
+        } else if self.0 % 2 == 1 {
+            Block::Attention(LayerIndex((self.0 - 1) / 2))
+        } else {
+            Block::Mlp(LayerIndex((self.0 - 2) / 2))
+        }
+    }
+}
+
+/// Times of one pass with a given number of rows: `compute[node][unit]`.
+#[derive(Clone, Debug)]
+pub(crate) struct RowCosts {
+    pub(crate) compute: Vec<Vec<u64>>,
+    /// Mean time of a layer on each node.
+    pub(crate) layer: Vec<u64>,
+    /// Bytes of the activation that hops.
+    pub(crate) activation: u64,
+}
+
+/// Everything that the search asks about costs.
+#[derive(Clone, Debug)]
+pub(crate) struct Costs {
+    pub(crate) layers: u32,
+    /// Bytes of each unit, as held alone.
+    pub(crate) bytes: Vec<u64>,
+    /// Bytes of the head beside the embedding.
+    pub(crate) head_beside_embedding: u64,
+    /// `load[node][unit]`; meaningless where the node has no disk.
+    pub(crate) load: Vec<Vec<u64>>,
+    rows: BTreeMap<u32, RowCosts>,
+}
+
+impl Costs {
+    /// Tables for passes of each of these row counts, of which `head_rows` at most need logits.
+    pub(crate) fn new(
+        card: &ModelCard,
+        fleet: &Fleet,
+        goal: &Goal,
+        context: u32,
+        rows: impl IntoIterator<Item = u32>,
+        head_rows: u32,
+    ) -> Self {
+        let units = 2 * card.layers + 2;
+        let bytes_of = |unit: u32| card.block_bytes(Unit(unit).block(card.layers)).0;
+        let bytes: Vec<u64> = (0..units).map(bytes_of).collect();
+        let head_beside_embedding = if card.tied { card.blocks.head_beside_embedding.0 } else { card.blocks.head.0 };
+        let load_on = |node: &NodeProfile| {
+            let disk = node.disk_bandwidth.unwrap_or(1);
+            bytes.iter().map(|&bytes| nanos(bytes, disk)).collect()
+        };
+        let load = fleet.nodes().iter().map(load_on).collect();
+        let table = |rows: u32| {
+            let on = |node: &NodeProfile| {
+                let of = |unit: u32| match Unit(unit).block(card.layers) {
+                    Block::Head => compute(card, goal, node, Block::Head, rows.min(head_rows), context),
+                    block => compute(card, goal, node, block, rows, context),
+                };
+                (0..units).map(of).collect()
+            };
+            let activation = u64::from(rows) * u64::from(card.hidden) * goal.residual.size();
+            let compute: Vec<Vec<u64>> = fleet.nodes().iter().map(on).collect();
+            let inner = 1..units as usize - 1;
+            let mean = |units: &Vec<u64>| units[inner.clone()].iter().sum::<u64>() / u64::from(card.layers);
+            (rows, RowCosts { layer: compute.iter().map(mean).collect(), compute, activation })
+        };
+        let rows = rows.into_iter().map(table).collect();
+        Self { layers: card.layers, bytes, head_beside_embedding, load, rows }
+    }
+
+    /// The table for a row count that [`Self::new`] was given.
+    pub(crate) fn rows(&self, rows: u32) -> &RowCosts {
+        // The search only asks for counts that it announced.
+        self.rows.get(&rows).unwrap_or_else(|| unreachable!("no cost table for {rows} rows"))
+    }
+
+    /// Bytes that `unit` takes beside whatever else is there.
+    pub(crate) fn bytes_held(&self, unit: Unit, beside_embedding: bool) -> u64 {
+        let head = Unit::head(self.layers) == unit;
+        if head && beside_embedding { self.head_beside_embedding } else { self.bytes[unit.index()] }
+    }
+}
+
+/// Time that `node` needs for `block` when a pass carries `rows` rows over `context` earlier tokens each.
+fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows: u32, context: u32) -> u64 {
+    let rows = u64::from(rows);
+    let (mut bytes, mut flops) = (card.block_bytes(block).0, card.flops_per_row(block) * rows);
+    match block {
+        Block::Embedding => bytes = rows * u64::from(card.hidden) * card.dtype.size(),
+        Block::Attention(_) => {
+            let past = rows * u64::from(context);
+            bytes += past * card.kv_bytes_per_token_per_layer(goal.kv).0;
+            flops += past * 4 * u64::from(card.heads) * u64::from(card.head_dim);
+        }
+        Block::Mlp(_) | Block::Head => {}
+    }
+    let spent = nanos(bytes, node.memory_bandwidth).max(nanos(flops, node.throughput));
+    (spent + node.block_latency.0).min(LONGEST)
+}
+
+/// Time that the sender's link is busy with `bytes`.
+pub(crate) fn send(link: Link, bytes: u64) -> u64 {
+    nanos(bytes, link.bandwidth)
+}
+
+/// Rows of each micro-batch when `sequences` are split into `micro_batches` groups: they differ by one at most.
+pub(crate) fn micro_batch_rows(sequences: u32, micro_batches: u32) -> impl Iterator<Item = u32> {
+    let micro_batches = micro_batches.clamp(1, sequences.max(1));
+    let (each, more) = (sequences / micro_batches, sequences % micro_batches);
+    (0..micro_batches).map(move |index| each + u32::from(index < more))
+}

@@ -1,0 +1,180 @@
+//! What a plan is asked to do.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Arithmetic, Dtype, ModelCard, Nanos, Objective, ServingLimits};
+
+/// The wish as the search sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Goal {
+    /// What to optimise.
+    pub objective: Objective,
+    /// What may be asked at once; memory is kept for all of it.
+    pub serving: ServingLimits,
+    /// How sums are formed.
+    pub arithmetic: Arithmetic,
+    /// The residual stream's dtype.
+    pub residual: Dtype,
+    /// The dtype of KV entries.
+    pub kv: Dtype,
+    /// Tokens in a sequence's KV cache for which the time per token is optimised; half the longest context where absent.
+    #[serde(default)]
+    pub typical_context: Option<u32>,
+    /// Tokens of the prompt for which the time to first token is predicted; a quarter of the context where absent.
+    #[serde(default)]
+    pub typical_prompt: Option<u32>,
+    /// The longest time per token that is wished for. Missing it is reported, not refused.
+    #[serde(default)]
+    pub wished_time_per_token: Option<Nanos>,
+    /// The longest time to first token that is wished for.
+    #[serde(default)]
+    pub wished_time_to_first_token: Option<Nanos>,
+}
+
+/// A model card or wish that no fleet could serve.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum GoalError {
+    /// A count that is zero.
+    #[error("{0} is zero")]
+    Zero(&'static str),
+    /// More context than the model has.
+    #[error("a context of {asked} tokens was asked for, {model} was trained for {limit}")]
+    Context {
+        /// Tokens asked for.
+        asked: u32,
+        /// The model's limit.
+        limit: u32,
+        /// The model.
+        model: String,
+    },
+    /// A card whose lists do not match its layer count.
+    #[error("the card of {model} names {found} {what} blocks for {layers} layers")]
+    Blocks {
+        /// The model.
+        model: String,
+        /// Which list.
+        what: &'static str,
+        /// Entries of the list.
+        found: usize,
+        /// Layers.
+        layers: u32,
+    },
+    /// Numbers beyond anything that exists.
+    #[error("{what} is unbelievably large: {found}")]
+    Absurd {
+        /// What it is.
+        what: &'static str,
+        /// The number.
+        found: u64,
+    },
+}
+
+impl Goal {
+    /// One request at a time, the rest as usual: f32 residual, KV entries in the weights' dtype, 128 rows of prefill.
+    pub fn sporadic(card: &ModelCard, context: u32) -> Self {
+        let serving =
+            ServingLimits { max_context_tokens: context, max_concurrent_requests: 1, prefill_chunk_tokens: 128 };
+        Self {
+            objective: Objective::Sporadic,
+            serving,
+            arithmetic: Arithmetic::Exact,
+            residual: Dtype::F32,
+            kv: card.dtype,
+            typical_context: None,
+            typical_prompt: None,
+            wished_time_per_token: None,
+            wished_time_to_first_token: None,
+        }
+    }
+
+    /// `requests` at once, the rest as in [`Self::sporadic`].
+    pub fn bursty(card: &ModelCard, context: u32, requests: u32) -> Self {
+        let mut goal = Self::sporadic(card, context);
+        goal.objective = Objective::Bursty;
+        goal.serving.max_concurrent_requests = requests;
+        goal
+    }
+
+    /// Tokens in the KV cache for which the time per token is optimised.
+    pub fn context(&self) -> u32 {
+        self.typical_context.unwrap_or(self.serving.max_context_tokens / 2).min(self.serving.max_context_tokens)
+    }
+
+    /// Tokens of a typical prompt.
+    pub fn prompt(&self) -> u32 {
+        let prompt = self.typical_prompt.unwrap_or(self.serving.max_context_tokens / 4);
+        prompt.clamp(1, self.serving.max_context_tokens.max(1))
+    }
+
+    /// Sequences that a pass carries in the case that is optimised.
+    pub fn sequences(&self) -> u32 {
+        match self.objective {
+            Objective::Sporadic => 1,
+            Objective::Bursty => self.serving.max_concurrent_requests.max(1),
+        }
+    }
+
+    /// Checks the wish against the model, and the model against itself.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self, card: &ModelCard) -> Result<(), GoalError> {
+        let counts = [
+            ("the model's number of layers", card.layers),
+            ("the model's hidden size", card.hidden),
+            ("the model's number of heads", card.heads),
+            ("the model's number of key and value heads", card.kv_heads),
+            ("the model's head size", card.head_dim),
+            ("the model's vocabulary", card.vocabulary),
+            ("the context", self.serving.max_context_tokens),
+            ("the number of concurrent requests", self.serving.max_concurrent_requests),
+            ("the prefill chunk", self.serving.prefill_chunk_tokens),
+        ];
+        if let Some((what, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(GoalError::Zero(what));
+        }
+        let asked = self.serving.max_context_tokens;
+        if asked > card.context {
+            return Err(GoalError::Context { asked, limit: card.context, model: card.name.clone() });
+        }
+        for (what, list) in [("attention", &card.blocks.attention), ("MLP", &card.blocks.mlp)] {
+            if list.len() != card.layers as usize {
+                let (model, found) = (card.name.clone(), list.len());
+                return Err(GoalError::Blocks { model, what, found, layers: card.layers });
+            }
+            if list.iter().any(|bytes| bytes.0 == 0) {
+                return Err(GoalError::Zero("a block of the model"));
+            }
+        }
+        // Within these no later sum or product can overflow.
+        let bounds = [
+            ("the model's number of layers", u64::from(card.layers), 1 << 12),
+            ("the model's hidden size", u64::from(card.hidden), 1 << 18),
+            ("the model's feed-forward size", u64::from(card.intermediate), 1 << 20),
+            ("the model's number of heads", u64::from(card.heads), 1 << 12),
+            ("the model's number of key and value heads", u64::from(card.kv_heads), 1 << 12),
+            ("the model's head size", u64::from(card.head_dim), 1 << 12),
+            ("the model's vocabulary", u64::from(card.vocabulary), 1 << 24),
+            ("the context", u64::from(asked), 1 << 24),
+            ("the number of concurrent requests", u64::from(self.serving.max_concurrent_requests), 1 << 12),
+            ("the prefill chunk", u64::from(self.serving.prefill_chunk_tokens), 1 << 16),
+        ];
+        let blocks = card.blocks.attention.iter().chain(&card.blocks.mlp);
+        let ends = [card.blocks.embedding, card.blocks.head, card.blocks.head_beside_embedding];
+        let largest = blocks.chain(&ends).map(|bytes| bytes.0).max().unwrap_or(0);
+        let sizes = [("a block of the model", largest, 1 << 40)];
+        if let Some((what, found, _)) = bounds.into_iter().chain(sizes).find(|(_, found, most)| found > most) {
+            return Err(GoalError::Absurd { what, found });
+        }
+        let token = 8 * u128::from(card.kv_heads) * u128::from(card.head_dim) * u128::from(card.layers);
+        let slots = u128::from(asked) * u128::from(self.serving.max_concurrent_requests);
+        match token * slots {
+            kv if kv > 1 << 60 => {
+                Err(GoalError::Absurd { what: "the KV cache", found: u64::try_from(kv).unwrap_or(u64::MAX) })
+            }
+            _ => Ok(()),
+        }
+    }
+}

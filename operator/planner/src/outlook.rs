@@ -1,0 +1,164 @@
+//! What a plan promises: its predicted speed, where the time goes, who was left out and what else was close.
+
+use std::{fmt, ops};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Bytes;
+
+/// A span of time in nanoseconds: whole numbers, so that predictions are the same on every machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// No time at all.
+    pub const ZERO: Self = Self(0);
+
+    /// Seconds, for arithmetic that ends on a screen.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+}
+
+impl ops::Add for Nanos {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Nanos {
+    /// Three significant places or so: `850 us`, `12.3 ms`, `4.56 s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0 as f64;
+        let text = match self.0 {
+            0 => "0".to_owned(),
+            1..1_000_000 => format!("{:.0} us", nanos / 1e3),
+            1_000_000..1_000_000_000 => format!("{:.1} ms", nanos / 1e6),
+            _ => format!("{:.2} s", nanos / 1e9),
+        };
+        f.pad(&text)
+    }
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Objective {
+    /// Single requests now and then: least time per token.
+    #[default]
+    Sporadic,
+    /// All request slots busy: most tokens per second.
+    Bursty,
+}
+
+/// What the planner expects of a plan. Absent from plans that were written by hand or by rule of thumb.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outlook {
+    /// What the plan was made for.
+    pub objective: Objective,
+    /// Groups into which the sequences of a pass are split so that several devices work at once.
+    pub micro_batches: u32,
+    /// Whether everything that the planner may choose was tried or bounded, so that nothing better exists.
+    #[serde(default)]
+    pub complete: bool,
+    /// The predicted speed.
+    pub prediction: Prediction,
+    /// Wishes that the best plan still misses, as sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missed: Vec<String>,
+    /// Nodes that take no part, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<RejectedNode>,
+    /// Runners-up, the fastest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// The predicted speed of a plan and where its time goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prediction {
+    /// Time of one pass in steady state: each sequence in flight gains one token.
+    pub time_per_token: Nanos,
+    /// Sequences in flight for which that was predicted.
+    pub sequences: u32,
+    /// Tokens in the KV cache of each sequence for which that was predicted.
+    pub context_tokens: u32,
+    /// From a prompt of `prompt_tokens` to its first token.
+    pub time_to_first_token: Nanos,
+    /// See `time_to_first_token`.
+    pub prompt_tokens: u32,
+    /// No schedule of this plan can beat this: the larger of compute and hops in a row, and the slowest disk.
+    pub lower_bound: Nanos,
+    /// What limits the time per token.
+    pub binds: String,
+    /// Time per token at other lengths of context.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub growth: Vec<ContextPoint>,
+    /// One entry per device, in ring order.
+    pub devices: Vec<DeviceShare>,
+}
+
+impl Prediction {
+    /// Tokens per second over all sequences in flight.
+    pub fn tokens_per_second(&self) -> f64 {
+        f64::from(self.sequences) / self.time_per_token.seconds().max(1e-9)
+    }
+}
+
+/// Time per token at one length of context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContextPoint {
+    /// Tokens in each sequence's KV cache.
+    pub context_tokens: u32,
+    /// Time of a pass.
+    pub time_per_token: Nanos,
+}
+
+/// What one device does in a pass. Compute, disk and link may overlap; idle is when none of them works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceShare {
+    /// The device.
+    pub name: String,
+    /// Time that it computes.
+    pub compute: Nanos,
+    /// Time that its disk reads.
+    pub disk: Nanos,
+    /// Time that it sends.
+    pub link: Nanos,
+    /// Time that it has an activation but waits for weights.
+    pub stall: Nanos,
+    /// Time that nothing of it works.
+    pub idle: Nanos,
+    /// Bytes read from disk.
+    pub streamed: Bytes,
+}
+
+/// A node that takes no part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedNode {
+    /// The node.
+    pub name: String,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// A plan that was considered and is not the best.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alternative {
+    /// Devices in ring order.
+    pub devices: Vec<String>,
+    /// Layers of each device.
+    pub layers: Vec<u32>,
+    /// Times round the ring.
+    pub segments: u32,
+    /// Micro-batches.
+    pub micro_batches: u32,
+    /// Time of a pass.
+    pub time_per_token: Nanos,
+}

@@ -1,0 +1,155 @@
+//! The time of a pass in steady state, exactly: the largest mean over all circuits of causes.
+//!
+//! Simulating until the schedule repeats can take hundreds of passes when a disk is only a little faster than
+//! the ring. The same limit is the maximum cycle ratio of the event graph (time along a circuit over passes along it),
+//! found here in a few sweeps: assume a ratio, let times grow along causes, and when a circuit keeps growing take
+//! its ratio instead. The circuit that is left says what binds.
+
+use crate::schedule::{Kind, Schedule};
+
+const NONE: u32 = u32::MAX;
+
+/// Most sweeps before the search for the period gives up; ten are typical.
+const MOST_SWEEPS: usize = 100_000;
+
+/// Reusable space.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    times: Vec<i64>,
+    cause: Vec<u32>,
+    cause_weight: Vec<(i64, i64)>,
+    mark: Vec<u32>,
+}
+
+/// The steady state of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Period {
+    /// Nanoseconds along the critical circuit ...
+    pub(crate) time: i64,
+    /// ... and passes along it.
+    pub(crate) passes: i64,
+    /// The events of the critical circuit.
+    pub(crate) circuit: Vec<u32>,
+}
+
+impl Period {
+    /// Nanoseconds per pass, rounded up.
+    pub(crate) fn nanos(&self) -> u64 {
+        (self.time.max(0) as u64).div_ceil(self.passes.max(1) as u64)
+    }
+}
+
+/// The period of `schedule`, which is at least `bound` nanoseconds (zero will do).
+pub(crate) fn period(schedule: &Schedule, bound: u64, scratch: &mut Scratch) -> Period {
+    let below = i64::try_from(bound.saturating_sub(1)).unwrap_or(0);
+    settle_down(schedule, Period { time: below, passes: 1, circuit: Vec::new() }, false, scratch)
+}
+
+/// Whether the period is below `limit`: less work than finding it.
+pub(crate) fn is_below(schedule: &Schedule, limit: u64, scratch: &mut Scratch) -> bool {
+    let below = i64::try_from(limit.saturating_sub(1)).unwrap_or(i64::MAX >> 8);
+    settle_down(schedule, Period { time: below, passes: 1, circuit: Vec::new() }, true, scratch).circuit.is_empty()
+}
+
+/// Sweeps until nothing grows; `once` stops at the first circuit that is longer than what was assumed.
+fn settle_down(schedule: &Schedule, assumed: Period, once: bool, scratch: &mut Scratch) -> Period {
+    let count = schedule.events.len();
+    scratch.times.clear();
+    scratch.times.resize(count, 0);
+    scratch.cause.clear();
+    scratch.cause.resize(count, NONE);
+    scratch.cause_weight.clear();
+    scratch.cause_weight.resize(count, (0, 0));
+    let mut best = assumed;
+    for _ in 0..MOST_SWEEPS {
+        if !sweep(schedule, &best, scratch) {
+            break;
+        }
+        if let Some(longer) = longest_circuit(&best, scratch) {
+            // Times are kept in units of 1 / passes; any start will do, so rounding is harmless.
+            for time in &mut scratch.times {
+                *time = *time / best.passes * longer.passes;
+            }
+            scratch.cause.fill(NONE);
+            best = longer;
+            if once {
+                break;
+            }
+        }
+    }
+    best
+}
+
+/// Lets every time grow to what its causes ask for; whether any did.
+fn sweep(schedule: &Schedule, assumed: &Period, scratch: &mut Scratch) -> bool {
+    let mut grew = false;
+    for index in 0..schedule.events.len() {
+        let duration = schedule.events[index].duration;
+        let mut time = scratch.times[index];
+        for cause in schedule.causes(index) {
+            let weight = cause.delay + duration;
+            let candidate = scratch.times[cause.from as usize] + weight * assumed.passes - cause.passes * assumed.time;
+            if candidate > time {
+                time = candidate;
+                scratch.cause[index] = cause.from;
+                scratch.cause_weight[index] = (weight, cause.passes);
+                grew = true;
+            }
+        }
+        scratch.times[index] = time;
+    }
+    grew
+}
+
+/// The circuit of noted causes with the largest ratio, if that is larger than what was assumed.
+fn longest_circuit(assumed: &Period, scratch: &mut Scratch) -> Option<Period> {
+    let count = scratch.cause.len();
+    scratch.mark.clear();
+    scratch.mark.resize(count, NONE);
+    let mut best: Option<Period> = None;
+    for start in 0..count {
+        let mut at = start;
+        while scratch.mark[at] == NONE && scratch.cause[at] != NONE {
+            scratch.mark[at] = start as u32;
+            at = scratch.cause[at] as usize;
+        }
+        if scratch.mark[at] != start as u32 || scratch.cause[at] == NONE {
+            continue;
+        }
+        let (mut time, mut passes, mut circuit) = (0, 0, Vec::new());
+        let first = at;
+        loop {
+            let (weight, crossed) = scratch.cause_weight[at];
+            time += weight;
+            passes += crossed;
+            circuit.push(at as u32);
+            at = scratch.cause[at] as usize;
+            if at == first {
+                break;
+            }
+        }
+        let beats =
+            |other: &Period| i128::from(time) * i128::from(other.passes) > i128::from(other.time) * i128::from(passes);
+        if passes > 0 && beats(assumed) && best.as_ref().is_none_or(beats) {
+            circuit.reverse();
+            best = Some(Period { time, passes, circuit });
+        }
+    }
+    best
+}
+
+/// Time along the critical circuit by what is done: compute, load, send and latency, the first two by position.
+pub(crate) fn tally(schedule: &Schedule, period: &Period) -> (Vec<(Kind, usize, u64)>, u64) {
+    let mut spent: Vec<(Kind, usize, u64)> = Vec::new();
+    let mut total = 0;
+    for &event in &period.circuit {
+        let event = &schedule.events[event as usize];
+        let duration = event.duration.max(0) as u64;
+        total += duration;
+        match spent.iter_mut().find(|(kind, at, _)| (*kind, *at) == (event.kind, event.at)) {
+            Some((_, _, sum)) => *sum += duration,
+            None => spent.push((event.kind, event.at, duration)),
+        }
+    }
+    (spent, (period.time.max(0) as u64).saturating_sub(total))
+}

@@ -1,0 +1,157 @@
+//! The entry: a model card, a fleet and a goal in, a plan or an explained refusal out.
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::layout::Layout;
+use crate::predict::predict;
+use crate::refusal::{Refusal, refuse};
+use crate::search::{Found, Problem, Settled, fits, search, time_with};
+use crate::{
+    Alternative, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Fleet, Goal, LayerRange, MemoryModel, ModelCard, Nanos,
+    Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction, RejectedNode, Residency,
+};
+
+/// Finds who holds what so that the goal is met best.
+///
+/// # Errors
+/// A [`Refusal`] that says what is wrong with the inputs, or how much memory is missing where and what would fit.
+pub fn plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Plan, Refusal> {
+    plan_or_suggest(card, fleet, goal, &[])
+}
+
+/// As [`plan`]; a refusal may also suggest one of `others`: the same model in other precisions for which there are files.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_or_suggest(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[ModelCard]) -> Result<Plan, Refusal> {
+    try_plan(card, fleet, goal)?.ok_or_else(|| refuse(card, fleet, goal, others))
+}
+
+/// A plan, or `None` where nothing fits.
+pub(crate) fn try_plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan>, Refusal> {
+    goal.check(card)?;
+    if fleet.nodes().is_empty() {
+        return Err(Refusal::Empty);
+    }
+    let problem = Problem::new(card, fleet, goal);
+    let Found { settled, complete } = search(&problem);
+    let Some((best, others)) = settled.split_first() else { return Ok(None) };
+    let Some(prediction) = predict(&problem, &best.layout) else { return Ok(None) };
+    let outlook = Outlook {
+        objective: goal.objective,
+        micro_batches: best.layout.micro_batches,
+        complete,
+        missed: missed(goal, &prediction),
+        prediction,
+        rejected: rejected(&problem, best),
+        alternatives: others.iter().map(|other| alternative(&problem, other)).collect(),
+    };
+    Ok(Some(assemble(&problem, &best.layout, outlook)))
+}
+
+/// Whether anything fits at all.
+pub(crate) fn can_fit(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> bool {
+    goal.check(card).is_ok() && !fleet.nodes().is_empty() && fits(&Problem::new(card, fleet, goal))
+}
+
+fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
+    let goal = problem.goal;
+    let memory = MemoryModel { card: problem.card, serving: goal.serving, kv: goal.kv, residual: goal.residual };
+    let mut ranges = vec![Vec::new(); layout.shares.len()];
+    for (_, at, start, end) in layout.visits() {
+        ranges[at].push(LayerRange::new(start, end));
+    }
+    let device = |(at, layers): (usize, Vec<LayerRange>)| {
+        let share = &layout.shares[at];
+        let node = &problem.fleet.nodes()[share.node];
+        let place = |(unit, _)| {
+            let streamed = share.streamed.binary_search(&unit).is_ok();
+            let residency = if streamed { Residency::Streamed } else { Residency::Pinned };
+            PlacedBlock { block: unit.block(problem.card.layers), residency }
+        };
+        let blocks: Vec<PlacedBlock> = layout.units_of(at, problem.card.layers).into_iter().map(place).collect();
+        let memory = DeviceMemory {
+            prefetch: Bytes(share.buffer),
+            overhead: node.overhead,
+            budget: node.memory,
+            ..memory.device(&blocks)
+        };
+        DevicePlan { name: node.name.clone(), layers, blocks, memory }
+    };
+    Plan {
+        version: PLAN_VERSION,
+        input_hash: input_hash(problem),
+        model: problem.card.clone(),
+        arithmetic: goal.arithmetic,
+        residual: goal.residual,
+        kv: goal.kv,
+        serving: goal.serving,
+        segments: layout.segments,
+        devices: ranges.into_iter().enumerate().map(device).collect(),
+        head: DeviceIndex(layout.head as u32),
+        outlook: Some(outlook),
+    }
+}
+
+#[derive(Serialize)]
+struct Inputs<'a> {
+    model: &'a ModelCard,
+    fleet: &'a Fleet,
+    goal: &'a Goal,
+}
+
+fn input_hash(problem: &Problem<'_>) -> String {
+    let inputs = Inputs { model: problem.card, fleet: problem.fleet, goal: problem.goal };
+    let json = serde_json::to_vec(&inputs).expect("numbers, texts and lists always have a JSON form");
+    Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn alternative(problem: &Problem<'_>, settled: &Settled) -> Alternative {
+    let shares = &settled.layout.shares;
+    Alternative {
+        devices: shares.iter().map(|share| problem.fleet.nodes()[share.node].name.clone()).collect(),
+        layers: shares.iter().map(|share| share.layers).collect(),
+        segments: settled.layout.segments,
+        micro_batches: settled.layout.micro_batches,
+        time_per_token: Nanos(settled.time),
+    }
+}
+
+fn missed(goal: &Goal, prediction: &Prediction) -> Vec<String> {
+    let wishes = [
+        ("a token", goal.wished_time_per_token, prediction.time_per_token),
+        ("the first token", goal.wished_time_to_first_token, prediction.time_to_first_token),
+    ];
+    let late = wishes.into_iter().filter_map(|(what, wish, found)| Some((what, wish?, found)));
+    late.filter(|(_, wish, found)| found > wish)
+        .map(|(what, wish, found)| format!("{what} within {wish} was wished for, the best plan takes {found}"))
+        .collect()
+}
+
+fn rejected(problem: &Problem<'_>, best: &Settled) -> Vec<RejectedNode> {
+    let nodes = problem.fleet.nodes().iter().enumerate();
+    let out = nodes.filter(|(node, _)| best.layout.shares.iter().all(|share| share.node != *node));
+    out.map(|(node, profile)| {
+        let room = problem.room(node, 1, false, false);
+        let smallest = problem.attention_bytes.min(problem.mlp_bytes);
+        let reason = if room <= 0 {
+            format!("{} of memory leave no room beside buffers, KV cache and overhead", profile.memory)
+        } else if (room as u64) < smallest {
+            format!("{} are left there for weights, less than one block of {}", Bytes(room as u64), Bytes(smallest))
+        } else {
+            match time_with(problem, best, node) {
+                Some((time, simulated)) => {
+                    let at_least = if simulated { "" } else { "at least " };
+                    format!("with it a pass would take {at_least}{} instead of {}", Nanos(time), Nanos(best.time))
+                }
+                None => format!(
+                    "no place in the ring was found for it that fits; without it a pass takes {}",
+                    Nanos(best.time)
+                ),
+            }
+        };
+        RejectedNode { name: profile.name.clone(), reason }
+    })
+    .collect()
+}

@@ -1,0 +1,184 @@
+//! What holds for every plan, checked on drawn fleets.
+
+use proptest::prelude::*;
+
+use crate::testing::{Random, small_card};
+use crate::{
+    Block, Bytes, Fleet, FleetFile, Goal, Link, LinkEntries, LinkEntry, ModelCard, Nanos, NodeEntry, NodeProfile, Plan,
+    Quantity, Residency, plan,
+};
+
+fn profile(random: &mut Random, index: u64, fair: u64) -> NodeProfile {
+    NodeProfile {
+        name: format!("n{index}"),
+        memory: Bytes(fair * random.between(40, 220) / 100 + 400_000),
+        overhead: Bytes(random.between(0, 100_000)),
+        memory_bandwidth: random.between(1, 20) * 1_000_000_000,
+        throughput: random.between(1, 20) * 10_000_000_000,
+        disk_bandwidth: (random.between(0, 5) > 0).then(|| random.between(1, 30) * 100_000_000),
+        block_latency: Nanos(random.between(0, 20_000)),
+    }
+}
+
+fn case(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Vec<NodeProfile>, Goal) {
+    let mut random = Random::new(seed);
+    let layers = random.between(1, most_layers) as u32;
+    let card = small_card(&mut random, layers);
+    let nodes = random.between(1, most_nodes);
+    let fair = card.weight_bytes().0 / nodes;
+    let mut goal = Goal::sporadic(&card, 64);
+    if random.between(0, 1) == 0 {
+        goal = Goal::bursty(&card, 64, random.between(1, 6) as u32);
+    }
+    goal.serving.prefill_chunk_tokens = 4;
+    let profiles = (0..nodes).map(|index| profile(&mut random, index, fair)).collect();
+    (card, profiles, goal)
+}
+
+const LINK: Link = Link { bandwidth: 12_500_000, latency: Nanos(200_000) };
+
+fn time(plan: &Plan) -> u64 {
+    plan.outlook.as_ref().expect("the search predicts").prediction.time_per_token.0
+}
+
+/// The most that a plan with more of something may take: what the plan with less takes where both searches were complete, three per
+/// cent more where one of them had to stop at a heuristic.
+fn allowed(less: &Plan, more: &Plan) -> u64 {
+    let complete = |plan: &Plan| plan.outlook.as_ref().is_some_and(|outlook| outlook.complete);
+    if complete(more) && complete(less) { time(less) } else { time(less) + time(less) * 3 / 100 }
+}
+
+fn check_sound(plan: &Plan, card: &ModelCard) {
+    assert_eq!(plan.validate(), Ok(()));
+    let mut held: Vec<Block> =
+        plan.devices.iter().flat_map(|device| device.blocks.iter().map(|placed| placed.block)).collect();
+    held.sort();
+    let mut all: Vec<Block> = card.all_blocks().collect();
+    all.sort();
+    assert_eq!(held, all, "every block exactly once");
+    for device in &plan.devices {
+        assert!(device.memory.used() <= device.memory.budget);
+        let streamed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
+        let largest = streamed.map(|placed| card.block_bytes(placed.block)).max().unwrap_or_default();
+        assert!(device.memory.prefetch >= largest, "a buffer holds the largest block that passes through it");
+    }
+    let outlook = plan.outlook.as_ref().expect("the search predicts");
+    assert!(outlook.prediction.time_per_token >= outlook.prediction.lower_bound);
+    assert_eq!(outlook.prediction.devices.len(), plan.devices.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn plans_are_sound_and_repeatable(seed: u64, large: bool) {
+        let (card, profiles, goal) = if large { case(seed, 12, 40) } else { case(seed, 4, 8) };
+        let fleet = Fleet::uniform(profiles.clone(), LINK);
+        match plan(&card, &fleet, &goal) {
+            Ok(found) => {
+                check_sound(&found, &card);
+                let mut turned = profiles;
+                turned.reverse();
+                let again = plan(&card, &Fleet::uniform(turned, LINK), &goal).expect("the same inputs in another order");
+                let bytes = |plan: &Plan| serde_json::to_string(plan).expect("plans are plain data");
+                prop_assert_eq!(bytes(&found), bytes(&again));
+                let read: Plan = serde_json::from_str(&bytes(&found)).expect("what was written can be read");
+                prop_assert_eq!(read, found);
+            }
+            Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+        }
+    }
+
+    #[test]
+    fn more_of_anything_is_never_worse(seed: u64, what in 0_u8..5, which: usize) {
+        let (card, profiles, goal) = case(seed, 4, 7);
+        let better = |profiles: &[NodeProfile]| {
+            let mut better = profiles.to_vec();
+            let count = better.len();
+            let node = &mut better[which % count];
+            match what {
+                0 => node.memory = Bytes(node.memory.0 * 5 / 4),
+                1 => node.memory_bandwidth *= 2,
+                2 => node.throughput *= 2,
+                3 => node.disk_bandwidth = Some(node.disk_bandwidth.unwrap_or(50_000_000) * 2),
+                _ => better.push(NodeProfile { name: "one-more".into(), ..profiles[which % count].clone() }),
+            }
+            better
+        };
+        let before = plan(&card, &Fleet::uniform(profiles.clone(), LINK), &goal);
+        let after = plan(&card, &Fleet::uniform(better(&profiles), LINK), &goal);
+        if let Ok(before) = before {
+            let after = after.expect("more cannot make a plan impossible");
+            prop_assert!(time(&after) <= allowed(&before, &after), "{} then {}", time(&before), time(&after));
+        }
+    }
+
+    #[test]
+    fn faster_links_are_never_worse(seed: u64) {
+        let (card, profiles, goal) = case(seed, 4, 7);
+        let faster = Link { bandwidth: LINK.bandwidth * 3, latency: Nanos(LINK.latency.0 / 2) };
+        let slow = plan(&card, &Fleet::uniform(profiles.clone(), LINK), &goal);
+        if let Ok(slow) = slow {
+            let fast = plan(&card, &Fleet::uniform(profiles, faster), &goal).expect("links do not decide what fits");
+            prop_assert!(time(&fast) <= allowed(&slow, &fast));
+        }
+    }
+
+    /// Whatever stands in a file, reading it ends in a fleet or in sentences.
+    #[test]
+    fn readers_never_panic(numbers in prop::collection::vec(any::<f64>(), 12), text in ".{0,12}", whole: i64, pick in 0_u8..64) {
+        let value = |index: usize| match pick >> (index % 6) & 3 {
+            0 => Some(Quantity::Number(numbers[index])),
+            1 => Some(Quantity::Whole(whole)),
+            2 => Some(Quantity::Text(text.clone())),
+            _ => None,
+        };
+        let node = |index: usize| NodeEntry {
+            name: (pick & 32 == 0).then(|| format!("n{}", index % 2)),
+            memory: value(index),
+            overhead: value(index + 1),
+            memory_bandwidth: value(index + 2),
+            throughput: value(index + 3),
+            disk_bandwidth: value(index + 4),
+            block_latency: value(index + 5),
+            ..NodeEntry::default()
+        };
+        let links = LinkEntries { default: Some(LinkEntry { bandwidth: value(5), latency: value(6) }), pairs: Vec::new() };
+        let file = FleetFile { description: None, nodes: (0..3).map(node).collect(), links };
+        if let Err(error) = file.check() {
+            prop_assert!(!error.faults.is_empty());
+        }
+        let _ = serde_json::from_str::<FleetFile>(&text);
+    }
+
+    /// Whatever numbers a checked fleet, a card and a wish have, planning ends in a plan or a refusal.
+    #[test]
+    fn planning_never_panics(seed: u64, memory in 0_u64..1 << 46, bandwidth in 1_u64..1 << 46, layers in 0_u32..5, context in 0_u32..700, chunk in 0_u32..70_000, requests in 0_u32..5000) {
+        let (mut card, mut profiles, mut goal) = case(seed, 3, 5);
+        card.layers = if layers == 0 { 0 } else { card.layers };
+        if layers == 4 {
+            card.blocks.mlp.pop();
+        }
+        profiles[0].memory = Bytes(memory);
+        profiles[0].memory_bandwidth = bandwidth;
+        goal.serving.max_context_tokens = context;
+        goal.serving.prefill_chunk_tokens = chunk;
+        goal.serving.max_concurrent_requests = requests;
+        match plan(&card, &Fleet::uniform(profiles, LINK), &goal) {
+            Ok(found) => check_sound(&found, &card),
+            Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+        }
+    }
+}
+
+#[test]
+fn a_fleet_of_one_tiny_node_is_told_what_would_fit() {
+    let mut random = Random::new(7);
+    let card = small_card(&mut random, 8);
+    let node = NodeProfile { memory: Bytes::mib(2), disk_bandwidth: None, ..profile(&mut random, 0, 1) };
+    let refusal = plan(&card, &Fleet::uniform(vec![node], LINK), &Goal::sporadic(&card, 512)).expect_err("2 MiB");
+    let text = refusal.to_string();
+    println!("{text}");
+    assert!(text.contains("more on \"n0\""), "{text}");
+    assert!(text.contains("one more node"), "{text}");
+}

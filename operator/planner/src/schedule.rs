@@ -1,0 +1,425 @@
+//! One pass as a graph of events: who waits for whom, within a pass and from one pass to the next.
+//!
+//! Every device has three resources that work at once, each in a fixed order: compute, the loader (its disk) and its link. An
+//! event's end is its duration after the latest of its causes, so time is a max-plus recurrence: nothing slower
+//! can make anything earlier, and more of any resource never hurts.
+
+use crate::Fleet;
+use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows, send};
+use crate::layout::Layout;
+
+/// What an event does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Computes units that are in memory.
+    Compute,
+    /// Reads a unit from disk.
+    Load,
+    /// Sends an activation to the successor.
+    Send,
+    /// Hands on at once what needs no work here.
+    Relay,
+}
+
+/// An event of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) kind: Kind,
+    /// Position in the ring.
+    pub(crate) at: usize,
+    pub(crate) duration: i64,
+    edge: u32,
+}
+
+/// A cause: `from` must have ended `delay` ago, `passes` passes earlier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause {
+    pub(crate) from: u32,
+    pub(crate) delay: i64,
+    pub(crate) passes: i64,
+    next: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// The events of one pass in an order in which causes of the same pass come first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Schedule {
+    pub(crate) events: Vec<Event>,
+    causes: Vec<Cause>,
+    /// The last event of each micro-batch: its tokens are known.
+    pub(crate) ends: Vec<u32>,
+    /// Loads that an idle ring has already done when a request comes.
+    pub(crate) ahead: Vec<u32>,
+}
+
+impl Schedule {
+    /// The causes of event `index`.
+    pub(crate) fn causes(&self, index: usize) -> impl Iterator<Item = Cause> {
+        let mut edge = self.events[index].edge;
+        std::iter::from_fn(move || {
+            let cause = *self.causes.get(edge as usize)?;
+            edge = cause.next;
+            Some(cause)
+        })
+    }
+
+    fn event(&mut self, kind: Kind, at: usize, duration: u64) -> u32 {
+        let duration = i64::try_from(duration).unwrap_or(i64::MAX >> 16);
+        self.events.push(Event { kind, at, duration, edge: NONE });
+        (self.events.len() - 1) as u32
+    }
+
+    fn after(&mut self, event: u32, from: u32, delay: i64, passes: i64) {
+        let next = self.events[event as usize].edge;
+        self.causes.push(Cause { from, delay, passes, next });
+        self.events[event as usize].edge = (self.causes.len() - 1) as u32;
+    }
+}
+
+/// Whether the next pass of a micro-batch waits for its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feedback {
+    /// Decoding: the next row is the token just drawn.
+    Token,
+    /// Prefill: the next chunk is known.
+    None,
+}
+
+/// The loader of one device while a schedule is built.
+#[derive(Default)]
+struct Loader {
+    /// Bytes of each streamed unit, in cyclic order.
+    bytes: Vec<u64>,
+    segments: Vec<u32>,
+    loads: Vec<u32>,
+    releases: Vec<u32>,
+}
+
+impl Loader {
+    /// The latest unit that must have left the buffer before unit `index` may be read into it, and whether that was in
+    /// the pass before.
+    fn predecessor(&self, index: usize, buffer: u64) -> (usize, i64) {
+        let count = self.bytes.len();
+        let mut held = self.bytes[index];
+        for back in 1..=count {
+            let (earlier, passes) = if back <= index { (index - back, 0) } else { (index + count - back, 1) };
+            held += self.bytes[earlier];
+            if back == count || held > buffer {
+                return (earlier, passes);
+            }
+        }
+        (index, 1)
+    }
+}
+
+struct Builder<'a> {
+    schedule: Schedule,
+    costs: &'a Costs,
+    fleet: &'a Fleet,
+    layout: &'a Layout,
+    tables: Vec<&'a RowCosts>,
+    loaders: Vec<Loader>,
+    next_load: Vec<usize>,
+    first_compute: Vec<u32>,
+    last_compute: Vec<u32>,
+    first_send: Vec<u32>,
+    last_send: Vec<u32>,
+    /// Where each micro-batch's activation is: the event that it left and the delay since.
+    arrivals: Vec<(u32, i64)>,
+    entries: Vec<u32>,
+}
+
+impl Schedule {
+    /// The schedule of a candidate, or `None` where its buffers are too small for it to make progress.
+    pub(crate) fn build(
+        costs: &Costs,
+        fleet: &Fleet,
+        layout: &Layout,
+        sequences: u32,
+        feedback: Feedback,
+    ) -> Option<Self> {
+        let tables: Vec<&RowCosts> =
+            micro_batch_rows(sequences, layout.micro_batches).map(|rows| costs.rows(rows)).collect();
+        let devices = layout.shares.len();
+        let mut builder = Builder {
+            schedule: Self::default(),
+            costs,
+            fleet,
+            layout,
+            arrivals: vec![(NONE, 0); tables.len()],
+            entries: vec![NONE; tables.len()],
+            tables,
+            loaders: layout.shares.iter().map(|_| Loader::default()).collect(),
+            next_load: vec![0; devices],
+            first_compute: vec![NONE; devices],
+            last_compute: vec![NONE; devices],
+            first_send: vec![NONE; devices],
+            last_send: vec![NONE; devices],
+        };
+        builder.fill_loaders()?;
+        builder.layers();
+        builder.head();
+        builder.wrap(feedback);
+        Some(builder.schedule)
+    }
+}
+
+impl Schedule {
+    /// The schedule of one device of a candidate with one micro-batch, as if nobody else ever waited for a disk: between its
+    /// visits pass `gaps`, the last of them until the next pass.
+    pub(crate) fn alone(
+        costs: &Costs,
+        fleet: &Fleet,
+        layout: &Layout,
+        sequences: u32,
+        at: usize,
+        gaps: &[u64],
+    ) -> Option<Self> {
+        let devices = layout.shares.len();
+        let mut builder = Builder {
+            schedule: Self::default(),
+            costs,
+            fleet,
+            layout,
+            arrivals: vec![(NONE, 0)],
+            entries: vec![NONE],
+            tables: vec![costs.rows(sequences)],
+            loaders: layout.shares.iter().map(|_| Loader::default()).collect(),
+            next_load: vec![0; devices],
+            first_compute: vec![NONE; devices],
+            last_compute: vec![NONE; devices],
+            first_send: vec![NONE; devices],
+            last_send: vec![NONE; devices],
+        };
+        builder.fill_loaders()?;
+        let mut units = Vec::new();
+        let mut gap = gaps.iter().map(|&gap| i64::try_from(gap).unwrap_or(i64::MAX >> 16));
+        let mut segment = u32::MAX;
+        let mut visit = |builder: &mut Builder<'_>, units: &mut Vec<Unit>| {
+            builder.visit(at, 0, units);
+            builder.arrivals[0].1 = gap.next().unwrap_or(0);
+            units.clear();
+        };
+        for (unit, found) in layout.units_of(at, costs.layers) {
+            if found != segment && segment != u32::MAX {
+                visit(&mut builder, &mut units);
+            }
+            segment = found;
+            units.push(unit);
+        }
+        visit(&mut builder, &mut units);
+        let (end, back) = builder.arrivals[0];
+        builder.schedule.ends.push(end);
+        builder.wrap(Feedback::None);
+        let entry = builder.entries[0];
+        builder.schedule.after(entry, end, back, 1);
+        Some(builder.schedule)
+    }
+}
+
+impl Builder<'_> {
+    /// Notes what each loader reads, and refuses buffers that cannot hold what must be in memory at once.
+    fn fill_loaders(&mut self) -> Option<()> {
+        let layout = self.layout;
+        let streams = layout.shares.iter().any(|share| !share.streamed.is_empty());
+        if !streams {
+            return Some(());
+        }
+        for (segment, at, start, end) in layout.visits() {
+            let units = (start..end).flat_map(|layer| [Unit::attention(layer), Unit::mlp(layer)]);
+            for unit in units.filter(|unit| layout.shares[at].streamed.binary_search(unit).is_ok()) {
+                self.loaders[at].bytes.push(self.costs.bytes[unit.index()]);
+                self.loaders[at].segments.push(segment);
+            }
+        }
+        let head = Unit::head(self.costs.layers);
+        if layout.shares[layout.head].streamed.last() == Some(&head) {
+            self.loaders[layout.head].bytes.push(self.costs.bytes[head.index()]);
+            self.loaders[layout.head].segments.push(layout.segments);
+        }
+        for (at, loader) in self.loaders.iter().enumerate() {
+            let buffer = layout.shares[at].buffer;
+            if loader.bytes.iter().any(|&bytes| bytes > buffer) {
+                return None;
+            }
+            // With several micro-batches a unit stays until the last one has passed: a whole visit must fit.
+            if self.tables.len() > 1 {
+                let visit = |segment: u32| -> u64 {
+                    let of = loader.bytes.iter().zip(&loader.segments);
+                    of.filter(|(_, at)| **at == segment).map(|(bytes, _)| *bytes).sum()
+                };
+                if (0..=layout.segments).any(|segment| visit(segment) > buffer) {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn layers(&mut self) {
+        let layout = self.layout;
+        let embedding = std::iter::once(Unit::EMBEDDING);
+        for (segment, at, start, end) in layout.visits() {
+            let layers = (start..end).flat_map(|layer| [Unit::attention(layer), Unit::mlp(layer)]);
+            let units: Vec<Unit> =
+                if segment == 0 && at == 0 { embedding.clone().chain(layers).collect() } else { layers.collect() };
+            for micro_batch in 0..self.tables.len() {
+                self.visit(at, micro_batch, &units);
+                let finished = segment + 1 == layout.segments && at + 1 == layout.shares.len();
+                if !(finished && layout.head == at) {
+                    self.hop(at, micro_batch);
+                }
+            }
+        }
+    }
+
+    /// One micro-batch on one device: pinned units in a row are one event, each streamed unit is one.
+    fn visit(&mut self, at: usize, micro_batch: usize, units: &[Unit]) {
+        let share = &self.layout.shares[at];
+        let (mut arrived, delay) = self.arrivals[micro_batch];
+        let mut delay = Some(delay);
+        let mut pinned = 0;
+        let mut ordinal = self.next_load[at];
+        let table = self.tables[micro_batch];
+        for &unit in units {
+            let spent = table.compute[share.node][unit.index()];
+            if share.streamed.binary_search(&unit).is_err() {
+                pinned += spent;
+                continue;
+            }
+            if pinned > 0 {
+                arrived = self.compute(at, micro_batch, pinned, arrived, delay.take());
+                pinned = 0;
+            }
+            if micro_batch == 0 {
+                self.load(at, ordinal, unit);
+            }
+            let event = self.compute(at, micro_batch, spent, arrived, delay.take());
+            self.schedule.after(event, self.loaders[at].loads[ordinal], 0, 0);
+            if micro_batch + 1 == self.tables.len() {
+                self.loaders[at].releases.push(event);
+            }
+            ordinal += 1;
+            arrived = event;
+        }
+        if pinned > 0 {
+            arrived = self.compute(at, micro_batch, pinned, arrived, delay.take());
+        }
+        if let Some(delay) = delay {
+            // Nothing to do here, or the very first event of a pass that has nothing before it.
+            let event = self.schedule.event(Kind::Relay, at, 0);
+            self.arrive(event, micro_batch, arrived, delay);
+            arrived = event;
+        }
+        if micro_batch + 1 == self.tables.len() {
+            self.next_load[at] = ordinal;
+        }
+        self.arrivals[micro_batch] = (arrived, 0);
+    }
+
+    /// An event on `at`'s compute resource, after `arrived` and after everything that the device did before.
+    fn compute(&mut self, at: usize, micro_batch: usize, spent: u64, arrived: u32, delay: Option<i64>) -> u32 {
+        let event = self.schedule.event(Kind::Compute, at, spent);
+        match delay {
+            Some(delay) => self.arrive(event, micro_batch, arrived, delay),
+            None if arrived != self.last_compute[at] => self.schedule.after(event, arrived, 0, 0),
+            None => {}
+        }
+        match self.last_compute[at] {
+            NONE => self.first_compute[at] = event,
+            last => self.schedule.after(event, last, 0, 0),
+        }
+        self.last_compute[at] = event;
+        event
+    }
+
+    /// Ties an event to the activation that it works on; the first of a pass waits for the token before.
+    fn arrive(&mut self, event: u32, micro_batch: usize, arrived: u32, delay: i64) {
+        match arrived {
+            NONE => self.entries[micro_batch] = event,
+            arrived => self.schedule.after(event, arrived, delay, 0),
+        }
+    }
+
+    fn load(&mut self, at: usize, ordinal: usize, unit: Unit) {
+        let share = &self.layout.shares[at];
+        let spent = self.costs.load[share.node][unit.index()];
+        let event = self.schedule.event(Kind::Load, at, spent);
+        if let Some(&before) = self.loaders[at].loads.last() {
+            self.schedule.after(event, before, 0, 0);
+        }
+        match self.loaders[at].predecessor(ordinal, share.buffer) {
+            (earlier, 0) => {
+                let release = self.loaders[at].releases[earlier];
+                self.schedule.after(event, release, 0, 0);
+            }
+            // A release of the pass before: tied in `wrap`, when it is known.
+            _ => self.schedule.ahead.push(event),
+        }
+        self.loaders[at].loads.push(event);
+    }
+
+    fn hop(&mut self, at: usize, micro_batch: usize) {
+        let devices = self.layout.shares.len();
+        if devices == 1 {
+            return;
+        }
+        let to = (at + 1) % devices;
+        let link = self.fleet.link(self.layout.shares[at].node, self.layout.shares[to].node);
+        let spent = send(link, self.tables[micro_batch].activation);
+        let event = self.schedule.event(Kind::Send, at, spent);
+        let (arrived, delay) = self.arrivals[micro_batch];
+        self.schedule.after(event, arrived, delay, 0);
+        match self.last_send[at] {
+            NONE => self.first_send[at] = event,
+            last => self.schedule.after(event, last, 0, 0),
+        }
+        self.last_send[at] = event;
+        self.arrivals[micro_batch] = (event, link.latency.0.min(1 << 40) as i64);
+    }
+
+    fn head(&mut self) {
+        let (devices, head) = (self.layout.shares.len(), self.layout.head);
+        let unit = [Unit::head(self.costs.layers)];
+        for micro_batch in 0..self.tables.len() {
+            if head + 1 != devices {
+                for at in 0..head {
+                    self.hop(at, micro_batch);
+                }
+            }
+            self.visit(head, micro_batch, &unit);
+            let end = self.arrivals[micro_batch].0;
+            self.schedule.ends.push(end);
+        }
+    }
+
+    /// Ties the end of a pass to the beginning of the next.
+    fn wrap(&mut self, feedback: Feedback) {
+        for at in 0..self.layout.shares.len() {
+            for (first, last) in
+                [(self.first_compute[at], self.last_compute[at]), (self.first_send[at], self.last_send[at])]
+            {
+                if first != NONE {
+                    self.schedule.after(first, last, 0, 1);
+                }
+            }
+            let loader = &self.loaders[at];
+            let Some((&first, &last)) = loader.loads.first().zip(loader.loads.last()) else { continue };
+            self.schedule.after(first, last, 0, 1);
+            for (ordinal, &load) in loader.loads.iter().enumerate() {
+                if let (earlier, 1) = loader.predecessor(ordinal, self.layout.shares[at].buffer) {
+                    self.schedule.after(load, loader.releases[earlier], 0, 1);
+                }
+            }
+        }
+        if feedback == Feedback::Token {
+            let (from, to) = (self.layout.shares[self.layout.head].node, self.layout.shares[0].node);
+            let back = self.fleet.link(from, to).latency.0.min(1 << 40) as i64;
+            for micro_batch in 0..self.tables.len() {
+                let end = self.schedule.ends[micro_batch];
+                self.schedule.after(self.entries[micro_batch], end, back, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Whether a fleet can hold a model at all, however slowly.
+
+use super::estimate::{Estimate, Ring};
+use super::problem::{Problem, signed};
+
+/// Hosts that are tried for embedding and head: those with most memory.
+const HOSTS: usize = 6;
+
+/// Most layers that a node can have when everything that may stream does.
+fn most_layers(problem: &Problem<'_>, node: usize, first: bool, head: bool) -> u32 {
+    let holds = |layers: u32| {
+        let head_bytes = if head { signed(problem.head_bytes(first)) } else { 0 };
+        let (attention, mlp) = (signed(problem.attention_bytes), signed(problem.mlp_bytes));
+        let all = i64::from(layers) * (attention + mlp);
+        let deficit = all + head_bytes - problem.room(node, layers, first, head);
+        if deficit <= 0 {
+            return true;
+        }
+        let largest = attention.max(mlp);
+        let mut ways = vec![(i64::from(layers) * attention, attention), (all, largest)];
+        if head && problem.head_streams(first) {
+            ways.push((head_bytes, head_bytes));
+            ways.push((all + head_bytes, largest.max(head_bytes)));
+        }
+        let disk = problem.fleet.nodes()[node].disk_bandwidth.is_some();
+        disk && ways.iter().any(|(streamable, buffer)| deficit + buffer <= *streamable)
+    };
+    let (mut low, mut high) = (0, problem.card.layers);
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if holds(middle) { low = middle } else { high = middle - 1 }
+    }
+    low
+}
+
+/// A ring that holds the model with as much streamed as may be, if there is any; layers go to who can take most.
+pub(crate) fn some_ring(problem: &Problem<'_>) -> Option<(Ring, Estimate)> {
+    let nodes = problem.fleet.nodes();
+    let mut by_memory: Vec<usize> = (0..nodes.len()).collect();
+    by_memory.sort_by_key(|&node| (nodes[node].disk_bandwidth.is_none(), std::cmp::Reverse(nodes[node].memory)));
+    let plain: Vec<u32> = (0..nodes.len()).map(|node| most_layers(problem, node, false, false)).collect();
+    let hosts: Vec<usize> = by_memory.iter().copied().take(HOSTS).collect();
+    let pairs = hosts.iter().flat_map(|&first| hosts.iter().map(move |&head| (first, head)));
+    pairs.filter_map(|(first, head)| deal(problem, &by_memory, &plain, first, head)).next()
+}
+
+fn deal(problem: &Problem<'_>, ranked: &[usize], plain: &[u32], first: usize, head: usize) -> Option<(Ring, Estimate)> {
+    let cap = |node: usize| match (node == first, node == head) {
+        (false, false) => plain[node],
+        (is_first, is_head) => most_layers(problem, node, is_first, is_head),
+    };
+    if cap(first) == 0 || cap(head) == 0 {
+        return None;
+    }
+    let mut order = vec![first];
+    order.extend(ranked.iter().copied().filter(|&node| node != first && node != head && plain[node] > 0));
+    if head != first {
+        order.push(head);
+    }
+    // One layer for each host, the rest to whoever has most room.
+    let mut layers = vec![0; order.len()];
+    let mut left = problem.card.layers;
+    let last = order.len() - 1;
+    let ends = if head == first { vec![0] } else { vec![0, last] };
+    for at in ends {
+        layers[at] = 1;
+        left = left.checked_sub(1)?;
+    }
+    for at in 0..order.len() {
+        let more = (cap(order[at]) - layers[at]).min(left);
+        layers[at] += more;
+        left -= more;
+    }
+    if left > 0 {
+        return None;
+    }
+    let kept: Vec<usize> = (0..order.len()).filter(|&at| layers[at] > 0).collect();
+    let order: Vec<usize> = kept.iter().map(|&at| order[at]).collect();
+    let layers: Vec<u32> = kept.iter().map(|&at| layers[at]).collect();
+    let head = if head == first { 0 } else { order.len() - 1 };
+    Some((Ring { order, head, segments: 1, micro_batches: 1 }, Estimate { time: u64::MAX, layers }))
+}

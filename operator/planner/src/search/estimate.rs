@@ -1,0 +1,271 @@
+//! Layer counts by formula: for a target time the most layers that each device can take, then the cheapest layers under those
+//! caps, then bisection on the target. Good to a few per cent; simulation refines it.
+
+use crate::cost::{Unit, micro_batch_rows, send};
+
+use super::problem::{Problem, signed};
+
+/// Nothing that takes longer is worth estimating: nine years.
+const LONGEST: u64 = 1 << 58;
+
+/// A ring whose layers are not yet dealt out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ring {
+    /// Nodes in ring order.
+    pub(crate) order: Vec<usize>,
+    /// Position of the head.
+    pub(crate) head: usize,
+    pub(crate) segments: u32,
+    pub(crate) micro_batches: u32,
+}
+
+/// What the formula says of a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    /// Time of a pass.
+    pub(crate) time: u64,
+    /// Layers per position.
+    pub(crate) layers: Vec<u32>,
+}
+
+/// One device as the formula sees it.
+struct Station {
+    /// Time of one layer on the way of a token.
+    layer: u64,
+    /// Time of one layer for all micro-batches.
+    busy_layer: u64,
+    /// Time of embedding and head for all micro-batches.
+    busy_fixed: u64,
+    /// Room with no layers, and what each layer adds and takes.
+    room: i64,
+    per_layer: i64,
+    /// Streamable bytes beside layers.
+    disk: Option<u64>,
+    /// The same per 2^30 nanoseconds, so that bytes read in a time need no division.
+    disk_fixed: u64,
+}
+
+impl Station {
+    /// Bytes that the disk reads in so many nanoseconds.
+    fn read_in(&self, nanos: u64) -> i64 {
+        let read = (u128::from(nanos) * u128::from(self.disk_fixed)) >> 30;
+        signed(u64::try_from(read).unwrap_or(u64::MAX).min(1 << 60))
+    }
+}
+
+struct Stations<'p, 'a> {
+    problem: &'p Problem<'a>,
+    stations: Vec<Station>,
+    segments: i64,
+    batched: bool,
+    /// Time that does not depend on who has which layers.
+    fixed: u64,
+    cheapest_first: Vec<usize>,
+}
+
+impl<'p, 'a> Stations<'p, 'a> {
+    fn new(problem: &'p Problem<'a>, ring: &Ring) -> Self {
+        let rows: Vec<u32> = micro_batch_rows(problem.sequences, ring.micro_batches).collect();
+        let most = problem.costs.rows(rows[0]);
+        let last = ring.order.len() - 1;
+        let head = Unit::head(problem.card.layers);
+        let mut fixed = 0;
+        let mut stations = Vec::with_capacity(ring.order.len());
+        for (at, &node) in ring.order.iter().enumerate() {
+            let (is_first, is_head) = (at == 0, at == ring.head);
+            let of = |unit: Unit| most.compute[node][unit.index()];
+            let extra = if is_first { of(Unit::EMBEDDING) } else { 0 } + if is_head { of(head) } else { 0 };
+            fixed += extra;
+            if last > 0 {
+                let link = problem.fleet.link(node, ring.order[(at + 1) % ring.order.len()]);
+                let closes = u64::from(at == last && ring.head == last);
+                let forwards = u64::from(ring.head != last && at < ring.head);
+                let hops = u64::from(ring.segments) - closes + forwards;
+                fixed += hops * (send(link, most.activation) + link.latency.0);
+            }
+            let layer_bytes = signed(problem.attention_bytes + problem.mlp_bytes);
+            let kv = problem.room(node, 0, is_first, is_head) - problem.room(node, 1, is_first, is_head);
+            let head_bytes = if is_head { signed(problem.head_bytes(is_first)) } else { 0 };
+            stations.push(Station {
+                layer: most.layer[node],
+                busy_layer: rows.iter().map(|&rows| problem.costs.rows(rows).layer[node]).sum(),
+                busy_fixed: extra * rows.len() as u64,
+                room: problem.room(node, 0, is_first, is_head) - head_bytes,
+                per_layer: layer_bytes + kv,
+                disk: problem.fleet.nodes()[node].disk_bandwidth,
+                disk_fixed: problem.fleet.nodes()[node].disk_bandwidth.map_or(0, per_two_to_the_30),
+            });
+        }
+        if last > 0 {
+            fixed += problem.fleet.link(ring.order[ring.head], ring.order[0]).latency.0;
+        }
+        let mut cheapest_first: Vec<usize> = (0..stations.len()).collect();
+        cheapest_first.sort_by_key(|&at| stations[at].layer);
+        let batched = rows.len() > 1;
+        Self { problem, stations, segments: i64::from(ring.segments), batched, fixed, cheapest_first }
+    }
+
+    /// Whether the device at `at` can have `layers` layers in a pass of `time` without making anybody wait.
+    fn keeps_up(&self, at: usize, layers: u32, time: u64) -> bool {
+        let station = &self.stations[at];
+        if station.busy_fixed + u64::from(layers) * station.busy_layer > time {
+            return false;
+        }
+        let deficit = i64::from(layers) * station.per_layer - station.room;
+        if deficit <= 0 {
+            return true;
+        }
+        if station.disk.is_none() {
+            return false;
+        }
+        // A device with fewer layers than there are segments is visited less often.
+        let visits = self.segments.min(i64::from(layers));
+        // What a visit consumes must have been read ahead, less what is read while the device computes.
+        let during = if self.batched { 0 } else { station.read_in(u64::from(layers) * station.layer) / visits };
+        let most = station.read_in(time);
+        let sizes = [signed(self.problem.attention_bytes), signed(self.problem.mlp_bytes)];
+        ways_to_stream(sizes, i64::from(layers)).any(|way| way.suffices(deficit, visits, during, most))
+    }
+
+    /// The most layers with which a device keeps up.
+    fn cap(&self, at: usize, time: u64) -> u32 {
+        let station = &self.stations[at];
+        let all = i64::from(self.problem.card.layers);
+        let busy = signed(time.saturating_sub(station.busy_fixed) / station.busy_layer.max(1));
+        let pinned = (station.room / station.per_layer.max(1)).clamp(0, all);
+        let streamed = match station.disk {
+            Some(_) => (station.room.saturating_add(station.read_in(time)) / station.per_layer.max(1)).clamp(0, all),
+            None => pinned,
+        };
+        let (mut low, mut high) = (pinned.min(busy) as u32, streamed.min(busy) as u32);
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            if self.keeps_up(at, middle, time) { low = middle } else { high = middle - 1 }
+        }
+        low
+    }
+
+    /// The cheapest deal of all layers in a pass of `time`; `None` where there is none.
+    fn deal(&self, time: u64) -> Option<Vec<u32>> {
+        let mut left = self.problem.card.layers;
+        let mut layers = vec![0; self.stations.len()];
+        let mut spent = self.fixed;
+        for &at in &self.cheapest_first {
+            layers[at] = self.cap(at, time).min(left);
+            left -= layers[at];
+            spent += u64::from(layers[at]) * self.stations[at].layer;
+            if spent > time {
+                return None;
+            }
+            if left == 0 {
+                return Some(layers);
+            }
+        }
+        None
+    }
+}
+
+/// The least time that the formula believes possible on a ring, and the layers for it; `None` where that is not below `limit`.
+pub(crate) fn estimate(problem: &Problem<'_>, ring: &Ring, limit: u64) -> Option<Estimate> {
+    let stations = Stations::new(problem, ring);
+    let mut high = limit.min(LONGEST) - 1;
+    let mut layers = stations.deal(high)?;
+    let mut low = stations.fixed;
+    // Down from afar by factors, then by halves: a part in a thousand is finer than the formula deserves.
+    while high / 4 > low {
+        match stations.deal(high / 4) {
+            Some(found) => (high, layers) = (high / 4, found),
+            None => low = high / 4,
+        }
+    }
+    while high.saturating_sub(low) > high / 1024 + 1 {
+        let middle = low + (high - low) / 2;
+        match stations.deal(middle) {
+            Some(found) => (high, layers) = (middle, found),
+            None => low = middle,
+        }
+    }
+    Some(Estimate { time: high, layers })
+}
+
+/// Layers dealt one by one where they delay the token least, waiting for the disk counted in full: what a single segment
+/// or a hopeless fleet needs. Without `may_stream`, everything must stay in memory.
+pub(crate) fn deal_by_delay(problem: &Problem<'_>, ring: &Ring, may_stream: bool) -> Option<Estimate> {
+    let stations = Stations::new(problem, ring);
+    let delay = |at: usize, layers: u32| -> Option<u64> {
+        let station = &stations.stations[at];
+        let compute = u64::from(layers) * station.layer;
+        let deficit = i64::from(layers) * station.per_layer - station.room;
+        if deficit <= 0 {
+            return Some(compute);
+        }
+        if !may_stream {
+            return None;
+        }
+        let (attention, mlp) = (signed(problem.attention_bytes), signed(problem.mlp_bytes));
+        let block = if deficit + attention <= i64::from(layers) * attention { attention } else { attention.max(mlp) };
+        let streamable = i64::from(layers) * signed(problem.attention_bytes + problem.mlp_bytes);
+        let fits = deficit + block <= streamable;
+        let reading = crate::cost::nanos(deficit as u64, station.disk?);
+        fits.then_some(compute.max(reading))
+    };
+    let mut layers = vec![0_u32; ring.order.len()];
+    let mut spent: Vec<u64> = vec![0; ring.order.len()];
+    for _ in 0..problem.card.layers {
+        let more = |at: usize| Some((delay(at, layers[at] + 1)?.saturating_sub(spent[at]), at));
+        let (added, at) = (0..ring.order.len()).filter_map(more).min()?;
+        layers[at] += 1;
+        spent[at] += added;
+    }
+    Some(Estimate { time: stations.fixed + spent.iter().sum::<u64>(), layers })
+}
+
+fn per_two_to_the_30(per_second: u64) -> u64 {
+    u64::try_from((u128::from(per_second) << 30) / 1_000_000_000).unwrap_or(u64::MAX)
+}
+
+/// A way to stream: some blocks in any case, and as many of one size as it takes.
+struct Way {
+    /// Bytes that stream in any case, and the largest block of them.
+    always: i64,
+    largest: i64,
+    /// Size of the others, and how many there are.
+    each: i64,
+    count: i64,
+}
+
+/// Attention only, MLPs only, all attention and some MLPs.
+fn ways_to_stream([attention, mlp]: [i64; 2], layers: i64) -> impl Iterator<Item = Way> {
+    let only = |each: i64| Way { always: 0, largest: each, each, count: layers };
+    let both = Way { always: layers * attention, largest: attention.max(mlp), each: mlp, count: layers };
+    [only(attention), only(mlp), both].into_iter()
+}
+
+impl Way {
+    /// Whether some number of blocks frees `deficit` bytes and a buffer that makes nobody wait, within `most` bytes a pass.
+    fn suffices(&self, deficit: i64, visits: i64, during: i64, most: i64) -> bool {
+        let enough = |count: i64| {
+            let streamed = self.always + count * self.each;
+            let buffer = streamed - deficit;
+            let visit = (self.always + visits - 1) / visits + (count + visits - 1) / visits * self.each;
+            let ahead = if visits == 1 { deficit <= during } else { visit - during <= buffer };
+            (buffer >= self.largest && ahead, streamed <= most)
+        };
+        let least = ((deficit + self.largest - self.always).max(0) + self.each - 1) / self.each;
+        // More blocks free more than their share of a visit takes, so a few steps decide.
+        for count in least..=(least + 3).min(self.count) {
+            match enough(count) {
+                (_, false) => return false,
+                (true, true) => return true,
+                (false, true) => {}
+            }
+        }
+        if least + 3 >= self.count || visits == 1 {
+            return false;
+        }
+        // Beyond a few steps: the count at which a visit's share fits by proportion, then one more for whole blocks.
+        let wanted = (deficit - during).max(0) * visits / (visits - 1).max(1) - self.always;
+        let count = (wanted.max(0) + self.each - 1) / self.each;
+        (count..=(count + 2).min(self.count)).any(|count| enough(count) == (true, true))
+    }
+}

@@ -1,0 +1,201 @@
+//! The inputs of a search with everything precomputed that does not depend on the candidate.
+
+use crate::cost::{Costs, Unit, micro_batch_rows, send};
+use crate::layout::Layout;
+use crate::period::{Period, Scratch, is_below, period};
+use crate::schedule::{Feedback, Schedule};
+use crate::{Block, Fleet, Goal, LayerIndex, MemoryModel, ModelCard, PlacedBlock, Residency};
+
+/// What the search works on.
+pub(crate) struct Problem<'a> {
+    pub(crate) card: &'a ModelCard,
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) goal: &'a Goal,
+    pub(crate) costs: Costs,
+    pub(crate) sequences: u32,
+    /// Mean bytes of a layer's attention and MLP.
+    pub(crate) attention_bytes: u64,
+    pub(crate) mlp_bytes: u64,
+    activations: [u64; 2],
+    kv_per_layer: u64,
+    embedding: u64,
+}
+
+impl<'a> Problem<'a> {
+    pub(crate) fn new(card: &'a ModelCard, fleet: &'a Fleet, goal: &'a Goal) -> Self {
+        Self::at_context(card, fleet, goal, goal.context())
+    }
+
+    /// The same with times for another length of context.
+    pub(crate) fn at_context(card: &'a ModelCard, fleet: &'a Fleet, goal: &'a Goal, context: u32) -> Self {
+        let sequences = goal.sequences();
+        let rows =
+            micro_batch_choices(sequences, fleet.nodes().len()).flat_map(|count| micro_batch_rows(sequences, count));
+        let costs = Costs::new(card, fleet, goal, context, rows, u32::MAX);
+        let memory = MemoryModel { card, serving: goal.serving, kv: goal.kv, residual: goal.residual };
+        let place = |block| PlacedBlock { block, residency: Residency::Pinned };
+        let layer = [place(Block::Attention(LayerIndex(0))), place(Block::Mlp(LayerIndex(0)))];
+        let with_head = [layer[0], layer[1], place(Block::Head)];
+        let mean = |unit: fn(u32) -> Unit| {
+            let sum: u64 = (0..card.layers).map(|layer| costs.bytes[unit(layer).index()]).sum();
+            sum / u64::from(card.layers)
+        };
+        Self {
+            sequences,
+            attention_bytes: mean(Unit::attention),
+            mlp_bytes: mean(Unit::mlp),
+            activations: [memory.activations(&layer).total().0, memory.activations(&with_head).total().0],
+            kv_per_layer: memory.kv(1).0,
+            embedding: card.blocks.embedding.0,
+            card,
+            fleet,
+            goal,
+            costs,
+        }
+    }
+
+    /// Bytes for pinned layers, head and buffers on a node with `layers` layers; negative where not even the rest fits.
+    pub(crate) fn room(&self, node: usize, layers: u32, first: bool, head: bool) -> i64 {
+        let profile = &self.fleet.nodes()[node];
+        let fixed = profile.overhead.0
+            + self.activations[usize::from(head)]
+            + self.kv_per_layer * u64::from(layers)
+            + if first { self.embedding } else { 0 };
+        signed(profile.memory.0) - signed(fixed)
+    }
+
+    /// Bytes that the head adds to a device.
+    pub(crate) fn head_bytes(&self, first: bool) -> u64 {
+        self.costs.bytes_held(Unit::head(self.card.layers), first)
+    }
+
+    /// Whether the head may stream on a device: not where it shares the embedding's matrix.
+    pub(crate) fn head_streams(&self, first: bool) -> bool {
+        !(first && self.card.tied)
+    }
+
+    /// The steady state of a candidate, or `None` where it cannot make progress.
+    pub(crate) fn evaluate(&self, layout: &Layout, scratch: &mut Scratch) -> Option<(Schedule, Period)> {
+        let schedule = Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token)?;
+        let period = period(&schedule, self.lower_bound(layout), scratch);
+        Some((schedule, period))
+    }
+
+    /// Whether a candidate makes progress and takes less than `limit` per pass; with its number of events.
+    pub(crate) fn beats(&self, layout: &Layout, limit: u64, scratch: &mut Scratch) -> (bool, usize) {
+        match Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token) {
+            Some(schedule) => (is_below(&schedule, limit, scratch), schedule.events.len()),
+            None => (false, 0),
+        }
+    }
+
+    /// What no schedule of this layout can beat: one token's way round, the busiest device, link and disk.
+    pub(crate) fn lower_bound(&self, layout: &Layout) -> u64 {
+        let devices = layout.shares.len();
+        let rows: Vec<u32> = micro_batch_rows(self.sequences, layout.micro_batches).collect();
+        let most = rows.iter().copied().max().unwrap_or(1);
+        let (mut chain, mut busiest) = (0, 0);
+        let mut busy = vec![0_u64; devices];
+        for (_, at, start, end) in layout.visits() {
+            let node = layout.shares[at].node;
+            for unit in (start..end).flat_map(|layer| [Unit::attention(layer), Unit::mlp(layer)]) {
+                chain += self.costs.rows(most).compute[node][unit.index()];
+                busy[at] += rows.iter().map(|&rows| self.costs.rows(rows).compute[node][unit.index()]).sum::<u64>();
+            }
+        }
+        for (at, unit) in [(0, Unit::EMBEDDING), (layout.head, Unit::head(self.card.layers))] {
+            let node = layout.shares[at].node;
+            chain += self.costs.rows(most).compute[node][unit.index()];
+            busy[at] += rows.iter().map(|&rows| self.costs.rows(rows).compute[node][unit.index()]).sum::<u64>();
+        }
+        for (at, share) in layout.shares.iter().enumerate() {
+            let disk: u64 = share.streamed.iter().map(|unit| self.costs.load[share.node][unit.index()]).sum();
+            busiest = busiest.max(disk).max(busy[at]);
+            if devices > 1 {
+                let link = self.fleet.link(share.node, layout.shares[(at + 1) % devices].node);
+                let hops = self.hops(layout, at);
+                chain += hops * (send(link, self.costs.rows(most).activation) + link.latency.0);
+                let sends = rows.iter().map(|&rows| send(link, self.costs.rows(rows).activation)).sum::<u64>();
+                busiest = busiest.max(hops * sends);
+            }
+        }
+        if devices > 1 {
+            chain += self.fleet.link(layout.shares[layout.head].node, layout.shares[0].node).latency.0;
+        }
+        chain.max(busiest)
+    }
+
+    /// For the device at `at`: the time between its visits when nobody waits for a disk, the last until the next pass.
+    /// Only visits that compute something count, the head's after all segments.
+    pub(crate) fn gaps(&self, layout: &Layout) -> Vec<Vec<u64>> {
+        let devices = layout.shares.len();
+        let table = self.costs.rows(self.sequences.div_ceil(layout.micro_batches));
+        let hop_time = |at: usize| {
+            let link = self.fleet.link(layout.shares[at].node, layout.shares[(at + 1) % devices].node);
+            send(link, table.activation) + link.latency.0
+        };
+        // Begin and end of every visit on the way of a token.
+        let mut spans: Vec<Vec<(u64, u64)>> = vec![Vec::new(); devices];
+        let mut now = 0;
+        for (segment, at, start, end) in layout.visits() {
+            let spent = &table.compute[layout.shares[at].node];
+            let mut time: u64 =
+                (start..end).map(|layer| spent[Unit::attention(layer).index()] + spent[Unit::mlp(layer).index()]).sum();
+            if segment == 0 && at == 0 {
+                time += spent[Unit::EMBEDDING.index()];
+            }
+            if time > 0 {
+                spans[at].push((now, now + time));
+            }
+            let last = segment + 1 == layout.segments && at + 1 == devices;
+            now += time + if devices > 1 && !(last && layout.head == at) { hop_time(at) } else { 0 };
+        }
+        if layout.head + 1 != devices {
+            now += (0..layout.head).map(hop_time).sum::<u64>();
+        }
+        let time = table.compute[layout.shares[layout.head].node][Unit::head(self.card.layers).index()];
+        spans[layout.head].push((now, now + time));
+        let back = self.fleet.link(layout.shares[layout.head].node, layout.shares[0].node).latency.0;
+        let period = now + time + back;
+        let between = |spans: &Vec<(u64, u64)>| {
+            let next = spans.iter().skip(1).map(|span| span.0).chain(spans.first().map(|span| span.0 + period));
+            spans.iter().zip(next).map(|(span, next)| next - span.1).collect()
+        };
+        spans.iter().map(between).collect()
+    }
+
+    /// The time of a pass if only the device at `at` streamed.
+    pub(crate) fn alone(
+        &self,
+        layout: &Layout,
+        at: usize,
+        gaps: &[u64],
+        scratch: &mut Scratch,
+    ) -> Option<(u64, usize)> {
+        let schedule = Schedule::alone(&self.costs, self.fleet, layout, self.sequences, at, gaps)?;
+        let steady = period(&schedule, 0, scratch);
+        Some((steady.nanos(), schedule.events.len()))
+    }
+
+    /// Hops per pass from the device at `at` to its successor.
+    fn hops(&self, layout: &Layout, at: usize) -> u64 {
+        let last = layout.shares.len() - 1;
+        let segments = u64::from(layout.segments);
+        match (layout.head == last, at == last) {
+            (true, true) => segments - 1,
+            (true, false) | (false, true) => segments,
+            (false, false) => segments + u64::from(at < layout.head),
+        }
+    }
+}
+
+/// Bytes and times as signed numbers; all inputs are far below 2^62.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX / 4)
+}
+
+/// Numbers of micro-batches that the search considers for so many sequences on so many nodes.
+pub(crate) fn micro_batch_choices(sequences: u32, nodes: usize) -> impl Iterator<Item = u32> {
+    let most = sequences.min(2 * nodes as u32).max(1);
+    (1..=most).filter(move |&count| count <= 6 || count == most || count.is_power_of_two() || count as usize == nodes)
+}

@@ -1,0 +1,86 @@
+//! Who takes part and in which order: rings worth estimating.
+
+use crate::cost::send;
+
+use super::estimate::Ring;
+use super::problem::Problem;
+
+/// Time of one hop from `from` to `to`.
+fn hop(problem: &Problem<'_>, from: usize, to: usize) -> u64 {
+    let link = problem.fleet.link(from, to);
+    send(link, problem.costs.rows(problem.sequences).activation) + link.latency.0
+}
+
+/// Time once round the ring.
+pub(crate) fn round(problem: &Problem<'_>, order: &[usize]) -> u64 {
+    let next = order.iter().cycle().skip(1);
+    order.iter().zip(next).map(|(&from, &to)| hop(problem, from, to)).sum()
+}
+
+/// The same nodes in an order with cheap hops: nearest neighbour, then turning back stretches while that helps.
+pub(crate) fn cheap_order(problem: &Problem<'_>, nodes: &[usize]) -> Vec<usize> {
+    let mut left: Vec<usize> = nodes[1..].to_vec();
+    let mut order = vec![nodes[0]];
+    while !left.is_empty() {
+        let last = order[order.len() - 1];
+        let nearest = (0..left.len()).min_by_key(|&index| (hop(problem, last, left[index]), index)).unwrap_or(0);
+        order.push(left.remove(nearest));
+    }
+    let mut cost = round(problem, &order);
+    let mut improved = order.len() > 3;
+    while improved {
+        improved = false;
+        for start in 1..order.len() - 1 {
+            for end in start + 1..order.len() {
+                order[start..=end].reverse();
+                let turned = round(problem, &order);
+                if turned < cost {
+                    (cost, improved) = (turned, true);
+                } else {
+                    order[start..=end].reverse();
+                }
+            }
+        }
+    }
+    order
+}
+
+/// Sets of nodes worth considering: the best few by each of several measures, and all.
+pub(crate) fn sets(problem: &Problem<'_>) -> Vec<Vec<usize>> {
+    let nodes = problem.fleet.nodes();
+    let layer = |node: usize| problem.costs.rows(problem.sequences).layer[node];
+    let disk = |node: usize| nodes[node].disk_bandwidth.unwrap_or(0);
+    let mut by_speed: Vec<usize> = (0..nodes.len()).collect();
+    let mut by_memory = by_speed.clone();
+    let mut by_disk = by_speed.clone();
+    by_speed.sort_by_key(|&node| (layer(node), std::cmp::Reverse(nodes[node].memory)));
+    by_memory.sort_by_key(|&node| (std::cmp::Reverse(nodes[node].memory), layer(node)));
+    by_disk.sort_by_key(|&node| (std::cmp::Reverse(disk(node)), std::cmp::Reverse(nodes[node].memory), layer(node)));
+    let most = nodes.len().min(problem.card.layers as usize);
+    let mut sets: Vec<Vec<usize>> = Vec::new();
+    for ranked in [by_speed, by_memory, by_disk] {
+        for count in 1..=most {
+            let mut set = ranked[..count].to_vec();
+            set.sort_unstable();
+            sets.push(set);
+        }
+    }
+    sets.sort();
+    sets.dedup();
+    sets
+}
+
+/// The ring turned so that each node comes first once, with the head at its end or its beginning.
+pub(crate) fn turns(ring: &Ring) -> Vec<Ring> {
+    let count = ring.order.len();
+    let mut turned = Vec::with_capacity(2 * count);
+    for first in 0..count {
+        let mut order = ring.order.clone();
+        order.rotate_left(first);
+        turned.push(Ring { order: order.clone(), head: count - 1, ..*ring });
+        if count > 1 {
+            turned.push(Ring { order, head: 0, ..*ring });
+        }
+    }
+    turned
+}

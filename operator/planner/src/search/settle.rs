@@ -1,0 +1,225 @@
+//! Residency for a layout whose layers are fixed: a first guess by formula, then whoever binds tries its other choices.
+
+use crate::cost::nanos;
+use crate::layout::Layout;
+use crate::period::{Period, Scratch};
+use crate::schedule::Schedule;
+
+use super::problem::Problem;
+use super::residency::{Choice, Effort, apply, choices};
+
+/// A layout with its residency, and how fast it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    pub(crate) layout: Layout,
+    /// Nanoseconds per pass.
+    pub(crate) time: u64,
+}
+
+impl Settled {
+    /// Order of preference: fast, few devices, few segments and micro-batches, little read, then any fixed order.
+    pub(crate) fn rank(&self) -> impl Ord + use<> {
+        let layout = &self.layout;
+        let streamed: u64 = layout.shares.iter().map(|share| share.streamed.len() as u64).sum();
+        let shares: Vec<(usize, u32)> = layout.shares.iter().map(|share| (share.node, share.layers)).collect();
+        (self.time, shares.len(), layout.segments, layout.micro_batches, streamed, layout.head, shares)
+    }
+}
+
+/// Counts simulated events, so that a search ends after the same work on every machine.
+pub(crate) struct Work {
+    left: u64,
+    pub(crate) scratch: Scratch,
+}
+
+impl Work {
+    pub(crate) fn new(budget: u64) -> Self {
+        Self { left: budget, scratch: Scratch::default() }
+    }
+
+    pub(crate) fn spent(&self) -> bool {
+        self.left == 0
+    }
+
+    /// See [`Problem::alone`].
+    fn alone(&mut self, problem: &Problem<'_>, layout: &Layout, at: usize, gaps: &[u64]) -> Option<u64> {
+        let found = problem.alone(layout, at, gaps, &mut self.scratch);
+        self.left = self.left.saturating_sub(found.map_or(10, |(_, events)| events as u64 + 20));
+        found.map(|(time, _)| time)
+    }
+
+    /// Whether `layout` takes less than `limit` per pass.
+    pub(crate) fn beats(&mut self, problem: &Problem<'_>, layout: &Layout, limit: u64) -> bool {
+        let (beats, events) = problem.beats(layout, limit, &mut self.scratch);
+        self.left = self.left.saturating_sub(events as u64 + 20);
+        beats
+    }
+
+    pub(crate) fn evaluate(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<(Schedule, Period)> {
+        let found = problem.evaluate(layout, &mut self.scratch);
+        let cost = found.as_ref().map_or(50, |(schedule, _)| schedule.events.len() as u64 + 20);
+        self.left = self.left.saturating_sub(cost);
+        found
+    }
+}
+
+/// Rounds in which the binding devices try other choices, where it matters.
+pub(crate) const THOROUGH: usize = 8;
+
+/// The best residency found for `layout` in so many `rounds`, or `None` where a device cannot hold its layers or it is plain
+/// that `bound` cannot be beaten.
+pub(crate) fn settle(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    bound: u64,
+    rounds: usize,
+    work: &mut Work,
+) -> Option<Settled> {
+    let mut layout = layout.clone();
+    for share in &mut layout.shares {
+        share.streamed.clear();
+        share.buffer = 0;
+    }
+    if layout.shares.len() == 1 {
+        (layout.segments, layout.head) = (1, 0);
+    }
+    let around = problem.lower_bound(&layout);
+    if around >= bound {
+        return None;
+    }
+    let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
+    for at in 0..layout.shares.len() {
+        let found = choices(problem, &layout, at, Effort::Few);
+        if found.is_empty() {
+            return None;
+        }
+        all.push(found);
+    }
+    let gaps = problem.gaps(&layout);
+    for (at, found) in all.iter().enumerate() {
+        let best = if layout.micro_batches == 1 && found.len() > 1 {
+            best_alone(problem, &layout, at, found, &gaps[at], around, work)?
+        } else {
+            found.iter().min_by_key(|choice| (guess(problem, &layout, at, choice, around), choice.bytes))?
+        };
+        apply(&mut layout.shares[at], best);
+    }
+    if problem.lower_bound(&layout) >= bound {
+        return None;
+    }
+    let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, work)?;
+    let mut best = Settled { time: period.nanos(), layout };
+    for _ in 0..rounds {
+        let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
+        binding.sort_unstable();
+        binding.dedup();
+        let floor = problem.lower_bound(&best.layout);
+        let mut better: Option<(Settled, Schedule, Period)> = None;
+        for at in binding {
+            if all[at].len() < 2 || best.time <= around || work.spent() {
+                continue;
+            }
+            for choice in &all[at] {
+                let limit = better.as_ref().map_or(best.time, |(settled, ..)| settled.time);
+                let node = best.layout.shares[at].node;
+                let reading: u64 = choice.streamed.iter().map(|unit| problem.costs.load[node][unit.index()]).sum();
+                if reading >= limit || choice.streamed == best.layout.shares[at].streamed {
+                    continue;
+                }
+                let mut tried = best.layout.clone();
+                apply(&mut tried.shares[at], choice);
+                if work.beats(problem, &tried, limit) {
+                    let found = work.evaluate(problem, &tried);
+                    better = found
+                        .map(|(schedule, period)| (Settled { time: period.nanos(), layout: tried }, schedule, period));
+                }
+            }
+        }
+        match better {
+            Some((settled, new_schedule, new_period)) => (best, schedule, period) = (settled, new_schedule, new_period),
+            None => break,
+        }
+        if best.time <= floor.min(around) {
+            break;
+        }
+    }
+    Some(best)
+}
+
+/// The choice with which this device delays the ring least if it is the only one that streams.
+fn best_alone<'c>(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    at: usize,
+    found: &'c [Choice],
+    gaps: &[u64],
+    around: u64,
+    work: &mut Work,
+) -> Option<&'c Choice> {
+    let mut tried = layout.clone();
+    let mut best: Option<(u64, &Choice)> = None;
+    // In order of bytes: the first that delays nobody is the best there is.
+    for choice in found {
+        let node = layout.shares[at].node;
+        let reading: u64 = choice.streamed.iter().map(|unit| problem.costs.load[node][unit.index()]).sum();
+        if best.is_some_and(|(time, _)| reading >= time) {
+            continue;
+        }
+        apply(&mut tried.shares[at], choice);
+        let time = work.alone(problem, &tried, at, gaps);
+        if let Some(time) = time.filter(|time| best.is_none_or(|(least, _)| *time < least)) {
+            best = Some((time, choice));
+            if time <= around {
+                break;
+            }
+        }
+    }
+    best.map(|(_, choice)| choice)
+}
+
+/// Evaluates; where several micro-batches need whole visits in the buffer, takes the choices with the largest buffers.
+fn evaluate_or_widen(
+    problem: &Problem<'_>,
+    layout: &mut Layout,
+    all: &[Vec<Choice>],
+    work: &mut Work,
+) -> Option<(Schedule, Period)> {
+    if let Some(found) = work.evaluate(problem, layout) {
+        return Some(found);
+    }
+    for (at, found) in all.iter().enumerate() {
+        for choice in found {
+            apply(&mut layout.shares[at], choice);
+            if visits_fit(problem, layout, at) {
+                break;
+            }
+        }
+    }
+    work.evaluate(problem, layout)
+}
+
+fn visits_fit(problem: &Problem<'_>, layout: &Layout, at: usize) -> bool {
+    let share = &layout.shares[at];
+    let mut visit = vec![0_u64; layout.segments as usize + 1];
+    for (unit, segment) in layout.units_of(at, problem.card.layers) {
+        if share.streamed.binary_search(&unit).is_ok() {
+            visit[segment as usize] += problem.costs.bytes[unit.index()];
+        }
+    }
+    visit.iter().all(|&bytes| bytes <= share.buffer)
+}
+
+/// The time of a pass if this device alone had to stream: the disk's time, or the way round plus what is not yet read.
+fn guess(problem: &Problem<'_>, layout: &Layout, at: usize, choice: &Choice, around: u64) -> u64 {
+    let share = &layout.shares[at];
+    if choice.streamed.is_empty() {
+        return around;
+    }
+    let Some(disk) = problem.fleet.nodes()[share.node].disk_bandwidth else { return u64::MAX };
+    let segments = u64::from(layout.segments);
+    let reading = nanos(choice.bytes, disk);
+    let ahead = choice.buffer.saturating_mul(segments);
+    let layer = problem.costs.rows(problem.sequences.div_ceil(layout.micro_batches)).layer[share.node];
+    let late = nanos(choice.bytes.saturating_sub(ahead), disk).saturating_sub(layer * u64::from(share.layers));
+    reading.max(around + late)
+}

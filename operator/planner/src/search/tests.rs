@@ -1,0 +1,185 @@
+//! The search against brute force on small fleets whose every parameter is drawn.
+
+use super::*;
+use crate::cost::Unit;
+use crate::period::Scratch;
+use crate::search::residency::{Choice, Effort, apply, choices};
+use crate::testing::{Random, small_card};
+use crate::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile};
+
+/// A case drawn from `seed`: a model of a few layers, unlike nodes (some without a disk), unlike links, either objective.
+fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal) {
+    let mut random = Random::new(seed);
+    let layers = random.between(1, most_layers) as u32;
+    let card = small_card(&mut random, layers);
+    let nodes = random.between(1, most_nodes);
+    let requests = random.between(1, 4) as u32;
+    let mut goal =
+        if random.between(0, 2) == 0 { Goal::bursty(&card, 64, requests) } else { Goal::sporadic(&card, 64) };
+    goal.serving.prefill_chunk_tokens = 4;
+    let fair = card.weight_bytes().0 / nodes;
+    let profile = |random: &mut Random, index: u64| NodeProfile {
+        name: format!("n{index}"),
+        memory: Bytes(fair * random.between(30, 200) / 100 + 400_000),
+        overhead: Bytes(random.between(0, 100_000)),
+        memory_bandwidth: random.between(1, 20) * 1_000_000_000,
+        throughput: random.between(1, 20) * 10_000_000_000,
+        disk_bandwidth: (random.between(0, 5) > 0).then(|| random.between(1, 30) * 100_000_000),
+        block_latency: Nanos(random.between(0, 20_000)),
+    };
+    let profiles = (0..nodes).map(|index| profile(&mut random, index)).collect();
+    let links: Vec<Link> = (0..nodes * nodes)
+        .map(|_| Link { bandwidth: random.between(1, 1000) * 1_000_000, latency: Nanos(random.between(0, 300_000)) })
+        .collect();
+    let fleet = Fleet::new(profiles, |from, to| links[from * nodes as usize + to]);
+    (card, fleet, goal)
+}
+
+/// Every order of every set of `0..nodes`, written independently of the search.
+fn orders(nodes: usize) -> Vec<Vec<usize>> {
+    let mut all: Vec<Vec<usize>> = Vec::new();
+    for code in 1..(nodes + 1).pow(nodes as u32) {
+        let digits: Vec<usize> = (0..nodes).map(|place| code / (nodes + 1).pow(place as u32) % (nodes + 1)).collect();
+        let used = digits.iter().take_while(|digit| **digit > 0).count();
+        let order: Vec<usize> = digits[..used].iter().map(|digit| digit - 1).collect();
+        let distinct = (1..used).all(|at| !order[..at].contains(&order[at]));
+        if used > 0 && digits[used..].iter().all(|digit| *digit == 0) && distinct {
+            all.push(order);
+        }
+    }
+    all
+}
+
+/// The least time over everything that the search may choose; only a lower bound that beats nothing is skipped.
+fn brute_force(problem: &Problem<'_>, sets: impl Fn(&Layout, usize) -> Vec<Choice>) -> Option<u64> {
+    let layers = problem.card.layers;
+    let mut best: Option<u64> = None;
+    let mut scratch = Scratch::default();
+    for order in orders(problem.fleet.nodes().len()) {
+        let parts = order.len() as u32;
+        for code in 0..u64::from(layers).pow(parts) {
+            let cut: Vec<u32> =
+                (0..parts).map(|part| 1 + (code / u64::from(layers).pow(part) % u64::from(layers)) as u32).collect();
+            if cut.iter().sum::<u32>() != layers {
+                continue;
+            }
+            let most = if parts == 1 { 1 } else { layers };
+            for segments in 1..=most {
+                for head in 0..order.len() {
+                    for micro_batches in micro_batch_choices(problem.sequences, problem.fleet.nodes().len()) {
+                        let share = |(&node, &layers)| Share { node, layers, streamed: Vec::new(), buffer: 0 };
+                        let shares = order.iter().zip(&cut).map(share).collect();
+                        let layout = Layout { shares, segments, head, micro_batches };
+                        try_all(problem, layout, &sets, 0, &mut best, &mut scratch);
+                    }
+                }
+            }
+        }
+    }
+    best
+}
+
+fn try_all(
+    problem: &Problem<'_>,
+    layout: Layout,
+    sets: &impl Fn(&Layout, usize) -> Vec<Choice>,
+    at: usize,
+    best: &mut Option<u64>,
+    scratch: &mut Scratch,
+) {
+    if best.is_some_and(|best| problem.lower_bound(&layout) >= best) {
+        return;
+    }
+    if at == layout.shares.len() {
+        let found = problem.evaluate(&layout, scratch).map(|(_, period)| period.nanos());
+        *best = [*best, found].into_iter().flatten().min();
+        return;
+    }
+    for choice in sets(&layout, at) {
+        let mut tried = layout.clone();
+        apply(&mut tried.shares[at], &choice);
+        try_all(problem, tried, sets, at + 1, best, scratch);
+    }
+}
+
+/// Every subset of a device's blocks, each with all the buffer that is left.
+fn every_subset(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice> {
+    let share = &layout.shares[at];
+    let (first, head) = (at == 0, at == layout.head);
+    let units: Vec<Unit> = layout.units_of(at, problem.card.layers).into_iter().map(|(unit, _)| unit).collect();
+    let held: u64 = units[usize::from(first)..].iter().map(|unit| problem.costs.bytes_held(*unit, first)).sum();
+    let room = problem.room(share.node, share.layers, first, head);
+    let may = |unit: &Unit| {
+        *unit != Unit::EMBEDDING && (*unit != Unit::head(problem.card.layers) || problem.head_streams(first))
+    };
+    let streamable: Vec<Unit> = units.iter().copied().filter(may).collect();
+    let disk = problem.fleet.nodes()[share.node].disk_bandwidth.is_some();
+    let subset = |code: u32| {
+        let streamed: Vec<Unit> =
+            streamable.iter().enumerate().filter(|(bit, _)| code >> bit & 1 == 1).map(|(_, unit)| *unit).collect();
+        let bytes: u64 = streamed.iter().map(|unit| problem.costs.bytes[unit.index()]).sum();
+        let left = room - (held - bytes) as i64;
+        let buffer = u64::try_from(left).ok()?.min(bytes);
+        (streamed.is_empty() || disk).then_some(Choice { streamed, buffer, bytes })
+    };
+    (0..1 << streamable.len()).filter_map(subset).collect()
+}
+
+fn compare(seeds: std::ops::Range<u64>, most_nodes: u64, most_layers: u64) {
+    let (mut feasible, mut streamed) = (0, 0);
+    for seed in seeds {
+        let (card, fleet, goal) = draw(seed, most_nodes, most_layers);
+        let problem = Problem::new(&card, &fleet, &goal);
+        let found = search(&problem);
+        let expected = brute_force(&problem, |layout, at| choices(&problem, layout, at, Effort::Every));
+        assert_eq!(found.settled.first().map(|settled| settled.time), expected, "seed {seed}");
+        assert!(found.complete, "seed {seed}: the search gave up");
+        assert_eq!(fits(&problem), expected.is_some(), "seed {seed}: capacity");
+        feasible += usize::from(expected.is_some());
+        streamed += usize::from(
+            found.settled.first().is_some_and(|best| best.layout.shares.iter().any(|share| !share.streamed.is_empty())),
+        );
+    }
+    println!("{feasible} feasible, {streamed} of them stream");
+    assert!(feasible > 0 && streamed > 0, "the draw is too easy or too hard");
+}
+
+#[test]
+fn equals_brute_force_on_small_fleets() {
+    compare(0..120, 3, 5);
+}
+
+#[test]
+fn equals_brute_force_on_four_devices_and_eight_layers() {
+    compare(1000..1012, 4, 8);
+}
+
+#[test]
+#[ignore = "minutes: many more cases of the same kind"]
+fn equals_brute_force_at_length() {
+    compare(2000..2300, 4, 8);
+}
+
+/// What even spreading costs against any subset of blocks: measured, and bounded loosely.
+#[test]
+fn even_spreading_is_close_to_any_subset() {
+    let (mut worst, mut sum, mut cases) = (1.0_f64, 0.0, 0);
+    for seed in 0..60 {
+        let (card, fleet, goal) = draw(seed, 2, 4);
+        let problem = Problem::new(&card, &fleet, &goal);
+        let (Some(found), Some(any)) = (
+            search(&problem).settled.first().map(|settled| settled.time),
+            brute_force(&problem, |layout, at| every_subset(&problem, layout, at)),
+        ) else {
+            continue;
+        };
+        assert!(any <= found, "seed {seed}: subsets include the even ones");
+        let ratio = found as f64 / any as f64;
+        (worst, sum, cases) = (worst.max(ratio), sum + ratio, cases + 1);
+    }
+    println!(
+        "even spreading against any subset: mean {:.4}, worst {worst:.4} over {cases} cases",
+        sum / f64::from(cases)
+    );
+    assert!(worst < 1.5);
+}

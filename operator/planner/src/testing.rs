@@ -1,0 +1,54 @@
+//! What tests share: numbers from a seed and small models.
+
+use crate::{Architecture, BlockBytes, Bytes, Dtype, ModelCard};
+
+/// SplitMix64.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Between `least` and `most`, both included.
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.next() % (most - least + 1)
+    }
+}
+
+/// A model of megabytes with blocks of drawn sizes.
+pub(crate) fn small_card(random: &mut Random, layers: u32) -> ModelCard {
+    let mut bytes = |least: u64, most: u64| Bytes(random.between(least, most) * 4096);
+    let (attention, mlp) = (bytes(50, 500), bytes(50, 1500));
+    let (embedding, head) = (bytes(20, 600), bytes(20, 600));
+    let tied = random.between(0, 1) == 0;
+    ModelCard {
+        name: "drawn".to_owned(),
+        architecture: Architecture::Llama,
+        dtype: Dtype::Bf16,
+        layers,
+        hidden: 256,
+        intermediate: 512,
+        heads: 8,
+        kv_heads: 4,
+        head_dim: 32,
+        vocabulary: 1000,
+        context: 512,
+        tied,
+        parameters: 1_000_000,
+        blocks: BlockBytes {
+            embedding,
+            attention: vec![attention; layers as usize],
+            mlp: vec![mlp; layers as usize],
+            head,
+            head_beside_embedding: if tied { Bytes(4096) } else { head },
+        },
+    }
+}

@@ -1,0 +1,157 @@
+//! Units and indices: numbers that say what they count.
+
+use std::{fmt, iter::Sum, ops};
+
+use serde::{Deserialize, Serialize};
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// No bytes at all.
+    pub const ZERO: Self = Self(0);
+
+    /// `n` KiB.
+    pub const fn kib(n: u64) -> Self {
+        Self(n << 10)
+    }
+
+    /// `n` MiB.
+    pub const fn mib(n: u64) -> Self {
+        Self(n << 20)
+    }
+
+    /// `n` GiB.
+    pub const fn gib(n: u64) -> Self {
+        Self(n << 30)
+    }
+
+    /// The smallest multiple of `unit` that is not below `self`; `unit` must not be zero.
+    pub const fn round_up(self, unit: Self) -> Self {
+        Self(self.0.div_ceil(unit.0) * unit.0)
+    }
+
+    /// `self - other`, or zero where `other` is larger.
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl fmt::Display for Bytes {
+    /// Binary units with one decimal: `4.5 MiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+        let mut value = self.0 as f64;
+        let mut unit = 0;
+        while value >= 1024.0 && unit + 1 < units.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        let text = if unit == 0 { format!("{} B", self.0) } else { format!("{value:.1} {}", units[unit]) };
+        f.pad(&text)
+    }
+}
+
+impl ops::Add for Bytes {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+impl ops::AddAssign for Bytes {
+    fn add_assign(&mut self, other: Self) {
+        self.0 += other.0;
+    }
+}
+
+impl ops::Sub for Bytes {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+}
+
+impl ops::Mul<u64> for Bytes {
+    type Output = Self;
+    fn mul(self, times: u64) -> Self {
+        Self(self.0 * times)
+    }
+}
+
+impl Sum for Bytes {
+    fn sum<I: Iterator<Item = Self>>(items: I) -> Self {
+        items.fold(Self::ZERO, ops::Add::add)
+    }
+}
+
+/// A transformer layer of the model, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LayerIndex(pub u32);
+
+/// A segment of the ring schedule, from 0: an activation goes round the ring once per segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SegmentIndex(pub u32);
+
+/// A device's place in the ring order of a plan, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeviceIndex(pub u32);
+
+/// The generation of a running ring. It rises with every (re)configuration; messages of another epoch are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Consecutive layers, `start` included, `end` excluded. May be empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LayerRange {
+    /// First layer.
+    pub start: LayerIndex,
+    /// One past the last layer.
+    pub end: LayerIndex,
+}
+
+impl LayerRange {
+    /// Layers `start..end`.
+    pub const fn new(start: u32, end: u32) -> Self {
+        Self { start: LayerIndex(start), end: LayerIndex(end) }
+    }
+
+    /// How many layers the range holds.
+    pub const fn len(self) -> u32 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+
+    /// Whether the range holds no layer.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every layer of the range, ascending.
+    pub fn layers(self) -> impl DoubleEndedIterator<Item = LayerIndex> + ExactSizeIterator {
+        (self.start.0..self.end.0.max(self.start.0)).map(LayerIndex)
+    }
+}
+
+impl fmt::Display for LayerRange {
+    /// `3-7` for layers 3 to 7 inclusive, `5` for one, `-` for none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.len() {
+            0 => f.pad("-"),
+            1 => f.pad(&self.start.0.to_string()),
+            _ => f.pad(&format!("{}-{}", self.start.0, self.end.0 - 1)),
+        }
+    }
+}
