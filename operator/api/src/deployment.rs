@@ -1,0 +1,150 @@
+//! LimeDeployment: the wish.
+
+// KubeSchema writes a second copy of the struct into a function.
+#![allow(unreachable_pub, clippy::duplicated_attributes)]
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, Serving, Transport, rules,
+};
+
+/// What to serve and how. Only `model.source` is required.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "lime.dev",
+    version = "v1alpha1",
+    kind = "LimeDeployment",
+    plural = "limedeployments",
+    singular = "limedeployment",
+    shortname = "limed",
+    category = "lime",
+    namespaced,
+    status = "LimeDeploymentStatus",
+    derive = "PartialEq",
+    doc = "A LimeDeployment serves one large language model from several small nodes. Only spec.model.source is required.",
+    printcolumn(
+        name = "Model",
+        type_ = "string",
+        json_path = ".spec.model.source",
+        description = "Where the model comes from"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether requests are answered"
+    ),
+    printcolumn(
+        name = "Shards",
+        type_ = "string",
+        json_path = ".status.shardsReady",
+        description = "Shards ready, of shards planned"
+    ),
+    printcolumn(
+        name = "TPOT(ms)",
+        type_ = "integer",
+        json_path = ".status.performance.measured.timePerTokenMilliseconds",
+        description = "Measured time per token"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is, or is not, ready"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Time since creation"
+    ),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoint.url",
+        description = "Where to send requests",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Nodes",
+        type_ = "integer",
+        json_path = ".status.nodes",
+        description = "Nodes in the current plan",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Offloaded",
+        type_ = "string",
+        json_path = ".status.offloaded",
+        description = "Share of the weights that is read from disk for each token",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Predicted(ms)",
+        type_ = "integer",
+        json_path = ".status.performance.predicted.timePerTokenMilliseconds",
+        description = "Time per token that the plan predicts",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Plan",
+        type_ = "string",
+        json_path = ".status.currentPlan",
+        description = "The LimePlan in force",
+        priority = "1"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "The same, as a sentence",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LimeDeploymentSpec {
+    /// The model to serve.
+    #[x_kube(validation = Rule::new("!has(self.revision) || self.source.startsWith('hf://')").message(rules::REVISION))]
+    #[x_kube(validation = Rule::new("!has(self.tokenSecretRef) || self.source.startsWith('hf://') || self.source.startsWith('http')").message(rules::TOKEN))]
+    pub model: Model,
+
+    /// What clients may ask for at once.
+    #[serde(default)]
+    pub serving: Serving,
+
+    /// The speed that is wanted. A plan that misses it is reported as such, not refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Objective>,
+
+    /// The nodes that may take part.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("!has(self.maxCount) || self.maxCount >= self.minCount").message(rules::COUNTS))]
+    pub nodes: Nodes,
+
+    /// Whether weights may be read from the nodes' disks while serving.
+    #[serde(default)]
+    pub offload: Offload,
+
+    /// When plans take effect, and what makes for a new one.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("!has(self.approvedPlan) || self.approval == 'Manual'").message(rules::APPROVED))]
+    pub placement: Placement,
+
+    /// How failures are borne.
+    #[serde(default)]
+    pub failure: Failure,
+
+    /// Where clients find the model.
+    #[serde(default)]
+    pub endpoint: Endpoint,
+
+    /// How the nodes talk to one another.
+    #[serde(default)]
+    pub transport: Transport,
+
+    /// True frees the nodes' memory and keeps the weights on disk and the plan; false serves again.
+    #[serde(default)]
+    pub suspend: bool,
+}

@@ -1,0 +1,40 @@
+//! The custom resources of LIME, group `lime.dev/v1alpha1`: types, schema and rules.
+//!
+//! A [`LimeDeployment`] is the wish: which model is to be served, for whom, on which nodes. Only `spec.model.source` is
+//! required. The same types are read from a cluster by the operator and from a file by `lime up`.
+
+mod deployment;
+mod endpoint;
+mod failure;
+mod model;
+mod nodes;
+mod placement;
+mod quantity;
+mod rules;
+mod schema;
+mod serving;
+mod source;
+mod status;
+
+pub use deployment::{LimeDeployment, LimeDeploymentSpec};
+pub use endpoint::{Endpoint, Transport, TransportSecurity};
+pub use failure::Failure;
+pub use model::{Model, SecretKeyRef};
+pub use nodes::{Nodes, Offload, OffloadPolicy};
+pub use placement::{Approval, Placement, Reaction, Replan};
+pub use quantity::{QuantityError, parse_bytes};
+pub use rules::Fault;
+pub use schema::{crds, deployment_schema};
+pub use serving::{KvCacheType, Objective, RequestPattern, Serving};
+pub use source::{ModelSource, SourceError};
+pub use status::{
+    ConditionType, EndpointStatus, FailureStatus, LimeDeploymentStatus, ModelStatus, PerformanceFigures,
+    PerformanceStatus, ShardState, ShardStatus,
+};
+
+/// The API group of every kind.
+pub const GROUP: &str = "lime.dev";
+/// The version of every kind.
+pub const VERSION: &str = "v1alpha1";
+/// Group and version, as objects name them.
+pub const API_VERSION: &str = "lime.dev/v1alpha1";

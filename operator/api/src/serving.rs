@@ -1,0 +1,100 @@
+//! spec.serving and spec.objective: what clients may ask for, and how fast they want it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What clients may ask for at once. Memory for the KV cache follows from it.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Serving {
+    /// Longest sequence in tokens, prompt and answer together.
+    #[serde(default = "Serving::default_max_context_tokens")]
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub max_context_tokens: i32,
+
+    /// Requests that are worked on at once; more wait in a queue.
+    #[serde(default = "Serving::default_max_concurrent_requests")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_concurrent_requests: i32,
+
+    /// What the plan is made for. Sporadic: least time per token of one request. Bursty: most tokens per second over all
+    /// requests.
+    #[serde(default)]
+    pub request_pattern: RequestPattern,
+
+    /// Rows of a prompt that go through the ring at once. More is faster and takes more memory for activations; the
+    /// answer is the same.
+    #[serde(default = "Serving::default_prefill_chunk_tokens")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub prefill_chunk_tokens: i32,
+
+    /// The type of KV cache entries. Weights: the type that the weights are stored in. BF16, F16 and F32: that type.
+    #[serde(default)]
+    pub kv_cache_type: KvCacheType,
+}
+
+impl Serving {
+    fn default_max_context_tokens() -> i32 {
+        4096
+    }
+
+    fn default_max_concurrent_requests() -> i32 {
+        4
+    }
+
+    fn default_prefill_chunk_tokens() -> i32 {
+        128
+    }
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self {
+            max_context_tokens: Self::default_max_context_tokens(),
+            max_concurrent_requests: Self::default_max_concurrent_requests(),
+            request_pattern: RequestPattern::default(),
+            prefill_chunk_tokens: Self::default_prefill_chunk_tokens(),
+            kv_cache_type: KvCacheType::default(),
+        }
+    }
+}
+
+/// How requests come: one at a time (Sporadic) or many at once (Bursty).
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RequestPattern {
+    /// Least time per token of one request.
+    #[default]
+    Sporadic,
+    /// Most tokens per second over all requests.
+    Bursty,
+}
+
+/// The type of KV cache entries.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KvCacheType {
+    /// The type that the weights are stored in.
+    #[default]
+    Weights,
+    /// bfloat16.
+    #[serde(rename = "BF16")]
+    Bf16,
+    /// IEEE binary16.
+    F16,
+    /// IEEE binary32.
+    F32,
+}
+
+/// The speed that is wanted.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// From a request's arrival to its first token, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub time_to_first_token_milliseconds: Option<i32>,
+
+    /// Between two tokens of an answer, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub time_per_token_milliseconds: Option<i32>,
+}

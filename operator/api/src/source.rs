@@ -1,0 +1,93 @@
+//! Where a model comes from.
+
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+/// A model's source, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// `hf://ORGANISATION/NAME`
+    Hub {
+        /// The repository, organisation included.
+        repository: String,
+    },
+    /// `pvc://CLAIM/PATH`
+    Claim {
+        /// The PersistentVolumeClaim.
+        claim: String,
+        /// The folder within it.
+        path: String,
+    },
+    /// `file:///PATH`; a relative path (`file://PATH`) is for `lime up` only, which takes it from the file that names it.
+    File {
+        /// The folder.
+        path: String,
+    },
+    /// `http://` or `https://`
+    Web {
+        /// The folder's address.
+        url: String,
+    },
+}
+
+/// A source that is none.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "{0:?} is not a model source: write hf://ORGANISATION/NAME, pvc://CLAIM/PATH, file:///PATH or http(s)://HOST/PATH"
+)]
+pub struct SourceError(String);
+
+impl FromStr for ModelSource {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let fault = || SourceError(text.to_owned());
+        let (scheme, rest) = text.split_once("://").ok_or_else(fault)?;
+        let pair = || rest.split_once('/').filter(|(first, second)| !first.is_empty() && !second.is_empty());
+        match scheme {
+            "hf" => match pair() {
+                Some((_, name)) if !name.contains('/') => Ok(Self::Hub { repository: rest.to_owned() }),
+                _ => Err(fault()),
+            },
+            "pvc" => {
+                let (claim, path) = pair().ok_or_else(fault)?;
+                Ok(Self::Claim { claim: claim.to_owned(), path: path.to_owned() })
+            }
+            "file" if !rest.is_empty() => Ok(Self::File { path: rest.to_owned() }),
+            "http" | "https" if !rest.is_empty() && !rest.starts_with('/') => Ok(Self::Web { url: text.to_owned() }),
+            _ => Err(fault()),
+        }
+    }
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hub { repository } => write!(f, "hf://{repository}"),
+            Self::Claim { claim, path } => write!(f, "pvc://{claim}/{path}"),
+            Self::File { path } => write!(f, "file://{path}"),
+            Self::Web { url } => f.write_str(url),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_survive_a_round_trip() {
+        for text in ["hf://org/name", "pvc://claim/a/b", "file:///a/b", "file://a/b", "https://host/a", "http://host"] {
+            assert_eq!(text.parse::<ModelSource>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn others_are_refused_with_the_forms_that_are_read() {
+        for text in ["", "org/name", "hf://name", "hf://a/b/c", "pvc://claim", "file://", "s3://a/b", "http:///a"] {
+            let error = text.parse::<ModelSource>().unwrap_err().to_string();
+            assert!(error.contains("file:///PATH"), "{error}");
+        }
+    }
+}
