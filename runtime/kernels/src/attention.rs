@@ -1,0 +1,132 @@
+//! Attention over paged KV: checks, and the split into tasks.
+//!
+//! A task is a run of query rows over the same pages, for one KV head: a page's keys and values are converted once
+//! for all query heads of all those rows. Each row and head is computed in the canonical order whatever its company.
+
+use crate::kernels::Kernels;
+use crate::kv::{KV_PAGE_TOKENS, KvLayout};
+use crate::pages::PagesTask;
+use crate::scratch;
+use crate::simd::{Typed, run};
+
+/// Query vectors of a task, about.
+const TASK_QUERIES: usize = 64;
+
+/// One query row.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionRow<'a> {
+    /// The row attends to positions 0 to this one.
+    pub position: u32,
+    /// The pages of its sequence in the storage, in order.
+    pub pages: &'a [u32],
+}
+
+/// What [`Kernels::attention`] works on.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionArgs<'a> {
+    /// Queries: rows x heads x head_dim.
+    pub q: &'a [f32],
+    /// Query heads; a multiple of the layout's KV heads.
+    pub heads: usize,
+    /// Layout of the pages.
+    pub layout: KvLayout,
+    /// The layer whose entries are used.
+    pub layer: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// All pages, one after the other.
+    pub storage: &'a [u8],
+    /// The query rows.
+    pub rows: &'a [AttentionRow<'a>],
+}
+
+impl AttentionArgs<'_> {
+    /// Query heads that share a KV head.
+    pub(crate) const fn group(&self) -> usize {
+        self.heads / self.layout.kv_heads
+    }
+
+    fn check(&self, out: &[f32]) {
+        let KvLayout { kv_heads, head_dim, layers, ty } = self.layout;
+        assert!(kv_heads > 0 && head_dim > 0, "attention without heads");
+        assert!(self.heads > 0 && self.heads.is_multiple_of(kv_heads), "{} heads over {kv_heads} KV heads", self.heads);
+        assert!(self.layer < layers, "layer {} of {layers}", self.layer);
+        let row = self.heads.checked_mul(head_dim).expect("heads x head_dim");
+        assert_eq!(Some(self.q.len()), row.checked_mul(self.rows.len()), "queries");
+        assert_eq!(out.len(), self.q.len(), "output of attention");
+        let page_bytes = [2, layers, kv_heads, KV_PAGE_TOKENS, ty.size()]
+            .iter()
+            .try_fold(head_dim, |bytes, &factor| bytes.checked_mul(factor))
+            .expect("bytes of a KV page");
+        let pages = self.storage.len() / page_bytes;
+        for row in self.rows {
+            let needed = row.position as usize / KV_PAGE_TOKENS + 1;
+            assert!(row.pages.len() >= needed, "position {} with {} pages", row.position, row.pages.len());
+            for &page in &row.pages[..needed] {
+                assert!((page as usize) < pages, "page {page} of a storage of {pages}");
+            }
+        }
+    }
+
+    /// Cuts the rows into runs over the same pages.
+    fn runs(&self) -> Vec<Run> {
+        let most = (TASK_QUERIES / self.group()).max(1);
+        let mut runs: Vec<Run> = Vec::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            match runs.last_mut() {
+                // Every row of a run agrees with its longest row, so all agree with each other.
+                Some(run) if run.end - run.first < most && same_pages(&self.rows[run.longest], row) => {
+                    run.end = index + 1;
+                    if row.position > self.rows[run.longest].position {
+                        run.longest = index;
+                    }
+                }
+                _ => runs.push(Run { first: index, end: index + 1, longest: index }),
+            }
+        }
+        runs
+    }
+}
+
+/// Rows `first..end`, each of which needs a prefix of the pages of row `longest`.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) first: usize,
+    pub(crate) end: usize,
+    pub(crate) longest: usize,
+}
+
+/// Whether the pages that both rows need are the same.
+fn same_pages(a: &AttentionRow<'_>, b: &AttentionRow<'_>) -> bool {
+    let needed = a.position.min(b.position) as usize / KV_PAGE_TOKENS + 1;
+    a.pages[..needed] == b.pages[..needed]
+}
+
+/// The output, of which every task writes its own heads.
+#[derive(Clone, Copy)]
+pub(crate) struct Out(pub(crate) *mut f32);
+
+// SAFETY: tasks write disjoint heads.
+unsafe impl Sync for Out {}
+
+impl Kernels {
+    /// Attention of every row over its sequence's KV entries: `out` is rows x heads x head_dim.
+    ///
+    /// # Panics
+    /// When the lengths do not fit, or a row names pages that it lacks or that lie outside the storage.
+    pub fn attention(&self, a: &AttentionArgs<'_>, out: &mut [f32]) {
+        a.check(out);
+        let runs = a.runs();
+        let out = Out(out.as_mut_ptr());
+        let kv_heads = a.layout.kv_heads;
+        self.pool().run(runs.len() * kv_heads, |task| {
+            let out = &out;
+            let run_of_rows = runs[task / kv_heads];
+            scratch::with(PagesTask::scratch(a, run_of_rows), |scratch| {
+                let task = PagesTask { a, run: run_of_rows, kv_head: task % kv_heads, out: *out, scratch };
+                // SAFETY: `isa` is available; `check` has seen every length; tasks differ in rows or KV head.
+                unsafe { run(self.isa(), Typed(a.layout.ty, task)) };
+            });
+        });
+    }
+}

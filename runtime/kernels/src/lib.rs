@@ -1,0 +1,46 @@
+//! Order-fixed matrix kernels for bf16, f16 and f32 weights.
+//!
+//! Every result is defined by one *canonical order* of f32 operations (see [`order`]) which depends on
+//! nothing but the stored dtype: not on the instruction set, the number of threads, the number of rows, or
+//! the tiles that happen to be used. AVX-512, AVX2+FMA, NEON and scalar code give the same bits.
+//!
+//! The algorithms are written once, generically over the private `Simd` trait, and compiled once per
+//! instruction set; [`Kernels`] chooses at run time.
+#![allow(unsafe_code)]
+
+mod attention;
+mod buffer;
+mod convert;
+mod element;
+mod elementwise;
+mod gemm;
+mod gemv;
+mod isa;
+mod kernels;
+mod kv;
+mod linear;
+mod math;
+mod matrix;
+mod norm;
+pub mod order;
+mod packed;
+mod pages;
+mod pool;
+pub mod roofline;
+mod rope;
+mod scratch;
+mod simd;
+mod softmax;
+
+pub use attention::{AttentionArgs, AttentionRow};
+pub use buffer::{AlignedBuf, BufferError};
+pub use convert::{decode, encode, round_to};
+pub use element::ElementType;
+pub use isa::Isa;
+pub use kernels::Kernels;
+pub use kv::{KV_PAGE_TOKENS, KvLayout, kv_store};
+pub use linear::LinearJob;
+pub use matrix::{Matrix, ShapeError};
+pub use packed::PackedRows;
+pub use pool::Pool;
+pub use rope::RopeTable;

@@ -1,0 +1,180 @@
+//! Attention against plain f64 arithmetic, and against itself: instruction sets, company and threads change no bit.
+
+use lime_kernels::{
+    AttentionArgs, AttentionRow, ElementType, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, kv_store, round_to,
+};
+use proptest::prelude::*;
+
+fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * 2.0
+        })
+        .collect()
+}
+
+/// A sequence's keys and values, in pages scattered over a storage.
+struct Sequence {
+    layout: KvLayout,
+    layer: usize,
+    pages: Vec<u32>,
+    storage: Vec<u8>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl Sequence {
+    fn new(layout: KvLayout, layer: usize, length: usize, seed: u64) -> Self {
+        let count = length.div_ceil(KV_PAGE_TOKENS);
+        let pages: Vec<u32> = (0..count as u32).rev().map(|page| 2 * page + 1).collect();
+        let width = layout.kv_heads * layout.head_dim;
+        // What no position has written is NaN: nothing may read it.
+        let mut storage = vec![0xff; (2 * count + 1) * layout.page_bytes()];
+        let (mut k, mut v) = (noise(seed, length * width), noise(seed + 1, length * width));
+        for position in 0..length {
+            let page = pages[position / KV_PAGE_TOKENS] as usize;
+            let page = &mut storage[page * layout.page_bytes()..][..layout.page_bytes()];
+            let range = position * width..(position + 1) * width;
+            kv_store(&layout, page, layer, position % KV_PAGE_TOKENS, &k[range.clone()], &v[range]);
+        }
+        round_to(layout.ty, &mut k);
+        round_to(layout.ty, &mut v);
+        Self { layout, layer, pages, storage, k, v }
+    }
+
+    fn attend(&self, kernels: &Kernels, q: &[f32], heads: usize, positions: &[u32]) -> Vec<f32> {
+        let rows: Vec<_> = positions.iter().map(|&position| AttentionRow { position, pages: &self.pages }).collect();
+        let mut out = vec![0.0; q.len()];
+        let args = AttentionArgs {
+            q,
+            heads,
+            layout: self.layout,
+            layer: self.layer,
+            scale: 1.0 / (self.layout.head_dim as f32).sqrt(),
+            storage: &self.storage,
+            rows: &rows,
+        };
+        kernels.attention(&args, &mut out);
+        out
+    }
+
+    fn naive(&self, q: &[f32], heads: usize, positions: &[u32]) -> Vec<f64> {
+        let KvLayout { kv_heads, head_dim, .. } = self.layout;
+        let entry = |x: &[f32], position: usize, head: usize, d: usize| {
+            f64::from(x[(position * kv_heads + head) * head_dim + d])
+        };
+        let mut out = Vec::new();
+        for (row, &position) in positions.iter().enumerate() {
+            for head in 0..heads {
+                let kv_head = head / (heads / kv_heads);
+                let q = &q[(row * heads + head) * head_dim..][..head_dim];
+                let weights: Vec<f64> = (0..=position as usize)
+                    .map(|j| {
+                        let dot: f64 = (0..head_dim).map(|d| f64::from(q[d]) * entry(&self.k, j, kv_head, d)).sum();
+                        (dot / (head_dim as f64).sqrt()).exp()
+                    })
+                    .collect();
+                let total: f64 = weights.iter().sum();
+                for d in 0..head_dim {
+                    let sum: f64 = weights.iter().enumerate().map(|(j, w)| w * entry(&self.v, j, kv_head, d)).sum();
+                    out.push(sum / total);
+                }
+            }
+        }
+        out
+    }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn near_f64_and_the_same_bits_everywhere(
+        ty in proptest::sample::select(&ElementType::ALL[..]),
+        head_dim in proptest::sample::select(&[6usize, 8, 32, 33, 64, 80, 96, 128][..]),
+        kv_heads in 1usize..3,
+        group in 1usize..6,
+        length in 1usize..200,
+        row_count in 1usize..12,
+        threads in 1usize..5,
+        seed in any::<u32>(),
+    ) {
+        let seed = u64::from(seed);
+        let layout = KvLayout { ty, kv_heads, head_dim, layers: 2 };
+        let sequence = Sequence::new(layout, 1, length, seed);
+        let heads = kv_heads * group;
+        let rows = row_count.min(length);
+        let positions: Vec<u32> = (length - rows..length).map(|p| p as u32).collect();
+        let q = noise(seed + 2, rows * heads * head_dim);
+        let expected = sequence.attend(&Kernels::new(Isa::Scalar, 1), &q, heads, &positions);
+        for (found, exact) in expected.iter().zip(sequence.naive(&q, heads, &positions)) {
+            prop_assert!((f64::from(*found) - exact).abs() < 2e-5, "{found} is not {exact}");
+        }
+        for isa in Isa::available() {
+            let kernels = Kernels::new(isa, threads);
+            prop_assert_eq!(bits(&sequence.attend(&kernels, &q, heads, &positions)), bits(&expected), "{}", isa);
+            for (row, position) in positions.iter().enumerate() {
+                let range = row * heads * head_dim..(row + 1) * heads * head_dim;
+                let alone = sequence.attend(&kernels, &q[range.clone()], heads, &[*position]);
+                prop_assert_eq!(bits(&alone), bits(&expected[range]), "{} row {} alone", isa, row);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_different_sequences_with_common_pages_keep_apart() {
+    // A short row first, then two longer ones that share its page but not each other's.
+    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let mut storage = vec![0u8; 3 * layout.page_bytes()];
+    for (page, bytes) in storage.chunks_exact_mut(layout.page_bytes()).enumerate() {
+        for position in 0..KV_PAGE_TOKENS {
+            let seed = (page * 64 + position) as u64;
+            kv_store(&layout, bytes, 0, position, &noise(seed + 1, 8), &noise(seed + 1000, 8));
+        }
+    }
+    let rows = [
+        AttentionRow { position: 10, pages: &[0] },
+        AttentionRow { position: 70, pages: &[0, 1] },
+        AttentionRow { position: 90, pages: &[0, 2] },
+    ];
+    let q = noise(9, 3 * 16);
+    let args = AttentionArgs { q: &q, heads: 2, layout, layer: 0, scale: 0.5, storage: &storage, rows: &rows };
+    let kernels = Kernels::new(Isa::detect(), 1);
+    let mut together = vec![0.0; q.len()];
+    kernels.attention(&args, &mut together);
+    for row in 0..3 {
+        let mut alone = vec![0.0; 16];
+        let args = AttentionArgs { q: &q[row * 16..][..16], rows: &rows[row..=row], ..args };
+        kernels.attention(&args, &mut alone);
+        assert_eq!(bits(&alone), bits(&together[row * 16..][..16]), "row {row}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "page 5 of a storage of 1")]
+fn a_page_outside_the_storage_panics() {
+    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let storage = vec![0u8; layout.page_bytes()];
+    let rows = [AttentionRow { position: 0, pages: &[5] }];
+    let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
+    Kernels::new(Isa::Scalar, 1).attention(&args, &mut [0.0; 8]);
+}
+
+#[test]
+#[should_panic(expected = "position 64 with 1 pages")]
+fn a_row_without_its_pages_panics() {
+    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let storage = vec![0u8; layout.page_bytes()];
+    let rows = [AttentionRow { position: 64, pages: &[0] }];
+    let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
+    Kernels::new(Isa::Scalar, 1).attention(&args, &mut [0.0; 8]);
+}
