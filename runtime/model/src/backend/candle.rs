@@ -1,0 +1,298 @@
+//! candle's own operations on one of its devices: the way to GPUs, and the oracle that tests compare with.
+
+use std::sync::Arc;
+
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::ops::softmax_last_dim;
+use lime_planner::Dtype;
+
+use super::{Backend, bias_of};
+use crate::{Activation, EngineError, ModelConfig, TensorRole, batch::Batch, weights::HostBlock};
+
+/// Opens the device that candle computes on: the CPU, or a GPU of a build with the feature `cuda`.
+pub(crate) fn candle_device(gpu: Option<usize>) -> Result<Device, EngineError> {
+    match gpu {
+        None => Ok(Device::Cpu),
+        Some(index) => Ok(Device::new_cuda(index)?),
+    }
+}
+
+/// A block's tensors on the device, in the dtype of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceBlock {
+    tensors: Arc<Vec<(TensorRole, Tensor)>>,
+}
+
+impl DeviceBlock {
+    /// Copies a block to the device.
+    pub(crate) fn upload(host: &HostBlock, device: &Device) -> Result<Self, EngineError> {
+        let tensors = host.entries().iter().map(|entry| {
+            let tensor = Tensor::from_raw_buffer(host.bytes(entry), candle_type(entry.dtype), &entry.shape, device)?;
+            Ok((entry.role, tensor))
+        });
+        Ok(Self { tensors: Arc::new(tensors.collect::<Result<_, EngineError>>()?) })
+    }
+
+    fn find(&self, role: TensorRole) -> Option<&Tensor> {
+        self.tensors.iter().find(|(held, _)| *held == role).map(|(_, tensor)| tensor)
+    }
+
+    fn tensor(&self, role: TensorRole) -> &Tensor {
+        self.find(role).expect("a layer asks its own block")
+    }
+}
+
+const fn candle_type(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::Bf16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+        Dtype::F32 => DType::F32,
+    }
+}
+
+/// K and V of one slot in one layer, `kv_heads x positions x head_dim`.
+type SlotCache = (Tensor, Tensor);
+
+/// candle on a device.
+pub(crate) struct Candle {
+    device: Device,
+    cos: Tensor,
+    sin: Tensor,
+    /// By layer, then by slot.
+    kv: Vec<Vec<SlotCache>>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    scratch_bytes: u64,
+}
+
+/// What [`Candle::new`] allocates for.
+pub(crate) struct CandleShape<'a> {
+    pub(crate) config: &'a ModelConfig,
+    pub(crate) layers: usize,
+    pub(crate) positions: usize,
+    pub(crate) slots: usize,
+    /// Positions of one slot in whole pages.
+    pub(crate) slot_positions: usize,
+    pub(crate) kv: Dtype,
+    /// What the plan counts for activations: candle allocates them itself, as it goes.
+    pub(crate) scratch_bytes: u64,
+}
+
+impl Candle {
+    /// Allocates the KV cache and the tables of sines and cosines.
+    pub(crate) fn new(device: Device, shape: &CandleShape<'_>) -> Result<Self, EngineError> {
+        let config = shape.config;
+        let (cos, sin) = rope_tables(shape, &device)?;
+        let dims = (config.kv_heads, shape.slot_positions, config.head_dim);
+        let empty = || Tensor::zeros(dims, candle_type(shape.kv), &device);
+        let slot = || Ok::<_, candle_core::Error>((empty()?, empty()?));
+        let layer = || std::iter::repeat_with(slot).take(shape.slots).collect::<Result<Vec<_>, _>>();
+        let kv = std::iter::repeat_with(layer).take(shape.layers).collect::<Result<_, _>>()?;
+        Ok(Self {
+            device,
+            cos,
+            sin,
+            kv,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            scratch_bytes: shape.scratch_bytes,
+        })
+    }
+
+    /// `x` times the transpose of `w`. On the CPU in f32, where candle's bf16 products are slow; elsewhere in the weights' dtype.
+    fn matmul(&self, x: &Tensor, w: &Tensor) -> Result<Tensor, EngineError> {
+        let ty = if self.device.is_cpu() { DType::F32 } else { w.dtype() };
+        let product = x.to_dtype(ty)?.matmul(&w.to_dtype(ty)?.t()?)?;
+        Ok(product.to_dtype(DType::F32)?)
+    }
+
+    fn heads_of(&self, x: &Tensor) -> Result<Tensor, EngineError> {
+        let (rows, columns) = x.dims2()?;
+        Ok(x.reshape((rows, columns / self.head_dim, self.head_dim))?)
+    }
+}
+
+/// Cosines and sines, positions x planes, computed apart from the kernels' table.
+fn rope_tables(shape: &CandleShape<'_>, device: &Device) -> Result<(Tensor, Tensor), EngineError> {
+    let config = shape.config;
+    let (frequencies, factor) = config.rope.inverse_frequencies(config.head_dim, config.context);
+    let angle = |position: usize| frequencies.iter().map(move |frequency| position as f64 * frequency);
+    let table = |of: fn(f64) -> f64| {
+        let values: Vec<f32> = (0..shape.positions).flat_map(|p| angle(p).map(|a| (of(a) * factor) as f32)).collect();
+        Tensor::from_vec(values, (shape.positions, frequencies.len()), device)
+    };
+    Ok((table(f64::cos)?, table(f64::sin)?))
+}
+
+fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor, EngineError> {
+    let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
+    let scaled = x.broadcast_div(&(mean + f64::from(eps))?.sqrt()?)?;
+    Ok(scaled.broadcast_mul(&weight.to_dtype(DType::F32)?)?)
+}
+
+impl Backend for Candle {
+    type Weights = DeviceBlock;
+    type Rows = Tensor;
+
+    fn embed(&mut self, embedding: &DeviceBlock, tokens: &[u32]) -> Result<Activation, EngineError> {
+        let ids = Tensor::new(tokens, &self.device)?;
+        let rows = embedding.tensor(TensorRole::Embedding).index_select(&ids, 0)?.to_dtype(DType::F32)?;
+        let (rows, columns, data) = (rows.dim(0)?, rows.dim(1)?, rows.flatten_all()?.to_vec1()?);
+        Ok(Activation { rows, columns, data })
+    }
+
+    fn enter(&mut self, activation: &mut Activation) -> Result<Tensor, EngineError> {
+        let shape = (activation.rows, activation.columns);
+        Ok(Tensor::from_slice(&activation.data, shape, &self.device)?)
+    }
+
+    fn leave(&mut self, rows: Tensor, activation: &mut Activation) -> Result<(), EngineError> {
+        activation.data = rows.flatten_all()?.to_vec1()?;
+        Ok(())
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &Tensor,
+        weights: &DeviceBlock,
+        norm: TensorRole,
+        eps: f32,
+    ) -> Result<Tensor, EngineError> {
+        rms_norm(x, weights.tensor(norm), eps)
+    }
+
+    fn select_rms_norm(
+        &mut self,
+        activation: &Activation,
+        rows: &[usize],
+        weights: &DeviceBlock,
+        norm: TensorRole,
+        eps: f32,
+    ) -> Result<Tensor, EngineError> {
+        let columns = activation.columns;
+        let chosen: Vec<f32> =
+            rows.iter().flat_map(|row| &activation.data[row * columns..(row + 1) * columns]).copied().collect();
+        let x = Tensor::from_vec(chosen, (rows.len(), columns), &self.device)?;
+        rms_norm(&x, weights.tensor(norm), eps)
+    }
+
+    fn head_norm(
+        &mut self,
+        x: &mut Tensor,
+        weights: &DeviceBlock,
+        norm: TensorRole,
+        eps: f32,
+    ) -> Result<(), EngineError> {
+        let normed = rms_norm(&self.heads_of(x)?, weights.tensor(norm), eps)?;
+        *x = normed.reshape(x.shape())?;
+        Ok(())
+    }
+
+    fn project<const N: usize>(
+        &mut self,
+        x: Tensor,
+        weights: &DeviceBlock,
+        matrices: [TensorRole; N],
+    ) -> Result<[Tensor; N], EngineError> {
+        let mut out = matrices.map(|_| x.clone());
+        for (role, out) in matrices.into_iter().zip(&mut out) {
+            *out = self.matmul(&x, weights.tensor(role))?;
+            if let Some(bias) = bias_of(role).and_then(|bias| weights.find(bias)) {
+                *out = out.broadcast_add(&bias.to_dtype(DType::F32)?)?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn rope(&mut self, x: &mut Tensor, _heads: usize, positions: &[u32]) -> Result<(), EngineError> {
+        let positions = Tensor::new(positions, &self.device)?;
+        let cos = self.cos.index_select(&positions, 0)?.unsqueeze(1)?;
+        let sin = self.sin.index_select(&positions, 0)?.unsqueeze(1)?;
+        let heads = self.heads_of(x)?;
+        let half = self.head_dim / 2;
+        let (low, high) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
+        let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+        let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+        *x = Tensor::cat(&[turned_low, turned_high], 2)?.reshape(x.shape())?;
+        Ok(())
+    }
+
+    fn store(&mut self, layer: usize, batch: &Batch<'_>, k: Tensor, v: Tensor) -> Result<(), EngineError> {
+        let mut row = 0;
+        for part in batch.parts {
+            let (k_cache, v_cache) = &self.kv[layer][part.slot as usize];
+            for (cache, rows) in [(k_cache, &k), (v_cache, &v)] {
+                let rows = self.heads_of(&rows.narrow(0, row, part.count as usize)?.contiguous()?)?;
+                let by_head = rows.transpose(0, 1)?.to_dtype(cache.dtype())?.contiguous()?;
+                cache.slice_set(&by_head, 1, part.start as usize)?;
+            }
+            row += part.count as usize;
+        }
+        Ok(())
+    }
+
+    fn attend(&mut self, layer: usize, batch: &Batch<'_>, q: Tensor) -> Result<Tensor, EngineError> {
+        let group = self.heads / self.kv_heads;
+        let scale = 1.0 / (self.head_dim as f64).sqrt();
+        let (mut row, mut out) = (0, Vec::with_capacity(batch.parts.len()));
+        for part in batch.parts {
+            let (count, length) = (part.count as usize, part.end() as usize);
+            let (k, v) = &self.kv[layer][part.slot as usize];
+            let k = k.narrow(1, 0, length)?.to_dtype(DType::F32)?.contiguous()?;
+            let v = v.narrow(1, 0, length)?.to_dtype(DType::F32)?.contiguous()?;
+            // Heads that share keys become rows of one product.
+            let q = self.heads_of(&q.narrow(0, row, count)?.contiguous()?)?.transpose(0, 1)?.contiguous()?;
+            let q = q.reshape((self.kv_heads, group * count, self.head_dim))?;
+            let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
+            let scores =
+                scores.reshape((self.heads, count, length))?.broadcast_add(&self.mask(part.start, count, length)?)?;
+            let weights = softmax_last_dim(&scores)?.reshape((self.kv_heads, group * count, length))?;
+            let attended = weights.matmul(&v)?.reshape((self.heads, count, self.head_dim))?;
+            out.push(attended.transpose(0, 1)?.contiguous()?.reshape((count, self.heads * self.head_dim))?);
+            row += count;
+        }
+        Ok(Tensor::cat(&out, 0)?)
+    }
+
+    fn swiglu(&mut self, gate: Tensor, up: Tensor) -> Result<Tensor, EngineError> {
+        Ok((gate.silu()? * up)?)
+    }
+
+    fn add_rounded(&mut self, x: &mut Tensor, y: Tensor, dtype: Dtype) -> Result<(), EngineError> {
+        *x = (&*x + y)?.to_dtype(candle_type(dtype))?.to_dtype(DType::F32)?;
+        Ok(())
+    }
+
+    fn logits(
+        &mut self,
+        x: Tensor,
+        weights: &DeviceBlock,
+        matrix: TensorRole,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
+        let logits: Vec<f32> = self.matmul(&x, weights.tensor(matrix))?.flatten_all()?.to_vec1()?;
+        out.copy_from_slice(&logits);
+        Ok(())
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        self.kv.iter().flatten().map(|(k, v)| bytes(k) + bytes(v)).sum()
+    }
+
+    fn scratch_bytes(&self) -> u64 {
+        self.scratch_bytes
+    }
+}
+
+impl Candle {
+    /// Zero where a row may look, minus infinity after its own position.
+    fn mask(&self, start: u32, count: usize, length: usize) -> Result<Tensor, EngineError> {
+        let start = start as usize;
+        let allowed = |row: usize, position: usize| if position <= start + row { 0.0 } else { f32::NEG_INFINITY };
+        let mask: Vec<f32> = (0..count).flat_map(|row| (0..length).map(move |p| allowed(row, p))).collect();
+        Ok(Tensor::from_vec(mask, (1, count, length), &self.device)?)
+    }
+}

@@ -1,0 +1,304 @@
+//! The canonical order of `lime-kernels` on buffers of our own: the same bits on every CPU.
+
+use std::sync::Arc;
+
+use lime_kernels::{
+    AlignedBuf, AttentionArgs, ElementType, Kernels, KvLayout, LinearJob, PackedRows, RopeTable, decode, kv_store,
+    round_to,
+};
+use lime_planner::{ActivationBytes, Dtype};
+
+use super::{Backend, bias_of};
+use crate::{
+    Activation, EngineError, ModelConfig, TensorRole, activation::element_type, batch::Batch, weights::HostBlock,
+};
+
+/// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
+pub(crate) struct Exact {
+    kernels: Arc<Kernels>,
+    /// Intermediate rows that are not in use.
+    shelf: Vec<Vec<f32>>,
+    packed: PackedRows,
+    vectors: Vec<f32>,
+    rope: Option<RopeTable>,
+    kv: AlignedBuf,
+    kv_layout: KvLayout,
+    hidden: usize,
+    head_dim: usize,
+    heads: usize,
+    scratch_bytes: u64,
+}
+
+/// What [`Exact::new`] allocates for.
+pub(crate) struct ExactShape<'a> {
+    pub(crate) config: &'a ModelConfig,
+    /// Layers on this device.
+    pub(crate) layers: usize,
+    /// Positions that RoPE must know.
+    pub(crate) positions: usize,
+    /// Dtype of KV entries.
+    pub(crate) kv: Dtype,
+    /// Size of the KV cache.
+    pub(crate) kv_bytes: u64,
+    /// Sizes of every other buffer.
+    pub(crate) bytes: ActivationBytes,
+    /// Most rows of a pass.
+    pub(crate) most_rows: usize,
+}
+
+/// Rows at the front of a buffer from the shelf, or of an activation's own.
+pub(crate) struct ExactRows {
+    buffer: Vec<f32>,
+    rows: usize,
+    columns: usize,
+}
+
+impl ExactRows {
+    fn data(&self) -> &[f32] {
+        &self.buffer[..self.rows * self.columns]
+    }
+
+    fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.buffer[..self.rows * self.columns]
+    }
+}
+
+impl Exact {
+    /// Allocates everything.
+    pub(crate) fn new(kernels: Arc<Kernels>, shape: &ExactShape<'_>) -> Result<Self, EngineError> {
+        let ExactShape { config, bytes, .. } = shape;
+        let floats = |bytes: lime_planner::Bytes| bytes.0 as usize / size_of::<f32>();
+        let shelf: Vec<Vec<f32>> = bytes.rows.iter().map(|size| vec![0.0; floats(*size)]).collect();
+        let mut packed = PackedRows::for_isa(kernels.isa());
+        let packed_columns = floats(bytes.packed) / shape.most_rows.max(1);
+        if packed_columns > 0 {
+            // Packing the largest rows once takes the memory now, not in a pass.
+            let widest = vec![0.0; shape.most_rows * packed_columns];
+            packed.pack(element_type(config.dtype), &widest, shape.most_rows, packed_columns);
+        }
+        let rope = (shape.layers > 0).then(|| {
+            let (frequencies, factor) = config.rope.inverse_frequencies(config.head_dim, config.context);
+            RopeTable::new(&frequencies, shape.positions, factor)
+        });
+        let vectors = vec![0.0; floats(bytes.vectors)];
+        let rope_bytes = rope.as_ref().map_or(0, |table| RopeTable::bytes(table.positions(), table.half()));
+        let floats: usize = shelf.iter().map(Vec::capacity).sum::<usize>() + vectors.capacity();
+        let packed_bytes = PackedRows::bytes(shape.most_rows, packed_columns);
+        Ok(Self {
+            kernels,
+            shelf,
+            packed,
+            vectors,
+            rope,
+            kv: AlignedBuf::new(shape.kv_bytes as usize)?,
+            kv_layout: KvLayout {
+                ty: element_type(shape.kv),
+                kv_heads: config.kv_heads,
+                head_dim: config.head_dim,
+                layers: shape.layers,
+            },
+            hidden: config.hidden,
+            head_dim: config.head_dim,
+            heads: config.heads,
+            scratch_bytes: (floats * size_of::<f32>() + packed_bytes + rope_bytes) as u64,
+        })
+    }
+
+    /// The smallest buffer of the shelf that holds the rows.
+    fn take(&mut self, rows: usize, columns: usize) -> ExactRows {
+        let needed = rows * columns;
+        let fits = self.shelf.iter().enumerate().filter(|(_, buffer)| buffer.len() >= needed);
+        let buffer = match fits.min_by_key(|(_, buffer)| buffer.len()).map(|(index, _)| index) {
+            Some(index) => self.shelf.swap_remove(index),
+            None => {
+                debug_assert!(false, "the memory formula forgot rows of {columns} columns");
+                vec![0.0; needed]
+            }
+        };
+        ExactRows { buffer, rows, columns }
+    }
+
+    fn put_back(&mut self, rows: ExactRows) {
+        self.shelf.push(rows.buffer);
+    }
+
+    fn pack(&mut self, x: ExactRows, ty: ElementType) {
+        self.packed.pack(ty, x.data(), x.rows, x.columns);
+        self.put_back(x);
+    }
+}
+
+impl Backend for Exact {
+    type Weights = HostBlock;
+    type Rows = ExactRows;
+
+    fn embed(&mut self, embedding: &HostBlock, tokens: &[u32]) -> Result<Activation, EngineError> {
+        let matrix = embedding.matrix(TensorRole::Embedding);
+        let (rows, columns) = (tokens.len(), self.hidden);
+        let mut data = vec![0.0; rows * columns];
+        for (token, row) in tokens.iter().zip(data.chunks_exact_mut(columns)) {
+            decode(matrix.ty(), matrix.row(*token as usize), row);
+        }
+        Ok(Activation { rows, columns, data })
+    }
+
+    fn enter(&mut self, activation: &mut Activation) -> Result<ExactRows, EngineError> {
+        let buffer = std::mem::take(&mut activation.data);
+        Ok(ExactRows { buffer, rows: activation.rows, columns: activation.columns })
+    }
+
+    fn leave(&mut self, rows: ExactRows, activation: &mut Activation) -> Result<(), EngineError> {
+        activation.data = rows.buffer;
+        Ok(())
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &ExactRows,
+        weights: &HostBlock,
+        norm: TensorRole,
+        eps: f32,
+    ) -> Result<ExactRows, EngineError> {
+        let mut out = self.take(x.rows, x.columns);
+        let weight = weights.vector(norm, &mut self.vectors);
+        self.kernels.rms_norm(x.data(), weight, eps, out.data_mut());
+        Ok(out)
+    }
+
+    fn select_rms_norm(
+        &mut self,
+        activation: &Activation,
+        rows: &[usize],
+        weights: &HostBlock,
+        norm: TensorRole,
+        eps: f32,
+    ) -> Result<ExactRows, EngineError> {
+        let columns = activation.columns;
+        let mut out = self.take(rows.len(), columns);
+        let weight = weights.vector(norm, &mut self.vectors);
+        for (row, out) in rows.iter().zip(out.data_mut().chunks_exact_mut(columns)) {
+            let x = &activation.data[row * columns..(row + 1) * columns];
+            self.kernels.rms_norm(x, weight, eps, out);
+        }
+        Ok(out)
+    }
+
+    fn head_norm(
+        &mut self,
+        x: &mut ExactRows,
+        weights: &HostBlock,
+        norm: TensorRole,
+        eps: f32,
+    ) -> Result<(), EngineError> {
+        let (weight, copy) = self.vectors.split_at_mut(self.head_dim);
+        let weight = weights.vector(norm, weight);
+        let columns = x.columns;
+        let copy = &mut copy[..columns];
+        for row in x.data_mut().chunks_exact_mut(columns) {
+            copy.copy_from_slice(row);
+            self.kernels.rms_norm(copy, weight, eps, row);
+        }
+        Ok(())
+    }
+
+    fn project<const N: usize>(
+        &mut self,
+        x: ExactRows,
+        weights: &HostBlock,
+        matrices: [TensorRole; N],
+    ) -> Result<[ExactRows; N], EngineError> {
+        let rows = x.rows;
+        let matrices = matrices.map(|role| (weights.matrix(role), bias_of(role)));
+        self.pack(x, matrices[0].0.ty());
+        let mut out = matrices.map(|(matrix, _)| self.take(rows, matrix.out_features()));
+
+        let mut rest = self.vectors.as_mut_slice();
+        let mut outputs = out.iter_mut();
+        let mut jobs = matrices.map(|(w, bias)| {
+            let y = outputs.next().map_or(&mut [][..], ExactRows::data_mut);
+            let bias = bias.filter(|role| weights.entry(*role).is_some()).map(|role| {
+                let (front, back) = std::mem::take(&mut rest).split_at_mut(w.out_features());
+                rest = back;
+                weights.vector(role, front)
+            });
+            LinearJob { weights: w, bias, y }
+        });
+        self.kernels.linear_many(&mut jobs, &self.packed);
+        Ok(out)
+    }
+
+    fn rope(&mut self, x: &mut ExactRows, heads: usize, positions: &[u32]) -> Result<(), EngineError> {
+        if let Some(table) = &self.rope {
+            self.kernels.rope(x.data_mut(), heads, self.head_dim, positions, table);
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, layer: usize, batch: &Batch<'_>, k: ExactRows, v: ExactRows) -> Result<(), EngineError> {
+        let layout = &self.kv_layout;
+        let page_bytes = layout.page_bytes();
+        let columns = k.columns;
+        let entries = k.data().chunks_exact(columns).zip(v.data().chunks_exact(columns));
+        for (row, (k, v)) in batch.rows.iter().zip(entries) {
+            let position = row.position as usize;
+            let page = row.pages[position / lime_kernels::KV_PAGE_TOKENS] as usize;
+            let page = &mut self.kv[page * page_bytes..(page + 1) * page_bytes];
+            kv_store(layout, page, layer, position % lime_kernels::KV_PAGE_TOKENS, k, v);
+        }
+        self.put_back(k);
+        self.put_back(v);
+        Ok(())
+    }
+
+    fn attend(&mut self, layer: usize, batch: &Batch<'_>, q: ExactRows) -> Result<ExactRows, EngineError> {
+        let mut out = self.take(q.rows, q.columns);
+        let args = AttentionArgs {
+            q: q.data(),
+            heads: self.heads,
+            layout: self.kv_layout,
+            layer,
+            scale: (1.0 / (self.head_dim as f64).sqrt()) as f32,
+            storage: &self.kv,
+            rows: &batch.rows,
+        };
+        self.kernels.attention(&args, out.data_mut());
+        self.put_back(q);
+        Ok(out)
+    }
+
+    fn swiglu(&mut self, gate: ExactRows, up: ExactRows) -> Result<ExactRows, EngineError> {
+        let mut out = self.take(gate.rows, gate.columns);
+        self.kernels.swiglu(gate.data(), up.data(), out.data_mut());
+        self.put_back(gate);
+        self.put_back(up);
+        Ok(out)
+    }
+
+    fn add_rounded(&mut self, x: &mut ExactRows, y: ExactRows, dtype: Dtype) -> Result<(), EngineError> {
+        self.kernels.add(x.data_mut(), y.data());
+        round_to(element_type(dtype), x.data_mut());
+        self.put_back(y);
+        Ok(())
+    }
+
+    fn logits(
+        &mut self,
+        x: ExactRows,
+        weights: &HostBlock,
+        matrix: TensorRole,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
+        let w = weights.matrix(matrix);
+        self.pack(x, w.ty());
+        self.kernels.linear(&w, &self.packed, None, out);
+        Ok(())
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.kv.len() as u64
+    }
+
+    fn scratch_bytes(&self) -> u64 {
+        self.scratch_bytes
+    }
+}

@@ -1,0 +1,40 @@
+//! The model card: what a planner needs to know, from the config alone.
+
+use lime_planner::{Block, BlockBytes, Bytes, LayerIndex, ModelCard};
+
+use crate::{BlockLayout, ModelConfig};
+
+impl ModelConfig {
+    /// The card of a model of this shape. No weights are looked at: sizes follow from the config.
+    pub fn card(&self, name: &str) -> ModelCard {
+        // Every layer has the same shape.
+        let attention = BlockLayout::of(self, Block::Attention(LayerIndex(0)));
+        let mlp = BlockLayout::of(self, Block::Mlp(LayerIndex(0)));
+        let (embedding, head) = (BlockLayout::of(self, Block::Embedding), BlockLayout::of(self, Block::Head));
+        let beside = BlockLayout::head_beside_embedding(self);
+        let head_elements = if self.tied { beside.elements() } else { head.elements() };
+        let layer_elements = attention.elements() + mlp.elements();
+        ModelCard {
+            name: name.to_owned(),
+            architecture: self.architecture,
+            dtype: self.dtype,
+            layers: self.layers as u32,
+            hidden: self.hidden as u32,
+            intermediate: self.intermediate as u32,
+            heads: self.heads as u32,
+            kv_heads: self.kv_heads as u32,
+            head_dim: self.head_dim as u32,
+            vocabulary: self.vocabulary as u32,
+            context: self.context as u32,
+            tied: self.tied,
+            parameters: embedding.elements() + self.layers as u64 * layer_elements + head_elements,
+            blocks: BlockBytes {
+                embedding: Bytes(embedding.bytes),
+                attention: vec![Bytes(attention.bytes); self.layers],
+                mlp: vec![Bytes(mlp.bytes); self.layers],
+                head: Bytes(head.bytes),
+                head_beside_embedding: Bytes(beside.bytes),
+            },
+        }
+    }
+}

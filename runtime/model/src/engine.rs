@@ -1,0 +1,390 @@
+//! One device's part of a plan: its blocks, its KV cache and the passes over them.
+
+use std::sync::Arc;
+
+use lime_kernels::{Isa, Kernels};
+use lime_planner::{
+    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, MemoryModel, Plan,
+    SegmentIndex,
+};
+
+use crate::{
+    Activation, BatchRows, EngineError, ModelConfig, ModelError, ModelFolder, Sampled, Sampling, TensorRole,
+    backend::{Candle, CandleShape, DeviceBlock, Exact, ExactShape, candle_device},
+    batch::Batch,
+    kv::KvTables,
+    layers::{Layers, Shape},
+    loader::LoadOptions,
+    weights::{HostBlock, Pinned, layouts, load_arena, load_each},
+};
+
+/// How a device computes and loads. None of it changes a bit of the result of exact arithmetic.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Threads that compute, the caller's included.
+    pub threads: usize,
+    /// The instruction set; the machine's best where none is named.
+    pub isa: Option<Isa>,
+    /// The GPU that candle arithmetic runs on (a build with the feature `cuda`); the CPU where none is named.
+    pub gpu: Option<usize>,
+    /// Reads weights no faster than this, so that one machine can play a slow disk.
+    pub disk_bytes_per_second: Option<u64>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { threads: 1, isa: None, gpu: None, disk_bytes_per_second: None }
+    }
+}
+
+/// One device of a plan, ready to compute. Driven from one thread.
+pub struct Engine {
+    runner: Runner,
+    kernels: Arc<Kernels>,
+    isa: Isa,
+    kv: KvTables,
+    device: DevicePlan,
+    /// For each segment its layers, each with its place in the KV cache.
+    places: Vec<Vec<(LayerIndex, usize)>>,
+    limits: Limits,
+    /// The block that holds the output matrix, where the head is here.
+    output: Option<(Block, TensorRole)>,
+    memory: DeviceMemory,
+}
+
+struct Limits {
+    hidden: usize,
+    vocabulary: usize,
+    most_rows: usize,
+}
+
+enum Runner {
+    Exact(Box<Layers<Exact, Pinned<HostBlock>>>),
+    Candle(Box<Layers<Candle, Pinned<DeviceBlock>>>),
+}
+
+/// The same call on whichever backend runs.
+macro_rules! on_backend {
+    ($runner:expr, $layers:ident => $call:expr) => {
+        match $runner {
+            Runner::Exact($layers) => $call,
+            Runner::Candle($layers) => $call,
+        }
+    };
+}
+
+impl Engine {
+    /// Loads the blocks of device `device` and allocates everything that its passes need, as the plan counts it.
+    /// `progress` hears how many bytes of how many are there.
+    ///
+    /// # Errors
+    /// A plan that breaks a rule, is for another model or streams blocks; weights that cannot be read; too little memory.
+    pub fn load(
+        folder: &ModelFolder,
+        plan: &Plan,
+        device: DeviceIndex,
+        options: EngineOptions,
+        progress: &mut dyn FnMut(Bytes, Bytes),
+    ) -> Result<Self, EngineError> {
+        plan.validate()?;
+        same_model(folder, plan)?;
+        let devices = plan.devices.len();
+        let placed = plan.devices.get(device.0 as usize).cloned();
+        let placed = placed.ok_or(EngineError::Device { device: device.0, devices })?;
+        counted(plan, &placed)?;
+
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let kernels = Arc::new(Kernels::new(isa, options.threads.max(1)));
+        let loading = Loading { folder, plan, device: &placed, options };
+        let bytes = MemoryModel::of(plan).activations(&placed.blocks);
+        let (runner, pinned) = match plan.arithmetic {
+            Arithmetic::Exact => loading.exact(Arc::clone(&kernels), bytes, progress)?,
+            Arithmetic::Candle => loading.candle(bytes, progress)?,
+        };
+
+        let held = on_backend!(&runner, layers => held_by(layers));
+        let carried = bytes.residual + bytes.wire + bytes.logits;
+        let memory = DeviceMemory { pinned, kv: held.kv, activations: held.scratch + carried, ..placed.memory };
+        let slots = plan.serving.max_concurrent_requests as usize;
+        Ok(Self {
+            runner,
+            kernels,
+            isa,
+            kv: KvTables::new(slots, plan.segments as usize, plan.serving.max_context_tokens),
+            places: places(&placed, plan.segments),
+            limits: Limits {
+                hidden: plan.model.hidden as usize,
+                vocabulary: plan.model.vocabulary as usize,
+                most_rows: plan.serving.max_rows() as usize,
+            },
+            output: output(plan, &placed),
+            device: placed,
+            memory,
+        })
+    }
+
+    /// The embeddings of `tokens`, one row each.
+    ///
+    /// # Errors
+    /// A token beyond the vocabulary, too many of them, or no embedding on this device.
+    pub fn embed(&mut self, tokens: &[u32]) -> Result<Activation, EngineError> {
+        let Limits { vocabulary, .. } = self.limits;
+        self.check_rows(tokens.len())?;
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocabulary) {
+            return Err(EngineError::Token { token, vocabulary });
+        }
+        on_backend!(&mut self.runner, layers => layers.embed(tokens))
+    }
+
+    /// Runs this device's layers of `segment` over the rows of a pass, in place.
+    ///
+    /// # Errors
+    /// Rows that do not continue their sequences or do not fit the plan's limits or the activation. Sequences stay as they were.
+    pub fn forward(
+        &mut self,
+        segment: SegmentIndex,
+        rows: &[BatchRows],
+        activation: &mut Activation,
+    ) -> Result<(), EngineError> {
+        let index = segment.0 as usize;
+        let Some(places) = self.places.get(index) else {
+            return Err(EngineError::Segment { segment: segment.0, segments: self.places.len() as u32 });
+        };
+        let total = rows.iter().map(|part| part.count as usize).sum();
+        self.check_rows(total)?;
+        self.check_activation(total, activation)?;
+        let batch = self.kv.admit(index, rows)?;
+        run(&mut self.runner, places, &batch, activation)?;
+        drop(batch);
+        self.kv.commit(index, rows);
+        Ok(())
+    }
+
+    /// Logits of the rows with these indices, one row of the vocabulary's size each. The activation has been through every layer.
+    ///
+    /// # Errors
+    /// A row that there is not, or no head on this device.
+    pub fn logits(&mut self, rows: &[usize], activation: &Activation) -> Result<Vec<f32>, EngineError> {
+        let Limits { vocabulary, most_rows, .. } = self.limits;
+        let output = self.output.ok_or(EngineError::NotHere { block: Block::Head })?;
+        self.check_activation(activation.rows, activation)?;
+        if let Some(row) = rows.iter().copied().find(|row| *row >= activation.rows) {
+            return Err(EngineError::Row { row, rows: activation.rows });
+        }
+        let mut logits = vec![0.0; rows.len() * vocabulary];
+        let chunks = rows.chunks(most_rows).zip(logits.chunks_mut(most_rows * vocabulary));
+        for (rows, out) in chunks {
+            on_backend!(&mut self.runner, layers => layers.logits(output, rows, activation, out))?;
+        }
+        Ok(logits)
+    }
+
+    /// Draws a token from one row of logits.
+    ///
+    /// # Errors
+    /// Parameters out of range, or logits that no token can be drawn from.
+    pub fn sample(&self, logits: &mut [f32], sampling: &Sampling) -> Result<Sampled, ModelError> {
+        crate::sample(&self.kernels, logits, sampling)
+    }
+
+    /// Forgets the sequence in `slot`.
+    pub fn release(&mut self, slot: u32) {
+        self.kv.release(slot);
+    }
+
+    /// Forgets every sequence.
+    pub fn reset(&mut self) {
+        self.kv.reset();
+    }
+
+    /// The memory that was taken. Overhead and budget are the plan's.
+    pub const fn memory(&self) -> DeviceMemory {
+        self.memory
+    }
+
+    /// The instruction set in use.
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The device's part of the plan.
+    pub const fn device(&self) -> &DevicePlan {
+        &self.device
+    }
+
+    const fn check_rows(&self, rows: usize) -> Result<(), EngineError> {
+        let most = self.limits.most_rows;
+        if rows == 0 || rows > most { Err(EngineError::Rows { rows, most }) } else { Ok(()) }
+    }
+
+    const fn check_activation(&self, expected_rows: usize, activation: &Activation) -> Result<(), EngineError> {
+        let Activation { rows, columns, .. } = *activation;
+        let expected_columns = self.limits.hidden;
+        if rows == expected_rows && columns == expected_columns {
+            return Ok(());
+        }
+        Err(EngineError::Activation { rows, columns, expected_rows, expected_columns })
+    }
+}
+
+fn run(
+    runner: &mut Runner,
+    places: &[(LayerIndex, usize)],
+    batch: &Batch<'_>,
+    activation: &mut Activation,
+) -> Result<(), EngineError> {
+    let layers_here = places.iter().copied();
+    on_backend!(runner, layers => layers.forward(layers_here, batch, activation))
+}
+
+/// What a device loads from, and how.
+struct Loading<'a> {
+    folder: &'a ModelFolder,
+    plan: &'a Plan,
+    device: &'a DevicePlan,
+    options: EngineOptions,
+}
+
+impl Loading<'_> {
+    fn exact(
+        &self,
+        kernels: Arc<Kernels>,
+        bytes: ActivationBytes,
+        progress: &mut dyn FnMut(Bytes, Bytes),
+    ) -> Result<(Runner, Bytes), EngineError> {
+        let config = self.folder.config();
+        let layers = self.device.all_layers().count();
+        let backend = Exact::new(
+            kernels,
+            &ExactShape {
+                config,
+                layers,
+                positions: self.plan.serving.max_context_tokens as usize,
+                kv: self.plan.kv,
+                kv_bytes: MemoryModel::of(self.plan).kv(layers as u32).0,
+                bytes,
+                most_rows: self.plan.serving.max_rows() as usize,
+            },
+        )?;
+        let layouts = layouts(config, &self.device.blocks)?;
+        let (blocks, pinned) = load_arena(self.folder, layouts, self.load_options(), progress)?;
+        let layers = Layers { backend, blocks: Pinned::from_iter(blocks), shape: self.shape() };
+        Ok((Runner::Exact(Box::new(layers)), pinned))
+    }
+
+    fn candle(
+        &self,
+        bytes: ActivationBytes,
+        progress: &mut dyn FnMut(Bytes, Bytes),
+    ) -> Result<(Runner, Bytes), EngineError> {
+        let config = self.folder.config();
+        let candle = candle_device(self.options.gpu)?;
+        let memory = MemoryModel::of(self.plan);
+        let shape = CandleShape {
+            config,
+            layers: self.device.all_layers().count(),
+            positions: self.plan.serving.max_context_tokens as usize,
+            slots: self.plan.serving.max_concurrent_requests as usize,
+            slot_positions: memory.pages_per_slot() as usize * lime_kernels::KV_PAGE_TOKENS,
+            kv: self.plan.kv,
+            scratch_bytes: (bytes.total() - bytes.residual - bytes.wire - bytes.logits).0,
+        };
+        let backend = Candle::new(candle.clone(), &shape)?;
+        let layouts = layouts(config, &self.device.blocks)?;
+        let upload = |host: &HostBlock| DeviceBlock::upload(host, &candle);
+        let (blocks, pinned) = load_each(self.folder, layouts, self.load_options(), progress, upload)?;
+        let layers = Layers { backend, blocks: Pinned::from_iter(blocks), shape: self.shape() };
+        Ok((Runner::Candle(Box::new(layers)), pinned))
+    }
+
+    const fn shape(&self) -> Shape {
+        Shape::new(self.folder.config(), self.plan.residual)
+    }
+
+    const fn load_options(&self) -> LoadOptions {
+        LoadOptions { bytes_per_second: self.options.disk_bytes_per_second }
+    }
+}
+
+struct Held {
+    kv: Bytes,
+    scratch: Bytes,
+}
+
+fn held_by<B: crate::backend::Backend, S>(layers: &Layers<B, S>) -> Held {
+    Held { kv: Bytes(layers.backend.kv_bytes()), scratch: Bytes(layers.backend.scratch_bytes()) }
+}
+
+/// The layers of each segment with their places in the device's KV cache.
+fn places(device: &DevicePlan, segments: u32) -> Vec<Vec<(LayerIndex, usize)>> {
+    let mut place = 0..;
+    let segments = (0..segments).map(|segment| device.layers_in(SegmentIndex(segment)));
+    segments.map(|range| range.layers().zip(&mut place).collect()).collect()
+}
+
+fn output(plan: &Plan, device: &DevicePlan) -> Option<(Block, TensorRole)> {
+    if !device.holds(Block::Head) {
+        return None;
+    }
+    let shared = plan.model.tied && device.holds(Block::Embedding);
+    Some(if shared { (Block::Embedding, TensorRole::Embedding) } else { (Block::Head, TensorRole::Output) })
+}
+
+/// Refuses a plan that counts less memory than would be allocated, before any of it is.
+fn counted(plan: &Plan, device: &DevicePlan) -> Result<(), EngineError> {
+    let needed = MemoryModel::of(plan).device(&device.blocks);
+    let DeviceMemory { pinned, kv, activations, .. } = device.memory;
+    if needed.pinned <= pinned && needed.kv <= kv && needed.activations <= activations {
+        return Ok(());
+    }
+    let (device, needed, planned) = (device.name.clone(), needed.used(), pinned + kv + activations);
+    Err(EngineError::Uncounted { device, needed, planned })
+}
+
+/// Refuses a plan whose sizes are not this model's.
+fn same_model(folder: &ModelFolder, plan: &Plan) -> Result<(), EngineError> {
+    let (planned, found) = (&plan.model, folder.card(&plan.model.name));
+    let differs = |what, planned: String, found: String| {
+        let path = folder.path().to_owned();
+        Err(EngineError::OtherModel { path, what, planned, found })
+    };
+    let ModelConfig { context, .. } = *folder.config();
+    if plan.serving.max_context_tokens as usize > context {
+        return differs("the context", plan.serving.max_context_tokens.to_string(), format!("at most {context}"));
+    }
+    let numbers = [
+        ("the number of layers", planned.layers, found.layers),
+        ("the hidden size", planned.hidden, found.hidden),
+        ("the intermediate size", planned.intermediate, found.intermediate),
+        ("the number of heads", planned.heads, found.heads),
+        ("the number of KV heads", planned.kv_heads, found.kv_heads),
+        ("the head dimension", planned.head_dim, found.head_dim),
+        ("the vocabulary", planned.vocabulary, found.vocabulary),
+    ];
+    if let Some((what, planned, found)) = numbers.into_iter().find(|(_, planned, found)| planned != found) {
+        return differs(what, planned.to_string(), found.to_string());
+    }
+    if (planned.architecture, planned.dtype, planned.tied) != (found.architecture, found.dtype, found.tied) {
+        let kind = |card: &lime_planner::ModelCard| {
+            let head = if card.tied { "a tied head" } else { "a head of its own" };
+            format!("{:?} in {} with {head}", card.architecture, card.dtype)
+        };
+        return differs("the kind of model", kind(planned), kind(&found));
+    }
+    if planned.blocks != found.blocks {
+        return differs("the weights' size", planned.weight_bytes().to_string(), found.weight_bytes().to_string());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker hands its engine to the thread that computes.
+    #[test]
+    fn engines_can_move_between_threads() {
+        fn movable<T: Send>() {}
+        movable::<Engine>();
+    }
+}

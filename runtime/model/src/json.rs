@@ -1,0 +1,142 @@
+//! Bounded reading of JSON files, and typed access to their fields with errors that name the field.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use crate::ModelError;
+
+/// Reads a whole file, but never more than `limit` bytes of it.
+pub(crate) fn read_bounded(path: &Path, limit: u64, hint: &'static str) -> Result<Vec<u8>, ModelError> {
+    let file = File::open(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => ModelError::Missing { path: path.to_owned(), hint },
+        _ => ModelError::Read { path: path.to_owned(), source },
+    })?;
+    let mut bytes = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut bytes);
+    read.map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > limit {
+        let source = std::io::Error::other(format!("the file is larger than {limit} bytes, which no such file is"));
+        return Err(ModelError::Read { path: path.to_owned(), source });
+    }
+    Ok(bytes)
+}
+
+/// A JSON object and the file that it came from.
+pub(crate) struct Fields<'a> {
+    path: PathBuf,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(path: &Path, value: &'a Value) -> Result<Self, ModelError> {
+        let path = path.to_owned();
+        match value {
+            Value::Object(map) => Ok(Self { path, map }),
+            other => Err(ModelError::Config { path, reason: format!("expected a JSON object, found {}", kind(other)) }),
+        }
+    }
+
+    pub(crate) fn error(&self, reason: impl Into<String>) -> ModelError {
+        ModelError::Config { path: self.path.clone(), reason: reason.into() }
+    }
+
+    /// The field's value; `null` counts as absent, as it does for the writers of these files.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
+    pub(crate) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, ModelError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Fields { path: self.path.clone(), map })),
+            Some(other) => Err(self.wrong(name, "an object", other)),
+        }
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.map.iter()
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(self.wrong(name, "a string", other)),
+        }
+    }
+
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, ModelError> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.wrong(name, "true or false", other)),
+        }
+    }
+
+    /// A whole number of `1..=most`.
+    pub(crate) fn count(&self, name: &str, most: u64) -> Result<Option<usize>, ModelError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        match value.as_u64() {
+            Some(count) if (1..=most).contains(&count) => Ok(Some(count as usize)),
+            _ => Err(self.wrong(name, &format!("a whole number from 1 to {most}"), value)),
+        }
+    }
+
+    pub(crate) fn required_count(&self, name: &str, most: u64) -> Result<usize, ModelError> {
+        let missing = || self.error(format!("the field {name:?} is missing: the file is not a complete model config"));
+        self.count(name, most)?.ok_or_else(missing)
+    }
+
+    /// A number within `low..=high`.
+    pub(crate) fn number(&self, name: &str, low: f64, high: f64) -> Result<Option<f64>, ModelError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            Some(number) if (low..=high).contains(&number) => Ok(Some(number)),
+            _ => Err(self.wrong(name, &format!("a number from {low} to {high}"), value)),
+        }
+    }
+
+    /// A token id, or a list of them.
+    pub(crate) fn token_ids(&self, name: &str) -> Result<Vec<u32>, ModelError> {
+        let expected = "a token id or a list of token ids";
+        let id = |value: &Value| {
+            let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+            id.ok_or_else(|| self.wrong(name, expected, value))
+        };
+        match self.get(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(ids)) => ids.iter().map(id).collect(),
+            Some(single) => Ok(vec![id(single)?]),
+        }
+    }
+
+    pub(crate) fn wrong(&self, name: &str, expected: &str, found: &Value) -> ModelError {
+        self.error(format!("the field {name:?} must be {expected}, found {}", kind(found)))
+    }
+}
+
+/// A short description of a value, for errors.
+pub(crate) fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) if text.len() <= 64 => format!("{text:?}"),
+        Value::String(_) => "a long string".into(),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+    }
+}

@@ -1,0 +1,197 @@
+//! Where each tensor of a block lies, in memory and (by name) in the model's files.
+
+use lime_planner::{Block, Dtype};
+
+use crate::ModelConfig;
+
+/// Tensors start at multiples of this, so that every row load of a kernel is aligned.
+pub const TENSOR_ALIGNMENT: u64 = 64;
+/// Blocks are padded to multiples of this, so that one block is one direct read into whole pages.
+pub const BLOCK_ALIGNMENT: u64 = 4096;
+
+/// What a tensor is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TensorRole {
+    /// The norm before attention.
+    InputNorm,
+    /// Query projection.
+    Q,
+    /// Key projection.
+    K,
+    /// Value projection.
+    V,
+    /// Output projection of attention.
+    O,
+    /// Bias of the query projection.
+    QBias,
+    /// Bias of the key projection.
+    KBias,
+    /// Bias of the value projection.
+    VBias,
+    /// Bias of the output projection of attention.
+    OBias,
+    /// The norm of each query head.
+    QNorm,
+    /// The norm of each key head.
+    KNorm,
+    /// The norm before the feed-forward projections.
+    PostNorm,
+    /// Gate projection.
+    Gate,
+    /// Up projection.
+    Up,
+    /// Down projection.
+    Down,
+    /// Bias of the gate projection.
+    GateBias,
+    /// Bias of the up projection.
+    UpBias,
+    /// Bias of the down projection.
+    DownBias,
+    /// The norm after the last layer.
+    FinalNorm,
+    /// Token embeddings, one row per token.
+    Embedding,
+    /// Output matrix, one row per token.
+    Output,
+}
+
+impl TensorRole {
+    /// The tensor's name in Hugging Face files. `block` supplies the layer.
+    pub fn file_name(self, block: Block) -> String {
+        let within = match self {
+            Self::Embedding => return EMBEDDING_NAME.into(),
+            Self::Output => return OUTPUT_NAME.into(),
+            Self::FinalNorm => return "model.norm.weight".into(),
+            Self::InputNorm => "input_layernorm.weight",
+            Self::Q => "self_attn.q_proj.weight",
+            Self::K => "self_attn.k_proj.weight",
+            Self::V => "self_attn.v_proj.weight",
+            Self::O => "self_attn.o_proj.weight",
+            Self::QBias => "self_attn.q_proj.bias",
+            Self::KBias => "self_attn.k_proj.bias",
+            Self::VBias => "self_attn.v_proj.bias",
+            Self::OBias => "self_attn.o_proj.bias",
+            Self::QNorm => "self_attn.q_norm.weight",
+            Self::KNorm => "self_attn.k_norm.weight",
+            Self::PostNorm => "post_attention_layernorm.weight",
+            Self::Gate => "mlp.gate_proj.weight",
+            Self::Up => "mlp.up_proj.weight",
+            Self::Down => "mlp.down_proj.weight",
+            Self::GateBias => "mlp.gate_proj.bias",
+            Self::UpBias => "mlp.up_proj.bias",
+            Self::DownBias => "mlp.down_proj.bias",
+        };
+        let layer = match block {
+            Block::Attention(layer) | Block::Mlp(layer) => layer.0,
+            Block::Embedding | Block::Head => 0,
+        };
+        format!("model.layers.{layer}.{within}")
+    }
+}
+
+pub(crate) const EMBEDDING_NAME: &str = "model.embed_tokens.weight";
+pub(crate) const OUTPUT_NAME: &str = "lm_head.weight";
+
+/// A tensor's place in its block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayoutEntry {
+    /// What it is for.
+    pub role: TensorRole,
+    /// Offset in the block, a multiple of [`TENSOR_ALIGNMENT`].
+    pub offset: u64,
+    /// Its size, padding not counted.
+    pub bytes: u64,
+    /// Element type.
+    pub dtype: Dtype,
+    /// `[rows, columns]` of a matrix, `[length]` of a vector.
+    pub shape: Vec<usize>,
+}
+
+/// How a block lies in memory: its tensors in a fixed order, each aligned, the whole padded to pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockLayout {
+    /// The tensors in order.
+    pub entries: Vec<LayoutEntry>,
+    /// Size of the whole, a multiple of [`BLOCK_ALIGNMENT`].
+    pub bytes: u64,
+}
+
+impl BlockLayout {
+    /// The layout of `block` in a model of this shape. The head carries its matrix even where it is tied.
+    pub fn of(config: &ModelConfig, block: Block) -> Self {
+        Self::pack(config.dtype, tensors_of(config, block))
+    }
+
+    /// The layout of a head that shares the matrix of an embedding on the same device: the final norm alone.
+    pub fn head_beside_embedding(config: &ModelConfig) -> Self {
+        Self::pack(config.dtype, vec![(TensorRole::FinalNorm, vec![config.hidden])])
+    }
+
+    /// The entry for `role`, where the block has one.
+    pub fn entry(&self, role: TensorRole) -> Option<&LayoutEntry> {
+        self.entries.iter().find(|entry| entry.role == role)
+    }
+
+    /// Elements of all tensors together.
+    pub fn elements(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes / entry.dtype.size()).sum()
+    }
+
+    fn pack(dtype: Dtype, tensors: Vec<(TensorRole, Vec<usize>)>) -> Self {
+        let mut end = 0;
+        let entries = tensors.into_iter().map(|(role, shape)| {
+            let elements: u64 = shape.iter().map(|size| *size as u64).product();
+            let (offset, bytes) = (end, elements * dtype.size());
+            end = (offset + bytes).next_multiple_of(TENSOR_ALIGNMENT);
+            LayoutEntry { role, offset, bytes, dtype, shape }
+        });
+        let entries = entries.collect();
+        Self { entries, bytes: end.next_multiple_of(BLOCK_ALIGNMENT) }
+    }
+}
+
+/// The tensors of a block and their shapes, in the order in which they lie in it.
+fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>)> {
+    let (hidden, inner) = (config.hidden, config.intermediate);
+    let (q, kv) = (config.q_width(), config.kv_width());
+    let vocabulary = vec![config.vocabulary, hidden];
+    match block {
+        Block::Embedding => vec![(TensorRole::Embedding, vocabulary)],
+        Block::Attention(_) => {
+            let mut tensors = vec![
+                (TensorRole::InputNorm, vec![hidden]),
+                (TensorRole::Q, vec![q, hidden]),
+                (TensorRole::K, vec![kv, hidden]),
+                (TensorRole::V, vec![kv, hidden]),
+                (TensorRole::O, vec![hidden, q]),
+            ];
+            if config.qkv_bias {
+                let biases = [(TensorRole::QBias, q), (TensorRole::KBias, kv), (TensorRole::VBias, kv)];
+                tensors.extend(biases.map(|(role, length)| (role, vec![length])));
+            }
+            if config.o_bias {
+                tensors.push((TensorRole::OBias, vec![hidden]));
+            }
+            if config.qk_norm {
+                tensors.extend([TensorRole::QNorm, TensorRole::KNorm].map(|role| (role, vec![config.head_dim])));
+            }
+            tensors
+        }
+        Block::Mlp(_) => {
+            let mut tensors = vec![
+                (TensorRole::PostNorm, vec![hidden]),
+                (TensorRole::Gate, vec![inner, hidden]),
+                (TensorRole::Up, vec![inner, hidden]),
+                (TensorRole::Down, vec![hidden, inner]),
+            ];
+            if config.mlp_bias {
+                let biases =
+                    [(TensorRole::GateBias, inner), (TensorRole::UpBias, inner), (TensorRole::DownBias, hidden)];
+                tensors.extend(biases.map(|(role, length)| (role, vec![length])));
+            }
+            tensors
+        }
+        Block::Head => vec![(TensorRole::FinalNorm, vec![hidden]), (TensorRole::Output, vocabulary)],
+    }
+}

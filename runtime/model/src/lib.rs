@@ -1,0 +1,50 @@
+//! A model and how it computes: its files (config, weights, tokenizer, chat template), its layers over weight blocks,
+//! its KV cache and the choice of tokens.
+//!
+//! Files come from elsewhere and are not trusted: lengths are checked before memory is taken, and a fault is an error
+//! that names the file and says what to do.
+
+mod activation;
+mod backend;
+mod batch;
+mod card;
+mod config;
+mod detokenizer;
+mod engine;
+mod engine_error;
+mod error;
+mod generation;
+mod json;
+mod kv;
+mod layers;
+mod layout;
+mod loader;
+mod messages;
+mod python_json;
+mod ranking;
+mod rope;
+mod safetensors;
+mod sampling;
+mod source;
+mod special;
+mod template;
+mod template_functions;
+mod tokenizer;
+mod weights;
+
+pub use activation::Activation;
+pub use batch::BatchRows;
+pub use config::ModelConfig;
+pub use detokenizer::DecodeStream;
+pub use engine::{Engine, EngineOptions};
+pub use engine_error::EngineError;
+pub use error::ModelError;
+pub use generation::GenerationConfig;
+pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT, TensorRole};
+pub use lime_kernels::Isa;
+pub use messages::{plain_prompt, template_messages};
+pub use rope::{RopeConfig, RopeScaling};
+pub use sampling::{Sampled, Sampling, TokenLogprob, sample, uniform};
+pub use source::{ModelFolder, TensorEntry};
+pub use template::ChatTemplate;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,206 @@
+//! Drawing a token from logits: a pure function of the logits and of what was asked.
+//!
+//! Order of operations: log-probabilities of the model's own distribution, bias, temperature, top-k, top-p, draw.
+//! Exponentials and their sums come from the kernels in the canonical order, everything else is IEEE arithmetic in a
+//! fixed order: the same logits give the same token on every machine.
+
+use lime_kernels::Kernels;
+
+use crate::{ModelError, ranking};
+
+/// What a request asks of the choice of its next token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the likeliest token; above, the logits are divided by it.
+    pub temperature: f32,
+    /// Draw from the likeliest tokens whose probabilities reach this sum; 1 draws from all.
+    pub top_p: f32,
+    /// Draw from this many likeliest tokens; 0 draws from all.
+    pub top_k: u32,
+    /// The request's seed.
+    pub seed: u64,
+    /// Which draw of the request this is, from 0: the position in its answer.
+    pub draw: u64,
+    /// Whether the token's log-probability is wanted.
+    pub logprobs: bool,
+    /// How many alternatives are wanted with their log-probabilities.
+    pub top_logprobs: u32,
+    /// Added to the logits of single tokens before anything else.
+    pub bias: Vec<(u32, f32)>,
+}
+
+impl Default for Sampling {
+    /// Greedy, without log-probabilities.
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: 0,
+            draw: 0,
+            logprobs: false,
+            top_logprobs: 0,
+            bias: Vec::new(),
+        }
+    }
+}
+
+/// A token and the natural logarithm of its probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub token: u32,
+    /// Under the model's own distribution, before temperature and truncation.
+    pub logprob: f32,
+}
+
+/// A drawn token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability, where it was asked for.
+    pub logprob: Option<f32>,
+    /// The likeliest tokens, likeliest first, as many as were asked for.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// The log-probability of what is all but impossible, as the OpenAI API gives it.
+const LEAST_LOGPROB: f32 = -9999.0;
+
+/// Below this temperature only the likeliest token is left anyway.
+const GREEDY_BELOW: f32 = 1e-5;
+
+impl Sampling {
+    /// Checks every parameter against its range.
+    ///
+    /// # Errors
+    /// The first that is out of it.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let fault = |name, expected, found: f32| Err(ModelError::Sampling { name, expected, found: found.to_string() });
+        if !(0.0..=f32::MAX).contains(&self.temperature) {
+            return fault("temperature", "a number of at least 0", self.temperature);
+        }
+        if !(0.0..=1.0).contains(&self.top_p) {
+            return fault("top_p", "a number from 0 to 1", self.top_p);
+        }
+        match self.bias.iter().find(|(_, bias)| !bias.is_finite()) {
+            Some((_, bias)) => fault("logit_bias", "finite numbers", *bias),
+            None => Ok(()),
+        }
+    }
+
+    fn is_greedy(&self) -> bool {
+        self.temperature < GREEDY_BELOW || self.top_k == 1
+    }
+}
+
+/// Chooses a token. The logits are used as scratch and are worthless afterwards.
+///
+/// Equal logits count as if the lower token were the likelier one. Biases for tokens that the model does not have are
+/// ignored.
+///
+/// # Errors
+/// A parameter out of range, or logits that are empty or not finite.
+pub fn sample(kernels: &Kernels, logits: &mut [f32], sampling: &Sampling) -> Result<Sampled, ModelError> {
+    sampling.validate()?;
+    check(logits)?;
+    let wants_logprobs = sampling.logprobs || sampling.top_logprobs > 0;
+    let normaliser = if wants_logprobs { kernels.log_sum_exp(logits) } else { 0.0 };
+    let logprob = |logit: f32| (logit - normaliser).max(LEAST_LOGPROB);
+    let top = ranking::best(logits, sampling.top_logprobs as usize)
+        .into_iter()
+        .map(|(token, logit)| TokenLogprob { token, logprob: logprob(logit) })
+        .collect();
+    let unbiased: Vec<(u32, f32)> =
+        sampling.bias.iter().filter_map(|(token, _)| Some((*token, *logits.get(*token as usize)?))).collect();
+    for (token, bias) in &sampling.bias {
+        if let Some(logit) = logits.get_mut(*token as usize) {
+            *logit = (*logit + bias).clamp(-f32::MAX, f32::MAX);
+        }
+    }
+    // Drawing overwrites the logits, the log-probability needs the one that was drawn.
+    let raw: Option<Vec<f32>> = sampling.logprobs.then(|| logits.to_vec());
+    let token = if sampling.is_greedy() { ranking::first(logits) } else { draw(kernels, logits, sampling) };
+    let own = |raw: Vec<f32>| {
+        let before_bias = unbiased.iter().find(|(biased, _)| *biased == token);
+        logprob(before_bias.map_or(raw[token as usize], |(_, logit)| *logit))
+    };
+    Ok(Sampled { token, logprob: raw.map(own), top })
+}
+
+fn check(logits: &[f32]) -> Result<(), ModelError> {
+    if logits.is_empty() {
+        return Err(ModelError::Logits { reason: "there are none".into() });
+    }
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        Some(token) => Err(ModelError::Logits { reason: format!("token {token} has {}", logits[token]) }),
+        None => Ok(()),
+    }
+}
+
+fn draw(kernels: &Kernels, logits: &mut [f32], sampling: &Sampling) -> u32 {
+    let point = uniform(sampling.seed, sampling.draw);
+    let top_k = sampling.top_k as usize;
+    if top_k == 0 || top_k >= logits.len() {
+        into_probabilities(kernels, logits, sampling.temperature);
+        let total = logits.iter().map(|p| f64::from(*p)).sum::<f64>();
+        if sampling.top_p >= 1.0 {
+            return pick(logits.iter().copied().enumerate().map(|(token, p)| (token as u32, p)), point * total);
+        }
+        let kept = ranking::reaching(logits, f64::from(sampling.top_p) * total);
+        return pick_from(&kept, point);
+    }
+    let mut kept = ranking::best(logits, top_k);
+    let mut probabilities: Vec<f32> = kept.iter().map(|(_, logit)| *logit).collect();
+    into_probabilities(kernels, &mut probabilities, sampling.temperature);
+    for ((_, value), p) in kept.iter_mut().zip(probabilities) {
+        *value = p;
+    }
+    let total = kept.iter().map(|(_, p)| f64::from(*p)).sum::<f64>();
+    let count = ranking::count_reaching(&kept, f64::from(sampling.top_p) * total);
+    pick_from(&kept[..count], point)
+}
+
+/// Divides by the temperature and takes the softmax. Differences to the largest are divided, so nothing overflows.
+fn into_probabilities(kernels: &Kernels, logits: &mut [f32], temperature: f32) {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for logit in logits.iter_mut() {
+        *logit = ((*logit - largest) / temperature).max(-f32::MAX);
+    }
+    kernels.softmax(logits);
+}
+
+fn pick_from(kept: &[(u32, f32)], point: f64) -> u32 {
+    let total = kept.iter().map(|(_, p)| f64::from(*p)).sum::<f64>();
+    pick(kept.iter().copied(), point * total)
+}
+
+/// The token at which the running sum of probabilities passes `point`.
+fn pick(candidates: impl Iterator<Item = (u32, f32)>, point: f64) -> u32 {
+    let mut sum = 0.0;
+    let mut last = 0;
+    for (token, p) in candidates {
+        if p > 0.0 {
+            last = token;
+        }
+        sum += f64::from(p);
+        if sum > point {
+            return token;
+        }
+    }
+    last
+}
+
+/// A number in `[0, 1)` that depends on the request's seed and the place in its answer, and on nothing else.
+pub fn uniform(seed: u64, draw: u64) -> f64 {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    // SplitMix64's finaliser, twice: neighbouring seeds and draws have nothing in common.
+    let mix = |mut bits: u64| {
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    };
+    let bits = mix(mix(seed.wrapping_add(STEP)).wrapping_add(draw.wrapping_add(1).wrapping_mul(STEP)));
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}

@@ -1,0 +1,43 @@
+//! The named special tokens of a folder, from `tokenizer_config.json` and `special_tokens_map.json`.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::{ModelError, json::read_bounded};
+
+const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+const LIMIT: u64 = 32 << 20;
+
+/// The object in `tokenizer_config.json`, or an empty one where the folder has none.
+pub(crate) fn tokenizer_config(dir: &Path) -> Result<Map<String, Value>, ModelError> {
+    optional_object(dir, TOKENIZER_CONFIG_FILE)
+}
+
+/// `bos_token`, `eos_token` and the like with their texts; `tokenizer_config.json` goes first.
+pub(crate) fn special_tokens(dir: &Path, config: &Map<String, Value>) -> Result<Map<String, Value>, ModelError> {
+    let names = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+    let older = optional_object(dir, SPECIAL_TOKENS_FILE)?;
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        // The form of an added token with its properties.
+        Value::Object(token) => token.get("content").and_then(Value::as_str).map(str::to_owned),
+        _ => None,
+    };
+    let find = |name: &str| config.get(name).and_then(text).or_else(|| older.get(name).and_then(text));
+    Ok(names.into_iter().filter_map(|name| Some((name.to_owned(), Value::String(find(name)?)))).collect())
+}
+
+fn optional_object(dir: &Path, file: &str) -> Result<Map<String, Value>, ModelError> {
+    let path = dir.join(file);
+    let bytes = match read_bounded(&path, LIMIT, "") {
+        Err(ModelError::Missing { .. }) => return Ok(Map::new()),
+        other => other?,
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(ModelError::Tokenizer { path, reason: "expected a JSON object".into() }),
+        Err(fault) => Err(ModelError::Tokenizer { path, reason: format!("not valid JSON: {fault}") }),
+    }
+}

@@ -1,0 +1,129 @@
+//! Text to tokens and back.
+
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    GenerationConfig, ModelConfig, ModelError,
+    detokenizer::{ByteStyle, DecodeStream},
+    json::read_bounded,
+    special::{special_tokens, tokenizer_config},
+};
+
+const TOKENIZER_FILE: &str = "tokenizer.json";
+const TOKENIZER_LIMIT: u64 = 256 << 20;
+
+/// The tokenizer of a model folder.
+pub struct Tokenizer {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+    style: ByteStyle,
+    special: BTreeSet<u32>,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Opens the folder's `tokenizer.json`. The tokens that end an answer are those of `config.json`,
+    /// `generation_config.json` and `tokenizer_config.json` together, as far as each is there.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged or not a tokenizer.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let dir = dir.as_ref();
+        let path = dir.join(TOKENIZER_FILE);
+        let hint =
+            "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained";
+        let bytes = read_bounded(&path, TOKENIZER_LIMIT, hint)?;
+        let fault = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
+        let parsed = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|fault| fault.to_string()));
+        let mut inner = parsed.map_err(|reason| fault(format!("not a tokenizer: {reason}")))?;
+        // A training-time truncation or padding would silently change prompts.
+        inner.with_truncation(None).map_err(|reason| fault(reason.to_string()))?;
+        inner.with_padding(None);
+        let style = ByteStyle::of(inner.get_decoder());
+        let named = special_tokens(dir, &tokenizer_config(dir)?)?;
+        let id_of = |name: &str| named.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
+        let mut eos: Vec<u32> = id_of("eos_token").into_iter().collect();
+        eos.extend(GenerationConfig::load(dir)?.eos);
+        let config = match ModelConfig::load(dir) {
+            Ok(config) => Some(config),
+            Err(ModelError::Missing { .. }) => None,
+            Err(other) => return Err(other),
+        };
+        eos.extend(config.iter().flat_map(|config| &config.eos));
+        eos.sort_unstable();
+        eos.dedup();
+        let bos = id_of("bos_token").or(config.and_then(|config| config.bos));
+        let added = inner.get_added_tokens_decoder().into_iter();
+        let special = added.filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        Ok(Self { path, inner, style, special, bos, eos })
+    }
+
+    /// The tokens of `text`. With `add_special`, the tokenizer adds what the model expects around a whole text (most
+    /// often a token that begins it); a rendered chat template already has it.
+    ///
+    /// # Errors
+    /// A text that the tokenizer's own rules refuse.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, ModelError> {
+        let encode = || self.inner.encode_fast(text, add_special).map_err(|fault| fault.to_string());
+        let encoded = guarded(encode).map_err(|reason| ModelError::Tokenizer { path: self.path.clone(), reason })?;
+        Ok(encoded.get_ids().to_vec())
+    }
+
+    /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`DecodeStream`] gives piece by piece.
+    pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
+        let mut stream = self.decode_stream(skip_special);
+        let mut text: String = tokens.iter().map(|token| stream.push(*token)).collect();
+        text.push_str(&stream.finish());
+        text
+    }
+
+    /// A decoder that takes one token at a time and gives whole characters only.
+    pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
+        DecodeStream::new(self, skip_special)
+    }
+
+    /// The bytes that `token` adds to a text; none for an id that is no token. Not always valid UTF-8 on their own.
+    pub fn token_bytes(&self, token: u32) -> Vec<u8> {
+        self.inner.id_to_token(token).map(|text| self.style.bytes(&text)).unwrap_or_default()
+    }
+
+    /// Whether `token` is a special token, which is not part of an answer's text.
+    pub fn is_special(&self, token: u32) -> bool {
+        self.special.contains(&token)
+    }
+
+    /// The id of a token given by its exact text.
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text)
+    }
+
+    /// The token that begins a text, where there is one.
+    pub const fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The tokens that end an answer, ascending.
+    pub fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// Number of tokens, added ones included. The model's matrices may have more rows.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    pub(crate) const fn style(&self) -> &ByteStyle {
+        &self.style
+    }
+}
+
+/// Runs foreign code over foreign bytes: a panic in it becomes an error.
+fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // Nothing is left half-changed: the tokenizer is built here, or only read.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("the tokenizer's rules contradict each other".into()))
+}

@@ -1,0 +1,178 @@
+//! Models, plans and a ring without wires, for the tests of this folder.
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::path::PathBuf;
+
+use lime_kernels::Isa;
+use lime_model::{Activation, BatchRows, Engine, EngineOptions, ModelFolder};
+use lime_planner::{
+    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, PLAN_VERSION,
+    PlacedBlock, Plan, Residency, SegmentIndex, ServingLimits, Stage,
+};
+
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A model of the repository.
+pub(crate) fn bundled(name: &str) -> ModelFolder {
+    ModelFolder::open(repository().join("tests/fixtures/models").join(name)).unwrap()
+}
+
+/// A model that only some checkouts have beside them; says so where it is missing.
+pub(crate) fn shared(name: &str) -> Option<ModelFolder> {
+    let path = repository().join("../shared/models").join(name);
+    if !path.is_dir() {
+        println!("skipped: {} is not there", path.display());
+        return None;
+    }
+    Some(ModelFolder::open(path).unwrap())
+}
+
+pub(crate) const TINY: [&str; 6] = [
+    "tiny-llama3-bf16",
+    "tiny-llama-yarn-f16",
+    "tiny-llama-linear-f32",
+    "tiny-mistral-bf16",
+    "tiny-qwen2-bf16",
+    "tiny-qwen3-bf16",
+];
+
+/// What a test wants of a plan.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) devices: u32,
+    pub(crate) segments: u32,
+    pub(crate) head: u32,
+    pub(crate) arithmetic: Arithmetic,
+    pub(crate) kv: Dtype,
+    pub(crate) residual: Dtype,
+    pub(crate) serving: ServingLimits,
+}
+
+impl Wish {
+    /// One device, exact, everything in f32, the model's whole context in one chunk.
+    pub(crate) fn golden(folder: &ModelFolder) -> Self {
+        let context = folder.config().context as u32;
+        let serving =
+            ServingLimits { max_context_tokens: context, max_concurrent_requests: 1, prefill_chunk_tokens: context };
+        let (kv, residual) = (Dtype::F32, Dtype::F32);
+        Self { devices: 1, segments: 1, head: 0, arithmetic: Arithmetic::Exact, kv, residual, serving }
+    }
+
+    pub(crate) fn plan(&self, folder: &ModelFolder) -> Plan {
+        let card = folder.card("test");
+        let parts = self.devices * self.segments;
+        let cut = |part: u32| part * card.layers / parts;
+        let devices = (0..self.devices).map(|device| {
+            let part = |segment| segment * self.devices + device;
+            let range = |segment| LayerRange::new(cut(part(segment)), cut(part(segment) + 1));
+            let layers = (0..self.segments).map(range).collect();
+            DevicePlan { name: format!("d{device}"), layers, blocks: vec![], memory: DeviceMemory::default() }
+        });
+        let mut plan = Plan {
+            version: PLAN_VERSION,
+            input_hash: String::new(),
+            arithmetic: self.arithmetic,
+            residual: self.residual,
+            kv: self.kv,
+            serving: self.serving,
+            segments: self.segments,
+            devices: devices.collect(),
+            head: DeviceIndex(self.head),
+            outlook: None,
+            model: card,
+        };
+        for index in 0..plan.devices.len() {
+            let place = |block: Block| PlacedBlock { block, residency: Residency::Pinned };
+            let blocks: Vec<_> = plan.expected_blocks(DeviceIndex(index as u32)).into_iter().map(place).collect();
+            let memory = MemoryModel::of(&plan).device(&blocks);
+            plan.devices[index].memory = DeviceMemory { budget: memory.used(), ..memory };
+            plan.devices[index].blocks = blocks;
+        }
+        plan.validate().unwrap();
+        plan
+    }
+}
+
+/// Every device of a plan in this process, the activation encoded and decoded at every hop.
+pub(crate) struct Ring {
+    pub(crate) plan: Plan,
+    pub(crate) engines: Vec<Engine>,
+}
+
+impl Ring {
+    pub(crate) fn load(folder: &ModelFolder, plan: Plan, options: EngineOptions) -> Self {
+        let load = |index| {
+            let mut last = (Bytes::ZERO, Bytes::ZERO);
+            let mut progress = |loaded, total| last = (loaded, total);
+            let engine = Engine::load(folder, &plan, DeviceIndex(index), options, &mut progress).unwrap();
+            assert_eq!(last.0, last.1, "all bytes are reported");
+            engine
+        };
+        let engines = (0..plan.devices.len() as u32).map(load).collect();
+        Self { plan, engines }
+    }
+
+    pub(crate) fn plain(folder: &ModelFolder, wish: Wish, threads: usize) -> Self {
+        Self::load(folder, wish.plan(folder), EngineOptions { threads, ..EngineOptions::default() })
+    }
+
+    /// Runs a pass as workers do. Returns the logits of `wanted` rows.
+    pub(crate) fn pass(&mut self, parts: &[BatchRows], tokens: &[u32], wanted: &[usize]) -> Vec<f32> {
+        let (residual, devices) = (self.plan.residual, self.engines.len() as u32);
+        let mut activation = self.engines[0].embed(tokens).unwrap();
+        let (mut device, mut segment) = (DeviceIndex(0), SegmentIndex(0));
+        loop {
+            let engine = &mut self.engines[device.0 as usize];
+            match self.plan.stage(device, segment) {
+                Stage::Layers(segment) => engine.forward(segment, parts, &mut activation).unwrap(),
+                Stage::Head => return engine.logits(wanted, &activation).unwrap(),
+                Stage::Forward => {}
+            }
+            match self.plan.hop(device, segment) {
+                Hop::HeadHere => return self.engines[device.0 as usize].logits(wanted, &activation).unwrap(),
+                Hop::Successor(next) => segment = next,
+            }
+            device = DeviceIndex((device.0 + 1) % devices);
+            let bytes = activation.to_wire(residual);
+            activation = Activation::from_wire(residual, activation.rows(), activation.columns(), &bytes).unwrap();
+        }
+    }
+
+    /// Logits of the last position of `tokens`, given in chunks to `slot`, from position `start` on.
+    pub(crate) fn feed(&mut self, slot: u32, start: u32, tokens: &[u32], chunk: usize) -> Vec<f32> {
+        let (mut start, mut logits) = (start, vec![]);
+        for tokens in tokens.chunks(chunk) {
+            let count = tokens.len() as u32;
+            logits = self.pass(&[BatchRows { slot, start, count }], tokens, &[tokens.len() - 1]);
+            start += count;
+        }
+        logits
+    }
+
+    /// First-step logits and `count` greedy tokens after a prompt.
+    pub(crate) fn greedy(&mut self, prompt: &[u32], count: usize) -> (Vec<f32>, Vec<u32>) {
+        let first = self.feed(0, 0, prompt, prompt.len());
+        let mut ids = vec![argmax(&first)];
+        while ids.len() < count {
+            let position = (prompt.len() + ids.len() - 1) as u32;
+            let logits = self.feed(0, position, &ids[ids.len() - 1..], 1);
+            ids.push(argmax(&logits));
+        }
+        (first, ids)
+    }
+}
+
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
+    let best = |a: &(usize, &f32), b: &(usize, &f32)| a.1.total_cmp(b.1).then(b.0.cmp(&a.0));
+    logits.iter().enumerate().max_by(best).unwrap().0 as u32
+}
+
+pub(crate) fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
+
+pub(crate) fn isas() -> impl Iterator<Item = EngineOptions> {
+    Isa::available().into_iter().map(|isa| EngineOptions { isa: Some(isa), ..EngineOptions::default() })
+}

@@ -1,0 +1,234 @@
+//! `config.json`: defaults, both forms, and every kind of refusal.
+
+use lime_model::{GenerationConfig, ModelConfig, RopeConfig, RopeScaling};
+use lime_planner::{Architecture, Dtype};
+use serde_json::{Value, json};
+
+use crate::places::{fixture, read, shared};
+
+fn smallest(architecture: &str) -> Value {
+    json!({
+        "architectures": [architecture], "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "max_position_embeddings": 128,
+        "dtype": "bfloat16", "sliding_window": null,
+    })
+}
+
+fn with(architecture: &str, changes: Value) -> String {
+    let mut config = smallest(architecture);
+    for (name, value) in changes.as_object().unwrap() {
+        config[name] = value.clone();
+    }
+    config.to_string()
+}
+
+fn without(field: &str) -> String {
+    let mut config = smallest("LlamaForCausalLM");
+    config.as_object_mut().unwrap().remove(field);
+    config.to_string()
+}
+
+fn refusal(json: &str) -> String {
+    ModelConfig::parse(json).unwrap_err().to_string()
+}
+
+#[test]
+fn the_bundled_models_config_reads_as_it_is() {
+    let config = ModelConfig::load(&fixture("models/bard-2m")).unwrap();
+    let expected = ModelConfig {
+        architecture: Architecture::Llama,
+        hidden: 128,
+        intermediate: 352,
+        layers: 12,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 32,
+        vocabulary: 1024,
+        context: 512,
+        rms_norm_eps: 1e-5,
+        tied: true,
+        dtype: Dtype::Bf16,
+        rope: RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default },
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+        bos: Some(0),
+        eos: vec![1],
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn defaults_are_those_of_transformers() {
+    let llama = ModelConfig::parse(&with("LlamaForCausalLM", json!({}))).unwrap();
+    assert_eq!((llama.tied, llama.rms_norm_eps, llama.head_dim, llama.rope), (false, 1e-6, 16, RopeConfig::plain(1e4)));
+    let multi_head = ModelConfig::parse(&without("num_key_value_heads")).unwrap();
+    assert_eq!(multi_head.kv_heads, 4);
+    let explicit = ModelConfig::parse(&with("MistralForCausalLM", json!({"num_key_value_heads": null}))).unwrap();
+    assert_eq!(explicit.kv_heads, 4);
+    let qwen3 = ModelConfig::parse(&with("Qwen3ForCausalLM", json!({}))).unwrap();
+    assert_eq!(qwen3.head_dim, 128);
+    let old = with("LlamaForCausalLM", json!({"dtype": null, "torch_dtype": "float16", "eos_token_id": [7, 8]}));
+    let old = ModelConfig::parse(&old).unwrap();
+    assert_eq!((old.dtype, old.eos, old.bos), (Dtype::F16, vec![7, 8], None));
+    let by_type = with("LlamaForCausalLM", json!({"architectures": null, "model_type": "qwen2"}));
+    assert_eq!(ModelConfig::parse(&by_type).unwrap().architecture, Architecture::Qwen2);
+}
+
+#[test]
+fn biases_and_norms_follow_the_family() {
+    let kinds = |architecture: &str, biased: bool| {
+        let fields = json!({"attention_bias": biased, "mlp_bias": biased});
+        let config = ModelConfig::parse(&with(architecture, fields)).unwrap();
+        (config.qkv_bias, config.o_bias, config.mlp_bias, config.qk_norm)
+    };
+    assert_eq!(kinds("LlamaForCausalLM", false), (false, false, false, false));
+    assert_eq!(kinds("LlamaForCausalLM", true), (true, true, true, false));
+    assert_eq!(kinds("MistralForCausalLM", true), (false, false, false, false));
+    assert_eq!(kinds("Qwen2ForCausalLM", false), (true, false, false, false));
+    assert_eq!(kinds("Qwen2ForCausalLM", true), (true, false, false, false));
+    assert_eq!(kinds("Qwen3ForCausalLM", false), (false, false, false, true));
+    assert_eq!(kinds("Qwen3ForCausalLM", true), (true, true, false, true));
+}
+
+#[test]
+fn attention_windows_are_refused_where_they_matter() {
+    let accepted = |architecture: &str, fields: Value| ModelConfig::parse(&with(architecture, fields)).is_ok();
+    assert!(accepted("MistralForCausalLM", json!({"sliding_window": 128})));
+    assert!(!accepted("MistralForCausalLM", json!({"sliding_window": 127})));
+    assert!(accepted("LlamaForCausalLM", json!({"sliding_window": 16})));
+    assert!(accepted("Qwen2ForCausalLM", json!({"sliding_window": 16, "use_sliding_window": false})));
+    let used = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 1});
+    assert!(!accepted("Qwen2ForCausalLM", used.clone()));
+    assert!(!accepted("Qwen3ForCausalLM", used));
+    let beyond = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 2});
+    assert!(accepted("Qwen2ForCausalLM", beyond));
+    assert!(accepted("Qwen3ForCausalLM", json!({"layer_types": ["full_attention", "full_attention"]})));
+    assert!(!accepted("Qwen3ForCausalLM", json!({"layer_types": ["full_attention", "sliding_attention"]})));
+    // Left out, the window is 4096, as transformers has it.
+    let mut config = smallest("MistralForCausalLM");
+    config.as_object_mut().unwrap().remove("sliding_window");
+    assert!(ModelConfig::parse(&config.to_string()).is_ok());
+    config["max_position_embeddings"] = json!(8192);
+    assert!(refusal(&config.to_string()).contains("\"sliding_window\" of 4096"));
+}
+
+#[test]
+fn what_cannot_run_is_refused_by_name() {
+    let llama = |fields: Value| refusal(&with("LlamaForCausalLM", fields));
+    let cases = [
+        (refusal(&with("MixtralForCausalLM", json!({}))), "\"MixtralForCausalLM\" is not supported"),
+        (refusal(&with("Qwen2ForSequenceClassification", json!({}))), "LlamaForCausalLM, MistralForCausalLM"),
+        (llama(json!({"architectures": null, "model_type": "gpt2"})), "model type \"gpt2\""),
+        (llama(json!({"architectures": null})), "neither \"architectures\" nor \"model_type\""),
+        (llama(json!({"quantization_config": {"quant_method": "gptq"}})), "\"gptq\""),
+        (llama(json!({"hidden_act": "gelu"})), "\"gelu\""),
+        (llama(json!({"dtype": "float64"})), "\"float64\""),
+        (llama(json!({"dtype": null})), "add \"dtype\""),
+        (llama(json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}})), "rope type \"dynamic\""),
+        (llama(json!({"rope_parameters": {"rope_type": "longrope"}})), "rope type \"longrope\""),
+        (llama(json!({"rope_scaling": {"type": "linear"}})), "needs the field \"factor\""),
+        (llama(json!({"rope_scaling": {"type": "linear", "factor": 0}})), "\"factor\" must be"),
+        (llama(json!({"partial_rotary_factor": 0.5})), "partial_rotary_factor"),
+        (llama(json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}})), "full_attention"),
+    ];
+    for (message, part) in cases {
+        assert!(
+            message.starts_with("config.json: ") && message.contains(part),
+            "{message:?} does not contain {part:?}"
+        );
+    }
+}
+
+#[test]
+fn missing_fields_are_named() {
+    for field in [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "vocab_size",
+        "max_position_embeddings",
+    ] {
+        let message = refusal(&without(field));
+        assert!(message.contains(&format!("{field:?} is missing")), "{message}");
+    }
+}
+
+#[test]
+fn numbers_out_of_range_are_named() {
+    for (field, value) in [
+        ("hidden_size", json!(0)),
+        ("hidden_size", json!(-64)),
+        ("hidden_size", json!(64.5)),
+        ("hidden_size", json!("64")),
+        ("hidden_size", json!(u64::MAX)),
+        ("num_hidden_layers", json!(5_000_000)),
+        ("num_attention_heads", json!(0)),
+        ("num_key_value_heads", json!(3)),
+        ("num_key_value_heads", json!(0)),
+        ("head_dim", json!(15)),
+        ("head_dim", json!(1_000_000)),
+        ("vocab_size", json!(1u64 << 40)),
+        ("max_position_embeddings", json!(1u64 << 60)),
+        ("rms_norm_eps", json!(-1.0)),
+        ("rope_theta", json!(0)),
+        ("eos_token_id", json!(-1)),
+        ("eos_token_id", json!(["x"])),
+        ("tie_word_embeddings", json!("yes")),
+        ("architectures", json!("LlamaForCausalLM")),
+    ] {
+        let message = refusal(&with("LlamaForCausalLM", json!({field: value})));
+        assert!(message.contains(&format!("{field:?}")), "{field} = {value}: {message}");
+    }
+    let indivisible = refusal(&with("LlamaForCausalLM", json!({"hidden_size": 66})));
+    assert!(indivisible.contains("no multiple"), "{indivisible}");
+}
+
+#[test]
+fn a_file_that_is_no_config_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let fault = ModelConfig::load(folder.path()).unwrap_err().to_string();
+    assert!(fault.contains("config.json is missing"), "{fault}");
+    for text in ["", "{", "[]", "null", "\u{0}", "{\"a\": 1} trailing"] {
+        std::fs::write(folder.path().join("config.json"), text).unwrap();
+        let fault = ModelConfig::load(folder.path()).unwrap_err().to_string();
+        assert!(fault.contains("config.json: "), "{fault}");
+    }
+    std::fs::remove_file(folder.path().join("config.json")).unwrap();
+    std::fs::create_dir(folder.path().join("config.json")).unwrap();
+    assert!(ModelConfig::load(folder.path()).unwrap_err().to_string().contains("cannot read"));
+}
+
+#[test]
+fn real_configs_are_read_or_refused() {
+    let Some(configs) = shared("configs") else { return };
+    for entry in std::fs::read_dir(configs).unwrap() {
+        let path = entry.unwrap().path();
+        let parsed = ModelConfig::parse(&read(path.join("config.json")));
+        if path.ends_with("llama-3.1-8b-bnb-int8") {
+            assert!(parsed.unwrap_err().to_string().contains("\"bitsandbytes\""));
+        } else {
+            parsed.unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
+        }
+    }
+}
+
+#[test]
+fn generation_defaults_are_read_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(GenerationConfig::load(folder.path()).unwrap(), GenerationConfig::default());
+    let file = folder.path().join("generation_config.json");
+    let written = json!({"do_sample": true, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "eos_token_id": [3, 1]});
+    std::fs::write(&file, written.to_string()).unwrap();
+    let read = GenerationConfig::load(folder.path()).unwrap();
+    assert_eq!((read.do_sample, read.temperature, read.top_p), (Some(true), Some(0.6), Some(0.95)));
+    assert_eq!((read.top_k, read.eos), (Some(20), vec![3, 1]));
+    std::fs::write(&file, r#"{"top_p": 3}"#).unwrap();
+    let fault = GenerationConfig::load(folder.path()).unwrap_err().to_string();
+    assert!(
+        fault.contains("generation_config.json: the field \"top_p\" must be a number from 0 to 1, found 3"),
+        "{fault}"
+    );
+}

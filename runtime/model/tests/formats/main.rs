@@ -1,0 +1,14 @@
+//! The files of a model: config, weights, tokenizer, chat template; what is right and what is wrong with them.
+
+// A test fails by unwrapping.
+#![allow(clippy::unwrap_used)]
+
+mod card;
+mod config;
+mod foreign;
+mod places;
+mod rope;
+mod sampling;
+mod source;
+mod template;
+mod tokenizer;

@@ -1,0 +1,123 @@
+//! The same bits however the work is cut: chunks, batch mates, threads, instruction sets, devices and segments.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{Ring, TINY, Wish, bits, bundled, isas};
+use lime_model::{BatchRows, EngineOptions, ModelFolder};
+use lime_planner::{Arithmetic, Dtype, ServingLimits};
+
+const SLOTS: u32 = 8;
+
+fn wish(folder: &ModelFolder, residual: Dtype) -> Wish {
+    let serving = ServingLimits { max_context_tokens: 140, max_concurrent_requests: SLOTS, prefill_chunk_tokens: 130 };
+    Wish { serving, residual, kv: folder.config().dtype, ..Wish::golden(folder) }
+}
+
+fn tokens(seed: u32, count: usize, vocabulary: u32) -> Vec<u32> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        3 + (state >> 8) % (vocabulary - 3)
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// A prompt over two pages and four decode steps: every step's logits.
+fn answer(ring: &mut Ring, slot: u32, chunk: usize) -> Vec<Vec<u32>> {
+    let prompt = tokens(7, 129, ring.plan.model.vocabulary);
+    let mut steps = vec![bits(&ring.feed(slot, 0, &prompt, chunk))];
+    for (index, token) in tokens(8, 4, ring.plan.model.vocabulary).into_iter().enumerate() {
+        steps.push(bits(&ring.feed(slot, (prompt.len() + index) as u32, &[token], 1)));
+    }
+    steps
+}
+
+#[test]
+fn chunks_threads_and_instruction_sets() {
+    for name in TINY.into_iter().chain(["bard-2m"]) {
+        let folder = bundled(name);
+        let wish = wish(&folder, Dtype::F32);
+        let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
+        assert!(expected.iter().flatten().all(|logit| f32::from_bits(*logit).is_finite()));
+        for options in isas().flat_map(|options| (1..=3).map(move |threads| EngineOptions { threads, ..options })) {
+            let mut ring = Ring::load(&folder, wish.plan(&folder), options);
+            for (slot, chunk) in [(0, 130), (3, 7), (7, 1)] {
+                assert_eq!(answer(&mut ring, slot, chunk), expected, "{name} {options:?} chunks of {chunk}");
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_and_segments() {
+    for (name, residual) in [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)] {
+        let folder = bundled(name);
+        let wish = wish(&folder, residual);
+        let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
+        for (devices, segments) in [(2, 1), (1, 3), (3, 2), (5, 2), (2, 4)] {
+            for head in 0..devices {
+                let mut ring = Ring::plain(&folder, Wish { devices, segments, head, ..wish }, 1);
+                assert_eq!(
+                    answer(&mut ring, 2, 50),
+                    expected,
+                    "{name} {devices} devices {segments} segments head {head}"
+                );
+            }
+        }
+    }
+}
+
+/// candle's sums depend on the rows of a pass, but not on who computes them.
+#[test]
+fn candle_on_like_devices() {
+    let folder = bundled("tiny-qwen3-bf16");
+    let wish = Wish { arithmetic: Arithmetic::Candle, ..wish(&folder, Dtype::Bf16) };
+    let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 50);
+    let mut ring = Ring::plain(&folder, Wish { devices: 3, segments: 2, head: 1, ..wish }, 1);
+    assert_eq!(answer(&mut ring, 5, 50), expected);
+}
+
+#[test]
+fn batch_mates() {
+    let folder = bundled("bard-2m");
+    let wish = wish(&folder, Dtype::F32);
+    let prompts: Vec<Vec<u32>> =
+        (0..SLOTS).map(|slot| tokens(slot, 3 + 9 * slot as usize, folder.config().vocabulary as u32)).collect();
+    let alone: Vec<_> =
+        prompts.iter().map(|prompt| bits(&Ring::plain(&folder, wish, 1).feed(0, 0, prompt, 130))).collect();
+
+    // All prompts grow together, five tokens of each a pass, in slots of any order.
+    let mut ring = Ring::plain(&folder, Wish { devices: 2, segments: 2, ..wish }, 2);
+    let mut last = vec![vec![]; prompts.len()];
+    for start in (0..).step_by(5).take_while(|start| prompts.iter().any(|prompt| prompt.len() > *start)) {
+        let (mut parts, mut given, mut wanted, mut whose) = (vec![], vec![], vec![], vec![]);
+        for (index, prompt) in prompts.iter().enumerate().rev().filter(|(_, prompt)| prompt.len() > start) {
+            let chunk = &prompt[start..prompt.len().min(start + 5)];
+            given.extend_from_slice(chunk);
+            let slot = (index as u32 * 3) % SLOTS;
+            parts.push(BatchRows { slot, start: start as u32, count: chunk.len() as u32 });
+            wanted.push(given.len() - 1);
+            whose.push(index);
+        }
+        let logits = ring.pass(&parts, &given, &wanted);
+        for (index, logits) in whose.into_iter().zip(logits.chunks_exact(folder.config().vocabulary)) {
+            last[index] = bits(logits);
+        }
+    }
+    assert_eq!(last, alone);
+}
+
+#[test]
+fn a_slot_can_be_used_again() {
+    let folder = bundled("tiny-llama3-bf16");
+    let mut ring = Ring::plain(&folder, wish(&folder, Dtype::F32), 1);
+    let expected = answer(&mut ring, 0, 130);
+    // Begun anew without a word, after a release, and after a reset.
+    assert_eq!(answer(&mut ring, 0, 130), expected);
+    ring.engines[0].release(0);
+    assert_eq!(answer(&mut ring, 1, 130), expected);
+    ring.engines[0].reset();
+    assert_eq!(answer(&mut ring, 0, 9), expected);
+}

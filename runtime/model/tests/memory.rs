@@ -1,0 +1,53 @@
+//! The engine takes exactly the memory that the plan counts.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{Ring, TINY, Wish, bundled};
+use lime_model::EngineOptions;
+use lime_planner::{Arithmetic, Dtype, ServingLimits};
+
+#[test]
+fn pages_are_of_one_size() {
+    assert_eq!(lime_planner::KV_PAGE_TOKENS as usize, lime_kernels::KV_PAGE_TOKENS);
+}
+
+#[test]
+fn plans_count_what_engines_take() {
+    let limits = [(64, 1, 1), (65, 3, 16), (200, 8, 130)];
+    let limits = limits.map(|(max_context_tokens, max_concurrent_requests, prefill_chunk_tokens)| ServingLimits {
+        max_context_tokens,
+        max_concurrent_requests,
+        prefill_chunk_tokens,
+    });
+    for name in TINY.into_iter().chain(["bard-2m"]) {
+        let folder = bundled(name);
+        for (devices, segments) in [(1, 1), (2, 1), (3, 2), (4, 3)] {
+            for serving in limits {
+                for arithmetic in [Arithmetic::Exact, Arithmetic::Candle] {
+                    for (head, kv, residual) in [(0, Dtype::Bf16, Dtype::F32), (devices - 1, Dtype::F32, Dtype::F16)] {
+                        let wish = Wish { devices, segments, head, arithmetic, kv, residual, serving };
+                        let ring = Ring::load(&folder, wish.plan(&folder), EngineOptions::default());
+                        for (engine, device) in ring.engines.iter().zip(&ring.plan.devices) {
+                            assert_eq!(engine.memory(), device.memory, "{name} {devices} {segments} {serving:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The largest pass that the plan allows runs in the buffers that it counts (a debug assertion watches the shelf).
+#[test]
+fn the_largest_pass_fits() {
+    let serving = ServingLimits { max_context_tokens: 100, max_concurrent_requests: 3, prefill_chunk_tokens: 97 };
+    for name in TINY {
+        let folder = bundled(name);
+        let mut ring = Ring::plain(&folder, Wish { serving, ..Wish::golden(&folder) }, 1);
+        let tokens: Vec<u32> = (0..100).map(|token| 5 + token % 300).collect();
+        let logits = ring.feed(2, 0, &tokens, 100);
+        assert!(logits.iter().all(|logit| logit.is_finite()));
+    }
+}
