@@ -1,0 +1,239 @@
+//! Checks of what arrives. Messages are foreign bytes: a wrong one is an error that says what is wrong, never a panic.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+
+use crate::{
+    FrameLimits,
+    proto::{ActivationType, Frame, Pass, Rows, Sampling},
+};
+
+/// A message that breaks a rule of the wire.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum FrameError {
+    /// Of another generation of the ring.
+    #[error("the message is of epoch {found}, this ring is at epoch {current}")]
+    Epoch {
+        /// The message's epoch.
+        found: u64,
+        /// The epoch in force.
+        current: u64,
+    },
+    /// A pass without a number.
+    #[error("passes are numbered from 1")]
+    Unnumbered,
+    /// A segment that the plan does not have.
+    #[error("segment {found} of a plan with {segments} segments")]
+    Segment {
+        /// The segment named.
+        found: u32,
+        /// Segments of the plan.
+        segments: u32,
+    },
+    /// A slot that the plan does not have.
+    #[error("KV slot {found} of a plan with {slots} slots")]
+    Slot {
+        /// The slot named.
+        found: u32,
+        /// Slots of the plan.
+        slots: u32,
+    },
+    /// One slot twice in a pass.
+    #[error("KV slot {0} twice in one pass")]
+    SlotTwice(u32),
+    /// A sequence without rows.
+    #[error("KV slot {0} comes with no rows")]
+    NoRows(u32),
+    /// Positions over the context.
+    #[error("KV slot {slot}: rows up to position {end} of a context of {context} tokens")]
+    Context {
+        /// The slot.
+        slot: u32,
+        /// One past its last position.
+        end: u64,
+        /// The plan's context.
+        context: u32,
+    },
+    /// More rows than the plan's buffers hold.
+    #[error("{found} rows in a pass, the plan allows {max}")]
+    TooManyRows {
+        /// Rows of the message.
+        found: u64,
+        /// What the plan allows.
+        max: u32,
+    },
+    /// Tokens and rows differ in number.
+    #[error("{tokens} tokens for {rows} rows")]
+    Tokens {
+        /// Tokens of the pass.
+        tokens: usize,
+        /// Its rows.
+        rows: u64,
+    },
+    /// A token that the model does not have.
+    #[error("token {found} of a vocabulary of {vocabulary}")]
+    Token {
+        /// The token named.
+        found: u32,
+        /// Tokens of the model.
+        vocabulary: u32,
+    },
+    /// Sampling fields that cannot be followed.
+    #[error("KV slot {slot}: {what}")]
+    Sampling {
+        /// The slot.
+        slot: u32,
+        /// The field and its fault.
+        what: &'static str,
+    },
+    /// Activations in another dtype than the plan's.
+    #[error("activations of type {found}, the plan carries {expected:?}")]
+    ActivationType {
+        /// The type's number.
+        found: i32,
+        /// The plan's type.
+        expected: ActivationType,
+    },
+    /// Activations of another width than the model's.
+    #[error("activations of {found} columns, the model has {hidden}")]
+    Columns {
+        /// Columns of the message.
+        found: u32,
+        /// Width of the residual stream.
+        hidden: u32,
+    },
+    /// Activations cut short or too long.
+    #[error("{found} bytes of activations where {rows} rows take {expected}")]
+    Length {
+        /// Bytes that came.
+        found: usize,
+        /// Rows of the message.
+        rows: u64,
+        /// Bytes that these take.
+        expected: u64,
+    },
+}
+
+impl FrameLimits {
+    /// Checks a pass from the gateway; gives its number of rows.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check_pass(&self, pass: &Pass) -> Result<u32, FrameError> {
+        if pass.pass == 0 {
+            return Err(FrameError::Unnumbered);
+        }
+        let rows = self.check_rows(&pass.rows)?;
+        self.check_release(&pass.release)?;
+        if pass.tokens.len() as u64 != u64::from(rows) {
+            return Err(FrameError::Tokens { tokens: pass.tokens.len(), rows: rows.into() });
+        }
+        match pass.tokens.iter().find(|token| **token >= self.vocabulary) {
+            Some(token) => Err(FrameError::Token { found: *token, vocabulary: self.vocabulary }),
+            None => Ok(rows),
+        }
+    }
+
+    /// Checks a frame from the predecessor; gives its number of rows. A frame with a failure carries no activations.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check_frame(&self, frame: &Frame) -> Result<u32, FrameError> {
+        if frame.pass == 0 {
+            return Err(FrameError::Unnumbered);
+        }
+        if frame.segment > self.segments {
+            return Err(FrameError::Segment { found: frame.segment, segments: self.segments });
+        }
+        let rows = self.check_rows(&frame.rows)?;
+        self.check_release(&frame.release)?;
+        if frame.failure.is_empty() {
+            self.check_activations(frame, rows)?;
+        } else if !frame.activations.is_empty() {
+            let found = frame.activations.len();
+            return Err(FrameError::Length { found, rows: rows.into(), expected: 0 });
+        }
+        Ok(rows)
+    }
+
+    fn check_activations(&self, frame: &Frame, rows: u32) -> Result<(), FrameError> {
+        if frame.activation_type != self.activation as i32 {
+            let (found, expected) = (frame.activation_type, self.activation);
+            return Err(FrameError::ActivationType { found, expected });
+        }
+        if frame.columns != self.hidden {
+            return Err(FrameError::Columns { found: frame.columns, hidden: self.hidden });
+        }
+        let expected = self.activation_bytes(rows.into());
+        if frame.activations.len() as u64 != expected {
+            let found = frame.activations.len();
+            return Err(FrameError::Length { found, rows: rows.into(), expected });
+        }
+        Ok(())
+    }
+
+    fn check_rows(&self, rows: &[Rows]) -> Result<u32, FrameError> {
+        let mut slots = BTreeSet::new();
+        let mut total = 0u64;
+        for of_slot in rows {
+            self.check_slot(of_slot.slot)?;
+            if !slots.insert(of_slot.slot) {
+                return Err(FrameError::SlotTwice(of_slot.slot));
+            }
+            if of_slot.count == 0 {
+                return Err(FrameError::NoRows(of_slot.slot));
+            }
+            let end = u64::from(of_slot.start) + u64::from(of_slot.count);
+            if end > u64::from(self.context) {
+                let (slot, context) = (of_slot.slot, self.context);
+                return Err(FrameError::Context { slot, end, context });
+            }
+            if let Some(sampling) = &of_slot.sample {
+                self.check_sampling(of_slot.slot, sampling)?;
+            }
+            total += u64::from(of_slot.count);
+        }
+        match u32::try_from(total) {
+            Ok(rows) if rows <= self.max_rows => Ok(rows),
+            _ => Err(FrameError::TooManyRows { found: total, max: self.max_rows }),
+        }
+    }
+
+    fn check_sampling(&self, slot: u32, sampling: &Sampling) -> Result<(), FrameError> {
+        let fault = |what| Err(FrameError::Sampling { slot, what });
+        if !(sampling.temperature.is_finite() && sampling.temperature >= 0.0) {
+            return fault("the temperature must be a number from 0");
+        }
+        if !(0.0..=1.0).contains(&sampling.top_p) {
+            return fault("top_p must be from 0 to 1");
+        }
+        if sampling.top_logprobs > self.vocabulary {
+            return fault("more top_logprobs than the vocabulary has tokens");
+        }
+        if sampling.bias.len() > self.vocabulary as usize {
+            return fault("more biases than the vocabulary has tokens");
+        }
+        for bias in &sampling.bias {
+            if bias.token >= self.vocabulary {
+                let (found, vocabulary) = (bias.token, self.vocabulary);
+                return Err(FrameError::Token { found, vocabulary });
+            }
+            if !bias.value.is_finite() {
+                return fault("a logit bias is not a finite number");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_release(&self, release: &[u32]) -> Result<(), FrameError> {
+        release.iter().try_for_each(|slot| self.check_slot(*slot))
+    }
+
+    const fn check_slot(&self, slot: u32) -> Result<(), FrameError> {
+        if slot < self.slots { Ok(()) } else { Err(FrameError::Slot { found: slot, slots: self.slots }) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

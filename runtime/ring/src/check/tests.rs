@@ -1,0 +1,165 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::*;
+use crate::proto::LogitBias;
+
+const LIMITS: FrameLimits = FrameLimits {
+    segments: 2,
+    slots: 3,
+    max_rows: 8,
+    context: 32,
+    hidden: 4,
+    vocabulary: 10,
+    activation: ActivationType::F32,
+};
+
+fn rows(slot: u32, start: u32, count: u32) -> Rows {
+    Rows { slot, start, count, sample: None }
+}
+
+fn frame() -> Frame {
+    Frame {
+        epoch: 1,
+        pass: 1,
+        segment: 2,
+        rows: vec![rows(0, 0, 2), rows(2, 31, 1)],
+        release: vec![1],
+        activation_type: ActivationType::F32 as i32,
+        columns: 4,
+        activations: Bytes::from(vec![0; 3 * 4 * 4]),
+        ..Frame::default()
+    }
+}
+
+fn pass() -> Pass {
+    Pass { epoch: 1, pass: 1, rows: vec![rows(0, 0, 2)], tokens: vec![1, 9], release: vec![] }
+}
+
+#[test]
+fn good_messages_pass() {
+    assert_eq!(LIMITS.check_frame(&frame()), Ok(3));
+    assert_eq!(LIMITS.check_pass(&pass()), Ok(2));
+    let failed = Frame { failure: "no memory".into(), activations: Bytes::new(), ..frame() };
+    assert_eq!(LIMITS.check_frame(&failed), Ok(3));
+    assert_eq!(LIMITS.check_pass(&Pass { rows: vec![], tokens: vec![], ..pass() }), Ok(0));
+}
+
+#[test]
+fn each_wrong_field_of_a_frame_is_named() {
+    type Spoil = fn(&mut Frame);
+    let spoilt: &[(Spoil, FrameError)] = &[
+        (|f| f.pass = 0, FrameError::Unnumbered),
+        (|f| f.segment = 3, FrameError::Segment { found: 3, segments: 2 }),
+        (|f| f.rows[0].slot = 3, FrameError::Slot { found: 3, slots: 3 }),
+        (|f| f.rows[0].slot = 2, FrameError::SlotTwice(2)),
+        (|f| f.rows[0].count = 0, FrameError::NoRows(0)),
+        (|f| f.rows[1].start = 32, FrameError::Context { slot: 2, end: 33, context: 32 }),
+        (|f| f.rows[1].start = u32::MAX, FrameError::Context { slot: 2, end: 1 << 32, context: 32 }),
+        (|f| f.rows[0].count = 9, FrameError::TooManyRows { found: 10, max: 8 }),
+        (|f| f.release = vec![7], FrameError::Slot { found: 7, slots: 3 }),
+        (|f| f.activation_type = 1, FrameError::ActivationType { found: 1, expected: ActivationType::F32 }),
+        (|f| f.columns = 5, FrameError::Columns { found: 5, hidden: 4 }),
+        (|f| f.activations = f.activations.slice(1..), FrameError::Length { found: 47, rows: 3, expected: 48 }),
+        (|f| f.failure = "failed".into(), FrameError::Length { found: 48, rows: 3, expected: 0 }),
+    ];
+    for (spoil, expected) in spoilt {
+        let mut wrong = frame();
+        spoil(&mut wrong);
+        assert_eq!(LIMITS.check_frame(&wrong).as_ref(), Err(expected));
+    }
+}
+
+#[test]
+fn each_wrong_field_of_a_pass_is_named() {
+    type Spoil = fn(&mut Pass);
+    let spoilt: &[(Spoil, FrameError)] = &[
+        (|p| p.pass = 0, FrameError::Unnumbered),
+        (|p| p.tokens.push(0), FrameError::Tokens { tokens: 3, rows: 2 }),
+        (|p| p.tokens[0] = 10, FrameError::Token { found: 10, vocabulary: 10 }),
+        (
+            |p| p.rows[0].sample = Some(Sampling { temperature: f32::NAN, ..Sampling::default() }),
+            FrameError::Sampling { slot: 0, what: "the temperature must be a number from 0" },
+        ),
+        (
+            |p| p.rows[0].sample = Some(Sampling { top_p: 1.5, ..Sampling::default() }),
+            FrameError::Sampling { slot: 0, what: "top_p must be from 0 to 1" },
+        ),
+        (
+            |p| {
+                let bias = vec![LogitBias { token: 10, value: 0.0 }];
+                p.rows[0].sample = Some(Sampling { bias, ..Sampling::default() });
+            },
+            FrameError::Token { found: 10, vocabulary: 10 },
+        ),
+    ];
+    for (spoil, expected) in spoilt {
+        let mut wrong = pass();
+        spoil(&mut wrong);
+        assert_eq!(LIMITS.check_pass(&wrong).as_ref(), Err(expected));
+    }
+}
+
+#[test]
+fn the_largest_messages_fit_the_derived_sizes() {
+    let bias = (0..10).map(|token| LogitBias { token, value: -1.5 }).collect::<Vec<_>>();
+    let sample = Sampling { seed: u64::MAX, draw: u64::MAX, bias, ..Sampling::default() };
+    let full = |slot, count| Rows { slot, start: 0, count, sample: Some(sample.clone()) };
+    let mut largest = frame();
+    largest.rows = vec![full(0, 6), full(1, 1), full(2, 1)];
+    largest.activations = Bytes::from(vec![0; 8 * 4 * 4]);
+    assert_eq!(LIMITS.check_frame(&largest), Ok(8));
+    assert!(largest.encoded_len() <= LIMITS.frame_message_bytes());
+}
+
+fn any_rows() -> impl Strategy<Value = Rows> {
+    let small = prop_oneof![0u32..6, any::<u32>()];
+    (small.clone(), small.clone(), small).prop_map(|(slot, start, count)| rows(slot, start, count))
+}
+
+proptest! {
+    /// Whatever bytes arrive, decoding and checking end in an answer, and an accepted frame keeps every promise.
+    #[test]
+    fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        if let Ok(frame) = Frame::decode(bytes.as_slice()) {
+            let _ = LIMITS.check_frame(&frame);
+        }
+        if let Ok(pass) = Pass::decode(bytes.as_slice()) {
+            let _ = LIMITS.check_pass(&pass);
+        }
+    }
+
+    #[test]
+    fn flipped_bytes_never_panic(at in 0usize..200, value in any::<u8>()) {
+        let mut bytes = frame().encode_to_vec();
+        let at = at % bytes.len();
+        bytes[at] = value;
+        if let Ok(frame) = Frame::decode(bytes.as_slice()) {
+            let _ = LIMITS.check_frame(&frame);
+        }
+    }
+
+    #[test]
+    fn accepted_frames_keep_every_promise(
+        parts in prop::collection::vec(any_rows(), 0..5),
+        segment in 0u32..5,
+        columns in 3u32..6,
+        length in 0usize..200,
+    ) {
+        let frame = Frame {
+            rows: parts,
+            segment,
+            columns,
+            activations: Bytes::from(vec![0; length]),
+            ..frame()
+        };
+        if let Ok(rows) = LIMITS.check_frame(&frame) {
+            let total: u64 = frame.rows.iter().map(|r| u64::from(r.count)).sum();
+            prop_assert_eq!(total, u64::from(rows));
+            prop_assert!(rows <= LIMITS.max_rows && frame.segment <= LIMITS.segments);
+            prop_assert_eq!(frame.activations.len() as u32, rows * frame.columns * 4);
+            prop_assert!(frame.rows.iter().all(|r| r.slot < 3 && r.start + r.count <= 32));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Connecting, again and again until a deadline: the other side may still be starting.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
+
+use crate::settings::endpoint;
+
+/// A peer that cannot be reached.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The address is malformed.
+    #[error("{uri:?} is not an address of a worker: {reason}")]
+    Uri {
+        /// The address given.
+        uri: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers there.
+    #[error("no worker answers at {uri}: {reason}")]
+    Unreachable {
+        /// The address tried.
+        uri: String,
+        /// What the last attempt met.
+        reason: String,
+    },
+}
+
+/// Pauses between attempts: from 20 ms doubling to half a second.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_millis(500);
+
+    /// The first pause is next.
+    pub const fn new() -> Self {
+        Self { next: Self::FIRST }
+    }
+
+    /// How long to wait before the next attempt.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(Self::LONGEST);
+        pause
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Connects to `uri` at once or not at all.
+///
+/// # Errors
+/// When the address is malformed or nobody answers.
+pub async fn connect(uri: &str) -> Result<Channel, ConnectError> {
+    endpoint(uri)?
+        .connect()
+        .await
+        .map_err(|error| ConnectError::Unreachable { uri: uri.to_owned(), reason: innermost(&error) })
+}
+
+/// Connects to `uri`, trying until `deadline`.
+///
+/// # Errors
+/// When the address is malformed, or nobody has answered by the deadline.
+pub async fn connect_until(uri: &str, deadline: Instant) -> Result<Channel, ConnectError> {
+    let mut backoff = Backoff::new();
+    loop {
+        match connect(uri).await {
+            Err(ConnectError::Unreachable { .. }) if Instant::now() < deadline => {
+                sleep(backoff.pause()).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+/// The last cause of an error: "Connection refused" and not "transport error".
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_to_half_a_second() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<u128> = (0..7).map(|_| backoff.pause().as_millis()).collect();
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 500, 500]);
+    }
+
+    #[tokio::test]
+    async fn nobody_home_is_said_with_the_address() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("http://{}", closed.local_addr().unwrap());
+        drop(closed);
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let error = connect_until(&uri, deadline).await.unwrap_err().to_string();
+        assert!(error.contains(&uri), "{error}");
+        assert!(error.to_lowercase().contains("refused"), "{error}");
+        assert!(matches!(connect("http://").await, Err(ConnectError::Uri { .. })));
+        assert!(matches!(connect("not a host").await, Err(ConnectError::Uri { .. })));
+    }
+}

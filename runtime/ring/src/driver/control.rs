@@ -1,0 +1,56 @@
+//! Questions to a single worker.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tonic::transport::Channel;
+
+use super::DriverError;
+use crate::{
+    connect,
+    proto::{DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, control_client::ControlClient},
+    settings::CONTROL_MESSAGE_BYTES,
+};
+
+async fn client(peer: &Peer) -> Result<ControlClient<Channel>, DriverError> {
+    let unreachable = |source| DriverError::Unreachable { device: peer.device.clone(), source };
+    let channel = connect(&peer.uri).await.map_err(unreachable)?;
+    Ok(ControlClient::new(channel)
+        .max_decoding_message_size(CONTROL_MESSAGE_BYTES)
+        .max_encoding_message_size(CONTROL_MESSAGE_BYTES))
+}
+
+/// How a worker is.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn status(peer: &Peer) -> Result<StatusReply, DriverError> {
+    let reply = client(peer).await?.status(StatusRequest {}).await;
+    reply.map(tonic::Response::into_inner).map_err(|s| DriverError::from_status(&peer.device, &s))
+}
+
+/// Finishes a worker's passes in hand; it then refuses new ones. Gives the number of passes that it has finished.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn drain(peer: &Peer) -> Result<u64, DriverError> {
+    let reply = client(peer).await?.drain(DrainRequest {}).await;
+    reply.map(|r| r.into_inner().passes).map_err(|s| DriverError::from_status(&peer.device, &s))
+}
+
+/// Round trips with `payload` out and `reply_bytes` back, on one warm connection.
+///
+/// # Errors
+/// When it does not answer or refuses the size.
+pub async fn probe(peer: &Peer, payload: Bytes, reply_bytes: u32, rounds: usize) -> Result<Vec<Duration>, DriverError> {
+    let mut client = client(peer).await?;
+    let mut took = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        let request = ProbeRequest { payload: payload.clone(), reply_bytes };
+        let reply = client.probe(request).await;
+        reply.map_err(|status| DriverError::from_status(&peer.device, &status))?;
+        took.push(begin.elapsed());
+    }
+    Ok(took)
+}

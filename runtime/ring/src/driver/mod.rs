@@ -1,0 +1,84 @@
+//! The gateway's side of a ring: configure every worker, send passes in, take results out.
+
+mod configure;
+mod control;
+mod error;
+mod passes;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use control::{drain, probe, status};
+pub use error::DriverError;
+pub use passes::{PassSubmitter, ResultStream};
+
+use crate::{
+    FrameLimits,
+    proto::{ConfigureProgress, PassResult, Peer, Rows},
+};
+
+/// A ring as its driver knows it. The plan itself is opaque here: workers read it.
+#[derive(Clone, Debug)]
+pub struct RingTopology {
+    /// The plan, as JSON.
+    pub plan_json: Bytes,
+    /// Every device of the plan, in ring order; the first holds the embedding.
+    pub peers: Vec<Peer>,
+    /// Which of them holds the head.
+    pub head: usize,
+    /// The plan's limits.
+    pub limits: FrameLimits,
+}
+
+/// A ring at one epoch, ready for passes. After an error it is over: configure again with a higher epoch.
+#[derive(Debug)]
+pub struct RingDriver {
+    epoch: u64,
+    submitter: PassSubmitter,
+    results: ResultStream,
+}
+
+impl RingDriver {
+    /// Takes every worker to `epoch` and opens the streams. Workers that do not answer yet are tried for `patience`;
+    /// loading may then take as long as it takes, and `progress` hears of it.
+    ///
+    /// # Errors
+    /// The first worker that cannot be reached, refuses or fails, by name.
+    pub async fn configure(
+        topology: &RingTopology,
+        epoch: u64,
+        patience: Duration,
+        progress: impl FnMut(&Peer, &ConfigureProgress),
+    ) -> Result<Self, DriverError> {
+        let channels = configure::configure_all(topology, epoch, patience, progress).await?;
+        let (submitter, results) = passes::open(topology, epoch, &channels).await?;
+        Ok(Self { epoch, submitter, results })
+    }
+
+    /// The epoch of this ring.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Sends a pass; see [`PassSubmitter::submit`].
+    ///
+    /// # Errors
+    /// As [`PassSubmitter::submit`].
+    pub async fn submit(&mut self, rows: Vec<Rows>, tokens: Vec<u32>, release: Vec<u32>) -> Result<u64, DriverError> {
+        self.submitter.submit(rows, tokens, release).await
+    }
+
+    /// The next result; see [`ResultStream::next`].
+    ///
+    /// # Errors
+    /// As [`ResultStream::next`].
+    pub async fn next(&mut self) -> Result<PassResult, DriverError> {
+        self.results.next().await
+    }
+
+    /// The two ends apart, for two tasks.
+    pub fn split(self) -> (PassSubmitter, ResultStream) {
+        (self.submitter, self.results)
+    }
+}

@@ -1,0 +1,29 @@
+//! The ring: the wire between workers, and between the gateway and the ring.
+//!
+//! A worker sends each activation to its successor over one gRPC stream per epoch ([`proto::ring_server::Ring`]); the
+//! gateway drives the ring with a [`RingDriver`]. Whatever arrives is foreign until [`FrameLimits`] has checked it.
+
+/// Messages and services, generated from `proto/lime.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    tonic::include_proto!("lime.v1");
+}
+
+mod check;
+mod connect;
+mod driver;
+mod fault;
+mod limits;
+mod outgoing;
+mod settings;
+mod shape;
+
+pub use check::FrameError;
+pub use connect::{Backoff, ConnectError, connect, connect_until};
+pub use driver::{DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, drain, probe, status};
+pub use fault::{EPOCH_KEY, FaultKind, RingFault, epoch_of, wrong_epoch};
+pub use limits::FrameLimits;
+pub use outgoing::{FrameQueue, LinkCounters, OutgoingFrames, QueueFull, outgoing};
+pub use proto::Peer;
+pub use settings::{CONTROL_MESSAGE_BYTES, JOIN_DEADLINE, MAX_IN_FLIGHT, endpoint, incoming, server};
+pub use shape::{LinkSchedule, LinkShape};

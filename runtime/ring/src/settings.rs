@@ -1,0 +1,68 @@
+//! Every setting of the transport, in one place: clients and servers must agree on most of them.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tonic::transport::{Endpoint, Server, server::TcpIncoming};
+
+use crate::ConnectError;
+
+/// Most passes on the way round a ring at once. Every queue has room for all of them, so no queue can block a worker.
+pub const MAX_IN_FLIGHT: usize = 64;
+
+/// How long a worker tries to reach its successor before it gives its epoch up.
+pub const JOIN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Largest message of the control service: a plan, or a probe's payload.
+pub const CONTROL_MESSAGE_BYTES: usize = 64 << 20;
+
+/// One activation of a large prefill chunk goes out without waiting for a window update.
+const STREAM_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Large activations in few HTTP/2 frames.
+const HTTP2_FRAME: u32 = 1 << 20;
+
+/// A killed process is noticed at once (its sockets close); pings find a dead or unplugged host. The timeout leaves room
+/// for a window full of activations ahead of the ping on a slow link.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The client side of a connection to `uri` (`http://host:port`; the scheme may be left out).
+///
+/// # Errors
+/// When `uri` is none.
+pub fn endpoint(uri: &str) -> Result<Endpoint, ConnectError> {
+    let full = if uri.contains("://") { uri.to_owned() } else { format!("http://{uri}") };
+    let invalid = |reason: String| ConnectError::Uri { uri: uri.to_owned(), reason };
+    let endpoint = Endpoint::from_shared(full).map_err(|error| invalid(error.to_string()))?;
+    if endpoint.uri().host().is_none_or(str::is_empty) {
+        return Err(invalid("it names no host".to_owned()));
+    }
+    Ok(endpoint
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(HTTP2_FRAME)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// The server side of every connection.
+pub fn server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(HTTP2_FRAME)
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+}
+
+/// Connections accepted by `listener`, each set up as [`server`] expects.
+pub fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
