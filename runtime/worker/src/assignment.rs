@@ -1,0 +1,90 @@
+//! A configuration request, checked: which device of which plan the worker is to be.
+
+use bytes::Bytes;
+use lime_planner::{DeviceIndex, Dtype, Plan};
+use lime_ring::{
+    FrameLimits,
+    proto::{ActivationType, ConfigureRequest, Peer},
+};
+use thiserror::Error;
+
+/// A configuration that cannot be followed.
+#[derive(Debug, Error)]
+pub(crate) enum AssignmentError {
+    /// The plan is not one.
+    #[error("the plan cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// The plan breaks a rule.
+    #[error("the plan breaks a rule: {0}")]
+    Rule(#[from] lime_planner::PlanError),
+    /// The worker is not in the plan.
+    #[error("the plan has no device {name:?}; it has {known}")]
+    NoSuchDevice {
+        /// The name asked for.
+        name: String,
+        /// The names that it has.
+        known: String,
+    },
+    /// Peers and devices differ.
+    #[error("the peers must be the plan's devices in ring order: expected {expected}, found {found}")]
+    Peers {
+        /// The plan's devices.
+        expected: String,
+        /// The peers given.
+        found: String,
+    },
+    /// Epochs start from 1.
+    #[error("epochs are numbered from 1")]
+    NoEpoch,
+}
+
+/// What a worker is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) epoch: u64,
+    pub(crate) plan_json: Bytes,
+    pub(crate) plan: Plan,
+    pub(crate) device: DeviceIndex,
+    pub(crate) peers: Vec<Peer>,
+}
+
+impl Assignment {
+    pub(crate) fn check(request: ConfigureRequest) -> Result<Self, AssignmentError> {
+        let ConfigureRequest { epoch, plan_json, device: name, peers } = request;
+        if epoch == 0 {
+            return Err(AssignmentError::NoEpoch);
+        }
+        let plan: Plan = serde_json::from_slice(&plan_json)?;
+        plan.validate()?;
+        let names = || plan.devices.iter().map(|device| device.name.as_str());
+        let Some((device, _)) = plan.device(&name) else {
+            return Err(AssignmentError::NoSuchDevice { name, known: listed(names()) });
+        };
+        if !names().eq(peers.iter().map(|peer| peer.device.as_str())) {
+            let found = listed(peers.iter().map(|peer| peer.device.as_str()));
+            return Err(AssignmentError::Peers { expected: listed(names()), found });
+        }
+        Ok(Self { epoch, plan_json, plan, device, peers })
+    }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The limits that `plan` sets on its messages.
+pub fn frame_limits(plan: &Plan) -> FrameLimits {
+    FrameLimits {
+        segments: plan.segments,
+        slots: plan.serving.max_concurrent_requests,
+        max_rows: plan.serving.max_rows(),
+        context: plan.serving.max_context_tokens,
+        hidden: plan.model.hidden,
+        vocabulary: plan.model.vocabulary,
+        activation: match plan.residual {
+            Dtype::Bf16 => ActivationType::Bf16,
+            Dtype::F16 => ActivationType::F16,
+            Dtype::F32 => ActivationType::F32,
+        },
+    }
+}

@@ -1,0 +1,119 @@
+//! The seam between the ring and the arithmetic: what a worker asks of its engine. Tests put a deterministic fake here.
+
+use bytes::Bytes;
+use lime_planner::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
+use lime_ring::proto::{Sampling, Token};
+use thiserror::Error;
+
+/// Why a computation or a load failed: a sentence for people.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct ComputeError(pub String);
+
+impl ComputeError {
+    /// Says why, with every cause.
+    pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            let more = source.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = source.source();
+        }
+        Self(text)
+    }
+}
+
+/// Consecutive rows of one sequence in the batch at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// KV slot.
+    pub slot: u32,
+    /// Position of the first row.
+    pub start: u32,
+    /// Number of rows.
+    pub count: u32,
+}
+
+/// A token to draw.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw<'a> {
+    /// KV slot, for the answer.
+    pub slot: u32,
+    /// The row of the batch whose logits are drawn from.
+    pub row: usize,
+    /// How.
+    pub sampling: &'a Sampling,
+}
+
+/// What a loaded engine takes and uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Weights in memory.
+    pub pinned: Size,
+    /// KV cache.
+    pub kv: Size,
+    /// The instruction set of the kernels.
+    pub kernels: String,
+    /// Threads that compute.
+    pub threads: u32,
+}
+
+/// One device's part of a plan, ready to compute. It holds the activations of the batch at hand, so that they are not
+/// copied between steps.
+pub trait Compute {
+    /// The batch at hand becomes the embedding of `tokens`.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary or the device holds no embedding.
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError>;
+
+    /// The batch at hand becomes `rows` rows from the wire.
+    ///
+    /// # Errors
+    /// When the length is wrong.
+    fn receive(&mut self, rows: usize, wire: &Bytes) -> Result<(), ComputeError>;
+
+    /// Runs this device's layers of `segment` over the batch at hand.
+    ///
+    /// # Errors
+    /// When positions do not follow what a slot holds, or memory or disk fail.
+    fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError>;
+
+    /// The batch at hand as the wire carries it.
+    ///
+    /// # Errors
+    /// When memory fails.
+    fn send(&mut self) -> Result<Bytes, ComputeError>;
+
+    /// Applies the head to the rows asked for and draws from each.
+    ///
+    /// # Errors
+    /// When the device holds no head.
+    fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<Token>, ComputeError>;
+
+    /// Forgets one slot.
+    fn release(&mut self, slot: u32);
+
+    /// Forgets every slot.
+    fn reset(&mut self);
+
+    /// What it takes and uses.
+    fn footprint(&self) -> Footprint;
+}
+
+/// Loads a device's part of a plan. Called on the compute thread.
+pub trait Loader: Send + 'static {
+    /// Loads; `progress` hears of bytes loaded and bytes in all, and may unwind to cut the load short.
+    ///
+    /// # Errors
+    /// When the model does not fit the plan or cannot be read.
+    fn load(
+        &mut self,
+        plan: &Plan,
+        device: DeviceIndex,
+        progress: &mut dyn FnMut(Size, Size),
+    ) -> Result<Box<dyn Compute>, ComputeError>;
+}

@@ -1,0 +1,129 @@
+//! The compute thread: it alone owns the engine, and takes requests in order.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use lime_planner::{Bytes as Size, DeviceIndex};
+use lime_ring::{RingFault, proto::ConfigureProgress};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    compute::{ComputeError, Loader},
+    counters::Counters,
+    pass::{Engine, Visit, said},
+    session::Session,
+    work::{Command, ProgressSender},
+};
+
+/// What the thread holds.
+pub(crate) struct ComputeThread {
+    loader: Box<dyn Loader>,
+    counters: Arc<Counters>,
+    stopping: CancellationToken,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    epoch: u64,
+    plan_json: Bytes,
+    device: DeviceIndex,
+    engine: Engine,
+}
+
+/// Unwinds out of a load that nobody waits for any more.
+struct LoadCutShort;
+
+impl ComputeThread {
+    pub(crate) fn new(loader: Box<dyn Loader>, counters: Arc<Counters>, stopping: CancellationToken) -> Self {
+        Self { loader, counters, stopping, loaded: None }
+    }
+
+    /// Handles requests until told to stop.
+    pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let begin = Instant::now();
+            let command = commands.blocking_recv();
+            let waited = begin.elapsed();
+            match command {
+                Some(Command::Work(session, work)) => {
+                    if session.is_over() {
+                        continue;
+                    }
+                    Counters::add(&self.counters.wait_micros, waited);
+                    let loaded = self.loaded.as_mut();
+                    if let Some(loaded) = loaded.filter(|loaded| loaded.epoch == session.epoch) {
+                        let engine = &mut loaded.engine;
+                        let counters = &self.counters;
+                        let begin = Instant::now();
+                        Visit { session: &session, engine, counters, work }.run();
+                        Counters::add(&self.counters.compute_micros, begin.elapsed());
+                    } else {
+                        let why = "it was sent work before it was ready";
+                        session.end(RingFault::failed(session.name(), why));
+                    }
+                }
+                Some(Command::Take { session, progress, reply }) => {
+                    // The asking side is gone when the epoch is.
+                    let _ = reply.send(self.take(&session, &progress));
+                }
+                Some(Command::Stop) | None => return,
+            }
+        }
+    }
+
+    fn take(&mut self, session: &Session, progress: &ProgressSender) -> Result<(), ComputeError> {
+        let kept = self
+            .loaded
+            .take()
+            .filter(|loaded| loaded.plan_json == session.plan_json && loaded.device == session.device);
+        // Weights of another plan are gone by now: both may not fit.
+        let mut engine = match kept.map(|loaded| loaded.engine) {
+            Some(Ok(engine)) => engine,
+            Some(Err(_)) | None => self.load(session, progress)?,
+        };
+        engine.reset();
+        self.counters.set_footprint(engine.footprint());
+        let (plan_json, device) = (session.plan_json.clone(), session.device);
+        let epoch = session.epoch;
+        self.loaded = Some(Loaded { epoch, plan_json, device, engine: Ok(engine) });
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        session: &Session,
+        progress: &ProgressSender,
+    ) -> Result<Box<dyn crate::compute::Compute>, ComputeError> {
+        const EVERY: Duration = Duration::from_millis(50);
+        let stopping = self.stopping.clone();
+        let mut told = None::<Instant>;
+        let mut tell = |loaded: Size, total: Size| {
+            if session.is_over() || stopping.is_cancelled() {
+                resume_unwind(Box::new(LoadCutShort));
+            }
+            if loaded == total || told.is_none_or(|told| told.elapsed() >= EVERY) {
+                told = Some(Instant::now());
+                // A reader that is behind misses a step of the bar and nothing else.
+                let _ = progress.try_send(Ok(ConfigureProgress {
+                    phase: "loading".to_owned(),
+                    loaded_bytes: loaded.0,
+                    total_bytes: total.0,
+                }));
+            }
+        };
+        let loader = &mut self.loader;
+        let load = || loader.load(&session.plan, session.device, &mut tell);
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|payload| {
+            Err(ComputeError(if payload.is::<LoadCutShort>() {
+                "the load was cut short by a newer epoch".to_owned()
+            } else {
+                format!("loading panicked: {}", said(payload.as_ref()))
+            }))
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! What a worker is told when it starts; everything else comes with a plan.
+
+use std::path::PathBuf;
+
+use lime_ring::LinkShape;
+
+/// Shaping of the disk: one machine plays a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskShape {
+    /// Bytes read in a second.
+    pub bytes_per_second: u64,
+}
+
+/// A worker before it has a plan.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The worker's name in messages and logs; plans name it by its device.
+    pub name: String,
+    /// The model's folder on this machine.
+    pub model: PathBuf,
+    /// Threads that compute, the driver included.
+    pub threads: usize,
+    /// Shapes the link to the successor.
+    pub link: Option<LinkShape>,
+    /// Shapes reads from the disk.
+    pub disk: Option<DiskShape>,
+    /// The instruction set of the kernels; the best that the machine has where none is named.
+    pub isa: Option<String>,
+}

@@ -1,0 +1,133 @@
+//! The real engine behind the seam: `lime-model`, driven by what the wire brings.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use lime_model::{Activation, BatchRows, Engine, EngineOptions, ModelFolder, Sampling};
+use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Plan, SegmentIndex};
+use lime_ring::proto;
+
+use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Span};
+
+/// Loads from a model's folder.
+pub(crate) struct EngineLoader {
+    pub(crate) folder: PathBuf,
+    pub(crate) options: EngineOptions,
+}
+
+impl Loader for EngineLoader {
+    fn load(
+        &mut self,
+        plan: &Plan,
+        device: DeviceIndex,
+        progress: &mut dyn FnMut(Size, Size),
+    ) -> Result<Box<dyn Compute>, ComputeError> {
+        let folder = ModelFolder::open(&self.folder).map_err(|error| said(&error))?;
+        let engine = Engine::load(&folder, plan, device, self.options, progress);
+        Ok(Box::new(Loaded {
+            engine: engine.map_err(|error| said(&error))?,
+            dtype: plan.residual,
+            columns: plan.model.hidden as usize,
+            vocabulary: plan.model.vocabulary as usize,
+            threads: self.options.threads as u32,
+            batch: Activation::default(),
+            parts: Vec::new(),
+        }))
+    }
+}
+
+struct Loaded {
+    engine: Engine,
+    dtype: Dtype,
+    columns: usize,
+    vocabulary: usize,
+    threads: u32,
+    batch: Activation,
+    /// Kept from pass to pass for its memory.
+    parts: Vec<BatchRows>,
+}
+
+impl Compute for Loaded {
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
+        self.batch = self.engine.embed(tokens).map_err(|error| said(&error))?;
+        Ok(())
+    }
+
+    fn receive(&mut self, rows: usize, wire: &Bytes) -> Result<(), ComputeError> {
+        let batch = Activation::from_wire(self.dtype, rows, self.columns, wire);
+        self.batch = batch.map_err(|error| said(&error))?;
+        Ok(())
+    }
+
+    fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError> {
+        let part = |span: &Span| BatchRows { slot: span.slot, start: span.start, count: span.count };
+        self.parts.clear();
+        self.parts.extend(spans.iter().map(part));
+        self.engine.forward(segment, &self.parts, &mut self.batch).map_err(|error| said(&error))
+    }
+
+    fn send(&mut self) -> Result<Bytes, ComputeError> {
+        Ok(Bytes::from(self.batch.to_wire(self.dtype)))
+    }
+
+    fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<proto::Token>, ComputeError> {
+        let rows: Vec<usize> = draws.iter().map(|draw| draw.row).collect();
+        let mut logits = self.engine.logits(&rows, &self.batch).map_err(|error| said(&error))?;
+        let drawn = draws.iter().zip(logits.chunks_mut(self.vocabulary));
+        drawn.map(|(draw, logits)| self.draw_one(draw, logits)).collect()
+    }
+
+    fn release(&mut self, slot: u32) {
+        self.engine.release(slot);
+    }
+
+    fn reset(&mut self) {
+        self.engine.reset();
+    }
+
+    fn footprint(&self) -> Footprint {
+        let memory = self.engine.memory();
+        let kernels = self.engine.isa().to_string();
+        Footprint { pinned: memory.pinned, kv: memory.kv, kernels, threads: self.threads }
+    }
+}
+
+impl Loaded {
+    fn draw_one(&self, draw: &Draw<'_>, logits: &mut [f32]) -> Result<proto::Token, ComputeError> {
+        // Drawing uses the logits up.
+        let kept = draw.sampling.return_logits.then(|| little_endian(logits)).unwrap_or_default();
+        let sampled = self.engine.sample(logits, &sampling(draw.sampling));
+        let sampled = sampled.map_err(|error| said(&error))?;
+        let top = sampled.top.iter();
+        let top = top.map(|one| proto::TokenLogprob { token: one.token, logprob: one.logprob });
+        Ok(proto::Token {
+            slot: draw.slot,
+            token: sampled.token,
+            logprob: sampled.logprob.unwrap_or_default(),
+            top: top.collect(),
+            logits: kept,
+        })
+    }
+}
+
+fn sampling(wire: &proto::Sampling) -> Sampling {
+    Sampling {
+        temperature: wire.temperature,
+        // Proto's default, 0, means that nothing was asked for.
+        top_p: if wire.top_p == 0.0 { 1.0 } else { wire.top_p },
+        top_k: wire.top_k,
+        seed: wire.seed,
+        draw: wire.draw,
+        logprobs: wire.logprobs,
+        top_logprobs: wire.top_logprobs,
+        bias: wire.bias.iter().map(|bias| (bias.token, bias.value)).collect(),
+    }
+}
+
+fn little_endian(logits: &[f32]) -> Bytes {
+    logits.iter().flat_map(|logit| logit.to_le_bytes()).collect::<Vec<_>>().into()
+}
+
+fn said(error: &(dyn std::error::Error + 'static)) -> ComputeError {
+    ComputeError::from_error(error)
+}

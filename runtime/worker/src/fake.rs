@@ -1,0 +1,152 @@
+//! A deterministic stand-in for the engine: integer arithmetic whose result depends on every token, layer, position and
+//! slot, so that a wrong route, order or slot shows. For tests of rings and of gateways; it loads no weights.
+
+use std::{collections::HashMap, thread, time::Duration};
+
+use bytes::Bytes;
+use lime_planner::{Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
+use lime_ring::proto::Token;
+
+use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Span};
+
+/// Values stay below this, exact in f32.
+const MODULUS: u64 = 65_521;
+
+/// How a fake behaves.
+#[derive(Clone, Debug, Default)]
+pub struct FakeLoader {
+    /// Takes this long to load.
+    pub load_time: Duration,
+    /// Refuses to load.
+    pub load_failure: Option<String>,
+    /// Takes this long for each layer.
+    pub layer_time: Duration,
+    /// Fails a pass that embeds this token.
+    pub failing_token: Option<u32>,
+    /// Panics when it embeds this token.
+    pub panicking_token: Option<u32>,
+}
+
+impl Loader for FakeLoader {
+    fn load(
+        &mut self,
+        plan: &Plan,
+        device: DeviceIndex,
+        progress: &mut dyn FnMut(Size, Size),
+    ) -> Result<Box<dyn Compute>, ComputeError> {
+        const STEPS: u32 = 20;
+        let total = plan.devices[device.0 as usize].memory.pinned;
+        for step in 0..STEPS {
+            progress(Size(total.0 * u64::from(step) / u64::from(STEPS)), total);
+            thread::sleep(self.load_time / STEPS);
+        }
+        progress(total, total);
+        if let Some(failure) = &self.load_failure {
+            return Err(ComputeError(failure.clone()));
+        }
+        Ok(Box::new(Fake {
+            options: self.clone(),
+            plan: plan.clone(),
+            device,
+            hidden: plan.model.hidden as usize,
+            values: Vec::new(),
+            kv: HashMap::new(),
+        }))
+    }
+}
+
+/// A fake engine: one value per row, and per layer and slot what was seen so far.
+struct Fake {
+    options: FakeLoader,
+    plan: Plan,
+    device: DeviceIndex,
+    hidden: usize,
+    values: Vec<u64>,
+    kv: HashMap<(u32, LayerIndex), Vec<u64>>,
+}
+
+impl Fake {
+    fn layer(&mut self, layer: LayerIndex, spans: &[Span]) -> Result<(), ComputeError> {
+        let mut row = 0;
+        for span in spans {
+            let seen = self.kv.entry((span.slot, layer)).or_default();
+            if seen.len() < span.start as usize {
+                return Err(ComputeError(format!(
+                    "slot {} holds {} positions, rows come from {}",
+                    span.slot,
+                    seen.len(),
+                    span.start
+                )));
+            }
+            seen.truncate(span.start as usize);
+            for value in &mut self.values[row..row + span.count as usize] {
+                seen.push(*value);
+                let past = seen.iter().fold(7, |sum, value| (sum * 31 + value) % MODULUS);
+                *value = (*value * 17 + past + u64::from(layer.0) + 1) % MODULUS;
+            }
+            row += span.count as usize;
+        }
+        Ok(())
+    }
+}
+
+impl Compute for Fake {
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
+        if tokens.iter().any(|token| Some(*token) == self.options.failing_token) {
+            return Err(ComputeError("this token fails".to_owned()));
+        }
+        if tokens.iter().any(|token| Some(*token) == self.options.panicking_token) {
+            std::panic::resume_unwind(Box::new("this token panics"));
+        }
+        self.values = tokens.iter().map(|token| u64::from(*token) + 1).collect();
+        Ok(())
+    }
+
+    fn receive(&mut self, rows: usize, wire: &Bytes) -> Result<(), ComputeError> {
+        if wire.len() != rows * self.hidden * 4 {
+            return Err(ComputeError("wrong length".to_owned()));
+        }
+        let first = |row: &[u8]| f32::from_le_bytes([row[0], row[1], row[2], row[3]]) as u64;
+        self.values = wire.chunks(self.hidden * 4).map(first).collect();
+        Ok(())
+    }
+
+    fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError> {
+        for layer in self.plan.devices[self.device.0 as usize].layers_in(segment).layers() {
+            thread::sleep(self.options.layer_time);
+            self.layer(layer, spans)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<Bytes, ComputeError> {
+        let mut wire = vec![0; self.values.len() * self.hidden * 4];
+        for (row, value) in wire.chunks_mut(self.hidden * 4).zip(&self.values) {
+            row[..4].copy_from_slice(&(*value as f32).to_le_bytes());
+        }
+        Ok(Bytes::from(wire))
+    }
+
+    fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<Token>, ComputeError> {
+        let vocabulary = u64::from(self.plan.model.vocabulary);
+        let token = |draw: &Draw<'_>| {
+            let value = self.values[draw.row] + draw.sampling.seed + draw.sampling.draw;
+            Token { slot: draw.slot, token: (value % vocabulary) as u32, ..Token::default() }
+        };
+        Ok(draws.iter().map(token).collect())
+    }
+
+    fn release(&mut self, slot: u32) {
+        self.kv.retain(|(held, _), _| *held != slot);
+    }
+
+    fn reset(&mut self) {
+        self.kv.clear();
+    }
+
+    fn footprint(&self) -> Footprint {
+        let memory = &self.plan.devices[self.device.0 as usize].memory;
+        let (pinned, kv) = (memory.pinned, memory.kv);
+        Footprint { pinned, kv, kernels: "fake".to_owned(), threads: 1 }
+    }
+}

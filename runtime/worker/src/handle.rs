@@ -1,0 +1,124 @@
+//! Starting and stopping: one thread for I/O, one that computes.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use lime_ring::{MAX_IN_FLIGHT, incoming, server};
+use tokio::{runtime, sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    WorkerConfig, WorkerError, compute::Loader, compute_thread::ComputeThread, counters::Counters, service::routes,
+    state::Worker, work::Command,
+};
+
+/// How long connections may take to close when the worker stops.
+const CLOSING: Duration = Duration::from_millis(800);
+
+/// A running worker. Dropped without [`WorkerHandle::stop`] it stops as well, but nobody waits for it.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    addr: SocketAddr,
+    stopping: CancellationToken,
+    io: Option<JoinHandle<Result<(), WorkerError>>>,
+}
+
+impl WorkerHandle {
+    /// Where the worker listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops the worker: the listener is closed and every task and thread has ended when this returns. A pass being
+    /// computed is finished first.
+    ///
+    /// # Errors
+    /// When a thread of the worker had panicked or its listener failed.
+    pub async fn stop(mut self) -> Result<(), WorkerError> {
+        self.stopping.cancel();
+        let Some(io) = self.io.take() else { return Ok(()) };
+        let panicked = || WorkerError::Panicked("I/O");
+        let joined = tokio::task::spawn_blocking(|| io.join()).await;
+        joined.map_err(|_| panicked())?.map_err(|_| panicked())?
+    }
+
+    /// Waits until the worker has ended by itself, which it does only when its listener fails.
+    pub async fn ended(&self) {
+        self.stopping.cancelled().await;
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}
+
+/// Starts a worker that computes with what `loader` loads; [`crate::start`] takes the real engine.
+///
+/// # Errors
+/// When the address cannot be bound or the system gives no threads.
+pub async fn start_with(
+    config: WorkerConfig,
+    loader: Box<dyn Loader>,
+    listen: SocketAddr,
+) -> Result<WorkerHandle, WorkerError> {
+    let listener = std::net::TcpListener::bind(listen)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
+    let (listener, addr) = listener.map_err(|source| WorkerError::Listen { addr: listen, source })?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Threads)?;
+
+    let stopping = CancellationToken::new();
+    let counters = Arc::new(Counters::default());
+    let (commands, queue) = mpsc::channel(2 * MAX_IN_FLIGHT);
+    let (counted, told) = (counters.clone(), stopping.clone());
+    let compute = move || ComputeThread::new(loader, counted, told).run(queue);
+    let compute =
+        thread::Builder::new().name("lime-compute".to_owned()).spawn(compute).map_err(WorkerError::Threads)?;
+    let worker = Arc::new(Worker::new(config.name, config.link, counters, commands));
+
+    let token = stopping.clone();
+    let serve = move || {
+        let served = runtime.block_on(serve(&worker, listener, &token));
+        // Connections that are still open and tasks that still run end here.
+        runtime.shutdown_background();
+        token.cancel();
+        let computed = compute.join().map_err(|_| WorkerError::Panicked("compute"));
+        served.and(computed)
+    };
+    let io = thread::Builder::new().name("lime-io".to_owned()).spawn(serve).map_err(WorkerError::Threads)?;
+    Ok(WorkerHandle { addr, stopping, io: Some(io) })
+}
+
+async fn serve(
+    worker: &Arc<Worker>,
+    listener: std::net::TcpListener,
+    stopping: &CancellationToken,
+) -> Result<(), WorkerError> {
+    let served = async {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(WorkerError::Threads)?;
+        let told = async {
+            stopping.cancelled().await;
+            worker.leave();
+        };
+        let serving = server().add_routes(routes(worker)).serve_with_incoming_shutdown(incoming(listener), told);
+        let too_long = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(CLOSING).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(WorkerError::Serve),
+            () = too_long => Ok(()),
+        }
+    };
+    let served = served.await;
+    worker.leave();
+    // Work of an ended epoch is skipped, so there is room soon.
+    let _ = timeout(Duration::from_secs(600), worker.compute.send(Command::Stop)).await;
+    served
+}

@@ -1,0 +1,84 @@
+//! Joining the ring: the stream to the successor, from its opening to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use lime_ring::{
+    Backoff, EPOCH_KEY, JOIN_DEADLINE, OutgoingFrames, RingFault, connect,
+    proto::{Ack, Peer, StatusRequest, control_client::ControlClient, ring_client::RingClient},
+};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
+
+use crate::{ending::Outbound, session::Session};
+
+/// How long the last frame of a broken ring may take to reach the successor.
+const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// Joins the successor's stream, and watches it in a task of its own until the epoch ends.
+pub(crate) async fn join(session: &Arc<Session>, frames: OutgoingFrames) -> Result<(), RingFault> {
+    let Some(successor) = session.successor() else {
+        return Ok(());
+    };
+    let channel = reach(session, successor).await?;
+    let mut request = Request::new(Outbound::new(frames, session.clone()));
+    request.metadata_mut().insert(EPOCH_KEY, MetadataValue::from(session.epoch));
+    let mut client = RingClient::new(channel).max_encoding_message_size(session.limits.frame_message_bytes());
+    let fault = |status| RingFault::from_status(&successor.device, &status);
+    let mut acks = client.carry(request).await.map_err(fault)?.into_inner();
+    if acks.message().await.map_err(fault)?.is_none() {
+        return Err(RingFault::lost(&successor.device, "it ended the stream at once"));
+    }
+    tokio::spawn(watch(session.clone(), successor.device.clone(), acks));
+    Ok(())
+}
+
+/// Connects to the successor once it has reached this epoch: it may still be starting, or be told later.
+async fn reach(session: &Session, successor: &Peer) -> Result<Channel, RingFault> {
+    let deadline = Instant::now() + JOIN_DEADLINE;
+    let mut backoff = Backoff::new();
+    loop {
+        let problem = match ask(successor).await {
+            Ok((epoch, channel)) if epoch == session.epoch => return Ok(channel),
+            Ok((epoch, _)) if epoch > session.epoch => {
+                return Err(RingFault::superseded(&successor.device, session.epoch, epoch));
+            }
+            Ok((epoch, _)) => format!("it stays at epoch {epoch}, epoch {} began", session.epoch),
+            Err(problem) => problem,
+        };
+        if Instant::now() >= deadline {
+            return Err(RingFault::lost(&successor.device, &problem));
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+async fn ask(successor: &Peer) -> Result<(u64, Channel), String> {
+    let channel = connect(&successor.uri).await.map_err(|error| error.to_string())?;
+    let mut client = ControlClient::new(channel.clone());
+    let reply = client.status(StatusRequest {}).await;
+    let reply = reply.map_err(|status| status.message().to_owned())?;
+    Ok((reply.into_inner().epoch, channel))
+}
+
+/// Ends the epoch when the successor ends the stream or is no longer there.
+async fn watch(session: Arc<Session>, successor: String, mut acks: Streaming<Ack>) {
+    let lost = loop {
+        tokio::select! {
+            biased;
+            () = session.ended.cancelled() => break None,
+            ack = acks.message() => match ack {
+                Ok(Some(_)) => {}
+                Ok(None) => break Some(RingFault::lost(&successor, "it ended its stream")),
+                Err(status) => break Some(RingFault::from_status(&successor, &status)),
+            },
+        }
+    };
+    match lost {
+        Some(fault) => session.end(fault),
+        // Dropped at once, the stream would take the last frame with it.
+        None => {
+            let drained = async { while let Ok(Some(_)) = acks.message().await {} };
+            let _ = timeout(LAST_WORD, drained).await;
+        }
+    }
+}

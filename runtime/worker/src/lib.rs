@@ -1,0 +1,31 @@
+//! One device of the ring: it holds its blocks, computes its layers and passes activations on.
+//!
+//! A worker is bare until it is configured with a plan and an epoch. Two threads: one runs the gRPC services
+//! ([`lime_ring`]) and carries messages, the other owns the engine and computes, strictly in order of arrival. A newer
+//! epoch ends everything of the older one; weights stay when the plan is the same.
+
+mod assignment;
+pub mod compute;
+mod compute_thread;
+mod config;
+mod counters;
+mod ending;
+mod engine;
+mod error;
+pub mod fake;
+mod handle;
+mod join;
+mod pass;
+mod results;
+mod service;
+mod session;
+mod start;
+mod state;
+mod take_up;
+mod work;
+
+pub use assignment::frame_limits;
+pub use config::{DiskShape, WorkerConfig};
+pub use error::WorkerError;
+pub use handle::{WorkerHandle, start_with};
+pub use start::start;

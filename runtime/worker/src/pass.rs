@@ -1,0 +1,220 @@
+//! One batch on this device: the plan's route, followed.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering,
+};
+
+use bytes::Bytes;
+use lime_planner::{Hop, SegmentIndex, Stage};
+use lime_ring::{
+    RingFault,
+    proto::{Frame, PassResult, Token},
+};
+
+use crate::{
+    compute::{Compute, ComputeError, Draw, Span},
+    counters::Counters,
+    session::Session,
+    work::{Input, Work},
+};
+
+/// The engine, or why there is none.
+pub(crate) type Engine = Result<Box<dyn Compute>, ComputeError>;
+
+/// A batch being handled.
+pub(crate) struct Visit<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) engine: &'a mut Engine,
+    pub(crate) counters: &'a Counters,
+    pub(crate) work: Work,
+}
+
+impl Visit<'_> {
+    /// Does all that this device has to do for the batch and hands it on.
+    pub(crate) fn run(mut self) {
+        let session = self.session;
+        let (plan, device) = (&session.plan, session.device);
+        let last_visit = self.is_last();
+        if self.work.segment == 0 {
+            self.arrive();
+        }
+        loop {
+            let segment = SegmentIndex(self.work.segment);
+            match plan.stage(device, segment) {
+                Stage::Layers(segment) => self.layers(segment),
+                Stage::Head => break self.finish(),
+                Stage::Forward => {}
+            }
+            match plan.hop(device, segment) {
+                Hop::HeadHere => break self.finish(),
+                Hop::Successor(next) => {
+                    self.work.segment = next.0;
+                    // A ring of one device goes on by itself.
+                    if let Some(queue) = session.to_successor() {
+                        let frame = self.frame();
+                        if let Err(full) = queue.push(frame) {
+                            session.end(RingFault::failed(session.name(), &full.to_string()));
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        if last_visit {
+            self.counters.passes.fetch_add(1, Ordering::Relaxed);
+            session.pass_finished();
+        }
+    }
+
+    /// Whether the batch will not come here again.
+    fn is_last(&self) -> bool {
+        let (plan, device) = (&self.session.plan, self.session.device);
+        let devices = plan.devices.len() as u32;
+        let head_apart = plan.head.0 + 1 != devices && device <= plan.head;
+        let last = if head_apart { plan.segments } else { plan.segments - 1 };
+        devices == 1 || self.work.segment >= last
+    }
+
+    fn arrive(&mut self) {
+        self.session.pass_began();
+        if self.session.is_draining() && self.work.failure.is_none() {
+            self.fail(&"draining, it takes no new passes");
+        }
+        let release = std::mem::take(&mut self.work.release);
+        self.guarded(|engine, _| {
+            for slot in &release {
+                engine.release(*slot);
+            }
+            Ok(())
+        });
+        self.work.release = release;
+    }
+
+    fn layers(&mut self, segment: SegmentIndex) {
+        let held = self.session.plan.devices.get(self.session.device.0 as usize);
+        let idle = held.is_none_or(|device| device.layers_in(segment).is_empty());
+        if idle || self.work.row_count == 0 || self.work.failure.is_some() {
+            return;
+        }
+        self.at_hand();
+        self.guarded(|engine, work| {
+            let spans = work.rows.iter().map(|rows| Span { slot: rows.slot, start: rows.start, count: rows.count });
+            engine.forward(segment, &spans.collect::<Vec<_>>())
+        });
+    }
+
+    /// Brings the batch into the engine.
+    fn at_hand(&mut self) {
+        if self.work.failure.is_some() || self.work.row_count == 0 {
+            return;
+        }
+        self.guarded(|engine, work| match std::mem::replace(&mut work.input, Input::AtHand) {
+            Input::Tokens(tokens) => engine.embed(&tokens),
+            Input::Wire(wire) => engine.receive(work.row_count as usize, &wire),
+            Input::AtHand => Ok(()),
+        });
+    }
+
+    /// The batch for the successor. What was not touched here goes on as it came.
+    fn frame(&mut self) -> Frame {
+        let limits = &self.session.limits;
+        if matches!(self.work.input, Input::Tokens(_)) {
+            self.at_hand();
+        }
+        let activations = match std::mem::replace(&mut self.work.input, Input::AtHand) {
+            Input::Wire(wire) => wire,
+            Input::AtHand if self.work.row_count > 0 && self.work.failure.is_none() => {
+                self.guarded(|engine, _| engine.send()).unwrap_or_default()
+            }
+            Input::AtHand | Input::Tokens(_) => Bytes::new(),
+        };
+        let work = &mut self.work;
+        let failure = work.failure.take().unwrap_or_default();
+        Frame {
+            epoch: self.session.epoch,
+            pass: work.pass,
+            micro_batch: work.micro_batch,
+            segment: work.segment,
+            rows: std::mem::take(&mut work.rows),
+            // Every device meets segment 0 once: there slots are released.
+            release: if work.segment == 0 { std::mem::take(&mut work.release) } else { vec![] },
+            activation_type: limits.activation as i32,
+            columns: limits.hidden,
+            activations: if failure.is_empty() { activations } else { Bytes::new() },
+            failure,
+            lost: String::new(),
+        }
+    }
+
+    fn finish(&mut self) {
+        let tokens = self.draw();
+        let failure = self.work.failure.take().unwrap_or_default();
+        let tokens = if failure.is_empty() { tokens } else { vec![] };
+        let (epoch, pass) = (self.session.epoch, self.work.pass);
+        if !self.session.results.publish(PassResult { epoch, pass, tokens, failure }) {
+            let why = "nobody takes its results";
+            self.session.end(RingFault::failed(self.session.name(), why));
+        }
+    }
+
+    fn draw(&mut self) -> Vec<Token> {
+        if self.work.rows.iter().all(|rows| rows.sample.is_none()) {
+            return vec![];
+        }
+        self.at_hand();
+        let drawn = self.guarded(|engine, work| {
+            let mut end = 0;
+            let mut draws = Vec::with_capacity(work.rows.len());
+            for rows in &work.rows {
+                end += rows.count as usize;
+                if let Some(sampling) = &rows.sample {
+                    draws.push(Draw { slot: rows.slot, row: end - 1, sampling });
+                }
+            }
+            engine.draw(&draws)
+        });
+        drawn.unwrap_or_default()
+    }
+
+    /// Runs a step unless the pass has failed already; a failure or a panic fails the pass and not the worker.
+    fn guarded<T>(&mut self, step: impl FnOnce(&mut dyn Compute, &mut Work) -> Result<T, ComputeError>) -> Option<T> {
+        if self.work.failure.is_some() {
+            return None;
+        }
+        let engine = match self.engine {
+            Ok(engine) => engine,
+            Err(error) => {
+                let error = error.clone();
+                self.fail(&error);
+                return None;
+            }
+        };
+        let work = &mut self.work;
+        // A panicking engine is dropped below: nobody sees what it left half done.
+        match catch_unwind(AssertUnwindSafe(|| step(engine.as_mut(), work))) {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(error)) => {
+                self.fail(&error);
+                None
+            }
+            Err(payload) => {
+                let said = said(payload.as_ref());
+                let error = ComputeError(format!("the engine panicked ({said}); configure again"));
+                self.fail(&error);
+                *self.engine = Err(error);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, why: &dyn std::fmt::Display) {
+        self.work.failure = Some(format!("device {:?}: {why}", self.session.name()));
+    }
+}
+
+/// The message of a panic.
+pub(crate) fn said(payload: &(dyn std::any::Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

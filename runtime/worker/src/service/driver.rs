@@ -1,0 +1,99 @@
+//! The gateway's side: passes in, results out.
+
+use std::sync::Arc;
+
+use lime_ring::{
+    epoch_of,
+    proto::{Ack, Pass, PassResult, ResultsRequest, driver_server::Driver},
+    wrong_epoch,
+};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{hand_over, invalid};
+use crate::{ending::Ending, session::Session, state::Worker, work::Work};
+
+pub(super) struct DriverService {
+    worker: Arc<Worker>,
+}
+
+impl DriverService {
+    pub(super) const fn new(worker: Arc<Worker>) -> Self {
+        Self { worker }
+    }
+}
+
+#[tonic::async_trait]
+impl Driver for DriverService {
+    type SubmitStream = Ending<Ack>;
+    type ResultsStream = Ending<PassResult>;
+
+    async fn submit(&self, request: Request<Streaming<Pass>>) -> Result<Response<Ending<Ack>>, Status> {
+        let session = self.worker.live_session(epoch_of(request.metadata()))?;
+        if session.device.0 != 0 {
+            return Err(elsewhere(&session, 0, "passes begin on"));
+        }
+        let (acks, stream) = mpsc::channel(2);
+        // The channel is new and has room.
+        let _ = acks.try_send(Ok(Ack { epoch: session.epoch, pass: 0, segment: 0 }));
+        let passes = request.into_inner();
+        tokio::spawn(read_passes(self.worker.clone(), session.clone(), passes, acks));
+        Ok(Response::new(Ending::new(stream, session)))
+    }
+
+    async fn results(&self, request: Request<ResultsRequest>) -> Result<Response<Ending<PassResult>>, Status> {
+        let session = self.worker.live_session(Some(request.into_inner().epoch))?;
+        if !session.is_head() {
+            return Err(elsewhere(&session, session.plan.head.0, "results come from"));
+        }
+        let results = session.results.subscribe();
+        Ok(Response::new(Ending::new(results, session)))
+    }
+}
+
+fn elsewhere(session: &Session, device: u32, what: &str) -> Status {
+    let right = session.peers.get(device as usize).map_or("", |peer| &peer.device);
+    Status::failed_precondition(format!("{what} device {right:?}, this is {:?}", session.name()))
+}
+
+/// Takes passes until the epoch or the stream ends. A wrong pass ends the stream and not the epoch.
+async fn read_passes(
+    worker: Arc<Worker>,
+    session: Arc<Session>,
+    mut passes: Streaming<Pass>,
+    acks: mpsc::Sender<Result<Ack, Status>>,
+) {
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = session.ended.cancelled() => return,
+            message = passes.message() => message,
+        };
+        let Ok(Some(pass)) = message else { return };
+        match accept(&session, pass) {
+            Ok(work) => {
+                // A false answer means that the epoch ended: the next turn sees it.
+                hand_over(&worker, &session, work).await;
+            }
+            Err(status) => {
+                let _ = acks.send(Err(status)).await;
+                return;
+            }
+        }
+    }
+}
+
+fn accept(session: &Session, pass: Pass) -> Result<Work, Status> {
+    if pass.epoch != session.epoch {
+        return Err(wrong_epoch(session.name(), pass.epoch, session.epoch));
+    }
+    if session.is_draining() {
+        let message = format!("device {:?} is draining: it takes no new passes", session.name());
+        return Err(Status::failed_precondition(message));
+    }
+    let rows = session.limits.check_pass(&pass).map_err(|error| invalid(&error))?;
+    session
+        .follow(pass.pass)
+        .map_err(|expected| Status::invalid_argument(format!("pass {} where pass {expected} is next", pass.pass)))?;
+    Ok(Work::from_pass(pass, rows))
+}

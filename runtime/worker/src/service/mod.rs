@@ -1,0 +1,60 @@
+//! The gRPC services of a worker. They carry and check; the compute thread computes.
+
+mod control;
+mod driver;
+mod limited;
+mod ring;
+
+use std::sync::Arc;
+
+use lime_ring::{
+    CONTROL_MESSAGE_BYTES,
+    proto::{control_server::ControlServer, driver_server::DriverServer, ring_server::RingServer},
+};
+use tonic::{Status, service::Routes};
+
+use self::{control::ControlService, driver::DriverService, limited::Limited, ring::RingService};
+use crate::{
+    session::Session,
+    state::Worker,
+    work::{Command, Work},
+};
+
+/// Every service of `worker`.
+pub(crate) fn routes(worker: &Arc<Worker>) -> Routes {
+    let ring = Limited::new(worker.clone(), |worker| {
+        let limit = message_limit(&worker, |session| session.limits.frame_message_bytes());
+        RingServer::new(RingService::new(worker)).max_decoding_message_size(limit)
+    });
+    let driver = Limited::new(worker.clone(), |worker| {
+        let decode = message_limit(&worker, |session| session.limits.pass_message_bytes());
+        let encode = message_limit(&worker, |session| session.limits.result_message_bytes());
+        DriverServer::new(DriverService::new(worker))
+            .max_decoding_message_size(decode)
+            .max_encoding_message_size(encode)
+    });
+    let control = ControlServer::new(ControlService::new(worker.clone()))
+        .max_decoding_message_size(CONTROL_MESSAGE_BYTES)
+        .max_encoding_message_size(CONTROL_MESSAGE_BYTES);
+    Routes::new(ring).add_service(driver).add_service(control)
+}
+
+/// Before a plan sets limits, no message may be long.
+fn message_limit(worker: &Worker, of: impl FnOnce(&Session) -> usize) -> usize {
+    const WITHOUT_PLAN: usize = 64 << 10;
+    worker.session().map_or(WITHOUT_PLAN, |session| of(&session))
+}
+
+/// Hands work to the compute thread, in order; waits while it is behind. False when the epoch ended meanwhile.
+async fn hand_over(worker: &Worker, session: &Arc<Session>, work: Work) -> bool {
+    tokio::select! {
+        biased;
+        () = session.ended.cancelled() => false,
+        sent = worker.compute.send(Command::Work(session.clone(), work)) => sent.is_ok(),
+    }
+}
+
+/// A message that breaks a rule.
+fn invalid(error: &lime_ring::FrameError) -> Status {
+    Status::invalid_argument(error.to_string())
+}

@@ -1,0 +1,183 @@
+//! One epoch on one worker: its plan, its neighbours, and how it ends.
+
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use lime_planner::{DeviceIndex, Plan};
+use lime_ring::{FrameLimits, FrameQueue, LinkCounters, LinkShape, OutgoingFrames, RingFault, outgoing, proto::Peer};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    assignment::{Assignment, frame_limits},
+    results::ResultsHub,
+};
+
+/// One epoch. It ends once, with a cause, and everything that belongs to it ends with it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) epoch: u64,
+    pub(crate) plan_json: Bytes,
+    pub(crate) plan: Plan,
+    pub(crate) device: DeviceIndex,
+    pub(crate) limits: FrameLimits,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) results: ResultsHub,
+    pub(crate) ended: CancellationToken,
+    cause: OnceLock<RingFault>,
+    /// Absent on a ring of one device, which hops to nobody.
+    to_successor: Option<FrameQueue>,
+    outgoing: Mutex<Option<OutgoingFrames>>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+    predecessor_joined: AtomicBool,
+    last_pass: AtomicU64,
+    in_hand: AtomicU64,
+    finished: Notify,
+}
+
+impl Session {
+    pub(crate) fn new(
+        assignment: Assignment,
+        link: Option<LinkShape>,
+        counters: Arc<LinkCounters>,
+    ) -> std::io::Result<Self> {
+        let Assignment { epoch, plan_json, plan, device, peers } = assignment;
+        let (to_successor, frames) = if plan.devices.len() > 1 {
+            let (queue, frames) = outgoing(link, counters)?;
+            (Some(queue), Some(frames))
+        } else {
+            (None, None)
+        };
+        Ok(Self {
+            epoch,
+            plan_json,
+            limits: frame_limits(&plan),
+            plan,
+            device,
+            peers,
+            results: ResultsHub::default(),
+            ended: CancellationToken::new(),
+            cause: OnceLock::new(),
+            to_successor,
+            outgoing: Mutex::new(frames),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            predecessor_joined: AtomicBool::new(false),
+            last_pass: AtomicU64::new(0),
+            in_hand: AtomicU64::new(0),
+            finished: Notify::new(),
+        })
+    }
+
+    /// This device's name.
+    pub(crate) fn name(&self) -> &str {
+        self.peer(self.device).map_or("", |peer| &peer.device)
+    }
+
+    /// The successor on the ring.
+    pub(crate) fn successor(&self) -> Option<&Peer> {
+        self.peer(self.plan.successor(self.device))
+    }
+
+    /// The name of the predecessor on the ring.
+    pub(crate) fn predecessor(&self) -> &str {
+        let devices = self.plan.devices.len() as u32;
+        let before = (self.device.0 + devices - 1) % devices.max(1);
+        self.peer(DeviceIndex(before)).map_or("", |peer| &peer.device)
+    }
+
+    fn peer(&self, device: DeviceIndex) -> Option<&Peer> {
+        self.peers.get(device.0 as usize)
+    }
+
+    /// Whether this device holds the head.
+    pub(crate) fn is_head(&self) -> bool {
+        self.device == self.plan.head
+    }
+
+    /// The queue to the successor.
+    pub(crate) const fn to_successor(&self) -> Option<&FrameQueue> {
+        self.to_successor.as_ref()
+    }
+
+    /// The frames for the transport; once.
+    pub(crate) fn take_outgoing(&self) -> Option<OutgoingFrames> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Ends the epoch; the first cause stays.
+    pub(crate) fn end(&self, cause: RingFault) {
+        if self.cause.set(cause).is_ok() {
+            self.ended.cancel();
+        }
+    }
+
+    /// Whether the epoch is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Why the epoch ended, if it did.
+    pub(crate) fn cause(&self) -> Option<&RingFault> {
+        self.cause.get()
+    }
+
+    /// Loaded and joined.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether loaded and joined.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// New passes are refused from now on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether new passes are refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Claims the one place for the predecessor's stream; false when it is taken.
+    pub(crate) fn admit_predecessor(&self) -> bool {
+        !self.predecessor_joined.swap(true, Ordering::AcqRel)
+    }
+
+    /// Counts a pass from the gateway; the number expected where `pass` is out of order.
+    pub(crate) fn follow(&self, pass: u64) -> Result<(), u64> {
+        let order = Ordering::AcqRel;
+        let last = pass.wrapping_sub(1);
+        let counted = self.last_pass.compare_exchange(last, pass, order, Ordering::Acquire);
+        counted.map(|_| ()).map_err(|found| found + 1)
+    }
+
+    /// A pass has come to this device for the first time.
+    pub(crate) fn pass_began(&self) {
+        self.in_hand.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A pass has left this device for the last time.
+    pub(crate) fn pass_finished(&self) {
+        self.in_hand.fetch_sub(1, Ordering::AcqRel);
+        self.finished.notify_waiters();
+    }
+
+    /// Waits until no pass is between its first and its last visit here.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let finished = self.finished.notified();
+            if self.in_hand.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            finished.await;
+        }
+    }
+}

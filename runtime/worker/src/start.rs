@@ -1,0 +1,31 @@
+//! The worker as it runs: with the real engine.
+
+use std::net::SocketAddr;
+
+use lime_model::{EngineOptions, Isa};
+
+use crate::{WorkerConfig, WorkerError, WorkerHandle, engine::EngineLoader, start_with};
+
+/// Starts a worker that listens on `listen` and waits for a plan. The model's folder is looked at when the plan comes.
+///
+/// # Errors
+/// When the address cannot be bound, or the machine does not have the instruction set asked for.
+pub async fn start(config: WorkerConfig, listen: SocketAddr) -> Result<WorkerHandle, WorkerError> {
+    let isa = config.isa.as_deref().map(instruction_set).transpose()?;
+    let options = EngineOptions {
+        threads: config.threads.max(1),
+        isa,
+        disk_bytes_per_second: config.disk.map(|disk| disk.bytes_per_second),
+        ..EngineOptions::default()
+    };
+    let loader = EngineLoader { folder: config.model.clone(), options };
+    start_with(config, Box::new(loader), listen).await
+}
+
+fn instruction_set(name: &str) -> Result<Isa, WorkerError> {
+    Isa::by_name(name).ok_or_else(|| {
+        let available: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+        let available = available.join(", ");
+        WorkerError::Config(format!("this machine has no instruction set {name:?} for its kernels; it has {available}"))
+    })
+}

@@ -1,0 +1,76 @@
+//! What the compute thread is asked to do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lime_ring::proto::{ConfigureProgress, Frame, Pass, Rows};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+
+use crate::{compute::ComputeError, session::Session};
+
+/// Where progress of a load goes.
+pub(crate) type ProgressSender = mpsc::Sender<Result<ConfigureProgress, Status>>;
+
+/// A request to the compute thread. Requests are handled strictly in order.
+pub(crate) enum Command {
+    /// Load what the session needs, or keep what is loaded, and forget the KV cache.
+    Take { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<(), ComputeError>> },
+    /// A pass or a frame, checked.
+    Work(Arc<Session>, Work),
+    /// End the thread.
+    Stop,
+}
+
+/// A batch on its way, as it reaches this device.
+pub(crate) struct Work {
+    pub(crate) pass: u64,
+    pub(crate) micro_batch: u32,
+    pub(crate) segment: u32,
+    pub(crate) rows: Vec<Rows>,
+    pub(crate) row_count: u32,
+    pub(crate) release: Vec<u32>,
+    pub(crate) input: Input,
+    /// Why the pass has failed on its way.
+    pub(crate) failure: Option<String>,
+}
+
+/// Where a batch's activations are.
+pub(crate) enum Input {
+    /// Not yet embedded.
+    Tokens(Vec<u32>),
+    /// As they came from the predecessor.
+    Wire(Bytes),
+    /// In the engine.
+    AtHand,
+}
+
+impl Work {
+    /// A pass that begins here; it has `row_count` rows.
+    pub(crate) fn from_pass(pass: Pass, row_count: u32) -> Self {
+        Self {
+            pass: pass.pass,
+            micro_batch: 0,
+            segment: 0,
+            rows: pass.rows,
+            row_count,
+            release: pass.release,
+            input: Input::Tokens(pass.tokens),
+            failure: None,
+        }
+    }
+
+    /// A frame from the predecessor; it has `row_count` rows.
+    pub(crate) fn from_frame(frame: Frame, row_count: u32) -> Self {
+        Self {
+            pass: frame.pass,
+            micro_batch: frame.micro_batch,
+            segment: frame.segment,
+            rows: frame.rows,
+            row_count,
+            release: frame.release,
+            input: Input::Wire(frame.activations),
+            failure: Some(frame.failure).filter(|failure| !failure.is_empty()),
+        }
+    }
+}
