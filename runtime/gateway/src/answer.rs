@@ -1,0 +1,186 @@
+//! From the tokens of one sequence to the pieces of one choice: text, stop strings, log-probabilities, the end.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    intake::{SequenceEvent, SequenceHandle, StreamFault},
+    metrics::Metrics,
+    schedule::Finish,
+    stop::StopMatcher,
+    text::TextModel,
+};
+
+/// A token with what is known of its probability.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TokenReport {
+    pub(crate) token: u32,
+    pub(crate) logprob: f32,
+    /// Alternatives, the likeliest first.
+    pub(crate) top: Vec<(u32, f32)>,
+    /// Characters of the answer before this token.
+    pub(crate) offset: usize,
+}
+
+/// The end of a choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// `stop` or `length`, and the number of tokens drawn.
+    Finished(&'static str, u64),
+    /// No answer, or not all of it.
+    Failed(StreamFault),
+}
+
+/// What a choice gained.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Piece {
+    /// Which choice.
+    pub(crate) choice: usize,
+    pub(crate) text: String,
+    pub(crate) reports: Vec<TokenReport>,
+    /// The tokens drawn since the last piece.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) end: Option<Ended>,
+}
+
+/// How a choice is to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) choice: usize,
+    pub(crate) stops: Vec<String>,
+    pub(crate) logprobs: bool,
+    /// The prompt's last token: some tokenizers write the first token of a text differently.
+    pub(crate) before: Option<u32>,
+}
+
+/// Reads a sequence to its end. Ends early, and cancels the sequence, when nobody listens.
+pub(crate) async fn read(
+    text: Arc<TextModel>,
+    mut sequence: SequenceHandle,
+    reading: Reading,
+    pieces: mpsc::Sender<Piece>,
+    metrics: Arc<Metrics>,
+) {
+    let admitted = Instant::now();
+    let mut first = None;
+    let mut reader = Reader::new(&text, reading);
+    loop {
+        let event = tokio::select! {
+            event = sequence.next() => event,
+            () = pieces.closed() => break,
+        };
+        let piece = match event {
+            SequenceEvent::Drawn { token, finish } => {
+                if first.is_none() {
+                    metrics.first_token(admitted.elapsed());
+                    first = Some(Instant::now());
+                }
+                reader.push(token, finish)
+            }
+            SequenceEvent::Failed(fault) => Some(reader.fail(fault)),
+        };
+        let Some(piece) = piece else { continue };
+        let over = piece.end.is_some();
+        if pieces.send(piece).await.is_err() || over {
+            break;
+        }
+    }
+    metrics.answered(reader.drawn, first.map_or_else(Default::default, |first| first.elapsed()));
+}
+
+struct Reader<'a> {
+    choice: usize,
+    decode: lime_model::DecodeStream<'a>,
+    stops: StopMatcher,
+    wants_reports: bool,
+    /// Reports whose token is not shown yet.
+    reports: VecDeque<TokenReport>,
+    tokens: Vec<u32>,
+    /// Characters decoded and characters shown.
+    decoded: usize,
+    shown: usize,
+    drawn: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn new(text: &'a TextModel, reading: Reading) -> Self {
+        let mut decode = text.tokenizer.decode_stream(true);
+        if let Some(before) = reading.before {
+            decode.push(before);
+            decode.finish();
+        }
+        Self {
+            choice: reading.choice,
+            decode,
+            stops: StopMatcher::new(reading.stops),
+            wants_reports: reading.logprobs,
+            reports: VecDeque::new(),
+            tokens: Vec::new(),
+            decoded: 0,
+            shown: 0,
+            drawn: 0,
+        }
+    }
+
+    fn push(&mut self, token: lime_ring::proto::Token, finish: Option<Finish>) -> Option<Piece> {
+        self.drawn += 1;
+        self.tokens.push(token.token);
+        let mut shown = String::new();
+        let mut reason = finish.map(|finish| match finish {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+        });
+        let mut stopped = false;
+        if finish != Some(Finish::Stop) {
+            let id = token.token;
+            self.report(token);
+            let text = self.decode.push(id);
+            stopped = self.show(text, &mut shown);
+        }
+        if !stopped && finish.is_some() {
+            let rest = self.decode.finish();
+            stopped = self.show(rest, &mut shown);
+            if !stopped {
+                shown.push_str(&self.stops.finish());
+            }
+        }
+        if stopped {
+            reason = Some("stop");
+        }
+        self.shown += shown.chars().count();
+        let all = reason.is_some() && !stopped;
+        let reports = self.take_reports(all);
+        if shown.is_empty() && reports.is_empty() && reason.is_none() {
+            return None;
+        }
+        let end = reason.map(|reason| Ended::Finished(reason, self.drawn));
+        Some(Piece { choice: self.choice, text: shown, reports, tokens: std::mem::take(&mut self.tokens), end })
+    }
+
+    fn fail(&mut self, fault: StreamFault) -> Piece {
+        Piece { choice: self.choice, end: Some(Ended::Failed(fault)), ..Piece::default() }
+    }
+
+    fn show(&mut self, text: String, shown: &mut String) -> bool {
+        self.decoded += text.chars().count();
+        let now = self.stops.push(text);
+        shown.push_str(&now.text);
+        now.stopped
+    }
+
+    fn report(&mut self, token: lime_ring::proto::Token) {
+        if self.wants_reports {
+            let top = token.top.iter().map(|top| (top.token, top.logprob)).collect();
+            let report = TokenReport { token: token.token, logprob: token.logprob, top, offset: self.decoded };
+            self.reports.push_back(report);
+        }
+    }
+
+    /// Reports of the tokens that are shown, at least in part; a token inside a stop string is none of them.
+    fn take_reports(&mut self, all: bool) -> Vec<TokenReport> {
+        let shown = self.shown;
+        let count = self.reports.iter().take_while(|report| all || report.offset < shown).count();
+        self.reports.drain(..count).collect()
+    }
+}

@@ -1,0 +1,65 @@
+//! What the gateway is told, and what it tells.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use lime_planner::{Bytes, Plan};
+use tokio::sync::watch;
+
+/// Where a device of the plan is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The device's name in the plan.
+    pub device: String,
+    /// Its control and ring address, as `http://HOST:PORT`.
+    pub uri: String,
+}
+
+/// Everything that a gateway needs to start.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Where to listen for HTTP; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The plan that the ring follows.
+    pub plan: Plan,
+    /// The workers' addresses as they come and go. The gateway waits until every device of the plan is there.
+    pub workers: watch::Receiver<Vec<Peer>>,
+    /// The model's folder: tokenizer, chat template and generation defaults are read from it, no weights.
+    pub model: PathBuf,
+    /// The name under which clients ask for the model.
+    pub served_name: String,
+    /// Accepted bearer tokens; empty: anyone may ask.
+    pub api_keys: Vec<String>,
+    /// Most sequences that may wait for a slot; past it, requests are answered with 429.
+    pub queue_limit: usize,
+}
+
+/// What happens to the ring, for those who show it to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A worker is loading weights.
+    Loading {
+        /// The device.
+        device: String,
+        /// Bytes that it holds.
+        loaded: Bytes,
+        /// Bytes that it will hold.
+        total: Bytes,
+    },
+    /// The ring serves for the first time.
+    Ready {
+        /// The ring's epoch.
+        epoch: u64,
+    },
+    /// A worker is away, or the ring broke at it.
+    WorkerLost {
+        /// The device, or `ring` where it is not known.
+        device: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The ring serves again after a failure.
+    Recovered {
+        /// The ring's new epoch.
+        epoch: u64,
+    },
+}

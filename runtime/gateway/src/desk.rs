@@ -1,0 +1,99 @@
+//! The scheduler and the streams that hear of its tokens.
+
+use std::{collections::HashMap, sync::Arc};
+
+use lime_ring::proto::PassResult;
+use tokio::sync::mpsc;
+
+use crate::{
+    intake::{Command, SequenceEvent, StreamFault},
+    metrics::Metrics,
+    schedule::{OutOfTurn, PassRequest, QueueFull, Restart, Scheduler, SequenceId},
+};
+
+/// What the pass loop works with, whether a ring is there or not.
+pub(crate) struct Desk {
+    scheduler: Scheduler,
+    streams: HashMap<SequenceId, mpsc::UnboundedSender<SequenceEvent>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Desk {
+    pub(crate) fn new(scheduler: Scheduler, metrics: Arc<Metrics>) -> Self {
+        Self { scheduler, streams: HashMap::new(), metrics }
+    }
+
+    /// Does what HTTP asks.
+    pub(crate) fn handle(&mut self, command: Command) {
+        match command {
+            Command::Admit { sequences, reply } => {
+                let admitted = self.admit(sequences);
+                // Who does not wait for the answer has dropped the handles too, which cancels the sequences.
+                let _ = reply.send(admitted);
+            }
+            Command::Cancel(id) => {
+                if self.streams.remove(&id).is_some() {
+                    self.scheduler.cancel(id);
+                    self.metrics.cancelled();
+                }
+            }
+        }
+        self.show();
+    }
+
+    /// The next pass to send, if there is one.
+    pub(crate) fn next_pass(&mut self) -> Option<PassRequest> {
+        let pass = self.scheduler.next_pass()?;
+        self.metrics.pass(pass.tokens.len());
+        Some(pass)
+    }
+
+    /// Hands the tokens of a result to their streams.
+    pub(crate) fn complete(&mut self, result: PassResult) -> Result<(), OutOfTurn> {
+        let streams = &mut self.streams;
+        let done = self.scheduler.complete(result, |drawn| {
+            let event = SequenceEvent::Drawn { token: drawn.token, finish: drawn.finish };
+            if let Some(stream) = streams.get(&drawn.id) {
+                // A stream that is gone says so with a command of its own.
+                let _ = stream.send(event);
+            }
+            if drawn.finish.is_some() {
+                streams.remove(&drawn.id);
+            }
+        });
+        self.show();
+        done
+    }
+
+    /// Makes every sequence ready for a ring that knows nothing; those that failed too often end with `cause`.
+    pub(crate) fn restart(&mut self, why: Restart, cause: &str) {
+        for id in self.scheduler.restart(why) {
+            if let Some(stream) = self.streams.remove(&id) {
+                let _ = stream.send(SequenceEvent::Failed(StreamFault::Failed(cause.to_owned())));
+            }
+        }
+        self.show();
+    }
+
+    /// Ends every stream.
+    pub(crate) fn close(&mut self) {
+        for (_, stream) in self.streams.drain() {
+            let _ = stream.send(SequenceEvent::Failed(StreamFault::Stopping));
+        }
+    }
+
+    fn admit(
+        &mut self,
+        sequences: Vec<(crate::schedule::NewSequence, mpsc::UnboundedSender<SequenceEvent>)>,
+    ) -> Result<(), QueueFull> {
+        let (wishes, streams): (Vec<_>, Vec<_>) =
+            sequences.into_iter().map(|(wish, stream)| (wish.clone(), (wish.id, stream))).unzip();
+        self.scheduler.admit(wishes)?;
+        self.streams.extend(streams);
+        Ok(())
+    }
+
+    fn show(&self) {
+        self.metrics.sequences(self.scheduler.waiting(), self.scheduler.active());
+    }
+}

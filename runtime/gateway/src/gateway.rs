@@ -1,0 +1,191 @@
+//! Starting and stopping.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use lime_planner::Plan;
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Event, GatewayConfig, Options, RingTransport,
+    coordinator::{Coordinator, Epochs, devices_of},
+    desk::Desk,
+    http::{App, router, serve},
+    intake::Intake,
+    metrics::Metrics,
+    ring::WorkerRing,
+    schedule::{Limits, Scheduler},
+    status::{Phase, RingStatus},
+    text::TextModel,
+};
+
+/// Why a gateway could not start.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {listen}: {source}")]
+    Listen {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The plan breaks a rule.
+    #[error(transparent)]
+    Plan(#[from] lime_planner::PlanError),
+    /// The plan cannot be written as JSON.
+    #[error("the plan cannot be sent to workers: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The model's tokenizer or another of its text files cannot be read.
+    #[error(transparent)]
+    Model(#[from] lime_model::ModelError),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct GatewayHandle {
+    addr: SocketAddr,
+    status: Arc<RingStatus>,
+    metrics: Arc<Metrics>,
+    grace: Duration,
+    stop_passes: CancellationToken,
+    stop_http: CancellationToken,
+    passes: JoinHandle<()>,
+    http: JoinHandle<()>,
+}
+
+impl GatewayHandle {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Takes no more requests, lets answers go on for a short grace, ends the rest with a final error, closes the ring's
+    /// streams and stops listening.
+    pub async fn stop(self) {
+        self.status.set_phase(Phase::Stopping, self.status.view().epoch);
+        let deadline = Instant::now() + self.grace;
+        while self.metrics.busy() && Instant::now() < deadline && !self.passes.is_finished() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.stop_passes.cancel();
+        // A panic in either has been reported where it happened; stopping goes on.
+        let _ = self.passes.await;
+        self.stop_http.cancel();
+        let _ = self.http.await;
+    }
+}
+
+/// Starts a gateway: returns as soon as it listens. Requests are answered with 503 until the ring is ready.
+///
+/// # Errors
+/// The address cannot be had, the plan breaks a rule, or the model's tokenizer cannot be read.
+pub async fn start(config: GatewayConfig, events: mpsc::UnboundedSender<Event>) -> Result<GatewayHandle, GatewayError> {
+    config.plan.validate()?;
+    let options = Options::default();
+    let transport = WorkerRing::new(&config.plan, options.patience)?;
+    start_with(config, options, transport, events).await
+}
+
+/// Starts a gateway over a ring of one's own.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with<T: RingTransport>(
+    config: GatewayConfig,
+    options: Options,
+    transport: T,
+    events: mpsc::UnboundedSender<Event>,
+) -> Result<GatewayHandle, GatewayError> {
+    let GatewayConfig { listen, plan, workers, model, served_name, api_keys, queue_limit } = config;
+    plan.validate()?;
+    let text = Arc::new(TextModel::open(&model, &plan)?);
+    let fault = |source| GatewayError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(fault)?;
+    let addr = listener.local_addr().map_err(fault)?;
+
+    let limits = Limits::of(&plan, queue_limit);
+    let devices = devices_of(&plan);
+    let status = Arc::new(RingStatus::new(devices.iter().cloned()));
+    let metrics = Arc::new(Metrics::default());
+    let (intake, commands) = Intake::new();
+    let (stop_passes, stop_http) = (CancellationToken::new(), CancellationToken::new());
+    let coordinator = Coordinator {
+        transport,
+        desk: Desk::new(Scheduler::new(limits), metrics.clone()),
+        commands,
+        workers,
+        devices,
+        status: status.clone(),
+        metrics: metrics.clone(),
+        events,
+        stop: stop_passes.clone(),
+        longest_pause: options.longest_pause,
+        state: Epochs::default(),
+    };
+    let ended = Arc::new(AtomicBool::new(false));
+    let passes = tokio::spawn(watch_over(coordinator, ended.clone()));
+
+    let (grace, header_timeout) = (options.grace, options.header_timeout);
+    let app = App {
+        fingerprint: fingerprint(&plan),
+        most_sequences: limits.slots as usize + limits.queue,
+        served_name,
+        api_keys,
+        options,
+        text,
+        intake,
+        status: status.clone(),
+        metrics: metrics.clone(),
+        started: App::now(),
+        ended,
+    };
+    let http = tokio::spawn(serve(listener, router(Arc::new(app)), header_timeout, stop_http.clone()));
+    Ok(GatewayHandle { addr, status, metrics, grace, stop_passes, stop_http, passes, http })
+}
+
+async fn watch_over<T: RingTransport>(coordinator: Coordinator<T>, ended: Arc<AtomicBool>) {
+    /// Says so even when the pass loop panics.
+    struct Ended(Arc<AtomicBool>);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let _ended = Ended(ended);
+    coordinator.run().await;
+}
+
+/// Names everything that tokens depend on. Devices and segments are no part of it: they change no token.
+fn fingerprint(plan: &Plan) -> String {
+    let card = &plan.model;
+    let basis = format!(
+        "{} {:?} {} {} {:?} {} {} {}",
+        card.name,
+        card.architecture,
+        card.parameters,
+        card.dtype,
+        plan.arithmetic,
+        plan.residual,
+        plan.kv,
+        env!("CARGO_PKG_VERSION")
+    );
+    // FNV-1a: a name, not a seal.
+    let hash = basis
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("fp_{:010x}", hash >> 24)
+}

@@ -1,0 +1,75 @@
+//! Bearer tokens.
+
+use std::hint::black_box;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{SharedApp, error::ApiError};
+
+/// Lets a request through if it carries one of the gateway's keys, or if there are none.
+pub(super) async fn check(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
+    match allowed(&app.api_keys, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+fn allowed(keys: &[String], headers: &HeaderMap) -> Result<(), ApiError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let Some(token) = given.and_then(bearer) else {
+        let message = "You didn't provide an API key: send it as 'Authorization: Bearer YOUR_KEY'.";
+        return Err(ApiError::unauthorized(message));
+    };
+    // Every key is compared, whichever fits.
+    let fits = keys.iter().fold(false, |fits, key| fits | same(key.as_bytes(), token));
+    if fits { Ok(()) } else { Err(ApiError::unauthorized("Incorrect API key provided.")) }
+}
+
+/// The token of `Bearer TOKEN`; the scheme's case does not matter.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// Equality in a time that depends on the length of `given` alone.
+fn same(key: &[u8], given: &[u8]) -> bool {
+    let mut difference = usize::from(key.len() != given.len());
+    for (place, byte) in given.iter().enumerate() {
+        // Past the key's end any byte will do: the lengths differ already.
+        let other = key.get(place).copied().unwrap_or(0);
+        difference |= usize::from(black_box(byte ^ other));
+    }
+    black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_whole_keys_open() {
+        let keys = ["one".to_owned(), "second".to_owned()];
+        let asks = |value: &str| {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())]);
+            allowed(&keys, &headers).is_ok()
+        };
+        for good in ["Bearer one", "bearer second", "Bearer  one "] {
+            assert!(asks(good), "{good}");
+        }
+        for bad in ["Bearer on", "Bearer onee", "Bearer ", "Basic one", "one", "Bearer", "Bearer one second"] {
+            assert!(!asks(bad), "{bad}");
+        }
+        assert!(allowed(&keys, &HeaderMap::new()).is_err());
+        assert!(allowed(&[], &HeaderMap::new()).is_ok());
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading a request for a chat completion.
+
+use serde_json::{Map, Value};
+
+use super::{
+    error::ApiError,
+    fields::{Fields, wrong_type, wrong_value},
+    job::{Job, Prompt, room},
+    params::{COMMON, Common},
+};
+use crate::text::TextModel;
+
+/// Names that only a chat completion knows.
+const OWN: [&str; 12] = [
+    "messages",
+    "max_completion_tokens",
+    "top_logprobs",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "modalities",
+    "audio",
+    "prediction",
+    "chat_template_kwargs",
+];
+/// Names that change nothing here.
+const IGNORED: [&str; 10] = [
+    "metadata",
+    "store",
+    "service_tier",
+    "parallel_tool_calls",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "verbosity",
+    "web_search_options",
+];
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+const MOST_ALTERNATIVES: i64 = 20;
+
+/// Reads and tokenizes.
+pub(super) fn read(fields: Fields<'_>, text: &TextModel) -> Result<Job, ApiError> {
+    fields.only(&[&COMMON, &OWN, &IGNORED])?;
+    refuse_unsupported(fields)?;
+    let common = Common::read(fields, text)?;
+    let messages = messages(fields)?;
+    let nothing = Map::new();
+    let variables = fields.object("chat_template_kwargs")?.unwrap_or(&nothing);
+    let logprobs = logprobs(fields)?;
+    let most = i64::from(u32::MAX);
+    let asked = fields.integer("max_completion_tokens", 1..=most)?.or(fields.integer("max_tokens", 1..=most)?);
+    // Templates refuse conversations in their own words: the client's to mend.
+    let tokens = text.chat_tokens(&messages, variables).map_err(|fault| wrong_value("messages", fault))?;
+    let max_tokens = room(text.context, tokens.len(), asked.map(|asked| asked as u32), "messages")?;
+    let prompts = vec![Prompt { tokens: tokens.into(), echo: String::new() }];
+    Ok(Job { prompts, common, max_tokens: vec![max_tokens], logprobs })
+}
+
+/// The conversation, each message with a known role and a content that is there.
+fn messages(fields: Fields<'_>) -> Result<Value, ApiError> {
+    let missing =
+        || ApiError::invalid("messages", "missing_required_parameter", "Missing required parameter: 'messages'.");
+    let messages = fields.get("messages").ok_or_else(missing)?;
+    let list = messages.as_array().ok_or_else(|| wrong_type("messages", "an array of objects", messages))?;
+    if list.is_empty() {
+        return Err(wrong_value("messages", "expected at least one message"));
+    }
+    list.iter().enumerate().map(|(place, message)| checked(place, message)).collect()
+}
+
+fn checked(place: usize, message: &Value) -> Result<Value, ApiError> {
+    let path = format!("messages[{place}]");
+    let fields = message.as_object().ok_or_else(|| wrong_type(&path, "an object", message))?;
+    let role_path = format!("{path}.role");
+    let role = match fields.get("role") {
+        Some(Value::String(role)) => role.as_str(),
+        Some(other) => return Err(wrong_type(&role_path, "a string", other)),
+        None => {
+            let message = format!("Missing required parameter: '{role_path}'.");
+            return Err(ApiError::invalid(&role_path, "missing_required_parameter", message));
+        }
+    };
+    if !ROLES.contains(&role) {
+        return Err(wrong_value(&role_path, format!("{role:?} is none of {}", ROLES.join(", "))));
+    }
+    let content_path = format!("{path}.content");
+    match fields.get("content") {
+        Some(Value::String(_)) => {}
+        Some(Value::Array(parts)) => parts.iter().enumerate().try_for_each(|(number, part)| {
+            let part_path = format!("{content_path}[{number}]");
+            match (part.get("type").and_then(Value::as_str), part.get("text")) {
+                (Some("text"), Some(Value::String(_))) => Ok(()),
+                (Some("text"), _) => Err(wrong_value(&part_path, "a part of type text needs a string 'text'")),
+                (Some(other), _) => {
+                    let what = format!("parts of type {other:?} are not supported: this model reads text only");
+                    Err(wrong_value(&part_path, what))
+                }
+                (None, _) => Err(wrong_value(&part_path, "expected an object with a 'type'")),
+            }
+        })?,
+        None | Some(Value::Null) if role == "assistant" => {}
+        None | Some(Value::Null) => {
+            let message = format!("Missing required parameter: '{content_path}'.");
+            return Err(ApiError::invalid(&content_path, "missing_required_parameter", message));
+        }
+        Some(other) => return Err(wrong_type(&content_path, "a string or an array of parts", other)),
+    }
+    let mut message = message.clone();
+    // The newer name of the same role; templates know the older one.
+    if role == "developer" {
+        message["role"] = "system".into();
+    }
+    Ok(message)
+}
+
+fn logprobs(fields: Fields<'_>) -> Result<Option<u32>, ApiError> {
+    let wanted = fields.flag("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0..=MOST_ALTERNATIVES)?;
+    if top.is_some_and(|top| top > 0) && !wanted {
+        return Err(wrong_value("top_logprobs", "it needs 'logprobs' to be true"));
+    }
+    Ok(wanted.then(|| top.unwrap_or(0) as u32))
+}
+
+fn refuse_unsupported(fields: Fields<'_>) -> Result<(), ApiError> {
+    let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    let no_tools = fields.get("tool_choice").is_some_and(|choice| choice == "none");
+    for name in ["tools", "functions"] {
+        if fields.get(name).is_some_and(|tools| !empty(tools)) && !no_tools {
+            let what = "this server does not call tools; leave it out, or set 'tool_choice' to \"none\"";
+            return Err(ApiError::unsupported(name, what));
+        }
+    }
+    for name in ["audio", "prediction"] {
+        if fields.get(name).is_some() {
+            return Err(ApiError::unsupported(name, "this server answers with text, drawn token by token"));
+        }
+    }
+    if fields.get("modalities").is_some_and(|modalities| *modalities != serde_json::json!(["text"])) {
+        return Err(ApiError::unsupported("modalities", "this server answers with text alone"));
+    }
+    let format = fields.object("response_format")?.and_then(|format| format.get("type"));
+    if format.is_some_and(|format| format != "text") {
+        return Err(ApiError::unsupported("response_format", "only the type \"text\" is"));
+    }
+    Ok(())
+}

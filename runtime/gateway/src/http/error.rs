@@ -1,0 +1,147 @@
+//! Errors in the form of the OpenAI API.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use crate::{intake::StreamFault, schedule::QueueFull};
+
+/// An error as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    kind: &'static str,
+    pub(crate) message: String,
+    param: Option<String>,
+    code: Option<&'static str>,
+    retry_after: Option<u64>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), param: None, code: None, retry_after: None }
+    }
+
+    /// 400: the request is wrong.
+    pub(crate) fn invalid(param: &str, code: &'static str, message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message);
+        Self { param: (!param.is_empty()).then(|| param.to_owned()), code: Some(code), ..error }
+    }
+
+    /// 400: not something that this server does.
+    pub(crate) fn unsupported(param: &str, what: &str) -> Self {
+        Self::invalid(param, "unsupported_parameter", format!("'{param}' is not supported: {what}"))
+    }
+
+    /// 400: prompt and answer do not fit the context.
+    pub(crate) fn context(param: &str, context: u32, prompt: usize, answer: u64) -> Self {
+        let total = prompt as u64 + answer;
+        let message = format!(
+            "This model's maximum context length is {context} tokens. However, you requested {total} tokens \
+             ({prompt} in the {param}, {answer} in the completion). Please reduce the length of the {param} or completion."
+        );
+        Self::invalid(param, "context_length_exceeded", message)
+    }
+
+    /// 401.
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);
+        Self { code: Some("invalid_api_key"), ..error }
+    }
+
+    /// 404: another model.
+    pub(crate) fn unknown_model(asked: &str, served: &str) -> Self {
+        let message = format!("The model '{asked}' does not exist: this server has '{served}'.");
+        let error = Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message);
+        Self { param: Some("model".into()), code: Some("model_not_found"), ..error }
+    }
+
+    /// 404: no such path.
+    pub(crate) fn unknown_path(method: &str, path: &str) -> Self {
+        let error =
+            Self::new(StatusCode::NOT_FOUND, "invalid_request_error", format!("Invalid URL ({method} {path})."));
+        Self { code: Some("unknown_url"), ..error }
+    }
+
+    /// 405.
+    pub(crate) fn method(method: &str, path: &str) -> Self {
+        let message = format!("Not allowed to {method} on {path}.");
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message);
+        Self { code: Some("method_not_supported"), ..error }
+    }
+
+    /// 408: the body does not come.
+    pub(crate) fn slow_body() -> Self {
+        let message = "The request's body did not arrive in time.";
+        let error = Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message);
+        Self { code: Some("request_timeout"), ..error }
+    }
+
+    /// 413.
+    pub(crate) fn large_body(limit: usize) -> Self {
+        let message = format!("The request's body is larger than the {limit} bytes that this server accepts.");
+        let error = Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message);
+        Self { code: Some("request_too_large"), ..error }
+    }
+
+    /// 429: the queue is full.
+    pub(crate) fn queue_full(full: QueueFull, retry_after: u64) -> Self {
+        let message = format!("The server is busy: {full}. Please try again in {retry_after} s.");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
+        Self { code: Some("queue_full"), retry_after: Some(retry_after), ..error }
+    }
+
+    /// 503: not yet.
+    pub(crate) fn loading(message: String, retry_after: u64) -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message);
+        Self { code: Some("model_loading"), retry_after: Some(retry_after), ..error }
+    }
+
+    /// 503: no more.
+    pub(crate) fn stopping() -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "The server is shutting down.");
+        Self { code: Some("server_shutdown"), retry_after: Some(5), ..error }
+    }
+
+    /// 500.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message);
+        Self { code: Some("internal_error"), ..error }
+    }
+
+    /// What the end of a stream means.
+    pub(crate) fn of_stream(fault: &StreamFault) -> Self {
+        match fault {
+            StreamFault::Failed(cause) => {
+                Self::internal(format!("The request was tried again and again and failed each time: {cause}"))
+            }
+            StreamFault::Stopping => Self::stopping(),
+        }
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> Value {
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

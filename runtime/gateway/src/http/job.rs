@@ -1,0 +1,81 @@
+//! A request that has been read and found good: what is to be done.
+
+use std::sync::Arc;
+
+use super::{error::ApiError, params::Common};
+use crate::{intake::Wish, text::TextModel};
+
+/// Which of the two interfaces was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Text,
+}
+
+/// One prompt.
+#[derive(Clone, Debug)]
+pub(crate) struct Prompt {
+    pub(crate) tokens: Arc<[u32]>,
+    /// The text to begin the answer with.
+    pub(crate) echo: String,
+}
+
+/// What is to be done. Choice `i` belongs to prompt `i / n`.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) prompts: Vec<Prompt>,
+    pub(crate) common: Common,
+    /// 0 only where nothing is to be drawn at all.
+    pub(crate) max_tokens: Vec<u32>,
+    /// Alternatives to report for each token; `None`: no log-probabilities.
+    pub(crate) logprobs: Option<u32>,
+}
+
+impl Job {
+    /// Number of choices.
+    pub(crate) fn choices(&self) -> usize {
+        self.prompts.len() * self.common.n
+    }
+
+    /// The prompt of a choice.
+    pub(crate) fn prompt_of(&self, choice: usize) -> &Prompt {
+        &self.prompts[choice / self.common.n]
+    }
+
+    /// Tokens of all prompts.
+    pub(crate) fn prompt_tokens(&self) -> u64 {
+        self.prompts.iter().map(|prompt| prompt.tokens.len() as u64).sum()
+    }
+
+    /// Whether anything is to be drawn.
+    pub(crate) fn draws(&self) -> bool {
+        self.max_tokens.iter().all(|most| *most > 0)
+    }
+
+    /// One sequence for each choice.
+    pub(crate) fn wishes(&self, text: &TextModel) -> Vec<Wish> {
+        let wish = |choice: usize| {
+            let mut sampling = self.common.sampling_of(choice % self.common.n);
+            sampling.logprobs = self.logprobs;
+            Wish {
+                prompt: self.prompt_of(choice).tokens.clone(),
+                max_tokens: self.max_tokens[choice / self.common.n],
+                sampling,
+                end_tokens: if self.common.ignore_eos { Arc::from([]) } else { text.end_tokens.clone() },
+            }
+        };
+        (0..self.choices()).map(wish).collect()
+    }
+}
+
+/// The number of tokens that an answer to `prompt` tokens may have.
+pub(super) fn room(context: u32, prompt: usize, asked: Option<u32>, param: &str) -> Result<u32, ApiError> {
+    let left = u64::from(context).saturating_sub(prompt as u64);
+    match asked {
+        Some(asked) if u64::from(asked) <= left => Ok(asked),
+        None if left > 0 => Ok(left as u32),
+        asked => Err(ApiError::context(param, context, prompt, asked.unwrap_or(1).into())),
+    }
+}

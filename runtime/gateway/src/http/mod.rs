@@ -1,0 +1,216 @@
+//! The OpenAI-compatible HTTP interface.
+
+mod auth;
+mod body;
+mod chat;
+mod completions;
+mod error;
+mod fields;
+mod job;
+mod pages;
+mod params;
+mod server;
+mod shape;
+mod stream;
+mod whole;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, Method, Uri},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::{
+    Options,
+    answer::{Piece, Reading, read},
+    intake::{Intake, Refusal},
+    metrics::Metrics,
+    status::{Phase, RingStatus},
+    text::TextModel,
+};
+use error::ApiError;
+use fields::Fields;
+use job::{Job, Kind};
+pub(crate) use server::serve;
+use shape::{Shape, now};
+
+/// Pieces that may lie between a reader and a slow client.
+const PIECES: usize = 64;
+
+/// What every handler needs.
+pub(crate) struct App {
+    pub(crate) served_name: String,
+    pub(crate) fingerprint: String,
+    pub(crate) api_keys: Vec<String>,
+    /// Most sequences that one request may ask for.
+    pub(crate) most_sequences: usize,
+    pub(crate) options: Options,
+    pub(crate) text: Arc<TextModel>,
+    pub(crate) intake: Intake,
+    pub(crate) status: Arc<RingStatus>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) started: u64,
+    pub(crate) ended: Arc<AtomicBool>,
+}
+
+/// The same for all.
+pub(crate) type SharedApp = Arc<App>;
+
+impl App {
+    /// Seconds since 1970.
+    pub(crate) fn now() -> u64 {
+        now()
+    }
+
+    fn model_object(&self) -> Value {
+        json!({
+            "id": self.served_name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "lime",
+            "max_model_len": self.text.context,
+        })
+    }
+
+    fn pass_loop_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Refuses requests that could only wait for a ring that was never there.
+    fn check_serving(&self) -> Result<(), ApiError> {
+        let retry_after = self.options.retry_after;
+        match self.status.phase() {
+            // While the ring is brought back, requests wait in the queue.
+            Phase::Ready | Phase::Recovering => Ok(()),
+            Phase::Loading => Err(ApiError::loading(pages::loading_message(&self.status.view()), retry_after)),
+            Phase::Stopping => Err(ApiError::stopping()),
+        }
+    }
+}
+
+/// Every route.
+pub(crate) fn router(app: SharedApp) -> Router {
+    let v1 = Router::new()
+        .route("/v1/chat/completions", post(chat_completions))
+        .route("/v1/completions", post(text_completions))
+        .route("/v1/models", get(pages::models))
+        .route("/v1/models/{*id}", get(pages::model))
+        .layer(middleware::from_fn_with_state(app.clone(), auth::check));
+    Router::new()
+        .merge(v1)
+        .route("/health", get(pages::health))
+        .route("/ready", get(pages::ready))
+        .route("/metrics", get(pages::metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), account))
+        .with_state(app)
+}
+
+async fn chat_completions(State(app): State<SharedApp>, request: Request) -> Response {
+    complete(app, request, Kind::Chat).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn text_completions(State(app): State<SharedApp>, request: Request) -> Response {
+    complete(app, request, Kind::Text).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn complete(app: SharedApp, request: Request, kind: Kind) -> Result<Response, ApiError> {
+    app.check_serving()?;
+    let bytes = body::read(request.into_body(), &app.options).await?;
+    let reading = app.clone();
+    // Parsing and tokenizing may take long: not on the threads that drive connections and passes.
+    let job = tokio::task::spawn_blocking(move || read_job(&reading, &bytes, kind)).await;
+    let job = job.map_err(|fault| ApiError::internal(format!("The request could not be read: {fault}.")))??;
+    let pieces = begin(&app, &job).await?;
+    let shape = Shape::new(kind, &app.served_name, &app.fingerprint, job.common.return_token_ids);
+    if job.common.stream {
+        Ok(stream::respond(job, shape, app.text.clone(), pieces))
+    } else {
+        Ok(whole::respond(&job, &shape, &app.text, pieces).await)
+    }
+}
+
+fn read_job(app: &App, bytes: &[u8], kind: Kind) -> Result<Job, ApiError> {
+    let body = body::parse(bytes)?;
+    let fields = Fields::of_body(&body)?;
+    let model = fields.text("model")?;
+    let missing = || ApiError::invalid("model", "missing_required_parameter", "you must provide a model parameter");
+    let model = model.ok_or_else(missing)?;
+    if model != app.served_name {
+        return Err(ApiError::unknown_model(model, &app.served_name));
+    }
+    let job = match kind {
+        Kind::Chat => chat::read(fields, &app.text)?,
+        Kind::Text => completions::read(fields, &app.text)?,
+    };
+    let (asked, most) = (job.choices(), app.most_sequences);
+    if asked > most {
+        let param = if job.common.n > 1 { "n" } else { "prompt" };
+        let message =
+            format!("a request may ask for at most {most} sequences at once here, but this one asks for {asked}");
+        return Err(fields::wrong_value(param, message));
+    }
+    Ok(job)
+}
+
+/// Has the sequences of a request taken up and reads each in a task of its own.
+async fn begin(app: &SharedApp, job: &Job) -> Result<mpsc::Receiver<Piece>, ApiError> {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    if !job.draws() {
+        return Ok(pieces);
+    }
+    let sequences = app.intake.admit(job.wishes(&app.text)).await.map_err(|refusal| match refusal {
+        Refusal::QueueFull(full) => ApiError::queue_full(full, app.options.retry_after),
+        Refusal::Stopping => ApiError::stopping(),
+    })?;
+    for (choice, sequence) in sequences.into_iter().enumerate() {
+        let prompt = job.prompt_of(choice);
+        app.metrics.prompt(prompt.tokens.len());
+        let reading = Reading {
+            choice,
+            stops: job.common.stops.clone(),
+            logprobs: job.logprobs.is_some(),
+            before: prompt.tokens.last().copied(),
+        };
+        tokio::spawn(read(app.text.clone(), sequence, reading, sender.clone(), app.metrics.clone()));
+    }
+    Ok(pieces)
+}
+
+async fn unknown_path(method: Method, uri: Uri) -> ApiError {
+    ApiError::unknown_path(method.as_str(), uri.path())
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::method(method.as_str(), uri.path())
+}
+
+/// Counts answers by route and status, and gives each a name.
+async fn account(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
+    let route = route_name(request.uri().path());
+    let mut response = next.run(request).await;
+    app.metrics.request(route, response.status().as_u16());
+    if let Ok(name) = HeaderValue::from_str(&format!("req-{:016x}", params::random())) {
+        response.headers_mut().insert("x-request-id", name);
+    }
+    response
+}
+
+/// A route for figures: few names, whatever clients ask for.
+fn route_name(path: &str) -> &'static str {
+    const ROUTES: [&str; 6] =
+        ["/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/ready", "/metrics"];
+    let known = ROUTES.into_iter().find(|route| *route == path);
+    known.unwrap_or(if path.starts_with("/v1/models/") { "/v1/models/{id}" } else { "other" })
+}

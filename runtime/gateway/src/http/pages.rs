@@ -1,0 +1,68 @@
+//! Everything but completions: models, health, readiness, figures.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{SharedApp, error::ApiError};
+use crate::status::{Phase, RingState, percent};
+
+/// `GET /v1/models`.
+pub(super) async fn models(State(app): State<SharedApp>) -> Json<Value> {
+    Json(json!({"object": "list", "data": [app.model_object()]}))
+}
+
+/// `GET /v1/models/{id}`.
+pub(super) async fn model(State(app): State<SharedApp>, Path(id): Path<String>) -> Response {
+    if id == app.served_name {
+        Json(app.model_object()).into_response()
+    } else {
+        ApiError::unknown_model(&id, &app.served_name).into_response()
+    }
+}
+
+/// `GET /health`: the process lives.
+pub(super) async fn health(State(app): State<SharedApp>) -> Response {
+    if app.pass_loop_ended() {
+        let body = Json(json!({"status": "failed", "reason": "the pass loop has ended: restart this process"}));
+        return (StatusCode::INTERNAL_SERVER_ERROR, body).into_response();
+    }
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// `GET /ready`: the ring serves.
+pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
+    let state = app.status.view();
+    let devices: Vec<Value> = state.devices.iter().map(|(device, progress)| {
+        json!({"device": device, "loaded_bytes": progress.0, "total_bytes": progress.1, "percent": percent(*progress)})
+    }).collect();
+    let mut body = json!({"status": state.phase.name(), "epoch": state.epoch, "devices": devices});
+    if state.phase == Phase::Ready {
+        return Json(body).into_response();
+    }
+    body["reason"] = state.trouble.into();
+    let retry_after = app.options.retry_after.to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, retry_after)], Json(body)).into_response()
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(app): State<SharedApp>) -> Response {
+    let text = app.metrics.render(app.status.phase() == Phase::Ready);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// Why there is no answer yet.
+pub(super) fn loading_message(state: &RingState) -> String {
+    let progress = |(device, loaded): (&String, &(u64, u64))| format!("{device} {} %", percent(*loaded));
+    let devices: Vec<String> = state.devices.iter().map(progress).collect();
+    let mut message = format!("The model is loading: {}.", devices.join(", "));
+    if let Some(trouble) = &state.trouble {
+        message.push_str(" Last trouble: ");
+        message.push_str(trouble);
+    }
+    message
+}

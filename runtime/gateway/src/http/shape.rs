@@ -1,0 +1,167 @@
+//! The forms of answers: objects of the OpenAI API.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use super::{job::Kind, params::random};
+use crate::{answer::TokenReport, text::TextModel};
+
+/// What every object of one answer has in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    kind: Kind,
+    id: String,
+    created: u64,
+    model: String,
+    fingerprint: String,
+    pub(crate) return_token_ids: bool,
+}
+
+impl Shape {
+    pub(crate) fn new(kind: Kind, model: &str, fingerprint: &str, return_token_ids: bool) -> Self {
+        let prefix = match kind {
+            Kind::Chat => "chatcmpl",
+            Kind::Text => "cmpl",
+        };
+        let id = format!("{prefix}-{:016x}{:08x}", random(), random() as u32);
+        Self { kind, id, created: now(), model: model.into(), fingerprint: fingerprint.into(), return_token_ids }
+    }
+
+    /// A whole answer.
+    pub(crate) fn whole(&self, choices: Vec<Value>, usage: Value) -> Value {
+        let object = match self.kind {
+            Kind::Chat => "chat.completion",
+            Kind::Text => "text_completion",
+        };
+        self.object(object, choices, Some(usage))
+    }
+
+    /// A chunk of a stream. `usage` is there, if only as null, where the client asked for it.
+    pub(crate) fn chunk(&self, choices: Vec<Value>, usage: Option<Value>) -> Value {
+        let object = match self.kind {
+            Kind::Chat => "chat.completion.chunk",
+            Kind::Text => "text_completion",
+        };
+        self.object(object, choices, usage)
+    }
+
+    /// A choice of a whole answer.
+    pub(crate) fn choice(&self, index: usize, text: String, reason: &str, logprobs: Value, tokens: Vec<u32>) -> Value {
+        let mut choice = match self.kind {
+            Kind::Chat => json!({"index": index, "message": {"role": "assistant", "content": text, "refusal": null}}),
+            Kind::Text => json!({"index": index, "text": text}),
+        };
+        choice["logprobs"] = logprobs;
+        choice["finish_reason"] = reason.into();
+        if self.return_token_ids {
+            choice["token_ids"] = tokens.into();
+        }
+        choice
+    }
+
+    /// The first chunk of a choice: its role.
+    pub(crate) fn role(&self, index: usize) -> Value {
+        let delta = json!({"role": "assistant", "content": "", "refusal": null});
+        json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null})
+    }
+
+    /// What a choice gained.
+    pub(crate) fn delta(
+        &self,
+        index: usize,
+        text: Option<String>,
+        reason: Option<&str>,
+        logprobs: Value,
+        tokens: Vec<u32>,
+    ) -> Value {
+        let mut choice = match (self.kind, text) {
+            (Kind::Chat, Some(text)) => json!({"index": index, "delta": {"content": text}}),
+            (Kind::Chat, None) => json!({"index": index, "delta": {}}),
+            (Kind::Text, text) => json!({"index": index, "text": text.unwrap_or_default()}),
+        };
+        choice["logprobs"] = logprobs;
+        choice["finish_reason"] = reason.into();
+        if self.return_token_ids {
+            choice["token_ids"] = tokens.into();
+        }
+        choice
+    }
+
+    /// Log-probabilities as this interface shows them; `start` is the number of characters before the answer.
+    pub(crate) fn logprobs(&self, text: &TextModel, reports: &[TokenReport], start: usize) -> Value {
+        match self.kind {
+            Kind::Chat => {
+                let content: Vec<Value> = reports.iter().map(|report| chat_logprob(text, report)).collect();
+                json!({"content": content, "refusal": null})
+            }
+            Kind::Text => text_logprobs(text, reports, start),
+        }
+    }
+
+    /// Whether this is the chat interface.
+    pub(crate) fn is_chat(&self) -> bool {
+        self.kind == Kind::Chat
+    }
+
+    fn object(&self, object: &str, choices: Vec<Value>, usage: Option<Value>) -> Value {
+        let mut value = json!({
+            "id": self.id,
+            "object": object,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        });
+        if let Some(usage) = usage {
+            value["usage"] = usage;
+        }
+        value
+    }
+}
+
+/// Tokens that an answer took.
+pub(crate) fn usage(prompt: u64, answer: u64) -> Value {
+    json!({"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer})
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn chat_logprob(text: &TextModel, report: &TokenReport) -> Value {
+    let one = |token: u32, logprob: f32| {
+        let bytes = text.tokenizer.token_bytes(token);
+        json!({"token": String::from_utf8_lossy(&bytes), "logprob": logprob, "bytes": bytes})
+    };
+    let mut entry = one(report.token, report.logprob);
+    entry["top_logprobs"] = report.top.iter().map(|(token, logprob)| one(*token, *logprob)).collect();
+    entry
+}
+
+fn text_logprobs(text: &TextModel, reports: &[TokenReport], start: usize) -> Value {
+    let alternatives = |report: &TokenReport| {
+        let own = (report.token, report.logprob);
+        let all = report.top.iter().copied().chain((!report.top.is_empty()).then_some(own));
+        all.map(|(token, logprob)| (label(text, token), logprob.into())).collect::<Map<String, Value>>()
+    };
+    json!({
+        "tokens": reports.iter().map(|report| label(text, report.token)).collect::<Vec<_>>(),
+        "token_logprobs": reports.iter().map(|report| report.logprob).collect::<Vec<_>>(),
+        "top_logprobs": reports.iter().map(alternatives).collect::<Vec<_>>(),
+        "text_offset": reports.iter().map(|report| start + report.offset).collect::<Vec<_>>(),
+    })
+}
+
+/// A token as a string: its text, or its bytes where they are no text on their own.
+fn label(text: &TextModel, token: u32) -> String {
+    let bytes = text.tokenizer.token_bytes(token);
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(fault) => {
+            let hex: String = fault.as_bytes().iter().map(|byte| format!("\\x{byte:02x}")).collect();
+            format!("bytes:{hex}")
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The gateway: OpenAI-compatible HTTP in front, passes through the ring behind, and everything that a request needs to
+//! survive a failure in between.
+//!
+//! One task, the pass loop, owns the [`schedule`](crate::schedule::Scheduler) and the ring; HTTP hands sequences in and
+//! hears of their tokens through channels. When the ring breaks, the loop configures all workers at a new epoch and
+//! prefills every live sequence from its prompt and its answer so far: streams stall and go on.
+
+mod answer;
+mod config;
+mod coordinator;
+mod desk;
+mod gateway;
+mod http;
+mod intake;
+mod metrics;
+mod options;
+mod ring;
+mod sampling;
+pub mod schedule;
+mod status;
+mod stop;
+mod text;
+
+pub use config::{Event, GatewayConfig, Peer};
+pub use gateway::{GatewayError, GatewayHandle, start, start_with};
+pub use options::Options;
+pub use ring::{Progress, Ring, RingError, RingTransport};
+pub use sampling::SamplingParams;

@@ -1,0 +1,162 @@
+//! The ring as the gateway sees it, behind a trait: tests put a ring of their own in its place.
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use lime_planner::{Dtype, Plan};
+use lime_ring::{
+    DriverError, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingTopology,
+    proto::{self, ActivationType, PassResult},
+};
+use thiserror::Error;
+
+use crate::{Peer, schedule::PassRequest};
+
+/// A ring that could not be had, or broke.
+#[derive(Clone, Debug, Error)]
+#[error("{reason}")]
+pub struct RingError {
+    /// The device to blame, where one is.
+    pub device: Option<String>,
+    /// A sentence for people.
+    pub reason: String,
+    /// The epoch at which a worker is already; the next one must be above.
+    pub epoch: Option<u64>,
+}
+
+/// How far a worker is with its configuration.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The device.
+    pub device: String,
+    /// Bytes that it holds.
+    pub loaded: u64,
+    /// Bytes that it will hold.
+    pub total: u64,
+}
+
+/// Brings rings up.
+pub trait RingTransport: Send + 'static {
+    /// A ring at one epoch.
+    type Ring: Ring;
+
+    /// Takes every worker of the plan to `epoch` and opens the streams. `progress` hears of loading.
+    fn configure(
+        &mut self,
+        epoch: u64,
+        peers: &[Peer],
+        progress: impl FnMut(Progress) + Send,
+    ) -> impl Future<Output = Result<Self::Ring, RingError>> + Send;
+}
+
+/// A ring at one epoch. After an error it is over.
+pub trait Ring: Send {
+    /// Sends a pass: the first one is number 1, each other one more than the last.
+    fn submit(&mut self, pass: PassRequest) -> impl Future<Output = Result<(), RingError>> + Send;
+
+    /// The next result, in the order of the passes. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Result<PassResult, RingError>> + Send;
+}
+
+/// The ring of a plan's workers, over gRPC.
+pub(crate) struct WorkerRing {
+    topology: RingTopology,
+    order: Vec<String>,
+    patience: Duration,
+}
+
+impl WorkerRing {
+    /// The ring of `plan`; one attempt to reach a worker takes at most `patience`.
+    pub(crate) fn new(plan: &Plan, patience: Duration) -> Result<Self, serde_json::Error> {
+        let topology = RingTopology {
+            plan_json: Bytes::from(serde_json::to_vec(plan)?),
+            peers: Vec::new(),
+            head: plan.head.0 as usize,
+            limits: frame_limits(plan),
+        };
+        let order = plan.devices.iter().map(|device| device.name.clone()).collect();
+        Ok(Self { topology, order, patience })
+    }
+}
+
+impl RingTransport for WorkerRing {
+    type Ring = OpenRing;
+
+    async fn configure(
+        &mut self,
+        epoch: u64,
+        peers: &[Peer],
+        mut progress: impl FnMut(Progress) + Send,
+    ) -> Result<OpenRing, RingError> {
+        let uri_of = |device: &String| peers.iter().find(|peer| peer.device == *device).map(|peer| peer.uri.clone());
+        let in_order = self.order.iter().map(|device| uri_of(device).map(|uri| (device.clone(), uri)));
+        let in_order: Option<Vec<(String, String)>> = in_order.collect();
+        let in_order = in_order.ok_or_else(|| RingError {
+            device: None,
+            reason: "a device of the plan has no address".into(),
+            epoch: None,
+        })?;
+        self.topology.peers = in_order.into_iter().map(|(device, uri)| proto::Peer { device, uri }).collect();
+        let report = |peer: &proto::Peer, message: &proto::ConfigureProgress| {
+            progress(Progress {
+                device: peer.device.clone(),
+                loaded: message.loaded_bytes,
+                total: message.total_bytes,
+            });
+        };
+        let driver = RingDriver::configure(&self.topology, epoch, self.patience, report).await?;
+        let (submitter, results) = driver.split();
+        Ok(OpenRing { submitter, results })
+    }
+}
+
+/// Both streams of a configured ring.
+pub(crate) struct OpenRing {
+    submitter: PassSubmitter,
+    results: ResultStream,
+}
+
+impl Ring for OpenRing {
+    async fn submit(&mut self, pass: PassRequest) -> Result<(), RingError> {
+        let sent = self.submitter.submit(pass.rows, pass.tokens, pass.release).await;
+        match sent {
+            Ok(_) => Ok(()),
+            // The result stream knows the cause.
+            Err(DriverError::Closed { .. }) => match self.results.next().await {
+                Err(cause) => Err(cause.into()),
+                Ok(_) => Err(DriverError::Closed { epoch: 0 }.into()),
+            },
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    async fn next(&mut self) -> Result<PassResult, RingError> {
+        Ok(self.results.next().await?)
+    }
+}
+
+impl From<DriverError> for RingError {
+    fn from(error: DriverError) -> Self {
+        let epoch = match &error {
+            DriverError::Epoch { current, .. } => Some(*current),
+            _ => None,
+        };
+        Self { device: error.device().map(str::to_owned), reason: error.to_string(), epoch }
+    }
+}
+
+fn frame_limits(plan: &Plan) -> FrameLimits {
+    FrameLimits {
+        segments: plan.segments,
+        slots: plan.serving.max_concurrent_requests,
+        max_rows: plan.serving.max_rows(),
+        context: plan.serving.max_context_tokens,
+        hidden: plan.model.hidden,
+        vocabulary: plan.model.vocabulary,
+        activation: match plan.residual {
+            Dtype::Bf16 => ActivationType::Bf16,
+            Dtype::F16 => ActivationType::F16,
+            Dtype::F32 => ActivationType::F32,
+        },
+    }
+}

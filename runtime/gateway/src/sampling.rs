@@ -1,0 +1,89 @@
+//! What a request asks of the choice of its tokens, and what that is on the wire for one draw.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lime_ring::proto;
+
+/// How a request wants its tokens drawn. Fixed at admission: a draw can be repeated after a failure.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SamplingParams {
+    /// 0 takes the likeliest token.
+    pub temperature: f32,
+    /// 1: off.
+    pub top_p: f32,
+    /// 0: off.
+    pub top_k: u32,
+    /// With the index of the draw it fixes the random number.
+    pub seed: u64,
+    /// How many alternatives to report with their log-probabilities; `None`: report nothing.
+    pub logprobs: Option<u32>,
+    /// Taken once from the logit of every token that the answer already has.
+    pub presence_penalty: f32,
+    /// Taken from a token's logit as often as the answer already has it.
+    pub frequency_penalty: f32,
+    /// Added to single logits.
+    pub logit_bias: BTreeMap<u32, f32>,
+}
+
+impl SamplingParams {
+    /// Whether draws depend on how often each token was drawn before.
+    pub fn counts_tokens(&self) -> bool {
+        self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
+    /// The wire form of draw number `draw`, given how often the answer has each token so far.
+    pub fn on_wire(&self, draw: u64, counts: &HashMap<u32, u32>) -> proto::Sampling {
+        // On the wire a top_p of 0 means that it is off; in the API it leaves the likeliest token alone.
+        let likeliest_only = self.top_p <= 0.0;
+        proto::Sampling {
+            temperature: self.temperature,
+            top_p: if likeliest_only { 1.0 } else { self.top_p },
+            top_k: if likeliest_only { 1 } else { self.top_k },
+            seed: self.seed,
+            draw,
+            top_logprobs: self.logprobs.unwrap_or(0),
+            logprobs: self.logprobs.is_some(),
+            bias: self.biases(counts),
+            return_logits: false,
+        }
+    }
+
+    /// One bias for each token, ascending.
+    fn biases(&self, counts: &HashMap<u32, u32>) -> Vec<proto::LogitBias> {
+        let mut biases = self.logit_bias.clone();
+        if self.counts_tokens() {
+            for (token, count) in counts {
+                let penalty = self.presence_penalty + self.frequency_penalty * *count as f32;
+                *biases.entry(*token).or_default() -= penalty;
+            }
+        }
+        biases.into_iter().map(|(token, value)| proto::LogitBias { token, value }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn penalties_and_biases_add_up_by_token() {
+        let params = SamplingParams {
+            top_p: 1.0,
+            presence_penalty: 0.5,
+            frequency_penalty: 0.25,
+            logit_bias: BTreeMap::from([(7, 2.0), (9, -100.0)]),
+            ..SamplingParams::default()
+        };
+        let wire = params.on_wire(3, &HashMap::from([(7, 2), (4, 1)]));
+        let biases: Vec<(u32, f32)> = wire.bias.iter().map(|bias| (bias.token, bias.value)).collect();
+        assert_eq!(biases, [(4, -0.75), (7, 1.0), (9, -100.0)]);
+        assert_eq!((wire.draw, wire.top_k, wire.logprobs), (3, 0, false));
+    }
+
+    #[test]
+    fn no_nucleus_is_the_likeliest_token() {
+        let params = SamplingParams { temperature: 1.0, top_p: 0.0, ..SamplingParams::default() };
+        let wire = params.on_wire(0, &HashMap::new());
+        assert_eq!((wire.top_p, wire.top_k), (1.0, 1));
+    }
+}

@@ -1,0 +1,152 @@
+//! One sequence: what it needs to survive, and how far the ring is with it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use lime_ring::proto::Rows;
+
+use crate::sampling::SamplingParams;
+
+/// Names a sequence for as long as the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub u64);
+
+/// A sequence as a request asks for it.
+#[derive(Clone, Debug)]
+pub struct NewSequence {
+    /// Its name.
+    pub id: SequenceId,
+    /// Tokens to go on from; at least one.
+    pub prompt: Arc<[u32]>,
+    /// Most tokens to draw; at least one. Prompt and answer fit the context.
+    pub max_tokens: u32,
+    /// How to draw them.
+    pub sampling: SamplingParams,
+    /// Tokens that end the answer.
+    pub end_tokens: Arc<[u32]>,
+}
+
+/// Why a sequence came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended its answer.
+    Stop,
+    /// The wish's number of tokens is reached.
+    Length,
+}
+
+/// Rings die of other things than requests; only a sequence that loses several without a token between them is tried alone.
+const LOSSES_BEFORE_SUSPICION: u32 = 3;
+
+/// A sequence that has a slot.
+#[derive(Debug)]
+pub(super) struct Sequence {
+    pub(super) id: SequenceId,
+    pub(super) slot: u32,
+    /// Prompt and answer so far: all that a replay needs.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    max_tokens: u32,
+    sampling: SamplingParams,
+    end_tokens: Arc<[u32]>,
+    counts: HashMap<u32, u32>,
+    /// Positions that are on their way or in the KV cache.
+    scheduled: usize,
+    /// Passes on their way with rows of this sequence.
+    pub(super) in_flight: u32,
+    /// Nobody wants the answer any more.
+    pub(super) cancelled: bool,
+    /// When it last had a prefill chunk; the longest wait goes first.
+    pub(super) served: u64,
+    /// Passes that failed since its last token.
+    pub(super) failures: u32,
+    /// Rings that were lost under it since its last token.
+    pub(super) losses: u32,
+}
+
+impl Sequence {
+    pub(super) fn new(wish: NewSequence, slot: u32, now: u64) -> Self {
+        debug_assert!(!wish.prompt.is_empty() && wish.max_tokens > 0, "checked at admission");
+        let mut tokens = Vec::with_capacity(wish.prompt.len() + 64);
+        tokens.extend_from_slice(&wish.prompt);
+        Self {
+            id: wish.id,
+            slot,
+            prompt_tokens: wish.prompt.len(),
+            tokens,
+            max_tokens: wish.max_tokens,
+            sampling: wish.sampling,
+            end_tokens: wish.end_tokens,
+            counts: HashMap::new(),
+            scheduled: 0,
+            in_flight: 0,
+            cancelled: false,
+            served: now,
+            failures: 0,
+            losses: 0,
+        }
+    }
+
+    /// Rows that no pass carries yet.
+    pub(super) fn remaining(&self) -> usize {
+        self.tokens.len() - self.scheduled
+    }
+
+    /// Whether the next row draws the next token of an answer that is under way.
+    pub(super) fn decoding(&self) -> bool {
+        self.scheduled > 0 && self.scheduled + 1 >= self.tokens.len() && self.generated() > 0
+    }
+
+    /// Whether a decode row can go out now.
+    pub(super) fn ready_to_decode(&self) -> bool {
+        self.decoding() && self.remaining() == 1 && self.in_flight == 0 && !self.cancelled
+    }
+
+    /// Whether a prefill chunk can go out now.
+    pub(super) fn ready_to_prefill(&self) -> bool {
+        !self.decoding() && self.remaining() > 0 && !self.cancelled
+    }
+
+    /// Whether it may be in trouble that it causes itself.
+    pub(super) fn suspect(&self) -> bool {
+        self.failures > 0 || self.losses >= LOSSES_BEFORE_SUSPICION
+    }
+
+    /// Takes up to `most` rows into a pass; says whether the last of them draws a token.
+    pub(super) fn take_rows(&mut self, most: usize, tokens: &mut Vec<u32>) -> (Rows, bool) {
+        let count = self.remaining().min(most);
+        let start = self.scheduled;
+        tokens.extend_from_slice(&self.tokens[start..start + count]);
+        self.scheduled += count;
+        self.in_flight += 1;
+        let draws = self.remaining() == 0;
+        let sample = draws.then(|| self.sampling.on_wire(self.generated() as u64, &self.counts));
+        (Rows { slot: self.slot, start: start as u32, count: count as u32, sample }, draws)
+    }
+
+    /// Appends a token of the answer; says whether it was the last.
+    pub(super) fn push(&mut self, token: u32) -> Option<Finish> {
+        self.tokens.push(token);
+        self.failures = 0;
+        self.losses = 0;
+        if self.sampling.counts_tokens() {
+            *self.counts.entry(token).or_default() += 1;
+        }
+        if self.end_tokens.contains(&token) {
+            Some(Finish::Stop)
+        } else if self.generated() >= self.max_tokens as usize {
+            Some(Finish::Length)
+        } else {
+            None
+        }
+    }
+
+    /// Begins anew from prompt and answer so far: the ring has forgotten everything.
+    pub(super) fn rewind(&mut self) {
+        self.scheduled = 0;
+        self.in_flight = 0;
+    }
+
+    fn generated(&self) -> usize {
+        self.tokens.len() - self.prompt_tokens
+    }
+}

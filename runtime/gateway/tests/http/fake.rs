@@ -1,0 +1,280 @@
+//! A ring without a model: tokens follow from what a slot holds, and it dies when it is told to.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use lime_gateway::{
+    Event, GatewayConfig, GatewayHandle, Options, Peer, Progress, Ring, RingError, RingTransport,
+    schedule::PassRequest, start_with,
+};
+use lime_model::ModelFolder;
+use lime_planner::{Arithmetic, Bytes, DeviceBudget, Dtype, Plan, PlanRequest, ServingLimits, proportional};
+use lime_ring::proto::{PassResult, Sampling, Token, TokenLogprob};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::sleep,
+};
+
+/// What comes after the tokens of a slot.
+pub(crate) type NextToken = Arc<dyn Fn(&[u32], &Sampling) -> u32 + Send + Sync>;
+
+/// What a fake ring does and has seen.
+pub(crate) struct State {
+    /// How tokens follow.
+    pub(crate) next: NextToken,
+    /// Time that a pass takes.
+    pub(crate) pass_time: Duration,
+    /// Whether workers can be configured.
+    pub(crate) up: bool,
+    /// The ring dies when it has given this many results more.
+    pub(crate) dies_after: Option<u64>,
+    /// Passes with this token fail.
+    pub(crate) poison: Option<u32>,
+    /// Every epoch that was configured.
+    pub(crate) epochs: Vec<u64>,
+    /// Rows of every pass.
+    pub(crate) passes: Vec<usize>,
+    /// Slots released.
+    pub(crate) released: Vec<u32>,
+}
+
+/// The controls of a fake ring.
+#[derive(Clone)]
+pub(crate) struct Controls {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+}
+
+impl Controls {
+    /// A ring that is up, and whose tokens are `next`.
+    pub(crate) fn new(next: NextToken) -> Self {
+        let state = State {
+            next,
+            pass_time: Duration::from_millis(1),
+            up: true,
+            dies_after: None,
+            poison: None,
+            epochs: Vec::new(),
+            passes: Vec::new(),
+            released: Vec::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) }
+    }
+
+    /// Reads or changes the state.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        let result = act(&mut self.state.lock().unwrap());
+        self.changed.notify_waiters();
+        result
+    }
+}
+
+/// Brings fake rings up.
+pub(crate) struct FakeTransport(pub(crate) Controls);
+
+/// A fake ring.
+pub(crate) struct FakeRing {
+    controls: Controls,
+    epoch: u64,
+    last: u64,
+    slots: HashMap<u32, Vec<u32>>,
+    results: VecDeque<PassResult>,
+}
+
+fn lost(reason: &str) -> RingError {
+    RingError { device: Some("device-0".into()), reason: reason.into(), epoch: None }
+}
+
+impl RingTransport for FakeTransport {
+    type Ring = FakeRing;
+
+    async fn configure(
+        &mut self,
+        epoch: u64,
+        peers: &[Peer],
+        mut progress: impl FnMut(Progress) + Send,
+    ) -> Result<FakeRing, RingError> {
+        for peer in peers {
+            progress(Progress { device: peer.device.clone(), loaded: 1, total: 2 });
+        }
+        sleep(Duration::from_millis(5)).await;
+        let up = self.0.with(|state| {
+            state.epochs.push(epoch);
+            state.up
+        });
+        if !up {
+            return Err(lost("nobody answers"));
+        }
+        Ok(FakeRing { controls: self.0.clone(), epoch, last: 0, slots: HashMap::new(), results: VecDeque::new() })
+    }
+}
+
+impl Ring for FakeRing {
+    async fn submit(&mut self, pass: PassRequest) -> Result<(), RingError> {
+        self.last += 1;
+        let (epoch, number) = (self.epoch, self.last);
+        let slots = &mut self.slots;
+        let result = self.controls.with(|state| {
+            state.passes.push(pass.tokens.len());
+            state.released.extend_from_slice(&pass.release);
+            let mut result = PassResult { epoch, pass: number, ..PassResult::default() };
+            if state.poison.is_some_and(|poison| pass.tokens.contains(&poison)) {
+                result.failure = "device \"device-0\": the logits are not usable".into();
+                return result;
+            }
+            let mut given = pass.tokens.iter().copied();
+            for rows in &pass.rows {
+                let held = slots.entry(rows.slot).or_default();
+                if rows.start == 0 {
+                    held.clear();
+                }
+                assert_eq!(held.len(), rows.start as usize, "rows follow each other");
+                held.extend(given.by_ref().take(rows.count as usize));
+                if let Some(sampling) = &rows.sample {
+                    result.tokens.push(draw(&state.next, rows.slot, held, sampling));
+                }
+            }
+            result
+        });
+        self.results.push_back(result);
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<PassResult, RingError> {
+        loop {
+            let changed = self.controls.changed.clone();
+            let changed = changed.notified();
+            let (up, pass_time) = self.controls.with_quietly(|state| {
+                if state.dies_after == Some(0) {
+                    (state.up, state.dies_after) = (false, None);
+                }
+                (state.up, state.pass_time)
+            });
+            if !up {
+                return Err(lost("killed"));
+            }
+            if self.results.is_empty() {
+                changed.await;
+                continue;
+            }
+            sleep(pass_time).await;
+            let Some(result) = self.results.pop_front() else { continue };
+            self.controls.with_quietly(|state| state.dies_after = state.dies_after.map(|left| left - 1));
+            return Ok(result);
+        }
+    }
+}
+
+impl Controls {
+    fn with_quietly<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap())
+    }
+}
+
+fn draw(next: &NextToken, slot: u32, held: &[u32], sampling: &Sampling) -> Token {
+    let token = next(held, sampling);
+    let top = (0..sampling.top_logprobs).map(|rank| TokenLogprob { token: token + rank, logprob: -0.5 - rank as f32 });
+    let logprob = if sampling.logprobs { -0.5 } else { 0.0 };
+    Token { slot, token, logprob, top: top.collect(), ..Token::default() }
+}
+
+/// Letters and spaces that depend on all tokens before, and on seed and draw where the temperature is not 0.
+pub(crate) fn babble(letters: Vec<u32>) -> NextToken {
+    Arc::new(move |held, sampling| {
+        let luck = if sampling.temperature > 0.0 { sampling.seed.wrapping_add(sampling.draw) } else { 0 };
+        let hash = held.iter().fold(luck ^ 0x9e37, |hash, token| {
+            hash.wrapping_mul(0x0100_0000_01b3).wrapping_add(u64::from(*token)).rotate_left(17)
+        });
+        let banned = |token: &u32| sampling.bias.iter().any(|bias| bias.token == *token && bias.value < -50.0);
+        let first = (hash >> 7) as usize % letters.len();
+        let allowed = letters.iter().cycle().skip(first).take(letters.len()).find(|token| !banned(token));
+        *allowed.unwrap_or(&letters[first])
+    })
+}
+
+/// Each answer is `script`, then the end token.
+pub(crate) fn recite(script: Vec<u32>, end: u32) -> NextToken {
+    Arc::new(move |_, sampling| script.get(sampling.draw as usize).copied().unwrap_or(end))
+}
+
+/// The bundled model's folder.
+pub(crate) fn bard() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models/bard-2m")
+}
+
+/// A plan for it on one device.
+pub(crate) fn plan(serving: ServingLimits) -> Plan {
+    let card = ModelFolder::open(bard()).unwrap().card("bard");
+    let devices = [DeviceBudget { name: "device-0".into(), memory: Bytes::gib(64) }];
+    let request = PlanRequest {
+        model: &card,
+        devices: &devices,
+        serving,
+        segments: 1,
+        arithmetic: Arithmetic::Exact,
+        residual: Dtype::F32,
+        kv: Dtype::F32,
+    };
+    proportional(&request).unwrap()
+}
+
+/// How a gateway under test differs from others.
+pub(crate) struct Setup {
+    /// KV slots.
+    pub(crate) slots: u32,
+    /// Sequences that may wait.
+    pub(crate) queue: usize,
+    /// The model's folder.
+    pub(crate) model: PathBuf,
+    /// Accepted keys.
+    pub(crate) keys: Vec<String>,
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// The rest.
+    pub(crate) options: Options,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let options = Options { grace: Duration::from_millis(200), ..Options::default() };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { slots: 4, queue: 4, model: bard(), keys: Vec::new(), listen, options }
+    }
+}
+
+/// A gateway over a fake ring.
+pub(crate) struct Served {
+    /// It.
+    pub(crate) handle: GatewayHandle,
+    /// The ring's controls.
+    pub(crate) ring: Controls,
+    /// What happened.
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    /// Addresses of workers.
+    pub(crate) workers: watch::Sender<Vec<Peer>>,
+}
+
+/// Starts one.
+pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
+    let peer = Peer { device: "device-0".into(), uri: "http://127.0.0.1:9".into() };
+    let (workers, receiver) = watch::channel(vec![peer]);
+    let (sender, events) = mpsc::unbounded_channel();
+    let serving =
+        ServingLimits { max_context_tokens: 256, max_concurrent_requests: setup.slots, prefill_chunk_tokens: 16 };
+    let config = GatewayConfig {
+        listen: setup.listen,
+        plan: plan(serving),
+        workers: receiver,
+        model: setup.model,
+        served_name: "bard".into(),
+        api_keys: setup.keys,
+        queue_limit: setup.queue,
+    };
+    let handle = start_with(config, setup.options, FakeTransport(ring.clone()), sender).await.unwrap();
+    Served { handle, ring, events, workers }
+}

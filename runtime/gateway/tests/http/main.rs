@@ -1,0 +1,64 @@
+//! The gateway over HTTP, with a ring without a model behind it.
+
+// Helpers beside the test functions may unwrap as these do.
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+#[allow(dead_code)]
+mod client;
+mod errors;
+#[allow(dead_code)]
+mod fake;
+mod official_client;
+mod streams;
+mod survival;
+
+use std::{net::SocketAddr, time::Duration};
+
+use fake::{Controls, Served, Setup, babble, recite};
+use lime_model::Tokenizer;
+use tokio::time::sleep;
+
+const CHAT: &str = "/v1/chat/completions";
+const TEXT: &str = "/v1/completions";
+
+/// A gateway whose ring is up, answering with nonsense.
+async fn babbling() -> (Served, SocketAddr) {
+    start(Setup::default(), babble((300..900).collect())).await
+}
+
+/// A gateway that answers `text` to everything.
+async fn reciting(text: &str) -> (Served, SocketAddr) {
+    let tokenizer = Tokenizer::open(fake::bard()).unwrap();
+    let script = tokenizer.encode(text, false).unwrap();
+    start(Setup::default(), recite(script, tokenizer.eos()[0])).await
+}
+
+async fn start(setup: Setup, next: fake::NextToken) -> (Served, SocketAddr) {
+    let served = fake::serve(setup, Controls::new(next)).await;
+    let addr = served.handle.addr();
+    ready(addr).await;
+    (served, addr)
+}
+
+async fn ready(addr: SocketAddr) {
+    eventually("ready", || async { client::get(addr, "/ready").await.status == 200 }).await;
+}
+
+/// Asks until it is so.
+async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    for _ in 0..1000 {
+        if is_so().await {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never {what}");
+}
+
+/// A figure from `/metrics`.
+async fn figure(addr: SocketAddr, name: &str) -> f64 {
+    let text = client::get(addr, "/metrics").await.text;
+    let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("no {name}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
