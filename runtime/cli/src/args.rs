@@ -1,0 +1,274 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One large language model from several small machines, every token exactly as one big machine would give it.
+#[derive(Debug, Parser)]
+#[command(name = "lime", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Start here:\n  lime up -f manifests/bard.yaml --prompt 'ROMEO:'\n  lime chat")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start workers and a gateway on this machine and serve until Ctrl-C
+    Up(UpArgs),
+    /// Show who would hold what, and start nothing
+    Plan(PlanArgs),
+    /// Show what a model is made of; no weights are read
+    Inspect(InspectArgs),
+    /// Talk to a served model from the terminal
+    Chat(ChatArgs),
+    /// Run one worker (pods and `lime up` do this)
+    Worker(WorkerArgs),
+    /// Run one gateway in front of workers that run elsewhere (pods do this)
+    Gateway(GatewayArgs),
+}
+
+/// Files that say what to serve, and with what.
+#[derive(Args, Debug)]
+pub(crate) struct WishArgs {
+    /// File with a LimeDeployment, and a LocalFleet beside it or in --fleet
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// File with a LocalFleet, instead of the one beside the LimeDeployment
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fleet: Option<PathBuf>,
+
+    /// How many times an activation goes round the ring for a token
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) segments: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = UP_HELP)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
+
+    /// Answer this prompt on standard output as soon as the ring is ready, then go on serving
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+
+    /// Most tokens of the answer to --prompt
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: u32,
+
+    /// Port of the API on this machine, instead of spec.endpoint.port; 0 takes a free one
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+
+    /// Stop once the answer to --prompt is complete
+    #[arg(long, requires = "prompt")]
+    pub(crate) once: bool,
+
+    /// Print the plan and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Show the workers' logs; twice for more of them
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+const UP_HELP: &str = "\
+Examples:
+  Serve the bundled model from three devices, none of which could hold it alone:
+    lime up -f manifests/bard.yaml --prompt 'ROMEO:'
+
+  Only look at the plan:
+    lime up -f manifests/bard.yaml --dry-run
+
+  The smallest file that works (one device: what this machine can spare):
+    apiVersion: lime.dev/v1alpha1
+    kind: LimeDeployment
+    metadata: { name: mine }
+    spec: { model: { source: file://path/to/model } }
+
+  A fleet, as a second document of the same file (link and disk are optional and slow the device down):
+    ---
+    apiVersion: lime.dev/v1alpha1
+    kind: LocalFleet
+    spec:
+      segments: 2
+      devices:
+        - { name: a, memory: 4Gi, threads: 1, link: { bandwidth: 100Mbit, latency: 2ms } }
+        - { name: b, memory: 6Gi, threads: 1, disk: { bandwidth: 200MB } }
+
+A worker that dies is restarted (spec.failure.maxRestarts times) and answers go on. Ctrl-C or SIGTERM stops everything;
+nothing outlives this process, however it ends. LIME_LOG=debug sets what the logs say.";
+
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Examples:\n  lime plan -f manifests/bard.yaml\n  lime plan -f manifests/bard.yaml --segments 3 -o json"
+)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
+
+    /// Form of the plan
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:\n  lime inspect path/to/model\n  lime inspect path/to/model -o json")]
+pub(crate) struct InspectArgs {
+    /// The model's folder (config.json, *.safetensors, tokenizer.json)
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Form of the card
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Forms of what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = CHAT_HELP)]
+pub(crate) struct ChatArgs {
+    /// Where the model is served
+    #[arg(long, value_name = "URL", env = "LIME_URL", default_value = "http://127.0.0.1:8000")]
+    pub(crate) url: String,
+
+    /// The model's name; default: the first that the server names
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+
+    /// Key for servers that want one
+    #[arg(long, value_name = "KEY", env = "LIME_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+
+    /// What the model is told first
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: u32,
+
+    /// 0: always the most likely token; higher: more varied
+    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    pub(crate) temperature: f32,
+
+    /// Makes answers repeatable
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+const CHAT_HELP: &str = "\
+In the chat: /reset forgets what was said, /quit (or Ctrl-D) ends. With a pipe, each line is one message:
+  echo 'Who goes there?' | lime chat --seed 1";
+
+#[derive(Args, Debug)]
+pub(crate) struct WorkerArgs {
+    /// The worker's name in messages and logs
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Where to listen; port 0 takes a free one. The address is printed as {"listening":"HOST:PORT"}
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7000")]
+    pub(crate) listen: SocketAddr,
+
+    /// The model's folder on this machine
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+
+    /// Threads that compute; default: as many as there are cores
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// Shape the link to the next worker: bits per second, such as 100Mbit
+    #[arg(long, value_name = "RATE")]
+    pub(crate) link_bandwidth: Option<String>,
+
+    /// Shape the link to the next worker: one way, such as 2ms
+    #[arg(long, value_name = "TIME", requires = "link_bandwidth")]
+    pub(crate) link_latency: Option<String>,
+
+    /// Shape reads from disk: bytes per second, such as 200MB
+    #[arg(long, value_name = "RATE")]
+    pub(crate) disk_bandwidth: Option<String>,
+
+    /// Instruction set of the kernels: avx512, avx2, neon or scalar; default: the best there is
+    #[arg(long, value_name = "NAME", env = "LIME_ISA")]
+    pub(crate) isa: Option<String>,
+
+    /// End when standard input does: a parent holds the other end of the pipe
+    #[arg(long)]
+    pub(crate) exit_with_parent: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Example:\n  lime gateway --plan plan.json --model /models/m --worker a=http://10.0.0.1:7000 --worker b=http://10.0.0.2:7000"
+)]
+pub(crate) struct GatewayArgs {
+    /// The plan as JSON (`lime plan -o json`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: PathBuf,
+
+    /// The model's folder: tokenizer and templates are read from it, no weights
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+
+    /// A device of the plan and where its worker is, once for each device
+    #[arg(long = "worker", value_name = "NAME=URL", required = true)]
+    pub(crate) workers: Vec<String>,
+
+    /// Where to listen for HTTP
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8000")]
+    pub(crate) listen: SocketAddr,
+
+    /// The model's name in the API; default: the name in the plan
+    #[arg(long, value_name = "NAME")]
+    pub(crate) served_name: Option<String>,
+
+    /// File with the keys that clients must send, one a line; default: anyone is served
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_keys: Option<PathBuf>,
+
+    /// Most requests that may wait; more are answered with 429
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) queue_limit: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_flag_has_a_word_of_help() {
+        let mut command = Cli::command();
+        command.build();
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            for argument in sub.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", sub.get_name(), argument.get_id());
+            }
+        }
+    }
+}

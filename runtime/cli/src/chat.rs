@@ -1,0 +1,226 @@
+//! `lime chat`: a conversation in the terminal, or through a pipe.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use anyhow::bail;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::{
+    args::ChatArgs,
+    http::{AskError, Input, Question, Server, ask},
+};
+
+/// Longest wait for a model that is still loading.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What was said so far.
+#[derive(Debug, Default)]
+struct Conversation {
+    system: Option<String>,
+    turns: Vec<(&'static str, String)>,
+    /// The model has no chat template: it continues one text instead.
+    plain: bool,
+}
+
+impl Conversation {
+    fn input(&self) -> Input {
+        if self.plain {
+            // What the model wrote ends where it stopped; the person's words go on after it.
+            let text: Vec<&str> = self.turns.iter().map(|(_, text)| text.as_str()).collect();
+            return Input::Text(text.concat());
+        }
+        let system = self.system.iter().map(|text| ("system", text.as_str()));
+        let turns = self.turns.iter().map(|(role, text)| (*role, text.as_str()));
+        let message = |(role, content): (&str, &str)| -> Value { json!({ "role": role, "content": content }) };
+        Input::Chat(system.chain(turns).map(message).collect())
+    }
+
+    fn say(&mut self, line: &str) {
+        let text = if self.plain { format!("{line}\n") } else { line.to_owned() };
+        self.turns.push(("user", text));
+    }
+}
+
+/// A line, as the person means it.
+#[derive(Debug, PartialEq, Eq)]
+enum Said<'a> {
+    Nothing,
+    Quit,
+    Reset,
+    Help,
+    Unknown(&'a str),
+    Message(&'a str),
+}
+
+fn understand(line: &str) -> Said<'_> {
+    match line.trim() {
+        "" => Said::Nothing,
+        "/quit" | "/exit" => Said::Quit,
+        "/reset" => Said::Reset,
+        "/help" | "/?" => Said::Help,
+        other if other.starts_with('/') => Said::Unknown(other),
+        other => Said::Message(other),
+    }
+}
+
+/// Talks until /quit or the end of input.
+pub(crate) fn run(args: ChatArgs) -> anyhow::Result<()> {
+    let server = Server::parse(&args.url, args.api_key.clone())?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(talk(&args, &server))
+}
+
+async fn talk(args: &ChatArgs, server: &Server) -> anyhow::Result<()> {
+    let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => server.first_model().await?,
+    };
+    if interactive {
+        eprintln!("{model} at {}. /reset forgets, /quit or Ctrl-D ends.", server.url());
+    }
+    let mut lines = lines();
+    let mut conversation = Conversation { system: args.system.clone(), ..Conversation::default() };
+    loop {
+        if interactive {
+            eprint!("> ");
+        }
+        let line = tokio::select! {
+            line = lines.recv() => line,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(line) = line else { break };
+        match understand(&line) {
+            Said::Nothing => {}
+            Said::Quit => break,
+            Said::Reset => {
+                conversation.turns.clear();
+                eprintln!("(forgotten)");
+            }
+            Said::Help => eprintln!("/reset forgets what was said, /quit ends; anything else is said to the model"),
+            Said::Unknown(command) => eprintln!("there is no command {command}: /reset, /quit or /help"),
+            Said::Message(message) => {
+                conversation.say(message);
+                let question = |input| Question {
+                    model: model.clone(),
+                    input,
+                    max_tokens: args.max_tokens,
+                    temperature: args.temperature,
+                    seed: args.seed,
+                };
+                let answered = answer(server, &mut conversation, question, interactive).await;
+                if let Err(error) = answered {
+                    conversation.turns.pop();
+                    if !interactive {
+                        return Err(error);
+                    }
+                    eprintln!("error: {error:#}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks with what was said so far; waits for a model that loads; falls back to plain text without a chat template.
+async fn answer(
+    server: &Server,
+    conversation: &mut Conversation,
+    question: impl Fn(Input) -> Question,
+    interactive: bool,
+) -> anyhow::Result<()> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let asked = question(conversation.input());
+        let answering = ask(server, &asked, show);
+        let result = tokio::select! {
+            result = answering => result,
+            // The server sees the connection close and stops; what was said stays unsaid.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        };
+        match result {
+            Ok(answer) => {
+                show("\n");
+                if answer.finish_reason == "length" && interactive {
+                    eprintln!("(cut after --max-tokens)");
+                }
+                conversation.turns.push(("assistant", answer.text));
+                return Ok(());
+            }
+            Err(AskError::Refused { status: 400, message, .. })
+                if !conversation.plain && message.contains("chat template") =>
+            {
+                eprintln!("(this model has no chat template: it continues your text instead)");
+                conversation.plain = true;
+                if let Some((_, text)) = conversation.turns.last_mut() {
+                    text.push('\n');
+                }
+            }
+            Err(AskError::Refused { status: 503, message, retry_after }) if waited < PATIENCE => {
+                if waited.is_zero() {
+                    eprintln!("({message})");
+                }
+                let pause = Duration::from_secs(retry_after.unwrap_or(1).clamp(1, 30));
+                tokio::time::sleep(pause).await;
+                waited += pause;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn show(piece: &str) {
+    let mut output = io::stdout();
+    // A reader that has gone away ends the program at the next line; nothing is lost by not writing.
+    let _ = output.write_all(piece.as_bytes()).and_then(|()| output.flush());
+}
+
+/// Lines of standard input, read by a thread of its own so that waiting for one can be interrupted.
+fn lines() -> mpsc::Receiver<String> {
+    let (send, receive) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if send.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_told_from_messages() {
+        assert_eq!(understand("  "), Said::Nothing);
+        assert_eq!(understand("/quit\n"), Said::Quit);
+        assert_eq!(understand("/reset"), Said::Reset);
+        assert_eq!(understand("/rset"), Said::Unknown("/rset"));
+        assert_eq!(understand(" hello / there "), Said::Message("hello / there"));
+    }
+
+    #[test]
+    fn a_model_without_template_continues_one_text() {
+        let mut conversation = Conversation { plain: true, ..Conversation::default() };
+        conversation.say("ROMEO:");
+        conversation.turns.push(("assistant", "Ay me!\n".into()));
+        conversation.say("JULIET:");
+        let Input::Text(text) = conversation.input() else { panic!("plain text was expected") };
+        assert_eq!(text, "ROMEO:\nAy me!\nJULIET:\n");
+    }
+
+    #[test]
+    fn the_system_message_comes_first() {
+        let mut conversation = Conversation { system: Some("be brief".into()), ..Conversation::default() };
+        conversation.say("hi");
+        let Input::Chat(messages) = conversation.input() else { panic!("messages were expected") };
+        let roles: Vec<_> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+        assert_eq!(roles, ["system", "user"]);
+    }
+}

@@ -1,0 +1,203 @@
+//! LocalFleet: the devices that one machine plays.
+
+use lime_planner::{Bytes, DeviceBudget};
+use lime_ring::LinkShape;
+use lime_worker::DiskShape;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    document::{Document, Fault, Faults},
+    units,
+};
+
+/// A device as the ring gets it: numbers that have been checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LocalDevice {
+    pub(crate) name: String,
+    pub(crate) memory: Bytes,
+    pub(crate) threads: usize,
+    pub(crate) link: Option<LinkShape>,
+    pub(crate) disk: Option<DiskShape>,
+}
+
+impl LocalDevice {
+    /// What a planner by memory alone needs to know.
+    pub(crate) fn budget(&self) -> DeviceBudget {
+        DeviceBudget { name: self.name.clone(), memory: self.memory }
+    }
+}
+
+/// The devices that one machine plays.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LocalFleet {
+    pub(crate) devices: Vec<LocalDevice>,
+    /// How many times an activation goes round for a token.
+    pub(crate) segments: Option<u32>,
+}
+
+/// A LocalFleet as a file gives it.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LocalFleetFile {
+    /// What the fleet is made of.
+    spec: LocalFleetSpec,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LocalFleetSpec {
+    /// The devices, in ring order.
+    #[schemars(length(min = 1, max = 256))]
+    devices: Vec<DeviceFile>,
+
+    /// How many times an activation goes round for a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    segments: Option<i32>,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeviceFile {
+    /// The device's name: letters, digits and dashes.
+    #[schemars(length(min = 1, max = 63))]
+    name: String,
+
+    /// What the engine may use for weights, KV cache and activations, such as `4Mi`.
+    #[schemars(schema_with = "quantity")]
+    memory: Value,
+
+    /// Threads that compute. Default: the machine's, shared evenly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    threads: Option<i32>,
+
+    /// Slows the way to the next device down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<LinkFile>,
+
+    /// Slows reads from disk down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk: Option<DiskFile>,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LinkFile {
+    /// Bits per second, such as `100Mbit`.
+    bandwidth: String,
+    /// One way, such as `2ms`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latency: Option<String>,
+}
+
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DiskFile {
+    /// Bytes per second, such as `200MB`.
+    bandwidth: String,
+}
+
+fn quantity(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "x-kubernetes-int-or-string": true })
+}
+
+/// The schema of a LocalFleet document.
+fn schema() -> Value {
+    let settings = schemars::generate::SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<LocalFleetFile>().to_value()
+}
+
+impl LocalFleet {
+    /// Reads a document of kind LocalFleet, every fault at once.
+    pub(crate) fn read(document: &Document) -> Result<Self, Faults> {
+        let file: LocalFleetFile = document.read(&schema())?;
+        let mut faults = Vec::new();
+        let share = default_threads(file.spec.devices.len());
+        let names: Vec<&str> = file.spec.devices.iter().map(|device| device.name.as_str()).collect();
+        let mut devices = Vec::new();
+        for (index, device) in file.spec.devices.iter().enumerate() {
+            if names[..index].contains(&device.name.as_str()) {
+                let message = format!("another device is named {:?}: give each its own name", device.name);
+                faults.push(document.fault(&format!("spec.devices[{index}].name"), &message));
+            }
+            let checked = device.check(share, |field, message| {
+                faults.push(document.fault(&format!("spec.devices[{index}].{field}"), message));
+            });
+            devices.extend(checked);
+        }
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
+        Ok(Self { devices, segments: file.spec.segments.map(i32::cast_unsigned) })
+    }
+
+    /// One device with everything that this machine can spare.
+    pub(crate) fn whole_machine(reserve: Option<Bytes>) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let free = available_memory(&text).ok_or_else(|| {
+            anyhow::anyhow!(
+                "this machine does not say how much memory is free: name devices in a LocalFleet (see `lime up --help`)"
+            )
+        })?;
+        let memory = free.saturating_sub(reserve.unwrap_or(Bytes(free.0 / 8)));
+        let device = LocalDevice { name: "local".into(), memory, threads: default_threads(1), link: None, disk: None };
+        Ok(Self { devices: vec![device], segments: None })
+    }
+}
+
+impl DeviceFile {
+    fn check(&self, threads: usize, mut fault: impl FnMut(&str, &str)) -> Option<LocalDevice> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+        let mut sound = true;
+        let mut refuse = |field: &str, message: &str| {
+            sound = false;
+            fault(field, message);
+        };
+        if !self.name.chars().all(plain) {
+            refuse("name", "must be made of letters, digits, dots, dashes and underscores");
+        }
+        let text = self.memory.as_str().map_or_else(|| self.memory.to_string(), str::to_owned);
+        let memory = lime_api::parse_bytes(&text).unwrap_or_else(|error| {
+            refuse("memory", &error.to_string());
+            Bytes::ZERO
+        });
+        let link = self.link.as_ref().and_then(|link| {
+            let bandwidth =
+                units::bits_per_second(&link.bandwidth).map_err(|error| refuse("link.bandwidth", &error.to_string()));
+            let latency = units::duration(link.latency.as_deref().unwrap_or("0s"))
+                .map_err(|error| refuse("link.latency", &error.to_string()));
+            Some(LinkShape { bandwidth_bits: bandwidth.ok()?, latency: latency.ok()? })
+        });
+        let disk = self.disk.as_ref().and_then(|disk| {
+            let rate =
+                units::bytes_per_second(&disk.bandwidth).map_err(|error| refuse("disk.bandwidth", &error.to_string()));
+            Some(DiskShape { bytes_per_second: rate.ok()? })
+        });
+        let threads = self.threads.map_or(threads, |threads| threads.cast_unsigned() as usize);
+        sound.then(|| LocalDevice { name: self.name.clone(), memory, threads, link, disk })
+    }
+}
+
+/// An even share of the machine's cores.
+fn default_threads(devices: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / devices.max(1)).max(1)
+}
+
+/// `MemAvailable` of /proc/meminfo.
+fn available_memory(meminfo: &str) -> Option<Bytes> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok().map(Bytes::kib)
+}
+
+/// A fault that names a document's place, for callers that know more than the schema.
+pub(crate) fn no_fleet_here(document: &Document) -> Fault {
+    let kind = document.kind().unwrap_or("nothing");
+    document.fault("kind", &format!("expected LocalFleet, found {kind:?}"))
+}
+
+#[cfg(test)]
+mod tests;

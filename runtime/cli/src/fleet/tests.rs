@@ -1,0 +1,80 @@
+use std::{path::Path, time::Duration};
+
+use super::*;
+
+fn read(spec: &str) -> Result<LocalFleet, Faults> {
+    let text = format!("apiVersion: lime.dev/v1alpha1\nkind: LocalFleet\nspec:\n{spec}");
+    LocalFleet::read(&Document::parse_all(Path::new("fleet.yaml"), &text)?[0])
+}
+
+#[test]
+fn a_fleet_is_read_with_its_units() {
+    let fleet = read(
+        "  segments: 2
+  devices:
+    - { name: a, memory: 4Mi, threads: 2, link: { bandwidth: 100Mbit, latency: 2ms }, disk: { bandwidth: 200MB } }
+    - { name: b, memory: 4194304 }
+",
+    )
+    .unwrap();
+    assert_eq!(fleet.segments, Some(2));
+    let [a, b] = &fleet.devices[..] else { panic!("{fleet:?}") };
+    assert_eq!((a.memory, a.threads, b.memory), (Bytes::mib(4), 2, Bytes::mib(4)));
+    assert_eq!(a.link, Some(LinkShape { bandwidth_bits: 100_000_000, latency: Duration::from_millis(2) }));
+    assert_eq!(a.disk, Some(DiskShape { bytes_per_second: 200_000_000 }));
+    assert!(b.threads >= 1);
+    assert_eq!((b.link, b.disk), (None, None));
+}
+
+#[test]
+fn faults_name_the_device_by_its_place() {
+    let table = [
+        ("  devices: []", "fleet.yaml:4: spec.devices: must not be empty"),
+        (
+            "  devices:\n    - { name: a }",
+            "fleet.yaml:5: spec.devices[0].memory: is missing: give a quantity such as 512Mi",
+        ),
+        (
+            "  devices:\n    - { name: a, memory: 4 MB }",
+            "fleet.yaml:5: spec.devices[0].memory: \"4 MB\" is not a quantity of bytes: write a number and a suffix such as 512Mi, 1.5Gi or 4G",
+        ),
+        (
+            "  devices:\n    - { name: a, memory: 4Mi }\n    - { name: a, memory: 4Mi }",
+            "fleet.yaml:6: spec.devices[1].name: another device is named \"a\": give each its own name",
+        ),
+        (
+            "  devices:\n    - { name: a b, memory: 4Mi }",
+            "fleet.yaml:5: spec.devices[0].name: must be made of letters, digits, dots, dashes and underscores",
+        ),
+        (
+            "  devices:\n    - name: a\n      memory: 4Mi\n      link:\n        bandwidth: fast",
+            "fleet.yaml:8: spec.devices[0].link.bandwidth: \"fast\" is not a link's bandwidth: write bits per second such as 100Mbit, 2.5Gbit or 500kbit",
+        ),
+        (
+            "  devices:\n    - { name: a, memory: 4Mi, link: { bandwidth: 1Gbit, latency: soon } }",
+            "fleet.yaml:5: spec.devices[0].link.latency: \"soon\" is not a duration up to an hour: write a time such as 2ms, 500us or 1.5s",
+        ),
+        (
+            "  devices:\n    - { name: a, memory: 4Mi, disk: { bandwidht: 1GB, bandwidth: 1GB } }",
+            "fleet.yaml:5: spec.devices[0].disk.bandwidht: unknown field; did you mean bandwidth?",
+        ),
+        (
+            "  segments: 0\n  devices:\n    - { name: a, memory: 4Mi }",
+            "fleet.yaml:4: spec.segments: must be from 1 to 1024, not 0",
+        ),
+        (
+            "  devices:\n    - { name: a, memory: 4Mi, threads: -1 }",
+            "fleet.yaml:5: spec.devices[0].threads: must be from 1 to 1024, not -1",
+        ),
+    ];
+    for (spec, expected) in table {
+        assert_eq!(read(spec).unwrap_err().to_string(), expected, "{spec}");
+    }
+}
+
+#[test]
+fn free_memory_is_what_the_kernel_says() {
+    let text = "MemTotal:       24576 kB\nMemAvailable:   12288 kB\n";
+    assert_eq!(available_memory(text), Some(Bytes::mib(12)));
+    assert_eq!(available_memory("MemTotal: 1 kB"), None);
+}

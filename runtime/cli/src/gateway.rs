@@ -1,0 +1,88 @@
+//! `lime gateway`: the front of a ring whose workers run elsewhere.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context as _, bail, ensure};
+use lime_gateway::{Event, GatewayConfig, Peer};
+use lime_planner::Plan;
+use tokio::sync::{mpsc, watch};
+
+use crate::{args::GatewayArgs, logging, stop::StopSignals};
+
+/// Serves until a signal.
+pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
+    logging::start("info");
+    let plan = read_plan(&args.plan)?;
+    let peers = peers(&args.workers, &plan)?;
+    let api_keys = args.api_keys.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = StopSignals::new()?;
+        let (publish, workers) = watch::channel(peers);
+        let (events, mut happened) = mpsc::unbounded_channel();
+        let config = GatewayConfig {
+            listen: args.listen,
+            served_name: args.served_name.unwrap_or_else(|| plan.model.name.clone()),
+            plan,
+            workers,
+            model: args.model,
+            api_keys,
+            queue_limit: args.queue_limit,
+        };
+        let gateway = lime_gateway::start(config, events).await?;
+        println!("{}", serde_json::json!({ "listening": gateway.addr().to_string() }));
+        loop {
+            tokio::select! {
+                () = signals.wait() => break,
+                Some(event) = happened.recv() => log(&event),
+            }
+        }
+        gateway.stop().await;
+        drop(publish);
+        Ok(())
+    })
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Loading { device, loaded, total } => tracing::debug!(device, "loaded {loaded} of {total}"),
+        Event::Ready { epoch } => tracing::info!(epoch, "the ring is ready"),
+        Event::WorkerLost { device, reason } => tracing::warn!(device, reason, "worker lost"),
+        Event::Recovered { epoch } => tracing::info!(epoch, "the ring is back"),
+    }
+}
+
+/// A plan from a file, checked as every plan from elsewhere is.
+fn read_plan(path: &Path) -> anyhow::Result<Plan> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("the plan {} cannot be read", path.display()))?;
+    let fault = || format!("{} is no plan: make one with `lime plan -o json`", path.display());
+    let plan: Plan = serde_json::from_str(&text).with_context(fault)?;
+    plan.validate().with_context(fault)?;
+    Ok(plan)
+}
+
+/// `NAME=URL` for each device of the plan, none twice and none unknown.
+fn peers(workers: &[String], plan: &Plan) -> anyhow::Result<Vec<Peer>> {
+    let mut peers = Vec::new();
+    let mut seen = BTreeSet::new();
+    for worker in workers {
+        let Some((device, uri)) = worker.split_once('=') else {
+            bail!("--worker {worker}: write NAME=URL, such as a=http://10.0.0.1:7000");
+        };
+        ensure!(plan.device(device).is_some(), "--worker {worker}: the plan has no device {device:?}");
+        ensure!(seen.insert(device), "--worker {worker}: device {device:?} is given twice");
+        ensure!(uri.starts_with("http://"), "--worker {worker}: the URL must begin with http://");
+        peers.push(Peer { device: device.to_owned(), uri: uri.to_owned() });
+    }
+    if let Some(missing) = plan.devices.iter().find(|device| !seen.contains(device.name.as_str())) {
+        bail!("no --worker for device {:?} of the plan", missing.name);
+    }
+    Ok(peers)
+}
+
+fn read_keys(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("the keys {} cannot be read", path.display()))?;
+    let keys: Vec<String> = text.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
+    ensure!(!keys.is_empty(), "{} holds no key: write one a line, or leave --api-keys out", path.display());
+    Ok(keys)
+}

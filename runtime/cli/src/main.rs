@@ -1,0 +1,57 @@
+//! `lime`: one large language model from several small machines.
+
+mod args;
+mod chat;
+mod document;
+mod fleet;
+mod gateway;
+mod http;
+mod inspect;
+mod logging;
+mod plan;
+mod stop;
+mod table;
+mod units;
+mod up;
+mod wish;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Up(args) => up::run(args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Chat(args) => chat::run(args),
+        Command::Worker(args) => worker::run(args),
+        Command::Gateway(args) => gateway::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", message(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes, each said once.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}

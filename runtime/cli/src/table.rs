@@ -1,0 +1,94 @@
+//! Plans and models as tables.
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use lime_planner::{Block, DeviceIndex, ModelCard, Plan};
+
+fn table(header: &[&str], numbers_from: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(header.iter().map(Cell::new));
+    table.discover_columns();
+    for column in table.column_iter_mut().skip(numbers_from) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Who holds what, and how much of it.
+pub(crate) fn plan_table(plan: &Plan) -> String {
+    let segments = (0..plan.segments).map(|segment| format!("segment {}", segment + 1));
+    let mut header = vec!["device".to_owned()];
+    header.extend(segments);
+    header.extend(["besides", "weights", "KV cache", "activations", "total", "budget"].map(str::to_owned));
+    let names: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut table = table(&names, 2 + plan.segments as usize);
+    for (index, device) in plan.devices.iter().enumerate() {
+        let memory = device.memory;
+        let mut row = vec![device.name.clone()];
+        row.extend(
+            device.layers.iter().map(|range| if range.is_empty() { "-".into() } else { format!("layers {range}") }),
+        );
+        row.push(besides(plan, DeviceIndex(index as u32)));
+        let sizes = [memory.pinned + memory.prefetch, memory.kv, memory.activations, memory.used(), memory.budget];
+        row.extend(sizes.map(|bytes| bytes.to_string()));
+        table.add_row(row);
+    }
+    let weights = plan.model.weight_bytes();
+    let largest = plan.devices.iter().map(|device| device.memory.budget).max().unwrap_or_default();
+    let alone =
+        if largest < weights { "no device could hold it alone" } else { "the largest device could hold it alone" };
+    format!(
+        "{table}\n{}: {weights} of weights in {} layers of {}; {alone}.",
+        plan.model.name, plan.model.layers, plan.model.dtype
+    )
+}
+
+fn besides(plan: &Plan, index: DeviceIndex) -> String {
+    let device = &plan.devices[index.0 as usize];
+    let parts = [(Block::Embedding, "embedding"), (Block::Head, "head")];
+    let held: Vec<&str> = parts.into_iter().filter(|(block, _)| device.holds(*block)).map(|(_, name)| name).collect();
+    if held.is_empty() { "-".into() } else { held.join(", ") }
+}
+
+/// What the planner knows of a model.
+pub(crate) fn card_table(card: &ModelCard) -> String {
+    let mut table = table(&["model", &card.name], 1);
+    let head = if card.tied { "shares the embedding's matrix" } else { "has a matrix of its own" };
+    let rows = [
+        ("architecture", format!("{:?}", card.architecture).to_lowercase()),
+        ("stored as", card.dtype.to_string()),
+        ("parameters", count(card.parameters)),
+        ("weights", card.weight_bytes().to_string()),
+        ("layers", card.layers.to_string()),
+        ("hidden", card.hidden.to_string()),
+        ("intermediate", card.intermediate.to_string()),
+        ("heads", format!("{} (of {})", card.heads, card.head_dim)),
+        ("KV heads", card.kv_heads.to_string()),
+        ("vocabulary", card.vocabulary.to_string()),
+        ("head", head.to_owned()),
+        ("context", format!("{} tokens", card.context)),
+        (
+            "KV cache",
+            format!("{} for each token", card.kv_bytes_per_token_per_layer(card.dtype) * u64::from(card.layers)),
+        ),
+        ("one layer", card.layer_bytes(lime_planner::LayerIndex(0)).to_string()),
+        ("embedding", card.blocks.embedding.to_string()),
+    ];
+    for (name, value) in rows {
+        table.add_row([name.to_owned(), value]);
+    }
+    table.to_string()
+}
+
+/// `2346112` as `2.35 M (2346112)`.
+fn count(number: u64) -> String {
+    let units = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")];
+    let value = number as f64;
+    match units.into_iter().find(|(scale, _)| value >= *scale) {
+        Some((scale, unit)) => format!("{:.2} {unit} ({number})", value / scale),
+        None => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+use lime_planner::{
+    Architecture, Arithmetic, BlockBytes, Bytes, DeviceBudget, Dtype, PlanRequest, ServingLimits, proportional,
+};
+
+use super::*;
+
+fn card() -> ModelCard {
+    ModelCard {
+        name: "bard".into(),
+        architecture: Architecture::Llama,
+        dtype: Dtype::Bf16,
+        layers: 12,
+        hidden: 128,
+        intermediate: 352,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 32,
+        vocabulary: 1024,
+        context: 512,
+        tied: true,
+        parameters: 2_346_112,
+        blocks: BlockBytes {
+            embedding: Bytes::kib(256),
+            attention: vec![Bytes::kib(100); 12],
+            mlp: vec![Bytes::kib(268); 12],
+            head: Bytes::kib(260),
+            head_beside_embedding: Bytes::kib(4),
+        },
+    }
+}
+
+#[test]
+fn a_plan_reads_as_a_table() {
+    let card = card();
+    let device = |(name, kib): (&str, u64)| DeviceBudget { name: name.into(), memory: Bytes::kib(kib) };
+    let devices = [("ada", 3584), ("bea", 4096), ("cora", 4505)].map(device);
+    let serving = ServingLimits { max_context_tokens: 512, max_concurrent_requests: 3, prefill_chunk_tokens: 64 };
+    let (arithmetic, residual, kv) = (Arithmetic::Exact, Dtype::F32, Dtype::Bf16);
+    let request = PlanRequest { model: &card, devices: &devices, serving, segments: 2, arithmetic, residual, kv };
+    let plan = proportional(&request).unwrap();
+    let expected = "\
+┌────────┬────────────┬─────────────┬─────────────────┬─────────┬──────────┬─────────────┬─────────┬─────────┐
+│ device ┆ segment 1  ┆ segment 2   ┆ besides         ┆ weights ┆ KV cache ┆ activations ┆   total ┆  budget │
+╞════════╪════════════╪═════════════╪═════════════════╪═════════╪══════════╪═════════════╪═════════╪═════════╡
+│ ada    ┆ layers 0-1 ┆ layers 6    ┆ embedding, head ┆ 1.3 MiB ┆  1.1 MiB ┆   547.8 KiB ┆ 3.0 MiB ┆ 3.5 MiB │
+│ bea    ┆ layers 2-3 ┆ layers 7-8  ┆ -               ┆ 1.4 MiB ┆  1.5 MiB ┆   535.8 KiB ┆ 3.5 MiB ┆ 4.0 MiB │
+│ cora   ┆ layers 4-5 ┆ layers 9-11 ┆ -               ┆ 1.8 MiB ┆  1.9 MiB ┆   535.8 KiB ┆ 4.2 MiB ┆ 4.4 MiB │
+└────────┴────────────┴─────────────┴─────────────────┴─────────┴──────────┴─────────────┴─────────┴─────────┘
+bard: 4.6 MiB of weights in 12 layers of bf16; no device could hold it alone.";
+    assert_eq!(plan_table(&plan), expected);
+}
+
+#[test]
+fn a_card_reads_as_a_table() {
+    let text = card_table(&card());
+    for words in ["2.35 M (2346112)", "4 (of 32)", "shares the embedding's matrix", "512 tokens", "llama"] {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn counts_are_short_and_exact() {
+    assert_eq!(count(70_553_706_496), "70.55 B (70553706496)");
+    assert_eq!(count(999), "999");
+}

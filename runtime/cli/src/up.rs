@@ -1,0 +1,256 @@
+//! `lime up`: workers and a gateway on this machine.
+
+mod child;
+mod policy;
+mod screen;
+mod supervisor;
+
+use std::{
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use lime_gateway::{Event, GatewayConfig, GatewayHandle};
+use lime_model::ChatTemplate;
+use lime_planner::Plan;
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use self::{
+    policy::RestartPolicy,
+    screen::Screen,
+    supervisor::{Supervisor, WorkerEvent},
+};
+use crate::{
+    args::UpArgs,
+    http::{Input, Question, Server, ask},
+    logging, plan,
+    stop::StopSignals,
+    table,
+    wish::Wish,
+};
+
+/// How long the gateway may take to end its streams.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Plans, starts everything, and serves until it is told to stop.
+pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
+    logging::start(logging::level(args.verbose));
+    let wish = Wish::read(&args.wish.file, args.wish.fleet.as_deref())?;
+    let mut notes = Vec::new();
+    let plan = wish.plan(args.wish.segments, &mut notes)?;
+    if wish.deployment.spec.endpoint.api_key_secret_ref.is_some() {
+        notes.push(
+            "apiKeySecretRef names a Secret of a cluster: here the API is open to this machine, without keys".into(),
+        );
+    }
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+    if args.dry_run {
+        return plan::print(&table::plan_table(&plan));
+    }
+    eprintln!("{}", table::plan_table(&plan));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(serve(&args, &wish, plan));
+    // Whatever still runs in the background may not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
+    let mut signals = StopSignals::new()?;
+    let (publish, workers) = watch::channel(Vec::new());
+    let (gateway_events, gateway_happened) = mpsc::unbounded_channel();
+    let (worker_events, worker_happened) = mpsc::unbounded_channel();
+    let gateway = start_gateway(args, wish, &plan, workers, gateway_events).await?;
+    let devices = wish.fleet.devices.iter().filter(|device| plan.device(&device.name).is_some()).cloned().collect();
+    let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
+    let supervisor = Supervisor::start(devices, &wish.model, args.verbose, policy, publish, &worker_events);
+    let mut watch = Watch {
+        screen: Screen::new(&plan),
+        server: Server::parse(&format!("http://{}", gateway.addr()), None)?,
+        question: question(args, wish)?,
+        name: wish.served_name(),
+        once: args.once,
+        verbose: args.verbose > 0,
+        most_losses: policy.max_restarts + plan.devices.len() as u32,
+        ready: false,
+        losses: 0,
+        first_loss: None,
+        answering: None,
+    };
+    let result = tokio::select! {
+        () = signals.wait() => {
+            watch.screen.settle();
+            eprintln!("\nstopping");
+            Ok(())
+        }
+        result = watch.follow(gateway_happened, worker_happened) => result,
+    };
+    watch.screen.settle();
+    if let Some(answering) = watch.answering.take() {
+        answering.abort();
+    }
+    if tokio::time::timeout(PATIENCE, gateway.stop()).await.is_err() {
+        tracing::warn!("the gateway did not end its streams in time");
+    }
+    supervisor.stop().await;
+    result
+}
+
+async fn start_gateway(
+    args: &UpArgs,
+    wish: &Wish,
+    plan: &Plan,
+    workers: watch::Receiver<Vec<lime_gateway::Peer>>,
+    events: mpsc::UnboundedSender<Event>,
+) -> anyhow::Result<GatewayHandle> {
+    // The schema bounds the port: it fits.
+    let port = args.port.unwrap_or_else(|| u16::try_from(wish.deployment.spec.endpoint.port).unwrap_or_default());
+    let config = GatewayConfig {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        plan: plan.clone(),
+        workers,
+        model: wish.model.clone(),
+        served_name: wish.served_name(),
+        api_keys: Vec::new(),
+        queue_limit: 64,
+    };
+    match lime_gateway::start(config, events).await {
+        Ok(gateway) => Ok(gateway),
+        Err(error @ lime_gateway::GatewayError::Listen { .. }) => {
+            bail!("{error}: is something served there already? Choose another port with --port, or 0 for a free one")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What `--prompt` asks, in the form that the model takes.
+fn question(args: &UpArgs, wish: &Wish) -> anyhow::Result<Option<Question>> {
+    let Some(prompt) = &args.prompt else { return Ok(None) };
+    let template = ChatTemplate::open(&wish.model).context("the model's chat template cannot be read")?;
+    let input = match template {
+        Some(_) => Input::Chat(vec![json!({ "role": "user", "content": prompt })]),
+        None => Input::Text(prompt.clone()),
+    };
+    let model = wish.served_name();
+    Ok(Some(Question { model, input, max_tokens: args.max_tokens, temperature: 0.0, seed: None }))
+}
+
+/// Follows what happens, and tells the person.
+struct Watch {
+    screen: Screen,
+    server: Server,
+    question: Option<Question>,
+    name: String,
+    once: bool,
+    verbose: bool,
+    most_losses: u32,
+    ready: bool,
+    losses: u32,
+    first_loss: Option<String>,
+    answering: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Watch {
+    /// Runs until there is nothing left to do, or until it cannot go on.
+    async fn follow(
+        &mut self,
+        mut gateway: mpsc::UnboundedReceiver<Event>,
+        mut workers: mpsc::UnboundedReceiver<WorkerEvent>,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                Some(event) = gateway.recv() => self.gateway_event(event)?,
+                Some(event) = workers.recv() => self.worker_event(event)?,
+                result = answered(&mut self.answering) => {
+                    self.answering = None;
+                    result?;
+                    if self.once {
+                        return Ok(());
+                    }
+                    self.invite();
+                }
+            }
+        }
+    }
+
+    fn gateway_event(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Loading { device, loaded, total } => self.screen.loading(&device, loaded, total),
+            Event::Ready { .. } => {
+                self.ready = true;
+                self.screen.settle();
+                match self.question.take() {
+                    Some(question) => {
+                        let server = self.server.clone();
+                        self.answering = Some(tokio::spawn(stream_answer(server, question)));
+                    }
+                    None => self.invite(),
+                }
+            }
+            Event::WorkerLost { device, reason } => {
+                self.screen.say(&format!("{device} is away: {reason}"));
+                self.losses += u32::from(!self.ready);
+                let first = self.first_loss.get_or_insert_with(|| format!("{device}: {reason}"));
+                if !self.ready && self.losses > self.most_losses {
+                    bail!("the ring could not be made ready; at first: {first}");
+                }
+            }
+            Event::Recovered { epoch } => self.screen.say(&format!("the ring is back (epoch {epoch}): answers go on")),
+        }
+        Ok(())
+    }
+
+    fn worker_event(&mut self, event: WorkerEvent) -> anyhow::Result<()> {
+        match event {
+            WorkerEvent::Started { device, process, uri } => {
+                if self.verbose {
+                    self.screen.say(&format!("worker {device}: process {process} at {uri}"));
+                }
+            }
+            WorkerEvent::Restarting { device, reason, restarts } => {
+                self.screen.say(&format!("worker {device}: {reason}; starting it again (restart {restarts})"));
+            }
+            WorkerEvent::Failed { reason } => bail!(reason),
+        }
+        Ok(())
+    }
+
+    fn invite(&self) {
+        let (url, name) = (self.server.url(), &self.name);
+        let body = json!({ "model": name, "prompt": "Hello", "max_tokens": 64 });
+        self.screen.say(&format!(
+            "serving {name} at {url} until Ctrl-C; try:\n  curl {url}/v1/completions -H 'content-type: application/json' -d '{body}'\n  lime chat --url {url}"
+        ));
+    }
+}
+
+/// The end of the answer that is being shown; never, where there is none.
+async fn answered(answering: &mut Option<JoinHandle<anyhow::Result<()>>>) -> anyhow::Result<()> {
+    match answering {
+        Some(task) => task.await.context("the answer could not be shown")?,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks, and writes prompt and answer to standard output as they come.
+async fn stream_answer(server: Server, question: Question) -> anyhow::Result<()> {
+    let show = |piece: &str| {
+        let mut output = std::io::stdout();
+        // A reader that has gone away does not end the serving.
+        let _ = output.write_all(piece.as_bytes()).and_then(|()| output.flush());
+    };
+    if let Input::Text(prompt) = &question.input {
+        show(prompt);
+    }
+    ask(&server, &question, show).await?;
+    show("\n");
+    Ok(())
+}

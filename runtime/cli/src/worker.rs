@@ -1,0 +1,70 @@
+//! `lime worker`: one device.
+
+use std::{io::Write as _, time::Duration};
+
+use anyhow::Context as _;
+use lime_ring::LinkShape;
+use lime_worker::{DiskShape, WorkerConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::{args::WorkerArgs, logging, stop, units};
+
+/// How long a worker may take to end cleanly before it just ends.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The line that a worker prints when it can be reached.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Listening {
+    pub(crate) listening: String,
+}
+
+/// Runs until a signal, or until the parent is gone.
+pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
+    logging::start("info");
+    let (exit_with_parent, listen) = (args.exit_with_parent, args.listen);
+    let config = config(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(config, listen, exit_with_parent))
+}
+
+fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let link = match &args.link_bandwidth {
+        None => None,
+        Some(rate) => Some(LinkShape {
+            bandwidth_bits: units::bits_per_second(rate)?,
+            latency: units::duration(args.link_latency.as_deref().unwrap_or("0s"))?,
+        }),
+    };
+    let disk = args.disk_bandwidth.as_deref().map(units::bytes_per_second).transpose()?;
+    Ok(WorkerConfig {
+        name: args.name,
+        model: args.model,
+        threads: args.threads.map_or_else(cores, usize::from),
+        link,
+        disk: disk.map(|bytes_per_second| DiskShape { bytes_per_second }),
+        isa: args.isa,
+    })
+}
+
+async fn serve(config: WorkerConfig, listen: std::net::SocketAddr, exit_with_parent: bool) -> anyhow::Result<()> {
+    let mut signals = stop::StopSignals::new()?;
+    let name = config.name.clone();
+    let worker = lime_worker::start(config, listen).await.with_context(|| format!("worker {name} cannot start"))?;
+    let line = serde_json::to_string(&Listening { listening: worker.addr().to_string() })?;
+    // A parent that is gone already will be noticed below.
+    let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
+    if exit_with_parent {
+        tokio::select! {
+            () = signals.wait() => {}
+            _ = stop::end_of_input() => {}
+        }
+    } else {
+        signals.wait().await;
+    }
+    match tokio::time::timeout(PATIENCE, worker.stop()).await {
+        Ok(stopped) => stopped.with_context(|| format!("worker {name} did not end well")),
+        // Nothing that this process holds outlives it: no file is half written by a worker.
+        Err(_) => std::process::exit(0),
+    }
+}

@@ -1,0 +1,137 @@
+//! Running the real binary.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The bundled model's folder.
+pub fn model() -> PathBuf {
+    root().join("tests/fixtures/models/bard-2m").canonicalize().unwrap()
+}
+
+/// `lime` with `args`, run to its end.
+pub fn lime(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// What a failing `lime` says, after checking that it did fail, in one breath and without a backtrace.
+pub fn failure(args: &[&str]) -> String {
+    let output = lime(args);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert!(output.stdout.is_empty(), "{args:?} printed {:?}", String::from_utf8_lossy(&output.stdout));
+    errors
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lime"));
+    command.args(args).current_dir(root()).stdin(Stdio::null()).env_remove("LIME_LOG");
+    command
+}
+
+/// A wish for the bundled model on devices of so many KiB, written to `folder`.
+pub fn wish(folder: &Path, kib: &[u32]) -> String {
+    let devices: Vec<String> = kib
+        .iter()
+        .enumerate()
+        .map(|(index, kib)| format!("{{ name: d{index}, memory: {kib}Ki, threads: 1 }}"))
+        .collect();
+    let text = format!(
+        "apiVersion: lime.dev/v1alpha1
+kind: LimeDeployment
+metadata: {{ name: bard }}
+spec:
+  model: {{ source: 'file://{}' }}
+  serving: {{ maxContextTokens: 256, maxConcurrentRequests: 2, prefillChunkTokens: 16 }}
+---
+apiVersion: lime.dev/v1alpha1
+kind: LocalFleet
+spec: {{ segments: 2, devices: [{}] }}
+",
+        model().display(),
+        devices.join(", ")
+    );
+    let path = folder.join("wish.yaml");
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A `lime` that runs on. Killed when dropped.
+pub struct Running {
+    pub child: Child,
+    errors: BufReader<std::process::ChildStderr>,
+    pub heard: String,
+}
+
+impl Running {
+    pub fn start(args: &[&str]) -> Self {
+        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Self { child, errors, heard: String::new() }
+    }
+
+    /// Reads lines of standard error until one holds `words`.
+    pub fn wait_for(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.errors.read_line(&mut line).unwrap();
+            assert!(read > 0, "ended without saying {words:?}; it said:\n{}", self.heard);
+            self.heard.push_str(&line);
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for the end; gives the exit code and standard output.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let mut output = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+        self.errors.read_to_string(&mut self.heard).unwrap();
+        (self.child.wait().unwrap().code(), output)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success());
+}
+
+/// Whether a process is still there.
+pub fn alive(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Waits until every one of `processes` is gone.
+pub fn wait_until_gone(processes: &[u32]) {
+    let start = Instant::now();
+    while processes.iter().any(|process| alive(*process)) {
+        assert!(start.elapsed() < Duration::from_secs(20), "still there: {processes:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
