@@ -1,0 +1,88 @@
+//! `make bench`: LIME's speed as ratios to what this machine can do, and to a peer where one is named.
+//!
+//! Every figure is taken in alternation with its yardstick, several times over, because the machine may be shared: what is
+//! printed is the median of the rounds' ratios, with the lowest and the highest.
+
+mod machine;
+mod one_process;
+mod peer;
+mod processes;
+mod report;
+mod ring;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use lime_tests::synthetic::{self, Shape};
+
+/// Measures LIME on a synthetic 1.1 B-parameter Llama in bf16 (2.2 GB of random weights, written once).
+#[derive(Parser)]
+struct Args {
+    /// Where the synthetic model is kept.
+    #[arg(long, default_value = "target/bench-models")]
+    models: PathBuf,
+    /// Threads that compute.
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+    /// Rounds of alternation.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Tokens generated in a round.
+    #[arg(long, default_value_t = 32)]
+    tokens: usize,
+    /// Prompt rows of a round.
+    #[arg(long, default_value_t = 128)]
+    prompt: usize,
+    /// llama.cpp's `llama-bench`, measured in alternation when given.
+    #[arg(long, env = "LLAMA_BENCH")]
+    llama_bench: Option<PathBuf>,
+    /// The `lime` binary that plays the ring's workers.
+    #[arg(long, env = "LIME_BIN", default_value = "target/release/lime")]
+    lime: PathBuf,
+    /// What to measure.
+    #[arg(value_enum, default_value_t = What::All)]
+    what: What,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Everything.
+    All,
+    /// Decode and prefill in one process.
+    OneProcess,
+    /// Rings of worker processes on the loopback.
+    Ring,
+    /// Only writes the synthetic models.
+    Synthesize,
+}
+
+/// What every measurement needs to know.
+struct Bench {
+    folder: PathBuf,
+    gguf: PathBuf,
+    threads: usize,
+    rounds: usize,
+    tokens: usize,
+    prompt: usize,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    std::fs::create_dir_all(&args.models).with_context(|| format!("cannot create {}", args.models.display()))?;
+    let Args { threads, rounds, tokens, prompt, .. } = args;
+    let folder = args.models.join("llama-1b-bf16");
+    let bench = Bench { gguf: folder.with_extension("gguf"), folder, threads, rounds, tokens, prompt };
+    eprintln!("the synthetic model is kept in {}", bench.folder.display());
+    synthetic::write_folder(&Shape::LLAMA_1B, &bench.folder).context("cannot write the synthetic model")?;
+    if args.llama_bench.is_some() {
+        synthetic::write_gguf(&Shape::LLAMA_1B, &bench.gguf).context("cannot write the peer's file")?;
+    }
+    if matches!(args.what, What::All | What::OneProcess) {
+        one_process::measure(&bench, args.llama_bench.as_deref())?;
+    }
+    if matches!(args.what, What::All | What::Ring) {
+        ring::measure(&bench, &args.lime)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! llama.cpp, measured by its own `llama-bench`.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+/// Tokens per second of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerSpeed {
+    /// Prompt tokens per second.
+    pub prefill: f64,
+    /// Generated tokens per second.
+    pub decode: f64,
+}
+
+/// Runs `llama-bench` once with a prompt of `prompt` tokens and `tokens` generated ones.
+pub fn llama(bench: &Path, model: &Path, threads: usize, prompt: usize, tokens: usize) -> Result<PeerSpeed> {
+    let output = Command::new(bench)
+        .args(["-r", "1", "-o", "json", "-m"])
+        .arg(model)
+        .args(["-t", &threads.to_string(), "-p", &prompt.to_string(), "-n", &tokens.to_string()])
+        .output()
+        .with_context(|| format!("cannot run {}", bench.display()))?;
+    ensure!(output.status.success(), "llama-bench failed: {}", String::from_utf8_lossy(&output.stderr));
+    let results: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).context("llama-bench's JSON")?;
+    let speed = |kind: &str| {
+        let of_kind = results.iter().find(|result| result[kind].as_u64().is_some_and(|count| count > 0));
+        of_kind.and_then(|result| result["avg_ts"].as_f64()).with_context(|| format!("llama-bench reports no {kind}"))
+    };
+    Ok(PeerSpeed { prefill: speed("n_prompt")?, decode: speed("n_gen")? })
+}

@@ -1,0 +1,6 @@
+//! What the cross-crate tests and benchmarks share: fixtures, synthetic models, rings of workers in this process.
+
+pub mod fixtures;
+pub mod gguf;
+pub mod ring;
+pub mod synthetic;

@@ -1,0 +1,189 @@
+//! Rings of workers inside this process, and a plain way to drive sequences through them.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use lime_model::ModelFolder;
+use lime_planner::{
+    Arithmetic, Bytes as Size, DeviceBudget, Dtype, ModelCard, Plan, PlanRequest, ServingLimits, proportional,
+};
+use lime_ring::{
+    FrameLimits, RingDriver, RingTopology,
+    proto::{ActivationType, Peer, Rows, Sampling},
+};
+use lime_worker::{WorkerConfig, WorkerHandle};
+
+/// Reads a model's card.
+///
+/// # Errors
+/// When the folder is not a model.
+pub fn card(model: &Path) -> Result<ModelCard> {
+    Ok(ModelFolder::open(model)?.card("test"))
+}
+
+/// A plan over `devices` devices of equal and ample memory.
+///
+/// # Errors
+/// When the card cannot be split like that.
+pub fn even_plan(card: &ModelCard, devices: usize, segments: u32, serving: ServingLimits, kv: Dtype) -> Result<Plan> {
+    let device = |index| DeviceBudget { name: format!("device-{index}"), memory: Size::gib(64) };
+    let devices: Vec<DeviceBudget> = (0..devices).map(device).collect();
+    let request = PlanRequest {
+        model: card,
+        devices: &devices,
+        serving,
+        segments,
+        arithmetic: Arithmetic::Exact,
+        residual: Dtype::F32,
+        kv,
+    };
+    Ok(proportional(&request)?)
+}
+
+/// What a plan allows on its ring.
+pub fn frame_limits(plan: &Plan) -> FrameLimits {
+    FrameLimits {
+        segments: plan.segments,
+        slots: plan.serving.max_concurrent_requests,
+        max_rows: plan.serving.max_rows(),
+        context: plan.serving.max_context_tokens,
+        hidden: plan.model.hidden,
+        vocabulary: plan.model.vocabulary,
+        activation: match plan.residual {
+            Dtype::Bf16 => ActivationType::Bf16,
+            Dtype::F16 => ActivationType::F16,
+            Dtype::F32 => ActivationType::F32,
+        },
+    }
+}
+
+/// The driver's view of a plan whose workers are at `peers`, in ring order.
+///
+/// # Errors
+/// When the plan has no JSON form.
+pub fn topology(plan: &Plan, uris: &[String]) -> Result<RingTopology> {
+    let peer =
+        |(device, uri): (&lime_planner::DevicePlan, &String)| Peer { device: device.name.clone(), uri: uri.clone() };
+    Ok(RingTopology {
+        plan_json: Bytes::from(serde_json::to_vec(plan)?),
+        peers: plan.devices.iter().zip(uris).map(peer).collect(),
+        head: plan.head.0 as usize,
+        limits: frame_limits(plan),
+    })
+}
+
+/// Workers in this process, one per device, that can take up one plan after another.
+pub struct Workers {
+    handles: Vec<WorkerHandle>,
+    epoch: u64,
+}
+
+impl Workers {
+    /// Starts `count` workers on free ports of the loopback.
+    ///
+    /// # Errors
+    /// When one cannot start.
+    pub async fn start(model: &Path, count: usize, threads: usize) -> Result<Self> {
+        let mut handles = Vec::with_capacity(count);
+        for index in 0..count {
+            let config = WorkerConfig {
+                name: format!("device-{index}"),
+                model: model.to_owned(),
+                threads,
+                link: None,
+                disk: None,
+                isa: None,
+            };
+            handles.push(lime_worker::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await?);
+        }
+        Ok(Self { handles, epoch: 0 })
+    }
+
+    /// Takes all workers to `plan` at the next epoch.
+    ///
+    /// # Errors
+    /// When a worker refuses or fails.
+    pub async fn configure(&mut self, plan: &Plan) -> Result<RingDriver> {
+        self.epoch += 1;
+        let uris: Vec<String> = self.handles.iter().map(|handle| format!("http://{}", handle.addr())).collect();
+        let topology = topology(plan, &uris)?;
+        Ok(RingDriver::configure(&topology, self.epoch, Duration::from_secs(30), |_, _| {}).await?)
+    }
+
+    /// Stops them all.
+    ///
+    /// # Errors
+    /// When one did not end well.
+    pub async fn stop(self) -> Result<()> {
+        for handle in self.handles {
+            handle.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// A sequence to drive: its prompt, how many tokens to draw, and how.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// Prompt tokens.
+    pub prompt: Vec<u32>,
+    /// Tokens to draw.
+    pub draws: usize,
+    /// 0: greedy.
+    pub temperature: f32,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+/// What a sequence came to: tokens, and the bits of the logits that each was drawn from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The tokens drawn.
+    pub tokens: Vec<u32>,
+    /// For each token the f32 logits, little-endian.
+    pub logits: Vec<Bytes>,
+}
+
+/// Drives all sequences together, each in a slot of its own: prompts in chunks of `chunk` rows, then a row per token. Ends when
+/// the first sequence is done.
+///
+/// # Errors
+/// When the ring breaks or a pass fails.
+pub async fn drive(ring: &mut RingDriver, sequences: &[Sequence], chunk: usize) -> Result<Vec<Outcome>> {
+    let mut outcomes = vec![Outcome::default(); sequences.len()];
+    let mut held = vec![0usize; sequences.len()];
+    while outcomes[0].tokens.len() < sequences[0].draws {
+        let (mut rows, mut tokens) = (Vec::new(), Vec::new());
+        for (slot, sequence) in sequences.iter().enumerate() {
+            let drawn = &outcomes[slot].tokens;
+            if drawn.len() >= sequence.draws {
+                continue;
+            }
+            let known = sequence.prompt.iter().chain(drawn).copied();
+            let next: Vec<u32> = known.skip(held[slot]).take(chunk).collect();
+            let reaches_end = held[slot] + next.len() == sequence.prompt.len() + drawn.len();
+            let sample = reaches_end.then(|| Sampling {
+                temperature: sequence.temperature,
+                seed: sequence.seed,
+                draw: drawn.len() as u64,
+                return_logits: true,
+                ..Sampling::default()
+            });
+            rows.push(Rows { slot: slot as u32, start: held[slot] as u32, count: next.len() as u32, sample });
+            held[slot] += next.len();
+            tokens.extend(next);
+        }
+        ring.submit(rows, tokens, Vec::new()).await?;
+        let result = ring.next().await?;
+        if !result.failure.is_empty() {
+            bail!("pass {} failed: {}", result.pass, result.failure);
+        }
+        for token in result.tokens {
+            let outcome = outcomes.get_mut(token.slot as usize).context("a token for no slot")?;
+            outcome.tokens.push(token.token);
+            outcome.logits.push(token.logits);
+        }
+    }
+    Ok(outcomes)
+}
