@@ -7,6 +7,7 @@
 mod activation;
 mod backend;
 mod batch;
+mod block_file;
 mod card;
 mod config;
 mod detokenizer;
@@ -34,6 +35,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use batch::BatchRows;
+pub use block_file::{BlockFile, BlockFiles};
 pub use config::ModelConfig;
 pub use detokenizer::DecodeStream;
 pub use engine::{Engine, EngineOptions};

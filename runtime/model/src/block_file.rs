@@ -1,0 +1,27 @@
+//! Where a block lies on a device's disk: the seam between the weight store, which writes blocks, and the loader, which reads them.
+
+use std::{io, path::PathBuf};
+
+use lime_planner::Block;
+
+use crate::BlockLayout;
+
+/// A block on disk, ready for direct reads: its bytes lie exactly as [`BlockLayout`] says, and whole pages are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Where the block begins, a multiple of [`crate::BLOCK_ALIGNMENT`].
+    pub offset: u64,
+    /// Its size, padding counted, a multiple of [`crate::BLOCK_ALIGNMENT`]; at least the size of the layout that was asked for.
+    pub bytes: u64,
+}
+
+/// Finds the blocks of one model on this device.
+pub trait BlockFiles: Send + Sync {
+    /// The file with `block`, whose first bytes lie as `layout` says.
+    ///
+    /// # Errors
+    /// When the block is not there whole: the error names it and the cause.
+    fn locate(&self, block: Block, layout: &BlockLayout) -> io::Result<BlockFile>;
+}
