@@ -6,15 +6,15 @@ use anyhow::{Context, Result, ensure};
 
 /// Tokens per second of a peer.
 #[derive(Clone, Copy, Debug)]
-pub struct PeerSpeed {
+pub(crate) struct PeerSpeed {
     /// Prompt tokens per second.
-    pub prefill: f64,
+    pub(crate) prefill: f64,
     /// Generated tokens per second.
-    pub decode: f64,
+    pub(crate) decode: f64,
 }
 
 /// Runs `llama-bench` once with a prompt of `prompt` tokens and `tokens` generated ones.
-pub fn llama(bench: &Path, model: &Path, threads: usize, prompt: usize, tokens: usize) -> Result<PeerSpeed> {
+pub(crate) fn llama(bench: &Path, model: &Path, threads: usize, prompt: usize, tokens: usize) -> Result<PeerSpeed> {
     let output = Command::new(bench)
         .args(["-r", "1", "-o", "json", "-m"])
         .arg(model)

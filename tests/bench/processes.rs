@@ -9,15 +9,15 @@ use std::{
 use anyhow::{Context as _, Result};
 
 /// A worker process; it ends when this is dropped, because its standard input does.
-pub struct WorkerProcess {
+pub(crate) struct WorkerProcess {
     child: Child,
     /// Where it listens.
-    pub uri: String,
+    pub(crate) uri: String,
 }
 
 impl WorkerProcess {
     /// Starts `lime worker` and waits until it can be reached.
-    pub fn start(lime: &Path, name: &str, model: &Path, threads: usize) -> Result<Self> {
+    pub(crate) fn start(lime: &Path, name: &str, model: &Path, threads: usize) -> Result<Self> {
         let mut child = Command::new(lime)
             .args(["worker", "--name", name, "--listen", "127.0.0.1:0", "--exit-with-parent", "--model"])
             .arg(model)

@@ -1,7 +1,15 @@
 //! A deterministic stand-in for the engine: integer arithmetic whose result depends on every token, layer, position and
 //! slot, so that a wrong route, order or slot shows. For tests of rings and of gateways; it loads no weights.
 
-use std::{collections::HashMap, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use lime_planner::{Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
@@ -17,6 +25,8 @@ const MODULUS: u64 = 65_521;
 pub struct FakeLoader {
     /// Takes this long to load.
     pub load_time: Duration,
+    /// How often it was asked to load, its clones included.
+    pub loads: Arc<AtomicU32>,
     /// Refuses to load.
     pub load_failure: Option<String>,
     /// Takes this long for each layer.
@@ -35,6 +45,7 @@ impl Loader for FakeLoader {
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
         const STEPS: u32 = 20;
+        self.loads.fetch_add(1, Ordering::Relaxed);
         let total = plan.devices[device.0 as usize].memory.pinned;
         for step in 0..STEPS {
             progress(Size(total.0 * u64::from(step) / u64::from(STEPS)), total);

@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use common::{PATIENCE, Ring, anywhere, card, config, generate, next, plan, rows};
 use lime_ring::{
@@ -134,7 +137,7 @@ async fn a_panicking_engine_fails_its_passes_until_it_is_configured_again() {
 #[tokio::test]
 async fn a_new_epoch_keeps_weights_and_forgets_the_cache() {
     let plan = plan(card(6, 8, 97), 2, 1, 1);
-    let fake = FakeLoader { load_time: Duration::from_millis(400), ..FakeLoader::default() };
+    let fake = FakeLoader { load_time: Duration::from_millis(100), ..FakeLoader::default() };
     let ring = Ring::of_fakes(&plan, &fake).await;
     let mut phases = Vec::new();
     let mut driver = RingDriver::configure(&ring.topology, 1, PATIENCE, |peer, progress| {
@@ -151,9 +154,8 @@ async fn a_new_epoch_keeps_weights_and_forgets_the_cache() {
     }
     let first = generate(&mut driver, 0, &PROMPT, 9, 5).await;
 
-    let begin = Instant::now();
     let mut next_driver = ring.configure(2).await;
-    assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+    assert_eq!(fake.loads.load(Ordering::Relaxed), 2, "each device loads once");
     // The older epoch is over for its driver.
     let error = tokio::time::timeout(PATIENCE, driver.next()).await.unwrap().unwrap_err();
     assert!(matches!(&error, DriverError::Fault(fault) if fault.kind == FaultKind::Superseded), "{error}");
@@ -301,7 +303,7 @@ async fn status_probe_and_drain_answer() {
     assert_eq!((after.phase.as_str(), after.epoch, after.passes), ("ready", 3, 6));
     assert!(after.compute_micros >= 6 * 3 * 2000, "{}", after.compute_micros);
     assert_eq!((after.kernels.as_str(), after.threads), ("fake", 1));
-    assert_eq!(after.pinned_bytes, 1 << 20);
+    assert_eq!(after.pinned_bytes, plan.devices[1].memory.pinned.0);
 
     let took = probe(peer(&ring, 0), vec![0; 100].into(), 16 << 10, 3).await.unwrap();
     assert_eq!(took.len(), 3);

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use lime_planner::{
     Architecture, Arithmetic, BlockBytes, Bytes as Size, DeviceIndex, DeviceMemory, DevicePlan, Dtype, LayerRange,
-    ModelCard, PLAN_VERSION, PlacedBlock, Plan, Residency, ServingLimits,
+    MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, Residency, ServingLimits,
 };
 use lime_ring::{
     RingDriver, RingTopology,
@@ -61,7 +61,7 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
         name: names[device].into(),
         layers: (0..segments).map(|segment| range(segment, device)).collect(),
         blocks: vec![],
-        memory: DeviceMemory { pinned: Size::mib(1), budget: Size::gib(8), ..DeviceMemory::default() },
+        memory: DeviceMemory::default(),
     });
     let json = serde_json::json!({
         "version": PLAN_VERSION,
@@ -81,6 +81,8 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
         let expected = plan.expected_blocks(DeviceIndex(device as u32));
         let pinned = |block| PlacedBlock { block, residency: Residency::Pinned };
         plan.devices[device].blocks = expected.into_iter().map(pinned).collect();
+        let counted = MemoryModel::of(&plan).device(&plan.devices[device].blocks);
+        plan.devices[device].memory = DeviceMemory { budget: Size::gib(8), ..counted };
     }
     plan.validate().unwrap();
     plan
