@@ -10,7 +10,7 @@ use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
 use lime_planner::{Block, Bytes};
 
 use crate::{
-    BlockState, Digest, EnsureOptions, Ensured, Manifest, Progress, StoreError,
+    BlockState, Digest, EnsureOptions, Ensured, Manifest, Progress, RemoteOptions, StoreError,
     ensure::{ensure, started_bytes},
     make::{Names, remove},
     part::Part,
@@ -26,6 +26,7 @@ pub struct StoredModel {
     key: String,
     manifest: Manifest,
     folder: ModelFolder,
+    remote: RemoteOptions,
     /// Locked, shared, for as long as this lives.
     _in_use: File,
 }
@@ -35,14 +36,14 @@ pub(crate) const BLOCKS: &str = "blocks";
 pub(crate) const IN_USE: &str = "in-use.lock";
 
 impl StoredModel {
-    pub(crate) fn open(path: PathBuf) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: PathBuf, remote: RemoteOptions) -> Result<Self, StoreError> {
         let lock = path.join(IN_USE);
         let in_use = File::options().write(true).create(true).truncate(false).open(&lock);
         let in_use = in_use.map_err(StoreError::io("open", &lock))?;
         in_use.lock_shared().map_err(StoreError::io("lock", &lock))?;
         let manifest = Manifest::read(&path)?;
         let folder = ModelFolder::open(path.join(CARD))?;
-        Ok(Self { key: manifest.key(), path, manifest, folder, _in_use: in_use })
+        Ok(Self { key: manifest.key(), path, manifest, folder, remote, _in_use: in_use })
     }
 
     /// The model's folder in the store.
@@ -78,7 +79,7 @@ impl StoredModel {
         options: EnsureOptions,
         listener: &mut (dyn FnMut(&Progress) + Send),
     ) -> Result<Ensured, StoreError> {
-        let origin = crate::origin::connect(&self.manifest.source()?)?;
+        let origin = crate::origin::connect(&self.manifest.source()?, &self.remote)?;
         ensure(self, &*origin, blocks, options, listener)
     }
 

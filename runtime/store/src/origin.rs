@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Source, StoreError, local::LocalFolder};
+use crate::{RemoteOptions, Source, StoreError, http::HttpOrigin, local::LocalFolder};
 
 /// A file as its source described it when the model was first met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +34,10 @@ pub(crate) trait Origin: Send + Sync {
 }
 
 /// Reaches for a source. Nothing is asked of it yet.
-pub(crate) fn connect(source: &Source) -> Result<Box<dyn Origin>, StoreError> {
-    match source {
-        Source::Folder(path) => Ok(Box::new(LocalFolder(path.clone()))),
-        Source::Hub { .. } | Source::Http(_) => {
-            Err(StoreError::Source { source_text: source.to_string(), reason: "this build reads folders only".into() })
-        }
-    }
+pub(crate) fn connect(source: &Source, remote: &RemoteOptions) -> Result<Box<dyn Origin>, StoreError> {
+    Ok(match source {
+        Source::Folder(path) => Box::new(LocalFolder(path.clone())),
+        Source::Hub { repository, revision } => Box::new(HttpOrigin::hub(repository, revision, remote.clone())?),
+        Source::Http(url) => Box::new(HttpOrigin::folder(url, remote.clone())?),
+    })
 }

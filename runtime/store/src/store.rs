@@ -13,7 +13,7 @@ use std::{
 use lime_planner::Bytes;
 
 use crate::{
-    Manifest, Source, StoreError, StoredModel, card, disk,
+    Manifest, RemoteOptions, Source, StoreError, StoredModel, card, disk,
     model::{BLOCKS, CARD, IN_USE},
     origin::connect,
 };
@@ -26,6 +26,7 @@ const UNFINISHED: &str = ".unfinished-";
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    remote: RemoteOptions,
 }
 
 /// What [`Store::prune`] removed.
@@ -48,7 +49,13 @@ impl Store {
         let root = root.into();
         let models = root.join(MODELS);
         fs::create_dir_all(&models).map_err(StoreError::io("create", &models))?;
-        Ok(Self { root })
+        Ok(Self { root, remote: RemoteOptions::from_env() })
+    }
+
+    /// The same store, asking servers so.
+    #[must_use]
+    pub fn with_remote(self, remote: RemoteOptions) -> Self {
+        Self { remote, ..self }
     }
 
     /// Where the store is unless someone says otherwise: `LIME_STORE`, or `lime` in the user's cache folder.
@@ -71,7 +78,7 @@ impl Store {
     /// What the source refused, or what is wrong with the model's files.
     pub fn model(&self, source: &Source) -> Result<StoredModel, StoreError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let origin = connect(source)?;
+        let origin = connect(source, &self.remote)?;
         let revision = origin.revision()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.root.join(MODELS).join(format!("{UNFINISHED}{}-{number}", process::id()));
@@ -82,7 +89,7 @@ impl Store {
         });
         // Gone already where it became the model's folder.
         let _ = fs::remove_dir_all(&unfinished);
-        StoredModel::open(found?)
+        StoredModel::open(found?, self.remote.clone())
     }
 
     /// The model of `source` that was brought here last, without asking the source.
@@ -98,7 +105,7 @@ impl Store {
                 newest = Some((made, path));
             }
         }
-        newest.map(|(_, path)| StoredModel::open(path)).transpose()
+        newest.map(|(_, path)| StoredModel::open(path, self.remote.clone())).transpose()
     }
 
     /// Every model's folder with the model, or with why it cannot be read.
@@ -106,7 +113,8 @@ impl Store {
     /// # Errors
     /// When the store's folder cannot be listed.
     pub fn models(&self) -> Result<Vec<(PathBuf, Result<StoredModel, StoreError>)>, StoreError> {
-        Ok(self.folders()?.into_iter().map(|path| (path.clone(), StoredModel::open(path))).collect())
+        let open = |path: PathBuf| (path.clone(), StoredModel::open(path, self.remote.clone()));
+        Ok(self.folders()?.into_iter().map(open).collect())
     }
 
     /// Removes the models that `goes` picks, and whatever interrupted pulls of others left behind that no pull will take up.
