@@ -169,16 +169,16 @@ impl Server {
             state.seen.push(Seen { method, path, range, token, sent: 0 });
             (next.or(always), state.token.clone(), state.etag_suffix.clone(), state.seen.len() - 1)
         };
-        let status = |code: u16, more: &str| {
-            format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\n{more}\r\n").into_bytes()
-        };
+        let status =
+            |code: u16, more: &str| format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\n{more}\r\n").into_bytes();
         if wanted.is_some() && token != wanted {
             return stream.write_all(&status(401, "")).is_ok();
         }
         match &fault {
             Some(Fault::Status(code, error, wait)) => {
                 let more = [("x-error-code", error), ("retry-after", wait)];
-                let more: String = more.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}: {v}\r\n")).collect();
+                let more: String =
+                    more.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}: {v}\r\n")).collect();
                 return stream.write_all(&status(*code, &more)).is_ok();
             }
             Some(Fault::Silent(time)) => {
@@ -194,7 +194,8 @@ impl Server {
         let relative = path.strip_prefix("/lime/").map(|rest| rest.replacen("/resolve/main/", "/", 1));
         let relative = relative.map(|rest| rest.replacen(&format!("/resolve/{COMMIT}/"), "/", 1));
         let relative = relative.or_else(|| path.strip_prefix("/plain/").map(str::to_owned)).unwrap_or_default();
-        let Some(body) = Some(relative).filter(|text| !text.contains("..")).and_then(|text| fs::read(models.join(text)).ok())
+        let Some(body) =
+            Some(relative).filter(|text| !text.contains("..")).and_then(|text| fs::read(models.join(text)).ok())
         else {
             return stream.write_all(&status(404, "x-error-code: EntryNotFound\r\n")).is_ok();
         };
