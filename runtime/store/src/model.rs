@@ -33,13 +33,14 @@ pub struct StoredModel {
 
 pub(crate) const CARD: &str = "card";
 pub(crate) const BLOCKS: &str = "blocks";
-pub(crate) const IN_USE: &str = "in-use.lock";
+/// Locked, shared, by every process that has the model open.
+pub(crate) const IN_USE: &str = "manifest.json";
 
 impl StoredModel {
     pub(crate) fn open(path: PathBuf, remote: RemoteOptions) -> Result<Self, StoreError> {
+        // A lock needs no right to write: a store may be mounted read-only.
         let lock = path.join(IN_USE);
-        let in_use = File::options().write(true).create(true).truncate(false).open(&lock);
-        let in_use = in_use.map_err(StoreError::io("open", &lock))?;
+        let in_use = File::open(&lock).map_err(StoreError::io("open", &lock))?;
         in_use.lock_shared().map_err(StoreError::io("lock", &lock))?;
         let manifest = Manifest::read(&path)?;
         let folder = ModelFolder::open(path.join(CARD))?;

@@ -129,7 +129,7 @@ impl Store {
         let abandoned = entries.flatten().map(|entry| entry.path()).filter(|path| is_abandoned(path));
         let chosen = self.folders()?.into_iter().filter(|path| goes(path));
         for path in abandoned.chain(chosen) {
-            let lock = File::options().write(true).open(path.join(IN_USE));
+            let lock = File::open(path.join(IN_USE));
             if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_err()) {
                 pruned.in_use.push(path);
                 continue;
@@ -137,7 +137,7 @@ impl Store {
             pruned.bytes += Bytes(bytes_under(&path));
             if !dry {
                 // The manifest first: what is left of a removal that was cut short is no model.
-                let _ = fs::remove_file(path.join("manifest.json"));
+                let _ = fs::remove_file(path.join(IN_USE));
                 fs::remove_dir_all(&path).map_err(StoreError::io("remove", &path))?;
             }
             pruned.removed.push(path);
@@ -149,7 +149,7 @@ impl Store {
     fn publish(&self, manifest: &Manifest, unfinished: &Path) -> Result<PathBuf, StoreError> {
         let models = self.root.join(MODELS);
         let path = models.join(manifest.key());
-        if path.join("manifest.json").is_file() {
+        if path.join(IN_USE).is_file() {
             return Ok(path);
         }
         fs::create_dir(unfinished.join(BLOCKS)).map_err(StoreError::io("create", unfinished))?;
@@ -168,7 +168,7 @@ impl Store {
         let models = self.root.join(MODELS);
         let entries = fs::read_dir(&models).map_err(StoreError::io("list", &models))?;
         let paths = entries.flatten().map(|entry| entry.path());
-        let mut folders: Vec<PathBuf> = paths.filter(|path| path.join("manifest.json").is_file()).collect();
+        let mut folders: Vec<PathBuf> = paths.filter(|path| path.join(IN_USE).is_file()).collect();
         folders.retain(|path| !is_unfinished(path));
         folders.sort();
         Ok(folders)
@@ -182,7 +182,7 @@ fn is_unfinished(path: &Path) -> bool {
 /// An unfinished folder of a process that is no more, or a model's folder without its manifest.
 fn is_abandoned(path: &Path) -> bool {
     if !is_unfinished(path) {
-        return path.is_dir() && !path.join("manifest.json").exists();
+        return path.is_dir() && !path.join(IN_USE).exists();
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let owner = name.trim_start_matches(UNFINISHED).split('-').next().unwrap_or_default().to_owned();
