@@ -9,7 +9,9 @@ mod http;
 mod inspect;
 mod logging;
 mod plan;
+mod pull;
 mod stop;
+mod store;
 mod table;
 mod units;
 mod up;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Store(args) => store::run(&args),
         Command::Chat(args) => chat::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Gateway(args) => gateway::run(args),

@@ -1,0 +1,96 @@
+//! `lime pull`: a model's blocks, or one device's share of them, into the weight store.
+
+use std::{fs, io::IsTerminal as _, path::Path, time::Duration};
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lime_planner::{Block, Bytes, Plan};
+use lime_store::{EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
+
+use crate::{
+    args::{PullArgs, StoreFolder},
+    plan::print,
+};
+
+/// Opens the store that the arguments name.
+pub(crate) fn open(folder: &StoreFolder) -> anyhow::Result<Store> {
+    Ok(Store::open(folder.folder.clone().unwrap_or_else(Store::default_root))?)
+}
+
+/// Pulls and says what that took.
+pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
+    let mut source: Source = args.source.parse()?;
+    if let Some(revision) = &args.revision {
+        source = source.at(revision)?;
+    }
+    let model = open(&args.store)?.model(&source).with_context(|| format!("{source} cannot be pulled"))?;
+    let blocks = match (&args.plan, &args.device) {
+        (Some(plan), Some(device)) => blocks_of(plan, device, &model)?,
+        _ => model.folder().card("").all_blocks().collect(),
+    };
+    let options = EnsureOptions { connections: args.connections.into(), verify: args.verify };
+    let ensured = ensure(&model, &blocks, options)?;
+    print(&told(&model, &ensured))
+}
+
+/// Makes blocks with a bar that shows rate and time left.
+pub(crate) fn ensure(model: &StoredModel, blocks: &[Block], options: EnsureOptions) -> anyhow::Result<Ensured> {
+    let bar = ProgressBar::with_draw_target(None, target());
+    let style = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left {msg}";
+    bar.set_style(ProgressStyle::with_template(style)?);
+    bar.set_prefix(model.manifest().name.clone());
+    let ensured = model.ensure(blocks, options, &mut |progress: &Progress| {
+        if bar.length().is_none() {
+            bar.set_length(progress.total.0);
+            bar.set_position(progress.before.0);
+            // What was there before says nothing about the rate.
+            bar.reset_eta();
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        bar.set_position(progress.done.0);
+        bar.set_message(format!("({} of {} blocks)", progress.blocks, progress.of_blocks));
+    });
+    bar.finish_and_clear();
+    Ok(ensured?)
+}
+
+fn target() -> ProgressDrawTarget {
+    if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
+
+/// The blocks of one device of a plan, which must be of this very model.
+fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<Vec<Block>> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let plan: Plan = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a plan; make one with `lime plan -o json`", path.display()))?;
+    plan.validate().with_context(|| format!("{} cannot be followed", path.display()))?;
+    let card = model.folder().card(&plan.model.name);
+    if card.blocks != plan.model.blocks || card.dtype != plan.model.dtype {
+        bail!(
+            "{} is a plan for {}, whose blocks are not those of {}",
+            path.display(),
+            plan.model.name,
+            model.manifest().name
+        );
+    }
+    let Some((_, found)) = plan.device(device) else {
+        let names: Vec<&str> = plan.devices.iter().map(|device| device.name.as_str()).collect();
+        bail!("{} has no device {device:?}, only {}", path.display(), names.join(", "));
+    };
+    Ok(found.blocks.iter().map(|placed| placed.block).collect())
+}
+
+fn told(model: &StoredModel, ensured: &Ensured) -> String {
+    let mut lines: Vec<String> =
+        ensured.repaired.iter().map(|(block, reason)| format!("block {block} {reason}: made again")).collect();
+    let blocks = ensured.there + ensured.made.len();
+    let bytes: Bytes = model.folder().card("").all_blocks().map(|block| model.bytes_on_disk(block)).sum();
+    lines.push(format!(
+        "{}: {blocks} blocks whole ({} made, {} there before), {bytes} in {}",
+        model.manifest().name,
+        ensured.made.len(),
+        ensured.there,
+        model.path().display()
+    ));
+    lines.join("\n")
+}

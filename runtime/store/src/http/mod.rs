@@ -1,0 +1,175 @@
+//! Models on web servers: the Hugging Face hub, servers that speak as it does, and plain folders of files.
+
+mod answer;
+mod client;
+mod options;
+mod url;
+
+use std::{
+    collections::hash_map::RandomState, hash::BuildHasher as _, io::Read as _, sync::OnceLock, thread, time::Duration,
+};
+
+pub use options::RemoteOptions;
+
+use crate::{
+    StoreError,
+    http::{
+        answer::{Fault, Want, check_part, refusal},
+        client::{Answer, Ask, Client},
+    },
+    origin::{Origin, OriginFile, Sink},
+};
+
+const BUFFER: usize = 256 << 10;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How the files of a model are addressed.
+enum Place {
+    /// `ENDPOINT/ORG/NAME/resolve/REVISION/FILE`.
+    Hub { repository: String, revision: String },
+    /// `FOLDER/FILE`.
+    Folder(String),
+}
+
+/// A model on a web server.
+pub(crate) struct HttpOrigin {
+    client: Client,
+    options: RemoteOptions,
+    place: Place,
+    /// The commit that the revision stands for, once it was asked for: from then on all is asked of that commit.
+    commit: OnceLock<String>,
+}
+
+impl HttpOrigin {
+    pub(crate) fn hub(repository: &str, revision: &str, options: RemoteOptions) -> Result<Self, StoreError> {
+        let client = Client::new(&options, options.token_for_endpoint())?;
+        let place = Place::Hub { repository: repository.to_owned(), revision: revision.to_owned() };
+        Ok(Self { client, options, place, commit: OnceLock::new() })
+    }
+
+    pub(crate) fn folder(url: &str, options: RemoteOptions) -> Result<Self, StoreError> {
+        let client = Client::new(&options, None)?;
+        Ok(Self { client, options, place: Place::Folder(url.to_owned()), commit: OnceLock::new() })
+    }
+
+    fn url(&self, file: &str) -> String {
+        match &self.place {
+            Place::Hub { repository, revision } => {
+                let revision = self.commit.get().unwrap_or(revision).replace('/', "%2F");
+                format!("{}/{repository}/resolve/{revision}/{file}", self.options.endpoint)
+            }
+            Place::Folder(url) => format!("{url}/{file}"),
+        }
+    }
+
+    /// Tries until something other than a passing fault comes of it. An attempt that got further than those before it starts
+    /// the count anew.
+    fn retry<T>(&self, mut attempt: impl FnMut() -> Result<T, Failed>) -> Result<T, StoreError> {
+        let mut failures = 0;
+        loop {
+            let failed = match attempt() {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            failures = if failed.got_further { 1 } else { failures + 1 };
+            match failed.fault {
+                Fault::Final(fault) => return Err(fault),
+                Fault::Passing { url, reason, .. } if failures > self.options.retries => {
+                    let reason = format!("{reason}; tried {failures} times; what is there is kept, try again later");
+                    return Err(StoreError::Remote { url, reason });
+                }
+                Fault::Passing { url, reason, wait } => {
+                    let pause = wait.unwrap_or_else(|| self.pause(failures)).min(LONGEST_PAUSE);
+                    tracing::info!(url, reason, ?pause, "asked again");
+                    thread::sleep(pause);
+                }
+            }
+        }
+    }
+
+    /// Twice as long each time, and never as long as another's, so that many devices do not come back at once.
+    fn pause(&self, failures: u32) -> Duration {
+        let whole = self.options.pause.saturating_mul(1 << failures.saturating_sub(1).min(10));
+        let random = (RandomState::new().hash_one(failures) % 512) as u32;
+        whole.min(LONGEST_PAUSE) * (512 + random) / 1024
+    }
+
+    fn head(&self, file: &str) -> Result<Option<Answer>, StoreError> {
+        self.retry(|| {
+            let answer = self.client.send(&Ask::head(self.url(file)))?;
+            match answer.status {
+                200..=399 => Ok(Some(answer)),
+                404 | 410 if answer.is_missing_file() => Ok(None),
+                _ => Err(refusal(&answer).into()),
+            }
+        })
+    }
+
+    /// One request's worth of `file` from `from` on; says how far it came even when it fails.
+    fn part(&self, file: &OriginFile, want: Want, sink: Sink<'_>, done: &mut u64) -> Result<(), Fault> {
+        let answer = self.client.send(&Ask::part(self.url(&file.name), want, file))?;
+        check_part(&answer, want, file)?;
+        let mut body = answer.body.into_reader();
+        let (mut buffer, mut left) = (vec![0; BUFFER], want.bytes);
+        while left > 0 {
+            let room = buffer.len().min(left as usize);
+            let cut = |reason: String| Fault::Passing { url: answer.url.clone(), reason, wait: None };
+            match body.read(&mut buffer[..room]) {
+                Ok(0) => return Err(cut(format!("the connection ended {left} bytes early"))),
+                Ok(length) => {
+                    sink(&buffer[..length]).map_err(Fault::Final)?;
+                    *done += length as u64;
+                    left -= length as u64;
+                }
+                Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(fault) => return Err(cut(format!("the connection broke {left} bytes early ({fault})"))),
+            }
+        }
+        // To its end, so that the connection can be used again.
+        let _ = body.read(&mut [0; 1]);
+        Ok(())
+    }
+}
+
+/// An attempt that failed.
+struct Failed {
+    fault: Fault,
+    got_further: bool,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, got_further: false }
+    }
+}
+
+impl Origin for HttpOrigin {
+    fn revision(&self) -> Result<String, StoreError> {
+        let Place::Hub { revision, .. } = &self.place else { return Ok(String::new()) };
+        if self.commit.get().is_none() {
+            let commit = self.head("config.json")?.and_then(|answer| answer.commit);
+            // A server that names no commit is taken at its word; ETags still tell changes.
+            let _ = self.commit.set(commit.unwrap_or_else(|| revision.clone()));
+        }
+        Ok(self.commit.get().unwrap_or(revision).clone())
+    }
+
+    fn describe(&self, name: &str) -> Result<Option<OriginFile>, StoreError> {
+        let Some(answer) = self.head(name)? else { return Ok(None) };
+        let Some(bytes) = answer.size else {
+            let reason =
+                format!("the server does not say how large {name} is, without which parts of it cannot be asked for");
+            return Err(StoreError::Remote { url: answer.url, reason });
+        };
+        Ok(Some(OriginFile { name: name.to_owned(), bytes, etag: answer.etag.unwrap_or_default() }))
+    }
+
+    fn read(&self, file: &OriginFile, from: u64, bytes: u64, sink: Sink<'_>) -> Result<(), StoreError> {
+        let mut done = 0;
+        self.retry(|| {
+            let (before, want) = (done, Want { from: from + done, bytes: bytes - done });
+            let part = self.part(file, want, sink, &mut done);
+            part.map_err(|fault| Failed { fault, got_further: done > before })
+        })
+    }
+}
