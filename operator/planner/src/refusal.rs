@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use thiserror::Error;
 
 use crate::planning::{can_fit, try_plan};
-use crate::{Bytes, Fleet, Goal, GoalError, KV_PAGE_TOKENS, Link, MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Plan};
+use crate::{
+    Bytes, Fleet, Goal, GoalError, KV_PAGE_TOKENS, Link, MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Plan,
+};
 
 /// Why there is no plan.
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -134,7 +134,8 @@ fn estimates(problem: &Problem<'_>) -> Vec<Dealt> {
         for segments in segment_choices(problem) {
             // The two best; a ring that does not beat the second is not worked out.
             let mut found: Vec<Dealt> = Vec::new();
-            for order in sets.iter().filter(|order| segments == 1 || order.len() > 1 || problem.goal.segments.is_some()) {
+            for order in sets.iter().filter(|order| segments == 1 || order.len() > 1 || problem.goal.segments.is_some())
+            {
                 let ring = Ring { order: order.clone(), head: order.len() - 1, segments, micro_batches };
                 let limit = found.get(1).map_or(u64::MAX, |second| second.estimate.time);
                 if (segments == 1 || problem.goal.segments.is_some()) && micro_batches == 1 {
