@@ -82,7 +82,30 @@ const SUGGESTED_DISK: u64 = 1_000_000_000;
 
 pub(crate) fn refuse(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[ModelCard]) -> Refusal {
     let memory = MemoryModel { card, serving: goal.serving, kv: goal.kv, residual: goal.residual };
-    let (missing, node) = least_missing(card, fleet, goal);
+    let (mut missing, mut node) = least_missing(card, fleet, goal);
+    let mut fits = ways(card, fleet, goal, others);
+    let any_number = Goal { least_devices: 1, ..goal.clone() };
+    if goal.least_devices > 1 && missing == Bytes::ZERO {
+        (missing, node) = least_missing(card, fleet, &any_number);
+    }
+    if goal.least_devices > 1 && fits.is_empty() {
+        fits = ways(card, fleet, &any_number, others);
+        for suggestion in &mut fits {
+            suggestion.change.push_str(" and no least number of devices");
+        }
+    }
+    Refusal::Infeasible(Shortage {
+        missing,
+        node,
+        weights: card.weight_bytes(),
+        kv: memory.kv(card.layers),
+        memory: fleet.nodes().iter().map(|node| node.memory).sum(),
+        fits,
+    })
+}
+
+/// Changes that were planned and fit, the least first.
+fn ways(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[ModelCard]) -> Vec<Suggestion> {
     let ways = [
         reading_from_disk(card, fleet, goal),
         fewer_devices(card, fleet, goal),
@@ -92,14 +115,7 @@ pub(crate) fn refuse(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[Mod
         others.iter().find_map(|other| other_precision(other, fleet, goal)),
         one_more_node(card, fleet, goal),
     ];
-    Refusal::Infeasible(Shortage {
-        missing,
-        node,
-        weights: card.weight_bytes(),
-        kv: memory.kv(card.layers),
-        memory: fleet.nodes().iter().map(|node| node.memory).sum(),
-        fits: ways.into_iter().flatten().take(MOST_SUGGESTIONS).collect(),
-    })
+    ways.into_iter().flatten().take(MOST_SUGGESTIONS).collect()
 }
 
 /// The least `value` in `low..=high` for which `holds`, if any; `holds` must stay true once it is.

@@ -46,6 +46,10 @@ pub(crate) struct WishArgs {
     /// How many times an activation goes round the ring for a token
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) segments: Option<u32>,
+
+    /// Measure this machine anew instead of believing what was measured within a day
+    #[arg(long)]
+    pub(crate) measure: bool,
 }
 
 #[derive(Args, Debug)]

@@ -12,7 +12,8 @@ use lime_profiler::{Cache, Compute, ComputeEffort, Disk, DiskEffort, ElementType
 
 use crate::fleet::{LocalDevice, LocalFleet};
 
-/// The devices of `fleet` with their speeds. `reads_disk` where weights may be streamed.
+/// The devices of `fleet` with their speeds. `reads_disk` where weights may be streamed; `anew` to
+/// believe nothing that was measured before.
 ///
 /// Devices of one machine share its disk: each is planned with an even share of what it reads, or with what its shape
 /// leaves of that.
@@ -21,8 +22,12 @@ pub(crate) fn planner_fleet(
     card: &ModelCard,
     model: &Path,
     reads_disk: bool,
+    anew: bool,
 ) -> anyhow::Result<Fleet> {
     let mut cache = Cache::open();
+    if anew {
+        cache.forget();
+    }
     let found = measured(&mut cache, fleet, card, model, reads_disk);
     cache.close();
     found

@@ -21,7 +21,7 @@ struct Report<'a> {
 
 /// Prints the plan.
 pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
-    let wish = Wish::read(&args.wish.file, args.wish.fleet.as_deref(), args.model.as_deref())?;
+    let wish = Wish::read(&args.wish, args.model.as_deref())?;
     let mut notes = Vec::new();
     let card = wish.card(&mut notes)?;
     let mut goal = wish.goal(&card, args.wish.segments, &mut notes);

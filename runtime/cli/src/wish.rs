@@ -8,6 +8,7 @@ use lime_model::{ModelConfig, ModelFolder};
 use lime_planner::{Arithmetic, Bytes, Dtype, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits};
 
 use crate::{
+    args::WishArgs,
     document::{Document, Fault, Faults},
     fleet::{self, LocalFleet},
     local,
@@ -22,16 +23,18 @@ pub(crate) struct Wish {
     pub(crate) deployment: LimeDeployment,
     pub(crate) fleet: LocalFleet,
     pub(crate) model: PathBuf,
+    /// Whether to measure this machine anew.
+    pub(crate) measure: bool,
 }
 
 impl Wish {
-    /// Reads the file that holds the LimeDeployment, and the fleet from it or from `fleet`. `model` goes before the model that
-    /// the file names.
-    pub(crate) fn read(file: &Path, fleet: Option<&Path>, model: Option<&Path>) -> anyhow::Result<Self> {
+    /// Reads the files that `args` name. `model` goes before the model that the deployment names.
+    pub(crate) fn read(args: &WishArgs, model: Option<&Path>) -> anyhow::Result<Self> {
+        let file = &args.file;
         let documents = Document::read_all(file)?;
         let wish = the_deployment(file, &documents)?;
         let deployment = read_deployment(wish)?;
-        let fleet = match fleet {
+        let fleet = match &args.fleet {
             Some(path) => Some(the_fleet(path)?),
             None => fleet_beside(&documents)?,
         };
@@ -44,7 +47,7 @@ impl Wish {
             Some(model) => bail!("there is no folder {}: name a model's folder with --model", model.display()),
             None => model_folder(wish, &deployment)?,
         };
-        Ok(Self { deployment, fleet, model })
+        Ok(Self { deployment, fleet, model, measure: args.measure })
     }
 
     /// The name under which clients ask for the model.
@@ -75,7 +78,8 @@ impl Wish {
 
     /// The devices that this machine plays, with their speeds.
     pub(crate) fn local_fleet(&self, card: &ModelCard, goal: &Goal) -> anyhow::Result<Fleet> {
-        local::planner_fleet(&self.fleet, card, &self.model, goal.offload != Offload::Never)
+        let reads_disk = goal.offload != Offload::Never;
+        local::planner_fleet(&self.fleet, card, &self.model, reads_disk, self.measure)
     }
 
     /// What the planner needs to know of the model. Weights need not be there: config.json says enough.
