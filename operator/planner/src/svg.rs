@@ -5,11 +5,18 @@ use std::fmt::Write as _;
 use crate::{Activity, Nanos, Timeline};
 
 const WIDTH: f64 = 1180.0;
-const LEFT: f64 = 150.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 64.0;
 const ROW: f64 = 13.0;
 const GAP: f64 = 10.0;
+
+/// Width of a letter of a device's name, about, and of the names of its rows.
+const LETTER: f64 = 7.0;
+const ROW_NAMES: f64 = 52.0;
+/// A longer name is cut.
+const NAME_LETTERS: usize = 28;
+/// Thin spans stay visible.
+const THINNEST: f64 = 1.2;
 
 const COMPUTE: &str = "#2f6fb2";
 const LOAD: &str = "#e08a2b";
@@ -19,23 +26,26 @@ impl Timeline {
     /// The picture, self-contained.
     pub fn to_svg(&self) -> String {
         let lanes = self.lanes.len() as f64;
-        let plot = WIDTH - LEFT - RIGHT;
+        let names: Vec<String> = self.lanes.iter().map(|lane| shortened(&lane.name)).collect();
+        let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(8);
+        let left = ROW_NAMES + 12.0 + longest as f64 * LETTER;
+        let plot = WIDTH - left - RIGHT;
         let height = TOP + lanes * (3.0 * ROW + GAP) + 40.0;
         let period = (self.period.0 as f64).max(1.0);
-        let x = |at: Nanos| LEFT + at.0 as f64 / period * plot;
+        let x = |at: Nanos| left + at.0 as f64 / period * plot;
         let mut svg = String::new();
         let _ = write!(
             svg,
             r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="11">
 <defs><pattern id="wait" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" fill="#fbe3e0"/><line x1="0" y1="0" x2="0" y2="5" stroke="#c0392b" stroke-width="2"/></pattern></defs>
 <rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
-<text x="{LEFT}" y="18" font-size="14" font-weight="bold">{}</text>
-<text x="{LEFT}" y="35" fill="#444">one pass in steady state: {}</text>
+<text x="{left}" y="18" font-size="14" font-weight="bold">{}</text>
+<text x="{left}" y="35" fill="#444">one pass in steady state: {}</text>
 "##,
             escaped(&self.title),
             self.period
         );
-        legend(&mut svg);
+        legend(&mut svg, left);
         let bottom = TOP + lanes * (3.0 * ROW + GAP);
         for tick in ticks(self.period) {
             let at = x(tick);
@@ -50,17 +60,17 @@ impl Timeline {
             let top = TOP + index as f64 * (3.0 * ROW + GAP);
             let _ = writeln!(
                 svg,
-                r##"<rect x="{LEFT}" y="{top}" width="{plot}" height="{}" fill="#f6f6f6"/><text x="{}" y="{}" text-anchor="end" font-weight="bold">{}</text>"##,
+                r##"<rect x="{left}" y="{top}" width="{plot}" height="{}" fill="#f6f6f6"/><text x="{}" y="{}" text-anchor="end" font-weight="bold">{}</text>"##,
                 3.0 * ROW,
-                LEFT - 52.0,
+                left - ROW_NAMES,
                 top + 1.5 * ROW + 4.0,
-                escaped(&lane.name)
+                escaped(&names[index])
             );
             for (row, name) in ["compute", "load", "send"].iter().enumerate() {
                 let _ = writeln!(
                     svg,
                     r##"<text x="{}" y="{}" text-anchor="end" font-size="9" fill="#666">{name}</text>"##,
-                    LEFT - 5.0,
+                    left - 5.0,
                     top + row as f64 * ROW + 10.0
                 );
             }
@@ -72,8 +82,8 @@ impl Timeline {
                     Activity::Send => (2.0, SEND),
                 };
                 let (start, end) = (x(span.start), x(span.end));
-                // Thin spans stay visible; a white edge keeps neighbours apart where there is room for it.
-                let width = (end - start).max(0.6);
+                // A white edge keeps neighbours apart where there is room for it.
+                let width = (end - start).max(THINNEST);
                 let edge = if width > 4.0 { r##" stroke="#ffffff" stroke-width="0.5""## } else { "" };
                 let _ = writeln!(
                     svg,
@@ -88,9 +98,9 @@ impl Timeline {
     }
 }
 
-fn legend(svg: &mut String) {
+fn legend(svg: &mut String, left: f64) {
     let entries = [("compute", COMPUTE), ("waits for weights", "url(#wait)"), ("load", LOAD), ("send", SEND)];
-    let mut at = LEFT;
+    let mut at = left;
     for (name, fill) in entries {
         let _ = writeln!(
             svg,
@@ -113,6 +123,13 @@ fn ticks(period: Nanos) -> impl Iterator<Item = Nanos> {
         .find(|step| period.0 / step <= 9)
         .unwrap_or(step * 20);
     (0..=period.0 / step).map(move |index| Nanos(index * step))
+}
+
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(NAME_LETTERS) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 fn escaped(text: &str) -> String {

@@ -7,8 +7,11 @@ mod fleet;
 mod gateway;
 mod http;
 mod inspect;
+mod local;
 mod logging;
 mod plan;
+mod profile;
+mod profiles;
 mod pull;
 mod stop;
 mod store;
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Up(args) => up::run(args),
         Command::Plan(args) => plan::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Store(args) => store::run(&args),

@@ -100,7 +100,80 @@ fn a_gateway_wants_a_sound_plan_and_every_worker() {
     assert!(run().contains("cannot be read"));
     fs::write(&file, "{}").unwrap();
     assert!(run().contains("is no plan"));
-    fs::write(&file, lime(&["plan", "-f", "manifests/bard.yaml", "-o", "json"]).stdout).unwrap();
-    assert!(run().contains("no --worker for device \"bea\""));
+    let json = lime(&["plan", "-f", "manifests/bard.yaml", "-o", "json"]).stdout;
+    let plan: lime_planner::Plan = serde_json::from_slice(&json).unwrap();
+    fs::write(&file, json).unwrap();
+    let other = plan.devices.iter().find(|device| device.name != "ada").unwrap();
+    assert!(run().contains(&format!("no --worker for device {:?}", other.name)));
     assert!(root().join("manifests/bard.yaml").exists());
+}
+
+#[test]
+fn a_fleet_elsewhere_is_planned_explained_drawn_and_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let wish = wish(folder.path(), &[8192]);
+    let picture = folder.path().join("plan.svg");
+    let nodes = folder.path().join("fleet.yaml");
+    let node = |name: &str, memory: &str| {
+        format!(
+            "- {{ name: {name}, memory: {memory}, overhead: 0, memoryBandwidth: 5 GB/s, throughput: 20 GFLOP/s, diskBandwidth: 200 MB/s }}"
+        )
+    };
+    let links = "links: { default: { bandwidth: 100 Mbit/s, latency: 1 ms } }";
+    fs::write(&nodes, format!("nodes:\n{}\n{}\n{links}\n", node("ada", "3 MiB"), node("bea", "4 MiB"))).unwrap();
+    let (nodes, picture) = (nodes.to_str().unwrap(), picture.to_str().unwrap());
+    let args = ["plan", "-f", &wish, "--profiles", nodes, "--explain", "--compare", "--timeline", picture];
+    let output = lime(&args);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for words in ["Predicted:", "What binds:", "Where the time goes", "Lower bound", "EdgeShard", "1.00x"] {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+    assert!(fs::read_to_string(picture).unwrap().starts_with("<svg"));
+    let both = lime(&["plan", "-f", &wish, "--profiles", nodes, "--compare", "-o", "json"]).stdout;
+    let both: serde_json::Value = serde_json::from_slice(&both).unwrap();
+    assert_eq!(both["comparison"].as_array().map(Vec::len), Some(6));
+    assert!(both["plan"]["outlook"]["prediction"]["timePerToken"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_model_without_weights_is_planned_from_its_config() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(model().join("config.json"), folder.path().join("config.json")).unwrap();
+    let wish = wish(folder.path(), &[8192]);
+    let output = lime(&["plan", "-f", &wish, "--model", folder.path().to_str().unwrap(), "-o", "json"]);
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && notes.contains("holds no weights"), "{notes}");
+    let plan: lime_planner::Plan = serde_json::from_slice(&output.stdout).unwrap();
+    plan.validate().unwrap();
+}
+
+#[test]
+fn the_offload_policy_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = wish(folder.path(), &[8192, 8192]);
+    let sound = fs::read_to_string(&file).unwrap();
+    let streams = |policy: &str| {
+        fs::write(
+            &file,
+            sound.replace("spec:\n  model", &format!("spec:\n  offload: {{ policy: {policy} }}\n  model")),
+        )
+        .unwrap();
+        let plan: lime_planner::Plan =
+            serde_json::from_slice(&lime(&["plan", "-f", &file, "-o", "json"]).stdout).unwrap();
+        plan.devices.iter().filter(|device| device.memory.prefetch.0 > 0).count()
+    };
+    assert_eq!((streams("Never"), streams("Auto"), streams("Always")), (0, 0, 2));
+}
+
+#[test]
+fn a_machine_is_measured() {
+    let profile = lime(&["profile", "--name", "here", "--threads", "1", "-o", "json"]);
+    assert!(profile.status.success(), "{}", String::from_utf8_lossy(&profile.stderr));
+    let read: serde_json::Value = serde_json::from_slice(&profile.stdout).unwrap();
+    assert_eq!((&read["node"]["name"], &read["node"]["diskBandwidth"]), (&"here".into(), &"none".into()));
+    assert!(read["node"]["memoryBandwidth"].as_u64() > Some(1_000_000));
+    assert!(failure(&["profile", "--peer", "bea"]).contains("bea=http://10.0.0.2:7000"));
+    assert!(failure(&["profile", "--peer", "bea=http://127.0.0.1:9"]).contains("no link to http://127.0.0.1:9"));
+    assert!(failure(&["profile", "--dtype", "int8"]).contains("bf16, f16 or f32"));
 }

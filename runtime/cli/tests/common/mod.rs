@@ -39,6 +39,8 @@ pub fn failure(args: &[&str]) -> String {
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lime"));
     command.args(args).current_dir(root()).stdin(Stdio::null()).env_remove("LIME_LOG");
+    // What is measured here is of no use to whoever runs the tests.
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
@@ -56,12 +58,14 @@ metadata: {{ name: bard }}
 spec:
   model: {{ source: 'file://{}' }}
   serving: {{ maxContextTokens: 256, maxConcurrentRequests: 2, prefillChunkTokens: 16 }}
+  nodes: {{ minCount: {} }}
 ---
 apiVersion: lime.dev/v1alpha1
 kind: LocalFleet
 spec: {{ segments: 2, devices: [{}] }}
 ",
         model().display(),
+        kib.len(),
         devices.join(", ")
     );
     let path = folder.join("wish.yaml");
