@@ -90,6 +90,7 @@ impl Workers {
             let config = WorkerConfig {
                 name: format!("device-{index}"),
                 model: model.to_owned(),
+                store: None,
                 threads,
                 link: None,
                 disk: None,
