@@ -24,4 +24,14 @@ pub trait BlockFiles: Send + Sync {
     /// # Errors
     /// When the block is not there whole: the error names it and the cause.
     fn locate(&self, block: Block, layout: &BlockLayout) -> io::Result<BlockFile>;
+
+    /// Compares the bytes of `block`, as they were read from [`BlockFiles::locate`]'s file for `layout`, with the digest that
+    /// was recorded when the block was made. Without one, all bytes are right.
+    ///
+    /// # Errors
+    /// When they differ: a bit has flipped on the disk or on the way from it. The block must not be used.
+    fn check(&self, block: Block, layout: &BlockLayout, bytes: &[u8]) -> io::Result<()> {
+        let _ = (block, layout, bytes);
+        Ok(())
+    }
 }

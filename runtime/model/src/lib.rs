@@ -48,6 +48,7 @@ pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT, Te
 pub use lime_kernels::Isa;
 pub use messages::{plain_prompt, template_messages};
 pub use rope::{RopeConfig, RopeScaling};
+pub use safetensors::{check_header, header_bytes, header_file};
 pub use sampling::{Sampled, Sampling, TokenLogprob, sample, uniform};
 pub use source::{ModelFolder, TensorEntry};
 pub use stream::{BlockReader, DirectReader, StreamCounters, StreamFigures};

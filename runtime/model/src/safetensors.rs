@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{ErrorKind, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use safetensors::tensor::{Dtype as StoredDtype, Metadata};
@@ -25,14 +25,60 @@ pub(crate) struct StoredTensor {
     pub(crate) bytes: u64,
 }
 
-/// Reads the header of the file at `path`. Every tensor in the answer lies within the file, and none overlaps another.
+/// The file with the header alone (length and JSON) of the weights file at `path`: what the weight store keeps of a file
+/// whose tensors lie in blocks, or elsewhere.
+pub fn header_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".header");
+    name.into()
+}
+
+/// Checks the header of a safetensors file of `file_bytes` bytes, of which `prefix` holds the length and the whole header
+/// and nothing more. Errors name `path`.
+///
+/// # Errors
+/// When it is damaged, or does not describe a file of that size.
+pub fn check_header(path: &Path, prefix: &[u8], file_bytes: u64) -> Result<(), ModelError> {
+    let damaged = |reason: String| ModelError::Weights { path: path.to_owned(), reason };
+    let (start, size) = (prefix.len() as u64, header_bytes(prefix).map_err(damaged)?);
+    if size != start || file_bytes < size {
+        return Err(damaged(format!("the header has {size} bytes, {start} were read of a file of {file_bytes}")));
+    }
+    let metadata = parse(&prefix[LENGTH_BYTES as usize..]).map_err(damaged)?;
+    locate(&metadata, file_bytes - size, size).map(|_| ()).map_err(damaged)
+}
+
+/// The size of a header, its own length counted, as the first bytes of a safetensors file say.
+///
+/// # Errors
+/// When `prefix` has fewer than eight bytes, or they claim more than the format allows.
+pub fn header_bytes(prefix: &[u8]) -> Result<u64, String> {
+    let length = prefix.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let length = length.ok_or_else(|| format!("{} bytes are too few for a safetensors file", prefix.len()))?;
+    if length > HEADER_LIMIT {
+        return Err(format!("the header claims {length} bytes: not a safetensors file"));
+    }
+    Ok(LENGTH_BYTES + length)
+}
+
+/// Reads the header of the file at `path`, or of its [`header_file`] where the weights themselves are elsewhere. Every
+/// tensor in the answer lies within the file, and none overlaps another.
 pub(crate) fn read_header(path: &Path, hint: &'static str) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
+    match File::open(path) {
+        Ok(file) => read_open(path, file, false),
+        Err(fault) if fault.kind() == ErrorKind::NotFound => {
+            let alone = header_file(path);
+            let file = File::open(&alone).map_err(|_| ModelError::Missing { path: path.to_owned(), hint })?;
+            read_open(&alone, file, true)
+        }
+        Err(source) => Err(ModelError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Reads the header of an open file, which ends with it where it is `alone`.
+fn read_open(path: &Path, mut file: File, alone: bool) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
     let damaged = |reason: String| ModelError::Weights { path: path.to_owned(), reason };
     let unreadable = |source| ModelError::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(|source| match source.kind() {
-        ErrorKind::NotFound => ModelError::Missing { path: path.to_owned(), hint },
-        _ => unreadable(source),
-    })?;
     let size = file.metadata().map_err(unreadable)?.len();
     if size < LENGTH_BYTES {
         return Err(damaged(format!("{size} bytes are too few for a safetensors file: copy or download it again")));
@@ -47,14 +93,23 @@ pub(crate) fn read_header(path: &Path, hint: &'static str) -> Result<BTreeMap<St
     }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(unreadable)?;
-    parse_header(&header, size - LENGTH_BYTES - length, LENGTH_BYTES + length).map_err(damaged)
+    let rest = size - LENGTH_BYTES - length;
+    if alone && rest != 0 {
+        return Err(damaged(format!("{rest} bytes follow the header: remove this file and pull the model again")));
+    }
+    let metadata = parse(&header).map_err(damaged)?;
+    let available = if alone { metadata.data_len() as u64 } else { rest };
+    locate(&metadata, available, LENGTH_BYTES + length).map_err(damaged)
 }
 
-/// Parses a header whose data of `available` bytes begins at `start` of the file.
-fn parse_header(header: &[u8], available: u64, start: u64) -> Result<BTreeMap<String, StoredTensor>, String> {
-    // The crate's own parser proves that offsets are contiguous from 0 and agree with dtype and shape.
-    let metadata: Metadata = serde_json::from_slice(header)
-        .map_err(|fault| format!("the safetensors header is damaged ({fault}): copy or download the file again"))?;
+/// Parses a header. The crate's own parser proves that offsets are contiguous from 0 and agree with dtype and shape.
+fn parse(header: &[u8]) -> Result<Metadata, String> {
+    serde_json::from_slice(header)
+        .map_err(|fault| format!("the safetensors header is damaged ({fault}): copy or download the file again"))
+}
+
+/// The tensors of a header whose data of `available` bytes begins at `start` of the file.
+fn locate(metadata: &Metadata, available: u64, start: u64) -> Result<BTreeMap<String, StoredTensor>, String> {
     let claimed = metadata.data_len() as u64;
     if claimed != available {
         let state = if claimed > available { "it is cut short" } else { "it has bytes that belong to no tensor" };

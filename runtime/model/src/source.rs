@@ -13,7 +13,7 @@ use crate::{
     BlockLayout, ModelConfig, ModelError, TensorRole,
     json::{Fields, read_bounded},
     layout::{EMBEDDING_NAME, LayoutEntry, OUTPUT_NAME},
-    safetensors::{StoredTensor, read_header},
+    safetensors::{StoredTensor, header_file, read_header},
 };
 
 const SINGLE_FILE: &str = "model.safetensors";
@@ -53,6 +53,7 @@ pub struct ModelFolder {
 impl ModelFolder {
     /// Opens a folder: reads `config.json` and the header of every safetensors file, and checks that every tensor of
     /// the model is there with the right dtype and shape. Reads no weights; tensors that the model does not use are ignored.
+    /// In the place of a weights file its [`header_file`] will do, as in the weight store's folders of models.
     ///
     /// # Errors
     /// The first fault, with the file and the tensor at fault.
@@ -61,7 +62,7 @@ impl ModelFolder {
         let config = ModelConfig::load(&path)?;
         let (single, index) = (path.join(SINGLE_FILE), path.join(INDEX_FILE));
         // As transformers does: one file goes before an index.
-        let tensors = if single.exists() || !index.exists() {
+        let tensors = if single.exists() || header_file(&single).exists() || !index.exists() {
             in_file(&single, MISSING_WEIGHTS)?.collect()
         } else {
             in_shards(&path, &index)?
@@ -76,6 +77,16 @@ impl ModelFolder {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the weights files themselves are in the folder, not their headers alone.
+    pub fn has_weights(&self) -> bool {
+        self.weight_files().iter().all(|file| file.is_file())
+    }
+
+    /// The files that hold the model's tensors.
+    pub fn weight_files(&self) -> BTreeSet<&Path> {
+        self.tensors.values().map(|(file, _)| file.as_path()).collect()
     }
 
     /// The model's shape.

@@ -1,0 +1,149 @@
+//! Making exactly the blocks that a device needs, several at once.
+
+use std::{
+    cmp::Reverse,
+    collections::VecDeque,
+    fs,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use lime_planner::{Block, Bytes};
+
+use crate::{
+    BlockState, Progress, StoreError, StoredModel, disk,
+    journal::noted_bytes,
+    make::{Made, Maker, Names, remove},
+    origin::Origin,
+    part::Part,
+    pieces::pieces,
+    progress::Meter,
+    state::header_bytes,
+    verify::verify,
+};
+
+/// How blocks are made.
+#[derive(Clone, Copy, Debug)]
+pub struct EnsureOptions {
+    /// Blocks made at once: connections to a server, or copies.
+    pub connections: usize,
+    /// Read the blocks that are there and compare their digests, not sizes and headers alone.
+    pub verify: bool,
+}
+
+impl Default for EnsureOptions {
+    fn default() -> Self {
+        Self { connections: 4, verify: false }
+    }
+}
+
+/// What it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ensured {
+    /// Blocks that were there.
+    pub there: usize,
+    /// Blocks that were made, by this process or meanwhile by another.
+    pub made: Vec<Block>,
+    /// Those among them that had been there and were damaged, with what was wrong.
+    pub repaired: Vec<(Block, String)>,
+}
+
+/// Makes those of `blocks` that are not whole.
+pub(crate) fn ensure(
+    model: &StoredModel,
+    origin: &dyn Origin,
+    blocks: &[Block],
+    options: EnsureOptions,
+    listener: &mut (dyn FnMut(&Progress) + Send),
+) -> Result<Ensured, StoreError> {
+    let parts = Part::for_device(model.folder().config(), blocks);
+    let damaged = condemn(model, &parts, options.verify)?;
+    let mut wanted: Vec<Part> = parts.iter().copied().filter(|part| !model.is_whole(*part)).collect();
+    check_space(model, &wanted)?;
+    let start = measure(model, &parts, &wanted)?;
+    let meter = Meter::new(start, listener);
+    // The largest first, so that at the end no connection waits for one block.
+    wanted.sort_by_key(|part| (Reverse(part.layout(model.folder().config()).bytes), *part));
+    let stop = AtomicBool::new(false);
+    make_all(&Maker { model, origin, meter: &meter, stop: &stop }, &wanted, options.connections)?;
+
+    wanted.sort();
+    let repaired = damaged.into_iter().map(|(part, reason)| (part.block(), reason)).collect();
+    Ok(Ensured { there: parts.len() - wanted.len(), made: wanted.iter().map(|part| part.block()).collect(), repaired })
+}
+
+/// Removes the damaged ones among `parts`, so that they are made again and nobody reads them meanwhile.
+fn condemn(model: &StoredModel, parts: &[Part], read: bool) -> Result<Vec<(Part, String)>, StoreError> {
+    let damaged = if read {
+        verify(model, parts, &|_, _| {})?
+    } else {
+        let look = |part: &Part| match model.look(*part) {
+            BlockState::Damaged(reason) => Some((*part, reason)),
+            BlockState::Absent | BlockState::Partial(_) | BlockState::Whole(_) => None,
+        };
+        parts.iter().filter_map(look).collect()
+    };
+    for (part, reason) in &damaged {
+        let path = Names::of(model, *part).whole;
+        tracing::warn!(file = %path.display(), %reason, "damaged: made again");
+        remove(&path)?;
+    }
+    Ok(damaged)
+}
+
+/// Refuses what cannot fit, before anything is fetched.
+fn check_space(model: &StoredModel, wanted: &[Part]) -> Result<(), StoreError> {
+    let needed = |part: &Part| {
+        let layout = part.layout(model.folder().config());
+        let size = header_bytes(model.key(), *part, &layout) + layout.bytes;
+        size.saturating_sub(disk::allocated(&Names::of(model, *part).part))
+    };
+    let (needed, folder) = (Bytes(wanted.iter().map(needed).sum()), model.blocks_folder());
+    let free = disk::free_bytes(&folder)?;
+    if needed > free {
+        return Err(StoreError::NoSpace { path: folder, wanted: needed, free, short: needed.saturating_sub(free) });
+    }
+    Ok(())
+}
+
+fn measure(model: &StoredModel, parts: &[Part], wanted: &[Part]) -> Result<Progress, StoreError> {
+    let (mut before, mut total) = (0, 0);
+    for part in parts {
+        let bytes: u64 = pieces(model.folder(), *part)?.iter().map(|piece| piece.bytes).sum();
+        total += bytes;
+        before += if wanted.contains(part) { started_bytes(model, *part).min(bytes) } else { bytes };
+    }
+    let (blocks, of_blocks) = (parts.len() - wanted.len(), parts.len());
+    Ok(Progress { block: None, done: Bytes(before), before: Bytes(before), total: Bytes(total), blocks, of_blocks })
+}
+
+/// Bytes of a half-made part that need not be fetched again.
+pub(crate) fn started_bytes(model: &StoredModel, part: Part) -> u64 {
+    let names = Names::of(model, part);
+    if fs::exists(&names.part).unwrap_or(false) { noted_bytes(&names.journal, &model.journal_title(part)) } else { 0 }
+}
+
+fn make_all(maker: &Maker<'_>, wanted: &[Part], connections: usize) -> Result<(), StoreError> {
+    let queue: Mutex<VecDeque<(Part, bool)>> = Mutex::new(wanted.iter().map(|part| (*part, false)).collect());
+    let failed = Mutex::new(None);
+    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let work = || {
+        while let Some((part, wait)) = take().filter(|_| !maker.stop.load(Ordering::Relaxed)) {
+            match maker.make(part, wait) {
+                // Another process is at it: first all that nobody is at, then wait for it.
+                Ok(Made::Busy) => queue.lock().unwrap_or_else(PoisonError::into_inner).push_back((part, true)),
+                Ok(Made::Elsewhere) => maker.meter.step(|progress| progress.blocks += 1),
+                Ok(Made::Now | Made::Stopped) => {}
+                Err(fault) => {
+                    maker.stop.store(true, Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| (0..connections.clamp(1, wanted.len().max(1))).for_each(|_| drop(scope.spawn(work))));
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}

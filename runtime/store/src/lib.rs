@@ -1,0 +1,37 @@
+//! The weight store: on a device's disk each block of a model lies in a file of its own, contiguous and page-aligned, ready to be
+//! read in one piece; made from a local folder or by HTTP range requests of just this device's blocks.
+//!
+//! A block's file is a safetensors file that any tool reads. It says itself which block of which model it is and what its bytes
+//! hash to, it is written under another name, read back, compared and then renamed: a file under its own name is whole. Nothing
+//! else is trusted: what was interrupted goes on from where it was, what was damaged is made again, alone.
+
+mod card;
+mod digest;
+mod disk;
+mod ensure;
+mod error;
+mod header;
+mod journal;
+mod local;
+mod make;
+mod manifest;
+mod model;
+mod origin;
+mod part;
+mod pieces;
+mod progress;
+mod source;
+mod state;
+mod store;
+mod verify;
+
+pub use digest::{BlockHasher, CHUNK_BYTES, Digest};
+pub use ensure::{EnsureOptions, Ensured};
+pub use error::StoreError;
+pub use manifest::Manifest;
+pub use model::StoredModel;
+pub use origin::OriginFile;
+pub use progress::Progress;
+pub use source::Source;
+pub use state::BlockState;
+pub use store::{Pruned, Store};

@@ -1,0 +1,120 @@
+//! What the store knows of a model: where it comes from and which files it has there. Blocks describe themselves.
+
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{OriginFile, Source, StoreError, disk};
+
+const VERSION: u32 = 1;
+const FILE: &str = "manifest.json";
+const LIMIT: u64 = 16 << 20;
+
+/// What the store knows of a model. It is written once, with the model's folder, and never changes: another revision, or the
+/// same place with other files, is another model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The form of this file and of the folder.
+    pub version: u32,
+    /// A short name for people.
+    pub name: String,
+    /// The source without its revision.
+    pub place: String,
+    /// The revision that was asked for, such as a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// What that stood for, such as a commit; empty where a source has none.
+    pub revision: String,
+    /// The model's files at the source, by name.
+    pub files: Vec<OriginFile>,
+}
+
+impl Manifest {
+    pub(crate) fn new(source: &Source, revision: String, mut files: Vec<OriginFile>) -> Self {
+        files.sort_by(|one, other| one.name.cmp(&other.name));
+        let asked = source.revision().map(str::to_owned);
+        Self { version: VERSION, name: source.name(), place: source.place(), asked, revision, files }
+    }
+
+    /// The name of the model's folder: readable, and different whenever place, revision or a file of the source is.
+    pub fn key(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        add(&self.place);
+        add(&self.revision);
+        for file in &self.files {
+            add(&file.name);
+            add(&file.bytes.to_string());
+            add(&file.etag);
+        }
+        let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+        let name: String = self.name.chars().map(plain).take(64).collect();
+        format!("{}-{digest}", name.trim_start_matches('.'))
+    }
+
+    /// Whether this is the model that `source` asks for, as far as can be told without asking the source.
+    pub fn is_of(&self, source: &Source) -> bool {
+        let asked = source.revision();
+        self.place == source.place() && (asked == self.asked.as_deref() || asked == Some(&self.revision))
+    }
+
+    /// The source with the revision fixed, so that it is the same whenever it is asked.
+    pub(crate) fn source(&self) -> Result<Source, StoreError> {
+        let source: Source = self.place.parse()?;
+        if self.revision.is_empty() { Ok(source) } else { source.at(&self.revision) }
+    }
+
+    pub(crate) fn file(&self, name: &str) -> Option<&OriginFile> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    pub(crate) fn read(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
+        let size = fs::metadata(&path).map_err(StoreError::io("read", &path))?.len();
+        if size > LIMIT {
+            return Err(damaged(format!("{size} bytes are too many for a manifest: remove the folder and pull again")));
+        }
+        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+        let manifest: Self = serde_json::from_slice(&bytes)
+            .map_err(|fault| damaged(format!("not a manifest ({fault}): remove the folder and pull again")))?;
+        if manifest.version != VERSION {
+            let found = manifest.version;
+            return Err(damaged(format!(
+                "written in form {found}, this build reads form {VERSION}: use another folder"
+            )));
+        }
+        Ok(manifest)
+    }
+
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), StoreError> {
+        let path = folder.join(FILE);
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|fault| StoreError::Damaged { path: path.clone(), reason: fault.to_string() })?;
+        disk::write_whole(&path, &text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_revision_or_another_file_is_another_model() {
+        let source: Source = "hf://a/b".parse().unwrap();
+        let file = |etag: &str| OriginFile { name: "model.safetensors".into(), bytes: 8, etag: etag.into() };
+        let one = Manifest::new(&source, "c1".into(), vec![file("x")]);
+        assert!(one.key().starts_with("b-"), "{}", one.key());
+        assert_ne!(one.key(), Manifest::new(&source, "c2".into(), vec![file("x")]).key());
+        assert_ne!(one.key(), Manifest::new(&source, "c1".into(), vec![file("y")]).key());
+        assert_eq!(one.key(), Manifest::new(&source, "c1".into(), vec![file("x")]).key());
+        assert!(one.is_of(&source) && one.is_of(&"hf://a/b@c1".parse().unwrap()));
+        assert!(!one.is_of(&"hf://a/b@c2".parse().unwrap()));
+    }
+}

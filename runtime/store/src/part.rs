@@ -1,0 +1,67 @@
+//! What one file of the store holds: a block, or the part of the head that a device needs beside the embedding.
+
+use lime_model::{BlockLayout, ModelConfig};
+use lime_planner::{Block, LayerIndex};
+
+/// One file of a model in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Part {
+    /// A block as [`BlockLayout::of`] lays it out.
+    Whole(Block),
+    /// The final norm alone, as [`BlockLayout::head_beside_embedding`] lays it out.
+    HeadNorm,
+}
+
+impl Part {
+    pub(crate) fn layout(self, config: &ModelConfig) -> BlockLayout {
+        match self {
+            Self::Whole(block) => BlockLayout::of(config, block),
+            Self::HeadNorm => BlockLayout::head_beside_embedding(config),
+        }
+    }
+
+    pub(crate) const fn block(self) -> Block {
+        match self {
+            Self::Whole(block) => block,
+            Self::HeadNorm => Block::Head,
+        }
+    }
+
+    /// The file's name without its ending.
+    pub(crate) fn stem(self) -> String {
+        match self {
+            Self::Whole(Block::Embedding) => "embedding".into(),
+            Self::Whole(Block::Attention(layer)) => format!("attention-{:04}", layer.0),
+            Self::Whole(Block::Mlp(layer)) => format!("mlp-{:04}", layer.0),
+            Self::Whole(Block::Head) => "head".into(),
+            Self::HeadNorm => "head-norm".into(),
+        }
+    }
+
+    pub(crate) fn file_name(self) -> String {
+        format!("{}.safetensors", self.stem())
+    }
+
+    /// Every file that a model can have in the store.
+    pub(crate) fn all(config: &ModelConfig) -> Vec<Self> {
+        let layers = (0..config.layers as u32).map(LayerIndex);
+        let blocks = layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)].map(Self::Whole));
+        let mut parts = vec![Self::Whole(Block::Embedding)];
+        parts.extend(blocks);
+        parts.extend([Self::Whole(Block::Head), Self::HeadNorm]);
+        parts
+    }
+
+    /// The files for a device that holds `blocks`: a tied head beside its embedding needs no second copy of the matrix.
+    pub(crate) fn for_device(config: &ModelConfig, blocks: &[Block]) -> Vec<Self> {
+        let shared = config.tied && blocks.contains(&Block::Embedding);
+        let part = |block: &Block| match block {
+            Block::Head if shared => Self::HeadNorm,
+            block => Self::Whole(*block),
+        };
+        let mut parts: Vec<Self> = blocks.iter().map(part).collect();
+        parts.sort();
+        parts.dedup();
+        parts
+    }
+}

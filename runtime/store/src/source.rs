@@ -1,0 +1,195 @@
+//! Where a model comes from.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use crate::StoreError;
+
+/// The revision where none is asked for.
+const MAIN: &str = "main";
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// A Hugging Face folder on this machine.
+    Folder(PathBuf),
+    /// A repository on the Hugging Face hub, or a server that speaks as it does.
+    Hub {
+        /// `ORG/NAME`.
+        repository: String,
+        /// A branch, tag or commit.
+        revision: String,
+    },
+    /// A folder of files on a web server; ends without a slash.
+    Http(String),
+}
+
+impl Source {
+    /// The same source at another revision.
+    ///
+    /// # Errors
+    /// When it has none, or this is not one.
+    pub fn at(self, wanted: &str) -> Result<Self, StoreError> {
+        match self {
+            Self::Hub { repository, .. } if is_revision(wanted) => {
+                Ok(Self::Hub { repository, revision: wanted.into() })
+            }
+            Self::Hub { .. } => Err(fault(&self, format!("{wanted:?} is not a branch, tag or commit"))),
+            Self::Folder(_) | Self::Http(_) => {
+                Err(fault(&self, "only hf:// sources have revisions; leave --revision out".into()))
+            }
+        }
+    }
+
+    /// The source without its revision, as it is written: the same for every spelling of the same place.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Folder(path) => {
+                let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+                format!("file://{}", path.display())
+            }
+            Self::Hub { repository, .. } => format!("hf://{repository}"),
+            Self::Http(url) => url.clone(),
+        }
+    }
+
+    /// The revision that is asked for, where this kind of source has them.
+    pub fn revision(&self) -> Option<&str> {
+        match self {
+            Self::Hub { revision, .. } => Some(revision),
+            Self::Folder(_) | Self::Http(_) => None,
+        }
+    }
+
+    /// A short name for people and for folders.
+    pub fn name(&self) -> String {
+        let text = match self {
+            Self::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string(),
+            Self::Hub { repository, .. } => repository.clone(),
+            Self::Http(url) => url.clone(),
+        };
+        text.rsplit('/').find(|part| !part.is_empty()).unwrap_or("model").to_owned()
+    }
+
+    /// The folder, where it is one on this machine.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(path) => Some(path),
+            Self::Hub { .. } | Self::Http(_) => None,
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = StoreError;
+
+    /// `hf://ORG/NAME[@REVISION]`, `http(s)://…`, `file://…`, or a path.
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let fault = |reason: String| StoreError::Source { source_text: text.to_owned(), reason };
+        if let Some(rest) = text.strip_prefix("hf://") {
+            let (repository, revision) = rest.split_once('@').unwrap_or((rest, MAIN));
+            if !is_repository(repository) {
+                return Err(fault("a repository is named ORG/NAME".into()));
+            }
+            if !is_revision(revision) {
+                return Err(fault(format!("{revision:?} is not a branch, tag or commit")));
+            }
+            return Ok(Self::Hub { repository: repository.to_owned(), revision: revision.to_owned() });
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            let url = text.trim_end_matches('/');
+            let host = url.split_once("://").map(|(_, rest)| rest).unwrap_or_default();
+            if host.is_empty()
+                || url.contains(['?', '#', ' '])
+                || host.split('/').next().is_some_and(|h| h.contains('@'))
+            {
+                return Err(fault("expected http(s)://HOST/FOLDER without user, parameters or fragment".into()));
+            }
+            return Ok(Self::Http(url.to_owned()));
+        }
+        let path = text.strip_prefix("file://").unwrap_or(text);
+        if path.is_empty() || path.contains("://") {
+            return Err(fault("this kind of source is not known here".into()));
+        }
+        Ok(Self::Folder(path.into()))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Hub { repository, revision } if revision == MAIN => write!(f, "hf://{repository}"),
+            Self::Hub { repository, revision } => write!(f, "hf://{repository}@{revision}"),
+            Self::Http(url) => f.write_str(url),
+        }
+    }
+}
+
+fn fault(source: &Source, reason: String) -> StoreError {
+    StoreError::Source { source_text: source.to_string(), reason }
+}
+
+fn is_repository(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('/').collect();
+    let plain = |part: &&str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    parts.len() == 2 && parts.iter().all(plain)
+}
+
+fn is_revision(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(plain) && !text.contains("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_as_people_write_them() {
+        let hub =
+            |repository: &str, revision: &str| Source::Hub { repository: repository.into(), revision: revision.into() };
+        for (text, source) in [
+            ("hf://meta-llama/Llama-3.2-1B", hub("meta-llama/Llama-3.2-1B", "main")),
+            ("hf://a/b@refs/pr/1", hub("a/b", "refs/pr/1")),
+            ("https://models.example/bard/", Source::Http("https://models.example/bard".into())),
+            ("file:///models/bard", Source::Folder("/models/bard".into())),
+            ("models/bard", Source::Folder("models/bard".into())),
+        ] {
+            assert_eq!(text.parse::<Source>().unwrap(), source, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_source_is_refused_with_the_forms_that_are() {
+        for text in [
+            "",
+            "hf://a",
+            "hf://a/../b",
+            "hf://a/b@",
+            "hf://a/b@../c",
+            "http://",
+            "http://x/y?z",
+            "http://u@h/",
+            "s3://a/b",
+        ] {
+            let fault = text.parse::<Source>().unwrap_err().to_string();
+            assert!(fault.contains("hf://ORG/NAME"), "{text}: {fault}");
+        }
+    }
+
+    #[test]
+    fn only_the_hub_has_revisions() {
+        let source: Source = "hf://a/b".parse().unwrap();
+        assert_eq!(source.at("v1").unwrap().to_string(), "hf://a/b@v1");
+        assert!("models/bard".parse::<Source>().unwrap().at("v1").is_err());
+    }
+}

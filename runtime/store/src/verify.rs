@@ -1,0 +1,66 @@
+//! Reading blocks to see that every bit is as it was written.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use crate::{
+    BlockState, Digest, StoreError, StoredModel, digest::BlockHasher, disk::DiskReader, make::Names, part::Part,
+    state::header_bytes,
+};
+
+const READERS: usize = 4;
+
+/// Reads every one of `parts` that is there, several at once and past the page cache, and gives back those that are damaged
+/// with what is wrong. Every part is reported when it has been read.
+pub(crate) fn verify(
+    model: &StoredModel,
+    parts: &[Part],
+    report: &(dyn Fn(Part, &BlockState) + Sync),
+) -> Result<Vec<(Part, String)>, StoreError> {
+    let queue = Mutex::new(parts.iter());
+    let found = Mutex::new((Vec::new(), None));
+    let read_all = || {
+        let mut reader = DiskReader::new();
+        loop {
+            let Some(part) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
+            let state = examine(model, *part, &mut reader);
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            match state {
+                Ok(state) => {
+                    report(*part, &state);
+                    if let BlockState::Damaged(reason) = state {
+                        found.0.push((*part, reason));
+                    }
+                }
+                Err(fault) => found.1 = Some(fault),
+            }
+        }
+    };
+    thread::scope(|scope| (0..READERS.min(parts.len())).for_each(|_| drop(scope.spawn(read_all))));
+    let (mut damaged, fault) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    damaged.sort();
+    fault.map_or(Ok(damaged), Err)
+}
+
+/// The state of one part, its data read too.
+fn examine(model: &StoredModel, part: Part, reader: &mut DiskReader) -> Result<BlockState, StoreError> {
+    let state = model.look(part);
+    let BlockState::Whole(expected) = state else { return Ok(state) };
+    Ok(match digest(model, part, reader) {
+        Ok(found) if found == expected => state,
+        Ok(found) => BlockState::Damaged(format!("its data has the digest {found}, its header says {expected}")),
+        // A sector that cannot be read is damage as a flipped bit is.
+        Err(StoreError::Io { source, .. }) => BlockState::Damaged(format!("cannot be read: {source}")),
+        Err(fault) => return Err(fault),
+    })
+}
+
+fn digest(model: &StoredModel, part: Part, reader: &mut DiskReader) -> Result<Digest, StoreError> {
+    let layout = part.layout(model.folder().config());
+    let start = header_bytes(model.key(), part, &layout);
+    let mut hasher = BlockHasher::new();
+    reader.read(&Names::of(model, part).whole, start, layout.bytes, &mut |chunk| hasher.update(chunk))?;
+    Ok(hasher.finish())
+}
