@@ -295,14 +295,20 @@ impl Loading<'_> {
         let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
         let streamed = self.stream_blocks(streamed)?;
         let (blocks, pinned) = load_pinned(&self.source, pinned, self.load_options(), progress)?;
-        let options = StreamOptions {
-            buffer: self.device.memory.prefetch,
-            uses: self.plan.micro_batches(),
-            reader: Arc::clone(&self.source.reader),
-            bytes_per_second: self.options.disk_bytes_per_second,
-            counters: Arc::clone(&self.streaming),
+        let stream = match (&self.source.store, streamed.is_empty()) {
+            (Some(store), false) => Some(Stream::start(
+                streamed,
+                StreamOptions {
+                    buffer: self.device.memory.prefetch,
+                    uses: self.plan.micro_batches(),
+                    store: Arc::clone(store),
+                    reader: Arc::clone(&self.source.reader),
+                    bytes_per_second: self.options.disk_bytes_per_second,
+                    counters: Arc::clone(&self.streaming),
+                },
+            )?),
+            _ => None,
         };
-        let stream = (!streamed.is_empty()).then(|| Stream::start(streamed, options)).transpose()?;
         let prefetch = stream.as_ref().map_or(Bytes::ZERO, Stream::buffer);
         let resident = Resident { pinned: Pinned::from_iter(blocks), stream };
         let layers = Layers { backend, blocks: resident, shape: self.shape() };

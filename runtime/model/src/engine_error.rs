@@ -65,7 +65,7 @@ pub enum EngineError {
         block: Block,
     },
     /// A block is not in the weight store, or not whole.
-    #[error("{block} is not in the weight store: {source}")]
+    #[error("{block} is not in the weight store as it should be: {source}")]
     NotStored {
         /// The block.
         block: Block,

@@ -38,6 +38,14 @@ impl<'a> WeightSource<'a> {
         let store = self.store.as_ref().ok_or(EngineError::NoStore { block })?;
         store.locate(block, layout).map_err(|source| EngineError::NotStored { block, source })
     }
+
+    /// Compares a block's bytes with what the store recorded.
+    fn check(&self, block: Block, held: &HostBlock) -> Result<(), EngineError> {
+        let HostMemory::Pinned { arena, start } = &held.memory else { return Ok(()) };
+        let bytes = &arena[*start..*start + held.layout.bytes as usize];
+        let checked = self.store.as_ref().map_or(Ok(()), |store| store.check(block, &held.layout, bytes));
+        checked.map_err(|source| EngineError::NotStored { block, source })
+    }
 }
 
 /// Weights from the folder: such an engine pins every block.
@@ -156,7 +164,7 @@ impl BlockSource for Resident {
     type Weights = HostBlock;
 
     fn block(&mut self, block: Block) -> Result<HostBlock, EngineError> {
-        match (self.pinned.block(block), &self.stream) {
+        match (self.pinned.block(block), &mut self.stream) {
             (Err(EngineError::NotHere { .. }), Some(stream)) => {
                 let (lease, layout) = stream.wait_for(block)?;
                 Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout })
@@ -202,7 +210,11 @@ pub(crate) fn load_pinned(
     let files: Vec<_> = layouts.iter().map(locate).collect::<Result<_, EngineError>>()?;
     let mut arena = AlignedBuf::new(files.iter().map(|(.., bytes)| *bytes as usize).sum())?;
     read_pinned(&files, &mut arena, source.reader.as_ref(), options.bytes_per_second, progress)?;
-    Ok(cut(arena, layouts))
+    let (blocks, bytes) = cut(arena, layouts);
+    for (block, held) in &blocks {
+        source.check(*block, held)?;
+    }
+    Ok((blocks, bytes))
 }
 
 /// Reads the blocks into one arena, in order. Returns them with the arena's size.

@@ -8,7 +8,7 @@ use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIn
 use lime_ring::proto;
 
 use crate::{
-    blocks::FolderBlocks,
+    blocks,
     compute::{Compute, ComputeError, Draw, Footprint, Loader, Span},
 };
 
@@ -54,8 +54,8 @@ impl EngineLoader {
         let streams = placed.iter().any(|placed| placed.residency == Residency::Streamed);
         let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(folder.into()) };
         let blocks: Vec<_> = placed.iter().map(|placed| placed.block).collect();
-        let blocks = FolderBlocks::ensure(store, folder, &blocks, progress).map_err(|error| said(&error))?;
-        Ok(WeightSource::stored(folder, Arc::new(blocks)))
+        let stored = blocks::ensure(store, folder.path(), &blocks, progress)?;
+        Ok(WeightSource::stored(folder, Arc::new(stored)))
     }
 }
 

@@ -8,7 +8,7 @@ mod fifo;
 mod reader;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -22,7 +22,7 @@ use lime_planner::{Block, Bytes};
 pub use counters::{StreamCounters, StreamFigures};
 pub use reader::{BlockReader, DirectReader};
 
-use crate::{BlockFile, BlockLayout, EngineError, pace::Pace};
+use crate::{BlockFile, BlockFiles, BlockLayout, EngineError, pace::Pace};
 use fifo::{Fifo, Passage, Request, Streamed, Wanted};
 
 /// One read: large enough that a disk streams, small enough that several readers share a block.
@@ -44,6 +44,8 @@ pub(crate) struct StreamOptions {
     pub(crate) buffer: Bytes,
     /// So many micro-batches share a read of a block.
     pub(crate) uses: u32,
+    /// Knows what the blocks' bytes should be.
+    pub(crate) store: Arc<dyn BlockFiles>,
     pub(crate) reader: Arc<dyn BlockReader>,
     pub(crate) bytes_per_second: Option<u64>,
     pub(crate) counters: Arc<StreamCounters>,
@@ -54,6 +56,9 @@ pub(crate) struct Stream {
     shared: Arc<Shared>,
     layouts: BTreeMap<Block, Arc<BlockLayout>>,
     readers: Vec<JoinHandle<()>>,
+    store: Arc<dyn BlockFiles>,
+    /// Blocks whose bytes were not compared with their digests yet: each is when it comes for the first time.
+    unchecked: BTreeSet<Block>,
 }
 
 struct Shared {
@@ -132,6 +137,7 @@ impl Stream {
         };
         let order = blocks.iter().map(streamed).collect();
         options.counters.residency(blocks.len(), sizes.iter().sum());
+        let unchecked = blocks.iter().map(|streamed| streamed.block).collect();
         let (layouts, files) = blocks.into_iter().map(|it| ((it.block, Arc::new(it.layout)), it.file)).unzip();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -146,7 +152,8 @@ impl Stream {
             pace: options.bytes_per_second.map(Pace::new),
             counters: options.counters,
         });
-        let mut stream = Self { shared, layouts, readers: Vec::with_capacity(READERS) };
+        let readers = Vec::with_capacity(READERS);
+        let mut stream = Self { shared, layouts, readers, store: options.store, unchecked };
         for _ in 0..READERS {
             let shared = Arc::clone(&stream.shared);
             let reader = thread::Builder::new().name("lime-read".to_owned()).stack_size(STACK);
@@ -164,9 +171,19 @@ impl Stream {
     /// The block that a pass needs now, when it is there.
     ///
     /// # Errors
-    /// When it could not be read, is not streamed here, or what the caller holds leaves no room for it.
-    pub(crate) fn wait_for(&self, block: Block) -> Result<(Lease, Arc<BlockLayout>), EngineError> {
-        let layout = self.layouts.get(&block).ok_or(EngineError::NotHere { block })?;
+    /// When it could not be read, is damaged, is not streamed here, or what the caller holds leaves no room for it.
+    pub(crate) fn wait_for(&mut self, block: Block) -> Result<(Lease, Arc<BlockLayout>), EngineError> {
+        let layout = Arc::clone(self.layouts.get(&block).ok_or(EngineError::NotHere { block })?);
+        let lease = self.lease(block)?;
+        if self.unchecked.contains(&block) {
+            let checked = self.store.check(block, &layout, lease.bytes());
+            checked.map_err(|source| EngineError::NotStored { block, source })?;
+            self.unchecked.remove(&block);
+        }
+        Ok((lease, layout))
+    }
+
+    fn lease(&self, block: Block) -> Result<Lease, EngineError> {
         let shared = &self.shared;
         let mut since = None;
         let mut state = shared.lock();
@@ -180,7 +197,7 @@ impl Stream {
                     let lease = Lease { shared: Arc::clone(shared), passage, bytes: claim };
                     debug_assert!(lease.bytes.is_some(), "a block that is there is being written");
                     return match lease.bytes {
-                        Some(_) => Ok((lease, Arc::clone(layout))),
+                        Some(_) => Ok(lease),
                         None => Err(EngineError::Stuck { block }),
                     };
                 }
