@@ -3,11 +3,11 @@
 use lime_kernels::{Isa, roofline};
 
 /// Bytes per second that all threads together read from memory on huge pages.
-pub fn read_bandwidth(threads: usize) -> f64 {
+pub(crate) fn read_bandwidth(threads: usize) -> f64 {
     roofline::read_bandwidth(threads, true)
 }
 
 /// f32 multiply-adds times two per second of all threads together.
-pub fn fma_peak(threads: usize) -> f64 {
+pub(crate) fn fma_peak(threads: usize) -> f64 {
     roofline::fma_peak(Isa::detect(), threads)
 }

@@ -15,7 +15,7 @@ use crate::{
 const ONLY: SegmentIndex = SegmentIndex(0);
 
 /// Measures and prints.
-pub fn measure(bench: &Bench, llama: Option<&Path>) -> Result<()> {
+pub(crate) fn measure(bench: &Bench, llama: Option<&Path>) -> Result<()> {
     let folder = ModelFolder::open(&bench.folder)?;
     let card = folder.card("synthetic");
     let most_rows = bench.prompt.max(1) as u32;

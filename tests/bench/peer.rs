@@ -7,20 +7,20 @@ use lime_tests::memory_limit::MemoryLimit;
 
 /// Tokens per second of a peer.
 #[derive(Clone, Copy, Debug)]
-pub struct PeerSpeed {
+pub(crate) struct PeerSpeed {
     /// Prompt tokens per second.
-    pub prefill: f64,
+    pub(crate) prefill: f64,
     /// Generated tokens per second.
-    pub decode: f64,
+    pub(crate) decode: f64,
 }
 
 /// Runs `llama-bench` without a limit.
-pub fn llama(bench: &Path, model: &Path, threads: usize, prompt: usize, tokens: usize) -> Result<PeerSpeed> {
+pub(crate) fn llama(bench: &Path, model: &Path, threads: usize, prompt: usize, tokens: usize) -> Result<PeerSpeed> {
     llama_within(None, bench, model, threads, prompt, tokens)
 }
 
 /// Runs `llama-bench` once with a prompt of `prompt` tokens and `tokens` generated ones.
-pub fn llama_within(
+pub(crate) fn llama_within(
     limit: Option<&MemoryLimit>,
     bench: &Path,
     model: &Path,

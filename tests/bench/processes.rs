@@ -10,33 +10,33 @@ use anyhow::{Context as _, Result};
 use lime_tests::memory_limit::MemoryLimit;
 
 /// A worker process; it ends when this is dropped, because its standard input does.
-pub struct WorkerProcess {
+pub(crate) struct WorkerProcess {
     child: Child,
     /// Where it listens.
-    pub uri: String,
+    pub(crate) uri: String,
 }
 
 /// What a worker is started with besides.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WorkerOptions<'a> {
+pub(crate) struct WorkerOptions<'a> {
     /// Its weight store.
-    pub store: Option<&'a Path>,
+    pub(crate) store: Option<&'a Path>,
     /// Bytes per second that its disk gives.
-    pub disk: Option<u64>,
+    pub(crate) disk: Option<u64>,
     /// What its link gives, as `lime worker` takes it.
-    pub link: Option<&'a str>,
+    pub(crate) link: Option<&'a str>,
     /// A hard limit of its memory.
-    pub memory: Option<&'a MemoryLimit>,
+    pub(crate) memory: Option<&'a MemoryLimit>,
 }
 
 impl WorkerProcess {
     /// Starts `lime worker` and waits until it can be reached.
-    pub fn start(lime: &Path, name: &str, model: &Path, threads: usize) -> Result<Self> {
+    pub(crate) fn start(lime: &Path, name: &str, model: &Path, threads: usize) -> Result<Self> {
         Self::start_with(lime, name, model, threads, &WorkerOptions::default())
     }
 
     /// The same with options.
-    pub fn start_with(
+    pub(crate) fn start_with(
         lime: &Path,
         name: &str,
         model: &Path,

@@ -2,7 +2,7 @@
 
 /// One figure taken several times.
 #[derive(Clone, Debug, Default)]
-pub struct Samples(Vec<f64>);
+pub(crate) struct Samples(Vec<f64>);
 
 impl<const N: usize> From<[f64; N]> for Samples {
     fn from(values: [f64; N]) -> Self {
@@ -12,17 +12,17 @@ impl<const N: usize> From<[f64; N]> for Samples {
 
 impl Samples {
     /// Adds one.
-    pub fn push(&mut self, value: f64) {
+    pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }
 
     /// Pairwise quotients.
-    pub fn over(&self, other: &Self) -> Self {
+    pub(crate) fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
     }
 
     /// Hands out each one.
-    pub fn each(&self, take: impl FnMut(f64)) {
+    pub(crate) fn each(&self, take: impl FnMut(f64)) {
         self.0.iter().copied().for_each(take);
     }
 
@@ -33,7 +33,7 @@ impl Samples {
     }
 
     /// The middle one.
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         self.sorted().get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
     }
 }
@@ -48,11 +48,11 @@ impl std::fmt::Display for Samples {
 }
 
 /// Prints a ratio beside its target.
-pub fn ratio(what: &str, ratio: &Samples, target: &str) {
+pub(crate) fn ratio(what: &str, ratio: &Samples, target: &str) {
     println!("{what:<58} {ratio:<24} target {target}");
 }
 
 /// Prints a plain figure.
-pub fn figure(what: &str, samples: &Samples, unit: &str) {
+pub(crate) fn figure(what: &str, samples: &Samples, unit: &str) {
     println!("{what:<58} {samples} {unit}");
 }

@@ -23,7 +23,7 @@ use crate::{
 const RINGS: [(usize, u32); 5] = [(1, 1), (2, 1), (2, 2), (4, 1), (4, 2)];
 
 /// Measures and prints.
-pub fn measure(bench: &Bench, lime: &Path) -> Result<()> {
+pub(crate) fn measure(bench: &Bench, lime: &Path) -> Result<()> {
     let card = card(&bench.folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     println!("rings of worker processes on the loopback, {} threads each", bench.threads);

@@ -39,7 +39,7 @@ const MEGABYTE: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// One device that may use 0.7, 1.2 and 1.8 GB.
-pub fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()> {
+pub(crate) fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
     for limit in [700, 1200, 1800] {
         let plan = setting.searched(&[limit * MEGABYTE], None)?;
@@ -56,7 +56,7 @@ pub fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()> {
 }
 
 /// Two devices of 0.8 GB and four of 0.4 GB.
-pub fn ring(bench: &Bench, lime: &Path) -> Result<()> {
+pub(crate) fn ring(bench: &Bench, lime: &Path) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
     for (count, limit) in [(2, 800), (4, 400)] {
         let plan = setting.searched(&vec![limit * MEGABYTE; count], None)?;
@@ -67,7 +67,7 @@ pub fn ring(bench: &Bench, lime: &Path) -> Result<()> {
 }
 
 /// Eight sequences at once against one, one device of 1.2 GB.
-pub fn batch(bench: &Bench, lime: &Path) -> Result<()> {
+pub(crate) fn batch(bench: &Bench, lime: &Path) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
     let plan = setting.searched(&[1200 * MEGABYTE], None)?;
     let (one, eight) = (setting.run(&plan, &Throttle::none(), 1)?, setting.run(&plan, &Throttle::none(), 8)?);
@@ -78,7 +78,7 @@ pub fn batch(bench: &Bench, lime: &Path) -> Result<()> {
 }
 
 /// Two devices of 0.8 GB whose disks give 200 and 500 MB/s and whose links 100 Mbit/s: segments against none.
-pub fn segments(bench: &Bench, lime: &Path) -> Result<()> {
+pub(crate) fn segments(bench: &Bench, lime: &Path) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
     for disk in [200, 500] {
         let throttle = Throttle { disk: Some(disk * MEGABYTE), link: Some("100Mbit") };
