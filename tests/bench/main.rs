@@ -9,6 +9,7 @@ mod peer;
 mod processes;
 mod report;
 mod ring;
+mod stream;
 
 use std::path::PathBuf;
 
@@ -53,6 +54,14 @@ enum What {
     OneProcess,
     /// Rings of worker processes on the loopback.
     Ring,
+    /// One device under hard memory limits.
+    StreamOne,
+    /// Two and four devices under hard memory limits.
+    StreamRing,
+    /// Eight sequences at once over streamed weights.
+    StreamBatch,
+    /// Throttled disks and links: more segments against one.
+    StreamSegments,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -83,6 +92,18 @@ fn main() -> Result<()> {
     }
     if matches!(args.what, What::All | What::Ring) {
         ring::measure(&bench, &args.lime)?;
+    }
+    if matches!(args.what, What::All | What::StreamOne) {
+        stream::one(&bench, &args.lime, args.llama_bench.as_deref())?;
+    }
+    if matches!(args.what, What::All | What::StreamRing) {
+        stream::ring(&bench, &args.lime)?;
+    }
+    if matches!(args.what, What::All | What::StreamBatch) {
+        stream::batch(&bench, &args.lime)?;
+    }
+    if matches!(args.what, What::All | What::StreamSegments) {
+        stream::segments(&bench, &args.lime)?;
     }
     Ok(())
 }

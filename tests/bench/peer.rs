@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
+use lime_tests::memory_limit::MemoryLimit;
 
 /// Tokens per second of a peer.
 #[derive(Clone, Copy, Debug)]
@@ -13,9 +14,22 @@ pub(crate) struct PeerSpeed {
     pub(crate) decode: f64,
 }
 
-/// Runs `llama-bench` once with a prompt of `prompt` tokens and `tokens` generated ones.
+/// Runs `llama-bench` without a limit.
 pub(crate) fn llama(bench: &Path, model: &Path, threads: usize, prompt: usize, tokens: usize) -> Result<PeerSpeed> {
-    let output = Command::new(bench)
+    llama_within(None, bench, model, threads, prompt, tokens)
+}
+
+/// Runs `llama-bench` once with a prompt of `prompt` tokens and `tokens` generated ones.
+pub(crate) fn llama_within(
+    limit: Option<&MemoryLimit>,
+    bench: &Path,
+    model: &Path,
+    threads: usize,
+    prompt: usize,
+    tokens: usize,
+) -> Result<PeerSpeed> {
+    let command = limit.map_or_else(|| Command::new(bench), |limit| limit.command(bench));
+    let output = { command }
         .args(["-r", "1", "-o", "json", "-m"])
         .arg(model)
         .args(["-t", &threads.to_string(), "-p", &prompt.to_string(), "-n", &tokens.to_string()])

@@ -4,6 +4,12 @@
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
+impl<const N: usize> From<[f64; N]> for Samples {
+    fn from(values: [f64; N]) -> Self {
+        Self(values.into())
+    }
+}
+
 impl Samples {
     /// Adds one.
     pub(crate) fn push(&mut self, value: f64) {

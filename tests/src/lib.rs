@@ -2,5 +2,6 @@
 
 pub mod fixtures;
 pub mod gguf;
+pub mod memory_limit;
 pub mod ring;
 pub mod synthetic;

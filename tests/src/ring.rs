@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use lime_model::ModelFolder;
 use lime_planner::{
-    Arithmetic, Bytes as Size, DeviceBudget, Dtype, ModelCard, Plan, PlanRequest, ServingLimits, proportional,
+    Arithmetic, Block, Bytes as Size, DeviceBudget, DeviceMemory, Dtype, MemoryModel, ModelCard, Plan, PlanRequest,
+    Residency, ServingLimits, proportional,
 };
 use lime_ring::{
     FrameLimits, RingDriver, RingTopology,
@@ -39,6 +40,28 @@ pub fn even_plan(card: &ModelCard, devices: usize, segments: u32, serving: Servi
         kv,
     };
     Ok(proportional(&request)?)
+}
+
+/// The plan with every block that `streams` names streamed, through a buffer of the largest and a `share` of the rest.
+///
+/// # Errors
+/// When the plan breaks a rule.
+pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> Result<Plan> {
+    for index in 0..plan.devices.len() {
+        let mut blocks = plan.devices[index].blocks.clone();
+        let mut sizes = Vec::new();
+        for placed in blocks.iter_mut().filter(|placed| streams(placed.block)) {
+            placed.residency = Residency::Streamed;
+            sizes.push(plan.model.block_bytes(placed.block).0);
+        }
+        let (largest, sum) = (sizes.iter().max().copied().unwrap_or(0), sizes.iter().sum::<u64>());
+        let prefetch = Size(largest + ((sum - largest) as f64 * share) as u64);
+        let memory = DeviceMemory { prefetch, ..MemoryModel::of(&plan).device(&blocks) };
+        plan.devices[index].memory = DeviceMemory { budget: memory.used(), ..memory };
+        plan.devices[index].blocks = blocks;
+    }
+    plan.validate()?;
+    Ok(plan)
 }
 
 /// What a plan allows on its ring.
@@ -85,11 +108,20 @@ impl Workers {
     /// # Errors
     /// When one cannot start.
     pub async fn start(model: &Path, count: usize, threads: usize) -> Result<Self> {
+        Self::start_with_store(model, None, count, threads).await
+    }
+
+    /// The same with a weight store, from which plans can stream.
+    ///
+    /// # Errors
+    /// When one cannot start.
+    pub async fn start_with_store(model: &Path, store: Option<&Path>, count: usize, threads: usize) -> Result<Self> {
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {
             let config = WorkerConfig {
                 name: format!("device-{index}"),
                 model: model.to_owned(),
+                store: store.map(Path::to_owned),
                 threads,
                 link: None,
                 disk: None,

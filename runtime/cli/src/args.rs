@@ -381,6 +381,10 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
 
+    /// Where blocks that a plan streams are kept on this machine's disk; without it such a plan is refused
+    #[arg(long, value_name = "DIR", env = "LIME_STORE")]
+    pub(crate) store: Option<PathBuf>,
+
     /// Threads that compute; default: as many as there are cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,

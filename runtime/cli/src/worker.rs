@@ -40,6 +40,7 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
     Ok(WorkerConfig {
         name: args.name,
         model: args.model,
+        store: args.store,
         threads: args.threads.map_or_else(cores, usize::from),
         link,
         disk: disk.map(|bytes_per_second| DiskShape { bytes_per_second }),

@@ -127,7 +127,7 @@ pub async fn start_with<T: RingTransport>(
         transport,
         desk: Desk::new(Scheduler::new(limits), metrics.clone()),
         commands,
-        workers,
+        workers: workers.clone(),
         devices,
         status: status.clone(),
         metrics: metrics.clone(),
@@ -150,6 +150,7 @@ pub async fn start_with<T: RingTransport>(
         intake,
         status: status.clone(),
         metrics: metrics.clone(),
+        workers,
         started: App::now(),
         ended,
     };

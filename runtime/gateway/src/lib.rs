@@ -20,6 +20,7 @@ pub mod schedule;
 mod status;
 mod stop;
 mod text;
+mod worker_figures;
 
 pub use config::{Event, GatewayConfig, Peer};
 pub use gateway::{GatewayError, GatewayHandle, start, start_with};

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
 use lime_planner::{
-    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, MemoryModel, Plan,
-    SegmentIndex,
+    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, MemoryModel,
+    PlacedBlock, Plan, Residency, SegmentIndex,
 };
 
 use crate::{
-    Activation, BatchRows, EngineError, ModelConfig, ModelError, ModelFolder, Sampled, Sampling, TensorRole,
+    Activation, BatchRows, BlockLayout, EngineError, ModelConfig, ModelError, ModelFolder, Sampled, Sampling,
+    StreamCounters, TensorRole, WeightSource,
     backend::{Candle, CandleShape, DeviceBlock, Exact, ExactShape, candle_device},
     batch::Batch,
     kv::KvTables,
     layers::{Layers, Shape},
     loader::LoadOptions,
-    weights::{HostBlock, Pinned, layouts, load_arena, load_each},
+    stream::{Stream, StreamBlock, StreamOptions},
+    weights::{HostBlock, Layouts, Pinned, Resident, load_each, load_pinned},
 };
 
 /// How a device computes and loads. None of it changes a bit of the result of exact arithmetic.
@@ -50,6 +52,7 @@ pub struct Engine {
     /// The block that holds the output matrix, where the head is here.
     output: Option<(Block, TensorRole)>,
     memory: DeviceMemory,
+    streaming: Arc<StreamCounters>,
 }
 
 struct Limits {
@@ -59,7 +62,7 @@ struct Limits {
 }
 
 enum Runner {
-    Exact(Box<Layers<Exact, Pinned<HostBlock>>>),
+    Exact(Box<Layers<Exact, Resident>>),
     Candle(Box<Layers<Candle, Pinned<DeviceBlock>>>),
 }
 
@@ -74,20 +77,22 @@ macro_rules! on_backend {
 }
 
 impl Engine {
-    /// Loads the blocks of device `device` and allocates everything that its passes need, as the plan counts it.
-    /// `progress` hears how many bytes of how many are there.
+    /// Loads the blocks of device `device` and allocates everything that its passes need, as the plan counts it; blocks that
+    /// the plan streams begin to fill their buffer. `progress` hears how many bytes of how many are there.
     ///
     /// # Errors
-    /// A plan that breaks a rule, is for another model or streams blocks; weights that cannot be read; too little memory.
-    pub fn load(
-        folder: &ModelFolder,
+    /// A plan that breaks a rule, is for another model, or streams blocks where there is no store; weights that cannot be read;
+    /// too little memory.
+    pub fn load<'a>(
+        source: impl Into<WeightSource<'a>>,
         plan: &Plan,
         device: DeviceIndex,
         options: EngineOptions,
         progress: &mut dyn FnMut(Bytes, Bytes),
     ) -> Result<Self, EngineError> {
+        let source = source.into();
         plan.validate()?;
-        same_model(folder, plan)?;
+        same_model(source.folder, plan)?;
         let devices = plan.devices.len();
         let placed = plan.devices.get(device.0 as usize).cloned();
         let placed = placed.ok_or(EngineError::Device { device: device.0, devices })?;
@@ -95,16 +100,23 @@ impl Engine {
 
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let kernels = Arc::new(Kernels::new(isa, options.threads.max(1)));
-        let loading = Loading { folder, plan, device: &placed, options };
+        let streaming = Arc::new(StreamCounters::default());
+        let loading = Loading { source, plan, device: &placed, options, streaming: Arc::clone(&streaming) };
         let bytes = MemoryModel::of(plan).activations(&placed.blocks);
-        let (runner, pinned) = match plan.arithmetic {
+        let (runner, weights) = match plan.arithmetic {
             Arithmetic::Exact => loading.exact(Arc::clone(&kernels), bytes, progress)?,
             Arithmetic::Candle => loading.candle(bytes, progress)?,
         };
 
         let held = on_backend!(&runner, layers => held_by(layers));
         let carried = bytes.residual + bytes.wire + bytes.logits;
-        let memory = DeviceMemory { pinned, kv: held.kv, activations: held.scratch + carried, ..placed.memory };
+        let memory = DeviceMemory {
+            pinned: weights.pinned,
+            prefetch: weights.prefetch,
+            kv: held.kv,
+            activations: held.scratch + carried,
+            ..placed.memory
+        };
         let slots = plan.serving.max_concurrent_requests as usize;
         Ok(Self {
             runner,
@@ -120,6 +132,7 @@ impl Engine {
             output: output(plan, &placed),
             device: placed,
             memory,
+            streaming,
         })
     }
 
@@ -202,6 +215,11 @@ impl Engine {
         self.memory
     }
 
+    /// What streaming has done so far; it goes on counting.
+    pub fn streaming(&self) -> Arc<StreamCounters> {
+        Arc::clone(&self.streaming)
+    }
+
     /// The instruction set in use.
     pub const fn isa(&self) -> Isa {
         self.isa
@@ -239,10 +257,18 @@ fn run(
 
 /// What a device loads from, and how.
 struct Loading<'a> {
-    folder: &'a ModelFolder,
+    source: WeightSource<'a>,
     plan: &'a Plan,
     device: &'a DevicePlan,
     options: EngineOptions,
+    streaming: Arc<StreamCounters>,
+}
+
+/// Memory that weights take.
+#[derive(Default)]
+struct WeightBytes {
+    pinned: Bytes,
+    prefetch: Bytes,
 }
 
 impl Loading<'_> {
@@ -251,8 +277,8 @@ impl Loading<'_> {
         kernels: Arc<Kernels>,
         bytes: ActivationBytes,
         progress: &mut dyn FnMut(Bytes, Bytes),
-    ) -> Result<(Runner, Bytes), EngineError> {
-        let config = self.folder.config();
+    ) -> Result<(Runner, WeightBytes), EngineError> {
+        let config = self.source.folder.config();
         let layers = self.device.all_layers().count();
         let backend = Exact::new(
             kernels,
@@ -266,18 +292,39 @@ impl Loading<'_> {
                 most_rows: self.plan.serving.max_rows() as usize,
             },
         )?;
-        let layouts = layouts(config, &self.device.blocks)?;
-        let (blocks, pinned) = load_arena(self.folder, layouts, self.load_options(), progress)?;
-        let layers = Layers { backend, blocks: Pinned::from_iter(blocks), shape: self.shape() };
-        Ok((Runner::Exact(Box::new(layers)), pinned))
+        let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
+        let streamed = self.stream_blocks(streamed)?;
+        let (blocks, pinned) = load_pinned(&self.source, pinned, self.load_options(), progress)?;
+        let stream = match (&self.source.store, streamed.is_empty()) {
+            (Some(store), false) => Some(Stream::start(
+                streamed,
+                StreamOptions {
+                    buffer: self.device.memory.prefetch,
+                    uses: self.plan.micro_batches(),
+                    store: Arc::clone(store),
+                    reader: Arc::clone(&self.source.reader),
+                    bytes_per_second: self.options.disk_bytes_per_second,
+                    counters: Arc::clone(&self.streaming),
+                },
+            )?),
+            _ => None,
+        };
+        let prefetch = stream.as_ref().map_or(Bytes::ZERO, Stream::buffer);
+        let resident = Resident { pinned: Pinned::from_iter(blocks), stream };
+        let layers = Layers { backend, blocks: resident, shape: self.shape() };
+        Ok((Runner::Exact(Box::new(layers)), WeightBytes { pinned, prefetch }))
     }
 
     fn candle(
         &self,
         bytes: ActivationBytes,
         progress: &mut dyn FnMut(Bytes, Bytes),
-    ) -> Result<(Runner, Bytes), EngineError> {
-        let config = self.folder.config();
+    ) -> Result<(Runner, WeightBytes), EngineError> {
+        let config = self.source.folder.config();
+        let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
+        if let Some((block, _)) = streamed.first() {
+            return Err(EngineError::Streamed { block: *block });
+        }
         let candle = candle_device(self.options.gpu)?;
         let memory = MemoryModel::of(self.plan);
         let shape = CandleShape {
@@ -290,15 +337,40 @@ impl Loading<'_> {
             scratch_bytes: (bytes.total() - bytes.residual - bytes.wire - bytes.logits).0,
         };
         let backend = Candle::new(candle.clone(), &shape)?;
-        let layouts = layouts(config, &self.device.blocks)?;
         let upload = |host: &HostBlock| DeviceBlock::upload(host, &candle);
-        let (blocks, pinned) = load_each(self.folder, layouts, self.load_options(), progress, upload)?;
+        let (blocks, pinned) = load_each(self.source.folder, pinned, self.load_options(), progress, upload)?;
         let layers = Layers { backend, blocks: Pinned::from_iter(blocks), shape: self.shape() };
-        Ok((Runner::Candle(Box::new(layers)), pinned))
+        Ok((Runner::Candle(Box::new(layers)), WeightBytes { pinned, ..WeightBytes::default() }))
+    }
+
+    /// The streamed blocks with their files, in the order of a pass. Refuses a buffer that one of them does not fit.
+    fn stream_blocks(&self, layouts: Vec<(Block, BlockLayout)>) -> Result<Vec<StreamBlock>, EngineError> {
+        let planned = self.device.memory.prefetch;
+        let find = |(block, layout): (Block, BlockLayout)| {
+            let file = self.source.locate(block, &layout)?;
+            if layout.bytes > planned.0 {
+                return Err(EngineError::Prefetch { block, needed: Bytes(layout.bytes), planned });
+            }
+            Ok(StreamBlock { block, segment: self.segment_of(block), layout, file })
+        };
+        layouts.into_iter().map(find).collect()
+    }
+
+    /// The visit of a pass that meets `block`; the head has one of its own.
+    fn segment_of(&self, block: Block) -> u32 {
+        match block {
+            Block::Embedding => 0,
+            Block::Head => self.plan.segments,
+            Block::Attention(layer) | Block::Mlp(layer) => {
+                let meets =
+                    |segment: &u32| self.device.layers_in(SegmentIndex(*segment)).layers().any(|met| met == layer);
+                (0..self.plan.segments).find(meets).unwrap_or_default()
+            }
+        }
     }
 
     const fn shape(&self) -> Shape {
-        Shape::new(self.folder.config(), self.plan.residual)
+        Shape::new(self.source.folder.config(), self.plan.residual)
     }
 
     const fn load_options(&self) -> LoadOptions {
@@ -326,7 +398,8 @@ fn output(plan: &Plan, device: &DevicePlan) -> Option<(Block, TensorRole)> {
     if !device.holds(Block::Head) {
         return None;
     }
-    let shared = plan.model.tied && device.holds(Block::Embedding);
+    let beside = PlacedBlock { block: Block::Embedding, residency: Residency::Pinned };
+    let shared = plan.model.tied && device.blocks.contains(&beside);
     Some(if shared { (Block::Embedding, TensorRole::Embedding) } else { (Block::Head, TensorRole::Output) })
 }
 

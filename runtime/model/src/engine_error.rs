@@ -50,12 +50,59 @@ pub enum EngineError {
         /// What the plan says.
         planned: Bytes,
     },
-    /// A block is to be streamed, which this build cannot do yet.
-    #[error("the plan streams {block}; this build keeps every block in memory: plan with more memory or more devices")]
+    /// A block is to be streamed by arithmetic that cannot.
+    #[error(
+        "the plan streams {block}; candle arithmetic keeps every block in memory: plan with exact arithmetic, more memory or more devices"
+    )]
     Streamed {
         /// The block.
         block: Block,
     },
+    /// A block is to be streamed, and there is nothing to stream it from.
+    #[error("the plan streams {block}, and there is no weight store to read it from: start the worker with --store")]
+    NoStore {
+        /// The block.
+        block: Block,
+    },
+    /// A block is not in the weight store, or not whole.
+    #[error("{block} is not in the weight store as it should be: {source}")]
+    NotStored {
+        /// The block.
+        block: Block,
+        /// What the store says.
+        source: io::Error,
+    },
+    /// The buffer for streamed blocks is smaller than one of them.
+    #[error(
+        "the plan gives streamed blocks a buffer of {planned}, {block} alone takes {needed}: plan again with this build"
+    )]
+    Prefetch {
+        /// The largest block.
+        block: Block,
+        /// Its size.
+        needed: Bytes,
+        /// What the plan counts.
+        planned: Bytes,
+    },
+    /// A streamed or stored block could not be read.
+    #[error("cannot read {block} from {}: {source}", path.display())]
+    Stream {
+        /// The block.
+        block: Block,
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A streamed block has no room beside what its own pass holds.
+    #[error("the buffer for streamed blocks has no room for {block} beside what the same step uses: plan a larger one")]
+    Stuck {
+        /// The block.
+        block: Block,
+    },
+    /// Threads for reading could not be started.
+    #[error("cannot start a thread that reads weights: {0}")]
+    Threads(io::Error),
     /// Memory could not be had.
     #[error(transparent)]
     Memory(#[from] BufferError),

@@ -12,12 +12,11 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
 };
 
 use lime_planner::Bytes;
 
-use crate::{EngineError, TensorEntry};
+use crate::{EngineError, TensorEntry, pace::Pace};
 
 /// One read. Large enough that a disk streams, small enough that progress is seen and readers share a tensor.
 const REQUEST: usize = 4 << 20;
@@ -53,7 +52,6 @@ pub(crate) fn load(
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<(), EngineError> {
     let files = open(&pieces)?;
-    let total = Bytes(pieces.iter().map(|piece| piece.into.len() as u64).sum());
     let (mut tensors, mut requests) = (Vec::with_capacity(pieces.len()), Vec::new());
     for Piece { tensor, into } in pieces {
         let mut offset = tensor.offset;
@@ -65,19 +63,42 @@ pub(crate) fn load(
         tensors.push(tensor);
     }
 
-    let (queue, pace) = (Mutex::new(requests.into_iter()), options.bytes_per_second.map(Pace::new));
+    let pace = options.bytes_per_second.map(Pace::new);
+    in_parallel(
+        requests,
+        progress,
+        |request| request.into.len(),
+        |request| {
+            if let Some(pace) = &pace {
+                pace.wait(request.into.len() as u64);
+            }
+            let tensor = &tensors[request.tensor];
+            read_exact(&files[&tensor.file], tensor, request.offset, request.into)
+        },
+    )
+}
+
+/// Has several readers do all requests in order, and reports after each one how many bytes of how many are there.
+///
+/// # Errors
+/// The first fault. Other readers stop at their next request.
+pub(crate) fn in_parallel<R: Send>(
+    requests: Vec<R>,
+    progress: &mut dyn FnMut(Bytes, Bytes),
+    size: impl Fn(&R) -> usize + Sync,
+    read: impl Fn(R) -> Result<(), EngineError> + Sync,
+) -> Result<(), EngineError> {
+    let total = Bytes(requests.iter().map(|request| size(request) as u64).sum());
+    let queue = Mutex::new(requests.into_iter());
     let stop = AtomicBool::new(false);
     let (report, reports) = mpsc::channel();
     let read_all = &|report: mpsc::Sender<Result<usize, EngineError>>| {
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         while let Some(request) = next().filter(|_| !stop.load(Ordering::Relaxed)) {
-            let (tensor, length) = (&tensors[request.tensor], request.into.len());
-            if let Some(pace) = &pace {
-                pace.wait(length);
-            }
-            let read = read_exact(&files[&tensor.file], tensor, request.offset, request.into);
-            stop.fetch_or(read.is_err(), Ordering::Relaxed);
-            if report.send(read.map(|()| length)).is_err() {
+            let length = size(&request);
+            let outcome = read(request);
+            stop.fetch_or(outcome.is_err(), Ordering::Relaxed);
+            if report.send(outcome.map(|()| length)).is_err() {
                 return;
             }
         }
@@ -129,33 +150,13 @@ fn read_exact(file: &File, tensor: &TensorEntry, mut offset: u64, mut into: &mut
     Ok(())
 }
 
-/// Holds all readers together to a rate.
-struct Pace {
-    started: Instant,
-    rate: f64,
-    asked: Mutex<u64>,
-}
-
-impl Pace {
-    fn new(bytes_per_second: u64) -> Self {
-        Self { started: Instant::now(), rate: bytes_per_second.max(1) as f64, asked: Mutex::new(0) }
-    }
-
-    /// Returns when `bytes` more may have been read.
-    fn wait(&self, bytes: usize) {
-        let asked = {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            *asked += bytes as u64;
-            *asked
-        };
-        let due = Duration::from_secs_f64(asked as f64 / self.rate);
-        thread::sleep(due.saturating_sub(self.started.elapsed()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{
+        fs,
+        path::Path,
+        time::{Duration, Instant},
+    };
 
     use lime_planner::Dtype;
 

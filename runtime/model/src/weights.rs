@@ -1,22 +1,79 @@
 //! Weight blocks in memory, and where a pass finds them.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use lime_kernels::{AlignedBuf, Matrix, decode};
 use lime_planner::{Block, Bytes, PlacedBlock, Residency};
 
 use crate::{
-    BlockLayout, EngineError, LayoutEntry, ModelConfig, ModelFolder, TensorRole,
+    BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, EngineError, LayoutEntry, ModelConfig, ModelFolder,
+    TensorRole,
     activation::element_type,
     loader::{LoadOptions, Piece, load},
+    stream::{Lease, Stream, read_pinned},
 };
+
+/// Where an engine's weights come from: a model's folder, and a weight store where blocks are to be streamed.
+#[derive(Clone)]
+pub struct WeightSource<'a> {
+    pub(crate) folder: &'a ModelFolder,
+    pub(crate) store: Option<Arc<dyn BlockFiles>>,
+    pub(crate) reader: Arc<dyn BlockReader>,
+}
+
+impl<'a> WeightSource<'a> {
+    /// Everything from `store`, past the page cache; the folder gives the config alone.
+    pub fn stored(folder: &'a ModelFolder, store: Arc<dyn BlockFiles>) -> Self {
+        Self { store: Some(store), ..Self::from(folder) }
+    }
+
+    /// Reads the store's files by `reader`.
+    #[must_use]
+    pub fn read_by(self, reader: Arc<dyn BlockReader>) -> Self {
+        Self { reader, ..self }
+    }
+
+    /// The file of `block`.
+    pub(crate) fn locate(&self, block: Block, layout: &BlockLayout) -> Result<BlockFile, EngineError> {
+        let store = self.store.as_ref().ok_or(EngineError::NoStore { block })?;
+        store.locate(block, layout).map_err(|source| EngineError::NotStored { block, source })
+    }
+
+    /// Compares a block's bytes with what the store recorded.
+    fn check(&self, block: Block, held: &HostBlock) -> Result<(), EngineError> {
+        let HostMemory::Pinned { arena, start } = &held.memory else { return Ok(()) };
+        let bytes = &arena[*start..*start + held.layout.bytes as usize];
+        let checked = self.store.as_ref().map_or(Ok(()), |store| store.check(block, &held.layout, bytes));
+        checked.map_err(|source| EngineError::NotStored { block, source })
+    }
+}
+
+/// Weights from the folder: such an engine pins every block.
+impl<'a> From<&'a ModelFolder> for WeightSource<'a> {
+    fn from(folder: &'a ModelFolder) -> Self {
+        Self { folder, store: None, reader: Arc::new(DirectReader::default()) }
+    }
+}
+
+impl fmt::Debug for WeightSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeightSource").field("folder", &self.folder.path()).finish_non_exhaustive()
+    }
+}
 
 /// A block's bytes in host memory, used in place by the kernels. Cloning it copies no weights.
 #[derive(Clone, Debug)]
 pub(crate) struct HostBlock {
-    buffer: Arc<AlignedBuf>,
-    start: usize,
+    memory: HostMemory,
     layout: Arc<BlockLayout>,
+}
+
+#[derive(Clone, Debug)]
+enum HostMemory {
+    /// From `start` on in an arena.
+    Pinned { arena: Arc<AlignedBuf>, start: usize },
+    /// In the buffer of a stream, until the last clone is dropped.
+    Streamed(Arc<Lease>),
 }
 
 impl HostBlock {
@@ -32,8 +89,11 @@ impl HostBlock {
 
     /// The stored bytes of a tensor.
     pub(crate) fn bytes(&self, entry: &LayoutEntry) -> &[u8] {
-        let start = self.start + entry.offset as usize;
-        &self.buffer[start..start + entry.bytes as usize]
+        let (memory, start) = match &self.memory {
+            HostMemory::Pinned { arena, start } => (&arena[..], *start),
+            HostMemory::Streamed(lease) => (lease.bytes(), 0),
+        };
+        &memory[within(start, entry)]
     }
 
     /// The matrix for `role`.
@@ -94,17 +154,67 @@ impl<W: Clone> BlockSource for Pinned<W> {
     }
 }
 
-/// The layout of each placed block, a tied head beside its embedding without the matrix.
-pub(crate) fn layouts(config: &ModelConfig, blocks: &[PlacedBlock]) -> Result<Vec<(Block, BlockLayout)>, EngineError> {
-    if let Some(placed) = blocks.iter().find(|placed| placed.residency == Residency::Streamed) {
-        return Err(EngineError::Streamed { block: placed.block });
+/// Blocks in memory, and those that pass through it.
+pub(crate) struct Resident {
+    pub(crate) pinned: Pinned<HostBlock>,
+    pub(crate) stream: Option<Stream>,
+}
+
+impl BlockSource for Resident {
+    type Weights = HostBlock;
+
+    fn block(&mut self, block: Block) -> Result<HostBlock, EngineError> {
+        match (self.pinned.block(block), &mut self.stream) {
+            (Err(EngineError::NotHere { .. }), Some(stream)) => {
+                let (lease, layout) = stream.wait_for(block)?;
+                Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout })
+            }
+            (pinned, _) => pinned,
+        }
     }
-    let embedding = blocks.iter().any(|placed| placed.block == Block::Embedding);
-    let layout = |block| match block {
-        Block::Head if config.tied && embedding => BlockLayout::head_beside_embedding(config),
-        block => BlockLayout::of(config, block),
-    };
-    Ok(blocks.iter().map(|placed| (placed.block, layout(placed.block))).collect())
+}
+
+/// The layouts of a device's blocks: those that stay, and those that stream. A tied head leaves its matrix to an embedding that
+/// stays beside it.
+pub(crate) struct Layouts {
+    pub(crate) pinned: Vec<(Block, BlockLayout)>,
+    pub(crate) streamed: Vec<(Block, BlockLayout)>,
+}
+
+impl Layouts {
+    pub(crate) fn of(config: &ModelConfig, blocks: &[PlacedBlock]) -> Self {
+        let embedding = blocks.contains(&PlacedBlock { block: Block::Embedding, residency: Residency::Pinned });
+        let layout = |block| match block {
+            Block::Head if config.tied && embedding => BlockLayout::head_beside_embedding(config),
+            block => BlockLayout::of(config, block),
+        };
+        let of = |residency| {
+            let placed = blocks.iter().filter(move |placed| placed.residency == residency);
+            placed.map(|placed| (placed.block, layout(placed.block))).collect()
+        };
+        Self { pinned: of(Residency::Pinned), streamed: of(Residency::Streamed) }
+    }
+}
+
+/// Reads the blocks into one arena, in order: from the store where there is one, else from the folder.
+pub(crate) fn load_pinned(
+    source: &WeightSource<'_>,
+    layouts: Vec<(Block, BlockLayout)>,
+    options: LoadOptions,
+    progress: &mut dyn FnMut(Bytes, Bytes),
+) -> Result<(Vec<(Block, HostBlock)>, Bytes), EngineError> {
+    if source.store.is_none() {
+        return load_arena(source.folder, layouts, options, progress);
+    }
+    let locate = |(block, layout): &(Block, BlockLayout)| Ok((*block, source.locate(*block, layout)?, layout.bytes));
+    let files: Vec<_> = layouts.iter().map(locate).collect::<Result<_, EngineError>>()?;
+    let mut arena = AlignedBuf::new(files.iter().map(|(.., bytes)| *bytes as usize).sum())?;
+    read_pinned(&files, &mut arena, source.reader.as_ref(), options.bytes_per_second, progress)?;
+    let (blocks, bytes) = cut(arena, layouts);
+    for (block, held) in &blocks {
+        source.check(*block, held)?;
+    }
+    Ok((blocks, bytes))
 }
 
 /// Reads the blocks into one arena, in order. Returns them with the arena's size.
@@ -118,14 +228,19 @@ pub(crate) fn load_arena(
     let mut buffer = AlignedBuf::new(size as usize)?;
     load(pieces(folder, &layouts, &mut buffer)?, options, progress)?;
 
-    let buffer = Arc::new(buffer);
-    let mut start = 0;
+    Ok(cut(buffer, layouts))
+}
+
+/// An arena's blocks, with its size.
+fn cut(arena: AlignedBuf, layouts: Vec<(Block, BlockLayout)>) -> (Vec<(Block, HostBlock)>, Bytes) {
+    let (arena, mut start) = (Arc::new(arena), 0);
     let blocks = layouts.into_iter().map(|(block, layout)| {
-        let held = HostBlock { buffer: Arc::clone(&buffer), start, layout: Arc::new(layout) };
-        start += held.layout.bytes as usize;
-        (block, held)
+        let memory = HostMemory::Pinned { arena: Arc::clone(&arena), start };
+        start += layout.bytes as usize;
+        (block, HostBlock { memory, layout: Arc::new(layout) })
     });
-    Ok((blocks.collect(), Bytes(size)))
+    let blocks = blocks.collect();
+    (blocks, Bytes(start as u64))
 }
 
 /// Reads the blocks one after the other, and keeps what `upload` makes of each. Returns them with their sizes' sum.

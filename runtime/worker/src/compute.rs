@@ -1,6 +1,9 @@
 //! The seam between the ring and the arithmetic: what a worker asks of its engine. Tests put a deterministic fake here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use lime_model::StreamCounters;
 use lime_planner::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
 use lime_ring::proto::{Sampling, Token};
 use thiserror::Error;
@@ -51,10 +54,14 @@ pub struct Draw<'a> {
 /// What a loaded engine takes and uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Weights in memory.
+    /// Weights that stay in memory.
     pub pinned: Size,
+    /// The buffer through which other weights pass.
+    pub prefetch: Size,
     /// KV cache.
     pub kv: Size,
+    /// Buffers of the largest pass.
+    pub activations: Size,
     /// The instruction set of the kernels.
     pub kernels: String,
     /// Threads that compute.
@@ -102,6 +109,11 @@ pub trait Compute {
 
     /// What it takes and uses.
     fn footprint(&self) -> Footprint;
+
+    /// What streaming has done; nothing where nothing streams.
+    fn streaming(&self) -> Arc<StreamCounters> {
+        Arc::default()
+    }
 }
 
 /// Loads a device's part of a plan. Called on the compute thread.

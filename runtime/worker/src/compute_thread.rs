@@ -87,7 +87,7 @@ impl ComputeThread {
             Some(Err(_)) | None => self.load(session, progress)?,
         };
         engine.reset();
-        self.counters.set_footprint(engine.footprint());
+        self.counters.took(engine.as_ref());
         let (plan_json, device) = (session.plan_json.clone(), session.device);
         let epoch = session.epoch;
         self.loaded = Some(Loaded { epoch, plan_json, device, engine: Ok(engine) });

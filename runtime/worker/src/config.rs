@@ -18,6 +18,8 @@ pub struct WorkerConfig {
     pub name: String,
     /// The model's folder on this machine.
     pub model: PathBuf,
+    /// Where blocks that a plan streams are kept, on this machine's disk. Without it such a plan is refused.
+    pub store: Option<PathBuf>,
     /// Threads that compute, the driver included.
     pub threads: usize,
     /// Shapes the link to the successor.

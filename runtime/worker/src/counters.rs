@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use lime_model::{StreamCounters, StreamFigures};
 use lime_ring::LinkCounters;
 
-use crate::compute::Footprint;
+use crate::compute::{Compute, Footprint};
 
 /// Counted since the worker started.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) wait_micros: AtomicU64,
     pub(crate) link: Arc<LinkCounters>,
     footprint: Mutex<Footprint>,
+    /// Of the engine that is loaded.
+    streaming: Mutex<Arc<StreamCounters>>,
 }
 
 impl Counters {
@@ -28,8 +31,14 @@ impl Counters {
         counter.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_footprint(&self, footprint: Footprint) {
-        *self.footprint.lock().unwrap_or_else(PoisonError::into_inner) = footprint;
+    /// An engine was taken up.
+    pub(crate) fn took(&self, engine: &dyn Compute) {
+        *self.footprint.lock().unwrap_or_else(PoisonError::into_inner) = engine.footprint();
+        *self.streaming.lock().unwrap_or_else(PoisonError::into_inner) = engine.streaming();
+    }
+
+    pub(crate) fn streaming(&self) -> StreamFigures {
+        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).figures()
     }
 
     pub(crate) fn footprint(&self) -> Footprint {

@@ -1,17 +1,21 @@
 //! The real engine behind the seam: `lime-model`, driven by what the wire brings.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use lime_model::{Activation, BatchRows, Engine, EngineOptions, ModelFolder, Sampling};
-use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Plan, SegmentIndex};
+use lime_model::{Activation, BatchRows, Engine, EngineOptions, ModelFolder, Sampling, StreamCounters, WeightSource};
+use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 
-use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Span};
+use crate::{
+    blocks,
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Span},
+};
 
-/// Loads from a model's folder.
+/// Loads from a model's folder, or from the store where the plan streams.
 pub(crate) struct EngineLoader {
     pub(crate) folder: PathBuf,
+    pub(crate) store: Option<PathBuf>,
     pub(crate) options: EngineOptions,
 }
 
@@ -23,7 +27,8 @@ impl Loader for EngineLoader {
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
         let folder = ModelFolder::open(&self.folder).map_err(|error| said(&error))?;
-        let engine = Engine::load(&folder, plan, device, self.options, progress);
+        let source = self.source(&folder, plan, device, progress)?;
+        let engine = Engine::load(source, plan, device, self.options, progress);
         Ok(Box::new(Loaded {
             engine: engine.map_err(|error| said(&error))?,
             dtype: plan.residual,
@@ -33,6 +38,24 @@ impl Loader for EngineLoader {
             batch: Activation::default(),
             parts: Vec::new(),
         }))
+    }
+}
+
+impl EngineLoader {
+    /// A plan that streams on this device is served from the store, in which its blocks are made first.
+    fn source<'a>(
+        &self,
+        folder: &'a ModelFolder,
+        plan: &Plan,
+        device: DeviceIndex,
+        progress: &mut dyn FnMut(Size, Size),
+    ) -> Result<WeightSource<'a>, ComputeError> {
+        let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
+        let streams = placed.iter().any(|placed| placed.residency == Residency::Streamed);
+        let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(folder.into()) };
+        let blocks: Vec<_> = placed.iter().map(|placed| placed.block).collect();
+        let stored = blocks::ensure(store, folder.path(), &blocks, progress)?;
+        Ok(WeightSource::stored(folder, Arc::new(stored)))
     }
 }
 
@@ -88,7 +111,18 @@ impl Compute for Loaded {
     fn footprint(&self) -> Footprint {
         let memory = self.engine.memory();
         let kernels = self.engine.isa().to_string();
-        Footprint { pinned: memory.pinned, kv: memory.kv, kernels, threads: self.threads }
+        Footprint {
+            pinned: memory.pinned,
+            prefetch: memory.prefetch,
+            kv: memory.kv,
+            activations: memory.activations,
+            kernels,
+            threads: self.threads,
+        }
+    }
+
+    fn streaming(&self) -> Arc<StreamCounters> {
+        self.engine.streaming()
     }
 }
 

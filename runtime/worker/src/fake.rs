@@ -158,6 +158,6 @@ impl Compute for Fake {
     fn footprint(&self) -> Footprint {
         let memory = &self.plan.devices[self.device.0 as usize].memory;
         let (pinned, kv) = (memory.pinned, memory.kv);
-        Footprint { pinned, kv, kernels: "fake".to_owned(), threads: 1 }
+        Footprint { pinned, kv, kernels: "fake".to_owned(), threads: 1, ..Footprint::default() }
     }
 }

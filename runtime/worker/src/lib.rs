@@ -5,6 +5,7 @@
 //! epoch ends everything of the older one; weights stay when the plan is the same.
 
 mod assignment;
+mod blocks;
 pub mod compute;
 mod compute_thread;
 mod config;

@@ -18,7 +18,7 @@ pub async fn start(config: WorkerConfig, listen: SocketAddr) -> Result<WorkerHan
         disk_bytes_per_second: config.disk.map(|disk| disk.bytes_per_second),
         ..EngineOptions::default()
     };
-    let loader = EngineLoader { folder: config.model.clone(), options };
+    let loader = EngineLoader { folder: config.model.clone(), store: config.store.clone(), options };
     start_with(config, Box::new(loader), listen).await
 }
 

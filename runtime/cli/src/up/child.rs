@@ -124,7 +124,10 @@ fn command(device: &LocalDevice, model: &Path, verbose: u8) -> anyhow::Result<Co
     let mut command = Command::new(program);
     command.args(["worker", "--exit-with-parent", "--listen", "127.0.0.1:0", "--name", &device.name]);
     command.arg("--model").arg(model);
+    command.arg("--store").arg(lime_store::Store::default_root());
     command.args(["--threads", &device.threads.to_string()]);
+    // Each arena of glibc's allocator keeps memory of its own, which no plan counts.
+    command.env("MALLOC_ARENA_MAX", "2");
     if let Some(link) = &device.link {
         command.args(["--link-bandwidth", &format!("{}bit", link.bandwidth_bits)]);
         command.args(["--link-latency", &format!("{}ns", link.latency.as_nanos())]);

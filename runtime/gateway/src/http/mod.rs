@@ -28,10 +28,10 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Options,
+    Options, Peer,
     answer::{Piece, Reading, read},
     intake::{Intake, Refusal},
     metrics::Metrics,
@@ -59,6 +59,7 @@ pub(crate) struct App {
     pub(crate) intake: Intake,
     pub(crate) status: Arc<RingStatus>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) workers: watch::Receiver<Vec<Peer>>,
     pub(crate) started: u64,
     pub(crate) ended: Arc<AtomicBool>,
 }

@@ -9,7 +9,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{SharedApp, error::ApiError};
-use crate::status::{Phase, RingState, percent};
+use crate::{
+    status::{Phase, RingState, percent},
+    worker_figures,
+};
 
 /// `GET /v1/models`.
 pub(super) async fn models(State(app): State<SharedApp>) -> Json<Value> {
@@ -51,7 +54,9 @@ pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<SharedApp>) -> Response {
-    let text = app.metrics.render(app.status.phase() == Phase::Ready);
+    let mut text = app.metrics.render(app.status.phase() == Phase::Ready);
+    let workers = app.workers.borrow().clone();
+    text.push_str(&worker_figures::render(&worker_figures::ask(workers).await));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

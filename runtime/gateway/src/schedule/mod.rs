@@ -56,7 +56,9 @@ impl Limits {
             chunk: plan.serving.prefill_chunk_tokens,
             queue,
             // One on each device, and one on its way to the first.
-            depth: (plan.devices.len() + 1).max(groups).min(MAX_IN_FLIGHT),
+            // Where weights are streamed in several visits, passes that overtake each other's visits would read them twice.
+            depth: if streams && plan.segments > 1 { groups } else { (plan.devices.len() + 1).max(groups) }
+                .min(MAX_IN_FLIGHT),
             decode_groups: groups,
             ride_along: streams || plan.devices.len() == 1,
             most_failures: 3,

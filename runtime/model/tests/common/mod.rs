@@ -1,10 +1,12 @@
 //! Models, plans and a ring without wires, for the tests of this folder.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, fs, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
 use lime_kernels::Isa;
-use lime_model::{Activation, BatchRows, Engine, EngineOptions, ModelFolder};
+use lime_model::{
+    Activation, BatchRows, BlockFile, BlockFiles, BlockLayout, Engine, EngineOptions, ModelFolder, WeightSource,
+};
 use lime_planner::{
     Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, PLAN_VERSION,
     PlacedBlock, Plan, Residency, SegmentIndex, ServingLimits, Stage,
@@ -95,6 +97,60 @@ impl Wish {
     }
 }
 
+/// Every block of a folder in a file of its own, behind a page of something else.
+pub(crate) struct WrittenBlocks {
+    dir: tempfile::TempDir,
+    sizes: BTreeMap<Block, u64>,
+}
+
+impl WrittenBlocks {
+    pub(crate) fn write(folder: &ModelFolder) -> Arc<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sizes = BTreeMap::new();
+        for block in folder.card("test").all_blocks() {
+            let layout = BlockLayout::of(folder.config(), block);
+            let mut bytes = vec![0; (4096 + layout.bytes) as usize];
+            for tensor in folder.tensors(block).unwrap() {
+                let Some(entry) = layout.entry(tensor.role) else { continue };
+                let into = &mut bytes[(4096 + entry.offset) as usize..][..entry.bytes as usize];
+                fs::File::open(&tensor.file).unwrap().read_exact_at(into, tensor.offset).unwrap();
+            }
+            fs::write(dir.path().join(block.to_string()), bytes).unwrap();
+            sizes.insert(block, layout.bytes);
+        }
+        Arc::new(Self { dir, sizes })
+    }
+}
+
+impl BlockFiles for WrittenBlocks {
+    fn locate(&self, block: Block, layout: &BlockLayout) -> io::Result<BlockFile> {
+        let bytes = *self.sizes.get(&block).ok_or(io::ErrorKind::NotFound)?;
+        assert!(layout.bytes <= bytes);
+        Ok(BlockFile { path: self.dir.path().join(block.to_string()), offset: 4096, bytes })
+    }
+}
+
+/// The plan with `streams` blocks streamed, through a buffer of the largest of them and a share of the others.
+pub(crate) fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> Plan {
+    let card = plan.model.clone();
+    for device in &mut plan.devices {
+        for placed in device.blocks.iter_mut().filter(|placed| streams(placed.block)) {
+            placed.residency = Residency::Streamed;
+        }
+    }
+    for index in 0..plan.devices.len() {
+        let blocks = plan.devices[index].blocks.clone();
+        let streamed = blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
+        let sizes: Vec<u64> = streamed.map(|placed| card.block_bytes(placed.block).0).collect();
+        let (largest, sum) = (sizes.iter().max().copied().unwrap_or(0), sizes.iter().sum::<u64>());
+        let prefetch = Bytes(largest + ((sum - largest) as f64 * share) as u64);
+        let memory = DeviceMemory { prefetch, ..MemoryModel::of(&plan).device(&blocks) };
+        plan.devices[index].memory = DeviceMemory { budget: memory.used(), ..memory };
+    }
+    plan.validate().unwrap();
+    plan
+}
+
 /// Every device of a plan in this process, the activation encoded and decoded at every hop.
 pub(crate) struct Ring {
     pub(crate) plan: Plan,
@@ -102,11 +158,12 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    pub(crate) fn load(folder: &ModelFolder, plan: Plan, options: EngineOptions) -> Self {
+    pub(crate) fn load<'a>(source: impl Into<WeightSource<'a>>, plan: Plan, options: EngineOptions) -> Self {
+        let source = source.into();
         let load = |index| {
             let mut last = (Bytes::ZERO, Bytes::ZERO);
             let mut progress = |loaded, total| last = (loaded, total);
-            let engine = Engine::load(folder, &plan, DeviceIndex(index), options, &mut progress).unwrap();
+            let engine = Engine::load(source.clone(), &plan, DeviceIndex(index), options, &mut progress).unwrap();
             assert_eq!(last.0, last.1, "all bytes are reported");
             engine
         };

@@ -56,6 +56,7 @@ impl Control for ControlService {
         let session = self.worker.session();
         let session = session.as_deref();
         let footprint = counters.footprint();
+        let streaming = counters.streaming();
         Ok(Response::new(StatusReply {
             device: session.map_or(&*self.worker.name, Session::name).to_owned(),
             epoch: session.map_or(0, |session| session.epoch),
@@ -69,6 +70,17 @@ impl Control for ControlService {
             wait_micros: count(&counters.wait_micros),
             kernels: footprint.kernels,
             threads: footprint.threads,
+            prefetch_bytes: footprint.prefetch.0,
+            activation_bytes: footprint.activations.0,
+            streamed_blocks: streaming.streamed_blocks,
+            streamed_bytes: streaming.streamed_size,
+            read_bytes: streaming.read_bytes,
+            wasted_bytes: streaming.wasted_bytes,
+            load_wait_micros: u64::try_from(streaming.waited.as_micros()).unwrap_or(u64::MAX),
+            prefetch_hits: streaming.hits,
+            prefetch_misses: streaming.misses,
+            read_retries: streaming.retries,
+            buffered_reads: streaming.buffered,
         }))
     }
 

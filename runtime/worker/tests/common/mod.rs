@@ -89,7 +89,15 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
 }
 
 pub fn config(name: &str) -> WorkerConfig {
-    WorkerConfig { name: name.into(), model: PathBuf::new(), threads: 1, link: None, disk: None, isa: None }
+    WorkerConfig {
+        name: name.into(),
+        model: PathBuf::new(),
+        store: None,
+        threads: 1,
+        link: None,
+        disk: None,
+        isa: None,
+    }
 }
 
 pub fn anywhere() -> SocketAddr {

@@ -1,0 +1,268 @@
+//! A buffer used as a ring: ranges of it are written by some threads while others read others.
+
+use std::ops::{Deref, DerefMut, Range};
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::{AlignedBuf, BufferError};
+
+const PAGE: usize = 4 << 10;
+
+/// Memory of which ranges are claimed for writing or for reading.
+///
+/// Offsets count on beyond the end: `len + x` is `x`. In a *mirrored* buffer a range may run over the end and is still
+/// contiguous, because the same pages are mapped twice in a row; they are shared memory, which few systems put on huge pages.
+/// In a plain one, on huge pages, it may not.
+#[derive(Debug)]
+pub struct RingBuf {
+    memory: Memory,
+    /// As many bytes as ranges may span from offset 0.
+    addressable: usize,
+    base: *mut u8,
+    len: usize,
+    claims: Mutex<Vec<Held>>,
+}
+
+// SAFETY: the memory belongs to this value alone, and `claims` keeps writers apart from everybody else.
+unsafe impl Send for RingBuf {}
+// SAFETY: as above.
+unsafe impl Sync for RingBuf {}
+
+#[derive(Debug)]
+enum Memory {
+    Plain { _held: AlignedBuf },
+    Mirrored { mapping: *mut libc::c_void, mapped: usize },
+}
+
+/// A claim in force. Claims of the same range for reading are counted apart.
+#[derive(Debug)]
+struct Held {
+    start: usize,
+    len: usize,
+    writes: bool,
+}
+
+impl RingBuf {
+    /// A plain buffer of `bytes` bytes, zeroed.
+    ///
+    /// # Errors
+    /// When memory cannot be had.
+    pub fn plain(bytes: usize) -> Result<Arc<Self>, BufferError> {
+        let mut held = AlignedBuf::new(bytes)?;
+        let base = held.as_mut_ptr();
+        let memory = Memory::Plain { _held: held };
+        Ok(Arc::new(Self { memory, addressable: bytes, base, len: bytes, claims: Mutex::default() }))
+    }
+
+    /// A mirrored buffer of `bytes` bytes, a multiple of 4 KiB; zeroed, and all of it taken from the system now.
+    ///
+    /// # Errors
+    /// When memory cannot be had, or the size is no multiple of 4 KiB.
+    #[cfg(target_os = "linux")]
+    pub fn mirrored(bytes: usize) -> Result<Arc<Self>, BufferError> {
+        use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+        let fail = |source| BufferError { bytes, source };
+        let last = || fail(std::io::Error::last_os_error());
+        let mapped = bytes.checked_mul(2).filter(|_| bytes > 0 && bytes.is_multiple_of(PAGE));
+        let mapped = mapped.ok_or_else(|| fail(std::io::Error::from_raw_os_error(libc::EINVAL)))?;
+        // SAFETY: a name that ends in zero, and no pointer besides.
+        let file = unsafe { libc::memfd_create(c"lime-ring".as_ptr(), libc::MFD_CLOEXEC) };
+        if file < 0 {
+            return Err(last());
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let file = unsafe { OwnedFd::from_raw_fd(file) };
+        let size = libc::off_t::try_from(bytes).map_err(|_| fail(std::io::Error::from_raw_os_error(libc::EFBIG)))?;
+        // SAFETY: calls on a descriptor that is open; they touch no memory of ours.
+        let sized = unsafe {
+            libc::ftruncate(file.as_raw_fd(), size) == 0 && libc::fallocate(file.as_raw_fd(), 0, 0, size) == 0
+        };
+        if !sized {
+            return Err(last());
+        }
+        // SAFETY: a fresh mapping that reserves addresses; no existing memory is named.
+        let mapping = unsafe {
+            libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        };
+        if mapping == libc::MAP_FAILED {
+            return Err(last());
+        }
+        let base = mapping.cast::<u8>();
+        // From here on the mapping is undone when this is dropped.
+        let ring = Self {
+            memory: Memory::Mirrored { mapping, mapped },
+            addressable: mapped,
+            base,
+            len: bytes,
+            claims: Mutex::default(),
+        };
+        for half in [0, bytes] {
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            // SAFETY: both halves lie in the addresses reserved above, which nothing else uses.
+            let placed = unsafe { libc::mmap(base.add(half).cast(), bytes, access, flags, file.as_raw_fd(), 0) };
+            if placed == libc::MAP_FAILED {
+                return Err(last());
+            }
+        }
+        Ok(Arc::new(ring))
+    }
+
+    /// Bytes of memory.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Claims `len` bytes at offset `start` for one writer; `None` where another claim has a part of them, or they do not lie
+    /// in the buffer.
+    pub fn write(self: &Arc<Self>, start: usize, len: usize) -> Option<RingWrite> {
+        let claim = self.claim(start, len, true)?;
+        Some(RingWrite { claim })
+    }
+
+    /// Claims `len` bytes at offset `start` for reading; `None` where a writer has a part of them, or they do not lie in
+    /// the buffer.
+    pub fn read(self: &Arc<Self>, start: usize, len: usize) -> Option<RingRead> {
+        let claim = self.claim(start, len, false)?;
+        Some(RingRead { claim })
+    }
+
+    fn claim(self: &Arc<Self>, start: usize, len: usize, writes: bool) -> Option<Claim> {
+        let end = start.checked_add(len)?;
+        if start >= self.len || len > self.len || end > self.addressable {
+            return None;
+        }
+        let mut claims = self.lock();
+        let free = |held: &Held| !(held.writes || writes) || !self.overlap((held.start, held.len), (start, len));
+        if !claims.iter().all(free) {
+            return None;
+        }
+        claims.push(Held { start, len, writes });
+        drop(claims);
+        Some(Claim { ring: Arc::clone(self), start, len, writes })
+    }
+
+    /// Whether two ranges, either of which may run over the end, share a byte.
+    fn overlap(&self, one: (usize, usize), other: (usize, usize)) -> bool {
+        let parts = |(start, len): (usize, usize)| -> [Range<usize>; 2] {
+            let end = start + len;
+            [start..end.min(self.len), 0..end.saturating_sub(self.len)]
+        };
+        let others = parts(other);
+        parts(one).iter().any(|a| others.iter().any(|b| a.start.max(b.start) < a.end.min(b.end)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RingBuf {
+    fn drop(&mut self) {
+        if let Memory::Mirrored { mapping, mapped } = self.memory {
+            // SAFETY: exactly the addresses reserved in `mirrored`, unmapped once; no claim outlives the buffer.
+            unsafe { libc::munmap(mapping, mapped) };
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Claim {
+    ring: Arc<RingBuf>,
+    start: usize,
+    len: usize,
+    writes: bool,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claims = self.ring.lock();
+        let same = |held: &Held| (held.start, held.len, held.writes) == (self.start, self.len, self.writes);
+        if let Some(index) = claims.iter().position(same) {
+            claims.swap_remove(index);
+        }
+    }
+}
+
+/// A range that one thread writes.
+#[derive(Debug)]
+pub struct RingWrite {
+    claim: Claim,
+}
+
+/// A range that is read.
+#[derive(Debug)]
+pub struct RingRead {
+    claim: Claim,
+}
+
+impl Deref for RingRead {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let Claim { ring, start, len, .. } = &self.claim;
+        // SAFETY: `claim` checked that the range is mapped; its memory is initialized and nobody writes it while this claim lasts.
+        unsafe { std::slice::from_raw_parts(ring.base.add(*start), *len) }
+    }
+}
+
+impl Deref for RingWrite {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let Claim { ring, start, len, .. } = &self.claim;
+        // SAFETY: as in `RingRead`: the only writer is this value, borrowed.
+        unsafe { std::slice::from_raw_parts(ring.base.add(*start), *len) }
+    }
+}
+
+impl DerefMut for RingWrite {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let Claim { ring, start, len, .. } = &self.claim;
+        // SAFETY: as above, and no other claim has a byte of the range, under either of its addresses.
+        unsafe { std::slice::from_raw_parts_mut(ring.base.add(*start), *len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_ring_keeps_claims_apart() {
+        let ring = RingBuf::plain(100).unwrap();
+        let mut first = ring.write(0, 50).unwrap();
+        assert!(ring.write(49, 2).is_none() && ring.read(0, 1).is_none());
+        let second = ring.write(50, 50).unwrap();
+        assert!(ring.write(99, 2).is_none() && ring.write(100, 0).is_none() && ring.write(0, usize::MAX).is_none());
+        first.fill(7);
+        drop((first, second));
+        let (one, two) = (ring.read(0, 60).unwrap(), ring.read(40, 60).unwrap());
+        assert_eq!((one[49], two[9], two[10]), (7, 7, 0));
+        assert!(ring.write(10, 1).is_none());
+        drop(one);
+        assert!(ring.write(10, 1).is_some() && ring.write(45, 1).is_none());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_mirrored_ring_runs_over_its_end() {
+        let ring = RingBuf::mirrored(3 * PAGE).unwrap();
+        let mut over = ring.write(2 * PAGE, 2 * PAGE).unwrap();
+        assert!(ring.write(0, PAGE).is_none() && ring.read(PAGE, PAGE + 1).is_none());
+        for (index, byte) in over.iter_mut().enumerate() {
+            *byte = (index / PAGE) as u8 + 1;
+        }
+        drop(over);
+        assert!(ring.read(0, PAGE).unwrap().iter().all(|byte| *byte == 2));
+        assert!(ring.read(2 * PAGE, PAGE).unwrap().iter().all(|byte| *byte == 1));
+        assert!(ring.read(PAGE, 3 * PAGE).is_some() && ring.read(PAGE, 3 * PAGE + 1).is_none());
+        assert!(RingBuf::mirrored(100).is_err() && RingBuf::mirrored(0).is_err());
+    }
+}

@@ -1,0 +1,274 @@
+//! Which streamed block lies where in the buffer, what is read next and what may be overwritten: bookkeeping without I/O.
+//!
+//! The buffer is a first-in, first-out queue of bytes. Blocks enter it in the cyclic order in which passes meet them and
+//! leave it in the same order; a block enters as soon as its bytes fit behind those that are still needed. Nothing is lost to
+//! fragmentation, because a range may run over the buffer's end: so the planner's model of the buffer is this one.
+
+use std::collections::VecDeque;
+
+use lime_planner::{Block, Bytes};
+
+/// A block that passes through the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Streamed {
+    pub(crate) block: Block,
+    /// Its size in the buffer.
+    pub(crate) bytes: u64,
+    /// The visit of a pass in which it is met.
+    pub(crate) segment: u32,
+}
+
+/// Names one passage of one block through the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Passage(u64);
+
+/// A read to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) passage: Passage,
+    /// Which block, as its place in the order.
+    pub(crate) index: usize,
+    /// From where in the block.
+    pub(crate) from: u64,
+    pub(crate) bytes: u64,
+    /// To where in the buffer.
+    pub(crate) to: u64,
+}
+
+/// The answer to a wish for a block.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wanted<F> {
+    /// It is there, from this place in the buffer on; to be given back with [`Fifo::give_back`].
+    Here { passage: Passage, at: u64, bytes: u64 },
+    /// It is being read, or will be as soon as there is room.
+    Coming,
+    /// It could not be read. Asking again reads again.
+    Failed(F),
+    /// It can never come: what the caller itself holds leaves no room for it.
+    Stuck,
+    /// It is not in the order.
+    Unknown,
+}
+
+/// One passage.
+#[derive(Debug)]
+struct Entry<F> {
+    index: usize,
+    /// Bytes that entered the buffer before it, ever.
+    start: u64,
+    bytes: u64,
+    /// Bytes for which reads were handed out, and for which they came back.
+    asked: u64,
+    arrived: u64,
+    uses: u32,
+    holders: u32,
+    /// Nobody will ask for it any more.
+    over: bool,
+    fault: Option<F>,
+}
+
+impl<F> Entry<F> {
+    const fn in_flight(&self) -> bool {
+        self.asked > self.arrived
+    }
+
+    const fn may_leave(&self) -> bool {
+        self.over && self.holders == 0 && !self.in_flight()
+    }
+}
+
+/// The buffer's state.
+#[derive(Debug)]
+pub(crate) struct Fifo<F> {
+    order: Vec<Streamed>,
+    capacity: u64,
+    /// Most bytes of one read.
+    request: u64,
+    /// So many micro-batches meet a block before it may leave.
+    uses: u32,
+    entries: VecDeque<Entry<F>>,
+    /// The number of the front entry.
+    first: u64,
+    /// Bytes that ever entered.
+    entered: u64,
+    /// The place in the order that enters next.
+    next: usize,
+    /// Bytes that were read and that no pass used.
+    wasted: u64,
+}
+
+impl<F> Fifo<F> {
+    /// A buffer of `capacity` bytes, in which each block is used `uses` times and read in pieces of `request` bytes.
+    ///
+    /// # Panics
+    /// When a block is larger than the buffer.
+    pub(crate) fn new(order: Vec<Streamed>, capacity: u64, request: u64, uses: u32) -> Self {
+        assert!(order.iter().all(|streamed| streamed.bytes <= capacity), "a block is larger than its buffer");
+        let (request, uses) = (request.max(1), uses.max(1));
+        let entries = VecDeque::with_capacity(order.len() + 1);
+        Self { order, capacity, request, uses, entries, first: 0, entered: 0, next: 0, wasted: 0 }
+    }
+
+    /// The next read that there is room for.
+    pub(crate) fn next_read(&mut self) -> Option<Request> {
+        let unread = |entry: &Entry<F>| !entry.over && entry.fault.is_none() && entry.asked < entry.bytes;
+        let place = match self.entries.iter().position(unread) {
+            Some(place) => place,
+            None => self.admit()?,
+        };
+        let (capacity, first) = (self.capacity, self.first);
+        let entry = &mut self.entries[place];
+        let bytes = (entry.bytes - entry.asked).min(self.request);
+        let (from, to) = (entry.asked, (entry.start + entry.asked) % capacity);
+        entry.asked += bytes;
+        Some(Request { passage: Passage(first + place as u64), index: entry.index, from, bytes, to })
+    }
+
+    /// Lets the next block of the order in, where there is room; gives its place in the queue.
+    fn admit(&mut self) -> Option<usize> {
+        let Streamed { bytes, .. } = *self.order.get(self.next)?;
+        if !self.has_room(bytes) {
+            return None;
+        }
+        self.entries.push_back(Entry {
+            index: self.next,
+            start: self.entered,
+            bytes,
+            asked: 0,
+            arrived: 0,
+            uses: 0,
+            holders: 0,
+            over: false,
+            fault: None,
+        });
+        self.entered += bytes;
+        self.next = (self.next + 1) % self.order.len();
+        Some(self.entries.len() - 1)
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        let oldest = self.entries.front().map_or(self.entered, |entry| entry.start);
+        self.entered - oldest + bytes <= self.capacity
+    }
+
+    /// Notes that a read is over.
+    pub(crate) fn read_done(&mut self, request: Request, outcome: Result<(), F>) {
+        if let Some(entry) = self.entry(request.passage) {
+            entry.arrived += request.bytes;
+            if let Err(fault) = outcome {
+                entry.fault.get_or_insert(fault);
+            }
+        }
+        self.leave();
+    }
+
+    /// Asks for `block`. What lies before it in the order and was not asked for is skipped; a block that is not on its way
+    /// is read next.
+    pub(crate) fn want(&mut self, block: Block) -> Wanted<F> {
+        let Some(index) = self.order.iter().position(|streamed| streamed.block == block) else {
+            return Wanted::Unknown;
+        };
+        let place = self.entries.iter().position(|entry| !entry.over && entry.index == index);
+        match place {
+            Some(place) => self.at_hand(place),
+            None => self.fetch(index),
+        }
+    }
+
+    /// The block is in the queue.
+    fn at_hand(&mut self, place: usize) -> Wanted<F> {
+        let Entry { index, uses, .. } = self.entries[place];
+        self.pass_over(place, self.order[index].segment, uses);
+        let (first, most) = (self.first, self.uses);
+        let entry = &mut self.entries[place];
+        if let Some(fault) = entry.fault.take() {
+            entry.over = true;
+            self.leave();
+            return Wanted::Failed(fault);
+        }
+        if entry.arrived < entry.bytes {
+            self.leave();
+            return Wanted::Coming;
+        }
+        // A second holder at the same time belongs to the same use.
+        entry.uses += u32::from(entry.holders == 0);
+        debug_assert!(entry.uses <= most, "a block was kept longer than anybody needed it");
+        entry.holders += 1;
+        let (passage, at) = (Passage(first + place as u64), entry.start % self.capacity);
+        let bytes = entry.bytes;
+        self.leave();
+        Wanted::Here { passage, at, bytes }
+    }
+
+    /// The block is not in the queue: it must be the next to enter.
+    fn fetch(&mut self, index: usize) -> Wanted<F> {
+        let Streamed { segment, bytes, .. } = self.order[index];
+        let ahead = self.entries.len();
+        if index == self.next {
+            self.pass_over(ahead, segment, 0);
+        } else {
+            self.entries.iter_mut().for_each(|entry| entry.over = true);
+            self.next = index;
+        }
+        self.leave();
+        // Blocks kept for further micro-batches give way when nothing else helps.
+        while !self.has_room(bytes) {
+            let Some(kept) = self.entries.iter_mut().find(|entry| !entry.over) else { break };
+            kept.over = true;
+            self.leave();
+        }
+        if self.has_room(bytes) || self.entries.iter().any(Entry::in_flight) { Wanted::Coming } else { Wanted::Stuck }
+    }
+
+    /// Gives up what lies before `place`, unless micro-batches to come still meet it in the same visit.
+    fn pass_over(&mut self, place: usize, segment: u32, uses: u32) {
+        let order = &self.order;
+        for entry in self.entries.iter_mut().take(place) {
+            entry.over |= order[entry.index].segment != segment || entry.uses <= uses;
+        }
+    }
+
+    /// Gives back what [`Fifo::want`] gave.
+    pub(crate) fn give_back(&mut self, passage: Passage) {
+        let most = self.uses;
+        if let Some(entry) = self.entry(passage) {
+            entry.holders = entry.holders.saturating_sub(1);
+            entry.over |= entry.uses >= most && entry.holders == 0;
+        }
+        self.leave();
+    }
+
+    /// Bytes read in vain since the beginning.
+    pub(crate) const fn wasted(&self) -> u64 {
+        self.wasted
+    }
+
+    fn entry(&mut self, passage: Passage) -> Option<&mut Entry<F>> {
+        let place = passage.0.checked_sub(self.first)?;
+        self.entries.get_mut(usize::try_from(place).ok()?)
+    }
+
+    /// Takes what is done with from the front: its bytes are free.
+    fn leave(&mut self) {
+        while self.entries.front().is_some_and(Entry::may_leave) {
+            if let Some(gone) = self.entries.pop_front() {
+                self.first += 1;
+                self.wasted += if gone.uses == 0 { gone.arrived } else { 0 };
+            }
+        }
+    }
+}
+
+/// Whether blocks of these sizes need a buffer in which ranges may run over the end, and how many of `budget` bytes they can use:
+/// equal blocks fill whole slots, and no slot runs over the end.
+pub(crate) fn buffer_size(sizes: &[u64], budget: Bytes) -> (u64, bool) {
+    let sum: u64 = sizes.iter().sum();
+    let usable = budget.0.min(sum);
+    match sizes.first() {
+        Some(&size) if size > 0 && sizes.iter().all(|other| *other == size) => (usable / size * size, false),
+        _ => (usable / crate::BLOCK_ALIGNMENT * crate::BLOCK_ALIGNMENT, true),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Weights that pass through memory: a loader reads blocks ahead, in the order in which passes meet them.
+//!
+//! [`fifo`] decides what is read to where; here are the threads that read, and the pass that waits. The lock that they share is
+//! held for bookkeeping only, never while anybody reads or computes.
+
+mod counters;
+mod fifo;
+mod reader;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use lime_kernels::{RingBuf, RingRead};
+use lime_planner::{Block, Bytes};
+
+pub use counters::{StreamCounters, StreamFigures};
+pub use reader::{BlockReader, DirectReader};
+
+use crate::{BlockFile, BlockFiles, BlockLayout, EngineError, pace::Pace};
+use fifo::{Fifo, Passage, Request, Streamed, Wanted};
+
+/// One read: large enough that a disk streams, small enough that several readers share a block.
+const REQUEST: usize = 4 << 20;
+const READERS: usize = 4;
+
+/// A block to be streamed.
+pub(crate) struct StreamBlock {
+    pub(crate) block: Block,
+    /// The visit of a pass in which it is met.
+    pub(crate) segment: u32,
+    pub(crate) layout: BlockLayout,
+    pub(crate) file: BlockFile,
+}
+
+/// How to stream.
+pub(crate) struct StreamOptions {
+    /// Bytes of the buffer.
+    pub(crate) buffer: Bytes,
+    /// So many micro-batches share a read of a block.
+    pub(crate) uses: u32,
+    /// Knows what the blocks' bytes should be.
+    pub(crate) store: Arc<dyn BlockFiles>,
+    pub(crate) reader: Arc<dyn BlockReader>,
+    pub(crate) bytes_per_second: Option<u64>,
+    pub(crate) counters: Arc<StreamCounters>,
+}
+
+/// The loader of one device, running.
+pub(crate) struct Stream {
+    shared: Arc<Shared>,
+    layouts: BTreeMap<Block, Arc<BlockLayout>>,
+    readers: Vec<JoinHandle<()>>,
+    store: Arc<dyn BlockFiles>,
+    /// Blocks whose bytes were not compared with their digests yet: each is when it comes for the first time.
+    unchecked: BTreeSet<Block>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// A reader may find something to read.
+    room: Condvar,
+    /// A pass may find its block.
+    arrived: Condvar,
+    ring: Arc<RingBuf>,
+    files: Vec<BlockFile>,
+    reader: Arc<dyn BlockReader>,
+    pace: Option<Pace>,
+    counters: Arc<StreamCounters>,
+}
+
+struct State {
+    fifo: Fifo<Fault>,
+    stopping: bool,
+}
+
+/// Which file, and what was wrong with it.
+#[derive(Debug)]
+struct Fault {
+    file: usize,
+    source: io::Error,
+}
+
+/// A block in the buffer, for as long as this lives.
+pub(crate) struct Lease {
+    shared: Arc<Shared>,
+    passage: Passage,
+    /// Empty only while it is given back.
+    bytes: Option<RingRead>,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("passage", &self.passage).finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // The claim goes first: the next reader claims the same bytes.
+        self.bytes = None;
+        self.shared.lock().fifo.give_back(self.passage);
+        self.shared.room.notify_all();
+    }
+}
+
+impl Stream {
+    /// Takes the buffer and begins to fill it with `blocks`, which are in the order of a pass.
+    ///
+    /// # Errors
+    /// When there is too little memory, or the buffer is too small for a block.
+    pub(crate) fn start(blocks: Vec<StreamBlock>, options: StreamOptions) -> Result<Self, EngineError> {
+        let sizes: Vec<u64> = blocks.iter().map(|streamed| streamed.layout.bytes).collect();
+        let (capacity, mirrored) = fifo::buffer_size(&sizes, options.buffer);
+        if let Some(largest) = blocks.iter().max_by_key(|streamed| streamed.layout.bytes)
+            && largest.layout.bytes > capacity
+        {
+            let (block, needed) = (largest.block, Bytes(largest.layout.bytes));
+            return Err(EngineError::Prefetch { block, needed, planned: options.buffer });
+        }
+        let ring = if mirrored { RingBuf::mirrored(capacity as usize)? } else { RingBuf::plain(capacity as usize)? };
+        let streamed = |streamed: &StreamBlock| Streamed {
+            block: streamed.block,
+            bytes: streamed.layout.bytes,
+            segment: streamed.segment,
+        };
+        let order = blocks.iter().map(streamed).collect();
+        options.counters.residency(blocks.len(), sizes.iter().sum());
+        let unchecked = blocks.iter().map(|streamed| streamed.block).collect();
+        let (layouts, files) = blocks.into_iter().map(|it| ((it.block, Arc::new(it.layout)), it.file)).unzip();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                fifo: Fifo::new(order, capacity, REQUEST as u64, options.uses),
+                stopping: false,
+            }),
+            room: Condvar::new(),
+            arrived: Condvar::new(),
+            ring,
+            files,
+            reader: options.reader,
+            pace: options.bytes_per_second.map(Pace::new),
+            counters: options.counters,
+        });
+        let readers = Vec::with_capacity(READERS);
+        let mut stream = Self { shared, layouts, readers, store: options.store, unchecked };
+        for _ in 0..READERS {
+            let shared = Arc::clone(&stream.shared);
+            let reader = thread::Builder::new().name("lime-read".to_owned()).stack_size(STACK);
+            let reader = reader.spawn(move || shared.read_ahead()).map_err(EngineError::Threads)?;
+            stream.readers.push(reader);
+        }
+        Ok(stream)
+    }
+
+    /// Bytes of the buffer.
+    pub(crate) fn buffer(&self) -> Bytes {
+        Bytes(self.shared.ring.len() as u64)
+    }
+
+    /// The block that a pass needs now, when it is there.
+    ///
+    /// # Errors
+    /// When it could not be read, is damaged, is not streamed here, or what the caller holds leaves no room for it.
+    pub(crate) fn wait_for(&mut self, block: Block) -> Result<(Lease, Arc<BlockLayout>), EngineError> {
+        let layout = Arc::clone(self.layouts.get(&block).ok_or(EngineError::NotHere { block })?);
+        let lease = self.lease(block)?;
+        if self.unchecked.contains(&block) {
+            let checked = self.store.check(block, &layout, lease.bytes());
+            checked.map_err(|source| EngineError::NotStored { block, source })?;
+            self.unchecked.remove(&block);
+        }
+        Ok((lease, layout))
+    }
+
+    fn lease(&self, block: Block) -> Result<Lease, EngineError> {
+        let shared = &self.shared;
+        let mut since = None;
+        let mut state = shared.lock();
+        loop {
+            match state.fifo.want(block) {
+                Wanted::Here { passage, at, bytes } => {
+                    shared.counters.wasted(state.fifo.wasted());
+                    drop(state);
+                    shared.counters.was_used(bytes, since.map(|since: Instant| since.elapsed()));
+                    let claim = shared.ring.read(at as usize, bytes as usize);
+                    let lease = Lease { shared: Arc::clone(shared), passage, bytes: claim };
+                    debug_assert!(lease.bytes.is_some(), "a block that is there is being written");
+                    return match lease.bytes {
+                        Some(_) => Ok(lease),
+                        None => Err(EngineError::Stuck { block }),
+                    };
+                }
+                Wanted::Coming => {
+                    since.get_or_insert_with(Instant::now);
+                    // Wishing may have made room.
+                    shared.room.notify_all();
+                    state = shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Wanted::Failed(Fault { file, source }) => {
+                    let path = shared.files[file].path.clone();
+                    return Err(EngineError::Stream { block, path, source });
+                }
+                Wanted::Stuck => return Err(EngineError::Stuck { block }),
+                Wanted::Unknown => return Err(EngineError::NotHere { block }),
+            }
+        }
+    }
+}
+
+/// Readers call little: their stacks need not be large.
+const STACK: usize = 256 << 10;
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.room.notify_all();
+        for reader in self.readers.drain(..) {
+            // A reader catches what it reads with: nothing is left to say.
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads whatever there is room for until the stream stops.
+    fn read_ahead(&self) {
+        let mut state = self.lock();
+        while !state.stopping {
+            let Some(request) = state.fifo.next_read() else {
+                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let outcome = self.read(request).map_err(|source| Fault { file: request.index, source });
+            state = self.lock();
+            state.fifo.read_done(request, outcome);
+            self.arrived.notify_all();
+            // What was skipped may have left the buffer with this read.
+            self.room.notify_all();
+        }
+    }
+
+    fn read(&self, request: Request) -> io::Result<()> {
+        if let Some(pace) = &self.pace {
+            pace.wait(request.bytes);
+        }
+        let claimed = self.ring.write(request.to as usize, request.bytes as usize);
+        let mut into = claimed.ok_or_else(|| io::Error::other("its place in the buffer is in use"))?;
+        let file = &self.files[request.index];
+        let again = |fault: &io::Error| {
+            self.counters.was_retried();
+            tracing::warn!(path = %file.path.display(), offset = request.from, %fault, "a read failed, it is tried again");
+        };
+        let reader = self.reader.as_ref();
+        let read = || reader::read_all(reader, file, request.from, &mut into, again);
+        // A reader that panics fails its pass and not the ring.
+        let read =
+            catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(io::Error::other("the reader panicked")));
+        self.counters.was_read(request.bytes, reader.is_direct());
+        read
+    }
+}
+
+/// Reads whole blocks, each to its place in memory that lies as the blocks do. `progress` hears of bytes read and in all.
+///
+/// # Errors
+/// The first block that could not be read.
+pub(crate) fn read_pinned(
+    blocks: &[(Block, BlockFile, u64)],
+    into: &mut [u8],
+    reader: &dyn BlockReader,
+    bytes_per_second: Option<u64>,
+    progress: &mut dyn FnMut(Bytes, Bytes),
+) -> Result<(), EngineError> {
+    let mut rest = into;
+    let mut requests = Vec::new();
+    for (index, (_, _, bytes)) in blocks.iter().enumerate() {
+        let (here, behind) = std::mem::take(&mut rest).split_at_mut(*bytes as usize);
+        rest = behind;
+        let pieces = here.chunks_mut(REQUEST).enumerate();
+        requests.extend(pieces.map(|(piece, into)| (index, (piece * REQUEST) as u64, into)));
+    }
+    let pace = bytes_per_second.map(Pace::new);
+    crate::loader::in_parallel(
+        requests,
+        progress,
+        |(_, _, into)| into.len(),
+        |(index, offset, into)| {
+            let (block, file, _) = &blocks[index];
+            if let Some(pace) = &pace {
+                pace.wait(into.len() as u64);
+            }
+            let again = |fault: &io::Error| {
+                tracing::warn!(path = %file.path.display(), offset, %fault, "a read failed, it is tried again");
+            };
+            let read = reader::read_all(reader, file, offset, into, again);
+            read.map_err(|source| EngineError::Stream { block: *block, path: file.path.clone(), source })
+        },
+    )
+}

@@ -1,0 +1,224 @@
+//! Blocks that pass through memory: the same bits as from memory, to the byte within the plan, and faults that a request survives.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed};
+use lime_model::{BatchRows, BlockFile, BlockReader, DirectReader, Engine, EngineOptions, ModelFolder, WeightSource};
+use lime_planner::{Arithmetic, Block, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
+
+fn wish(folder: &ModelFolder) -> Wish {
+    let serving = ServingLimits { max_context_tokens: 140, max_concurrent_requests: 3, prefill_chunk_tokens: 70 };
+    Wish { serving, kv: folder.config().dtype, residual: Dtype::F32, ..Wish::golden(folder) }
+}
+
+fn options() -> EngineOptions {
+    EngineOptions { threads: 1, ..EngineOptions::default() }
+}
+
+fn prompt(vocabulary: u32) -> Vec<u32> {
+    (0..90).map(|index: u32| 3 + index.wrapping_mul(2_654_435_761) % (vocabulary - 3)).collect()
+}
+
+/// A prompt in two chunks, the first of which asks for no logits, and three decode steps.
+fn answer(ring: &mut Ring, slot: u32) -> Vec<Vec<u32>> {
+    let prompt = prompt(ring.plan.model.vocabulary);
+    ring.pass(&[BatchRows { slot, start: 0, count: 60 }], &prompt[..60], &[59]);
+    let mut steps = vec![bits(&ring.feed(slot, 60, &prompt[60..], 30))];
+    for (index, token) in prompt[..3].iter().enumerate() {
+        steps.push(bits(&ring.feed(slot, (prompt.len() + index) as u32, &[*token], 1)));
+    }
+    steps
+}
+
+fn all(_: Block) -> bool {
+    true
+}
+
+fn none(_: Block) -> bool {
+    false
+}
+
+fn mlps(block: Block) -> bool {
+    matches!(block, Block::Mlp(_))
+}
+
+fn some(block: Block) -> bool {
+    match block {
+        Block::Attention(layer) => layer.0 % 3 == 1,
+        Block::Mlp(layer) => layer.0 % 2 == 0,
+        Block::Head => true,
+        Block::Embedding => false,
+    }
+}
+
+#[test]
+fn every_residency_gives_the_same_bits() {
+    for name in ["bard-2m", "tiny-qwen3-bf16", "tiny-llama-linear-f32"] {
+        let folder = bundled(name);
+        let (wish, blocks) = (wish(&folder), WrittenBlocks::write(&folder));
+        let expected = answer(&mut Ring::plain(&folder, wish, 1), 0);
+        let source = WeightSource::stored(&folder, blocks);
+        for (devices, segments, head) in [(1, 1, 0), (1, 4, 0), (2, 2, 1), (3, 1, 0), (2, 3, 0)] {
+            let plan = Wish { devices, segments, head, ..wish }.plan(&folder);
+            for (what, streams) in [("none", none as fn(Block) -> bool), ("mlps", mlps), ("some", some), ("all", all)] {
+                for share in [0.0, 0.3, 1.0] {
+                    let plan = streamed(plan.clone(), streams, share);
+                    let mut ring = Ring::load(source.clone(), plan, options());
+                    let setting =
+                        format!("{name} {devices} devices {segments} segments, {what} streamed, share {share}");
+                    assert!(answer(&mut ring, 1) == expected, "{setting}");
+                    for engine in &ring.engines {
+                        let (planned, taken) = (engine.device().memory, engine.memory());
+                        assert!(taken.pinned == planned.pinned && taken.prefetch <= planned.prefetch, "{setting}");
+                        assert!(taken.used() <= planned.budget, "{setting}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_figures_add_up() {
+    let folder = bundled("bard-2m");
+    let blocks = WrittenBlocks::write(&folder);
+    let plan = streamed(wish(&folder).plan(&folder), mlps, 0.3);
+    let mut ring = Ring::load(WeightSource::stored(&folder, blocks.clone()), plan, options());
+    answer(&mut ring, 0);
+    let figures = ring.engines[0].streaming().figures();
+    let layers = u64::from(ring.plan.model.layers);
+    assert_eq!(figures.streamed_blocks, layers);
+    // Two chunks and three steps.
+    assert_eq!(figures.hits + figures.misses, 5 * layers);
+    assert_eq!(figures.used_bytes, 5 * figures.streamed_size);
+    assert_eq!((figures.wasted_bytes, figures.retries), (0, 0));
+    assert!(figures.read_bytes >= figures.used_bytes && figures.read_bytes <= 7 * figures.streamed_size);
+}
+
+/// Reads as it should, but fails so many times from so many reads on.
+struct Failing {
+    reader: DirectReader,
+    sound: AtomicU32,
+    faults: AtomicU32,
+    short: bool,
+}
+
+impl Failing {
+    fn after(sound: u32, faults: u32, short: bool) -> Arc<Self> {
+        let (sound, faults) = (AtomicU32::new(sound), AtomicU32::new(faults));
+        Arc::new(Self { reader: DirectReader::default(), sound, faults, short })
+    }
+}
+
+fn count_down(counter: &AtomicU32) -> bool {
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+impl BlockReader for Failing {
+    fn read(&self, file: &BlockFile, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        if !count_down(&self.sound) && count_down(&self.faults) {
+            if self.short {
+                return Ok(0);
+            }
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.reader.read(file, offset, into)
+    }
+
+    fn is_direct(&self) -> bool {
+        self.reader.is_direct()
+    }
+}
+
+fn streaming_plan(folder: &ModelFolder) -> Plan {
+    streamed(wish(folder).plan(folder), mlps, 0.0)
+}
+
+#[test]
+fn a_disk_that_fails_now_and_then_is_not_noticed() {
+    let folder = bundled("bard-2m");
+    let blocks = WrittenBlocks::write(&folder);
+    let expected = answer(&mut Ring::plain(&folder, wish(&folder), 1), 0);
+    for short in [false, true] {
+        let source = WeightSource::stored(&folder, blocks.clone()).read_by(Failing::after(20, 3, short));
+        let mut ring = Ring::load(source, streaming_plan(&folder), options());
+        assert!(answer(&mut ring, 0) == expected);
+        assert_eq!(ring.engines[0].streaming().figures().retries, 3);
+    }
+}
+
+#[test]
+fn a_read_that_never_succeeds_fails_its_pass_by_name_and_the_next_pass_goes_on() {
+    let folder = bundled("bard-2m");
+    let blocks = WrittenBlocks::write(&folder);
+    let expected = answer(&mut Ring::plain(&folder, wish(&folder), 1), 0);
+    // One request at a time: the buffer holds one block of less than a request. So one block fails for good.
+    let source = WeightSource::stored(&folder, blocks.clone()).read_by(Failing::after(20, 4, false));
+    let mut ring = Ring::load(source, streaming_plan(&folder), options());
+    let tokens = prompt(ring.plan.model.vocabulary);
+    let mut failures = 0;
+    for _ in 0..8 {
+        let engine = &mut ring.engines[0];
+        let mut activation = engine.embed(&tokens[..60]).unwrap();
+        let rows = [BatchRows { slot: 0, start: 0, count: 60 }];
+        if let Err(fault) = engine.forward(lime_planner::SegmentIndex(0), &rows, &mut activation) {
+            let text = fault.to_string();
+            assert!(text.contains("cannot read mlp") && text.contains("os error 5"), "{text}");
+            failures += 1;
+        }
+    }
+    assert_eq!(failures, 1);
+    assert!(answer(&mut ring, 0) == expected);
+}
+
+#[test]
+fn what_cannot_stream_is_refused_before_memory_is_taken() {
+    let folder = bundled("tiny-qwen2-bf16");
+    let blocks = WrittenBlocks::write(&folder);
+    let load = |source: WeightSource<'_>, plan: &Plan| {
+        let loaded = Engine::load(source, plan, DeviceIndex(0), options(), &mut |_, _| {});
+        loaded.err().map(|fault| fault.to_string()).unwrap_or_default()
+    };
+    let plan = streaming_plan(&folder);
+    let text = load(WeightSource::from(&folder), &plan);
+    assert!(text.contains("streams mlp") && text.contains("--store"), "{text}");
+
+    let mut narrow = plan.clone();
+    narrow.devices[0].memory.prefetch = lime_planner::Bytes(plan.devices[0].memory.prefetch.0 - 4096);
+    let text = load(WeightSource::stored(&folder, blocks.clone()), &narrow);
+    assert!(text.contains("buffer") && text.contains("plan again"), "{text}");
+
+    let candle = Wish { arithmetic: Arithmetic::Candle, ..wish(&folder) }.plan(&folder);
+    let text = load(WeightSource::stored(&folder, blocks), &streamed(candle, mlps, 1.0));
+    assert!(text.contains("candle") && text.contains("exact"), "{text}");
+}
+
+#[test]
+fn a_missing_block_is_named() {
+    let folder = bundled("tiny-qwen2-bf16");
+    let other = WrittenBlocks::write(&bundled("tiny-qwen2-bf16"));
+    struct Lacking(Arc<WrittenBlocks>);
+    impl lime_model::BlockFiles for Lacking {
+        fn locate(&self, block: Block, layout: &lime_model::BlockLayout) -> io::Result<BlockFile> {
+            match block {
+                Block::Mlp(LayerIndex(1)) => Err(io::ErrorKind::NotFound.into()),
+                block => self.0.locate(block, layout),
+            }
+        }
+    }
+    let mut plan = streaming_plan(&folder);
+    plan.devices[0].blocks[0].residency = Residency::Pinned;
+    let source = WeightSource::stored(&folder, Arc::new(Lacking(other)));
+    let fault = Engine::load(source, &plan, DeviceIndex(0), options(), &mut |_, _| {}).err().unwrap().to_string();
+    assert!(fault.contains("not in the weight store"), "{fault}");
+}

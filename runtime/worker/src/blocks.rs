@@ -1,0 +1,47 @@
+//! A device's blocks in the weight store, made from the model's folder before a plan that streams is loaded.
+
+use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
+
+use lime_planner::{Block, Bytes};
+use lime_store::{EnsureOptions, Progress, Source, Store, StoredModel};
+
+use crate::compute::ComputeError;
+
+/// Unwinds out of a pull that nobody waits for any more; blocks that are half made are gone on with next time.
+struct PullCutShort;
+
+/// Makes those of `blocks` that are not whole in the store at `root`. `progress` hears of bytes that are there and in all, and
+/// may unwind.
+///
+/// # Errors
+/// What the store says.
+pub(crate) fn ensure(
+    root: &Path,
+    model: &Path,
+    blocks: &[Block],
+    progress: &mut dyn FnMut(Bytes, Bytes),
+) -> Result<StoredModel, ComputeError> {
+    let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
+    let store = Store::open(root).map_err(failed)?;
+    let stored = store.model(&Source::Folder(model.to_owned())).map_err(failed)?;
+    let (steps, heard) = mpsc::channel();
+    let ensured = thread::scope(|scope| {
+        let pull = scope.spawn(|| {
+            let mut listener = move |step: &Progress| {
+                if steps.send((step.done, step.total)).is_err() {
+                    resume_unwind(Box::new(PullCutShort));
+                }
+            };
+            stored.ensure(blocks, EnsureOptions::default(), &mut listener)
+        });
+        // Moved in here, so that it is gone when `progress` unwinds.
+        let heard = heard;
+        heard.iter().for_each(|(done, total)| progress(done, total));
+        pull.join()
+    });
+    match ensured {
+        Ok(ensured) => ensured.map_err(failed)?,
+        Err(payload) => resume_unwind(payload),
+    };
+    Ok(stored)
+}

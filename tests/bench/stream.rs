@@ -1,0 +1,330 @@
+//! Weights larger than memory: worker processes under hard memory limits that stream what they cannot keep.
+//!
+//! The yardstick of a token is the larger of two times taken in the same run: computing it with all weights in memory, and
+//! reading the streamed bytes from the disk by the same direct reads. All workers share one disk unless it is throttled.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use lime_model::{BlockFiles as _, BlockLayout, BlockReader, DirectReader, ModelFolder};
+use lime_planner::{
+    Bytes, Dtype, Fleet, Goal, Link, MemoryModel, ModelCard, Nanos, NodeProfile, PlacedBlock, Plan, Residency,
+    ServingLimits,
+};
+use lime_ring::{
+    RingDriver,
+    proto::{Rows, Sampling},
+};
+use lime_store::{EnsureOptions, Source, Store, StoredModel};
+use lime_tests::{
+    memory_limit::MemoryLimit,
+    ring::{even_plan, topology},
+};
+
+use crate::{
+    Bench, machine, peer,
+    processes::{WorkerOptions, WorkerProcess},
+    report::{Samples, figure, ratio},
+};
+
+/// What a worker process takes besides what its plan counts.
+const OVERHEAD: Bytes = Bytes::mib(64);
+const MEGABYTE: u64 = 1_000_000;
+/// A measurement goes on for so long, and for three tokens at least.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// One device that may use 0.7, 1.2 and 1.8 GB.
+pub(crate) fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()> {
+    let setting = Setting::new(bench, lime)?;
+    for limit in [700, 1200, 1800] {
+        let plan = setting.searched(&[limit * MEGABYTE], None)?;
+        let run = setting.run(&plan, &Throttle::none(), 1)?;
+        setting.report(&format!("one device, {limit} MB"), &plan, &run, &Throttle::none(), "<= 1.15");
+        if let Some(llama) = llama {
+            let group = MemoryLimit::new(limit * MEGABYTE)?;
+            let speed = peer::llama_within(Some(&group), llama, &bench.gguf, bench.threads, 4, 4)?;
+            figure("  llama.cpp in the same memory", &Samples::from([speed.decode]), "tokens/s");
+            ratio("  tokens/s / llama.cpp", &Samples::from([1.0 / run.per_token / speed.decode]), ">= 1.5, 2, 4");
+        }
+    }
+    Ok(())
+}
+
+/// Two devices of 0.8 GB and four of 0.4 GB.
+pub(crate) fn ring(bench: &Bench, lime: &Path) -> Result<()> {
+    let setting = Setting::new(bench, lime)?;
+    for (count, limit) in [(2, 800), (4, 400)] {
+        let plan = setting.searched(&vec![limit * MEGABYTE; count], None)?;
+        let run = setting.run(&plan, &Throttle::none(), 1)?;
+        setting.report(&format!("{count} devices, {limit} MB each"), &plan, &run, &Throttle::none(), "<= 1.20");
+    }
+    Ok(())
+}
+
+/// Eight sequences at once against one, one device of 1.2 GB.
+pub(crate) fn batch(bench: &Bench, lime: &Path) -> Result<()> {
+    let setting = Setting::new(bench, lime)?;
+    let plan = setting.searched(&[1200 * MEGABYTE], None)?;
+    let (one, eight) = (setting.run(&plan, &Throttle::none(), 1)?, setting.run(&plan, &Throttle::none(), 8)?);
+    setting.report("one device, 1200 MB, one sequence", &plan, &one, &Throttle::none(), "<= 1.15");
+    figure("  a pass of eight sequences", &Samples::from([eight.per_token * 1e3]), "ms");
+    ratio("  tokens/s of eight / of one", &Samples::from([8.0 * one.per_token / eight.per_token]), ">= 4");
+    Ok(())
+}
+
+/// Two devices of 0.8 GB whose disks give 200 and 500 MB/s and whose links 100 Mbit/s: segments against none.
+pub(crate) fn segments(bench: &Bench, lime: &Path) -> Result<()> {
+    let setting = Setting::new(bench, lime)?;
+    for disk in [200, 500] {
+        let throttle = Throttle { disk: Some(disk * MEGABYTE), link: Some("100Mbit") };
+        let mut times = Vec::new();
+        for count in [1, 2] {
+            let plan = setting.by_hand(2, count, 800 * MEGABYTE)?;
+            let run = setting.run(&plan, &throttle, 1)?;
+            let what = format!("2 devices, 800 MB, disks {disk} MB/s, {count} segments");
+            setting.report(&what, &plan, &run, &throttle, "<= 1.20");
+            times.push(run.per_token);
+        }
+        ratio("  time with one segment / with two", &Samples::from([times[0] / times[1]]), "(a gain: above 1)");
+        let plan = setting.searched(&[800 * MEGABYTE; 2], Some(&throttle))?;
+        let run = setting.run(&plan, &throttle, 1)?;
+        let what = format!("the same, as planned: {} devices, {} segments", plan.devices.len(), plan.segments);
+        setting.report(&what, &plan, &run, &throttle, "<= 1.20");
+    }
+    Ok(())
+}
+
+/// Throttles of every device.
+struct Throttle {
+    disk: Option<u64>,
+    link: Option<&'static str>,
+}
+
+impl Throttle {
+    const fn none() -> Self {
+        Self { disk: None, link: None }
+    }
+}
+
+/// What was measured of one plan.
+struct Run {
+    /// Seconds a pass.
+    per_token: f64,
+    /// Seconds until the ring was ready.
+    start: f64,
+    /// The most memory that any worker used, where limits can be had.
+    peak: Option<u64>,
+}
+
+/// What all measurements of a run share.
+struct Setting<'a> {
+    bench: &'a Bench,
+    lime: &'a Path,
+    card: ModelCard,
+    store: PathBuf,
+    /// Bytes per second of direct reads.
+    disk: f64,
+    /// Seconds a token with all weights in memory.
+    compute: f64,
+}
+
+impl<'a> Setting<'a> {
+    fn new(bench: &'a Bench, lime: &'a Path) -> Result<Self> {
+        let store = bench.folder.with_file_name("store");
+        let folder = ModelFolder::open(&bench.folder)?;
+        let card = folder.card("synthetic");
+        let stored = Store::open(&store)?.model(&Source::Folder(std::fs::canonicalize(&bench.folder)?))?;
+        let blocks: Vec<_> = card.all_blocks().into_iter().collect();
+        stored.ensure(&blocks, EnsureOptions::default(), &mut |_| {})?;
+        let disk = disk_bandwidth(&stored, &folder)?;
+        let mut this = Self { bench, lime, card, store, disk, compute: 0.0 };
+        let pinned = even_plan(&this.card, 1, 1, this.serving(), Dtype::Bf16)?;
+        this.compute = this.run(&pinned, &Throttle::none(), 1)?.per_token;
+        println!("weights {}, {} threads", this.card.weight_bytes(), bench.threads);
+        figure("direct reads", &Samples::from([disk / 1e9]), "GB/s");
+        figure("time per token, all weights in memory", &Samples::from([this.compute * 1e3]), "ms");
+        Ok(this)
+    }
+
+    const fn serving(&self) -> ServingLimits {
+        ServingLimits { max_context_tokens: 256, max_concurrent_requests: 8, prefill_chunk_tokens: 16 }
+    }
+
+    /// The planner's choice for devices of these sizes.
+    fn searched(&self, memory: &[u64], throttle: Option<&Throttle>) -> Result<Plan> {
+        let disk =
+            throttle.and_then(|throttle| throttle.disk).map_or(self.disk / memory.len() as f64, |disk| disk as f64);
+        let bandwidth = self.card.weight_bytes().0 as f64 / self.compute;
+        let node = |(index, memory): (usize, &u64)| NodeProfile {
+            name: format!("device-{index}"),
+            memory: Bytes(*memory),
+            overhead: OVERHEAD,
+            memory_bandwidth: bandwidth as u64,
+            throughput: (0.8 * machine::fma_peak(self.bench.threads)) as u64,
+            disk_bandwidth: Some(disk as u64),
+            block_latency: Nanos::ZERO,
+        };
+        let link = match throttle.and_then(|throttle| throttle.link) {
+            Some(_) => Link { bandwidth: 12_500_000, latency: Nanos(100_000) },
+            None => Link { bandwidth: 1_000_000_000, latency: Nanos(100_000) },
+        };
+        let fleet = Fleet::uniform(memory.iter().enumerate().map(node).collect(), link);
+        let goal = Goal { serving: self.serving(), ..Goal::sporadic(&self.card, 256) };
+        lime_planner::plan(&self.card, &fleet, &goal).map_err(|refusal| anyhow::anyhow!("{refusal}"))
+    }
+
+    /// Equal shares; of each every second, then more MLPs stream until the rest and a buffer of two fit.
+    fn by_hand(&self, devices: usize, segments: u32, memory: u64) -> Result<Plan> {
+        let mut plan = even_plan(&self.card, devices, segments, self.serving(), Dtype::Bf16)?;
+        for index in 0..plan.devices.len() {
+            let mlps = plan.devices[index].blocks.iter().enumerate();
+            let mlps: Vec<usize> = mlps
+                .filter(|(_, placed)| matches!(placed.block, lime_planner::Block::Mlp(_)))
+                .map(|(place, _)| place)
+                .collect();
+            let fits = (1..=mlps.len()).find_map(|count| {
+                let mut blocks: Vec<PlacedBlock> = plan.devices[index].blocks.clone();
+                for turn in 0..count {
+                    blocks[mlps[turn * mlps.len() / count]].residency = Residency::Streamed;
+                }
+                let one = self.card.block_bytes(blocks[mlps[0]].block).0;
+                let counted = MemoryModel::of(&plan).device(&blocks).used() + OVERHEAD;
+                let room = memory.checked_sub(counted.0).filter(|room| *room >= one * count.min(2) as u64)?;
+                Some((blocks, Bytes(room.min(one * count as u64))))
+            });
+            let (blocks, prefetch) = fits.context("too little memory for this plan")?;
+            let needed = MemoryModel::of(&plan).device(&blocks);
+            let device = &mut plan.devices[index];
+            device.memory =
+                lime_planner::DeviceMemory { prefetch, overhead: OVERHEAD, budget: Bytes(memory), ..needed };
+            device.blocks = blocks;
+        }
+        plan.validate()?;
+        Ok(plan)
+    }
+
+    fn run(&self, plan: &Plan, throttle: &Throttle, batch: u32) -> Result<Run> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let mut limits = Vec::new();
+        let mut workers = Vec::new();
+        for device in &plan.devices {
+            let streams = device.blocks.iter().any(|placed| placed.residency == Residency::Streamed);
+            let limit = streams.then(|| MemoryLimit::new(device.memory.budget.0)).transpose();
+            let limit = limit.unwrap_or_else(|why| {
+                println!("  no hard limit: control groups cannot be made here ({why})");
+                None
+            });
+            let options = WorkerOptions {
+                store: Some(&self.store),
+                disk: throttle.disk,
+                link: throttle.link,
+                memory: limit.as_ref(),
+            };
+            workers.push(WorkerProcess::start_with(
+                self.lime,
+                &device.name,
+                &self.bench.folder,
+                self.bench.threads,
+                &options,
+            )?);
+            limits.push(limit);
+        }
+        let uris: Vec<String> = workers.iter().map(|worker| worker.uri.clone()).collect();
+        let topology = topology(plan, &uris)?;
+        let begin = Instant::now();
+        let driver = RingDriver::configure(&topology, 1, Duration::from_secs(300), |_, _| {});
+        let mut driver = runtime.block_on(driver)?;
+        let start = begin.elapsed().as_secs_f64();
+        let per_token = runtime.block_on(self.time(&mut driver, batch))?;
+        let peak = limits.iter().flatten().filter_map(|limit| limit.peak().ok()).max();
+        drop(workers);
+        Ok(Run { per_token, start, peak })
+    }
+
+    /// Seconds a pass with one row of each of `batch` sequences.
+    async fn time(&self, driver: &mut RingDriver, batch: u32) -> Result<f64> {
+        for slot in 0..batch {
+            pass(driver, slot..slot + 1, 0, 16).await?;
+        }
+        pass(driver, 0..batch, 16, 1).await?;
+        let (begin, mut count) = (Instant::now(), 0);
+        while count < self.bench.tokens.max(3) && (count < 3 || begin.elapsed() < PATIENCE) {
+            pass(driver, 0..batch, 17 + count as u32, 1).await?;
+            count += 1;
+        }
+        Ok(begin.elapsed().as_secs_f64() / count as f64)
+    }
+
+    fn report(&self, what: &str, plan: &Plan, run: &Run, throttle: &Throttle, target: &str) {
+        let streamed = |device: &lime_planner::DevicePlan| -> f64 {
+            let placed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
+            placed.map(|placed| self.card.block_bytes(placed.block).0 as f64).sum()
+        };
+        let total: f64 = plan.devices.iter().map(streamed).sum();
+        let most = plan.devices.iter().map(streamed).fold(0.0, f64::max);
+        // Each device has a disk of its own only where it is throttled.
+        let disk = throttle.disk.map_or(total / self.disk, |disk| (most / disk as f64).max(total / self.disk));
+        let bound = disk.max(self.compute);
+        println!("{what}: {} devices, {} segments", plan.devices.len(), plan.segments);
+        figure("  streamed in a pass", &Samples::from([total / 1e9]), "GB");
+        figure("  time per token", &Samples::from([run.per_token * 1e3]), "ms");
+        figure("  max(compute, streamed / disk)", &Samples::from([bound * 1e3]), "ms");
+        ratio("  time per token / that", &Samples::from([run.per_token / bound]), target);
+        if let Some(outlook) = &plan.outlook {
+            let predicted = outlook.prediction.time_per_token.seconds();
+            ratio("  time per token / predicted", &Samples::from([run.per_token / predicted]), "0.9 to 1.1");
+        }
+        let pinned: f64 = plan.devices.iter().map(|device| device.memory.pinned.0 as f64).sum();
+        let rate = throttle.disk.map_or(self.disk, |disk| (disk as f64 * plan.devices.len() as f64).min(self.disk));
+        ratio("  start / (pinned bytes / disk)", &Samples::from([run.start / (pinned / rate)]), "<= 1.3");
+        if let Some(peak) = run.peak {
+            let budget = plan.devices.iter().map(|device| device.memory.budget.0).max().unwrap_or(1);
+            figure("  most memory of a worker, page cache counted", &Samples::from([peak as f64 / 1e6]), "MB");
+            ratio("  that / its limit", &Samples::from([peak as f64 / budget as f64]), "<= 1");
+        }
+    }
+}
+
+async fn pass(driver: &mut RingDriver, slots: std::ops::Range<u32>, start: u32, count: u32) -> Result<()> {
+    let rows = slots.clone().map(|slot| Rows { slot, start, count, sample: Some(Sampling::default()) }).collect();
+    let tokens = slots.flat_map(|slot| (1..=count).map(move |index| 1 + slot * 31 + index)).collect();
+    driver.submit(rows, tokens, Vec::new()).await?;
+    let result = driver.next().await?;
+    ensure!(result.failure.is_empty(), "a pass failed: {}", result.failure);
+    Ok(())
+}
+
+/// Bytes per second of four threads that read blocks as the loader does.
+fn disk_bandwidth(stored: &StoredModel, folder: &ModelFolder) -> Result<f64> {
+    const PIECE: usize = 4 << 20;
+    const MOST: usize = 256;
+    let mut pieces = Vec::new();
+    for block in folder.card("synthetic").all_blocks() {
+        let layout = BlockLayout::of(folder.config(), block);
+        let file = stored.locate(block, &layout)?;
+        pieces.extend((0..layout.bytes / PIECE as u64).map(|piece| (file.clone(), piece * PIECE as u64)));
+    }
+    pieces.truncate(MOST);
+    let (reader, pieces) = (Arc::new(DirectReader::default()), Arc::new(pieces));
+    let begin = Instant::now();
+    let threads = (0..4).map(|first| {
+        let (reader, pieces) = (Arc::clone(&reader), Arc::clone(&pieces));
+        thread::spawn(move || -> Result<()> {
+            let mut into = lime_kernels::AlignedBuf::new(PIECE)?;
+            for (file, offset) in pieces.iter().skip(first).step_by(4) {
+                let count = reader.read(file, *offset, &mut into)?;
+                ensure!(count == PIECE, "a short read of {}", file.path.display());
+            }
+            Ok(())
+        })
+    });
+    for thread in threads.collect::<Vec<_>>() {
+        thread.join().map_err(|_| anyhow::anyhow!("a reading thread panicked"))??;
+    }
+    Ok((pieces.len() * PIECE) as f64 / begin.elapsed().as_secs_f64())
+}

@@ -1,0 +1,53 @@
+//! Rings whose workers stream weights from their stores: the same bits as rings that keep all of them.
+
+use anyhow::Result;
+use lime_planner::{Block, Dtype, ServingLimits};
+use lime_tests::{
+    fixtures,
+    ring::{Sequence, Workers, card, drive, even_plan, streamed},
+};
+
+const SERVING: ServingLimits =
+    ServingLimits { max_context_tokens: 128, max_concurrent_requests: 3, prefill_chunk_tokens: 64 };
+
+fn sequences() -> Vec<Sequence> {
+    let sequence = |(seed, prompt): (u64, u64)| Sequence {
+        prompt: (0..prompt).map(|index| 2 + (index * 131 + seed * 97) as u32 % 1000).collect(),
+        draws: 8,
+        temperature: 0.7,
+        seed,
+    };
+    [(1, 20), (2, 5), (3, 33)].map(sequence).into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streaming_plans_give_the_same_bits() -> Result<()> {
+    let (model, store) = (fixtures::bard(), tempfile::tempdir()?);
+    let card = card(&model)?;
+    let batch = sequences();
+    let mut reference = None;
+    for (devices, segments) in [(1, 1), (1, 4), (2, 2), (3, 1)] {
+        let mut workers = Workers::start_with_store(&model, Some(store.path()), devices, 1).await?;
+        let pinned = even_plan(&card, devices, segments, SERVING, Dtype::Bf16)?;
+        let some = |block: Block| matches!(block, Block::Mlp(_) | Block::Head);
+        let plans = [
+            pinned.clone(),
+            streamed(pinned.clone(), some, 0.0)?,
+            streamed(pinned.clone(), some, 0.5)?,
+            streamed(pinned.clone(), |_| true, 0.1)?,
+        ];
+        for (index, plan) in plans.iter().enumerate() {
+            let mut ring = workers.configure(plan).await?;
+            for chunk in [64, 7] {
+                let outcome = drive(&mut ring, &batch, chunk).await?;
+                let expected = reference.get_or_insert_with(|| outcome.clone());
+                assert!(
+                    outcome == *expected,
+                    "{devices} devices, {segments} segments, plan {index}, chunks of {chunk}"
+                );
+            }
+        }
+        workers.stop().await?;
+    }
+    Ok(())
+}
