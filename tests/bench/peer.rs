@@ -28,8 +28,8 @@ pub(crate) fn llama_within(
     prompt: usize,
     tokens: usize,
 ) -> Result<PeerSpeed> {
-    let command = limit.map_or_else(|| Command::new(bench), |limit| limit.command(bench));
-    let output = { command }
+    let mut command = limit.map_or_else(|| Command::new(bench), |limit| limit.command(bench));
+    let output = command
         .args(["-r", "1", "-o", "json", "-m"])
         .arg(model)
         .args(["-t", &threads.to_string(), "-p", &prompt.to_string(), "-n", &tokens.to_string()])

@@ -34,12 +34,13 @@ async fn streaming_plans_give_the_same_bits() -> Result<()> {
             pinned.clone(),
             streamed(pinned.clone(), some, 0.0)?,
             streamed(pinned.clone(), some, 0.5)?,
-            streamed(pinned.clone(), |_| true, 0.1)?,
+            streamed(pinned.clone(), |block| block != Block::Embedding, 0.1)?,
         ];
         for (index, plan) in plans.iter().enumerate() {
             let mut ring = workers.configure(plan).await?;
             for chunk in [64, 7] {
-                let outcome = drive(&mut ring, &batch, chunk).await?;
+                // The others end when the first one does, however far they are then.
+                let outcome = drive(&mut ring, &batch, chunk).await?.swap_remove(0);
                 let expected = reference.get_or_insert_with(|| outcome.clone());
                 assert!(
                     outcome == *expected,
