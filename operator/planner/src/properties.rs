@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use crate::testing::{Random, small_card};
 use crate::{
-    Block, Bytes, Fleet, FleetFile, Goal, Link, LinkEntries, LinkEntry, ModelCard, Nanos, NodeEntry, NodeProfile, Plan,
-    Quantity, Residency, plan,
+    Block, Bytes, Fleet, FleetFile, Goal, Link, LinkEntries, LinkEntry, ModelCard, Nanos, NodeEntry, NodeProfile,
+    Offload, Plan, Quantity, Residency, plan,
 };
 
 fn profile(random: &mut Random, index: u64, fair: u64) -> NodeProfile {
@@ -164,6 +164,10 @@ proptest! {
         goal.serving.max_context_tokens = context;
         goal.serving.prefill_chunk_tokens = chunk;
         goal.serving.max_concurrent_requests = requests;
+        goal.segments = [None, Some(0), Some(2), Some(9), Some(u32::MAX)][(seed % 5) as usize];
+        goal.least_devices = [0, 1, 2, 4, u32::MAX][(seed / 5 % 5) as usize];
+        goal.most_devices = [None, None, Some(0), Some(1), Some(2)][(seed / 25 % 5) as usize];
+        goal.offload = [Offload::Auto, Offload::Never, Offload::Always][(seed / 125 % 3) as usize];
         match plan(&card, &Fleet::uniform(profiles, LINK), &goal) {
             Ok(found) => check_sound(&found, &card),
             Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),

@@ -132,7 +132,7 @@ fn largest_file(folder: &Path) -> Option<PathBuf> {
     let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| {
         let path = entry.ok()?.path();
         let metadata = std::fs::metadata(&path).ok()?;
-        metadata.is_file().then(|| (metadata.len(), path))
+        metadata.is_file().then_some((metadata.len(), path))
     });
     files.max().map(|(_, path)| path)
 }
