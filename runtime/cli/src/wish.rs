@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Whether the engine reads weights from disk while it serves. Until it does, `lime up` plans what stays in memory.
-const ENGINE_STREAMS: bool = false;
+const ENGINE_STREAMS: bool = true;
 
 /// Everything that the files say, checked.
 #[derive(Debug)]
