@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use comfy_table::{Table, presets};
 use lime_planner::{Block, Bytes};
-use lime_store::{BlockState, EnsureOptions, Store, StoredModel};
+use lime_store::{BlockState, EnsureOptions, Listed, Store, StoredModel};
 
 use crate::{
     args::{StoreArgs, StoreCommand},
@@ -110,12 +110,10 @@ fn prune(store: &Store, wanted: &[String], all: bool, dry: bool) -> anyhow::Resu
     print(&lines.join("\n"))
 }
 
-type Found = (PathBuf, Result<StoredModel, lime_store::StoreError>);
-
 /// The models that were named, by key or by name; all where none was.
-fn chosen(store: &Store, wanted: &[String]) -> anyhow::Result<Vec<Found>> {
+fn chosen(store: &Store, wanted: &[String]) -> anyhow::Result<Vec<Listed>> {
     let models = store.models()?;
-    let names = |name: &String, (path, model): &Found| {
+    let names = |name: &String, (path, model): &Listed| {
         *name == key(path) || model.as_ref().is_ok_and(|model| *name == model.manifest().name)
     };
     if let Some(unknown) = wanted.iter().find(|name| !models.iter().any(|found| names(name, found))) {

@@ -1,5 +1,7 @@
 //! `lime pull` and `lime store` on the bundled model.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::{fs, os::unix::fs::FileExt as _, path::PathBuf};

@@ -36,4 +36,4 @@ pub use origin::OriginFile;
 pub use progress::Progress;
 pub use source::Source;
 pub use state::BlockState;
-pub use store::{Pruned, Store};
+pub use store::{Listed, Pruned, Store};

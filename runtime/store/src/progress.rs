@@ -21,13 +21,16 @@ pub struct Progress {
     pub of_blocks: usize,
 }
 
+/// Who hears of every step.
+pub(crate) type Listener<'a> = &'a mut (dyn FnMut(&Progress) + Send);
+
 /// Gathers the steps of several threads for one listener.
 pub(crate) struct Meter<'a> {
-    inner: Mutex<(Progress, &'a mut (dyn FnMut(&Progress) + Send))>,
+    inner: Mutex<(Progress, Listener<'a>)>,
 }
 
 impl<'a> Meter<'a> {
-    pub(crate) fn new(start: Progress, listener: &'a mut (dyn FnMut(&Progress) + Send)) -> Self {
+    pub(crate) fn new(start: Progress, listener: Listener<'a>) -> Self {
         listener(&start);
         Self { inner: Mutex::new((start, listener)) }
     }

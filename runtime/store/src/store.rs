@@ -29,6 +29,9 @@ pub struct Store {
     remote: RemoteOptions,
 }
 
+/// A model's folder, and the model or why it cannot be read.
+pub type Listed = (PathBuf, Result<StoredModel, StoreError>);
+
 /// What [`Store::prune`] removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -112,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store's folder cannot be listed.
-    pub fn models(&self) -> Result<Vec<(PathBuf, Result<StoredModel, StoreError>)>, StoreError> {
+    pub fn models(&self) -> Result<Vec<Listed>, StoreError> {
         let open = |path: PathBuf| (path.clone(), StoredModel::open(path, self.remote.clone()));
         Ok(self.folders()?.into_iter().map(open).collect())
     }

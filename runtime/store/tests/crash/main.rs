@@ -1,4 +1,5 @@
 //! Power cuts and full disks.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../common/mod.rs"]
 mod common;

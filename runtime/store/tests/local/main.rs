@@ -1,4 +1,5 @@
 //! Stores filled from folders.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../common/mod.rs"]
 mod common;

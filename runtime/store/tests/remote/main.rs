@@ -1,4 +1,5 @@
 //! Stores filled from servers, good and bad ones.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../common/mod.rs"]
 mod common;
