@@ -1,0 +1,2 @@
+//! `lime-operator`.
+fn main() {}
