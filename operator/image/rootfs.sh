@@ -14,6 +14,8 @@ mkdir -p "$root"/{etc/ssl/certs,usr/local/bin,tmp,var/lib/lime}
 
 for program in "$@"; do
     install -m 0755 "$program" "$root/usr/local/bin/"
+    # Line tables are for debuggers, and larger than the program.
+    if command -v strip >/dev/null; then strip --strip-debug "$root/usr/local/bin/$(basename "$program")"; fi
     # ldd says "not a dynamic executable" of a static one: that one needs nothing.
     libraries=$(ldd "$program" 2>/dev/null) || continue
     if grep -q 'not found' <<<"$libraries"; then

@@ -1,0 +1,82 @@
+//! `lime-agent`: measures its node and keeps the LimeNodeProfile of the same name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use kube::Client;
+use lime_agent::agent::Agent;
+use lime_agent::cluster::Cluster;
+use lime_agent::links;
+use lime_agent::local::Local;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// Measures the node that it runs on and keeps the LimeNodeProfile of the same name.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The node's name, from the downward API.
+    #[arg(long, env = "NODE_NAME")]
+    node: String,
+    /// The namespace of the heartbeat's Lease, from the downward API.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// Where other agents measure the way to this node.
+    #[arg(long, env = "LIME_AGENT_LISTEN", default_value = "0.0.0.0:7411")]
+    listen: SocketAddr,
+    /// The address by which other nodes reach this one, from the downward API. Without it, they measure no way to it.
+    #[arg(long, env = "POD_IP")]
+    address: Option<std::net::IpAddr>,
+    /// The folder of the weight store, whose disk is measured.
+    #[arg(long, env = "LIME_STORE", default_value = "/var/lib/lime")]
+    store: PathBuf,
+}
+
+// One thread: the agent must cost a small node nothing while it waits.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    tokio::select! {
+        failed = live(arguments) => failed,
+        stopped = stop() => stopped,
+    }
+}
+
+async fn live(arguments: Arguments) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("listening on {} (--listen names another address)", arguments.listen))?;
+    let endpoint = arguments.address.map(|address| SocketAddr::new(address, arguments.listen.port()).to_string());
+    let client = Client::try_default().await.context("no way to the API server")?;
+    let cluster = join(client, &arguments).await;
+    let agent = Agent::new(cluster, Local::new(&arguments.store), endpoint);
+    tokio::select! {
+        () = agent.run() => Ok(()),
+        served = links::serve(listener) => served.context("listening to other agents"),
+    }
+}
+
+/// Waits for the API server: an agent that starts before it is no failure.
+async fn join(client: Client, arguments: &Arguments) -> Cluster {
+    loop {
+        match Cluster::join(client.clone(), &arguments.node, &arguments.namespace).await {
+            Ok(cluster) => return cluster,
+            Err(error) => tracing::warn!("{error:#}: trying again in 5 s"),
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+async fn stop() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}
