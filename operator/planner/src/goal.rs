@@ -5,6 +5,18 @@ use thiserror::Error;
 
 use crate::{Arithmetic, Dtype, ModelCard, Nanos, Objective, ServingLimits};
 
+/// Whether weights may be read from disk in every pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Offload {
+    /// Where that is faster, or memory does not suffice otherwise.
+    #[default]
+    Auto,
+    /// Everything stays in memory, or there is no plan.
+    Never,
+    /// Every device that has a disk reads from it, even where its memory would suffice: to try the disks.
+    Always,
+}
+
 /// The wish as the search sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +31,18 @@ pub struct Goal {
     pub residual: Dtype,
     /// The dtype of KV entries.
     pub kv: Dtype,
+    /// Whether weights may be read from disk in every pass.
+    #[serde(default)]
+    pub offload: Offload,
+    /// How many times an activation goes round a ring of several devices for a token; the search chooses where absent.
+    #[serde(default)]
+    pub segments: Option<u32>,
+    /// Fewest devices that must take part.
+    #[serde(default = "one")]
+    pub least_devices: u32,
+    /// Most devices that may take part.
+    #[serde(default)]
+    pub most_devices: Option<u32>,
     /// Tokens in a sequence's KV cache for which the time per token is optimised; half the longest context where absent.
     #[serde(default)]
     pub typical_context: Option<u32>,
@@ -31,6 +55,10 @@ pub struct Goal {
     /// The longest time to first token that is wished for.
     #[serde(default)]
     pub wished_time_to_first_token: Option<Nanos>,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// A model card or wish that no fleet could serve.
@@ -61,6 +89,16 @@ pub enum GoalError {
         /// Layers.
         layers: u32,
     },
+    /// Bounds on the number of devices that no ring can keep.
+    #[error("{least} devices or more are to take part, at most {most} can ({why})")]
+    Devices {
+        /// Fewest that were asked for.
+        least: u32,
+        /// Most that there can be.
+        most: u32,
+        /// What keeps it to that.
+        why: &'static str,
+    },
     /// Numbers beyond anything that exists.
     #[error("{what} is unbelievably large: {found}")]
     Absurd {
@@ -82,6 +120,10 @@ impl Goal {
             arithmetic: Arithmetic::Exact,
             residual: Dtype::F32,
             kv: card.dtype,
+            offload: Offload::Auto,
+            segments: None,
+            least_devices: 1,
+            most_devices: None,
             typical_context: None,
             typical_prompt: None,
             wished_time_per_token: None,
@@ -131,9 +173,18 @@ impl Goal {
             ("the context", self.serving.max_context_tokens),
             ("the number of concurrent requests", self.serving.max_concurrent_requests),
             ("the prefill chunk", self.serving.prefill_chunk_tokens),
+            ("the number of segments", self.segments.unwrap_or(1)),
+            ("the number of devices that may take part", self.most_devices.unwrap_or(1)),
         ];
         if let Some((what, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(GoalError::Zero(what));
+        }
+        let limits = [
+            (card.layers, "every device holds a layer of the model"),
+            (self.most_devices.unwrap_or(u32::MAX), "no more were asked for"),
+        ];
+        if let Some((most, why)) = limits.into_iter().find(|(most, _)| self.least_devices > *most) {
+            return Err(GoalError::Devices { least: self.least_devices, most, why });
         }
         let asked = self.serving.max_context_tokens;
         if asked > card.context {
@@ -160,6 +211,7 @@ impl Goal {
             ("the context", u64::from(asked), 1 << 24),
             ("the number of concurrent requests", u64::from(self.serving.max_concurrent_requests), 1 << 12),
             ("the prefill chunk", u64::from(self.serving.prefill_chunk_tokens), 1 << 16),
+            ("the number of segments", u64::from(self.segments.unwrap_or(1)), 1 << 10),
         ];
         let blocks = card.blocks.attention.iter().chain(&card.blocks.mlp);
         let ends = [card.blocks.embedding, card.blocks.head, card.blocks.head_beside_embedding];

@@ -39,7 +39,7 @@ pub use card::{Architecture, Block, BlockBytes, ModelCard};
 pub use compare::{Comparison, Strategy, compare};
 pub use dtype::Dtype;
 pub use fleet_file::{DEFAULT_OVERHEAD, FleetError, FleetFile, LinkEntries, LinkEntry, NodeEntry, PairEntry};
-pub use goal::{Goal, GoalError};
+pub use goal::{Goal, GoalError, Offload};
 pub use memory::{ActivationBytes, KV_PAGE_TOKENS, MemoryModel};
 pub use online::{Adaptation, Relief, Step, adaptations};
 pub use outlook::{Alternative, ContextPoint, DeviceShare, Nanos, Objective, Outlook, Prediction, RejectedNode};

@@ -1,5 +1,7 @@
 //! The entry: a model card, a fleet and a goal in, a plan or an explained refusal out.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -9,7 +11,7 @@ use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Problem, Settled, fits, search, time_with};
 use crate::{
     Alternative, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Fleet, Goal, LayerRange, MemoryModel, ModelCard, Nanos,
-    Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction, RejectedNode, Residency,
+    NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction, RejectedNode, Residency,
 };
 
 /// Finds who holds what so that the goal is met best.
@@ -31,9 +33,8 @@ pub fn plan_or_suggest(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[M
 /// A plan, or `None` where nothing fits.
 pub(crate) fn try_plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan>, Refusal> {
     goal.check(card)?;
-    if fleet.nodes().is_empty() {
-        return Err(Refusal::Empty);
-    }
+    check_size(fleet, goal)?;
+    let fleet = &*offered(fleet, goal);
     let problem = Problem::new(card, fleet, goal);
     let Found { settled, complete } = search(&problem);
     let Some((best, others)) = settled.split_first() else { return Ok(None) };
@@ -52,7 +53,25 @@ pub(crate) fn try_plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<O
 
 /// Whether anything fits at all.
 pub(crate) fn can_fit(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> bool {
-    goal.check(card).is_ok() && !fleet.nodes().is_empty() && fits(&Problem::new(card, fleet, goal))
+    goal.check(card).is_ok()
+        && check_size(fleet, goal).is_ok()
+        && fits(&Problem::new(card, &offered(fleet, goal), goal))
+}
+
+fn check_size(fleet: &Fleet, goal: &Goal) -> Result<(), Refusal> {
+    match fleet.nodes().len() {
+        0 => Err(Refusal::Empty),
+        nodes if nodes < goal.least_devices as usize => Err(Refusal::TooFew { least: goal.least_devices, nodes }),
+        _ => Ok(()),
+    }
+}
+
+/// The fleet as the goal lets it be used: without its disks where nothing may be read from them.
+fn offered<'a>(fleet: &'a Fleet, goal: &Goal) -> Cow<'a, Fleet> {
+    match goal.offload {
+        Offload::Never => Cow::Owned(fleet.map_nodes(|node| NodeProfile { disk_bandwidth: None, ..node.clone() })),
+        Offload::Auto | Offload::Always => Cow::Borrowed(fleet),
+    }
 }
 
 fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
@@ -135,7 +154,10 @@ fn rejected(problem: &Problem<'_>, best: &Settled) -> Vec<RejectedNode> {
     out.map(|(node, profile)| {
         let room = problem.room(node, 1, false, false);
         let smallest = problem.attention_bytes.min(problem.mlp_bytes);
-        let reason = if room <= 0 {
+        let full = best.layout.shares.len() == problem.most_devices();
+        let reason = if full && problem.goal.most_devices.is_some() {
+            format!("no more than {} may take part", best.layout.shares.len())
+        } else if room <= 0 {
             format!("{} of memory leave no room beside buffers, KV cache and overhead", profile.memory)
         } else if (room as u64) < smallest {
             format!("{} are left there for weights, less than one block of {}", Bytes(room as u64), Bytes(smallest))

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use thiserror::Error;
 
 use crate::planning::{can_fit, try_plan};
-use crate::{Bytes, Fleet, Goal, GoalError, KV_PAGE_TOKENS, Link, MemoryModel, ModelCard, Nanos, NodeProfile, Plan};
+use crate::{
+    Bytes, Fleet, Goal, GoalError, KV_PAGE_TOKENS, Link, MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Plan,
+};
 
 /// Why there is no plan.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -13,6 +15,14 @@ pub enum Refusal {
     /// The fleet has no nodes.
     #[error("the fleet has no nodes")]
     Empty,
+    /// Fewer nodes than must take part.
+    #[error("the fleet has {nodes} nodes, {least} or more are to take part: add nodes or ask for fewer")]
+    TooFew {
+        /// Fewest that were asked for.
+        least: u32,
+        /// Nodes of the fleet.
+        nodes: usize,
+    },
     /// The wish or the model card makes no sense.
     #[error(transparent)]
     Goal(#[from] GoalError),
@@ -50,7 +60,7 @@ pub struct Suggestion {
 impl std::fmt::Display for Shortage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut text = format!(
-            "nothing fits: {} of weights and {} of KV cache for {} of memory in the fleet",
+            "the fleet does not hold the model: {} of weights and {} of KV cache for {} of memory",
             self.weights, self.kv, self.memory
         );
         if self.missing > Bytes::ZERO {
@@ -74,6 +84,8 @@ pub(crate) fn refuse(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[Mod
     let memory = MemoryModel { card, serving: goal.serving, kv: goal.kv, residual: goal.residual };
     let (missing, node) = least_missing(card, fleet, goal);
     let ways = [
+        reading_from_disk(card, fleet, goal),
+        fewer_devices(card, fleet, goal),
         shorter_context(card, fleet, goal),
         fewer_requests(card, fleet, goal),
         a_disk(card, fleet, goal),
@@ -124,6 +136,22 @@ fn planned(card: &ModelCard, fleet: &Fleet, goal: &Goal, change: impl Fn(&Plan) 
     let plan = try_plan(card, fleet, goal).ok().flatten()?;
     let time_per_token = plan.outlook.as_ref()?.prediction.time_per_token;
     Some(Suggestion { change: change(&plan), time_per_token })
+}
+
+fn reading_from_disk(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Option<Suggestion> {
+    let with = Goal { offload: Offload::Auto, ..goal.clone() };
+    let allowed = goal.offload == Offload::Never && can_fit(card, fleet, &with);
+    allowed.then(|| planned(card, fleet, &with, |_| "reading weights from disk (offload policy Auto)".to_owned()))?
+}
+
+fn fewer_devices(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Option<Suggestion> {
+    let with = Goal { least_devices: 1, ..goal.clone() };
+    let asked = goal.least_devices > 1 && can_fit(card, fleet, &with);
+    let change = |plan: &Plan| {
+        let count = plan.devices.len();
+        format!("{count} {}", if count == 1 { "device alone" } else { "devices" })
+    };
+    asked.then(|| planned(card, fleet, &with, change))?
 }
 
 fn shorter_context(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Option<Suggestion> {

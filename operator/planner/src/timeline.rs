@@ -7,7 +7,7 @@ use crate::period::Scratch;
 use crate::run::play;
 use crate::schedule::{Kind, Schedule};
 use crate::search::Problem;
-use crate::{Fleet, Goal, Nanos, Plan, Residency};
+use crate::{Fleet, Goal, Nanos, Offload, Plan, Residency};
 
 /// What a span shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -126,6 +126,10 @@ pub(crate) fn goal_of(plan: &Plan) -> Goal {
         arithmetic: plan.arithmetic,
         residual: plan.residual,
         kv: plan.kv,
+        offload: Offload::Auto,
+        segments: (plan.devices.len() > 1).then_some(plan.segments),
+        least_devices: 1,
+        most_devices: None,
         typical_context: outlook.map(|outlook| outlook.prediction.context_tokens),
         typical_prompt: outlook.map(|outlook| outlook.prediction.prompt_tokens),
         wished_time_per_token: None,

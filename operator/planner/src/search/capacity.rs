@@ -53,16 +53,24 @@ fn deal(problem: &Problem<'_>, ranked: &[usize], plain: &[u32], first: usize, he
         return None;
     }
     let mut order = vec![first];
-    order.extend(ranked.iter().copied().filter(|&node| node != first && node != head && plain[node] > 0));
+    let hosts = 1 + usize::from(head != first);
+    let others = ranked.iter().copied().filter(|&node| node != first && node != head && plain[node] > 0);
+    let mut others: Vec<usize> = others.collect();
+    others.sort_by_key(|&node| std::cmp::Reverse(plain[node]));
+    order.extend(others.into_iter().take(problem.most_devices().checked_sub(hosts)?));
+    if order.len() + hosts - 1 < problem.least_devices() {
+        return None;
+    }
     if head != first {
         order.push(head);
     }
-    // One layer for each host, the rest to whoever has most room.
+    // One layer for each host and for as many as must take part, the rest to whoever has most room.
     let mut layers = vec![0; order.len()];
     let mut left = problem.card.layers;
     let last = order.len() - 1;
     let ends = if head == first { vec![0] } else { vec![0, last] };
-    for at in ends {
+    let between = (1..=last).filter(|at| !ends.contains(at));
+    for at in ends.iter().copied().chain(between.take(problem.least_devices().saturating_sub(ends.len()))) {
         layers[at] = 1;
         left = left.checked_sub(1)?;
     }
@@ -78,5 +86,6 @@ fn deal(problem: &Problem<'_>, ranked: &[usize], plain: &[u32], first: usize, he
     let order: Vec<usize> = kept.iter().map(|&at| order[at]).collect();
     let layers: Vec<u32> = kept.iter().map(|&at| layers[at]).collect();
     let head = if head == first { 0 } else { order.len() - 1 };
-    Some((Ring { order, head, segments: 1, micro_batches: 1 }, Estimate { time: u64::MAX, layers }))
+    let segments = problem.goal.segments.filter(|_| order.len() > 1).unwrap_or(1);
+    Some((Ring { order, head, segments, micro_batches: 1 }, Estimate { time: u64::MAX, layers }))
 }

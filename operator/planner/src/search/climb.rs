@@ -57,6 +57,7 @@ fn neighbours(problem: &Problem<'_>, layout: &Layout, binding: &[usize]) -> Vec<
         }
     }
     let most = layout.shares.iter().map(|share| share.layers).max().unwrap_or(1);
+    // Rings other than what was asked for are refused when they are settled.
     for segments in [layout.segments - 1, layout.segments + 1, layout.segments + 2] {
         if (1..=most).contains(&segments) && count > 1 {
             found.push(changed(&|layout| layout.segments = segments));

@@ -44,6 +44,7 @@ pub(crate) fn layouts(problem: &Problem<'_>) -> Vec<Layout> {
             }
         }
     }
+    all.retain(|layout| problem.allows(layout));
     all
 }
 
@@ -66,7 +67,8 @@ fn compositions(total: u32, parts: usize) -> Vec<Vec<u32>> {
 fn push_variants(problem: &Problem<'_>, order: &[usize], layers: &[u32], all: &mut Vec<Layout>) {
     // Segments that leave some device without layers still change who comes when.
     let most = if order.len() == 1 { 1 } else { layers.iter().sum() };
-    for segments in 1..=most {
+    let asked = problem.goal.segments.filter(|_| order.len() > 1);
+    for segments in asked.map_or(1..=most, |asked| asked..=asked) {
         for head in 0..order.len() {
             for micro_batches in micro_batch_choices(problem.sequences, problem.fleet.nodes().len()) {
                 let share = |(&node, &layers)| Share { node, layers, streamed: Vec::new(), buffer: 0 };

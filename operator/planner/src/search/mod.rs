@@ -117,19 +117,28 @@ fn key(dealt: &Dealt) -> (u64, usize, u32, u32, Vec<usize>, usize) {
     (dealt.estimate.time, ring.order.len(), ring.segments, ring.micro_batches, ring.order.clone(), ring.head)
 }
 
+/// Numbers of segments to estimate: the one that was asked for, or all that are worth it.
+fn segment_choices(problem: &Problem<'_>) -> Vec<u32> {
+    match problem.goal.segments {
+        Some(segments) => vec![segments],
+        None => SEGMENTS.into_iter().filter(|&segments| segments <= problem.card.layers).collect(),
+    }
+}
+
 /// Estimated rings: for each number of segments and micro-batches the best few sets of nodes, thinned and turned.
 fn estimates(problem: &Problem<'_>) -> Vec<Dealt> {
     let sets: Vec<Vec<usize>> = rings::sets(problem).iter().map(|set| rings::cheap_order(problem, set)).collect();
     let mut all = Vec::new();
     let (mut delayed, mut pinned): (Vec<Dealt>, Vec<Dealt>) = (Vec::new(), Vec::new());
     for micro_batches in micro_batch_choices(problem.sequences, problem.fleet.nodes().len()) {
-        for segments in SEGMENTS.into_iter().filter(|&segments| segments <= problem.card.layers) {
+        for segments in segment_choices(problem) {
             // The two best; a ring that does not beat the second is not worked out.
             let mut found: Vec<Dealt> = Vec::new();
-            for order in sets.iter().filter(|order| segments == 1 || order.len() > 1) {
+            for order in sets.iter().filter(|order| segments == 1 || order.len() > 1 || problem.goal.segments.is_some())
+            {
                 let ring = Ring { order: order.clone(), head: order.len() - 1, segments, micro_batches };
                 let limit = found.get(1).map_or(u64::MAX, |second| second.estimate.time);
-                if segments == 1 && micro_batches == 1 {
+                if (segments == 1 || problem.goal.segments.is_some()) && micro_batches == 1 {
                     for (deal, best) in [(Deal::ByDelay, &mut delayed), (Deal::InMemory, &mut pinned)] {
                         best.extend(dealt(problem, ring.clone(), u64::MAX, deal));
                         best.sort_by_cached_key(key);
@@ -181,11 +190,12 @@ enum Deal {
 fn dealt(problem: &Problem<'_>, ring: Ring, limit: u64, deal: Deal) -> Option<Dealt> {
     let mut ring = ring;
     loop {
-        let estimate = match deal {
+        let mut estimate = match deal {
             Deal::ByTarget => estimate(problem, &ring, limit)?,
             Deal::ByDelay => deal_by_delay(problem, &ring, true)?,
             Deal::InMemory => deal_by_delay(problem, &ring, false)?,
         };
+        keep_enough(&mut estimate.layers, problem.least_devices());
         if estimate.layers.iter().all(|&layers| layers > 0) {
             return (estimate.time < limit).then_some(Dealt { ring, estimate });
         }
@@ -194,6 +204,16 @@ fn dealt(problem: &Problem<'_>, ring: Ring, limit: u64, deal: Deal) -> Option<De
         let order: Vec<usize> = (0..ring.order.len()).filter(kept).map(|at| ring.order[at]).collect();
         let head = if ring.head == 0 { 0 } else { order.len() - 1 };
         ring = Ring { order, head, ..ring };
+    }
+}
+
+/// Gives devices without layers one each, from whoever has most, until at least `least` devices have some.
+fn keep_enough(layers: &mut [u32], least: usize) {
+    while layers.iter().filter(|&&layers| layers > 0).count() < least {
+        let most = (0..layers.len()).max_by_key(|&at| layers[at]).filter(|&at| layers[at] > 1);
+        let (Some(most), Some(none)) = (most, layers.iter().position(|&layers| layers == 0)) else { return };
+        layers[most] -= 1;
+        layers[none] += 1;
     }
 }
 
@@ -210,7 +230,7 @@ fn thin(problem: &Problem<'_>, start: Dealt) -> Dealt {
             ring.head = if best.ring.head == 0 { 0 } else { count - 2 };
             dealt(problem, ring, best.estimate.time, Deal::ByTarget)
         };
-        let candidates = if count > 1 { &smallest[..count.min(6)] } else { &[] };
+        let candidates = if count > problem.least_devices() { &smallest[..count.min(6)] } else { &[] };
         let better = candidates.iter().filter_map(without).min_by(|a, b| key(a).cmp(&key(b)));
         match better {
             Some(better) if better.estimate.time < best.estimate.time => best = better,

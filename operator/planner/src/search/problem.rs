@@ -74,6 +74,24 @@ impl<'a> Problem<'a> {
         !(first && self.card.tied)
     }
 
+    /// Whether a candidate keeps to the ring that was asked for. A single device goes round nothing.
+    pub(crate) fn allows(&self, layout: &Layout) -> bool {
+        let devices = layout.shares.len();
+        let round = devices == 1 || self.goal.segments.is_none_or(|segments| segments == layout.segments);
+        round && (self.least_devices()..=self.most_devices()).contains(&devices)
+    }
+
+    /// Fewest devices of a candidate.
+    pub(crate) fn least_devices(&self) -> usize {
+        (self.goal.least_devices as usize).max(1)
+    }
+
+    /// Most devices of a candidate.
+    pub(crate) fn most_devices(&self) -> usize {
+        let most = self.goal.most_devices.map_or(usize::MAX, |most| most as usize);
+        most.min(self.fleet.nodes().len()).min(self.card.layers as usize)
+    }
+
     /// The steady state of a candidate, or `None` where it cannot make progress.
     pub(crate) fn evaluate(&self, layout: &Layout, scratch: &mut Scratch) -> Option<(Schedule, Period)> {
         let schedule = Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token)?;

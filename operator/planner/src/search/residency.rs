@@ -4,6 +4,7 @@ use crate::cost::Unit;
 use crate::layout::{Layout, Share};
 
 use super::problem::{Problem, signed};
+use crate::Offload;
 
 /// One choice for one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,8 @@ struct Device {
     mlp: Vec<Unit>,
     head: Option<Unit>,
     head_streams: bool,
-    /// Bytes that must leave memory before anything streams at all; the buffer comes on top.
+    /// Bytes that must leave memory before anything streams at all; the buffer comes on top. Where the wish is to stream
+    /// always, a block's worth at the least.
     deficit: i64,
     /// Largest attention, MLP and head block.
     largest: [u64; 3],
@@ -64,9 +66,14 @@ impl Device {
         };
         let (attention, mlp) = (kind(true), kind(false));
         let largest = |units: &[Unit]| units.iter().map(|unit| problem.costs.bytes[unit.index()]).max().unwrap_or(0);
+        let smallest = attention.iter().chain(&mlp).map(|unit| problem.costs.bytes[unit.index()]).min();
+        let disk = problem.fleet.nodes()[share.node].disk_bandwidth.is_some();
+        let forced = disk && problem.goal.offload == Offload::Always;
+        let least_deficit = if forced { signed(smallest.unwrap_or(0)) } else { i64::MIN };
+        let deficit = signed(held) - problem.room(share.node, share.layers, first, head);
         Self {
             largest: [largest(&attention), largest(&mlp), problem.costs.bytes[Unit::head(layers).index()]],
-            deficit: signed(held) - problem.room(share.node, share.layers, first, head),
+            deficit: deficit.max(least_deficit),
             head: head.then_some(Unit::head(layers)),
             head_streams: head && problem.head_streams(first),
             attention,

@@ -56,10 +56,9 @@ pub(crate) fn sets(problem: &Problem<'_>) -> Vec<Vec<usize>> {
     by_speed.sort_by_key(|&node| (layer(node), std::cmp::Reverse(nodes[node].memory)));
     by_memory.sort_by_key(|&node| (std::cmp::Reverse(nodes[node].memory), layer(node)));
     by_disk.sort_by_key(|&node| (std::cmp::Reverse(disk(node)), std::cmp::Reverse(nodes[node].memory), layer(node)));
-    let most = nodes.len().min(problem.card.layers as usize);
     let mut sets: Vec<Vec<usize>> = Vec::new();
     for ranked in [by_speed, by_memory, by_disk] {
-        for count in 1..=most {
+        for count in problem.least_devices()..=problem.most_devices() {
             let mut set = ranked[..count].to_vec();
             set.sort_unstable();
             sets.push(set);

@@ -84,7 +84,7 @@ pub(crate) fn settle(
         (layout.segments, layout.head) = (1, 0);
     }
     let around = problem.lower_bound(&layout);
-    if around >= bound {
+    if around >= bound || !problem.allows(&layout) {
         return None;
     }
     let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());

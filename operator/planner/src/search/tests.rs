@@ -5,7 +5,7 @@ use crate::cost::Unit;
 use crate::period::Scratch;
 use crate::search::residency::{Choice, Effort, apply, choices};
 use crate::testing::{Random, small_card};
-use crate::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile};
+use crate::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload};
 
 /// A case drawn from `seed`: a model of a few layers, unlike nodes (some without a disk), unlike links, either objective.
 fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal) {
@@ -63,13 +63,16 @@ fn brute_force(problem: &Problem<'_>, sets: impl Fn(&Layout, usize) -> Vec<Choic
             if cut.iter().sum::<u32>() != layers {
                 continue;
             }
-            let most = if parts == 1 { 1 } else { layers };
+            let most = if parts == 1 { 1 } else { layers.max(problem.goal.segments.unwrap_or(1)) };
             for segments in 1..=most {
                 for head in 0..order.len() {
                     for micro_batches in micro_batch_choices(problem.sequences, problem.fleet.nodes().len()) {
                         let share = |(&node, &layers)| Share { node, layers, streamed: Vec::new(), buffer: 0 };
                         let shares = order.iter().zip(&cut).map(share).collect();
                         let layout = Layout { shares, segments, head, micro_batches };
+                        if !problem.allows(&layout) {
+                            continue;
+                        }
                         try_all(problem, layout, &sets, 0, &mut best, &mut scratch);
                     }
                 }
@@ -182,4 +185,30 @@ fn even_spreading_is_close_to_any_subset() {
         sum / f64::from(cases)
     );
     assert!(worst < 1.5);
+}
+
+/// The wishes about the ring itself: drawn, and equal to brute force over what they allow.
+#[test]
+fn equals_brute_force_with_a_ring_that_is_asked_for() {
+    let mut feasible = 0;
+    for seed in 0..60 {
+        let (card, fleet, mut goal) = draw(seed, 3, 5);
+        let mut random = Random::new(seed ^ 0x5eed);
+        let nodes = fleet.nodes().len() as u64;
+        goal.segments = (random.between(0, 2) > 0).then(|| random.between(1, 3) as u32);
+        goal.least_devices = random.between(1, nodes.min(u64::from(card.layers))) as u32;
+        goal.most_devices =
+            (random.between(0, 1) == 0).then(|| random.between(u64::from(goal.least_devices), nodes) as u32);
+        goal.offload = if random.between(0, 3) == 0 { Offload::Always } else { Offload::Auto };
+        let problem = Problem::new(&card, &fleet, &goal);
+        let found = search(&problem);
+        let expected = brute_force(&problem, |layout, at| choices(&problem, layout, at, Effort::Every));
+        assert_eq!(found.settled.first().map(|settled| settled.time), expected, "seed {seed} {goal:?}");
+        assert!(found.settled.iter().all(|settled| problem.allows(&settled.layout)), "seed {seed}");
+        if goal.offload == Offload::Auto {
+            assert_eq!(fits(&problem), expected.is_some(), "seed {seed}: capacity");
+        }
+        feasible += usize::from(expected.is_some());
+    }
+    assert!(feasible > 10, "the draw is too hard: {feasible}");
 }

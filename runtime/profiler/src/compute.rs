@@ -1,0 +1,150 @@
+//! How fast the kernels that serve are here: one row (bound by memory), many rows (bound by arithmetic), and what a block
+//! costs however small it is.
+
+use std::time::Duration;
+
+use lime_kernels::{AlignedBuf, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, encode};
+use serde::{Deserialize, Serialize};
+
+use crate::ProfileError;
+use crate::sample::{Rounds, median, seconds};
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct ComputeEffort {
+    /// Bytes of weights that are read: more than any cache holds.
+    pub bytes: usize,
+    /// Seconds for each of the figures, about.
+    pub seconds: f64,
+    /// Rows of a prefill chunk.
+    pub rows: usize,
+}
+
+impl ComputeEffort {
+    /// Less than a second in all: for `lime up`.
+    pub const SHORT: Self = Self { bytes: 128 << 20, seconds: 0.2, rows: 128 };
+    /// A few seconds: for `lime profile`.
+    pub const FULL: Self = Self { bytes: 256 << 20, seconds: 1.0, rows: 128 };
+}
+
+/// The kernels' speed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Compute {
+    /// Bytes of weights per second in products of one row.
+    pub memory_bandwidth: u64,
+    /// f32 operations per second in products of [`Self::rows`] rows.
+    pub throughput: u64,
+    /// Nanoseconds of a block whose matrices weigh nothing.
+    pub block_latency_nanos: u64,
+    /// Rows of the products that gave the throughput.
+    pub rows: usize,
+    /// How the weights were stored.
+    pub weights: String,
+    /// Instruction set of the kernels.
+    pub kernels: String,
+    /// Threads that computed.
+    pub threads: usize,
+}
+
+/// A matrix as models of a few billion parameters have them.
+const OUT: usize = 2048;
+const COLUMNS: usize = 2048;
+
+/// A block so small that nothing but its fixed cost is left.
+const TINY: usize = 64;
+
+/// Parallel loops of an attention block: norm and projections, rope and KV store, attention, output.
+const LOOPS: usize = 4;
+
+/// Measures `threads` threads on weights stored as `ty`.
+///
+/// # Errors
+/// When there is no memory to measure with.
+pub fn compute(effort: ComputeEffort, ty: ElementType, threads: usize) -> Result<Compute, ProfileError> {
+    let kernels = Kernels::new(Isa::detect(), threads);
+    let weights = Weights::new(ty, OUT, COLUMNS, effort.bytes)?;
+    let tiny = Weights::new(ty, TINY, TINY, 1)?;
+    let within = Duration::from_secs_f64(effort.seconds);
+    let bandwidth = |round: f64| weights.bytes() as f64 / round;
+    // The first round warms up: threads, pages, clock speed.
+    let one_row = Rounds { least: 4, most: 64, within };
+    let mut first = true;
+    let slowest = median(one_row, || {
+        if std::mem::take(&mut first) {
+            weights.pass(&kernels, 1, weights.copies.len());
+        }
+        weights.pass(&kernels, 1, weights.copies.len())
+    });
+    let copies = weights.copies.len().min(2);
+    let many_rows = Rounds { least: 3, most: 64, within };
+    let products = median(many_rows, || weights.pass(&kernels, effort.rows, copies));
+    let flops = 2.0 * (OUT * COLUMNS * effort.rows * copies) as f64;
+    let small = Rounds { least: 100, most: 2000, within: within / 4 };
+    let block = median(small, || (0..LOOPS).map(|_| tiny.pass(&kernels, 1, 1)).sum());
+    Ok(Compute {
+        memory_bandwidth: bandwidth(slowest) as u64,
+        throughput: (flops / products) as u64,
+        block_latency_nanos: (block * 1e9) as u64,
+        rows: effort.rows,
+        weights: ty.to_string(),
+        kernels: kernels.isa().to_string(),
+        threads: kernels.pool().threads(),
+    })
+}
+
+/// Copies of a matrix, as many as it takes to fill some memory.
+struct Weights {
+    ty: ElementType,
+    out: usize,
+    columns: usize,
+    copies: Vec<AlignedBuf>,
+}
+
+impl Weights {
+    fn new(ty: ElementType, out: usize, columns: usize, bytes: usize) -> Result<Self, ProfileError> {
+        let row: Vec<f32> = (0..columns).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+        let mut stored = vec![0; columns * ty.size()];
+        encode(ty, &row, &mut stored);
+        let size = out * stored.len();
+        let copies = (0..bytes.div_ceil(size).max(1)).map(|_| {
+            let mut copy = AlignedBuf::new(size)?;
+            copy.chunks_exact_mut(stored.len()).for_each(|row| row.copy_from_slice(&stored));
+            Ok(copy)
+        });
+        Ok(Self { ty, out, columns, copies: copies.collect::<Result<_, ProfileError>>()? })
+    }
+
+    fn bytes(&self) -> usize {
+        self.out * self.columns * self.ty.size() * self.copies.len()
+    }
+
+    /// Seconds of one product of `rows` rows with each of the first `copies`, activations packed anew each time as in a pass.
+    fn pass(&self, kernels: &Kernels, rows: usize, copies: usize) -> f64 {
+        let x: Vec<f32> = (0..rows * self.columns).map(|at| ((at * 53 % 97) as f32 - 48.0) / 48.0).collect();
+        let mut y = vec![0.0; rows * self.out];
+        let mut packed = PackedRows::new();
+        seconds(|| {
+            for copy in &self.copies[..copies] {
+                packed.pack(self.ty, &x, rows, self.columns);
+                let weights = Matrix::new(copy, self.ty, self.out, self.columns).expect("made with this shape");
+                kernels.linear_many(&mut [LinearJob { weights, bias: None, y: &mut y }], &packed);
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_positive() {
+        let effort = ComputeEffort { bytes: 8 << 20, seconds: 0.01, rows: 8 };
+        let found = compute(effort, ElementType::Bf16, 1).expect("a little memory");
+        assert!(found.memory_bandwidth > 1_000_000, "{found:?}");
+        assert!(found.throughput > 1_000_000, "{found:?}");
+        assert!(found.block_latency_nanos > 0, "{found:?}");
+        assert_eq!((found.threads, found.weights.as_str()), (1, "bf16"));
+    }
+}

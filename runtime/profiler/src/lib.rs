@@ -1,0 +1,27 @@
+//! What a machine has for LIME, measured: memory that it may use, the kernels' speed, its disk, its links.
+//!
+//! Everything is bounded in bytes and seconds, taken several times, and reported as a median: other work on the machine
+//! should move a figure as little as may be. Compute is measured with the kernels that serve, so that plans made with these
+//! figures hold.
+
+mod cache;
+mod compute;
+mod disk;
+mod error;
+mod identity;
+mod link;
+mod listen;
+mod memory;
+mod profile;
+mod sample;
+
+pub use cache::{Cache, Cached};
+pub use compute::{Compute, ComputeEffort, compute};
+pub use disk::{Disk, DiskEffort, disk_of_file, disk_of_folder};
+pub use error::ProfileError;
+pub use identity::machine_identity;
+pub use lime_kernels::{ElementType, Isa};
+pub use link::{LinkSpeed, link, loopback};
+pub use listen::{Listener, listen};
+pub use memory::{Bound, Memory, memory, memory_by};
+pub use profile::{DiskField, LinkFigures, Measured, NodeFigures, NodeProfileFile};
