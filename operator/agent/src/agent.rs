@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use lime_api::{HEARTBEAT_SECONDS, LimeNodeProfileStatus};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::change::worth_writing;
 use crate::cluster::Cluster;
-use crate::figures::{Figures, Probe};
-use crate::links;
+use crate::figures::{Figures, Link, Long, Probe};
 use crate::memory::LowWater;
 use crate::peers::Peers;
 use crate::status::status;
@@ -20,6 +20,8 @@ const BUSY: f64 = 0.5;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Disk and processor age slowly: they are measured again after a day.
 const REMEASURE: Duration = Duration::from_secs(24 * 3600);
+/// A peer that takes longer does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The others' profiles are looked at once in so many beats.
 const BEATS_PER_LOOK: u64 = 6;
 
@@ -34,6 +36,7 @@ pub struct Agent<P> {
     low_water: LowWater,
     peers: Peers,
     measured: Option<Instant>,
+    measuring: Option<JoinHandle<Long>>,
     /// What was written last, and when. Nothing after a failed write: the next is tried whatever moved.
     written: Option<(LimeNodeProfileStatus, Instant)>,
 }
@@ -52,6 +55,7 @@ impl<P: Probe> Agent<P> {
             low_water: LowWater::default(),
             peers: Peers::default(),
             measured: None,
+            measuring: None,
             written: None,
         }
     }
@@ -65,6 +69,7 @@ impl<P: Probe> Agent<P> {
             if let Err(error) = self.cluster.beat(Timestamp::now()).await {
                 tracing::warn!(%error, "the heartbeat could not be written");
             }
+            self.collect().await;
             self.look_at_the_machine();
             self.look_at_the_others().await;
             if let Err(error) = self.report().await {
@@ -87,19 +92,38 @@ impl<P: Probe> Agent<P> {
         let space = self.probe.disk_space();
         self.figures.disk.total_bytes = space.total_bytes;
         self.figures.disk.free_bytes = space.free_bytes;
-        let busy = self.probe.busy_share().unwrap_or(0.0);
-        if !self.due(busy) {
-            return;
+        if let Some(problem) = space.problem {
+            self.figures.disk.problem = Some(problem);
         }
-        self.figures.machine = self.probe.machine();
-        match self.probe.disk_speed() {
-            Ok(speed) => {
-                self.figures.disk.read_bytes_per_second = Some(speed);
+        self.figures.machine.cores = self.probe.cores();
+        let busy = self.probe.busy_share().unwrap_or(0.0);
+        if self.measuring.is_none() && self.due(busy) {
+            self.measuring = Some(spawn_blocking(self.probe.long()));
+        }
+    }
+
+    /// Takes in a long measurement that has ended.
+    async fn collect(&mut self) {
+        let Some(measuring) = self.measuring.take_if(|measuring| measuring.is_finished()) else { return };
+        self.measured = Some(Instant::now());
+        let Long { compute, disk } = match measuring.await {
+            Ok(measured) => measured,
+            Err(error) => return tracing::error!(%error, "the measurement failed"),
+        };
+        match compute {
+            Ok((bytes, operations)) => {
+                self.figures.machine.memory_bytes_per_second = Some(bytes);
+                self.figures.machine.operations_per_second = Some(operations);
+            }
+            Err(error) => tracing::warn!(error, "processor and memory could not be measured"),
+        }
+        match disk {
+            Ok(bytes) => {
+                self.figures.disk.read_bytes_per_second = Some(bytes);
                 self.figures.disk.problem = None;
             }
-            Err(error) => self.figures.disk.problem = Some(space.problem.unwrap_or_else(|| error.to_string())),
+            Err(problem) => self.figures.disk.problem = Some(problem),
         }
-        self.measured = Some(Instant::now());
     }
 
     /// Whether it is time to measure what takes the machine's time: workers that serve come first.
@@ -122,7 +146,7 @@ impl<P: Probe> Agent<P> {
         let now = self.began.elapsed().as_secs();
         let Some((node, endpoint)) = self.peers.due(now) else { return };
         let (node, endpoint) = (node.to_owned(), endpoint.to_owned());
-        let measured = links::measure(&endpoint).await;
+        let measured = measure(&endpoint).await;
         self.peers.tried(&node, now, measured.is_ok());
         match measured {
             Ok(link) => {
@@ -151,5 +175,35 @@ impl<P: Probe> Agent<P> {
         tracing::info!(?reason, "the profile is written");
         self.written = Some((status, Instant::now()));
         Ok(())
+    }
+}
+
+/// Measures the way to another agent.
+async fn measure(endpoint: &str) -> Result<Link, String> {
+    let uri = format!("http://{endpoint}");
+    match timeout(PATIENCE, lime_profiler::link(&uri)).await {
+        Ok(Ok(speed)) => Ok(Link {
+            bits_per_second: speed.bandwidth_bits,
+            // The profiler gives one way.
+            round_trip_microseconds: speed.latency_nanos.saturating_mul(2) / 1000,
+        }),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn agents_measure_the_way_to_each_other() {
+        let listener = lime_profiler::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let endpoint = listener.addr().to_string();
+        let link = measure(&endpoint).await.unwrap();
+        assert!(link.bits_per_second > 1_000_000 && link.round_trip_microseconds < 1_000_000, "{link:?}");
+        listener.stop().await;
+        let silent = measure(&endpoint).await.unwrap_err();
+        assert!(silent.contains(&endpoint), "{silent}");
     }
 }

@@ -32,10 +32,8 @@ impl Cluster {
     /// # Errors
     /// If the API server does not answer, or there is no such node.
     pub async fn join(client: Client, node: &str, namespace: &str) -> anyhow::Result<Self> {
-        let found = Api::<Node>::all(client.clone())
-            .get(node)
-            .await
-            .with_context(|| format!("looking up the node {node}"))?;
+        let found =
+            Api::<Node>::all(client.clone()).get(node).await.with_context(|| format!("looking up the node {node}"))?;
         let owner = OwnerReference {
             api_version: "v1".to_owned(),
             kind: "Node".to_owned(),

@@ -40,7 +40,7 @@ pub struct Disk {
     pub free_bytes: Option<u64>,
     /// Bytes per second in large sequential reads past the page cache.
     pub read_bytes_per_second: Option<u64>,
-    /// Why the speed is not known, as a sentence.
+    /// Why the sizes or the speed are not known, as a sentence.
     pub problem: Option<String>,
 }
 
@@ -70,12 +70,18 @@ pub trait Probe {
     /// Sizes of the disk under the weight store. Cheap.
     fn disk_space(&mut self) -> Disk;
 
-    /// What processor and memory can do. Takes seconds of both.
-    fn machine(&mut self) -> Machine;
+    /// How many cores may compute.
+    fn cores(&self) -> u32;
 
-    /// Bytes per second that the weight store reads. Takes seconds of the disk.
-    ///
-    /// # Errors
-    /// If the store cannot be written or read; the text says what to do.
-    fn disk_speed(&mut self) -> io::Result<u64>;
+    /// What takes seconds of processor and disk. It runs on a thread of its own, while the heartbeat goes on.
+    fn long(&self) -> Box<dyn FnOnce() -> Long + Send>;
+}
+
+/// What is measured seldom, since it takes the machine's time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Long {
+    /// Bytes and operations per second.
+    pub compute: Result<(u64, u64), String>,
+    /// Bytes per second that the weight store reads.
+    pub disk: Result<u64, String>,
 }

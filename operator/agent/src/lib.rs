@@ -4,13 +4,12 @@
 //! status is written only when a value moved by a tenth or after ten minutes ([`change`]).
 //!
 //! What decides is pure ([`change`], [`memory`], [`peers`], [`status`]); what touches the machine is in [`local`] and
-//! [`links`]; what touches the cluster is in [`cluster`].
+//! `lime-profiler`; what touches the cluster is in [`cluster`].
 
 pub mod agent;
 pub mod change;
 pub mod cluster;
 pub mod figures;
-pub mod links;
 pub mod local;
 pub mod memory;
 pub mod peers;

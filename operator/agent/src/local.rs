@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::figures::{Disk, Machine, Probe};
+use lime_profiler::{ComputeEffort, DiskEffort, ElementType};
+
+use crate::figures::{Disk, Long, Probe};
 use crate::memory::{Memory, parse_meminfo};
 
 /// The real machine, seen through `/proc` and the weight store's file system.
@@ -51,13 +53,21 @@ impl Probe for Local {
         }
     }
 
-    fn machine(&mut self) -> Machine {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-        Machine { cores, ..Machine::default() }
+    fn cores(&self) -> u32 {
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
     }
 
-    fn disk_speed(&mut self) -> io::Result<u64> {
-        Err(io::Error::other("this build of lime-agent has no profiler of disks: set spec.overrides.diskReadBytesPerSecond"))
+    fn long(&self) -> Box<dyn FnOnce() -> Long + Send> {
+        let (store, threads) = (self.store.clone(), self.cores() as usize);
+        Box::new(move || Long {
+            // bf16 is what most models come in; kernels of other types read memory about as fast.
+            compute: lime_profiler::compute(ComputeEffort::SHORT, ElementType::Bf16, threads)
+                .map(|found| (found.memory_bandwidth, found.throughput))
+                .map_err(|error| error.to_string()),
+            disk: lime_profiler::disk_of_folder(&store, DiskEffort::SHORT)
+                .map(|found| found.bandwidth)
+                .map_err(|error| error.to_string()),
+        })
     }
 }
 
@@ -104,7 +114,14 @@ mod tests {
         assert!((0.0..=1.0).contains(&local.busy_share().unwrap()));
         let disk = local.disk_space();
         assert!(disk.free_bytes <= disk.total_bytes && disk.problem.is_none());
-        assert!(local.machine().cores >= 1);
+        assert!(local.cores() >= 1);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_gives_no_speed_but_the_rest() {
+        let measured = Local::new(Path::new("/no/such/folder")).long()();
+        assert!(measured.disk.unwrap_err().contains("/no/such/folder"));
+        assert!(measured.compute.is_ok_and(|(bytes, operations)| bytes > 0 && operations > 0));
     }
 
     #[test]

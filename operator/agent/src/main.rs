@@ -9,9 +9,7 @@ use clap::Parser;
 use kube::Client;
 use lime_agent::agent::Agent;
 use lime_agent::cluster::Cluster;
-use lime_agent::links;
 use lime_agent::local::Local;
-use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 /// Measures the node that it runs on and keeps the LimeNodeProfile of the same name.
@@ -48,17 +46,14 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn live(arguments: Arguments) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .with_context(|| format!("listening on {} (--listen names another address)", arguments.listen))?;
+    let listener = lime_profiler::listen(arguments.listen).await.context("--listen names another address")?;
     let endpoint = arguments.address.map(|address| SocketAddr::new(address, arguments.listen.port()).to_string());
     let client = Client::try_default().await.context("no way to the API server")?;
     let cluster = join(client, &arguments).await;
     let agent = Agent::new(cluster, Local::new(&arguments.store), endpoint);
-    tokio::select! {
-        () = agent.run() => Ok(()),
-        served = links::serve(listener) => served.context("listening to other agents"),
-    }
+    agent.run().await;
+    listener.stop().await;
+    Ok(())
 }
 
 /// Waits for the API server: an agent that starts before it is no failure.

@@ -172,8 +172,16 @@ mod tests {
     #[test]
     fn a_new_agent_says_what_it_does_not_know_yet() {
         let status = status(&Figures::default(), &Peers::default(), None, None, at(0));
-        let told: Vec<_> = status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
-        assert_eq!(told, [("Fresh", "True", "Reporting"), ("DiskMeasured", "False", "Pending"), ("LinksMeasured", "True", "NoPeers")]);
+        let told: Vec<_> =
+            status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("Fresh", "True", "Reporting"),
+                ("DiskMeasured", "False", "Pending"),
+                ("LinksMeasured", "True", "NoPeers")
+            ]
+        );
         assert!(status.memory.is_none());
         let written = serde_json::to_string(&status).unwrap();
         assert!(!written.contains("null"), "server-side apply would claim nulls: {written}");

@@ -36,14 +36,18 @@ fn a_status_is_written_apart_and_shown() {
     let namespace = cluster.namespace("lime-test-status").unwrap();
     let scope = ["-n", namespace.name()];
     cluster
-        .run_with(&[&scope[..], &["apply", "-f", "-"]].concat(), &deployment("shown", "{model: {source: 'hf://org/name'}}"))
+        .run_with(
+            &[&scope[..], &["apply", "-f", "-"]].concat(),
+            &deployment("shown", "{model: {source: 'hf://org/name'}}"),
+        )
         .unwrap();
     let status = json!({"status": {
         "shardsReady": "2/3",
         "conditions": [{"type": "Ready", "status": "False", "reason": "ShardCrashed", "message": "node-2: out of memory",
             "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-    }});
-    let patch = [&scope[..], &["patch", "limed", "shown", "--type=merge", "-p", &status.to_string()]].concat();
+    }})
+    .to_string();
+    let patch = [&scope[..], &["patch", "limed", "shown", "--type=merge", "-p", &status]].concat();
     cluster.run(&patch).unwrap();
     let untouched = cluster.get(&[&scope[..], &["limed", "shown"]].concat()).unwrap();
     assert!(untouched["status"].is_null(), "a status was written with the spec: {untouched}");

@@ -60,6 +60,7 @@ fn kinds_have_short_names_and_a_category() {
     let listed = cluster.run(&["api-resources", "--api-group=lime.dev", "--categories=lime", "--no-headers"]).unwrap();
     assert!(listed.lines().any(|line| line.contains("limed ") && line.contains("LimeDeployment")), "{listed}");
     let definitions = cluster.get(&["crd"]).unwrap();
-    let ours = definitions["items"].as_array().unwrap().iter().filter(|each| each["spec"]["group"] == "lime.dev").count();
+    let ours =
+        definitions["items"].as_array().unwrap().iter().filter(|each| each["spec"]["group"] == "lime.dev").count();
     assert_eq!(listed.lines().count(), ours, "a kind is not in the category lime: {listed}");
 }

@@ -28,7 +28,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("half a name", "{model: {source: 'hf://llama'}}", "must be hf://ORGANISATION/NAME"),
     ("a claim without a path", "{model: {source: 'pvc://models'}}", "must be hf://ORGANISATION/NAME"),
     ("a relative path", "{model: {source: 'file://models'}}", "must be hf://ORGANISATION/NAME"),
-    ("a revision of a folder", "{model: {source: 'file:///m', revision: abc}}", "revision belongs to hf:// sources only"),
+    (
+        "a revision of a folder",
+        "{model: {source: 'file:///m', revision: abc}}",
+        "revision belongs to hf:// sources only",
+    ),
     (
         "a token for a claim",
         "{model: {source: 'pvc://m/n', tokenSecretRef: {name: t, key: k}}}",
@@ -46,14 +50,38 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("no such port", "{model: {source: 'hf://org/name'}, endpoint: {port: 0}}", "spec.endpoint.port"),
     ("a port too far", "{model: {source: 'hf://org/name'}, endpoint: {port: 65536}}", "spec.endpoint.port"),
-    ("no such policy", "{model: {source: 'hf://org/name'}, offload: {policy: Sometimes}}", "\"Auto\", \"Never\", \"Always\""),
-    ("no such approval", "{model: {source: 'hf://org/name'}, placement: {approval: Maybe}}", "\"Automatic\", \"Manual\""),
-    ("no context", "{model: {source: 'hf://org/name'}, serving: {maxContextTokens: 0}}", "spec.serving.maxContextTokens"),
-    ("no request", "{model: {source: 'hf://org/name'}, serving: {maxConcurrentRequests: 0}}", "spec.serving.maxConcurrentRequests"),
-    ("restarts below nothing", "{model: {source: 'hf://org/name'}, failure: {maxRestarts: -1}}", "spec.failure.maxRestarts"),
+    (
+        "no such policy",
+        "{model: {source: 'hf://org/name'}, offload: {policy: Sometimes}}",
+        "\"Auto\", \"Never\", \"Always\"",
+    ),
+    (
+        "no such approval",
+        "{model: {source: 'hf://org/name'}, placement: {approval: Maybe}}",
+        "\"Automatic\", \"Manual\"",
+    ),
+    (
+        "no context",
+        "{model: {source: 'hf://org/name'}, serving: {maxContextTokens: 0}}",
+        "spec.serving.maxContextTokens",
+    ),
+    (
+        "no request",
+        "{model: {source: 'hf://org/name'}, serving: {maxConcurrentRequests: 0}}",
+        "spec.serving.maxConcurrentRequests",
+    ),
+    (
+        "restarts below nothing",
+        "{model: {source: 'hf://org/name'}, failure: {maxRestarts: -1}}",
+        "spec.failure.maxRestarts",
+    ),
     ("a word for a number", "{model: {source: 'hf://org/name'}, endpoint: {port: http}}", "spec.endpoint.port"),
     ("an unknown field", "{model: {source: 'hf://org/name', sauce: x}}", "unknown field \"spec.model.sauce\""),
-    ("a security of its own", "{model: {source: 'hf://org/name'}, transport: {security: Trust}}", "spec.transport.security"),
+    (
+        "a security of its own",
+        "{model: {source: 'hf://org/name'}, transport: {security: Trust}}",
+        "spec.transport.security",
+    ),
 ];
 
 /// Changes that are refused: what was, what would be, and words of the sentence.
@@ -126,6 +154,11 @@ fn every_rule_has_a_case() {
     let shown: BTreeSet<&str> = sentences.collect();
     for rule in rules_of(&definition) {
         assert!(!rule.message.is_empty(), "a rule at {} has no message", rule.path);
-        assert!(shown.iter().any(|words| rule.message.contains(words)), "no case breaks {}: {}", rule.path, rule.message);
+        assert!(
+            shown.iter().any(|words| rule.message.contains(words)),
+            "no case breaks {}: {}",
+            rule.path,
+            rule.message
+        );
     }
 }

@@ -1,3 +1,12 @@
 //! Pods of LIME on real nodes. Run by `make test-nodes`.
 
 #![allow(missing_docs, clippy::unwrap_used)]
+
+mod agents;
+mod machine;
+mod ring;
+
+use std::time::Duration;
+
+/// How long a pod may take: nodes share two cores with everything else here.
+const PATIENCE: Duration = Duration::from_secs(90);
