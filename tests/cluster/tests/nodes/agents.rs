@@ -58,7 +58,7 @@ fn an_agent_rests_in_little_memory() {
         if read("comm").trim() != "lime-agent" {
             continue;
         }
-        let resident = read("status").lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+        let resident: Option<u64> = read("status").lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
         let Some(resident) = resident else { continue };
         println!("an agent at rest: {resident} KiB");
         assert!(resident < AT_REST_KIB, "an agent holds {resident} KiB");
