@@ -3,6 +3,7 @@
 // KubeSchema writes a second copy of the struct into a function.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
     status = "LimePlanStatus",
     derive = "PartialEq",
     doc = "A LimePlan says which node holds which layers of a LimeDeployment's model, and how fast that should be. The operator writes it; people read it and, with approval: Manual, name it in spec.placement.approvedPlan.",
-    rule = Rule::new("self.spec == oldSelf.spec").message("a LimePlan's spec cannot be changed: the operator makes another one when something changes"),
+    validation = Rule::new("self.spec == oldSelf.spec").message("a LimePlan's spec cannot be changed: the operator makes another one when something changes"),
     printcolumn(
         name = "Deployment",
         type_ = "string",
@@ -276,6 +277,9 @@ pub struct LimePlanStatus {
     /// Proposed: it awaits approval or its turn. Active: it is in force. Superseded: another one is. Infeasible: nothing fits.
     #[serde(default)]
     pub state: PlanState,
+    /// When it came into force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<Time>,
 }
 
 /// What became of a plan: Proposed, Active, Superseded or Infeasible.
