@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Show who would hold what, and start nothing
     Plan(PlanArgs),
+    /// Measure what this machine has for LIME, and the links to others
+    Profile(ProfileArgs),
     /// Show what a model is made of; no weights are read
     Inspect(InspectArgs),
     /// Talk to a served model from the terminal
@@ -100,22 +102,105 @@ Examples:
       devices:
         - { name: a, memory: 4Gi, threads: 1, link: { bandwidth: 100Mbit, latency: 2ms } }
         - { name: b, memory: 6Gi, threads: 1, disk: { bandwidth: 200MB } }
+  The speed of each device is measured here once a day (a second); `profile: { memoryBandwidth: 10GB, throughput: 50GFLOP,
+  blockLatency: 20us }` overrides it. Without `segments`, the planner chooses.
 
 A worker that dies is restarted (spec.failure.maxRestarts times) and answers go on. Ctrl-C or SIGTERM stops everything;
 nothing outlives this process, however it ends. LIME_LOG=debug sets what the logs say.";
 
 #[derive(Args, Debug)]
-#[command(
-    after_long_help = "Examples:\n  lime plan -f manifests/bard.yaml\n  lime plan -f manifests/bard.yaml --segments 3 -o json"
-)]
+#[command(after_long_help = PLAN_HELP)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) wish: WishArgs,
 
+    /// The nodes: a fleet's file (manifests/fleets/), or a folder of what `lime profile -o json` wrote on each
+    #[arg(long, value_name = "PATH", conflicts_with = "fleet")]
+    pub(crate) profiles: Option<PathBuf>,
+
+    /// The model's folder, instead of spec.model.source; config.json alone will do
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+
+    /// The same model in another precision, to be suggested where the first does not fit; may be repeated
+    #[arg(long = "or-model", value_name = "DIR")]
+    pub(crate) or_models: Vec<PathBuf>,
+
     /// Form of the plan
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+
+    /// Say where the time goes, what binds, who is left out and why, and what else was considered
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// Draw what every device does during one token in steady state
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) timeline: Option<PathBuf>,
+
+    /// Predict the same fleet under other systems' strategies too
+    #[arg(long)]
+    pub(crate) compare: bool,
 }
+
+const PLAN_HELP: &str = "\
+Examples:
+  What `lime up` would do here:
+    lime plan -f manifests/bard.yaml --explain
+
+  A fleet of boards that are not here, and a model of which only config.json is:
+    lime plan -f manifests/llama-70b.yaml --model path/to/llama-3.3-70b --profiles manifests/fleets/jetsons-four.yaml
+
+  Machines that were measured, each with `lime profile -o json > profiles/NAME.json`:
+    lime plan -f deployment.yaml --profiles profiles/ --compare --timeline plan.svg";
+
+#[derive(Args, Debug)]
+#[command(after_long_help = PROFILE_HELP)]
+pub(crate) struct ProfileArgs {
+    /// The node's name in its profile; default: the host's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Threads that compute; default: as many as there are cores
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// How weights are stored: bf16, f16 or f32
+    #[arg(long, value_name = "TYPE", default_value = "bf16")]
+    pub(crate) dtype: String,
+
+    /// Folder on the disk that will hold the weights: a file of up to 1 GiB is written there, read and removed.
+    /// Default: none is measured, and nothing can be streamed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+
+    /// Memory that is left to others, such as 1Gi
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    pub(crate) reserve: String,
+
+    /// Measure the link to another node, where `lime worker` or `lime profile --listen` runs; may be repeated
+    #[arg(long = "peer", value_name = "NAME=URL")]
+    pub(crate) peers: Vec<String>,
+
+    /// Only answer other nodes' probes at this address, until Ctrl-C
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["peers", "store"])]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Form of the profile
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+const PROFILE_HELP: &str = "\
+Examples:
+  On each node:
+    lime profile --name ada --store /var/lib/lime -o json > ada.json
+
+  Links, with `lime profile --listen 0.0.0.0:7000` running on the other node:
+    lime profile --name ada --store /var/lib/lime --peer bea=http://10.0.0.2:7000 -o json > ada.json
+
+  Then, with all of these files in one folder:
+    lime plan -f deployment.yaml --profiles profiles/";
 
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:\n  lime inspect path/to/model\n  lime inspect path/to/model -o json")]

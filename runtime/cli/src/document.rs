@@ -52,6 +52,11 @@ impl Document {
         &self.file
     }
 
+    /// What it says, without lines.
+    pub(crate) fn to_json(&self) -> Value {
+        self.root.to_json()
+    }
+
     /// A fault of this document at `field`, with the line of the deepest part of it that is there.
     pub(crate) fn fault(&self, field: &str, message: &str) -> Fault {
         Fault { file: self.file.clone(), line: self.root.line_of(field), field: field.into(), message: message.into() }

@@ -1,6 +1,6 @@
 //! LocalFleet: the devices that one machine plays.
 
-use lime_planner::{Bytes, DeviceBudget};
+use lime_planner::{Bytes, Nanos};
 use lime_ring::LinkShape;
 use lime_worker::DiskShape;
 use schemars::JsonSchema;
@@ -20,13 +20,17 @@ pub(crate) struct LocalDevice {
     pub(crate) threads: usize,
     pub(crate) link: Option<LinkShape>,
     pub(crate) disk: Option<DiskShape>,
+    pub(crate) given: Given,
 }
 
-impl LocalDevice {
-    /// What a planner by memory alone needs to know.
-    pub(crate) fn budget(&self) -> DeviceBudget {
-        DeviceBudget { name: self.name.clone(), memory: self.memory }
-    }
+/// Figures that the file gives instead of having them measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Given {
+    /// Bytes per second.
+    pub(crate) memory_bandwidth: Option<u64>,
+    /// Operations per second.
+    pub(crate) throughput: Option<u64>,
+    pub(crate) block_latency: Option<Nanos>,
 }
 
 /// The devices that one machine plays.
@@ -48,11 +52,11 @@ struct LocalFleetFile {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LocalFleetSpec {
-    /// The devices, in ring order.
+    /// The devices; the planner chooses their order.
     #[schemars(length(min = 1, max = 256))]
     devices: Vec<DeviceFile>,
 
-    /// How many times an activation goes round for a token.
+    /// How many times an activation goes round for a token. Default: the planner chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     segments: Option<i32>,
@@ -81,6 +85,24 @@ struct DeviceFile {
     /// Slows reads from disk down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     disk: Option<DiskFile>,
+
+    /// What the planner believes of the device's speed. Default: what is measured on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    profile: Option<ProfileFile>,
+}
+
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProfileFile {
+    /// Bytes per second at which weights are read from memory, such as `10GB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory_bandwidth: Option<String>,
+    /// Operations per second in matrix products, such as `50GFLOP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    throughput: Option<String>,
+    /// Fixed cost of a block, such as `20us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    block_latency: Option<String>,
 }
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,14 +158,16 @@ impl LocalFleet {
 
     /// One device with everything that this machine can spare.
     pub(crate) fn whole_machine(reserve: Option<Bytes>) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let free = available_memory(&text).ok_or_else(|| {
-            anyhow::anyhow!(
-                "this machine does not say how much memory is free: name devices in a LocalFleet (see `lime up --help`)"
-            )
-        })?;
+        let free = Bytes(lime_profiler::memory()?.usable);
         let memory = free.saturating_sub(reserve.unwrap_or(Bytes(free.0 / 8)));
-        let device = LocalDevice { name: "local".into(), memory, threads: default_threads(1), link: None, disk: None };
+        let device = LocalDevice {
+            name: "local".into(),
+            memory,
+            threads: default_threads(1),
+            link: None,
+            disk: None,
+            given: Given::default(),
+        };
         Ok(Self { devices: vec![device], segments: None })
     }
 }
@@ -176,8 +200,24 @@ impl DeviceFile {
                 units::bytes_per_second(&disk.bandwidth).map_err(|error| refuse("disk.bandwidth", &error.to_string()));
             Some(DiskShape { bytes_per_second: rate.ok()? })
         });
+        let profile = self.profile.clone().unwrap_or_default();
+        let mut figure = |name: &str, text: &Option<String>, read: fn(&str) -> Result<u64, units::UnitError>| {
+            let read = text.as_deref().map(read).transpose();
+            read.unwrap_or_else(|error| {
+                refuse(&format!("profile.{name}"), &error.to_string());
+                None
+            })
+        };
+        let given = Given {
+            memory_bandwidth: figure("memoryBandwidth", &profile.memory_bandwidth, units::bytes_per_second),
+            throughput: figure("throughput", &profile.throughput, units::flops_per_second),
+            block_latency: figure("blockLatency", &profile.block_latency, |text| {
+                units::duration(text).map(|time| time.as_nanos() as u64)
+            })
+            .map(Nanos),
+        };
         let threads = self.threads.map_or(threads, |threads| threads.cast_unsigned() as usize);
-        sound.then(|| LocalDevice { name: self.name.clone(), memory, threads, link, disk })
+        sound.then(|| LocalDevice { name: self.name.clone(), memory, threads, link, disk, given })
     }
 }
 
@@ -185,12 +225,6 @@ impl DeviceFile {
 fn default_threads(devices: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / devices.max(1)).max(1)
-}
-
-/// `MemAvailable` of /proc/meminfo.
-fn available_memory(meminfo: &str) -> Option<Bytes> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok().map(Bytes::kib)
 }
 
 /// A fault that names a document's place, for callers that know more than the schema.

@@ -7,8 +7,11 @@ mod fleet;
 mod gateway;
 mod http;
 mod inspect;
+mod local;
 mod logging;
 mod plan;
+mod profile;
+mod profiles;
 mod stop;
 mod table;
 mod units;
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Up(args) => up::run(args),
         Command::Plan(args) => plan::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Chat(args) => chat::run(args),
         Command::Worker(args) => worker::run(args),

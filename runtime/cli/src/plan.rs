@@ -1,27 +1,83 @@
-//! `lime plan`: who would hold what.
+//! `lime plan`: who would hold what, how fast that would be, and why.
 
-use std::io::Write as _;
+use std::{io::Write as _, path::Path};
+
+use anyhow::Context as _;
+use lime_planner::{Comparison, Fleet, Plan, adaptations, compare, plan_or_suggest, timeline};
+use serde::Serialize;
 
 use crate::{
     args::{Output, PlanArgs},
-    table,
-    wish::Wish,
+    profiles, table,
+    wish::{Wish, card_of, remarks},
 };
+
+/// A plan beside what else was asked for, for programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    plan: &'a Plan,
+    comparison: Vec<Comparison>,
+}
 
 /// Prints the plan.
 pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
-    let wish = Wish::read(&args.wish.file, args.wish.fleet.as_deref())?;
+    let wish = Wish::read(&args.wish.file, args.wish.fleet.as_deref(), args.model.as_deref())?;
     let mut notes = Vec::new();
-    let plan = wish.plan(args.wish.segments, &mut notes)?;
+    let card = wish.card(&mut notes)?;
+    let mut goal = wish.goal(&card, args.wish.segments, &mut notes);
+    let fleet = match &args.profiles {
+        None => wish.local_fleet(&card, &goal)?,
+        Some(path) => {
+            // A LocalFleet beside the wish says nothing about these nodes.
+            goal.segments = args.wish.segments;
+            profiles::read(path, wish.reserve()?)?
+        }
+    };
+    let others = args.or_models.iter().map(|folder| {
+        let name = folder.file_name().map_or_else(|| "another".into(), |name| name.to_string_lossy());
+        card_of(folder, &name, &mut Vec::new())
+    });
+    let others: Vec<_> = others.collect::<anyhow::Result<_>>()?;
+    let plan = plan_or_suggest(&card, &fleet, &goal, &others)?;
+    if !args.explain {
+        notes.extend(remarks(&plan, &goal));
+    }
     for note in notes {
         eprintln!("note: {note}");
     }
+    if let Some(path) = &args.timeline {
+        draw(&plan, &fleet, path)?;
+    }
+    let comparison = if args.compare { compare(&card, &fleet, &goal) } else { Vec::new() };
     let text = match args.output {
-        Output::Table => table::plan_table(&plan),
+        Output::Table => for_people(args, &plan, &fleet, &comparison),
+        Output::Json if args.compare => serde_json::to_string_pretty(&report(&plan, comparison))?,
+        Output::Yaml if args.compare => serde_saphyr::to_string(&report(&plan, comparison))?,
         Output::Json => serde_json::to_string_pretty(&plan)?,
         Output::Yaml => serde_saphyr::to_string(&plan)?,
     };
     print(&text)
+}
+
+fn report(plan: &Plan, comparison: Vec<Comparison>) -> Report<'_> {
+    let without_pictures = comparison.into_iter().map(|one| Comparison { timeline: None, ..one });
+    Report { plan, comparison: without_pictures.collect() }
+}
+
+fn for_people(args: &PlanArgs, plan: &Plan, fleet: &Fleet, comparison: &[Comparison]) -> String {
+    let mut parts = vec![table::plan_table(plan)];
+    if args.explain {
+        parts.push(table::explanation(plan, &adaptations(plan, fleet).unwrap_or_default()));
+    }
+    if !comparison.is_empty() {
+        parts.push(table::comparison_table(comparison));
+    }
+    parts.join("\n\n")
+}
+
+fn draw(plan: &Plan, fleet: &Fleet, path: &Path) -> anyhow::Result<()> {
+    let picture = timeline(plan, fleet).context("this plan has no steady state to draw")?;
+    std::fs::write(path, picture.to_svg()).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Writes `text` to standard output, of which a reader may have had enough.

@@ -1,7 +1,13 @@
 //! Plans and models as tables.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use lime_planner::{Block, DeviceIndex, ModelCard, Plan};
+use lime_planner::{Block, Bytes, DeviceIndex, DevicePlan, LayerRange, ModelCard, Plan, Residency};
+
+mod explain;
+mod profile;
+
+pub(crate) use explain::{comparison_table, explanation};
+pub(crate) use profile::profile_table;
 
 fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
@@ -14,22 +20,40 @@ fn table(header: &[&str], numbers_from: usize) -> Table {
     table
 }
 
+/// Most segments whose layers are shown one by one.
+const SEGMENTS_SHOWN: u32 = 3;
+
 /// Who holds what, and how much of it.
 pub(crate) fn plan_table(plan: &Plan) -> String {
-    let segments = (0..plan.segments).map(|segment| format!("segment {}", segment + 1));
+    let streams = plan.devices.iter().any(|device| device.memory.prefetch > Bytes::ZERO);
     let mut header = vec!["device".to_owned()];
-    header.extend(segments);
-    header.extend(["besides", "weights", "KV cache", "activations", "total", "budget"].map(str::to_owned));
+    if plan.segments <= SEGMENTS_SHOWN {
+        header.extend((0..plan.segments).map(|segment| format!("segment {}", segment + 1)));
+    } else {
+        header.push(format!("layers in {} segments", plan.segments));
+    }
+    header.push("besides".to_owned());
+    let numbers_from = header.len();
+    let weights: &[&str] = if streams { &["pinned", "streamed", "buffer"] } else { &["weights"] };
+    header.extend(weights.iter().chain(&["KV cache", "activations", "total", "budget"]).map(|name| (*name).to_owned()));
     let names: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut table = table(&names, 2 + plan.segments as usize);
+    let mut table = table(&names, numbers_from);
     for (index, device) in plan.devices.iter().enumerate() {
         let memory = device.memory;
         let mut row = vec![device.name.clone()];
-        row.extend(
-            device.layers.iter().map(|range| if range.is_empty() { "-".into() } else { format!("layers {range}") }),
-        );
+        if plan.segments <= SEGMENTS_SHOWN {
+            let shown = |range: &LayerRange| if range.is_empty() { "-".into() } else { format!("layers {range}") };
+            row.extend(device.layers.iter().map(shown));
+        } else {
+            row.push(spread(&device.layers));
+        }
         row.push(besides(plan, DeviceIndex(index as u32)));
-        let sizes = [memory.pinned + memory.prefetch, memory.kv, memory.activations, memory.used(), memory.budget];
+        let sizes = [memory.kv, memory.activations, memory.used(), memory.budget];
+        if streams {
+            row.extend([memory.pinned, streamed(plan, device), memory.prefetch].map(|bytes| bytes.to_string()));
+        } else {
+            row.push(memory.pinned.to_string());
+        }
         row.extend(sizes.map(|bytes| bytes.to_string()));
         table.add_row(row);
     }
@@ -37,10 +61,29 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
     let largest = plan.devices.iter().map(|device| device.memory.budget).max().unwrap_or_default();
     let alone =
         if largest < weights { "no device could hold it alone" } else { "the largest device could hold it alone" };
-    format!(
+    let mut text = format!(
         "{table}\n{}: {weights} of weights in {} layers of {}; {alone}.",
         plan.model.name, plan.model.layers, plan.model.dtype
-    )
+    );
+    if let Some(outlook) = &plan.outlook {
+        text.push('\n');
+        text.push_str(&explain::speed(&outlook.prediction));
+    }
+    text
+}
+
+/// `38: 8 at a time` of a device's layers over many segments.
+fn spread(ranges: &[LayerRange]) -> String {
+    let counts = ranges.iter().map(|range| range.layers().count());
+    let (least, most) = (counts.clone().min().unwrap_or(0), counts.clone().max().unwrap_or(0));
+    let each = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    format!("{}: {each} in each", counts.sum::<usize>())
+}
+
+/// Bytes that a device reads from disk in every pass.
+fn streamed(plan: &Plan, device: &DevicePlan) -> Bytes {
+    let placed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
+    placed.map(|placed| plan.model.block_bytes(placed.block)).sum()
 }
 
 fn besides(plan: &Plan, index: DeviceIndex) -> String {

@@ -52,6 +52,16 @@ pub(crate) fn bytes_per_second(text: &str) -> Result<u64, UnitError> {
     })
 }
 
+/// Operations per second: `50GFLOP`, `1.5TFLOP/s`.
+pub(crate) fn flops_per_second(text: &str) -> Result<u64, UnitError> {
+    let units = [("MFLOP", 1e6), ("GFLOP", 1e9), ("TFLOP", 1e12)];
+    scaled(text, &units).ok_or_else(|| UnitError {
+        text: text.to_owned(),
+        what: "a matrix throughput",
+        example: "operations per second such as 50GFLOP or 1.5TFLOP",
+    })
+}
+
 /// A span of time: `2ms`, `500us`, `1.5s`, `0s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, UnitError> {
     let units = [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];

@@ -41,9 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Plans, starts everything, and serves until it is told to stop.
 pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
     logging::start(logging::level(args.verbose));
-    let wish = Wish::read(&args.wish.file, args.wish.fleet.as_deref())?;
+    let wish = Wish::read(&args.wish.file, args.wish.fleet.as_deref(), None)?;
     let mut notes = Vec::new();
-    let plan = wish.plan(args.wish.segments, &mut notes)?;
+    let plan = wish.plan_to_run(args.wish.segments, &mut notes)?;
     if wish.deployment.spec.endpoint.api_key_secret_ref.is_some() {
         notes.push(
             "apiKeySecretRef names a Secret of a cluster: here the API is open to this machine, without keys".into(),

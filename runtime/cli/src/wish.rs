@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use lime_api::{KvCacheType, LimeDeployment, ModelSource};
-use lime_model::ModelFolder;
-use lime_planner::{Arithmetic, Dtype, ModelCard, Plan, PlanRequest, ServingLimits, proportional};
+use lime_api::{KvCacheType, LimeDeployment, ModelSource, OffloadPolicy, RequestPattern};
+use lime_model::{ModelConfig, ModelFolder};
+use lime_planner::{Arithmetic, Bytes, Dtype, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits};
 
 use crate::{
     document::{Document, Fault, Faults},
     fleet::{self, LocalFleet},
+    local,
 };
+
+/// Whether the engine reads weights from disk while it serves. Until it does, `lime up` plans what stays in memory.
+const ENGINE_STREAMS: bool = false;
 
 /// Everything that the files say, checked.
 #[derive(Debug)]
@@ -21,8 +25,9 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    /// Reads the file that holds the LimeDeployment, and the fleet from it or from `fleet`.
-    pub(crate) fn read(file: &Path, fleet: Option<&Path>) -> anyhow::Result<Self> {
+    /// Reads the file that holds the LimeDeployment, and the fleet from it or from `fleet`. `model` goes before the model that
+    /// the file names.
+    pub(crate) fn read(file: &Path, fleet: Option<&Path>, model: Option<&Path>) -> anyhow::Result<Self> {
         let documents = Document::read_all(file)?;
         let wish = the_deployment(file, &documents)?;
         let deployment = read_deployment(wish)?;
@@ -30,12 +35,15 @@ impl Wish {
             Some(path) => Some(the_fleet(path)?),
             None => fleet_beside(&documents)?,
         };
-        let reserve = deployment.spec.nodes.memory_reserve.as_ref().map(|reserve| lime_api::parse_bytes(&reserve.0));
         let fleet = match fleet {
             Some(fleet) => fleet,
-            None => LocalFleet::whole_machine(reserve.transpose()?)?,
+            None => LocalFleet::whole_machine(reserve_of(&deployment)?)?,
         };
-        let model = model_folder(wish, &deployment)?;
+        let model = match model {
+            Some(model) if model.is_dir() => model.to_owned(),
+            Some(model) => bail!("there is no folder {}: name a model's folder with --model", model.display()),
+            None => model_folder(wish, &deployment)?,
+        };
         Ok(Self { deployment, fleet, model })
     }
 
@@ -46,27 +54,68 @@ impl Wish {
         named.into_iter().flatten().next().cloned().or_else(folder).unwrap_or_else(|| "model".into())
     }
 
-    /// Makes the plan; notes are sentences for the person who waits for it.
-    pub(crate) fn plan(&self, segments: Option<u32>, notes: &mut Vec<String>) -> anyhow::Result<Plan> {
+    /// Makes the plan that is followed here; notes are sentences for the person who waits for it.
+    pub(crate) fn plan_to_run(&self, segments: Option<u32>, notes: &mut Vec<String>) -> anyhow::Result<Plan> {
         let folder = ModelFolder::open(&self.model)
             .with_context(|| format!("the model in {} cannot be used", self.model.display()))?;
         let card = folder.card(&self.served_name());
-        let budgets: Vec<_> = self.fleet.devices.iter().map(|device| device.budget()).collect();
-        let request = PlanRequest {
-            serving: self.limits(&card, notes),
-            segments: segments.or(self.fleet.segments).unwrap_or(1),
+        let mut goal = self.goal(&card, segments, notes);
+        if !ENGINE_STREAMS {
+            if goal.offload == Offload::Always {
+                notes.push("offload policy Always: this build keeps all weights in memory while it serves".into());
+            }
+            goal.offload = Offload::Never;
+        }
+        let fleet = self.local_fleet(&card, &goal)?;
+        let plan = lime_planner::plan(&card, &fleet, &goal)?;
+        plan.validate()?;
+        notes.extend(remarks(&plan, &goal));
+        Ok(plan)
+    }
+
+    /// The devices that this machine plays, with their speeds.
+    pub(crate) fn local_fleet(&self, card: &ModelCard, goal: &Goal) -> anyhow::Result<Fleet> {
+        local::planner_fleet(&self.fleet, card, &self.model, goal.offload != Offload::Never)
+    }
+
+    /// What the planner needs to know of the model. Weights need not be there: config.json says enough.
+    pub(crate) fn card(&self, notes: &mut Vec<String>) -> anyhow::Result<ModelCard> {
+        card_of(&self.model, &self.served_name(), notes)
+    }
+
+    /// Memory that is to be left to others on each node.
+    pub(crate) fn reserve(&self) -> anyhow::Result<Bytes> {
+        Ok(reserve_of(&self.deployment)?.unwrap_or_default())
+    }
+
+    /// The wish as the planner sees it.
+    pub(crate) fn goal(&self, card: &ModelCard, segments: Option<u32>, notes: &mut Vec<String>) -> Goal {
+        let spec = &self.deployment.spec;
+        let wished = spec.objective.clone().unwrap_or_default();
+        let nanos =
+            |milliseconds: Option<i32>| milliseconds.map(|wish| Nanos(u64::from(wish.cast_unsigned()) * 1_000_000));
+        Goal {
+            objective: match spec.serving.request_pattern {
+                RequestPattern::Sporadic => Objective::Sporadic,
+                RequestPattern::Bursty => Objective::Bursty,
+            },
+            serving: self.limits(card, notes),
             arithmetic: Arithmetic::Exact,
             residual: Dtype::F32,
-            kv: self.kv(&card),
-            model: &card,
-            devices: &budgets,
-        };
-        let plan = proportional(&request)?;
-        plan.validate()?;
-        for device in self.fleet.devices.iter().filter(|device| plan.device(&device.name).is_none()) {
-            notes.push(format!("{} has room for no layer of this model and takes no part", device.name));
+            kv: self.kv(card),
+            offload: match spec.offload.policy {
+                OffloadPolicy::Auto => Offload::Auto,
+                OffloadPolicy::Never => Offload::Never,
+                OffloadPolicy::Always => Offload::Always,
+            },
+            segments: segments.or(self.fleet.segments),
+            least_devices: spec.nodes.min_count.cast_unsigned(),
+            most_devices: spec.nodes.max_count.map(i32::cast_unsigned),
+            typical_context: None,
+            typical_prompt: None,
+            wished_time_per_token: nanos(wished.time_per_token_milliseconds),
+            wished_time_to_first_token: nanos(wished.time_to_first_token_milliseconds),
         }
-        Ok(plan)
     }
 
     fn limits(&self, card: &ModelCard, notes: &mut Vec<String>) -> ServingLimits {
@@ -93,6 +142,58 @@ impl Wish {
             KvCacheType::F32 => Dtype::F32,
         }
     }
+}
+
+/// What a person should know of a plan besides the plan.
+pub(crate) fn remarks(plan: &Plan, goal: &Goal) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Some(outlook) = &plan.outlook {
+        remarks.extend(outlook.rejected.iter().map(|node| format!("{} takes no part: {}", node.name, node.reason)));
+        remarks.extend(outlook.missed.iter().cloned());
+    }
+    if let (1, Some(segments @ 2..)) = (plan.devices.len(), goal.segments) {
+        remarks.push(format!("{segments} segments were asked for; a device alone goes round nothing"));
+    }
+    remarks
+}
+
+/// The card of the model in `folder`: from its headers where weights are there, from config.json alone where not.
+pub(crate) fn card_of(folder: &Path, name: &str, notes: &mut Vec<String>) -> anyhow::Result<ModelCard> {
+    let context = || format!("the model in {} cannot be used", folder.display());
+    let weights = std::fs::read_dir(folder).with_context(context)?.filter_map(Result::ok);
+    if weights.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "safetensors")) {
+        return Ok(ModelFolder::open(folder).with_context(context)?.card(name));
+    }
+    let card = ModelConfig::load(folder).with_context(context)?.card(name);
+    notes.push(format!("{} holds no weights: sizes follow from config.json", folder.display()));
+    if let Some(stored) = stored_bytes(folder) {
+        let expected = card.parameters.saturating_mul(card.dtype.size());
+        if stored != expected {
+            notes.push(format!(
+                "model.safetensors.index.json says {} of weights, config.json {}: the plan believes config.json",
+                Bytes(stored),
+                Bytes(expected)
+            ));
+        }
+    }
+    Ok(card)
+}
+
+/// `metadata.total_size` of the model's index, where there is one.
+fn stored_bytes(folder: &Path) -> Option<u64> {
+    let path = folder.join("model.safetensors.index.json");
+    // An index of the largest models takes a few MiB.
+    if std::fs::metadata(&path).ok()?.len() > 64 << 20 {
+        return None;
+    }
+    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let size = &index["metadata"]["total_size"];
+    size.as_u64().or_else(|| size.as_f64().map(|size| size as u64))
+}
+
+fn reserve_of(deployment: &LimeDeployment) -> anyhow::Result<Option<Bytes>> {
+    let reserve = deployment.spec.nodes.memory_reserve.as_ref().map(|reserve| lime_api::parse_bytes(&reserve.0));
+    Ok(reserve.transpose()?)
 }
 
 fn the_deployment<'a>(file: &Path, documents: &'a [Document]) -> Result<&'a Document, Faults> {

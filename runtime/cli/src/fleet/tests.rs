@@ -73,8 +73,16 @@ fn faults_name_the_device_by_its_place() {
 }
 
 #[test]
-fn free_memory_is_what_the_kernel_says() {
-    let text = "MemTotal:       24576 kB\nMemAvailable:   12288 kB\n";
-    assert_eq!(available_memory(text), Some(Bytes::mib(12)));
-    assert_eq!(available_memory("MemTotal: 1 kB"), None);
+fn figures_of_the_planner_can_be_given() {
+    let fleet = read(
+        "  devices:\n    - { name: a, memory: 4Mi, profile: { memoryBandwidth: 10GB, throughput: 1.5TFLOP/s, blockLatency: 20us } }",
+    );
+    let given = fleet.unwrap().devices[0].given;
+    assert_eq!((given.memory_bandwidth, given.throughput), (Some(10_000_000_000), Some(1_500_000_000_000)));
+    assert_eq!(given.block_latency, Some(Nanos(20_000)));
+    let fault = read("  devices:\n    - { name: a, memory: 4Mi, profile: { throughput: fast } }").unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        "fleet.yaml:5: spec.devices[0].profile.throughput: \"fast\" is not a matrix throughput: write operations per second such as 50GFLOP or 1.5TFLOP"
+    );
 }

@@ -11,7 +11,7 @@ fn fault(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("wish.yaml");
     fs::write(&file, text).unwrap();
-    let error = Wish::read(&file, None).unwrap_err();
+    let error = Wish::read(&file, None, None).unwrap_err();
     format!("{error:#}").replace(&format!("{}/", folder.path().display()), "")
 }
 

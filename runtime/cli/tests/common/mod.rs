@@ -56,12 +56,14 @@ metadata: {{ name: bard }}
 spec:
   model: {{ source: 'file://{}' }}
   serving: {{ maxContextTokens: 256, maxConcurrentRequests: 2, prefillChunkTokens: 16 }}
+  nodes: {{ minCount: {} }}
 ---
 apiVersion: lime.dev/v1alpha1
 kind: LocalFleet
 spec: {{ segments: 2, devices: [{}] }}
 ",
         model().display(),
+        kib.len(),
         devices.join(", ")
     );
     let path = folder.join("wish.yaml");

@@ -1,0 +1,151 @@
+//! A plan's prediction: where the time goes, what binds, who is left out, what else there was.
+
+use std::fmt::Write as _;
+
+use lime_planner::{Adaptation, Bytes, Comparison, Nanos, Outlook, Plan, Prediction, Relief, Strategy};
+
+use super::table;
+
+/// Steps of a device that are shown before "and so on".
+const STEPS_SHOWN: usize = 3;
+
+/// How fast a plan is, in two sentences.
+pub(super) fn speed(prediction: &Prediction) -> String {
+    let requests = match prediction.sequences {
+        1 => "one request".to_owned(),
+        several => format!("{several} requests at once"),
+    };
+    format!(
+        "Predicted: {} per token ({:.1} tokens/s, {requests}, {} tokens of context); \
+         first token of a prompt of {} after {}.\nWhat binds: {}.",
+        prediction.time_per_token,
+        prediction.tokens_per_second(),
+        prediction.context_tokens,
+        prediction.prompt_tokens,
+        prediction.time_to_first_token,
+        prediction.binds
+    )
+}
+
+/// Everything that is known of a plan's choice; empty where a plan has no outlook.
+pub(crate) fn explanation(plan: &Plan, adaptations: &[Adaptation]) -> String {
+    let Some(outlook) = &plan.outlook else { return String::new() };
+    let mut parts = vec![shares(&outlook.prediction), bound(plan, outlook)];
+    if !outlook.prediction.growth.is_empty() {
+        parts.push(growth(&outlook.prediction));
+    }
+    if !outlook.missed.is_empty() {
+        parts.push(listed("Missed", outlook.missed.iter().cloned()));
+    }
+    if !outlook.rejected.is_empty() {
+        let rejected = outlook.rejected.iter().map(|node| format!("{}: {}", node.name, node.reason));
+        parts.push(listed("Left out", rejected));
+    }
+    if !outlook.alternatives.is_empty() {
+        parts.push(alternatives(outlook));
+    }
+    let steps: Vec<String> = adaptations.iter().filter(|one| !one.steps.is_empty()).map(steps_of).collect();
+    if !steps.is_empty() {
+        parts.push(listed("If the KV cache outgrows the plan", steps.into_iter()));
+    }
+    parts.join("\n\n")
+}
+
+/// Where the time of a pass goes on each device.
+fn shares(prediction: &Prediction) -> String {
+    let mut table = table(&["device", "compute", "disk", "link", "waits for weights", "idle", "read per token"], 1);
+    for share in &prediction.devices {
+        let times = [share.compute, share.disk, share.link, share.stall, share.idle].map(|time| time.to_string());
+        let mut row = vec![share.name.clone()];
+        row.extend(times);
+        row.push(share.streamed.to_string());
+        table.add_row(row);
+    }
+    format!("Where the time goes (compute, disk and link work at once):\n{table}")
+}
+
+fn bound(plan: &Plan, outlook: &Outlook) -> String {
+    let prediction = &outlook.prediction;
+    let above = percent_above(prediction.time_per_token, prediction.lower_bound);
+    let searched = if outlook.complete {
+        "Everything that may be chosen was tried or bounded: nothing better exists."
+    } else {
+        "The fleet is too large to try everything: a search by formula and simulation chose this."
+    };
+    let batches = match plan.micro_batches() {
+        1 => String::new(),
+        count => format!(" The requests go round in {count} micro-batches."),
+    };
+    format!(
+        "Lower bound of this layout: {} (the plan is {above} above it).{batches} {searched}",
+        prediction.lower_bound
+    )
+}
+
+fn percent_above(time: Nanos, least: Nanos) -> String {
+    format!("{:.1} %", (time.seconds() / least.seconds().max(1e-12) - 1.0).max(0.0) * 100.0)
+}
+
+fn growth(prediction: &Prediction) -> String {
+    let points = prediction.growth.iter().map(|point| format!("{} at {}", point.time_per_token, point.context_tokens));
+    format!("Time per token by tokens of context: {}.", points.collect::<Vec<_>>().join(", "))
+}
+
+fn listed(title: &str, lines: impl Iterator<Item = String>) -> String {
+    lines.fold(format!("{title}:"), |mut text, line| {
+        let _ = write!(text, "\n- {line}");
+        text
+    })
+}
+
+fn alternatives(outlook: &Outlook) -> String {
+    let mut table = table(&["runner-up", "segments", "micro-batches", "time per token"], 1);
+    for other in &outlook.alternatives {
+        let devices = other.devices.iter().zip(&other.layers).map(|(name, layers)| format!("{name} {layers}"));
+        table.add_row([
+            devices.collect::<Vec<_>>().join(", "),
+            other.segments.to_string(),
+            other.micro_batches.to_string(),
+            other.time_per_token.to_string(),
+        ]);
+    }
+    format!("Also considered (devices in ring order with their layers):\n{table}")
+}
+
+fn steps_of(adaptation: &Adaptation) -> String {
+    let shown = adaptation.steps.iter().take(STEPS_SHOWN).map(|step| {
+        let relief = match &step.relief {
+            Relief::Stream(block) => format!("stream {block}"),
+            Relief::HandOver { to, .. } => format!("hand pages to {to}"),
+        };
+        format!("above {} {relief} ({} per token)", step.above, step.time_per_token)
+    });
+    let shown: Vec<String> = shown.collect();
+    let more = if adaptation.steps.len() > STEPS_SHOWN { ", and so on" } else { "" };
+    format!("{}: {}{more}", adaptation.device, shown.join("; "))
+}
+
+/// The same fleet under each strategy.
+pub(crate) fn comparison_table(comparison: &[Comparison]) -> String {
+    let ours = comparison.iter().find(|one| one.strategy == Strategy::Lime).and_then(|one| one.time_per_token);
+    let mut table = table(&["strategy", "time per token", "of LIME's", "because"], 1);
+    if let Some(column) = table.column_mut(3) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
+    for one in comparison {
+        let ratio = match (one.time_per_token, ours) {
+            (Some(time), Some(ours)) => format!("{:.2}x", time.seconds() / ours.seconds().max(1e-12)),
+            _ => "-".to_owned(),
+        };
+        let time = one.time_per_token.map_or_else(|| "cannot run".to_owned(), |time| time.to_string());
+        table.add_row([one.strategy.name().to_owned(), time, ratio, one.because.clone()]);
+    }
+    format!(
+        "The same fleet under other systems' strategies, each at its best (lower bounds, not measurements):\n{table}"
+    )
+}
+
+/// Bytes per second for people.
+pub(super) fn rate(bytes: u64) -> String {
+    format!("{}/s", Bytes(bytes))
+}

@@ -1,0 +1,53 @@
+//! A measured node as a table.
+
+use lime_planner::{Bytes, Nanos};
+use lime_profiler::{Bound, NodeProfileFile};
+
+use super::{explain::rate, table};
+
+/// What a node has for LIME.
+pub(crate) fn profile_table(profile: &NodeProfileFile) -> String {
+    let (node, measured) = (&profile.node, &profile.measured);
+    let mut table = table(&["node", &node.name], 1);
+    let limited = match &measured.memory.bound {
+        Bound::Machine => format!("of {}; what the machine has free", Bytes(measured.memory.total)),
+        Bound::Cgroup(folder) => format!("limited by {folder}"),
+    };
+    let compute = &measured.compute;
+    let kernels = format!("{} kernels, {} weights, {} threads", compute.kernels, compute.weights, compute.threads);
+    let disk = match &measured.disk {
+        Some(disk) if disk.direct => {
+            (rate(disk.bandwidth), format!("direct reads of a file of {}", Bytes(disk.file_bytes)))
+        }
+        Some(disk) => (rate(disk.bandwidth), "through the page cache: no direct reads here".to_owned()),
+        None => ("none".to_owned(), "not measured: name a folder with --store".to_owned()),
+    };
+    let mut rows = vec![
+        ("memory".to_owned(), Bytes(node.memory).to_string(), limited),
+        ("memory bandwidth".to_owned(), rate(node.memory_bandwidth), format!("one row: {kernels}")),
+        (
+            "throughput".to_owned(),
+            format!("{:.1} GFLOP/s", node.throughput as f64 / 1e9),
+            format!("{} rows: {kernels}", compute.rows),
+        ),
+        (
+            "block latency".to_owned(),
+            Nanos(compute.block_latency_nanos).to_string(),
+            "a block however small".to_owned(),
+        ),
+        ("disk".to_owned(), disk.0, disk.1),
+    ];
+    for link in &profile.links {
+        let bandwidth = format!("{:.1} Mbit/s", link.bandwidth as f64 / 1e6);
+        let latency = Nanos((link.latency * 1e9) as u64);
+        rows.push((format!("link to {}", link.to), bandwidth, format!("{latency} one way")));
+    }
+    table.set_header(["node".to_owned(), node.name.clone(), "how".to_owned()]);
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
+    for (name, value, how) in rows {
+        table.add_row([name, value, how]);
+    }
+    table.to_string()
+}
