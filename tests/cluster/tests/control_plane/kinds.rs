@@ -19,6 +19,17 @@ fn columns_are_the_documented_ones() {
     assert_eq!(narrow, ["NAME", "MODEL", "READY", "SHARDS", "TPOT(MS)", "REASON", "AGE"]);
     let wide = header(&cluster, &["-n", namespace.name(), "get", "limed", "-o", "wide"]);
     assert_eq!(wide[narrow.len()..], ["ENDPOINT", "NODES", "OFFLOADED", "PREDICTED(MS)", "PLAN", "MESSAGE"]);
+    let plan =
+        "{apiVersion: lime.dev/v1alpha1, kind: LimePlan, metadata: {name: p}, spec: {deployment: a, inputHash: h}}";
+    cluster.run_with(&["-n", namespace.name(), "apply", "-f", "-"], plan).unwrap();
+    let plans = header(&cluster, &["-n", namespace.name(), "get", "limeplans"]);
+    assert_eq!(plans, ["NAME", "DEPLOYMENT", "STATE", "NODES", "OFFLOADED", "TPOT(MS)", "TTFT(MS)", "AGE"]);
+    let profile =
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: lime-test-columns}, spec: {}}";
+    cluster.run_with(&["apply", "-f", "-"], profile).unwrap();
+    let profiles = header(&cluster, &["get", "limenodeprofiles"]);
+    assert_eq!(profiles, ["NAME", "READY", "ARCH", "ACCELERATOR", "MEMORY-FREE", "DISK-READ", "LENT", "AGE"]);
+    cluster.run(&["delete", "limenodeprofile", "lime-test-columns"]).unwrap();
 }
 
 #[test]

@@ -92,6 +92,56 @@ const REFUSED_CHANGES: &[(&str, &str, &str, &str)] = &[(
     "spec.model.source cannot be changed: make another LimeDeployment for another model",
 )];
 
+/// Objects of other kinds, or of other names, that are refused: before, after, and words of the sentence.
+const REFUSED_OBJECTS: &[(&str, Option<&str>, &str, &str)] = &[
+    (
+        "a long name",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeDeployment, metadata: {name: \
+         a-name-of-more-than-forty-letters-is-too-long-for-services}, spec: {model: {source: 'hf://org/name'}}}",
+        "metadata.name must begin with a letter and have at most 40",
+    ),
+    (
+        "a name that begins with a digit",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeDeployment, metadata: {name: 70b}, spec: {model: {source: 'hf://org/name'}}}",
+        "metadata.name must begin with a letter and have at most 40",
+    ),
+    (
+        "a plan rewritten",
+        Some(
+            "{apiVersion: lime.dev/v1alpha1, kind: LimePlan, metadata: {name: p}, spec: {deployment: a, inputHash: h, nodes: 2}}",
+        ),
+        "{apiVersion: lime.dev/v1alpha1, kind: LimePlan, metadata: {name: p}, spec: {deployment: a, inputHash: h, nodes: 3}}",
+        "a LimePlan's spec cannot be changed",
+    ),
+    (
+        "a plan for nobody",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimePlan, metadata: {name: q}, spec: {inputHash: h}}",
+        "spec.deployment: Required value",
+    ),
+    (
+        "a bandwidth below nothing",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: n}, spec: {overrides: \
+         {diskReadBytesPerSecond: -1}}}",
+        "spec.overrides.diskReadBytesPerSecond",
+    ),
+    (
+        "a memory of words",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: n}, spec: {memoryBudget: plenty}}",
+        "spec.memoryBudget",
+    ),
+    (
+        "an unknown field of a profile",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: n}, spec: {exclude: true}}",
+        "unknown field \"spec.exclude\"",
+    ),
+];
+
 const DRY_RUN: &[&str] = &["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
 
 #[test]
@@ -135,6 +185,22 @@ fn changes_that_are_not_allowed_are_refused() {
 
 #[test]
 #[ignore = "needs a Kubernetes: make test-cluster"]
+fn objects_that_break_a_rule_are_refused() {
+    let cluster = Kubectl::connect().unwrap();
+    let namespace = cluster.namespace("lime-test-objects").unwrap();
+    let apply = ["-n", namespace.name(), "apply", "--validate=strict", "-f", "-"];
+    for (name, before, after, sentence) in REFUSED_OBJECTS {
+        if let Some(before) = before {
+            cluster.run_with(&apply, before).unwrap();
+        }
+        let answer = cluster.answer(&apply, after).unwrap();
+        assert!(!answer.ok, "{name} was accepted");
+        assert!(answer.stderr.contains(sentence), "{name} should say {sentence:?}, says: {}", answer.stderr);
+    }
+}
+
+#[test]
+#[ignore = "needs a Kubernetes: make test-cluster"]
 fn several_faults_are_told_at_once() {
     let cluster = Kubectl::connect().unwrap();
     let spec = "{model: {source: 'file:///m', revision: a, tokenSecretRef: {name: t, key: k}}, nodes: {minCount: 2, maxCount: 1}}";
@@ -149,16 +215,14 @@ fn several_faults_are_told_at_once() {
 #[ignore = "needs a Kubernetes: make test-cluster"]
 fn every_rule_has_a_case() {
     let cluster = Kubectl::connect().unwrap();
-    let definition = cluster.get(&["crd", "limedeployments.lime.dev"]).unwrap();
-    let sentences = REFUSED.iter().map(|case| case.2).chain(REFUSED_CHANGES.iter().map(|case| case.3));
-    let shown: BTreeSet<&str> = sentences.collect();
-    for rule in rules_of(&definition) {
-        assert!(!rule.message.is_empty(), "a rule at {} has no message", rule.path);
-        assert!(
-            shown.iter().any(|words| rule.message.contains(words)),
-            "no case breaks {}: {}",
-            rule.path,
-            rule.message
-        );
+    let definitions = cluster.get(&["crd"]).unwrap();
+    let changes = REFUSED_CHANGES.iter().map(|case| case.3);
+    let objects = REFUSED_OBJECTS.iter().map(|case| case.3);
+    let shown: BTreeSet<&str> = REFUSED.iter().map(|case| case.2).chain(changes).chain(objects).collect();
+    let ours = definitions["items"].as_array().unwrap().iter().filter(|each| each["spec"]["group"] == "lime.dev");
+    for rule in ours.flat_map(rules_of) {
+        let (kind, path, message) = (&rule.kind, &rule.path, &rule.message);
+        assert!(!message.is_empty(), "a rule of {kind} at {path} has no message");
+        assert!(shown.iter().any(|words| message.contains(words)), "no case breaks {kind} {path}: {message}");
     }
 }

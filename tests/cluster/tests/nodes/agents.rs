@@ -23,7 +23,8 @@ fn every_node_is_profiled_and_every_way_between_them() {
         .eventually("every way between nodes is measured", PATIENCE, || {
             let profiles = cluster.get(&["limenodeprofiles"])?;
             let complete = nodes.iter().all(|node| {
-                let found = profiles["items"].as_array().into_iter().flatten().find(|each| each["metadata"]["name"] == **node);
+                let found =
+                    profiles["items"].as_array().into_iter().flatten().find(|each| each["metadata"]["name"] == **node);
                 found.is_some_and(|profile| {
                     condition(profile, "LinksMeasured") == "True"
                         && condition(profile, "DiskMeasured") == "True"
@@ -58,7 +59,9 @@ fn an_agent_rests_in_little_memory() {
         if read("comm").trim() != "lime-agent" {
             continue;
         }
-        let resident: Option<u64> = read("status").lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+        let resident: Option<u64> = read("status")
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
         let Some(resident) = resident else { continue };
         println!("an agent at rest: {resident} KiB");
         assert!(resident < AT_REST_KIB, "an agent holds {resident} KiB");

@@ -42,10 +42,18 @@ fn answer(cluster: &Kubectl, name: &str, segments: u32, devices: &[Device]) -> V
     let scope = ["-n", namespace.name()];
     for device in devices {
         let arguments = json!(["worker", "--name", device.node, "--model", "/model", "--threads", "1"]);
-        apply(cluster, &scope, &pod(&format!("worker-{}", device.node), &device.node, &arguments, &json!([]), &json!([])));
+        apply(
+            cluster,
+            &scope,
+            &pod(&format!("worker-{}", device.node), &device.node, &arguments, &json!([]), &json!([])),
+        );
     }
     let plan = plan(segments, devices);
-    apply(cluster, &scope, &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "plan"}, "data": {"plan.json": plan}}));
+    apply(
+        cluster,
+        &scope,
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "plan"}, "data": {"plan.json": plan}}),
+    );
 
     let mut arguments = vec!["gateway".to_owned(), "--plan=/plan/plan.json".to_owned(), "--model=/model".to_owned()];
     for device in devices {
@@ -95,7 +103,8 @@ fn volume(name: &str) -> String {
 fn pod(name: &str, node: &str, arguments: &Value, mounts: &Value, volumes: &Value) -> Value {
     let mut all_mounts = vec![json!({"name": "model", "mountPath": "/model", "readOnly": true})];
     all_mounts.extend(mounts.as_array().unwrap().clone());
-    let mut all_volumes = vec![json!({"name": "model", "persistentVolumeClaim": {"claimName": "model", "readOnly": true}})];
+    let mut all_volumes =
+        vec![json!({"name": "model", "persistentVolumeClaim": {"claimName": "model", "readOnly": true}})];
     all_volumes.extend(volumes.as_array().unwrap().clone());
     let at_node = json!({"key": "metadata.name", "operator": "In", "values": [node]});
     json!({
@@ -118,7 +127,8 @@ fn pod(name: &str, node: &str, arguments: &Value, mounts: &Value, volumes: &Valu
 
 /// The pod's address, once it runs.
 fn address(cluster: &Kubectl, scope: &[&str], name: &str) -> String {
-    let ready = cluster.run(&[scope, &["wait", "--for=condition=Ready", "--timeout=90s", &format!("pod/{name}")]].concat());
+    let ready =
+        cluster.run(&[scope, &["wait", "--for=condition=Ready", "--timeout=90s", &format!("pod/{name}")]].concat());
     if let Err(error) = ready {
         let told = cluster.run(&[scope, &["describe", "pod", name]].concat());
         panic!("{name}: {error}\n{}", told.unwrap_or_default());
@@ -129,7 +139,8 @@ fn address(cluster: &Kubectl, scope: &[&str], name: &str) -> String {
 
 /// The plan for such devices, by `lime plan`.
 fn plan(segments: u32, devices: &[Device]) -> String {
-    let fleet: Vec<_> = devices.iter().map(|device| json!({"name": device.node, "memory": device.memory, "threads": 1})).collect();
+    let fleet: Vec<_> =
+        devices.iter().map(|device| json!({"name": device.node, "memory": device.memory, "threads": 1})).collect();
     let wish = json!({"apiVersion": "lime.dev/v1alpha1", "kind": "LimeDeployment", "metadata": {"name": "bard"}, "spec": {
         "model": {"source": format!("file://{}", model())},
         "serving": {"maxContextTokens": 512, "maxConcurrentRequests": 3, "prefillChunkTokens": 64},
