@@ -132,10 +132,11 @@ func run(at place, want options, command []string) error {
 		return errors.New("run what? tests/cluster/cluster run [--nodes N] -- COMMAND")
 	}
 	if os.Getenv("LIME_TEST_CLUSTER") == "kubeconfig" {
-		return carry(command, os.Environ())
+		return carry(command, os.Environ(), nil)
 	}
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(interrupts)
 	made, err := up(at, want)
 	if err != nil {
 		return err
@@ -146,24 +147,36 @@ func run(at place, want options, command []string) error {
 		return errors.Join(down(at), exitCode(130))
 	default:
 	}
-	failed := carry(command, made.environment())
+	failed := carry(command, made.environment(), interrupts)
 	if failed != nil {
 		failed = errors.Join(failed, keepLogs(at))
 	}
 	return errors.Join(failed, down(at))
 }
 
-// carry runs the command to its end. Interrupts reach it by the terminal; it ends, and then we clean up.
-func carry(command, environment []string) error {
+// carry runs the command to its end. Whoever interrupts us interrupts it: it ends, and then we clean up.
+func carry(command, environment []string, interrupts <-chan os.Signal) error {
 	child := exec.Command(command[0], command[1:]...)
 	child.Env = environment
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
-	err := child.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exitCode(max(exit.ExitCode(), 1))
+	if err := child.Start(); err != nil {
+		return err
 	}
-	return err
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	for {
+		select {
+		case interrupt := <-interrupts:
+			_ = child.Process.Signal(interrupt)
+		case err := <-ended:
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				// Ended by a signal it is -1, which no process can end with.
+				return exitCode(max(exit.ExitCode(), 1))
+			}
+			return err
+		}
+	}
 }
 
 func (s *state) environment() []string {
