@@ -4,6 +4,7 @@
 
 mod agents;
 mod machine;
+mod operator;
 mod ring;
 
 use std::time::Duration;

@@ -15,9 +15,9 @@ use crate::PATIENCE;
 use crate::machine::{image, model, nodes};
 
 /// A device of the ring: on which node, and how much memory it lends.
-struct Device {
-    node: String,
-    memory: &'static str,
+pub(crate) struct Device {
+    pub(crate) node: String,
+    pub(crate) memory: &'static str,
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn three_nodes_answer_as_one_process() {
 }
 
 /// Lays out a ring of pods, asks it, and takes it away again.
-fn answer(cluster: &Kubectl, name: &str, segments: u32, devices: &[Device]) -> Value {
+pub(crate) fn answer(cluster: &Kubectl, name: &str, segments: u32, devices: &[Device]) -> Value {
     let namespace = cluster.namespace(name).unwrap();
     cluster.run(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"]).unwrap();
     cluster.run_with(&["apply", "-f", "-"], &volume(name)).unwrap();
@@ -64,8 +64,7 @@ fn answer(cluster: &Kubectl, name: &str, segments: u32, devices: &[Device]) -> V
     let volumes = json!([{"name": "plan", "configMap": {"name": "plan"}}]);
     apply(cluster, &scope, &pod("gateway", &devices[0].node, &json!(arguments), &mounts, &volumes));
     let gateway = address(cluster, &scope, "gateway");
-    let question = json!({"model": "bard", "prompt": "ROMEO:", "max_tokens": 60, "temperature": 0, "logprobs": 1});
-    let answered = cluster.eventually("an answer", PATIENCE, || Ok(post(&format!("{gateway}:8000"), &question).ok()));
+    let answered = cluster.eventually("an answer", PATIENCE, || Ok(post(&format!("{gateway}:8000"), &question()).ok()));
     let answered = answered.unwrap_or_else(|error| {
         let logs = cluster.run(&[&scope[..], &["logs", "gateway"]].concat());
         panic!("{error}: {logs:?}")
@@ -156,8 +155,13 @@ fn plan(segments: u32, devices: &[Device]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
+/// What every ring is asked: the answer holds the tokens and their probabilities.
+pub(crate) fn question() -> Value {
+    json!({"model": "bard", "prompt": "ROMEO:", "max_tokens": 60, "temperature": 0, "logprobs": 1})
+}
+
 /// Asks for a completion, over plain HTTP.
-fn post(at: &str, question: &Value) -> anyhow::Result<Value> {
+pub(crate) fn post(at: &str, question: &Value) -> anyhow::Result<Value> {
     let body = question.to_string();
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
