@@ -16,8 +16,6 @@ use crate::status::status;
 
 /// Measurements that take the machine's time are put off while more of its processor is busy than this.
 const BUSY: f64 = 0.5;
-/// A machine that never rests is measured all the same after so long.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Disk and processor age slowly: they are measured again after a day.
 const REMEASURE: Duration = Duration::from_secs(24 * 3600);
 /// A peer that takes longer does not answer.
@@ -30,6 +28,8 @@ pub struct Agent<P> {
     cluster: Cluster,
     probe: P,
     link_endpoint: Option<String>,
+    /// A machine that never rests is measured all the same after so long.
+    longest_wait: Duration,
     began: Instant,
     beats: u64,
     figures: Figures,
@@ -42,13 +42,14 @@ pub struct Agent<P> {
 }
 
 impl<P: Probe> Agent<P> {
-    /// An agent that knows nothing yet.
+    /// An agent that knows nothing yet. A machine that never rests is measured all the same after the longest wait.
     #[must_use]
-    pub fn new(cluster: Cluster, probe: P, link_endpoint: Option<String>) -> Self {
+    pub fn new(cluster: Cluster, probe: P, link_endpoint: Option<String>, longest_wait: Duration) -> Self {
         Self {
             cluster,
             probe,
             link_endpoint,
+            longest_wait,
             began: Instant::now(),
             beats: 0,
             figures: Figures::default(),
@@ -133,7 +134,7 @@ impl<P: Probe> Agent<P> {
             Some(measured) if measured.elapsed() < REMEASURE => return false,
             Some(measured) => measured.elapsed().saturating_sub(REMEASURE),
         };
-        busy < BUSY || overdue >= LONGEST_WAIT
+        busy < BUSY || overdue >= self.longest_wait
     }
 
     async fn look_at_the_others(&mut self) {

@@ -31,6 +31,9 @@ struct Arguments {
     /// The folder of the weight store, whose disk is measured.
     #[arg(long, env = "LIME_STORE", default_value = "/var/lib/lime")]
     store: PathBuf,
+    /// Seconds after which a node that is never idle is measured all the same.
+    #[arg(long, env = "LIME_AGENT_LONGEST_WAIT_SECONDS", default_value_t = 300)]
+    longest_wait_seconds: u64,
 }
 
 // One thread: the agent must cost a small node nothing while it waits.
@@ -50,7 +53,8 @@ async fn live(arguments: Arguments) -> anyhow::Result<()> {
     let endpoint = arguments.address.map(|address| SocketAddr::new(address, arguments.listen.port()).to_string());
     let client = Client::try_default().await.context("no way to the API server")?;
     let cluster = join(client, &arguments).await;
-    let agent = Agent::new(cluster, Local::new(&arguments.store), endpoint);
+    let longest_wait = Duration::from_secs(arguments.longest_wait_seconds);
+    let agent = Agent::new(cluster, Local::new(&arguments.store), endpoint, longest_wait);
     agent.run().await;
     listener.stop().await;
     Ok(())

@@ -124,20 +124,20 @@ const REFUSED_OBJECTS: &[(&str, Option<&str>, &str, &str)] = &[
     (
         "a bandwidth below nothing",
         None,
-        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: n}, spec: {overrides: \
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {overrides: \
          {diskReadBytesPerSecond: -1}}}",
         "spec.overrides.diskReadBytesPerSecond",
     ),
     (
         "a memory of words",
         None,
-        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: n}, spec: {memoryBudget: plenty}}",
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {memoryBudget: plenty}}",
         "spec.memoryBudget",
     ),
     (
         "an unknown field of a profile",
         None,
-        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: n}, spec: {exclude: true}}",
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {exclude: true}}",
         "unknown field \"spec.exclude\"",
     ),
 ];
