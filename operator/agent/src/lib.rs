@@ -10,6 +10,7 @@ pub mod agent;
 pub mod change;
 pub mod cluster;
 pub mod figures;
+pub mod frugal;
 pub mod local;
 pub mod memory;
 pub mod peers;

@@ -1,5 +1,6 @@
 //! `lime-agent`: measures its node and keeps the LimeNodeProfile of the same name.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,16 +37,23 @@ struct Arguments {
     longest_wait_seconds: u64,
 }
 
-// One thread: the agent must cost a small node nothing while it waits.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    lime_agent::frugal::restart();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    tokio::select! {
-        failed = live(arguments) => failed,
-        stopped = stop() => stopped,
-    }
+    // One thread: the agent must cost a small node nothing while it waits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            failed = live(arguments) => failed,
+            stopped = stop() => stopped,
+        }
+    });
+    // A measurement that still runs must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn live(arguments: Arguments) -> anyhow::Result<()> {
