@@ -129,12 +129,6 @@ const REFUSED_OBJECTS: &[(&str, Option<&str>, &str, &str)] = &[
         "spec.overrides.diskReadBytesPerSecond",
     ),
     (
-        "a memory of words",
-        None,
-        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {memoryBudget: plenty}}",
-        "spec.memoryBudget",
-    ),
-    (
         "an unknown field of a profile",
         None,
         "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {exclude: true}}",
