@@ -48,7 +48,7 @@ fn shard(
     let mut found = Shard {
         status: ShardStatus {
             node: node.clone(),
-            pod: pod.map(ResourceExt::name_any),
+            pod: pod.map(kube::ResourceExt::name_any),
             layers: Some(assignment.layers.clone()),
             offloaded_percent: i32::try_from(offloaded).ok(),
             weights_percent: ring.and_then(|ring| ring.loaded.get(node).copied()),
