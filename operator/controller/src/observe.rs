@@ -124,5 +124,7 @@ async fn ring(context: &Context, pods: &[Arc<Pod>]) -> Option<RingReport> {
             && pod.metadata.deletion_timestamp.is_none()
     })?;
     let address = gateway.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
-    context.probe.ask(&address, HTTP_PORT).await
+    let plan = gateway.labels().get(names::PLAN_LABEL).cloned().unwrap_or_default();
+    let report = context.probe.ask(&address, HTTP_PORT).await?;
+    Some(RingReport { plan, ..report })
 }

@@ -111,7 +111,9 @@ impl Deciding<'_> {
         if self.wish.spec.suspend {
             return;
         }
-        let ring = self.snapshot.ring.clone().unwrap_or_default();
+        // A gateway that still follows an earlier plan says nothing of this one.
+        let name = kube::ResourceExt::name_any(plan);
+        let ring = self.snapshot.ring.clone().filter(|ring| ring.plan == name).unwrap_or_default();
         if ring.ready {
             self.findings.holds(ConditionType::Ready, "Ready", "the ring answers requests");
             let predicted = plan.spec.prediction.as_ref().map(|prediction| prediction.time_per_token_milliseconds);
