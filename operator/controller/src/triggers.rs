@@ -194,12 +194,10 @@ mod tests {
 
     #[test]
     fn a_lost_node_is_planned_around_at_once_even_over_the_cap() {
+        fn lost(placement: &Placement) -> Situation<'_> {
+            Situation { lost: vec!["b is gone".into()], replans: vec![at(9_990); 50], ..quiet(placement) }
+        }
         let mut placement = Placement::default();
-        let lost = |placement| Situation {
-            lost: vec!["b is gone".into()],
-            replans: vec![at(9_990); 50],
-            ..quiet(placement)
-        };
         assert_eq!(verdict(&lost(&placement)), Verdict::Replan(Trigger::NodeLost, "b is gone".into()));
         placement.replan.on_node_loss = Reaction::Never;
         assert!(matches!(verdict(&lost(&placement)), Verdict::Suppressed(Trigger::NodeLost, _)));

@@ -208,7 +208,7 @@ fn an_agent_that_fails_alone_does_not_stop_a_ring_that_serves() {
 fn the_restart_budget_ends_and_keeps_the_first_error() {
     let settings = testing::settings();
     let (mut snapshot, _) = settled(json!({ "failure": { "maxRestarts": 2 } }));
-    let mut crash = |snapshot: &mut Snapshot, count: i32, reason: &str| {
+    let crash = |snapshot: &mut Snapshot, count: i32, reason: &str| {
         let mut pod = serde_json::to_value(&*snapshot.pods[0]).unwrap();
         pod["status"]["containerStatuses"][0]["ready"] = false.into();
         pod["status"]["containerStatuses"][0]["restartCount"] = count.into();
