@@ -29,6 +29,7 @@ pub struct Context {
     pub probe: Probe,
     /// One decision at a time: two plans must not lend the same memory twice.
     pub deciding: tokio::sync::Mutex<()>,
+    filled: tokio::sync::watch::Sender<bool>,
     memory: Mutex<BTreeMap<String, Memory>>,
 }
 
@@ -67,8 +68,27 @@ impl Context {
             recorder,
             probe: Probe::default(),
             deciding: tokio::sync::Mutex::default(),
+            filled: tokio::sync::watch::Sender::new(false),
             memory: Mutex::default(),
         }
+    }
+
+    /// Waits for the stores and tells everyone who waits in [`Self::until_filled`]. For one task alone: a store wakes only the
+    /// one that asked last.
+    pub async fn fill(&self) {
+        self.world.filled().await;
+        self.filled.send_replace(true);
+    }
+
+    /// Waits until every store has been filled once.
+    pub async fn until_filled(&self) {
+        // The sender is a field beside this borrow: it cannot be gone.
+        let _ = self.filled.subscribe().wait_for(|filled| *filled).await;
+    }
+
+    /// Whether every store has been filled once.
+    pub fn is_filled(&self) -> bool {
+        *self.filled.borrow()
     }
 
     /// What is remembered of the deployment `uid`.

@@ -48,6 +48,9 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
     let server = tokio::spawn(axum::serve(listener, http::router(context.clone())).into_future());
 
+    let filling = context.clone();
+    tokio::spawn(async move { filling.fill().await });
+
     // A new leader visits everything: changes of the time without one were seen by nobody.
     let (won, wins) = futures::channel::mpsc::unbounded();
     let everything = {
@@ -63,14 +66,14 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         let (namespace, identity) = (settings.namespace.clone(), settings.identity.clone());
         let (client, context, leadership) = (client.clone(), context.clone(), leadership.clone());
         tokio::spawn(async move {
-            context.world.filled().await;
+            context.until_filled().await;
             leader::compete(client, namespace, identity, leadership, everything).await;
         })
     });
     let visits = {
         let context = context.clone();
         async move {
-            context.world.filled().await;
+            context.until_filled().await;
             let config = Config::default().concurrency(CONCURRENT).debounce(Duration::from_millis(200));
             let queue = futures::stream::select(queue, wins);
             let store = context.world.deployments.clone();
