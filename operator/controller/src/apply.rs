@@ -150,7 +150,12 @@ async fn prune(context: &Context, deployment: &LimeDeployment, decision: &Decisi
 ///
 /// # Errors
 /// The first write that fails.
-pub async fn plans(context: &Context, namespace: &str, decision: &Decision, known: &[std::sync::Arc<LimePlan>]) -> Result<(), kube::Error> {
+pub async fn plans(
+    context: &Context,
+    namespace: &str,
+    decision: &Decision,
+    known: &[std::sync::Arc<LimePlan>],
+) -> Result<(), kube::Error> {
     let api: Api<LimePlan> = Api::namespaced(context.client.clone(), namespace);
     for (name, status) in &decision.plan_states {
         let before = known.iter().find(|plan| plan.name_any() == *name).and_then(|plan| plan.status.as_ref());

@@ -159,7 +159,10 @@ mod tests {
 
     fn existing(objects: &[Object]) -> Existing {
         let secret = |object: &Object| serde_json::from_value::<Secret>(object.body.clone()).unwrap();
-        Existing { authority: Some(secret(&objects[0])), members: objects[1..].iter().map(|o| Some(secret(o))).collect() }
+        Existing {
+            authority: Some(secret(&objects[0])),
+            members: objects[1..].iter().map(|o| Some(secret(o))).collect(),
+        }
     }
 
     fn day(day: i64) -> Timestamp {

@@ -52,13 +52,7 @@ pub struct Memory {
 
 impl Context {
     /// A context that remembers nothing.
-    pub fn new(
-        client: Client,
-        world: World,
-        settings: Settings,
-        leadership: Leadership,
-        recorder: Recorder,
-    ) -> Self {
+    pub fn new(client: Client, world: World, settings: Settings, leadership: Leadership, recorder: Recorder) -> Self {
         Self {
             client,
             world,

@@ -114,13 +114,19 @@ pub async fn compete(client: Client, namespace: String, identity: String, leader
 pub async fn release(client: Client, namespace: &str, identity: &str) {
     let leases: Api<Lease> = Api::namespaced(client, namespace);
     let Ok(Some(mut lease)) = leases.get_opt(LEASE).await else { return };
-    let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) else { return };
+    let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) else {
+        return;
+    };
     spec.holder_identity = None;
     // If this fails, another replica takes over when the Lease runs out.
     let _ = leases.replace(LEASE, &PostParams::default(), &lease).await;
 }
 
-async fn attempt(leases: &Api<Lease>, identity: &str, seen: &mut Option<(String, Instant)>) -> Result<bool, kube::Error> {
+async fn attempt(
+    leases: &Api<Lease>,
+    identity: &str,
+    seen: &mut Option<(String, Instant)>,
+) -> Result<bool, kube::Error> {
     let found = leases.get_opt(LEASE).await?;
     let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone()).unwrap_or_default();
     let unchanged = match seen {

@@ -88,7 +88,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(600)).await;
-                let alive: BTreeSet<String> = context.world.deployments.state().iter().filter_map(|d| d.uid()).collect();
+                let alive: BTreeSet<String> =
+                    context.world.deployments.state().iter().filter_map(|d| d.uid()).collect();
                 context.forget_all_but(&alive);
             }
         }

@@ -56,7 +56,12 @@ impl Metrics {
         let seconds = |micros: &AtomicU64| micros.load(Relaxed) as f64 / 1e6;
         let pairs = [
             ("lime_operator_reconcile_seconds", "Duration of visits.", &self.reconciles, &self.reconcile_micros),
-            ("lime_operator_plan_seconds", "Duration of decisions that brought a plan.", &self.plans, &self.plan_micros),
+            (
+                "lime_operator_plan_seconds",
+                "Duration of decisions that brought a plan.",
+                &self.plans,
+                &self.plan_micros,
+            ),
         ];
         for (name, help, count, sum) in pairs {
             head(&mut text, name, "summary", help);

@@ -23,7 +23,9 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
     let world = &context.world;
     let (name, namespace) = (deployment.name_any(), deployment.namespace().unwrap_or_default());
     let uid = deployment.uid().unwrap_or_default();
-    let ours = |object: &dyn Fn() -> (Option<String>, Option<String>)| object() == (Some(namespace.clone()), Some(name.clone()));
+    let ours = |object: &dyn Fn() -> (Option<String>, Option<String>)| {
+        object() == (Some(namespace.clone()), Some(name.clone()))
+    };
     let label = |labels: &BTreeMap<String, String>| labels.get(names::DEPLOYMENT_LABEL).cloned();
     let plans = world.plans.state_filter(|plan| {
         ours(&|| (plan.namespace(), Some(plan.spec.deployment.clone())))

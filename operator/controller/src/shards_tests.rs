@@ -34,7 +34,8 @@ fn states_are_read_from_pods() {
         assert!(cause.message.contains(word), "{word} is not in {}", cause.message);
     }
 
-    let pull = container(json!({ "state": { "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } } }));
+    let pull =
+        container(json!({ "state": { "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } } }));
     let cause = found(json!({ "phase": "Pending", "containerStatuses": [pull] }), false).trouble.unwrap();
     assert!(cause.message.contains("ImagePullBackOff no such image"), "{}", cause.message);
 

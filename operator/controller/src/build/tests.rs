@@ -5,7 +5,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::*;
-use crate::{candidates, planning, settings::{Addressing, WeightStore}, shards, testing};
+use crate::{
+    candidates, planning,
+    settings::{Addressing, WeightStore},
+    shards, testing,
+};
 
 fn plan(wish: &Wish) -> LimePlan {
     let snapshot = testing::snapshot(json!({}));
@@ -76,9 +80,11 @@ fn workers_are_pinned_by_affinity_and_named_after_the_plan() {
         assert_eq!(pod.name, format!("m-12345678-{index}"));
         let spec = &pod.body["spec"];
         assert!(spec.get("nodeName").is_none());
-        let terms = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        let terms =
+            &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
         assert_eq!(terms[0]["matchFields"][0]["key"], "metadata.name");
-        let (requests, limits) = (&spec["containers"][0]["resources"]["requests"], &spec["containers"][0]["resources"]["limits"]);
+        let (requests, limits) =
+            (&spec["containers"][0]["resources"]["requests"], &spec["containers"][0]["resources"]["limits"]);
         assert_eq!(requests["memory"], limits["memory"]);
     }
 }
@@ -105,7 +111,8 @@ fn every_pod_is_restricted() {
 #[test]
 fn weights_are_kept_where_the_settings_say() {
     let hub = || json!({ "model": { "source": "hf://o/n" } });
-    let claims = |objects: &[Object]| objects.iter().filter(|object| object.kind == Kind::PersistentVolumeClaim).count();
+    let claims =
+        |objects: &[Object]| objects.iter().filter(|object| object.kind == Kind::PersistentVolumeClaim).count();
     assert!(claims(&all(hub(), |_| {})) > 1);
     assert_eq!(claims(&all(hub(), |settings| settings.weight_store = WeightStore::HostPath)), 0);
     assert_eq!(claims(&all(json!({}), |_| {})), 0, "files on the node need no claim");

@@ -90,7 +90,8 @@ fn from_nothing_to_ready_and_then_nothing_moves() {
 
 #[test]
 fn faults_of_the_wish_are_told_and_nothing_is_touched() {
-    let spec = json!({ "model": { "source": "file:///m", "revision": "x" }, "nodes": { "minCount": 3, "maxCount": 2 } });
+    let spec =
+        json!({ "model": { "source": "file:///m", "revision": "x" }, "nodes": { "minCount": 3, "maxCount": 2 } });
     let decision = decide(&testing::snapshot(spec), &testing::settings());
     is(&decision, "Accepted", "False", "InvalidSpec");
     assert!(!decision.prune && decision.objects.is_empty());
@@ -100,7 +101,8 @@ fn faults_of_the_wish_are_told_and_nothing_is_touched() {
 
 #[test]
 fn a_missing_token_and_refused_models_have_their_reasons() {
-    let mut snapshot = testing::snapshot(json!({ "model": { "source": "hf://o/n", "tokenSecretRef": { "name": "t", "key": "k" } } }));
+    let mut snapshot =
+        testing::snapshot(json!({ "model": { "source": "hf://o/n", "tokenSecretRef": { "name": "t", "key": "k" } } }));
     snapshot.card = None;
     snapshot.token = SecretKey::Missing;
     is(&decide(&snapshot, &testing::settings()), "Accepted", "False", "TokenMissing");
@@ -212,7 +214,8 @@ fn the_restart_budget_ends_and_keeps_the_first_error() {
         let mut pod = serde_json::to_value(&*snapshot.pods[0]).unwrap();
         pod["status"]["containerStatuses"][0]["ready"] = false.into();
         pod["status"]["containerStatuses"][0]["restartCount"] = count.into();
-        pod["status"]["containerStatuses"][0]["lastState"] = json!({ "terminated": { "exitCode": 1, "reason": reason } });
+        pod["status"]["containerStatuses"][0]["lastState"] =
+            json!({ "terminated": { "exitCode": 1, "reason": reason } });
         snapshot.pods[0] = Arc::new(serde_json::from_value(pod).unwrap());
         snapshot.ring = None;
         let decision = decide(snapshot, &settings);
