@@ -462,6 +462,8 @@ impl<'a> Deciding<'a> {
         }
         let waiting = proposal.as_ref().map(|plan| plan.name_any());
         self.decision.status.proposed_plan = waiting.clone();
+        let state = proposal.as_ref().map(|plan| (plan.name_any(), self.state(plan, PlanState::Proposed)));
+        self.decision.plan_states.extend(state);
         let how = waiting.as_ref().map(|name| {
             format!(
                 "to approve: kubectl -n {} patch limedeployment {} --type merge -p '{{\"spec\":{{\"placement\":{{\"approvedPlan\":\"{name}\"}}}}}}'",

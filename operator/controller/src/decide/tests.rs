@@ -152,6 +152,7 @@ fn nothing_runs_before_approval_and_stale_approvals_are_refused() {
     is(&decision, "Approved", "False", "AwaitingApproval");
     assert!(decision.objects.iter().all(|object| object.kind != Kind::Pod));
     let proposed = decision.status.proposed_plan.clone().unwrap();
+    assert!(decision.plan_states.iter().any(|(name, status)| *name == proposed && status.state == PlanState::Proposed));
     assert!(decision.status.conditions.iter().any(|condition| condition.message.contains("kubectl -n llm patch")));
 
     let waiting = carried_out(&first, &decision);
