@@ -1,5 +1,8 @@
 //! Visits against an API server that fails: a mock of ours, which answers as each test says.
 
+// Helpers of tests stand outside of what the lint takes for tests.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
