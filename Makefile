@@ -7,6 +7,8 @@ export PROMPT
 export LIME_BIN ?= $(CURDIR)/target/debug/lime
 
 CRDS := crds/lime.dev.yaml
+# What the chart installs is a copy: Helm reads nothing outside of a chart.
+CHART_CRDS := charts/lime/crds-source/lime.dev.yaml
 
 # The image: which binaries go in, and where it is written.
 IMAGE_NAME ?= lime.dev/lime:dev
@@ -76,6 +78,7 @@ layers:
 generated:
 	@cargo run --quiet --locked --package lime-api --example crds | diff -u $(CRDS) - \
 	|| { echo "$(CRDS) is not what operator/api says: run make generate"; exit 1; }
+	@cmp $(CRDS) $(CHART_CRDS) || { echo "$(CHART_CRDS) is not $(CRDS): run make generate"; exit 1; }
 
 aarch64:
 	@if [ -f runtime/kernels/check-aarch64.sh ]; then bash runtime/kernels/check-aarch64.sh; \
@@ -84,9 +87,10 @@ aarch64:
 bench: ## Measure decode, prefill and ring against this machine's own limits; prints ratios
 	cargo run --release --locked --package lime-tests --bin lime-bench
 
-generate: ## Write crds/ from operator/api
+generate: ## Write crds/ and the chart's copy from operator/api
 	cargo run --quiet --locked --package lime-api --example crds > $(CRDS).tmp
 	mv $(CRDS).tmp $(CRDS)
+	cp $(CRDS) $(CHART_CRDS)
 
 clean: ## Remove what was built
 	cargo clean

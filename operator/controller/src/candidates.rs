@@ -165,13 +165,17 @@ fn admit(
         && !matches!(architecture, "amd64" | "arm64")
     {
         let shown: String = architecture.chars().take(40).collect();
-        return Err(("ArchitectureMismatch", format!("{name}: there is no image for {shown:?} (amd64 and arm64 only)")));
+        return Err((
+            "ArchitectureMismatch",
+            format!("{name}: there is no image for {shown:?} (amd64 and arm64 only)"),
+        ));
     }
     let memory = room(snapshot, wish, node, profile)?;
     let overrides = profile.spec.overrides.clone().unwrap_or_default();
     let figure = |what: &str, value: Option<i64>, least: i64, most: i64| {
-        believable(value, least, most)
-            .ok_or_else(|| incomplete(&name, &format!("says {} for its {what}", value.map_or("nothing".into(), |v| v.to_string()))))
+        believable(value, least, most).ok_or_else(|| {
+            incomplete(&name, &format!("says {} for its {what}", value.map_or("nothing".into(), |v| v.to_string())))
+        })
     };
     let memory_bandwidth = figure(
         "memory bandwidth in bytes per second",
@@ -187,7 +191,8 @@ fn admit(
     )?;
     let disk = status.disk.clone().unwrap_or_default();
     let read = overrides.disk_read_bytes_per_second.or(disk.read_bytes_per_second);
-    let disk_bandwidth = believable(read, 10_000, 1_000_000_000_000).filter(|_| wish.spec.offload.policy != OffloadPolicy::Never);
+    let disk_bandwidth =
+        believable(read, 10_000, 1_000_000_000_000).filter(|_| wish.spec.offload.policy != OffloadPolicy::Never);
     let free = believable(disk.free_bytes, 0, 1 << 60).map(Bytes);
     let limits = [free, quantity(profile.spec.disk_budget.as_ref()), wish.disk];
     let node_profile = NodeProfile {

@@ -43,7 +43,9 @@ pub fn known(snapshot: &Snapshot, wish: &Wish) -> Known {
         let (name, key) = token.map_or(("", ""), |token| (&token.name, &token.key));
         return Known::Refused(Cause::new(
             "TokenMissing",
-            format!("there is no key {key:?} in a Secret {name:?} of this namespace: create it, as spec.model.tokenSecretRef names it"),
+            format!(
+                "there is no key {key:?} in a Secret {name:?} of this namespace: create it, as spec.model.tokenSecretRef names it"
+            ),
         ));
     }
     let job = names::inspection(&wish.name, &digest);
@@ -104,13 +106,7 @@ fn stuck(pod: &Pod) -> Option<&ContainerStateWaiting> {
 
 /// A reason as Kubernetes allows it: foreign text is not repeated there.
 fn word(reason: &str) -> &'static str {
-    const KNOWN: [&str; 6] = [
-        "ModelNotFound",
-        "ModelGated",
-        "TokenMissing",
-        "UnsupportedArchitecture",
-        "SourceUnreachable",
-        "ModelDamaged",
-    ];
+    const KNOWN: [&str; 6] =
+        ["ModelNotFound", "ModelGated", "TokenMissing", "UnsupportedArchitecture", "SourceUnreachable", "ModelDamaged"];
     KNOWN.into_iter().find(|known| *known == reason).unwrap_or("InspectionFailed")
 }

@@ -75,14 +75,13 @@ impl Findings {
 
     /// The first condition of the chain Accepted..ShardsReady that does not hold: the deepest cause.
     pub fn deepest(&self) -> Option<(ConditionType, &Cause)> {
-        ConditionType::ALL
-            .into_iter()
-            .take_while(|condition| *condition != ConditionType::Ready)
-            .find_map(|condition| match self.0.get(&condition) {
+        ConditionType::ALL.into_iter().take_while(|condition| *condition != ConditionType::Ready).find_map(
+            |condition| match self.0.get(&condition) {
                 Some((Truth::True, _)) => None,
                 Some((_, cause)) => Some((condition, cause)),
                 None => None,
-            })
+            },
+        )
     }
 
     /// Every condition, those that nobody looked at included. `lastTransitionTime` moves only with the status.

@@ -141,19 +141,20 @@ impl<'a> Deciding<'a> {
                         && condition.status == "False"
                         && condition.observed_generation == Some(self.wish.generation)
                 });
-                let cause = match told.filter(|_| self.before.model.is_none()).map(|told| (told, known_reason(&told.reason))) {
-                    Some((told, Some(reason))) => Cause::new(reason, told.message.clone()),
-                    _ => cause,
-                };
+                let cause =
+                    match told.filter(|_| self.before.model.is_none()).map(|told| (told, known_reason(&told.reason))) {
+                        Some((told, Some(reason))) => Cause::new(reason, told.message.clone()),
+                        _ => cause,
+                    };
                 let truth = if cause.reason == "Inspecting" { Truth::Unknown } else { Truth::False };
                 self.findings.set(ConditionType::Accepted, truth, cause);
                 None
             }
             Known::Refused(cause) => {
                 // The Job stays until Kubernetes removes it; then the model is looked at again.
-                self.decision.objects.extend(
-                    (cause.reason != "TokenMissing").then(|| build::inspection(self.wish, self.settings)),
-                );
+                self.decision
+                    .objects
+                    .extend((cause.reason != "TokenMissing").then(|| build::inspection(self.wish, self.settings)));
                 self.findings.fails(ConditionType::Accepted, cause);
                 None
             }
@@ -167,8 +168,12 @@ impl<'a> Deciding<'a> {
                 let (able, matching) = (candidates.nodes.len(), candidates.matching);
                 let mut message = format!("{able} of {matching} matching nodes can take part");
                 if !candidates.rejected.is_empty() {
-                    let left_out: Vec<String> =
-                        candidates.rejected.iter().take(10).map(|node| format!("{} ({})", node.node, node.reason)).collect();
+                    let left_out: Vec<String> = candidates
+                        .rejected
+                        .iter()
+                        .take(10)
+                        .map(|node| format!("{} ({})", node.node, node.reason))
+                        .collect();
                     message = format!("{message}; left out: {}", left_out.join(", "));
                 }
                 self.findings.holds(ConditionType::Profiled, "Profiled", message);
@@ -224,7 +229,8 @@ impl<'a> Deciding<'a> {
             .flat_map(|plan| {
                 let spec = &plan.spec;
                 let considered = ["NotUseful", "OverMaxCount", "NoDiskLeft"];
-                let rejected = spec.rejected_nodes.iter().filter(move |node| considered.contains(&node.reason.as_str()));
+                let rejected =
+                    spec.rejected_nodes.iter().filter(move |node| considered.contains(&node.reason.as_str()));
                 spec.assignments.iter().map(|part| part.node.as_str()).chain(rejected.map(|node| node.node.as_str()))
             })
             .collect();
@@ -297,14 +303,17 @@ impl<'a> Deciding<'a> {
         }
         let spec = planning::make(self.wish, card, candidates, self.settings.worker_overhead());
         if better {
-            let time = |spec: &LimePlanSpec| spec.prediction.as_ref().map(|prediction| prediction.time_per_token_microseconds);
+            let time =
+                |spec: &LimePlanSpec| spec.prediction.as_ref().map(|prediction| prediction.time_per_token_microseconds);
             let old = current.and_then(|plan| time(&plan.spec));
             if !spec.feasible || !triggers::worth_it(&self.wish.spec.placement, old, time(&spec)) {
                 let least = self.wish.spec.placement.replan.min_improvement_percent;
                 self.decision.tried = candidates.nodes.iter().map(|node| node.name.clone()).collect();
                 self.note(
                     "ReplanSuppressed",
-                    format!("{message}; a plan with it would not be faster by replan.minImprovementPercent ({least} %)"),
+                    format!(
+                        "{message}; a plan with it would not be faster by replan.minImprovementPercent ({least} %)"
+                    ),
                     false,
                 );
                 return None;
@@ -319,7 +328,11 @@ impl<'a> Deciding<'a> {
         }
         if spec.feasible {
             let speed = spec.prediction.as_ref().map_or(0, |prediction| prediction.time_per_token_milliseconds);
-            self.note("PlanComputed", format!("{name}: {} nodes, {speed} ms per token ({})", spec.nodes, trigger.reason()), false);
+            self.note(
+                "PlanComputed",
+                format!("{name}: {} nodes, {speed} ms per token ({})", spec.nodes, trigger.reason()),
+                false,
+            );
         } else {
             let shortfall = spec.shortfall.as_ref().map_or("nothing fits", |shortfall| &shortfall.message);
             self.note("PlanInfeasible", shortfall.to_owned(), true);
@@ -358,7 +371,8 @@ impl<'a> Deciding<'a> {
         if let Err(fault) = planning::document(&plan.spec) {
             return Some(format!("{name} cannot be followed: {fault}"));
         }
-        let missing = plan.spec.assignments.iter().find(|part| candidates.nodes.iter().all(|node| node.name != part.node));
+        let missing =
+            plan.spec.assignments.iter().find(|part| candidates.nodes.iter().all(|node| node.name != part.node));
         missing.map(|part| format!("{name} needs the node {}, which cannot take part now", part.node))
     }
 
@@ -448,6 +462,8 @@ impl<'a> Deciding<'a> {
         }
         let waiting = proposal.as_ref().map(|plan| plan.name_any());
         self.decision.status.proposed_plan = waiting.clone();
+        let state = proposal.as_ref().map(|plan| (plan.name_any(), self.state(plan, PlanState::Proposed)));
+        self.decision.plan_states.extend(state);
         let how = waiting.as_ref().map(|name| {
             format!(
                 "to approve: kubectl -n {} patch limedeployment {} --type merge -p '{{\"spec\":{{\"placement\":{{\"approvedPlan\":\"{name}\"}}}}}}'",
@@ -455,11 +471,13 @@ impl<'a> Deciding<'a> {
             )
         });
         let cause = match (&approved, &named, &waiting) {
-            (Some(approved), None, _) => {
-                Some(Cause::new("ApprovedPlanStale", format!("there is no LimePlan {approved}; {}", how.unwrap_or_default())))
-            }
+            (Some(approved), None, _) => Some(Cause::new(
+                "ApprovedPlanStale",
+                format!("there is no LimePlan {approved}; {}", how.unwrap_or_default()),
+            )),
             (Some(_), Some(plan), _) => {
-                let why = self.stale(plan, candidates).unwrap_or_else(|| format!("{} is not feasible", plan.name_any()));
+                let why =
+                    self.stale(plan, candidates).unwrap_or_else(|| format!("{} is not feasible", plan.name_any()));
                 Some(Cause::new("ApprovedPlanStale", format!("{why}; {}", how.unwrap_or_default())))
             }
             (None, _, Some(name)) => {
@@ -488,7 +506,11 @@ impl<'a> Deciding<'a> {
                 self.decision.revisit = self.decision.revisit.min(left.max(1));
             }
             Verdict::Suppressed(trigger, message) => {
-                self.findings.set(ConditionType::Replanning, Truth::False, Cause::new("ReplanSuppressed", message.clone()));
+                self.findings.set(
+                    ConditionType::Replanning,
+                    Truth::False,
+                    Cause::new("ReplanSuppressed", message.clone()),
+                );
                 self.note("ReplanSuppressed", format!("{}: {message}", trigger.reason()), true);
             }
             _ => {}
@@ -500,7 +522,8 @@ impl<'a> Deciding<'a> {
         self.decision.status.nodes = Some(plan.spec.nodes);
         self.decision.status.offloaded = plan.spec.offloaded.clone();
         self.decision.plan_states.push((name.clone(), self.state(&plan, PlanState::Active)));
-        self.decision.taken = plan.spec.assignments.iter().map(|part| (part.node.clone(), taken(part.memory_bytes))).collect();
+        self.decision.taken =
+            plan.spec.assignments.iter().map(|part| (part.node.clone(), taken(part.memory_bytes))).collect();
         let found = shards::shards(self.snapshot, &plan, lost);
         self.account(&found, same);
         let exhausted = failures::exhausted(&self.wish.spec.failure, self.decision.status.failures.as_ref());
@@ -570,7 +593,8 @@ impl<'a> Deciding<'a> {
     fn finish(mut self) -> Decision {
         self.tidy_plans();
         let ready = self.findings.get(ConditionType::Ready).is_some_and(|(truth, _)| truth == Truth::True);
-        let was = self.before.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let was =
+            self.before.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
         if ready && !was {
             self.note("Ready", "requests are answered".into(), false);
         } else if was && !ready {
@@ -578,7 +602,8 @@ impl<'a> Deciding<'a> {
             self.note("NotReady", why, true);
         }
         if ready {
-            let pending = self.findings.get(ConditionType::Replanning).is_some_and(|(truth, _)| truth == Truth::Unknown);
+            let pending =
+                self.findings.get(ConditionType::Replanning).is_some_and(|(truth, _)| truth == Truth::Unknown);
             self.decision.revisit = if pending { self.decision.revisit } else { SETTLED };
         }
         let conditions =
@@ -634,8 +659,14 @@ fn model_status(card: &ModelCard, revision: Option<String>) -> ModelStatus {
 
 /// Reasons of Accepted that are repeated as they were told.
 fn known_reason(reason: &str) -> Option<&'static str> {
-    const REASONS: [&str; 6] =
-        ["ModelNotFound", "ModelGated", "UnsupportedArchitecture", "SourceUnreachable", "ModelDamaged", "InspectionFailed"];
+    const REASONS: [&str; 6] = [
+        "ModelNotFound",
+        "ModelGated",
+        "UnsupportedArchitecture",
+        "SourceUnreachable",
+        "ModelDamaged",
+        "InspectionFailed",
+    ];
     REASONS.into_iter().find(|known| *known == reason)
 }
 
@@ -662,13 +693,18 @@ fn performance(plan: &LimePlan, before: &LimeDeploymentStatus, snapshot: &Snapsh
             ring.and_then(|ring| ring.time_per_token_milliseconds),
         ),
     };
-    PerformanceStatus { predicted, measured: Some(measured).filter(|figures| *figures != PerformanceFigures::default()) }
+    PerformanceStatus {
+        predicted,
+        measured: Some(measured).filter(|figures| *figures != PerformanceFigures::default()),
+    }
 }
 
 /// A figure is shown anew when it moved by a tenth: status writes are not for noise.
 fn moved(before: Option<i32>, now: Option<i32>) -> Option<i32> {
     match (before, now) {
-        (Some(before), Some(now)) if (i64::from(now) - i64::from(before)).abs() * 10 < i64::from(before) => Some(before),
+        (Some(before), Some(now)) if (i64::from(now) - i64::from(before)).abs() * 10 < i64::from(before) => {
+            Some(before)
+        }
         (before, now) => now.or(before),
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use lime_api::{Assignment, LimePlanSpec, NodeTimes, OffloadPolicy, PlanAlternative, PlanPrediction, RejectedNode, Shortfall};
+use lime_api::{
+    Assignment, LimePlanSpec, NodeTimes, OffloadPolicy, PlanAlternative, PlanPrediction, RejectedNode, Shortfall,
+};
 use lime_planner::{Bytes, DevicePlan, ModelCard, Nanos, NodeProfile, Plan, Refusal, Residency, plan};
 
 use crate::{candidates::Candidates, names, wish::Wish};
@@ -19,7 +21,8 @@ pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: By
     let least = usize::try_from(wish.spec.nodes.min_count).unwrap_or(1);
     if candidates.nodes.len() < least {
         let (found, matching) = (candidates.nodes.len(), candidates.matching);
-        let message = format!("spec.nodes.minCount asks for {least} nodes, {found} of {matching} matching nodes can take part");
+        let message =
+            format!("spec.nodes.minCount asks for {least} nodes, {found} of {matching} matching nodes can take part");
         return infeasible(wish, hash, &candidates, message, None);
     }
     let result = loop {

@@ -4,7 +4,11 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use lime_api::{Assignment, LimePlan, ShardState, ShardStatus};
 
-use crate::{conditions::Cause, names, snapshot::{RingReport, Snapshot}};
+use crate::{
+    conditions::Cause,
+    names,
+    snapshot::{RingReport, Snapshot},
+};
 
 /// A shard as it is found, with what is wrong with it.
 #[derive(Clone, Debug)]
@@ -35,20 +39,14 @@ pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String]) -> Vec<Shar
     plan.spec.assignments.iter().enumerate().map(of).collect()
 }
 
-fn shard(
-    assignment: &Assignment,
-    pod_name: String,
-    pod: Option<&Pod>,
-    lost: bool,
-    ring: Option<&RingReport>,
-) -> Shard {
+fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: bool, ring: Option<&RingReport>) -> Shard {
     let node = &assignment.node;
     let (pinned, streamed) = (i128::from(assignment.pinned_bytes), i128::from(assignment.streamed_bytes));
     let offloaded = if pinned + streamed <= 0 { 0 } else { streamed * 100 / (pinned + streamed) };
     let mut found = Shard {
         status: ShardStatus {
             node: node.clone(),
-            pod: pod.map(ResourceExt::name_any),
+            pod: pod.map(kube::ResourceExt::name_any),
             layers: Some(assignment.layers.clone()),
             offloaded_percent: i32::try_from(offloaded).ok(),
             weights_percent: ring.and_then(|ring| ring.loaded.get(node).copied()),
@@ -70,7 +68,8 @@ fn shard(
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
     let containers = pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
     let initial = pod.status.as_ref().and_then(|status| status.init_container_statuses.clone()).unwrap_or_default();
-    found.status.restarts = containers.iter().map(|container| container.restart_count.max(0)).fold(0, i32::saturating_add);
+    found.status.restarts =
+        containers.iter().map(|container| container.restart_count.max(0)).fold(0, i32::saturating_add);
     found.ended = containers.iter().chain(&initial).find_map(|container| ended(&pod_name, container));
     found.over = matches!(phase, "Failed" | "Succeeded") || pod.metadata.deletion_timestamp.is_some();
     let crash = || {
@@ -80,7 +79,10 @@ fn shard(
     let waiting = containers.iter().chain(&initial).find_map(|container| container.state.as_ref()?.waiting.as_ref());
     let waiting_reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
     (found.status.state, found.trouble) = if lost {
-        (ShardState::Lost, Some(Cause::new("NodeLost", format!("{node}: the node is lost, and pod {pod_name} with it"))))
+        (
+            ShardState::Lost,
+            Some(Cause::new("NodeLost", format!("{node}: the node is lost, and pod {pod_name} with it"))),
+        )
     } else if found.over {
         (ShardState::Crashed, Some(crash()))
     } else if containers.iter().any(|container| container.ready) {

@@ -74,6 +74,8 @@ pub enum SecretKey {
 /// What a gateway says of its ring (`GET /ready`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RingReport {
+    /// The plan that the gateway follows.
+    pub plan: String,
     /// Whether requests are answered.
     pub ready: bool,
     /// loading, ready, recovering or stopping.

@@ -102,9 +102,10 @@ fn node_lost(situation: &Situation<'_>) -> Option<Verdict> {
     let message = told(&situation.lost)?;
     Some(match situation.placement.replan.on_node_loss {
         Reaction::Automatic => Verdict::Replan(Trigger::NodeLost, message),
-        Reaction::Never => {
-            Verdict::Suppressed(Trigger::NodeLost, format!("{message}; replan.onNodeLoss is Never: waiting for the node"))
-        }
+        Reaction::Never => Verdict::Suppressed(
+            Trigger::NodeLost,
+            format!("{message}; replan.onNodeLoss is Never: waiting for the node"),
+        ),
     })
 }
 
@@ -119,7 +120,10 @@ fn draining(situation: &Situation<'_>) -> Option<Verdict> {
 fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
     let message = told(&situation.pressed)?;
     if situation.placement.replan.on_memory_pressure == Reaction::Never {
-        return Some(Verdict::Suppressed(Trigger::MemoryPressure, format!("{message}; replan.onMemoryPressure is Never")));
+        return Some(Verdict::Suppressed(
+            Trigger::MemoryPressure,
+            format!("{message}; replan.onMemoryPressure is Never"),
+        ));
     }
     Some(steadied(situation, situation.since.pressed, Verdict::Replan(Trigger::MemoryPressure, message)))
 }
@@ -194,12 +198,10 @@ mod tests {
 
     #[test]
     fn a_lost_node_is_planned_around_at_once_even_over_the_cap() {
+        fn lost(placement: &Placement) -> Situation<'_> {
+            Situation { lost: vec!["b is gone".into()], replans: vec![at(9_990); 50], ..quiet(placement) }
+        }
         let mut placement = Placement::default();
-        let lost = |placement| Situation {
-            lost: vec!["b is gone".into()],
-            replans: vec![at(9_990); 50],
-            ..quiet(placement)
-        };
         assert_eq!(verdict(&lost(&placement)), Verdict::Replan(Trigger::NodeLost, "b is gone".into()));
         placement.replan.on_node_loss = Reaction::Never;
         assert!(matches!(verdict(&lost(&placement)), Verdict::Suppressed(Trigger::NodeLost, _)));
@@ -263,7 +265,13 @@ mod tests {
     #[test]
     fn only_a_gain_that_is_large_enough_is_worth_a_move() {
         let placement = Placement::default();
-        let table = [(Some(100), Some(85), true), (Some(100), Some(86), false), (Some(100), Some(100), false), (None, Some(1), false), (Some(1), None, false)];
+        let table = [
+            (Some(100), Some(85), true),
+            (Some(100), Some(86), false),
+            (Some(100), Some(100), false),
+            (None, Some(1), false),
+            (Some(1), None, false),
+        ];
         for (old, new, expected) in table {
             assert_eq!(worth_it(&placement, old, new), expected, "{old:?} {new:?}");
         }

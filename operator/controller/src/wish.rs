@@ -65,7 +65,8 @@ impl Wish {
     /// A digest of all that bears on the plan; approval, replanning, failures, endpoint and suspension do not.
     pub fn hash(&self) -> String {
         let spec = &self.spec;
-        let parts = json!([spec.model.source, spec.model.revision, spec.serving, spec.objective, spec.nodes, spec.offload]);
+        let parts =
+            json!([spec.model.source, spec.model.revision, spec.serving, spec.objective, spec.nodes, spec.offload]);
         names::digest(parts.to_string().as_bytes())
     }
 

@@ -37,7 +37,9 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settin
     arguments.extend(peers);
     if let Some(keys) = &wish.spec.endpoint.api_key_secret_ref {
         let items = json!([{ "key": keys.key, "path": "keys" }]);
-        volumes.push(json!({ "name": "keys", "secret": { "secretName": keys.name, "items": items, "defaultMode": 0o440 } }));
+        volumes.push(
+            json!({ "name": "keys", "secret": { "secretName": keys.name, "items": items, "defaultMode": 0o440 } }),
+        );
         mounts.push(json!({ "name": "keys", "mountPath": "/keys", "readOnly": true }));
         arguments.push("--api-keys=/keys/keys".into());
     }

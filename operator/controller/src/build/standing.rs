@@ -22,7 +22,8 @@ pub fn standing(wish: &Wish) -> Vec<Object> {
     }});
     // Workers are reached by their own ring alone; the gateway by anyone who reaches the namespace.
     let peers = json!([{ "podSelector": { "matchLabels": of("worker") } }, { "podSelector": { "matchLabels": of("gateway") } }]);
-    let workers = policy(&of("worker"), json!([{ "from": peers, "ports": [{ "port": RING_PORT, "protocol": "TCP" }] }]));
+    let workers =
+        policy(&of("worker"), json!([{ "from": peers, "ports": [{ "port": RING_PORT, "protocol": "TCP" }] }]));
     let gateway = policy(&of("gateway"), json!([{ "ports": [{ "port": HTTP_PORT, "protocol": "TCP" }] }]));
     let budget = json!({ "spec": {
         "maxUnavailable": 1,

@@ -13,7 +13,12 @@ use crate::{
 };
 
 /// Why a node of the plan counts as lost, if it does.
-pub(super) fn lost(snapshot: &Snapshot, wish: &Wish, name: &str, node: Option<&std::sync::Arc<Node>>) -> Option<String> {
+pub(super) fn lost(
+    snapshot: &Snapshot,
+    wish: &Wish,
+    name: &str,
+    node: Option<&std::sync::Arc<Node>>,
+) -> Option<String> {
     let Some(node) = node else { return Some(format!("{name}: the node is gone from the cluster")) };
     let grace = i64::from(wish.spec.failure.node_loss_grace_seconds);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
@@ -91,7 +96,11 @@ impl Deciding<'_> {
             .into_iter()
             .find_map(|reason| troubles().find(|cause| cause.reason == reason));
         match gravest {
-            None => self.findings.holds(ConditionType::ShardsReady, "ShardsReady", format!("all {} shards run", shards.len())),
+            None => self.findings.holds(
+                ConditionType::ShardsReady,
+                "ShardsReady",
+                format!("all {} shards run", shards.len()),
+            ),
             Some(first) => {
                 let more = troubles().count() - 1;
                 let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
@@ -111,7 +120,9 @@ impl Deciding<'_> {
         if self.wish.spec.suspend {
             return;
         }
-        let ring = self.snapshot.ring.clone().unwrap_or_default();
+        // A gateway that still follows an earlier plan says nothing of this one.
+        let name = kube::ResourceExt::name_any(plan);
+        let ring = self.snapshot.ring.clone().filter(|ring| ring.plan == name).unwrap_or_default();
         if ring.ready {
             self.findings.holds(ConditionType::Ready, "Ready", "the ring answers requests");
             let predicted = plan.spec.prediction.as_ref().map(|prediction| prediction.time_per_token_milliseconds);
