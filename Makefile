@@ -7,9 +7,16 @@ export PROMPT
 export LIME_BIN ?= $(CURDIR)/target/debug/lime
 
 CRDS := crds/lime.dev.yaml
+# What the chart installs is a copy: Helm reads nothing outside of a chart.
+CHART_CRDS := charts/lime/crds-source/lime.dev.yaml
+
+# The image: which binaries go in, and where it is written.
+IMAGE_NAME ?= lime.dev/lime:dev
+IMAGE_FROM ?= target/release
+IMAGE := target/lime-image.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt clippy doc deny generated aarch64 bench generate clean
+.PHONY: help run build test test-cluster test-nodes image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +31,28 @@ test: ## Run every test, those end to end included
 	cargo build --locked --package lime
 	cargo test --locked --workspace
 
-check: fmt clippy doc deny generated aarch64 ## Format, lints, docs, licences, generated files, the other architecture
+test-cluster: ## Start a real Kubernetes control plane on loopback and run what needs one
+	cargo test --locked --package lime-cluster-tests --no-run
+	tests/cluster/cluster run -- cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2
+
+test-nodes: ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
+	cargo build --locked --package lime --package lime-operator --package lime-agent
+	$(MAKE) image-archive IMAGE_FROM=target/debug
+	cargo test --locked --package lime-cluster-tests --no-run
+	@[ -d charts/lime ] || echo "skipped: from helm install to tokens, since charts/lime is not there"
+	LIME_IMAGE=$(CURDIR)/$(IMAGE) LIME_IMAGE_NAME=$(IMAGE_NAME) tests/cluster/cluster run --nodes 3 -- \
+		cargo test --locked --package lime-cluster-tests --test nodes -- --ignored --test-threads=1 --nocapture \
+		$(if $(wildcard charts/lime),,--skip operator::)
+
+image: ## Pack lime, lime-operator and lime-agent as an OCI archive, without a container engine
+	cargo build --release --locked --package lime --package lime-operator --package lime-agent
+	$(MAKE) image-archive
+
+image-archive:
+	operator/image/rootfs.sh target/lime-image $(addprefix $(IMAGE_FROM)/,lime lime-operator lime-agent)
+	operator/image/oci-archive.sh target/lime-image $(IMAGE) $(IMAGE_NAME) /usr/local/bin/lime
+
+check: fmt clippy doc deny layers generated aarch64 ## Format, lints, docs, licences, generated files, the other architecture
 
 fmt:
 	cargo fmt --all --check
@@ -39,9 +67,18 @@ deny:
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; \
 	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
 
+# The operator and the agent never link candle, and the runtime never links a Kubernetes client.
+layers:
+	@for crate in lime-operator lime-agent; do \
+		if cargo tree --locked --quiet --package $$crate --edges normal --prefix none | grep -q '^candle'; then \
+			echo "error: $$crate links candle"; exit 1; fi; done
+	@if cargo tree --locked --quiet --package lime --edges normal --prefix none | grep -q '^kube-client '; then \
+		echo "error: lime links a Kubernetes client"; exit 1; fi
+
 generated:
 	@cargo run --quiet --locked --package lime-api --example crds | diff -u $(CRDS) - \
 	|| { echo "$(CRDS) is not what operator/api says: run make generate"; exit 1; }
+	@cmp $(CRDS) $(CHART_CRDS) || { echo "$(CHART_CRDS) is not $(CRDS): run make generate"; exit 1; }
 
 aarch64:
 	@if [ -f runtime/kernels/check-aarch64.sh ]; then bash runtime/kernels/check-aarch64.sh; \
@@ -50,9 +87,10 @@ aarch64:
 bench: ## Measure decode, prefill and ring against this machine's own limits; prints ratios
 	cargo run --release --locked --package lime-tests --bin lime-bench
 
-generate: ## Write crds/ from operator/api
+generate: ## Write crds/ and the chart's copy from operator/api
 	cargo run --quiet --locked --package lime-api --example crds > $(CRDS).tmp
 	mv $(CRDS).tmp $(CRDS)
+	cp $(CRDS) $(CHART_CRDS)
 
 clean: ## Remove what was built
 	cargo clean

@@ -23,6 +23,7 @@ use crate::{
     namespaced,
     status = "LimeDeploymentStatus",
     derive = "PartialEq",
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')").message(rules::NAME),
     doc = "A LimeDeployment serves one large language model from several small nodes. Only spec.model.source is required.",
     printcolumn(
         name = "Model",

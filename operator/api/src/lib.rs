@@ -1,7 +1,9 @@
 //! The custom resources of LIME, group `lime.dev/v1alpha1`: types, schema and rules.
 //!
 //! A [`LimeDeployment`] is the wish: which model is to be served, for whom, on which nodes. Only `spec.model.source` is
-//! required. The same types are read from a cluster by the operator and from a file by `lime up`.
+//! required. The same types are read from a cluster by the operator and from a file by `lime up`. A [`LimePlan`] is one
+//! answer to it: who would hold what, how fast that should be, or why nothing fits. A [`LimeNodeProfile`] says what a node
+//! has, as its agent measured it.
 
 mod deployment;
 mod endpoint;
@@ -9,6 +11,8 @@ mod failure;
 mod model;
 mod nodes;
 mod placement;
+mod plan;
+mod profile;
 mod quantity;
 mod rules;
 mod schema;
@@ -22,6 +26,15 @@ pub use failure::Failure;
 pub use model::{Model, SecretKeyRef};
 pub use nodes::{Nodes, Offload, OffloadPolicy};
 pub use placement::{Approval, Placement, Reaction, Replan};
+pub use plan::{
+    Assignment, LimePlan, LimePlanSpec, LimePlanStatus, NodeTimes, PlanAlternative, PlanPrediction, PlanState,
+    RejectedNode, Shortfall,
+};
+pub use profile::{
+    AcceleratorStatus, DiskStatus, HEARTBEAT_LABEL, HEARTBEAT_LEASE_SECONDS, HEARTBEAT_SECONDS, LimeNodeProfile,
+    LimeNodeProfileSpec, LimeNodeProfileStatus, LinkStatus, MemoryStatus, PROFILE_REFRESH_SECONDS, ProfileOverrides,
+    heartbeat_lease,
+};
 pub use quantity::{QuantityError, parse_bytes};
 pub use rules::Fault;
 pub use schema::{crds, deployment_schema};

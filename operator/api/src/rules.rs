@@ -11,6 +11,7 @@ pub struct Fault {
     pub message: String,
 }
 
+pub(crate) const NAME: &str = "metadata.name must begin with a letter and have at most 40 lowercase letters, digits and dashes: the names of Services and pods are made from it";
 pub(crate) const REVISION: &str =
     "revision belongs to hf:// sources only: remove spec.model.revision, or name an hf:// source";
 pub(crate) const TOKEN: &str =

@@ -4,11 +4,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use crate::LimeDeployment;
+use crate::{LimeDeployment, LimeNodeProfile, LimePlan};
 
 /// The CustomResourceDefinition of every kind.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![LimeDeployment::crd()]
+    vec![LimeDeployment::crd(), LimePlan::crd(), LimeNodeProfile::crd()]
 }
 
 /// The OpenAPI schema of a LimeDeployment, as the API server gets it.

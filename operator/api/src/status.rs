@@ -181,6 +181,9 @@ pub struct FailureStatus {
     /// The last failure's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message: Option<String>,
+    /// When the last failure was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<Time>,
     /// Restarts used up, of `spec.failure.maxRestarts`.
     #[serde(default)]
     pub restarts: i32,

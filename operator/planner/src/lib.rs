@@ -4,6 +4,7 @@
 //! and the same inputs give the same bytes. The types here are the contract between the planner, the workers, the gateway
 //! and the operator.
 
+mod brief;
 mod card;
 mod compare;
 mod cost;
@@ -35,6 +36,7 @@ mod timeline;
 mod units;
 mod wish;
 
+pub use brief::{BriefCard, BriefError, Inspection};
 pub use card::{Architecture, Block, BlockBytes, ModelCard};
 pub use compare::{Comparison, Strategy, compare};
 pub use dtype::Dtype;

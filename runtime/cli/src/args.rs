@@ -220,6 +220,10 @@ pub(crate) struct InspectArgs {
     /// Form of the card
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+
+    /// Also write a brief card, or why there is none, to this file (the operator's inspections do this)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) termination_log: Option<PathBuf>,
 }
 
 /// Where the weight store is.

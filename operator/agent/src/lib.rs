@@ -1,0 +1,17 @@
+//! The agent: one on every node. It measures the node and keeps the LimeNodeProfile of the same name.
+//!
+//! The heartbeat is a Lease, renewed every ten seconds, since Leases are what a small datastore bears best. The profile's
+//! status is written only when a value moved by a tenth or after ten minutes ([`change`]).
+//!
+//! What decides is pure ([`change`], [`memory`], [`peers`], [`status`]); what touches the machine is in [`local`] and
+//! `lime-profiler`; what touches the cluster is in [`cluster`].
+
+pub mod agent;
+pub mod change;
+pub mod cluster;
+pub mod figures;
+pub mod frugal;
+pub mod local;
+pub mod memory;
+pub mod peers;
+pub mod status;

@@ -1,0 +1,143 @@
+//! The machine that the agent runs on.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lime_profiler::{ComputeEffort, DiskEffort, ElementType};
+
+use crate::figures::{Disk, Long, Probe};
+use crate::memory::{Memory, parse_meminfo};
+
+/// The real machine, seen through `/proc` and the weight store's file system.
+#[derive(Debug)]
+pub struct Local {
+    proc: PathBuf,
+    store: PathBuf,
+    last: Option<Ticks>,
+}
+
+impl Local {
+    /// The machine whose weight store lies in the folder.
+    #[must_use]
+    pub fn new(store: &Path) -> Self {
+        Self { proc: PathBuf::from("/proc"), store: store.to_owned(), last: None }
+    }
+
+    fn read(&self, file: &str) -> io::Result<String> {
+        let path = self.proc.join(file);
+        fs::read_to_string(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+}
+
+impl Probe for Local {
+    fn memory(&mut self) -> io::Result<Memory> {
+        parse_meminfo(&self.read("meminfo")?).map_err(io::Error::other)
+    }
+
+    fn busy_share(&mut self) -> io::Result<f64> {
+        let text = self.read("stat")?;
+        let now = parse_ticks(&text).ok_or_else(|| io::Error::other("/proc/stat has no line of all processors"))?;
+        let share = self.last.map_or(1.0, |last| now.busy_since(last));
+        self.last = Some(now);
+        Ok(share)
+    }
+
+    fn disk_space(&mut self) -> Disk {
+        match file_system(&self.store) {
+            Ok((total, free)) => Disk { total_bytes: Some(total), free_bytes: Some(free), ..Disk::default() },
+            Err(error) => {
+                let problem = format!("the weight store's folder {}: {error}", self.store.display());
+                Disk { problem: Some(problem), ..Disk::default() }
+            }
+        }
+    }
+
+    fn cores(&self) -> u32 {
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+    }
+
+    fn long(&self) -> Box<dyn FnOnce() -> Long + Send> {
+        let (store, threads) = (self.store.clone(), self.cores() as usize);
+        Box::new(move || Long {
+            // bf16 is what most models come in; kernels of other types read memory about as fast.
+            compute: lime_profiler::compute(ComputeEffort::SHORT, ElementType::Bf16, threads)
+                .map(|found| (found.memory_bandwidth, found.throughput))
+                .map_err(|error| error.to_string()),
+            disk: lime_profiler::disk_of_folder(&store, DiskEffort::SHORT)
+                .map(|found| found.bandwidth)
+                .map_err(|error| error.to_string()),
+        })
+    }
+}
+
+/// Clock ticks since boot, of all processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticks {
+    idle: u64,
+    all: u64,
+}
+
+impl Ticks {
+    #[allow(clippy::cast_precision_loss)]
+    fn busy_since(self, earlier: Self) -> f64 {
+        let all = self.all.saturating_sub(earlier.all);
+        let idle = self.idle.saturating_sub(earlier.idle).min(all);
+        if all == 0 { 1.0 } else { 1.0 - idle as f64 / all as f64 }
+    }
+}
+
+/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
+fn parse_ticks(text: &str) -> Option<Ticks> {
+    let words = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+    let ticks = words.map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+    let all = ticks.iter().try_fold(0_u64, |sum, each| sum.checked_add(*each))?;
+    Some(Ticks { idle: ticks.get(3)?.checked_add(*ticks.get(4)?)?, all })
+}
+
+/// The bytes of the file system under a folder: all, and those free to us.
+fn file_system(folder: &Path) -> io::Result<(u64, u64)> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok((found.f_blocks.saturating_mul(found.f_frsize), found.f_bavail.saturating_mul(found.f_frsize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut local = Local::new(folder.path());
+        let memory = local.memory().unwrap();
+        assert!(memory.available_bytes <= memory.total_bytes && memory.total_bytes > 1 << 20);
+        assert!((0.0..=1.0).contains(&local.busy_share().unwrap()));
+        let disk = local.disk_space();
+        assert!(disk.free_bytes <= disk.total_bytes && disk.problem.is_none());
+        assert!(local.cores() >= 1);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_gives_no_speed_but_the_rest() {
+        let measured = Local::new(Path::new("/no/such/folder")).long()();
+        assert!(measured.disk.unwrap_err().contains("/no/such/folder"));
+        assert!(measured.compute.is_ok_and(|(bytes, operations)| bytes > 0 && operations > 0));
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_is_named() {
+        let problem = Local::new(Path::new("/no/such/folder")).disk_space().problem.unwrap();
+        assert!(problem.contains("/no/such/folder"), "{problem}");
+    }
+
+    #[test]
+    fn ticks_are_read_and_garbage_is_not() {
+        let before = parse_ticks("cpu  10 0 10 70 10 0 0 0 0 0\ncpu0 1").unwrap();
+        assert_eq!(before, Ticks { idle: 80, all: 100 });
+        let after = parse_ticks("cpu  60 0 10 110 20 0 0 0 0 0").unwrap();
+        assert!((after.busy_since(before) - 0.5).abs() < 1e-9);
+        for text in ["", "cpu", "cpu x", "cpu  1 2 3", "cpu  18446744073709551615 1 1 1 1"] {
+            assert_eq!(parse_ticks(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! From figures to the status of a LimeNodeProfile.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use lime_api::{DiskStatus, LimeNodeProfileStatus, LinkStatus, MemoryStatus};
+
+use crate::figures::{Disk, Figures};
+use crate::peers::Peers;
+
+/// The status that the figures make, at a time. Conditions that did not change keep the time of their last transition.
+#[must_use]
+pub fn status(
+    figures: &Figures,
+    peers: &Peers,
+    link_endpoint: Option<&str>,
+    written: Option<&LimeNodeProfileStatus>,
+    now: Timestamp,
+) -> LimeNodeProfileStatus {
+    let earlier = written.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = [fresh(), disk_measured(&figures.disk), links_measured(figures, peers)];
+    LimeNodeProfileStatus {
+        conditions: conditions.into_iter().map(|verdict| verdict.condition(earlier, now)).collect(),
+        measured_at: Some(Time(now)),
+        architecture: Some(architecture().to_owned()),
+        cores: i32::try_from(figures.machine.cores).ok(),
+        memory: figures.memory.map(|memory| MemoryStatus {
+            total_bytes: whole(memory.total_bytes),
+            available_bytes: whole(memory.available_bytes),
+            low_water_bytes: figures.low_water_bytes.map(whole),
+            lime_bytes: None,
+            available: Some(binary(memory.available_bytes)),
+        }),
+        memory_bandwidth_bytes_per_second: figures.machine.memory_bytes_per_second.map(whole),
+        matrix_operations_per_second: figures.machine.operations_per_second.map(whole),
+        disk: Some(DiskStatus {
+            read_bytes_per_second: figures.disk.read_bytes_per_second.map(whole),
+            free_bytes: figures.disk.free_bytes.map(whole),
+            total_bytes: figures.disk.total_bytes.map(whole),
+            read: figures.disk.read_bytes_per_second.map(per_second),
+        }),
+        link_endpoint: link_endpoint.map(str::to_owned),
+        links: figures
+            .links
+            .iter()
+            .map(|(peer, link)| LinkStatus {
+                peer: peer.clone(),
+                bandwidth_bits_per_second: Some(whole(link.bits_per_second)),
+                round_trip_microseconds: Some(whole(link.round_trip_microseconds)),
+            })
+            .collect(),
+        ..LimeNodeProfileStatus::default()
+    }
+}
+
+/// A condition before it has a time.
+struct Verdict {
+    kind: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl Verdict {
+    fn condition(self, earlier: &[Condition], now: Timestamp) -> Condition {
+        let status = if self.holds { "True" } else { "False" };
+        let same = earlier.iter().find(|condition| condition.type_ == self.kind && condition.status == status);
+        Condition {
+            type_: self.kind.to_owned(),
+            status: status.to_owned(),
+            reason: self.reason.to_owned(),
+            message: self.message,
+            last_transition_time: same.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+            observed_generation: None,
+        }
+    }
+}
+
+fn fresh() -> Verdict {
+    let message = "the agent reports; its heartbeat is the Lease of the node".to_owned();
+    Verdict { kind: "Fresh", holds: true, reason: "Reporting", message }
+}
+
+fn disk_measured(disk: &Disk) -> Verdict {
+    let kind = "DiskMeasured";
+    match (&disk.problem, disk.read_bytes_per_second) {
+        (Some(problem), _) => Verdict { kind, holds: false, reason: "Failed", message: problem.clone() },
+        (None, Some(speed)) => {
+            let message = format!("the weight store reads {}", per_second(speed));
+            Verdict { kind, holds: true, reason: "Measured", message }
+        }
+        (None, None) => {
+            let message = "the disk is measured when the node has been idle for a moment".to_owned();
+            Verdict { kind, holds: false, reason: "Pending", message }
+        }
+    }
+}
+
+fn links_measured(figures: &Figures, peers: &Peers) -> Verdict {
+    let (known, all) = (figures.links.len(), peers.count());
+    let (holds, reason, message) = match all {
+        0 => (true, "NoPeers", "no other node has an agent".to_owned()),
+        _ if known >= all => (true, "Measured", format!("the ways to {all} other nodes are measured")),
+        _ => (false, "Pending", format!("the ways to {known} of {all} other nodes are measured")),
+    };
+    Verdict { kind: "LinksMeasured", holds, reason, message }
+}
+
+/// The architecture as Kubernetes names it.
+#[must_use]
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn whole(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Bytes for people, as Kubernetes writes them: `13.4Gi`.
+fn binary(bytes: u64) -> String {
+    scaled(bytes, 1024, &["", "Ki", "Mi", "Gi", "Ti"])
+}
+
+/// Speed for people: `2.1GB/s`.
+fn per_second(bytes: u64) -> String {
+    scaled(bytes, 1000, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
+}
+
+fn scaled(value: u64, step: u64, units: &[&str]) -> String {
+    let mut size = 1;
+    let mut chosen = 0;
+    while chosen + 1 < units.len() && value / size >= step {
+        size *= step;
+        chosen += 1;
+    }
+    let tenths = u128::from(value) * 10 / u128::from(size);
+    match (chosen, tenths % 10) {
+        (0, _) | (_, 0) => format!("{}{}", tenths / 10, units[chosen]),
+        (_, tenth) => format!("{}.{tenth}{}", tenths / 10, units[chosen]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::{Link, Machine};
+    use crate::memory::Memory;
+    use std::collections::BTreeMap;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        let cases = [
+            (0, "0", "0B/s"),
+            (1023, "1023", "1kB/s"),
+            (1 << 20, "1Mi", "1MB/s"),
+            (14_388_000_000, "13.3Gi", "14.3GB/s"),
+            (u64::MAX, "16777215.9Ti", "18446744TB/s"),
+        ];
+        for (bytes, size, speed) in cases {
+            assert_eq!(binary(bytes), size);
+            assert!(per_second(bytes).starts_with(speed.trim_end_matches("TB/s")), "{}", per_second(bytes));
+        }
+    }
+
+    #[test]
+    fn a_new_agent_says_what_it_does_not_know_yet() {
+        let status = status(&Figures::default(), &Peers::default(), None, None, at(0));
+        let told: Vec<_> =
+            status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("Fresh", "True", "Reporting"),
+                ("DiskMeasured", "False", "Pending"),
+                ("LinksMeasured", "True", "NoPeers")
+            ]
+        );
+        assert!(status.memory.is_none());
+        let written = serde_json::to_string(&status).unwrap();
+        assert!(!written.contains("null"), "server-side apply would claim nulls: {written}");
+    }
+
+    #[test]
+    fn conditions_keep_their_time_until_they_turn() {
+        let mut peers = Peers::default();
+        let mut figures = Figures {
+            memory: Some(Memory { total_bytes: 1 << 34, available_bytes: 1 << 33 }),
+            machine: Machine { cores: 4, ..Machine::default() },
+            ..Figures::default()
+        };
+        peers.update(BTreeMap::from([("b".to_owned(), "b:1".to_owned())]), &mut figures.links);
+        let first = status(&figures, &peers, Some("a:1"), None, at(10));
+        figures.links.insert("b".into(), Link { bits_per_second: 95_700_000, round_trip_microseconds: 800 });
+        let second = status(&figures, &peers, Some("a:1"), Some(&first), at(20));
+        let time = |status: &LimeNodeProfileStatus, kind: &str| {
+            status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.last_transition_time.0)
+        };
+        assert_eq!(time(&second, "Fresh"), Some(at(10)));
+        assert_eq!(time(&second, "LinksMeasured"), Some(at(20)));
+        assert_eq!(second.links[0].round_trip_microseconds, Some(800));
+        assert_eq!(second.memory.unwrap().available.as_deref(), Some("8Gi"));
+    }
+}

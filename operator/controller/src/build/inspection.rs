@@ -1,0 +1,51 @@
+//! The Job that reads the model's card.
+
+use serde_json::json;
+
+use super::{Kind, Object, container_security, model_volume, pod_security, token_environment};
+use crate::{names, settings::Settings, wish::Wish};
+
+/// Seconds that an ended inspection stays: then a refused model is looked at again.
+const KEPT_SECONDS: i32 = 300;
+/// Seconds that an inspection may take: it reads headers.
+const DEADLINE_SECONDS: i32 = 600;
+
+/// The Job that reads the model's headers and tells the card in its termination message.
+pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
+    let (model, volumes, mounts) = model_volume(wish);
+    let name = names::inspection(&wish.name, &wish.source_digest());
+    let mut arguments = vec!["inspect".to_owned(), model, "--termination-log".into(), "/dev/termination-log".into()];
+    if let Some(revision) = &wish.spec.model.revision {
+        arguments.extend(["--revision".to_owned(), revision.clone()]);
+    }
+    let container = json!({
+        "name": "inspect",
+        "image": settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["lime"],
+        "args": arguments,
+        "env": token_environment(wish),
+        "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "512Mi" } },
+        "securityContext": container_security(),
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "volumeMounts": mounts,
+    });
+    let rest = json!({ "spec": {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": DEADLINE_SECONDS,
+        "ttlSecondsAfterFinished": KEPT_SECONDS,
+        "template": {
+            "metadata": { "labels": names::labels(&wish.name, "inspect") },
+            "spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "securityContext": pod_security(),
+                "containers": [container],
+                "volumes": volumes,
+            },
+        },
+    }});
+    Object::new(wish, Kind::Job, name, "inspect", rest)
+}

@@ -1,0 +1,196 @@
+//! What should be there for a plan in force: plain objects, made without a client. Nothing here can fail.
+
+use k8s_openapi::api::{
+    apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
+};
+use kube::core::{ApiResource, Resource};
+use lime_api::LimePlan;
+use serde_json::{Value, json};
+
+use crate::{names, snapshot::StoredCard, wish::Wish};
+
+mod gateway;
+mod inspection;
+mod standing;
+mod worker;
+
+pub use gateway::gateway;
+pub use inspection::inspection;
+pub use standing::standing;
+pub use worker::workers;
+
+/// The port on which workers listen.
+pub const RING_PORT: u16 = 7000;
+/// The gateway's port inside its pod.
+pub const HTTP_PORT: u16 = 8000;
+
+/// A kind that the operator makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Workers.
+    Pod,
+    /// The gateway.
+    Deployment,
+    /// Ways to workers and gateway.
+    Service,
+    /// Plans and cards as files.
+    ConfigMap,
+    /// Certificates.
+    Secret,
+    /// Who may reach whom.
+    NetworkPolicy,
+    /// How many pods may go at once.
+    PodDisruptionBudget,
+    /// Inspections.
+    Job,
+    /// Weight stores.
+    PersistentVolumeClaim,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Pod,
+        Self::Deployment,
+        Self::Service,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::NetworkPolicy,
+        Self::PodDisruptionBudget,
+        Self::Job,
+        Self::PersistentVolumeClaim,
+    ];
+
+    /// The kind as the API server knows it.
+    pub fn resource(self) -> ApiResource {
+        fn of<K: Resource<DynamicType = ()>>() -> ApiResource {
+            ApiResource::erase::<K>(&())
+        }
+        match self {
+            Self::Pod => of::<core::Pod>(),
+            Self::Deployment => of::<apps::Deployment>(),
+            Self::Service => of::<core::Service>(),
+            Self::ConfigMap => of::<core::ConfigMap>(),
+            Self::Secret => of::<core::Secret>(),
+            Self::NetworkPolicy => of::<networking::NetworkPolicy>(),
+            Self::PodDisruptionBudget => of::<policy::PodDisruptionBudget>(),
+            Self::Job => of::<batch::Job>(),
+            Self::PersistentVolumeClaim => of::<core::PersistentVolumeClaim>(),
+        }
+    }
+
+    /// Kinds that are made once and then left alone: most of their fields cannot be changed.
+    pub const fn made_once(self) -> bool {
+        matches!(self, Self::Pod | Self::Job | Self::PersistentVolumeClaim)
+    }
+}
+
+/// An object that should be there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// All of it, as it is applied.
+    pub body: Value,
+}
+
+impl Object {
+    fn new(wish: &Wish, kind: Kind, name: String, component: &str, rest: Value) -> Self {
+        let resource = kind.resource();
+        let mut body = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {
+                "name": name,
+                "namespace": wish.namespace,
+                "labels": names::labels(&wish.name, component),
+                "ownerReferences": wish.owner(),
+            },
+        });
+        merge(&mut body, rest);
+        Self { kind, name, body }
+    }
+}
+
+/// Adds the fields of `more`; maps are merged, everything else is replaced.
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more,
+    }
+}
+
+/// The card, kept: the inspection's pod does not last.
+pub fn card(wish: &Wish, stored: &StoredCard) -> Object {
+    let rest = json!({
+        "metadata": { "annotations": { names::SOURCE_ANNOTATION: stored.source_digest } },
+        "data": { "card.json": stored.text },
+    });
+    Object::new(wish, Kind::ConfigMap, names::card(&wish.name), "card", rest)
+}
+
+/// The plan as a file for the gateway.
+pub fn plan_file(wish: &Wish, plan: &LimePlan) -> Object {
+    let name = plan.metadata.name.clone().unwrap_or_default();
+    let rest = json!({
+        "metadata": { "labels": { names::PLAN_LABEL: name } },
+        "immutable": true,
+        "data": { "plan.json": plan.spec.document.clone().unwrap_or_default() },
+    });
+    Object::new(wish, Kind::ConfigMap, name, "plan", rest)
+}
+
+/// A Secret with `data` (base64).
+pub fn secret(wish: &Wish, name: String, component: &str, data: Value) -> Object {
+    Object::new(wish, Kind::Secret, name, component, json!({ "type": "Opaque", "data": data }))
+}
+
+/// What every pod of ours may do: nothing.
+fn pod_security() -> Value {
+    json!({
+        "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
+}
+
+/// What every container of ours may do: less.
+fn container_security() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+    })
+}
+
+/// The model's folder inside pods, the volume behind it, and where it is mounted. Sources that are fetched have none.
+fn model_volume(wish: &Wish) -> (String, Vec<Value>, Vec<Value>) {
+    use lime_api::ModelSource::{Claim, File, Hub, Web};
+    const AT: &str = "/model";
+    match &wish.source {
+        File { path } => (
+            AT.to_owned(),
+            vec![json!({ "name": "model", "hostPath": { "path": path, "type": "Directory" } })],
+            vec![json!({ "name": "model", "mountPath": AT, "readOnly": true })],
+        ),
+        Claim { claim, path } => (
+            AT.to_owned(),
+            vec![json!({ "name": "model", "persistentVolumeClaim": { "claimName": claim, "readOnly": true } })],
+            vec![json!({ "name": "model", "mountPath": AT, "subPath": path, "readOnly": true })],
+        ),
+        Hub { .. } | Web { .. } => (wish.source.to_string(), Vec::new(), Vec::new()),
+    }
+}
+
+/// The environment of a process that fetches from a gated source.
+fn token_environment(wish: &Wish) -> Vec<Value> {
+    let token = wish.spec.model.token_secret_ref.iter();
+    token.map(|token| json!({ "name": "HF_TOKEN", "valueFrom": { "secretKeyRef": { "name": token.name, "key": token.key } } })).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! What stands whatever the plan: Services, NetworkPolicies, the disruption budget.
+
+use serde_json::{Value, json};
+
+use super::{HTTP_PORT, Kind, Object, RING_PORT};
+use crate::{names, wish::Wish};
+
+/// Services, NetworkPolicies and the disruption budget of a deployment.
+pub fn standing(wish: &Wish) -> Vec<Object> {
+    let name = &wish.name;
+    let of = |component: &str| json!({ names::DEPLOYMENT_LABEL: name, names::COMPONENT_LABEL: component });
+    let front = json!({ "spec": {
+        "type": "ClusterIP",
+        "selector": of("gateway"),
+        "ports": [{ "name": "http", "port": wish.spec.endpoint.port, "targetPort": HTTP_PORT, "protocol": "TCP" }],
+    }});
+    let ring = json!({ "spec": {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": true,
+        "selector": of("worker"),
+        "ports": [{ "name": "ring", "port": RING_PORT, "targetPort": RING_PORT, "protocol": "TCP" }],
+    }});
+    // Workers are reached by their own ring alone; the gateway by anyone who reaches the namespace.
+    let peers = json!([{ "podSelector": { "matchLabels": of("worker") } }, { "podSelector": { "matchLabels": of("gateway") } }]);
+    let workers =
+        policy(&of("worker"), json!([{ "from": peers, "ports": [{ "port": RING_PORT, "protocol": "TCP" }] }]));
+    let gateway = policy(&of("gateway"), json!([{ "ports": [{ "port": HTTP_PORT, "protocol": "TCP" }] }]));
+    let budget = json!({ "spec": {
+        "maxUnavailable": 1,
+        "selector": { "matchLabels": of("worker") },
+        // A pod that does not serve must not stand in the way of a drain.
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }});
+    vec![
+        Object::new(wish, Kind::Service, name.clone(), "gateway", front),
+        Object::new(wish, Kind::Service, names::ring(name), "worker", ring),
+        Object::new(wish, Kind::NetworkPolicy, names::ring(name), "worker", workers),
+        Object::new(wish, Kind::NetworkPolicy, names::gateway(name), "gateway", gateway),
+        Object::new(wish, Kind::PodDisruptionBudget, names::ring(name), "worker", budget),
+    ]
+}
+
+fn policy(selector: &Value, ingress: Value) -> Value {
+    json!({ "spec": { "podSelector": { "matchLabels": selector }, "policyTypes": ["Ingress"], "ingress": ingress } })
+}

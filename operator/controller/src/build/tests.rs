@@ -1,0 +1,133 @@
+use k8s_openapi::api::{
+    apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::*;
+use crate::{
+    candidates, planning,
+    settings::{Addressing, WeightStore},
+    shards, testing,
+};
+
+fn plan(wish: &Wish) -> LimePlan {
+    let snapshot = testing::snapshot(json!({}));
+    let found = candidates::candidates(&snapshot, wish);
+    let spec = planning::make(wish, &testing::card(), &found, lime_planner::Bytes::mib(8));
+    LimePlan {
+        metadata: kube::core::ObjectMeta { name: Some("m-12345678".into()), ..Default::default() },
+        spec,
+        status: None,
+    }
+}
+
+/// Every field name is one that Kubernetes knows: what the typed form would drop is found here.
+fn known_fields<K: Serialize + DeserializeOwned>(body: &Value) {
+    let typed: K = serde_json::from_value(body.clone()).unwrap();
+    assert_eq!(&serde_json::to_value(typed).unwrap(), body);
+}
+
+fn all(spec: Value, change: impl Fn(&mut crate::settings::Settings)) -> Vec<Object> {
+    let wish = Wish::check(&testing::deployment(spec)).unwrap();
+    let mut settings = testing::settings();
+    change(&mut settings);
+    let plan = plan(&wish);
+    let snapshot = testing::snapshot(json!({}));
+    let shards = shards::shards(&snapshot, &plan, &[]);
+    let mut objects = standing(&wish);
+    objects.push(inspection(&wish, &settings));
+    objects.push(plan_file(&wish, &plan));
+    objects.extend(workers(&wish, &plan, &settings));
+    objects.extend(gateway(&wish, &plan, &shards, &settings));
+    objects
+}
+
+#[test]
+fn objects_have_only_fields_that_kubernetes_knows() {
+    let specs = [
+        json!({}),
+        json!({ "transport": { "security": "MutualTLS" }, "endpoint": { "port": 80, "apiKeySecretRef": { "name": "k", "key": "k" } } }),
+        json!({ "model": { "source": "hf://o/n", "revision": "r", "tokenSecretRef": { "name": "t", "key": "t" } } }),
+        json!({ "model": { "source": "pvc://claim/path" }, "nodes": { "runtimeClassName": "nvidia" } }),
+    ];
+    for spec in specs {
+        for object in all(spec.clone(), |_| {}) {
+            let body = &object.body;
+            match object.kind {
+                Kind::Pod => known_fields::<core::Pod>(body),
+                Kind::Deployment => known_fields::<apps::Deployment>(body),
+                Kind::Service => known_fields::<core::Service>(body),
+                Kind::ConfigMap => known_fields::<core::ConfigMap>(body),
+                Kind::Secret => known_fields::<core::Secret>(body),
+                Kind::NetworkPolicy => known_fields::<networking::NetworkPolicy>(body),
+                Kind::PodDisruptionBudget => known_fields::<policy::PodDisruptionBudget>(body),
+                Kind::Job => known_fields::<batch::Job>(body),
+                Kind::PersistentVolumeClaim => known_fields::<core::PersistentVolumeClaim>(body),
+            }
+            let owner = &body["metadata"]["ownerReferences"][0];
+            assert_eq!((owner["uid"].as_str(), owner["controller"].as_bool()), (Some("uid-m"), Some(true)));
+        }
+    }
+}
+
+#[test]
+fn workers_are_pinned_by_affinity_and_named_after_the_plan() {
+    let objects = all(json!({}), |_| {});
+    let pods: Vec<_> = objects.iter().filter(|object| object.kind == Kind::Pod).collect();
+    assert!(pods.len() > 1);
+    for (index, pod) in pods.iter().enumerate() {
+        assert_eq!(pod.name, format!("m-12345678-{index}"));
+        let spec = &pod.body["spec"];
+        assert!(spec.get("nodeName").is_none());
+        let terms =
+            &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        assert_eq!(terms[0]["matchFields"][0]["key"], "metadata.name");
+        let (requests, limits) =
+            (&spec["containers"][0]["resources"]["requests"], &spec["containers"][0]["resources"]["limits"]);
+        assert_eq!(requests["memory"], limits["memory"]);
+    }
+}
+
+#[test]
+fn every_pod_is_restricted() {
+    for object in all(json!({ "model": { "source": "pvc://c/p" } }), |_| {}) {
+        let template = match object.kind {
+            Kind::Pod => &object.body["spec"],
+            Kind::Deployment | Kind::Job => &object.body["spec"]["template"]["spec"],
+            _ => continue,
+        };
+        assert_eq!(template["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(template["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(template["automountServiceAccountToken"], false);
+        let container = &template["containers"][0]["securityContext"];
+        assert_eq!(container["allowPrivilegeEscalation"], false);
+        assert_eq!(container["readOnlyRootFilesystem"], true);
+        assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
+        assert!(!template["volumes"].to_string().contains("hostPath"), "restricted namespaces refuse hostPath");
+    }
+}
+
+#[test]
+fn weights_are_kept_where_the_settings_say() {
+    let hub = || json!({ "model": { "source": "hf://o/n" } });
+    let claims =
+        |objects: &[Object]| objects.iter().filter(|object| object.kind == Kind::PersistentVolumeClaim).count();
+    assert!(claims(&all(hub(), |_| {})) > 1);
+    assert_eq!(claims(&all(hub(), |settings| settings.weight_store = WeightStore::HostPath)), 0);
+    assert_eq!(claims(&all(json!({}), |_| {})), 0, "files on the node need no claim");
+}
+
+#[test]
+fn without_dns_the_gateway_waits_for_addresses() {
+    let has_gateway = |objects: &[Object]| objects.iter().any(|object| object.kind == Kind::Deployment);
+    assert!(has_gateway(&all(json!({}), |_| {})));
+    assert!(!has_gateway(&all(json!({}), |settings| settings.addressing = Addressing::PodIp)));
+}
+
+#[test]
+fn plain_text_is_never_dressed_up() {
+    let objects = all(json!({ "transport": { "security": "MutualTLS" } }), |_| {});
+    let gateway = objects.iter().find(|object| object.kind == Kind::Deployment).unwrap().body.to_string();
+    assert!(gateway.contains("http://") && !gateway.contains("https://") && !gateway.contains("--tls"));
+}

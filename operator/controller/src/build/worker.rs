@@ -1,0 +1,132 @@
+//! The workers: a pod for each device of the plan, named after the plan and pinned to its node.
+
+use lime_api::{Assignment, LimePlan, TransportSecurity};
+use serde_json::{Value, json};
+
+use super::{Kind, Object, RING_PORT, container_security, model_volume, pod_security, token_environment};
+use crate::{
+    names,
+    settings::{Settings, WeightStore},
+    wish::Wish,
+};
+
+/// Where certificates are mounted.
+pub(super) const TLS_AT: &str = "/tls";
+const STORE_AT: &str = "/store";
+
+/// The workers' pods, and the claims that hold their weights.
+pub fn workers(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Vec<Object> {
+    let parts = plan.spec.assignments.iter().enumerate();
+    parts.flat_map(|(index, part)| worker(wish, plan, index, part, settings)).collect()
+}
+
+fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, settings: &Settings) -> Vec<Object> {
+    let plan_name = plan.metadata.name.clone().unwrap_or_default();
+    let name = names::worker(&plan_name, index);
+    let (model, mut volumes, mut mounts) = model_volume(wish);
+    let (store, claim) = store(wish, part, settings);
+    volumes.push(store);
+    mounts.push(json!({ "name": "store", "mountPath": STORE_AT }));
+    let mut arguments = vec![
+        "worker".to_owned(),
+        "--name".into(),
+        part.node.clone(),
+        "--listen".into(),
+        format!("0.0.0.0:{RING_PORT}"),
+        "--model".into(),
+        model,
+        "--store".into(),
+        STORE_AT.into(),
+    ];
+    if let Some(revision) = &wish.spec.model.revision {
+        arguments.extend(["--revision".to_owned(), revision.clone()]);
+    }
+    if wish.spec.transport.security == TransportSecurity::MutualTls {
+        volumes.push(tls_volume(wish, "worker"));
+        mounts.push(json!({ "name": "tls", "mountPath": TLS_AT, "readOnly": true }));
+        if settings.ring_tls {
+            arguments.extend(["--tls".to_owned(), TLS_AT.into()]);
+        }
+    }
+    // To the byte what the planner and the worker count, rounded up to what Kubernetes shows well.
+    let mebibytes = u64::try_from(part.memory_bytes).unwrap_or_default().div_ceil(1 << 20).max(1);
+    let memory = format!("{mebibytes}Mi");
+    let mut spec = json!({
+        "hostname": name,
+        "subdomain": names::ring(&wish.name),
+        "restartPolicy": "Always",
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": 10,
+        "securityContext": pod_security(),
+        "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+            { "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [part.node] }] },
+        ]}}},
+        "containers": [{
+            "name": "worker",
+            "image": settings.image,
+            "imagePullPolicy": settings.image_pull_policy,
+            "command": ["lime"],
+            "args": arguments,
+            "env": token_environment(wish),
+            "ports": [{ "name": "ring", "containerPort": RING_PORT, "protocol": "TCP" }],
+            "resources": { "requests": { "cpu": "100m", "memory": memory }, "limits": { "memory": memory } },
+            "securityContext": container_security(),
+            "startupProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 2, "failureThreshold": 150 },
+            "readinessProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 5, "timeoutSeconds": 5 },
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": mounts,
+        }],
+        "volumes": volumes,
+    });
+    if let Some(class) = &wish.spec.nodes.runtime_class_name {
+        spec["runtimeClassName"] = class.clone().into();
+    }
+    let labels = json!({ names::PLAN_LABEL: plan_name, names::NODE_LABEL: label_value(&part.node) });
+    let rest = json!({ "metadata": { "labels": labels }, "spec": spec });
+    let pod = Object::new(wish, Kind::Pod, name, "worker", rest);
+    claim.into_iter().chain([pod]).collect()
+}
+
+/// The volume for fetched weights, and the claim behind it.
+fn store(wish: &Wish, part: &Assignment, settings: &Settings) -> (Value, Option<Object>) {
+    use lime_api::ModelSource::{Claim, File};
+    let fetched = !matches!(wish.source, File { .. } | Claim { .. });
+    match settings.weight_store {
+        WeightStore::HostPath => {
+            let source = json!({ "path": settings.weight_store_path, "type": "DirectoryOrCreate" });
+            (json!({ "name": "store", "hostPath": source }), None)
+        }
+        WeightStore::Claim if fetched => {
+            // Named after node and model: a new plan finds what an earlier one fetched.
+            let digest = names::digest(format!("{} {}", part.node, wish.source_digest()).as_bytes());
+            let digits: String = digest.chars().take(8).collect();
+            let name = format!("{}-store-{digits}", wish.name);
+            let weights = part.pinned_bytes.saturating_add(part.streamed_bytes);
+            let gibibytes = u64::try_from(weights).unwrap_or_default().div_ceil(1 << 30).max(1);
+            let mut spec = json!({
+                "accessModes": ["ReadWriteOnce"],
+                "resources": { "requests": { "storage": format!("{gibibytes}Gi") } },
+            });
+            if let Some(class) = &settings.weight_store_class {
+                spec["storageClassName"] = class.clone().into();
+            }
+            let labels = json!({ names::NODE_LABEL: label_value(&part.node) });
+            let rest = json!({ "metadata": { "labels": labels }, "spec": spec });
+            let claim = Object::new(wish, Kind::PersistentVolumeClaim, name.clone(), "store", rest);
+            (json!({ "name": "store", "persistentVolumeClaim": { "claimName": name } }), Some(claim))
+        }
+        // A model that is on the node already is only cut into blocks here.
+        WeightStore::Claim | WeightStore::EmptyDir => (json!({ "name": "store", "emptyDir": {} }), None),
+    }
+}
+
+/// The volume with the certificate of `component`.
+pub(super) fn tls_volume(wish: &Wish, component: &str) -> Value {
+    json!({ "name": "tls", "secret": { "secretName": names::certificate(&wish.name, component), "defaultMode": 0o440 } })
+}
+
+/// A node's name as a label's value, which has at most 63 characters.
+fn label_value(node: &str) -> String {
+    if node.len() <= 63 { node.to_owned() } else { names::digest(node.as_bytes()) }
+}

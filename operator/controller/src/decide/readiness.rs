@@ -1,0 +1,172 @@
+//! From shards and the ring's own word to WeightsReady, ShardsReady, Ready, Degraded and Replanning.
+
+use k8s_openapi::api::core::v1::Node;
+use lime_api::{ConditionType, LimePlan, ShardState};
+
+use super::{Deciding, endpoint, performance};
+use crate::{
+    candidates::silence_seconds,
+    conditions::{Cause, Truth},
+    shards::Shard,
+    snapshot::{SecretKey, Snapshot},
+    wish::Wish,
+};
+
+/// Why a node of the plan counts as lost, if it does.
+pub(super) fn lost(
+    snapshot: &Snapshot,
+    wish: &Wish,
+    name: &str,
+    node: Option<&std::sync::Arc<Node>>,
+) -> Option<String> {
+    let Some(node) = node else { return Some(format!("{name}: the node is gone from the cluster")) };
+    let grace = i64::from(wish.spec.failure.node_loss_grace_seconds);
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
+    let kubernetes_says_ready = ready.is_some_and(|condition| condition.status == "True");
+    let silent = silence_seconds(snapshot, name).or_else(|| {
+        let since = ready.filter(|ready| ready.status != "True")?.last_transition_time.as_ref()?;
+        Some(snapshot.now.as_second().saturating_sub(since.0.as_second()))
+    })?;
+    if silent <= grace {
+        return None;
+    }
+    // An agent alone may fail while its node serves: the ring's word decides then.
+    let serving = snapshot.ring.as_ref().is_some_and(|ring| ring.ready);
+    if kubernetes_says_ready && (serving || snapshot.ring.is_none()) {
+        return None;
+    }
+    Some(format!("{name}: silent for {silent} s, nodeLossGraceSeconds is {grace}"))
+}
+
+impl Deciding<'_> {
+    /// Sets the conditions of a plan in force.
+    pub(super) fn judge(&mut self, plan: &LimePlan, shards: &[Shard], exhausted: bool, same_plan: bool) {
+        let ready = shards.iter().filter(|shard| shard.status.state == ShardState::Ready).count();
+        self.decision.status.shards_ready = Some(format!("{ready}/{}", shards.len()));
+        self.decision.status.performance = Some(performance(plan, &self.before, self.snapshot));
+        self.decision.status.endpoint = Some(endpoint(self.wish));
+        self.weights(shards);
+        self.shards(shards, exhausted);
+        self.ring(plan);
+        self.replanning(plan, same_plan);
+    }
+
+    fn weights(&mut self, shards: &[Shard]) {
+        let trouble = shards.iter().filter_map(|shard| Some((shard, shard.trouble.as_ref()?)));
+        let fault = trouble.clone().find_map(|(_, cause)| weight_fault(&cause.message).map(|reason| (reason, cause)));
+        if let Some((reason, cause)) = fault {
+            self.findings.fails(ConditionType::WeightsReady, Cause::new(reason, cause.message.clone()));
+            return;
+        }
+        let fetching: Vec<String> = trouble
+            .filter(|(shard, _)| shard.status.state == ShardState::Downloading)
+            .map(|(shard, _)| match shard.status.weights_percent {
+                Some(percent) => format!("{} {percent} %", shard.status.node),
+                None => shard.status.node.clone(),
+            })
+            .collect();
+        if fetching.is_empty() {
+            self.findings.holds(ConditionType::WeightsReady, "WeightsReady", "no shard waits for weights");
+        } else {
+            let text = format!("weights are being fetched: {}", fetching.join(", "));
+            self.findings.fails(ConditionType::WeightsReady, Cause::new("Downloading", text));
+        }
+    }
+
+    fn shards(&mut self, shards: &[Shard], exhausted: bool) {
+        if self.wish.spec.suspend {
+            let text = "spec.suspend is true: weights and plan are kept, memory is free";
+            self.findings.fails(ConditionType::ShardsReady, Cause::new("Suspended", text));
+            return;
+        }
+        if exhausted {
+            let failures = self.decision.status.failures.clone().unwrap_or_default();
+            let text = format!(
+                "{} restarts, failure.maxRestarts is {}; the first failure: {}; change the spec to try again",
+                failures.restarts,
+                self.wish.spec.failure.max_restarts,
+                failures.first_message.unwrap_or_default()
+            );
+            self.findings.fails(ConditionType::ShardsReady, Cause::new("RestartBudgetExhausted", text));
+            return;
+        }
+        let troubles = || shards.iter().filter_map(|shard| shard.trouble.as_ref());
+        let gravest = ["NodeLost", "ShardCrashed", "ShardPending", "Downloading"]
+            .into_iter()
+            .find_map(|reason| troubles().find(|cause| cause.reason == reason));
+        match gravest {
+            None => self.findings.holds(
+                ConditionType::ShardsReady,
+                "ShardsReady",
+                format!("all {} shards run", shards.len()),
+            ),
+            Some(first) => {
+                let more = troubles().count() - 1;
+                let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+                let reason = if first.reason == "Downloading" { "ShardPending" } else { first.reason };
+                self.findings.fails(ConditionType::ShardsReady, Cause::new(reason, format!("{}{more}", first.message)));
+            }
+        }
+    }
+
+    /// Ready says whether requests are answered, whatever else is amiss.
+    fn ring(&mut self, plan: &LimePlan) {
+        if self.snapshot.api_keys == SecretKey::Missing {
+            let text = "the Secret and key of spec.endpoint.apiKeySecretRef are not there: create them";
+            self.findings.fails(ConditionType::Ready, Cause::new("ApiKeysMissing", text));
+            return;
+        }
+        if self.wish.spec.suspend {
+            return;
+        }
+        // A gateway that still follows an earlier plan says nothing of this one.
+        let name = kube::ResourceExt::name_any(plan);
+        let ring = self.snapshot.ring.clone().filter(|ring| ring.plan == name).unwrap_or_default();
+        if ring.ready {
+            self.findings.holds(ConditionType::Ready, "Ready", "the ring answers requests");
+            let predicted = plan.spec.prediction.as_ref().map(|prediction| prediction.time_per_token_milliseconds);
+            let slow = predicted.zip(ring.time_per_token_milliseconds);
+            if let Some((predicted, measured)) = slow
+                && i64::from(measured) * 2 > i64::from(predicted.max(1)) * 3
+                && self.findings.get(ConditionType::Degraded).is_none()
+            {
+                let text = format!("{measured} ms per token measured, {predicted} ms predicted");
+                self.findings.set(ConditionType::Degraded, Truth::True, Cause::new("SlowerThanPredicted", text));
+            }
+        } else if self.findings.deepest().is_none() {
+            let why = ring.trouble.unwrap_or_else(|| match ring.phase.as_str() {
+                "" => "the gateway does not answer yet".to_owned(),
+                phase => format!("the ring is {phase}"),
+            });
+            self.findings.fails(ConditionType::Ready, Cause::new("RingNotReady", why));
+        }
+    }
+
+    /// A replan lasts from the new plan until the ring serves by it.
+    fn replanning(&mut self, plan: &LimePlan, same_plan: bool) {
+        if self.findings.get(ConditionType::Replanning).is_some() {
+            return;
+        }
+        let before = self.before.conditions.iter().find(|condition| condition.type_ == "Replanning");
+        let Some(running) = before.filter(|condition| condition.status == "True" && same_plan) else { return };
+        let ready = self.findings.get(ConditionType::Ready).is_some_and(|(truth, _)| truth == Truth::True);
+        if ready {
+            self.note("ReplanCompleted", format!("{} is in force", kube::ResourceExt::name_any(plan)), false);
+            return;
+        }
+        let known = ["NodeLost", "MemoryPressure", "NodesAdded", "SpecChanged"];
+        let reason = known.into_iter().find(|known| *known == running.reason).unwrap_or("SpecChanged");
+        self.findings.set(ConditionType::Replanning, Truth::True, Cause::new(reason, running.message.clone()));
+    }
+}
+
+/// A worker's last words that speak of its weights.
+fn weight_fault(message: &str) -> Option<&'static str> {
+    let words = [
+        ("DiskFull", ["DiskFull", "No space left"]),
+        ("DigestMismatch", ["DigestMismatch", "digest"]),
+        ("SourceUnreachable", ["SourceUnreachable", "unreachable"]),
+    ];
+    words.into_iter().find(|(_, signs)| signs.iter().any(|sign| message.contains(sign))).map(|(reason, _)| reason)
+}

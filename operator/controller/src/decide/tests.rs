@@ -1,0 +1,271 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    build::Kind,
+    snapshot::{RingReport, SecretKey},
+    testing::{self, NOW},
+};
+
+fn condition(decision: &Decision, type_: &str) -> (String, String) {
+    let found = decision.status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
+    (found.status.clone(), found.reason.clone())
+}
+
+fn is(decision: &Decision, type_: &str, status: &str, reason: &str) {
+    assert_eq!(condition(decision, type_), (status.into(), reason.into()), "{:?}", decision.status.conditions);
+}
+
+/// What the cluster looks like once `decision` has been carried out.
+fn carried_out(snapshot: &Snapshot, decision: &Decision) -> Snapshot {
+    let mut after = snapshot.clone();
+    let mut deployment = (*snapshot.deployment).clone();
+    deployment.status = Some(decision.status.clone());
+    after.deployment = Arc::new(deployment);
+    after.plans.extend(decision.new_plan.clone().map(Arc::new));
+    after.plans.retain(|plan| !decision.old_plans.contains(&plan.name_any()));
+    for (name, status) in &decision.plan_states {
+        for plan in after.plans.iter_mut().filter(|plan| plan.name_any() == *name) {
+            let mut changed = (**plan).clone();
+            changed.status = Some(status.clone());
+            *plan = Arc::new(changed);
+        }
+    }
+    after.since = decision.since.clone();
+    after.tried = decision.tried.clone();
+    after.pods = decision
+        .objects
+        .iter()
+        .filter(|object| object.kind == Kind::Pod)
+        .map(|object| {
+            let mut pod = object.body.clone();
+            pod["status"] = json!({ "phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [
+                { "name": "worker", "image": "", "imageID": "", "ready": true, "restartCount": 0 },
+            ]});
+            Arc::new(serde_json::from_value(pod).unwrap())
+        })
+        .collect();
+    let plan = decision.status.current_plan.clone();
+    after.ring = plan.map(|plan| RingReport { plan, ready: true, phase: "ready".into(), ..RingReport::default() });
+    after
+}
+
+fn settled(spec: serde_json::Value) -> (Snapshot, Decision) {
+    let settings = testing::settings();
+    let first = testing::snapshot(spec);
+    let second = carried_out(&first, &decide(&first, &settings));
+    let decision = decide(&second, &settings);
+    let third = carried_out(&second, &decision);
+    let decision = decide(&third, &settings);
+    (third, decision)
+}
+
+#[test]
+fn from_nothing_to_ready_and_then_nothing_moves() {
+    let settings = testing::settings();
+    let mut snapshot = testing::snapshot(json!({}));
+    snapshot.card = None;
+    let unknown = decide(&snapshot, &settings);
+    is(&unknown, "Accepted", "Unknown", "Inspecting");
+    assert!(unknown.objects.iter().any(|object| object.kind == Kind::Job));
+    assert_eq!(unknown.status.conditions.len(), ConditionType::ALL.len());
+
+    let first = testing::snapshot(json!({}));
+    let planned = decide(&first, &settings);
+    is(&planned, "Planned", "True", "Planned");
+    is(&planned, "Ready", "False", "ShardPending");
+    assert!(planned.new_plan.is_some());
+    assert_eq!(planned.taken.len(), planned.status.shards.len());
+    assert_eq!(decide(&first, &settings).status, planned.status, "pure");
+
+    let (snapshot, serving) = settled(json!({}));
+    is(&serving, "Ready", "True", "Ready");
+    is(&serving, "Replanning", "False", "NoChange");
+    assert_eq!(snapshot.deployment.status.as_ref(), Some(&serving.status), "a steady state is not written again");
+    assert!(serving.new_plan.is_none());
+    assert_eq!(serving.notes, []);
+}
+
+#[test]
+fn faults_of_the_wish_are_told_and_nothing_is_touched() {
+    let spec =
+        json!({ "model": { "source": "file:///m", "revision": "x" }, "nodes": { "minCount": 3, "maxCount": 2 } });
+    let decision = decide(&testing::snapshot(spec), &testing::settings());
+    is(&decision, "Accepted", "False", "InvalidSpec");
+    assert!(!decision.prune && decision.objects.is_empty());
+    let message = &decision.status.conditions[0].message;
+    assert!(message.contains("revision") && message.contains("maxCount"), "{message}");
+}
+
+#[test]
+fn a_missing_token_and_refused_models_have_their_reasons() {
+    let mut snapshot =
+        testing::snapshot(json!({ "model": { "source": "hf://o/n", "tokenSecretRef": { "name": "t", "key": "k" } } }));
+    snapshot.card = None;
+    snapshot.token = SecretKey::Missing;
+    is(&decide(&snapshot, &testing::settings()), "Accepted", "False", "TokenMissing");
+
+    let wish = Wish::check(&snapshot.deployment).unwrap();
+    snapshot.token = SecretKey::Present;
+    for (message, expected) in [
+        (r#"{"refused":{"reason":"ModelGated","message":"ask for access"}}"#, "ModelGated"),
+        (r#"{"refused":{"reason":"<script>","message":"x"}}"#, "InspectionFailed"),
+        ("garbage", "InspectionFailed"),
+    ] {
+        let job = names::inspection(&wish.name, &wish.source_digest());
+        let pod = json!({
+            "metadata": { "name": "x", "labels": { "job-name": job } },
+            "status": { "containerStatuses": [{ "name": "inspect", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "terminated": { "exitCode": 1, "message": message } } }] },
+        });
+        snapshot.pods = vec![Arc::new(serde_json::from_value(pod).unwrap())];
+        is(&decide(&snapshot, &testing::settings()), "Accepted", "False", expected);
+    }
+}
+
+#[test]
+fn an_impossible_wish_says_what_would_fit_and_becomes_possible_by_itself() {
+    let settings = testing::settings();
+    let mut snapshot = testing::snapshot(json!({ "offload": { "policy": "Never" } }));
+    let (third_node, third_profile) = (snapshot.nodes.pop().unwrap(), snapshot.profiles.pop().unwrap());
+    let decision = decide(&snapshot, &settings);
+    is(&decision, "Planned", "False", "Infeasible");
+    is(&decision, "Ready", "False", "Infeasible");
+    assert!(decision.new_plan.as_ref().is_some_and(|plan| !plan.spec.feasible));
+    let mut again = carried_out(&snapshot, &decision);
+    let second = decide(&again, &settings);
+    assert!(second.new_plan.is_none(), "the answer is written down once");
+    is(&second, "Planned", "False", "Infeasible");
+    again.nodes.push(third_node);
+    again.profiles.push(third_profile);
+    is(&decide(&again, &settings), "Planned", "True", "Planned");
+}
+
+#[test]
+fn nothing_runs_before_approval_and_stale_approvals_are_refused() {
+    let settings = testing::settings();
+    let manual = |approved: Option<&str>| json!({ "placement": { "approval": "Manual", "approvedPlan": approved } });
+    let first = testing::snapshot(manual(None));
+    let decision = decide(&first, &settings);
+    is(&decision, "Approved", "False", "AwaitingApproval");
+    assert!(decision.objects.iter().all(|object| object.kind != Kind::Pod));
+    let proposed = decision.status.proposed_plan.clone().unwrap();
+    assert!(decision.plan_states.iter().any(|(name, status)| *name == proposed && status.state == PlanState::Proposed));
+    assert!(decision.status.conditions.iter().any(|condition| condition.message.contains("kubectl -n llm patch")));
+
+    let waiting = carried_out(&first, &decision);
+    let again = decide(&waiting, &settings);
+    assert_eq!(again.status.proposed_plan.as_deref(), Some(proposed.as_str()));
+    assert!(again.new_plan.is_none());
+
+    let with = |spec: serde_json::Value| {
+        let mut snapshot = waiting.clone();
+        let mut deployment = testing::deployment(spec);
+        deployment.status = snapshot.deployment.status.clone();
+        snapshot.deployment = Arc::new(deployment);
+        decide(&snapshot, &settings)
+    };
+    let approved = with(manual(Some(&proposed)));
+    is(&approved, "Approved", "True", "Approved");
+    assert_eq!(approved.status.current_plan.as_deref(), Some(proposed.as_str()));
+    assert!(approved.objects.iter().any(|object| object.kind == Kind::Pod));
+    is(&with(manual(Some("m-00000000"))), "Approved", "False", "ApprovedPlanStale");
+    let mut changed = manual(Some(&proposed));
+    changed["serving"] = json!({ "maxContextTokens": 128 });
+    let stale = with(changed);
+    is(&stale, "Approved", "False", "ApprovedPlanStale");
+    assert!(stale.objects.iter().all(|object| object.kind != Kind::Pod));
+}
+
+#[test]
+fn a_lost_node_is_planned_around() {
+    let settings = testing::settings();
+    let (mut snapshot, serving) = settled(json!({}));
+    let lost = serving.status.shards[0].node.clone();
+    snapshot.nodes.retain(|node| node.name_any() != lost);
+    let decision = decide(&snapshot, &settings);
+    is(&decision, "Replanning", "True", "NodeLost");
+    assert_ne!(decision.status.current_plan, serving.status.current_plan);
+    assert!(decision.status.shards.iter().all(|shard| shard.node != lost));
+    let after = decide(&carried_out(&snapshot, &decision), &settings);
+    is(&after, "Replanning", "False", "NoChange");
+    is(&after, "Ready", "True", "Ready");
+    assert!(after.notes.iter().any(|note| note.reason == "ReplanCompleted"));
+}
+
+#[test]
+fn an_agent_that_fails_alone_does_not_stop_a_ring_that_serves() {
+    let (mut snapshot, serving) = settled(json!({}));
+    for seen in snapshot.heartbeats.values_mut() {
+        *seen = Timestamp::from_second(NOW - 5000).unwrap();
+    }
+    let decision = decide(&snapshot, &testing::settings());
+    is(&decision, "Profiled", "False", "ProfileStale");
+    is(&decision, "Ready", "True", "Ready");
+    assert_eq!(decision.status.current_plan, serving.status.current_plan);
+}
+
+#[test]
+fn the_restart_budget_ends_and_keeps_the_first_error() {
+    let settings = testing::settings();
+    let (mut snapshot, _) = settled(json!({ "failure": { "maxRestarts": 2 } }));
+    let crash = |snapshot: &mut Snapshot, count: i32, reason: &str| {
+        let mut pod = serde_json::to_value(&*snapshot.pods[0]).unwrap();
+        pod["status"]["containerStatuses"][0]["ready"] = false.into();
+        pod["status"]["containerStatuses"][0]["restartCount"] = count.into();
+        pod["status"]["containerStatuses"][0]["lastState"] =
+            json!({ "terminated": { "exitCode": 1, "reason": reason } });
+        snapshot.pods[0] = Arc::new(serde_json::from_value(pod).unwrap());
+        snapshot.ring = None;
+        let decision = decide(snapshot, &settings);
+        let mut deployment = (*snapshot.deployment).clone();
+        deployment.status = Some(decision.status.clone());
+        snapshot.deployment = Arc::new(deployment);
+        decision
+    };
+    let once = crash(&mut snapshot, 1, "First");
+    assert!(once.notes.iter().any(|note| note.reason == "ShardCrashed"));
+    let end = crash(&mut snapshot, 3, "Later");
+    is(&end, "ShardsReady", "False", "RestartBudgetExhausted");
+    is(&end, "Ready", "False", "RestartBudgetExhausted");
+    let failures = end.status.failures.clone().unwrap();
+    assert!(failures.first_message.unwrap().contains("First"));
+    assert!(failures.last_message.unwrap().contains("Later"));
+    assert!(end.objects.iter().all(|object| object.kind != Kind::Pod), "no endless recreation");
+}
+
+#[test]
+fn suspension_frees_memory_and_keeps_the_plan() {
+    let (snapshot, serving) = settled(json!({}));
+    let mut suspended = snapshot.clone();
+    let mut deployment = (*snapshot.deployment).clone();
+    deployment.spec.suspend = true;
+    suspended.deployment = Arc::new(deployment);
+    let decision = decide(&suspended, &testing::settings());
+    is(&decision, "Ready", "False", "Suspended");
+    assert_eq!(decision.status.current_plan, serving.status.current_plan);
+    assert!(decision.taken.is_empty());
+    assert!(decision.objects.iter().all(|object| !matches!(object.kind, Kind::Pod | Kind::Deployment)));
+}
+
+#[test]
+fn a_plan_in_force_that_is_garbage_is_replaced() {
+    let (mut snapshot, serving) = settled(json!({}));
+    let mut plan = (*snapshot.plans[0]).clone();
+    plan.spec.document = Some("{\"version\": 7}".into());
+    snapshot.plans[0] = Arc::new(plan);
+    let decision = decide(&snapshot, &testing::settings());
+    assert!(decision.new_plan.is_some(), "{:?}", decision.status.conditions);
+    assert_eq!(decision.status.current_plan, serving.status.current_plan, "the same inputs give the same plan");
+}
+
+#[test]
+fn mutual_tls_is_not_pretended() {
+    let (_, decision) = settled(json!({ "transport": { "security": "MutualTLS" } }));
+    is(&decision, "Degraded", "True", "TransportNotSecured");
+    assert!(decision.certificates);
+    let (_, plain) = settled(json!({}));
+    is(&plain, "Degraded", "False", "AsPlanned");
+}

@@ -1,0 +1,32 @@
+//! The operator of LIME: from LimeDeployments and node profiles to plans, pods and status.
+//!
+//! A reconcile is a row of named steps: [`observe`] gathers what is, [`decide`] makes of it what should be (pure; it knows
+//! no client and no clock), [`apply`] makes the difference, and the status is written once, if it changed. What decides:
+//! [`wish`] checks the spec, [`card`] reads the model's facts, [`candidates`] picks nodes, [`planning`] asks the planner,
+//! [`triggers`] says whether a new plan is due, [`shards`] and [`failures`] read the pods, [`build`] makes the objects.
+
+pub mod apply;
+pub mod build;
+pub mod candidates;
+pub mod card;
+pub mod certificates;
+pub mod conditions;
+pub mod context;
+pub mod decide;
+pub mod failures;
+pub mod http;
+pub mod leader;
+pub mod metrics;
+pub mod names;
+pub mod observe;
+pub mod planning;
+pub mod probe;
+pub mod reconcile;
+pub mod settings;
+pub mod shards;
+pub mod snapshot;
+#[cfg(test)]
+mod testing;
+pub mod triggers;
+pub mod wish;
+pub mod world;

@@ -1,0 +1,81 @@
+//! The names and labels of what the operator makes.
+
+use std::collections::BTreeMap;
+
+/// The field manager of every write.
+pub const MANAGER: &str = "lime-operator";
+/// Which LimeDeployment an object belongs to.
+pub const DEPLOYMENT_LABEL: &str = "lime.dev/deployment";
+/// The part that an object plays: worker, gateway or inspect.
+pub const COMPONENT_LABEL: &str = "lime.dev/component";
+/// The plan that an object belongs to.
+pub const PLAN_LABEL: &str = "lime.dev/plan";
+/// The node that a worker was planned for.
+pub const NODE_LABEL: &str = "lime.dev/node";
+/// What all objects of the operator carry.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
+/// The digest of the model's source that a card was read from.
+pub const SOURCE_ANNOTATION: &str = "lime.dev/source-digest";
+
+/// The labels of an object of `deployment`.
+pub fn labels(deployment: &str, component: &str) -> BTreeMap<String, String> {
+    [
+        (MANAGED_BY.0, MANAGED_BY.1),
+        ("app.kubernetes.io/name", "lime"),
+        ("app.kubernetes.io/instance", deployment),
+        ("app.kubernetes.io/component", component),
+        (DEPLOYMENT_LABEL, deployment),
+        (COMPONENT_LABEL, component),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// A plan's name: the deployment and the beginning of the digest of its inputs.
+pub fn plan(deployment: &str, input_hash: &str) -> String {
+    let digits: String = input_hash.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    format!("{deployment}-{}", digits.to_ascii_lowercase())
+}
+
+/// The worker pod at place `index` of the ring of `plan`.
+pub fn worker(plan: &str, index: usize) -> String {
+    format!("{plan}-{index}")
+}
+
+/// The headless Service of a deployment's workers.
+pub fn ring(deployment: &str) -> String {
+    format!("{deployment}-ring")
+}
+
+/// The gateway Deployment.
+pub fn gateway(deployment: &str) -> String {
+    format!("{deployment}-gateway")
+}
+
+/// The ConfigMap that keeps the model's card.
+pub fn card(deployment: &str) -> String {
+    format!("{deployment}-model")
+}
+
+/// The Job that reads the model's card, one for each source.
+pub fn inspection(deployment: &str, source_digest: &str) -> String {
+    let digits: String = source_digest.chars().take(8).collect();
+    format!("{deployment}-inspect-{digits}")
+}
+
+/// The Secret with a deployment's certificate authority.
+pub fn authority(deployment: &str) -> String {
+    format!("{deployment}-ca")
+}
+
+/// The Secret with the certificate of `component`.
+pub fn certificate(deployment: &str, component: &str) -> String {
+    format!("{deployment}-{component}-tls")
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of `text`.
+pub fn digest(text: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,132 @@
+//! Gathers what is: from the watches' stores, and the few things that are asked for anew each time.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Pod, Secret},
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt as _};
+use lime_api::{LimeDeployment, SecretKeyRef};
+use lime_planner::Bytes;
+
+use crate::{
+    build::HTTP_PORT,
+    certificates::{self, Existing},
+    context::Context,
+    names,
+    snapshot::{RingReport, SecretKey, Snapshot, StoredCard},
+};
+
+/// Gathers what is. `lent` is left empty: it is read when the decision is made.
+pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Result<Snapshot, kube::Error> {
+    let world = &context.world;
+    let (name, namespace) = (deployment.name_any(), deployment.namespace().unwrap_or_default());
+    let uid = deployment.uid().unwrap_or_default();
+    let ours = |object: &dyn Fn() -> (Option<String>, Option<String>)| {
+        object() == (Some(namespace.clone()), Some(name.clone()))
+    };
+    let label = |labels: &BTreeMap<String, String>| labels.get(names::DEPLOYMENT_LABEL).cloned();
+    let plans = world.plans.state_filter(|plan| {
+        ours(&|| (plan.namespace(), Some(plan.spec.deployment.clone())))
+            && plan.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+    });
+    let pods = world.pods.state_filter(|pod| ours(&|| (pod.namespace(), label(pod.labels()))));
+    let jobs = world.jobs.state_filter(|job| ours(&|| (job.namespace(), label(job.labels()))));
+    let heartbeats = world.leases.state().into_iter().filter_map(|lease| {
+        let spec = lease.spec.as_ref()?;
+        Some((spec.holder_identity.clone()?, spec.renew_time.as_ref()?.0))
+    });
+    let ring = ring(context, &pods).await;
+    let memory = context.recall(&uid);
+    Ok(Snapshot {
+        now: Timestamp::now(),
+        card: card(context, &namespace, &name).await?,
+        token: key(context, &namespace, deployment.spec.model.token_secret_ref.as_ref()).await?,
+        api_keys: key(context, &namespace, deployment.spec.endpoint.api_key_secret_ref.as_ref()).await?,
+        nodes: world.nodes.state(),
+        profiles: world.profiles.state(),
+        heartbeats: heartbeats.collect(),
+        lent: BTreeMap::new(),
+        since: memory.since,
+        tried: memory.tried,
+        deployment,
+        plans,
+        pods,
+        jobs,
+        ring,
+    })
+}
+
+/// Memory that the plans of other deployments take, by node.
+pub fn lent(context: &Context, uid: &str) -> BTreeMap<String, Bytes> {
+    let mut sums: BTreeMap<String, Bytes> = BTreeMap::new();
+    let mut add = |node: &str, bytes: Bytes| {
+        let sum = sums.entry(node.to_owned()).or_default();
+        *sum = Bytes(sum.0.saturating_add(bytes.0));
+    };
+    let mut remembered = context.taken();
+    for other in context.world.deployments.state() {
+        let other_uid = other.uid().unwrap_or_default();
+        if other_uid == uid {
+            continue;
+        }
+        // What was decided here is newer than what the watches show.
+        if let Some(taken) = remembered.remove(&other_uid) {
+            taken.iter().for_each(|(node, bytes)| add(node, *bytes));
+            continue;
+        }
+        let current = other.status.as_ref().and_then(|status| status.current_plan.clone());
+        let Some(current) = current.filter(|_| !other.spec.suspend) else { continue };
+        let plan = world_plan(context, &other, &current);
+        for part in plan.iter().flat_map(|plan| &plan.spec.assignments) {
+            add(&part.node, Bytes(u64::try_from(part.memory_bytes).unwrap_or_default()));
+        }
+    }
+    sums
+}
+
+fn world_plan(context: &Context, deployment: &LimeDeployment, name: &str) -> Option<Arc<lime_api::LimePlan>> {
+    let namespace = deployment.namespace()?;
+    let key = kube::runtime::reflector::ObjectRef::new(name).within(&namespace);
+    context.world.plans.get(&key)
+}
+
+/// The Secrets of a deployment's certificates.
+pub async fn existing_certificates(context: &Context, namespace: &str, name: &str) -> Result<Existing, kube::Error> {
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let (authority, member_names) = certificates::secrets_of(name);
+    let mut members = Vec::new();
+    for member in member_names {
+        members.push(secrets.get_opt(&member).await?);
+    }
+    Ok(Existing { authority: secrets.get_opt(&authority).await?, members })
+}
+
+async fn card(context: &Context, namespace: &str, name: &str) -> Result<Option<StoredCard>, kube::Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+    let Some(mut map) = maps.get_opt(&names::card(name)).await? else { return Ok(None) };
+    let source_digest = map.annotations().get(names::SOURCE_ANNOTATION).cloned().unwrap_or_default();
+    let text = map.data.as_mut().and_then(|data| data.remove("card.json")).unwrap_or_default();
+    Ok(Some(StoredCard { source_digest, text }))
+}
+
+async fn key(context: &Context, namespace: &str, named: Option<&SecretKeyRef>) -> Result<SecretKey, kube::Error> {
+    let Some(named) = named else { return Ok(SecretKey::NotNamed) };
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let found = secrets.get_opt(&named.name).await?;
+    let there = found.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(&named.key));
+    Ok(if there { SecretKey::Present } else { SecretKey::Missing })
+}
+
+/// Asks the gateway's pod, if there is one.
+async fn ring(context: &Context, pods: &[Arc<Pod>]) -> Option<RingReport> {
+    let gateway = pods.iter().find(|pod| {
+        pod.labels().get(names::COMPONENT_LABEL).map(String::as_str) == Some("gateway")
+            && pod.metadata.deletion_timestamp.is_none()
+    })?;
+    let address = gateway.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
+    let plan = gateway.labels().get(names::PLAN_LABEL).cloned().unwrap_or_default();
+    let report = context.probe.ask(&address, HTTP_PORT).await?;
+    Some(RingReport { plan, ..report })
+}

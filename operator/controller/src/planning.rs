@@ -1,0 +1,274 @@
+//! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal is met here by
+//! planning again on fewer nodes.
+
+use std::collections::BTreeSet;
+
+use lime_api::{
+    Assignment, LimePlanSpec, NodeTimes, OffloadPolicy, PlanAlternative, PlanPrediction, RejectedNode, Shortfall,
+};
+use lime_planner::{Bytes, DevicePlan, ModelCard, Nanos, NodeProfile, Plan, Refusal, Residency, plan};
+
+use crate::{candidates::Candidates, names, wish::Wish};
+
+/// Makes the best plan that there is, or says why there is none: both are LimePlans.
+pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: Bytes) -> LimePlanSpec {
+    let hash = infeasible_hash(wish, card, candidates);
+    let mut candidates = candidates.clone();
+    for node in &mut candidates.nodes {
+        node.overhead = overhead;
+    }
+    let (goal, note) = wish.goal(card);
+    let least = usize::try_from(wish.spec.nodes.min_count).unwrap_or(1);
+    if candidates.nodes.len() < least {
+        let (found, matching) = (candidates.nodes.len(), candidates.matching);
+        let message =
+            format!("spec.nodes.minCount asks for {least} nodes, {found} of {matching} matching nodes can take part");
+        return infeasible(wish, hash, &candidates, message, None);
+    }
+    let result = loop {
+        match plan(card, &candidates.fleet(), &goal) {
+            Ok(found) => match drop_some(wish, card, &candidates, &found) {
+                Some(fewer) => candidates = fewer,
+                None => break Ok(found),
+            },
+            Err(refusal) => break Err(refusal),
+        }
+    };
+    match result {
+        Ok(found) if found.devices.len() < least => match spread(wish, card, &candidates, least) {
+            Some(wider) => feasible(wish, &candidates, &wider, note),
+            None => {
+                let message = format!(
+                    "spec.nodes.minCount asks for {least} nodes; the model fits on {}, and no plan with more was found",
+                    found.devices.len()
+                );
+                infeasible(wish, hash, &candidates, message, None)
+            }
+        },
+        Ok(found) => feasible(wish, &candidates, &found, note),
+        Err(refusal) => {
+            let message = refusal.to_string();
+            infeasible(wish, hash, &candidates, message, Some(refusal))
+        }
+    }
+}
+
+/// Nodes that must go for maxCount or for their disks, if any.
+fn drop_some(wish: &Wish, card: &ModelCard, candidates: &Candidates, found: &Plan) -> Option<Candidates> {
+    let most = wish.spec.nodes.max_count.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    if found.devices.len() > most.max(1) {
+        let mut by_layers: Vec<&DevicePlan> = found.devices.iter().collect();
+        by_layers.sort_by_key(|device| (std::cmp::Reverse(device.all_layers().count()), &device.name));
+        let kept: BTreeSet<&str> = by_layers.iter().take(most.max(1)).map(|device| device.name.as_str()).collect();
+        let out = candidates.nodes.iter().map(|node| node.name.clone()).filter(|name| !kept.contains(name.as_str()));
+        return Some(candidates.without(&out.collect(), "OverMaxCount", |node| {
+            format!("{node}: spec.nodes.maxCount allows {most} nodes, others hold more")
+        }));
+    }
+    let too_full = found.devices.iter().find(|device| {
+        let bytes: Bytes = device.blocks.iter().map(|placed| card.block_bytes(placed.block)).sum();
+        candidates.disks.get(&device.name).is_some_and(|free| bytes > *free)
+    })?;
+    let bytes: Bytes = too_full.blocks.iter().map(|placed| card.block_bytes(placed.block)).sum();
+    let free = candidates.disks.get(&too_full.name).copied().unwrap_or_default();
+    Some(candidates.without(&BTreeSet::from([too_full.name.clone()]), "NoDiskLeft", |node| {
+        format!("{node}: its part of the weights is {bytes}, its disk may hold {free}")
+    }))
+}
+
+/// Lends less of each node's memory until at least `least` nodes are needed.
+fn spread(wish: &Wish, card: &ModelCard, candidates: &Candidates, least: usize) -> Option<Plan> {
+    let (goal, _) = wish.goal(card);
+    let largest = candidates.nodes.iter().map(|node| node.memory).max()?;
+    let (mut low, mut high) = (0_u64, largest.0);
+    let mut best = None;
+    // Each step halves what is uncertain; 24 find the cap to within a ten-millionth.
+    for _ in 0..24 {
+        let cap = low + (high - low) / 2;
+        let mut less = candidates.clone();
+        for node in &mut less.nodes {
+            *node = NodeProfile { memory: node.memory.min(Bytes(cap)), ..node.clone() };
+        }
+        match plan(card, &less.fleet(), &goal) {
+            Ok(found) if found.devices.len() >= least => {
+                best = Some(found);
+                low = cap;
+            }
+            Ok(_) => high = cap,
+            Err(_) => low = cap,
+        }
+        if high - low < Bytes::kib(4).0 {
+            break;
+        }
+    }
+    best
+}
+
+fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<String>) -> LimePlanSpec {
+    let mut spec = base(wish, &found.input_hash);
+    let outlook = found.outlook.clone();
+    spec.feasible = true;
+    spec.nodes = count(found.devices.len());
+    spec.segments = Some(i32::try_from(found.segments).unwrap_or(i32::MAX));
+    spec.assignments =
+        found.devices.iter().enumerate().map(|(index, device)| assignment(found, index, device)).collect();
+    let (mut streamed, mut all) = (0_i64, 0_i64);
+    for assignment in &spec.assignments {
+        streamed = streamed.saturating_add(assignment.streamed_bytes);
+        all = all.saturating_add(assignment.streamed_bytes).saturating_add(assignment.pinned_bytes);
+    }
+    spec.offloaded = Some(format!("{}%", percent(streamed, all)));
+    spec.rejected_nodes = candidates.rejected.clone();
+    spec.missed.extend(note);
+    if wish.spec.offload.policy == OffloadPolicy::Always && streamed == 0 {
+        spec.missed.push("offload.policy Always was wished for; the planner streams only what does not fit".into());
+    }
+    if let Some(outlook) = outlook {
+        spec.missed.extend(outlook.missed);
+        let left_out = outlook.rejected.into_iter().map(|node| RejectedNode {
+            message: format!("{}: {}", node.name, node.reason),
+            node: node.name,
+            reason: "NotUseful".into(),
+        });
+        spec.rejected_nodes.extend(left_out);
+        spec.alternatives = outlook
+            .alternatives
+            .into_iter()
+            .map(|other| PlanAlternative {
+                nodes: other.devices,
+                layers: other.layers.into_iter().map(|layers| i32::try_from(layers).unwrap_or(i32::MAX)).collect(),
+                segments: i32::try_from(other.segments).unwrap_or(i32::MAX),
+                time_per_token_microseconds: micros(other.time_per_token),
+            })
+            .collect();
+        let prediction = outlook.prediction;
+        let times = prediction.devices.iter().map(|share| NodeTimes {
+            node: share.name.clone(),
+            compute_microseconds: micros(share.compute),
+            disk_microseconds: micros(share.disk),
+            link_microseconds: micros(share.link),
+            stall_microseconds: micros(share.stall),
+            idle_microseconds: micros(share.idle),
+        });
+        spec.prediction = Some(PlanPrediction {
+            time_per_token_milliseconds: millis(prediction.time_per_token),
+            time_per_token_microseconds: micros(prediction.time_per_token),
+            time_to_first_token_milliseconds: millis(prediction.time_to_first_token),
+            prompt_tokens: i32::try_from(prediction.prompt_tokens).unwrap_or(i32::MAX),
+            context_tokens: i32::try_from(prediction.context_tokens).unwrap_or(i32::MAX),
+            sequences: i32::try_from(prediction.sequences).unwrap_or(i32::MAX),
+            lower_bound_microseconds: micros(prediction.lower_bound),
+            binds: prediction.binds.clone(),
+            breakdown: times.collect(),
+        });
+    }
+    spec.rejected_nodes.sort_by(|one, other| one.node.cmp(&other.node));
+    spec.rejected_nodes.dedup_by(|one, other| one.node == other.node);
+    spec.document = serde_json::to_string(found).ok();
+    spec
+}
+
+fn assignment(found: &Plan, index: usize, device: &DevicePlan) -> Assignment {
+    let ranges = device.layers.iter().filter(|range| !range.is_empty()).map(ToString::to_string);
+    let bytes_of = |residency: Residency| -> Bytes {
+        let placed = device.blocks.iter().filter(|placed| placed.residency == residency);
+        placed.map(|placed| found.model.block_bytes(placed.block)).sum()
+    };
+    Assignment {
+        node: device.name.clone(),
+        layers: ranges.collect::<Vec<_>>().join(","),
+        layer_count: count(device.all_layers().count()),
+        head: found.head.0 as usize == index,
+        pinned_bytes: bytes(device.memory.pinned),
+        streamed_bytes: bytes(bytes_of(Residency::Streamed)),
+        kv_bytes: bytes(device.memory.kv),
+        memory_bytes: bytes(device.memory.used()),
+        budget_bytes: bytes(device.memory.budget),
+    }
+}
+
+/// The digest under which it is noted that nothing fits. Small moves of memory do not change it, so that neither planning
+/// nor a new object follows from them.
+pub fn infeasible_hash(wish: &Wish, card: &ModelCard, candidates: &Candidates) -> String {
+    // Eight steps to a doubling.
+    let step = |bytes: u64| bytes >> bytes.max(8).ilog2().saturating_sub(3);
+    let size = |bytes: u64| [u64::from(bytes.max(1).ilog2()), step(bytes)];
+    let nodes: Vec<_> = candidates
+        .nodes
+        .iter()
+        .map(|node| (node.name.as_str(), size(node.memory.0), node.disk_bandwidth.is_some()))
+        .collect();
+    let inputs = serde_json::json!([wish.hash(), card, nodes, "infeasible"]);
+    names::digest(inputs.to_string().as_bytes())
+}
+
+fn infeasible(
+    wish: &Wish,
+    hash: String,
+    candidates: &Candidates,
+    message: String,
+    refusal: Option<Refusal>,
+) -> LimePlanSpec {
+    let shortage = match refusal {
+        Some(Refusal::Infeasible(shortage)) => Some(shortage),
+        _ => None,
+    };
+    let mut spec = base(wish, &hash);
+    spec.rejected_nodes = candidates.rejected.clone();
+    spec.shortfall = Some(Shortfall {
+        missing_bytes: shortage.as_ref().map_or(0, |shortage| bytes(shortage.missing)),
+        node: shortage.as_ref().map(|shortage| shortage.node.clone()).filter(|node| !node.is_empty()),
+        message,
+        would_fit: shortage
+            .iter()
+            .flat_map(|shortage| &shortage.fits)
+            .map(|fit| format!("{} ({} per token)", fit.change, fit.time_per_token))
+            .collect(),
+    });
+    spec
+}
+
+fn base(wish: &Wish, input_hash: &str) -> LimePlanSpec {
+    LimePlanSpec {
+        deployment: wish.name.clone(),
+        deployment_generation: wish.generation,
+        input_hash: input_hash.to_owned(),
+        wish_hash: wish.hash(),
+        ..LimePlanSpec::default()
+    }
+}
+
+/// The runtime's plan that a LimePlan holds, checked as every plan from elsewhere is.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub fn document(spec: &LimePlanSpec) -> Result<Plan, String> {
+    let text = spec.document.as_deref().ok_or("it holds no document")?;
+    let found: Plan = serde_json::from_str(text).map_err(|error| format!("its document is damaged: {error}"))?;
+    found.validate().map_err(|error| format!("its document breaks a rule: {error}"))?;
+    Ok(found)
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn bytes(bytes: Bytes) -> i64 {
+    i64::try_from(bytes.0).unwrap_or(i64::MAX)
+}
+
+fn micros(time: Nanos) -> i64 {
+    i64::try_from(time.0 / 1000).unwrap_or(i64::MAX)
+}
+
+fn millis(time: Nanos) -> i32 {
+    i32::try_from(time.0.div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+fn percent(part: i64, whole: i64) -> i64 {
+    if whole <= 0 { 0 } else { (i128::from(part) * 100 / i128::from(whole)) as i64 }
+}
+
+#[cfg(test)]
+#[path = "planning_tests.rs"]
+mod tests;

@@ -1,0 +1,123 @@
+//! Asks a gateway how its ring is: `GET /ready`, and the latencies of `GET /metrics`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::{Request, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde::Deserialize;
+
+use crate::snapshot::RingReport;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Most bytes of an answer that are read.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// Asks gateways.
+#[derive(Clone, Debug)]
+pub struct Probe(Client<HttpConnector, Empty<Bytes>>);
+
+impl Default for Probe {
+    fn default() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(PATIENCE));
+        Self(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ready {
+    status: String,
+    reason: Option<String>,
+    devices: Vec<Loaded>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Loaded {
+    device: String,
+    percent: i32,
+}
+
+impl Probe {
+    /// What the gateway at `address` says; `None` if it says nothing.
+    pub async fn ask(&self, address: &str, port: u16) -> Option<RingReport> {
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let body = self.get(&format!("http://{host}:{port}/ready")).await?;
+        let mut report = report(&body)?;
+        if report.ready
+            && let Some(metrics) = self.get(&format!("http://{host}:{port}/metrics")).await
+        {
+            let text = String::from_utf8_lossy(&metrics);
+            report.time_per_token_milliseconds = mean_milliseconds(&text, "lime_time_per_output_token_seconds");
+            report.time_to_first_token_milliseconds = mean_milliseconds(&text, "lime_time_to_first_token_seconds");
+        }
+        Some(report)
+    }
+
+    async fn get(&self, url: &str) -> Option<Vec<u8>> {
+        let request = Request::get(url).body(Empty::new()).ok()?;
+        let answer = async {
+            let response = self.0.request(request).await.ok()?;
+            let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await.ok()?;
+            Some(body.to_bytes().to_vec())
+        };
+        tokio::time::timeout(PATIENCE, answer).await.ok().flatten()
+    }
+}
+
+/// Reads the answer of `/ready`. Nothing in it is believed beyond its form.
+fn report(body: &[u8]) -> Option<RingReport> {
+    let ready: Ready = serde_json::from_slice(body).ok()?;
+    let loaded: BTreeMap<String, i32> =
+        ready.devices.into_iter().take(1024).map(|device| (device.device, device.percent.clamp(0, 100))).collect();
+    Some(RingReport {
+        ready: ready.status == "ready",
+        phase: ready.status.chars().take(40).collect(),
+        loaded,
+        trouble: ready.reason.map(|reason| reason.chars().take(500).collect()),
+        ..RingReport::default()
+    })
+}
+
+/// The mean of a histogram or summary, in milliseconds, rounded up.
+fn mean_milliseconds(text: &str, name: &str) -> Option<i32> {
+    let value = |suffix: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(suffix)?.strip_prefix(' '))?;
+        line.trim().parse::<f64>().ok().filter(|value| value.is_finite())
+    };
+    let (sum, count) = (value("_sum")?, value("_count")?);
+    let mean = (sum / count * 1e3).ceil();
+    (count > 0.0 && mean >= 0.0 && mean < f64::from(i32::MAX)).then_some(mean as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_and_nonsense_is_not_believed() {
+        let body = br#"{"status":"loading","epoch":2,"devices":[{"device":"a","percent":40},{"device":"b","percent":900}],"reason":"b is away"}"#;
+        let found = report(body).unwrap();
+        assert!(!found.ready);
+        assert_eq!(found.loaded, BTreeMap::from([("a".into(), 40), ("b".into(), 100)]));
+        assert_eq!(found.trouble.as_deref(), Some("b is away"));
+        assert!(report(br#"{"status":"ready"}"#).unwrap().ready);
+        for nonsense in [&b""[..], b"no", b"[]1", b"{\"devices\":3}"] {
+            assert!(report(nonsense).is_none());
+        }
+    }
+
+    #[test]
+    fn means_come_from_sum_and_count() {
+        let text = "# TYPE x histogram\nx_bucket{le=\"1\"} 3\nx_sum 0.3\nx_count 4\ny_sum NaN\ny_count 0\n";
+        assert_eq!(mean_milliseconds(text, "x"), Some(75));
+        assert_eq!(mean_milliseconds(text, "y"), None);
+        assert_eq!(mean_milliseconds(text, "z"), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! One visit of one deployment: observe, decide, apply, tell.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::{
+    ResourceExt as _,
+    runtime::{
+        controller::Action,
+        events::{Event, EventType},
+    },
+};
+use lime_api::LimeDeployment;
+use thiserror::Error;
+
+use crate::{
+    apply,
+    certificates::{self, CertificateError},
+    context::Context,
+    decide::{self, Decision, Note},
+    observe,
+    wish::{self, Wish},
+};
+
+/// Most seconds between a failed visit and the next.
+const LONGEST_RETRY: u64 = 300;
+
+/// Why a visit failed.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// The API server refused something or did not answer.
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    /// No certificate could be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A step ended with a panic: a fault of ours, which must not end the operator.
+    #[error("a step of the reconcile failed: {0}")]
+    Step(String),
+}
+
+impl ReconcileError {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Api(_) => "api",
+            Self::Certificate(_) => "certificate",
+            Self::Step(_) => "step",
+        }
+    }
+}
+
+/// Visits a deployment.
+///
+/// # Errors
+/// Whatever kept it from being brought in order; [`retry`] says when to come back.
+pub async fn reconcile(deployment: Arc<LimeDeployment>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    // What is being deleted is the garbage collector's business: everything is owned.
+    if !context.leadership.holds() || deployment.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let started = Instant::now();
+    let uid = deployment.uid().unwrap_or_default();
+    let result = visit(&deployment, &context).await;
+    context.metrics.reconciled(started.elapsed());
+    let action = result?;
+    context.remember(&uid, |memory| memory.failures = 0);
+    Ok(action)
+}
+
+async fn visit(deployment: &Arc<LimeDeployment>, context: &Arc<Context>) -> Result<Action, ReconcileError> {
+    let uid = deployment.uid().unwrap_or_default();
+    let mut snapshot = observe::observe(context, deployment.clone()).await?;
+    let known_plans = snapshot.plans.clone();
+    let mut decision = {
+        let _one_at_a_time = context.deciding.lock().await;
+        snapshot.lent = observe::lent(context, &uid);
+        let settings = context.settings.clone();
+        let started = Instant::now();
+        let decided = tokio::task::spawn_blocking(move || decide::decide(&snapshot, &settings)).await;
+        let decision = decided.map_err(|error| ReconcileError::Step(error.to_string()))?;
+        let replanned = decision.notes.iter().any(|note| note.reason == "ReplanStarted");
+        context.metrics.decided(started.elapsed(), decision.new_plan.is_some(), replanned);
+        let plan_changed =
+            decision.status.current_plan != deployment.status.as_ref().and_then(|status| status.current_plan.clone());
+        context.remember(&uid, |memory| {
+            memory.taken = Some(decision.taken.clone());
+            memory.since = decision.since.clone();
+            memory.tried = if plan_changed { BTreeSet::new() } else { decision.tried.clone() };
+        });
+        decision
+    };
+    if decision.certificates
+        && let Ok(wish) = Wish::check(deployment)
+    {
+        let existing = observe::existing_certificates(context, &wish.namespace, &wish.name).await?;
+        let now = k8s_openapi::jiff::Timestamp::now();
+        // Before the pods that mount them.
+        decision.objects.splice(0..0, certificates::ensure(&wish, &existing, now)?);
+    }
+    apply::apply(context, deployment, &decision).await?;
+    apply::plans(context, &deployment.namespace().unwrap_or_default(), &decision, &known_plans).await?;
+    apply::status(context, deployment, &decision).await?;
+    tell(context, deployment, &decision).await;
+    Ok(Action::requeue(Duration::from_secs(u64::try_from(decision.revisit).unwrap_or(1).max(1))))
+}
+
+/// Publishes what was not said at the last visit already.
+async fn tell(context: &Context, deployment: &LimeDeployment, decision: &Decision) {
+    let uid = deployment.uid().unwrap_or_default();
+    let told = context.recall(&uid).told;
+    let about = wish::reference(deployment);
+    for Note { reason, message, warning } in &decision.notes {
+        if told.contains(&(*reason, message.clone())) {
+            continue;
+        }
+        let event = Event {
+            type_: if *warning { EventType::Warning } else { EventType::Normal },
+            reason: (*reason).to_owned(),
+            note: Some(message.chars().take(1000).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        context.metrics.wrote("Event");
+        if let Err(error) = context.recorder.publish(&event, &about).await {
+            tracing::warn!(reason, %error, "an event could not be written");
+        }
+    }
+    let now_told = decision.notes.iter().map(|note| (note.reason, note.message.clone())).collect();
+    context.remember(&uid, |memory| memory.told = now_told);
+}
+
+/// When to come back after a failed visit: 1 s, 2 s, 4 s, ... for each deployment on its own.
+pub fn retry(deployment: Arc<LimeDeployment>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let uid = deployment.uid().unwrap_or_default();
+    let mut failures = 0;
+    context.remember(&uid, |memory| {
+        memory.failures = memory.failures.saturating_add(1);
+        failures = memory.failures;
+    });
+    context.metrics.failed(error.reason());
+    let seconds = backoff(failures);
+    tracing::warn!(deployment = deployment.name_any(), %error, seconds, "a visit failed and is repeated");
+    Action::requeue(Duration::from_secs(seconds))
+}
+
+const fn backoff(failures: u32) -> u64 {
+    let doublings = if failures > 16 { 16 } else { failures };
+    let seconds = 1_u64 << doublings.saturating_sub(1);
+    if seconds > LONGEST_RETRY { LONGEST_RETRY } else { seconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_limit() {
+        assert_eq!([0, 1, 2, 3, 9, 10, u32::MAX].map(backoff), [1, 1, 2, 4, 256, 300, 300]);
+    }
+}

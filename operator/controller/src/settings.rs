@@ -1,0 +1,86 @@
+//! What the operator is told on its command line.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+use lime_planner::Bytes;
+
+/// Where workers keep the weights that they fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightStore {
+    /// A PersistentVolumeClaim for each worker, of `--weight-store-class`.
+    Claim,
+    /// A folder of the node, `--weight-store-path`. Not allowed in namespaces with restricted pod security.
+    HostPath,
+    /// A folder that goes with the pod.
+    EmptyDir,
+}
+
+/// How the parts of a ring find one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Addressing {
+    /// By the pods' names in the headless Service. Survives a restarted pod without a word.
+    Dns,
+    /// By the pods' addresses, for clusters without DNS. The gateway restarts when a worker gets another address.
+    PodIp,
+}
+
+/// What the operator is told on its command line.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// The namespace of the operator: its Lease and the agents' heartbeats are there
+    #[arg(long, env = "POD_NAMESPACE", default_value = "lime-system")]
+    pub namespace: String,
+
+    /// This replica's name, which holds the Lease
+    #[arg(long, env = "POD_NAME", default_value = "lime-operator")]
+    pub identity: String,
+
+    /// The image of workers, gateways and inspections
+    #[arg(long, env = "LIME_IMAGE", default_value = "lime:latest")]
+    pub image: String,
+
+    /// When the image is pulled: Always, IfNotPresent or Never
+    #[arg(long, default_value = "IfNotPresent")]
+    pub image_pull_policy: String,
+
+    /// Where health and metrics are served
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Where workers keep the weights that they fetch
+    #[arg(long, value_enum, default_value_t = WeightStore::Claim)]
+    pub weight_store: WeightStore,
+
+    /// The StorageClass of `--weight-store claim`; default: the cluster's
+    #[arg(long)]
+    pub weight_store_class: Option<String>,
+
+    /// The folder of `--weight-store host-path`
+    #[arg(long, default_value = "/var/lib/lime")]
+    pub weight_store_path: String,
+
+    /// How the parts of a ring find one another
+    #[arg(long, value_enum, default_value_t = Addressing::Dns)]
+    pub addressing: Addressing,
+
+    /// MiB that a worker needs besides weights, buffers, KV cache and activations
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub worker_overhead_mib: u64,
+
+    /// The workers and gateways of the image speak mutual TLS. Without it, deployments that ask for MutualTLS run in plain
+    /// text and say so in their Degraded condition
+    #[arg(long)]
+    pub ring_tls: bool,
+
+    /// Do not wait for a Lease: for a single operator outside a cluster
+    #[arg(long)]
+    pub no_leader_election: bool,
+}
+
+impl Settings {
+    /// What a worker needs besides.
+    pub fn worker_overhead(&self) -> Bytes {
+        Bytes::mib(self.worker_overhead_mib)
+    }
+}

@@ -1,0 +1,91 @@
+//! What is, at one moment, as far as one deployment is concerned. Plain data: the steps that decide see nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{Node, Pod},
+    },
+    jiff::Timestamp,
+};
+use lime_api::{LimeDeployment, LimeNodeProfile, LimePlan};
+use lime_planner::Bytes;
+
+/// What is, at one moment, as far as one deployment is concerned.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The moment.
+    pub now: Timestamp,
+    /// The wish and its last status.
+    pub deployment: Arc<LimeDeployment>,
+    /// Its plans.
+    pub plans: Vec<Arc<LimePlan>>,
+    /// Its pods: workers, gateway, inspections.
+    pub pods: Vec<Arc<Pod>>,
+    /// Its inspection Jobs.
+    pub jobs: Vec<Arc<Job>>,
+    /// The card that an inspection found earlier.
+    pub card: Option<StoredCard>,
+    /// Whether the Secrets that the spec names have the keys that it names.
+    pub token: SecretKey,
+    /// The same for the clients' keys.
+    pub api_keys: SecretKey,
+    /// Every node of the cluster.
+    pub nodes: Vec<Arc<Node>>,
+    /// Every profile.
+    pub profiles: Vec<Arc<LimeNodeProfile>>,
+    /// Each node's last heartbeat.
+    pub heartbeats: BTreeMap<String, Timestamp>,
+    /// Memory that other deployments take, by node.
+    pub lent: BTreeMap<String, Bytes>,
+    /// What the gateway said of the ring just now.
+    pub ring: Option<RingReport>,
+    /// Since when a trigger has been there, by trigger.
+    pub since: BTreeMap<&'static str, Timestamp>,
+    /// Nodes that a new plan was tried with and did not gain enough.
+    pub tried: BTreeSet<String>,
+}
+
+/// A card, and the digest of the source that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCard {
+    /// The digest of the source.
+    pub source_digest: String,
+    /// The card, in its compact form.
+    pub text: String,
+}
+
+/// A key of a Secret that a spec names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretKey {
+    /// None is named.
+    #[default]
+    NotNamed,
+    /// It is there.
+    Present,
+    /// The Secret or the key is missing.
+    Missing,
+}
+
+/// What a gateway says of its ring (`GET /ready`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RingReport {
+    /// The plan that the gateway follows.
+    pub plan: String,
+    /// Whether requests are answered.
+    pub ready: bool,
+    /// loading, ready, recovering or stopping.
+    pub phase: String,
+    /// Weights loaded by node, in percent.
+    pub loaded: BTreeMap<String, i32>,
+    /// What keeps it from serving.
+    pub trouble: Option<String>,
+    /// Time per token that clients got lately.
+    pub time_per_token_milliseconds: Option<i32>,
+    /// Time to the first token that clients got lately.
+    pub time_to_first_token_milliseconds: Option<i32>,
+}

@@ -1,0 +1,283 @@
+//! Whether a new plan is due: a chain of pure functions, the first that speaks decides.
+
+use k8s_openapi::jiff::Timestamp;
+use lime_api::{Placement, Reaction};
+
+/// What a replan is for. The order is that of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trigger {
+    /// There is no plan yet.
+    NoPlan,
+    /// The wish changed.
+    SpecChanged,
+    /// A node of the plan is lost, cordoned or excluded.
+    NodeLost,
+    /// A node's free memory fell under what the plan needs.
+    MemoryPressure,
+    /// Nodes are there that the plan did not know.
+    NodesAdded,
+}
+
+impl Trigger {
+    /// The reason of the Replanning condition.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NoPlan => "NoPlan",
+            Self::SpecChanged => "SpecChanged",
+            Self::NodeLost => "NodeLost",
+            Self::MemoryPressure => "MemoryPressure",
+            Self::NodesAdded => "NodesAdded",
+        }
+    }
+}
+
+/// What the chain looks at.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    /// The moment.
+    pub now: Timestamp,
+    /// What the spec says of replans.
+    pub placement: &'a Placement,
+    /// Whether there is a plan that can be followed.
+    pub has_plan: bool,
+    /// Whether that plan was made for another wish.
+    pub stale_wish: bool,
+    /// Nodes of the plan that are lost, each with why.
+    pub lost: Vec<String>,
+    /// Nodes of the plan that are to be emptied, each with why.
+    pub draining: Vec<String>,
+    /// Nodes of the plan with too little memory, each with how little.
+    pub pressed: Vec<String>,
+    /// Nodes that the plan did not know.
+    pub added: Vec<String>,
+    /// Since when draining, pressed and added have been seen.
+    pub since: Since,
+    /// When plans came into force in the last hour, the first of all left out.
+    pub replans: Vec<Timestamp>,
+}
+
+/// Since when something has been seen; `None` for what is seen for the first time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Since {
+    /// Nodes to be emptied.
+    pub draining: Option<Timestamp>,
+    /// Too little memory.
+    pub pressed: Option<Timestamp>,
+    /// New nodes.
+    pub added: Option<Timestamp>,
+}
+
+/// What the chain says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The plan stands.
+    Keep,
+    /// A new plan is due at once.
+    Replan(Trigger, String),
+    /// A new plan is worth a try: it replaces the old one if it is better by `minImprovementPercent`.
+    TryBetter(Trigger, String),
+    /// Something changed; a new plan is due if it lasts until then.
+    Wait(Trigger, String, Timestamp),
+    /// A new plan would be due, but may not be made.
+    Suppressed(Trigger, String),
+}
+
+/// Goes through the chain.
+pub fn verdict(situation: &Situation<'_>) -> Verdict {
+    let chain = [no_plan, spec_changed, node_lost, draining, memory_pressure, nodes_added];
+    chain.into_iter().find_map(|link| link(situation)).unwrap_or(Verdict::Keep)
+}
+
+fn no_plan(situation: &Situation<'_>) -> Option<Verdict> {
+    (!situation.has_plan).then(|| Verdict::Replan(Trigger::NoPlan, "there is no plan yet".into()))
+}
+
+fn spec_changed(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = || "the spec asks for something else than the plan was made for".to_owned();
+    situation.stale_wish.then(|| Verdict::Replan(Trigger::SpecChanged, message()))
+}
+
+/// A lost node is planned around at once and whatever the cap per hour: nothing is served without it.
+fn node_lost(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = told(&situation.lost)?;
+    Some(match situation.placement.replan.on_node_loss {
+        Reaction::Automatic => Verdict::Replan(Trigger::NodeLost, message),
+        Reaction::Never => Verdict::Suppressed(
+            Trigger::NodeLost,
+            format!("{message}; replan.onNodeLoss is Never: waiting for the node"),
+        ),
+    })
+}
+
+fn draining(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = told(&situation.draining)?;
+    if situation.placement.replan.on_node_loss == Reaction::Never {
+        return Some(Verdict::Suppressed(Trigger::NodeLost, format!("{message}; replan.onNodeLoss is Never")));
+    }
+    Some(steadied(situation, situation.since.draining, Verdict::Replan(Trigger::NodeLost, message)))
+}
+
+fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = told(&situation.pressed)?;
+    if situation.placement.replan.on_memory_pressure == Reaction::Never {
+        return Some(Verdict::Suppressed(
+            Trigger::MemoryPressure,
+            format!("{message}; replan.onMemoryPressure is Never"),
+        ));
+    }
+    Some(steadied(situation, situation.since.pressed, Verdict::Replan(Trigger::MemoryPressure, message)))
+}
+
+fn nodes_added(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = told(&situation.added)?;
+    Some(steadied(situation, situation.since.added, Verdict::TryBetter(Trigger::NodesAdded, message)))
+}
+
+/// Holds a verdict back until its cause has lasted, and while the hour's replans are used up.
+fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, verdict: Verdict) -> Verdict {
+    let (Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message)) = &verdict else { return verdict };
+    let replan = &situation.placement.replan;
+    let lasted = situation.now.as_second().saturating_sub(since.unwrap_or(situation.now).as_second());
+    let left = i64::from(replan.stabilization_seconds).saturating_sub(lasted);
+    if left > 0 {
+        return Verdict::Wait(*trigger, message.clone(), later(situation.now, left));
+    }
+    let an_hour_ago = situation.now.as_second().saturating_sub(3600);
+    let recent = situation.replans.iter().filter(|at| at.as_second() > an_hour_ago).count();
+    if recent >= usize::try_from(replan.max_per_hour).unwrap_or_default() {
+        let cap = format!("{message}; {recent} replans in the last hour, replan.maxPerHour is {}", replan.max_per_hour);
+        return Verdict::Suppressed(*trigger, cap);
+    }
+    verdict
+}
+
+/// Whether a plan of `new` microseconds per token is worth the move from one of `old`.
+pub fn worth_it(placement: &Placement, old: Option<i64>, new: Option<i64>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    // new <= old * (100 - p) / 100, without fractions and overflow.
+    let percent = i128::from(placement.replan.min_improvement_percent.clamp(0, 100));
+    new < old && i128::from(new) * 100 <= i128::from(old) * (100 - percent)
+}
+
+/// `seconds` after `now`.
+pub fn later(now: Timestamp, seconds: i64) -> Timestamp {
+    Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+fn told(nodes: &[String]) -> Option<String> {
+    (!nodes.is_empty()).then(|| nodes.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn quiet(placement: &Placement) -> Situation<'_> {
+        Situation {
+            now: at(10_000),
+            placement,
+            has_plan: true,
+            stale_wish: false,
+            lost: Vec::new(),
+            draining: Vec::new(),
+            pressed: Vec::new(),
+            added: Vec::new(),
+            since: Since::default(),
+            replans: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nothing_changed_nothing_moves() {
+        assert_eq!(verdict(&quiet(&Placement::default())), Verdict::Keep);
+    }
+
+    #[test]
+    fn a_lost_node_is_planned_around_at_once_even_over_the_cap() {
+        fn lost(placement: &Placement) -> Situation<'_> {
+            Situation { lost: vec!["b is gone".into()], replans: vec![at(9_990); 50], ..quiet(placement) }
+        }
+        let mut placement = Placement::default();
+        assert_eq!(verdict(&lost(&placement)), Verdict::Replan(Trigger::NodeLost, "b is gone".into()));
+        placement.replan.on_node_loss = Reaction::Never;
+        assert!(matches!(verdict(&lost(&placement)), Verdict::Suppressed(Trigger::NodeLost, _)));
+    }
+
+    #[test]
+    fn pressure_and_new_nodes_must_last_and_are_capped() {
+        let placement = Placement::default();
+        let pressed = |since, replans| Situation {
+            pressed: vec!["a is short".into()],
+            since: Since { pressed: since, ..Since::default() },
+            replans,
+            ..quiet(&placement)
+        };
+        let table = [
+            (None, vec![], "wait"),
+            (Some(at(9_950)), vec![], "wait"),
+            (Some(at(9_880)), vec![], "replan"),
+            (Some(at(9_000)), vec![at(9_000); 3], "replan"),
+            (Some(at(9_000)), vec![at(9_000); 4], "suppressed"),
+            (Some(at(9_000)), vec![at(1_000); 9], "replan"),
+        ];
+        for (since, replans, expected) in table {
+            let found = match verdict(&pressed(since, replans.clone())) {
+                Verdict::Wait(Trigger::MemoryPressure, _, until) => {
+                    assert!(until > at(10_000));
+                    "wait"
+                }
+                Verdict::Replan(Trigger::MemoryPressure, _) => "replan",
+                Verdict::Suppressed(Trigger::MemoryPressure, why) => {
+                    assert!(why.contains("maxPerHour is 4"), "{why}");
+                    "suppressed"
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, expected, "{since:?} {replans:?}");
+        }
+        let added = Situation {
+            added: vec!["c".into()],
+            since: Since { added: Some(at(0)), ..Since::default() },
+            ..quiet(&placement)
+        };
+        assert!(matches!(verdict(&added), Verdict::TryBetter(Trigger::NodesAdded, _)));
+    }
+
+    #[test]
+    fn the_chain_has_an_order() {
+        let placement = Placement::default();
+        let all = Situation {
+            stale_wish: true,
+            lost: vec!["a".into()],
+            pressed: vec!["b".into()],
+            added: vec!["c".into()],
+            ..quiet(&placement)
+        };
+        assert!(matches!(verdict(&all), Verdict::Replan(Trigger::SpecChanged, _)));
+        let none = Situation { has_plan: false, ..all };
+        assert!(matches!(verdict(&none), Verdict::Replan(Trigger::NoPlan, _)));
+    }
+
+    #[test]
+    fn only_a_gain_that_is_large_enough_is_worth_a_move() {
+        let placement = Placement::default();
+        let table = [
+            (Some(100), Some(85), true),
+            (Some(100), Some(86), false),
+            (Some(100), Some(100), false),
+            (None, Some(1), false),
+            (Some(1), None, false),
+        ];
+        for (old, new, expected) in table {
+            assert_eq!(worth_it(&placement, old, new), expected, "{old:?} {new:?}");
+        }
+        let mut any = Placement::default();
+        any.replan.min_improvement_percent = 0;
+        assert!(worth_it(&any, Some(i64::MAX), Some(i64::MAX - 1)));
+        assert!(!worth_it(&any, Some(5), Some(5)));
+    }
+}

@@ -1,0 +1,135 @@
+//! From a spec to a wish that has been checked: every fault is told at once.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Resource as _, ResourceExt as _};
+use lime_api::{KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, RequestPattern, parse_bytes};
+use lime_planner::{Arithmetic, Bytes, Dtype, Goal, ModelCard, Nanos, Objective, ServingLimits};
+use serde_json::json;
+
+use crate::names;
+
+/// A wish that has been checked.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The deployment's name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its uid, for owner references.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// Where the model comes from.
+    pub source: ModelSource,
+    /// Memory that is left to others on each node.
+    pub reserve: Bytes,
+    /// Most bytes on a node's disk.
+    pub disk: Option<Bytes>,
+    /// The spec.
+    pub spec: LimeDeploymentSpec,
+}
+
+impl Wish {
+    /// Checks a deployment.
+    ///
+    /// # Errors
+    /// One sentence for each fault, the field first.
+    pub fn check(deployment: &LimeDeployment) -> Result<Self, Vec<String>> {
+        let mut faults: Vec<String> =
+            deployment.spec.faults().into_iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+        let source = deployment.spec.model.source.parse::<ModelSource>();
+        if let Ok(ModelSource::File { path }) = &source
+            && !path.starts_with('/')
+        {
+            faults.push("spec.model.source: a file:// path must be absolute in a cluster: write file:///PATH".into());
+        }
+        let bytes = |quantity: &Option<k8s_openapi::apimachinery::pkg::api::resource::Quantity>| {
+            quantity.as_ref().and_then(|quantity| parse_bytes(&quantity.0).ok())
+        };
+        match source {
+            Ok(source) if faults.is_empty() => Ok(Self {
+                name: deployment.name_any(),
+                namespace: deployment.namespace().unwrap_or_default(),
+                uid: deployment.uid().unwrap_or_default(),
+                generation: deployment.metadata.generation.unwrap_or_default(),
+                source,
+                reserve: bytes(&deployment.spec.nodes.memory_reserve).unwrap_or_default(),
+                disk: bytes(&deployment.spec.offload.max_disk_per_node),
+                spec: deployment.spec.clone(),
+            }),
+            // A source that is none is among the faults.
+            _ => Err(faults),
+        }
+    }
+
+    /// A digest of all that bears on the plan; approval, replanning, failures, endpoint and suspension do not.
+    pub fn hash(&self) -> String {
+        let spec = &self.spec;
+        let parts =
+            json!([spec.model.source, spec.model.revision, spec.serving, spec.objective, spec.nodes, spec.offload]);
+        names::digest(parts.to_string().as_bytes())
+    }
+
+    /// A digest of where the model comes from.
+    pub fn source_digest(&self) -> String {
+        let model = &self.spec.model;
+        names::digest(json!([model.source, model.revision]).to_string().as_bytes())
+    }
+
+    /// The model's name in the API.
+    pub fn served_name(&self) -> &str {
+        self.spec.model.served_name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What the planner is asked for, with a note where the model allows less than was asked.
+    pub fn goal(&self, card: &ModelCard) -> (Goal, Option<String>) {
+        let serving = &self.spec.serving;
+        let count = |value: i32| u32::try_from(value).unwrap_or_default().max(1);
+        let asked = count(serving.max_context_tokens);
+        let context = asked.min(card.context);
+        let note = (context < asked).then(|| {
+            format!("the model takes {context} tokens of context: maxContextTokens {asked} is lowered to that")
+        });
+        let millis = |value: Option<i32>| {
+            value.and_then(|value| u64::try_from(value).ok()).map(|value| Nanos(value.saturating_mul(1_000_000)))
+        };
+        let wished = self.spec.objective.clone().unwrap_or_default();
+        let goal = Goal {
+            objective: match serving.request_pattern {
+                RequestPattern::Sporadic => Objective::Sporadic,
+                RequestPattern::Bursty => Objective::Bursty,
+            },
+            serving: ServingLimits {
+                max_context_tokens: context,
+                max_concurrent_requests: count(serving.max_concurrent_requests),
+                prefill_chunk_tokens: count(serving.prefill_chunk_tokens).min(context.max(1)),
+            },
+            arithmetic: Arithmetic::Exact,
+            residual: Dtype::F32,
+            kv: match serving.kv_cache_type {
+                KvCacheType::Weights => card.dtype,
+                KvCacheType::Bf16 => Dtype::Bf16,
+                KvCacheType::F16 => Dtype::F16,
+                KvCacheType::F32 => Dtype::F32,
+            },
+            typical_context: None,
+            typical_prompt: None,
+            wished_time_per_token: millis(wished.time_per_token_milliseconds),
+            wished_time_to_first_token: millis(wished.time_to_first_token_milliseconds),
+        };
+        (goal, note)
+    }
+
+    /// The owner of what is made for this wish.
+    pub fn owner(&self) -> serde_json::Value {
+        json!([{
+            "apiVersion": lime_api::API_VERSION, "kind": "LimeDeployment", "name": self.name, "uid": self.uid,
+            "controller": true, "blockOwnerDeletion": true,
+        }])
+    }
+}
+
+/// A deployment, as events name it.
+pub fn reference(deployment: &LimeDeployment) -> ObjectReference {
+    deployment.object_ref(&())
+}

@@ -1,0 +1,153 @@
+//! The watches: what is in the cluster, and which deployments are to be visited when it changes.
+
+use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, hash::Hash};
+
+use futures::{StreamExt as _, channel::mpsc};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    coordination::v1::Lease,
+    core::v1::{Node, Pod},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    core::{DynamicObject, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use lime_api::{HEARTBEAT_LABEL, LimeDeployment, LimeNodeProfile, LimePlan};
+use serde::de::DeserializeOwned;
+
+use crate::{build::Kind, names};
+
+/// What is in the cluster, as the watches tell.
+#[derive(Clone)]
+pub struct World {
+    /// Every LimeDeployment.
+    pub deployments: Store<LimeDeployment>,
+    /// Every LimePlan.
+    pub plans: Store<LimePlan>,
+    /// Every LimeNodeProfile.
+    pub profiles: Store<LimeNodeProfile>,
+    /// Every node.
+    pub nodes: Store<Node>,
+    /// Pods that the operator made.
+    pub pods: Store<Pod>,
+    /// Inspections.
+    pub jobs: Store<Job>,
+    /// The agents' heartbeats.
+    pub leases: Store<Lease>,
+    /// What else the operator made, by kind: metadata only.
+    pub owned: BTreeMap<Kind, Store<PartialObjectMeta<DynamicObject>>>,
+}
+
+/// Deployments that are to be visited.
+pub type Queue = mpsc::UnboundedReceiver<Result<ObjectRef<LimeDeployment>, Infallible>>;
+
+type Sender = mpsc::UnboundedSender<Result<ObjectRef<LimeDeployment>, Infallible>>;
+
+/// Starts every watch. Each ends only with the process.
+pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
+    let (sender, queue) = mpsc::unbounded();
+    let ours = || watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY.0, names::MANAGED_BY.1));
+    let heartbeats = || watcher::Config::default().labels(&format!("{HEARTBEAT_LABEL}=agent"));
+    let everything = watcher::Config::default;
+    let deployments = follow(Api::<LimeDeployment>::all(client.clone()), (), everything(), &sender, |object, send| {
+        send(ObjectRef::from_obj(object));
+    });
+    let owner = |labels: &BTreeMap<String, String>, namespace: Option<String>| {
+        let name = labels.get(names::DEPLOYMENT_LABEL)?;
+        Some(ObjectRef::<LimeDeployment>::new(name).within(&namespace?))
+    };
+    let all = deployments.clone();
+    let every_deployment = move |send: &dyn Fn(ObjectRef<LimeDeployment>)| {
+        for deployment in all.state() {
+            send(ObjectRef::from_obj(&*deployment));
+        }
+    };
+    let (on_profile, on_node) = (every_deployment.clone(), every_deployment);
+    let plans = follow(Api::<LimePlan>::all(client.clone()), (), everything(), &sender, move |object, send| {
+        owner(object.labels(), object.namespace()).into_iter().for_each(send);
+    });
+    let pods = follow(Api::<Pod>::all(client.clone()), (), ours(), &sender, move |object, send| {
+        owner(object.labels(), object.namespace()).into_iter().for_each(send);
+    });
+    let jobs = follow(Api::<Job>::all(client.clone()), (), ours(), &sender, move |object, send| {
+        owner(object.labels(), object.namespace()).into_iter().for_each(send);
+    });
+    let profiles = follow(Api::<LimeNodeProfile>::all(client.clone()), (), everything(), &sender, move |_, send| {
+        on_profile(send);
+    });
+    // Kubelets renew their status every few minutes, and what matters of it changes rarely: a visit reads a store.
+    let nodes = follow(Api::<Node>::all(client.clone()), (), everything(), &sender, move |_, send| on_node(send));
+    // Heartbeats are many and say only "still here": silence is noticed by the visits' own clock.
+    let leases = follow(Api::<Lease>::namespaced(client.clone(), namespace), (), heartbeats(), &sender, |_, _| {});
+    let mut owned = BTreeMap::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Pod | Kind::Job)) {
+        let resource = kind.resource();
+        let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &resource);
+        let store = follow(api, resource, ours(), &sender, move |object, send| {
+            owner(object.labels(), object.namespace()).into_iter().for_each(send);
+        });
+        owned.insert(kind, store);
+    }
+    (World { deployments, plans, profiles, nodes, pods, jobs, leases, owned }, queue)
+}
+
+/// Keeps a store in step with the cluster and asks for visits.
+fn follow<K>(
+    api: Api<K>,
+    kind: K::DynamicType,
+    config: watcher::Config,
+    sender: &Sender,
+    mut visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
+{
+    let writer = Writer::new(kind.clone());
+    let store = writer.as_reader();
+    let sender = sender.clone();
+    let mut events = watcher(api, config)
+        .modify(|object| {
+            object.managed_fields_mut().clear();
+        })
+        .reflect(writer)
+        .default_backoff()
+        .boxed();
+    tokio::spawn(async move {
+        let send = |object: ObjectRef<LimeDeployment>| {
+            // The queue is gone only when the process ends.
+            let _ = sender.unbounded_send(Ok(object));
+        };
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => visit(&object, &send),
+                Ok(Event::Init | Event::InitDone) => {}
+                // A watch that fails starts over by itself, later and later; a missing CRD shows up here too.
+                Err(error) => tracing::warn!(kind = %K::kind(&kind), %error, "a watch failed and starts over"),
+            }
+        }
+    });
+    store
+}
+
+impl World {
+    /// Waits until every store has been filled once.
+    pub async fn filled(&self) {
+        // A writer is dropped only with its task, which ends with the process.
+        let _ = self.deployments.wait_until_ready().await;
+        let _ = self.plans.wait_until_ready().await;
+        let _ = self.profiles.wait_until_ready().await;
+        let _ = self.nodes.wait_until_ready().await;
+        let _ = self.pods.wait_until_ready().await;
+        let _ = self.jobs.wait_until_ready().await;
+        let _ = self.leases.wait_until_ready().await;
+        for store in self.owned.values() {
+            let _ = store.wait_until_ready().await;
+        }
+    }
+}

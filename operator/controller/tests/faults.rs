@@ -1,0 +1,151 @@
+//! Visits against an API server that fails: a mock of ours, which answers as each test says.
+
+// Helpers of tests stand outside of what the lint takes for tests.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use clap::Parser as _;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
+use kube::{
+    Client, Resource as _,
+    client::Body,
+    runtime::{
+        events::{Recorder, Reporter},
+        reflector::{self, store::Writer},
+    },
+};
+use lime_api::LimeDeployment;
+use lime_operator::{build::Kind, context::Context, leader::Leadership, reconcile, settings::Settings, world::World};
+use serde_json::{Value, json};
+
+type Log = Arc<Mutex<Vec<(Method, String)>>>;
+
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// A context whose API server answers with `answer(method, path)`: a code, and a body of its own or the one that was sent.
+fn context(
+    leadership: Leadership,
+    answer: impl Fn(&Method, &str) -> (u16, Option<Value>) + Send + 'static,
+) -> (Arc<Context>, Log) {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let log = Log::default();
+    let seen = log.clone();
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            seen.lock().unwrap().push((method.clone(), path.clone()));
+            let sent = request.into_body().collect().await.unwrap().to_bytes();
+            let (code, body) = answer(&method, &path);
+            let body = body.unwrap_or_else(|| match serde_json::from_slice::<Value>(&sent) {
+                Ok(mut echo) if code < 300 => {
+                    echo["metadata"]["resourceVersion"] = "7".into();
+                    echo
+                }
+                _ => json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Test", "message": "no", "code": code }),
+            });
+            let response = Response::builder().status(code).header("content-type", "application/json");
+            send.send_response(response.body(Body::from(body.to_string().into_bytes())).unwrap());
+        }
+    });
+    let client = Client::new(service, "llm");
+    let owned: BTreeMap<_, _> =
+        Kind::ALL.into_iter().map(|kind| (kind, Writer::new(kind.resource()).as_reader())).collect();
+    let world = World {
+        deployments: reflector::store().0,
+        plans: reflector::store().0,
+        profiles: reflector::store().0,
+        nodes: reflector::store().0,
+        pods: reflector::store().0,
+        jobs: reflector::store().0,
+        leases: reflector::store().0,
+        owned,
+    };
+    let settings = Cli::parse_from(["test"]).settings;
+    let recorder = Recorder::new(client.clone(), Reporter { controller: "test".into(), instance: None });
+    (Arc::new(Context::new(client, world, settings, leadership, recorder)), log)
+}
+
+fn deployment() -> Arc<LimeDeployment> {
+    let mut deployment: LimeDeployment = serde_json::from_value(json!({
+        "apiVersion": lime_api::API_VERSION, "kind": "LimeDeployment",
+        "metadata": { "name": "m", "namespace": "llm", "generation": 1 },
+        "spec": { "model": { "source": "file:///models/m" } },
+    }))
+    .unwrap();
+    deployment.meta_mut().uid = Some("uid-m".into());
+    Arc::new(deployment)
+}
+
+fn writes(log: &Log) -> Vec<String> {
+    let log = log.lock().unwrap();
+    log.iter().filter(|(method, _)| *method != Method::GET).map(|(_, path)| path.clone()).collect()
+}
+
+/// Absent things are absent, writes succeed.
+fn healthy(method: &Method, _: &str) -> (u16, Option<Value>) {
+    if method == Method::GET { (404, None) } else { (200, None) }
+}
+
+#[tokio::test]
+async fn a_replica_without_the_lease_asks_and_writes_nothing() {
+    let (context, log) = context(Leadership::default(), healthy);
+    reconcile::reconcile(deployment(), context).await.unwrap();
+    assert!(log.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_first_visit_inspects_and_writes_one_status() {
+    let (context, log) = context(Leadership::always(), healthy);
+    reconcile::reconcile(deployment(), context.clone()).await.unwrap();
+    let written = writes(&log);
+    assert_eq!(written.len(), 2, "{written:?}");
+    assert!(written[0].contains("/jobs/m-inspect-"), "{written:?}");
+    assert!(written[1].ends_with("/limedeployments/m/status"), "{written:?}");
+}
+
+#[tokio::test]
+async fn errors_are_borne_with_longer_and_longer_waits() {
+    let (context, log) = context(Leadership::always(), |_, _| (500, None));
+    for _ in 0..3 {
+        let error = reconcile::reconcile(deployment(), context.clone()).await.unwrap_err();
+        let _ = reconcile::retry(deployment(), &error, context.clone());
+    }
+    assert_eq!(context.recall("uid-m").failures, 3);
+    assert_eq!(writes(&log), Vec::<String>::new());
+    let figures = context.metrics.render(true, &BTreeMap::new());
+    assert!(figures.contains("lime_operator_reconcile_errors_total{reason=\"api\"} 3"), "{figures}");
+}
+
+#[tokio::test]
+async fn a_refused_write_is_an_error_and_a_conflict_of_the_status_is_none() {
+    let refused = |method: &Method, path: &str| match path.contains("/jobs/") {
+        true => (403, None),
+        false => healthy(method, path),
+    };
+    let (refusing, log) = context(Leadership::always(), refused);
+    let error = reconcile::reconcile(deployment(), refusing).await.unwrap_err();
+    assert!(error.to_string().contains("API server"), "{error}");
+    assert!(writes(&log).iter().all(|path| !path.ends_with("/status")), "the status tells of what was done");
+
+    let conflict = |method: &Method, path: &str| match path.ends_with("/status") {
+        true => (409, None),
+        false => healthy(method, path),
+    };
+    let (conflicting, _) = context(Leadership::always(), conflict);
+    reconcile::reconcile(deployment(), conflicting).await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_that_are_no_objects_are_errors() {
+    let (context, _) = context(Leadership::always(), |_, _| (200, Some(json!(["garbage", 3]))));
+    assert!(reconcile::reconcile(deployment(), context).await.is_err());
+}

@@ -1,0 +1,13 @@
+//! Pods of LIME on real nodes. Run by `make test-nodes`.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod agents;
+mod machine;
+mod operator;
+mod ring;
+
+use std::time::Duration;
+
+/// How long a pod may take: nodes share two cores with everything else here.
+const PATIENCE: Duration = Duration::from_secs(90);
