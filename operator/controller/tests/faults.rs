@@ -50,7 +50,7 @@ fn context(
                     echo["metadata"]["resourceVersion"] = "7".into();
                     echo
                 }
-                _ => json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Test", "message": "no", "code": code }),
+                _ => json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": if code == 404 { "NotFound" } else { "Test" }, "message": "no", "code": code }),
             });
             let response = Response::builder().status(code).header("content-type", "application/json");
             send.send_response(response.body(Body::from(body.to_string().into_bytes())).unwrap());
