@@ -139,7 +139,7 @@ impl<'a> Setting<'a> {
         let folder = ModelFolder::open(&bench.folder)?;
         let card = folder.card("synthetic");
         let stored = Store::open(&store)?.model(&Source::Folder(std::fs::canonicalize(&bench.folder)?))?;
-        let blocks: Vec<_> = card.all_blocks().into_iter().collect();
+        let blocks: Vec<_> = card.all_blocks().collect();
         stored.ensure(&blocks, EnsureOptions::default(), &mut |_| {})?;
         let disk = disk_bandwidth(&stored, &folder)?;
         let mut this = Self { bench, lime, card, store, disk, compute: 0.0 };

@@ -100,7 +100,7 @@ fn a_model_larger_than_the_limit_is_served() -> Result<()> {
     let model = dir.path().join("model");
     write_folder(&SHAPE, &model)?;
     let folder = ModelFolder::open(&model)?;
-    let blocks: Vec<_> = folder.card("test").all_blocks().into_iter().collect();
+    let blocks: Vec<_> = folder.card("test").all_blocks().collect();
     let stored = Store::open(dir.path().join("store"))?.model(&Source::Folder(model))?;
     stored.ensure(&blocks, EnsureOptions::default(), &mut |_| {})?;
     drop(stored);

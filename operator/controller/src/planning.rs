@@ -1,12 +1,10 @@
-//! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal is met here by
-//! planning again on fewer nodes.
+//! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal (named reasons for
+//! nodes over maxCount, room on disks) is met here by planning again on fewer nodes.
 
 use std::collections::BTreeSet;
 
-use lime_api::{
-    Assignment, LimePlanSpec, NodeTimes, OffloadPolicy, PlanAlternative, PlanPrediction, RejectedNode, Shortfall,
-};
-use lime_planner::{Bytes, DevicePlan, ModelCard, Nanos, NodeProfile, Plan, Refusal, Residency, plan};
+use lime_api::{Assignment, LimePlanSpec, NodeTimes, PlanAlternative, PlanPrediction, RejectedNode, Shortfall};
+use lime_planner::{Bytes, DevicePlan, ModelCard, Nanos, Plan, Refusal, Residency, plan};
 
 use crate::{candidates::Candidates, names, wish::Wish};
 
@@ -35,16 +33,6 @@ pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: By
         }
     };
     match result {
-        Ok(found) if found.devices.len() < least => match spread(wish, card, &candidates, least) {
-            Some(wider) => feasible(wish, &candidates, &wider, note),
-            None => {
-                let message = format!(
-                    "spec.nodes.minCount asks for {least} nodes; the model fits on {}, and no plan with more was found",
-                    found.devices.len()
-                );
-                infeasible(wish, hash, &candidates, message, None)
-            }
-        },
         Ok(found) => feasible(wish, &candidates, &found, note),
         Err(refusal) => {
             let message = refusal.to_string();
@@ -76,34 +64,6 @@ fn drop_some(wish: &Wish, card: &ModelCard, candidates: &Candidates, found: &Pla
     }))
 }
 
-/// Lends less of each node's memory until at least `least` nodes are needed.
-fn spread(wish: &Wish, card: &ModelCard, candidates: &Candidates, least: usize) -> Option<Plan> {
-    let (goal, _) = wish.goal(card);
-    let largest = candidates.nodes.iter().map(|node| node.memory).max()?;
-    let (mut low, mut high) = (0_u64, largest.0);
-    let mut best = None;
-    // Each step halves what is uncertain; 24 find the cap to within a ten-millionth.
-    for _ in 0..24 {
-        let cap = low + (high - low) / 2;
-        let mut less = candidates.clone();
-        for node in &mut less.nodes {
-            *node = NodeProfile { memory: node.memory.min(Bytes(cap)), ..node.clone() };
-        }
-        match plan(card, &less.fleet(), &goal) {
-            Ok(found) if found.devices.len() >= least => {
-                best = Some(found);
-                low = cap;
-            }
-            Ok(_) => high = cap,
-            Err(_) => low = cap,
-        }
-        if high - low < Bytes::kib(4).0 {
-            break;
-        }
-    }
-    best
-}
-
 fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<String>) -> LimePlanSpec {
     let mut spec = base(wish, &found.input_hash);
     let outlook = found.outlook.clone();
@@ -120,9 +80,6 @@ fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<Str
     spec.offloaded = Some(format!("{}%", percent(streamed, all)));
     spec.rejected_nodes = candidates.rejected.clone();
     spec.missed.extend(note);
-    if wish.spec.offload.policy == OffloadPolicy::Always && streamed == 0 {
-        spec.missed.push("offload.policy Always was wished for; the planner streams only what does not fit".into());
-    }
     if let Some(outlook) = outlook {
         spec.missed.extend(outlook.missed);
         let left_out = outlook.rejected.into_iter().map(|node| RejectedNode {

@@ -2,8 +2,10 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
-use lime_api::{KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, RequestPattern, parse_bytes};
-use lime_planner::{Arithmetic, Bytes, Dtype, Goal, ModelCard, Nanos, Objective, ServingLimits};
+use lime_api::{
+    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, RequestPattern, parse_bytes,
+};
+use lime_planner::{Arithmetic, Bytes, Dtype, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
 use serde_json::json;
 
 use crate::names;
@@ -112,6 +114,15 @@ impl Wish {
                 KvCacheType::F16 => Dtype::F16,
                 KvCacheType::F32 => Dtype::F32,
             },
+            offload: match self.spec.offload.policy {
+                OffloadPolicy::Auto => Offload::Auto,
+                OffloadPolicy::Never => Offload::Never,
+                OffloadPolicy::Always => Offload::Always,
+            },
+            segments: None,
+            least_devices: count(self.spec.nodes.min_count),
+            // Nodes over maxCount are left out with a reason of their own.
+            most_devices: None,
             typical_context: None,
             typical_prompt: None,
             wished_time_per_token: millis(wished.time_per_token_milliseconds),

@@ -129,7 +129,7 @@ impl Compute for Loaded {
 impl Loaded {
     fn draw_one(&self, draw: &Draw<'_>, logits: &mut [f32]) -> Result<proto::Token, ComputeError> {
         // Drawing uses the logits up.
-        let kept = draw.sampling.return_logits.then(|| little_endian(logits)).unwrap_or_default();
+        let kept = if draw.sampling.return_logits { little_endian(logits) } else { Bytes::new() };
         let sampled = self.engine.sample(logits, &sampling(draw.sampling));
         let sampled = sampled.map_err(|error| said(&error))?;
         let top = sampled.top.iter();
