@@ -1,5 +1,7 @@
 //! A peer whose host is gone without a word: no socket closes, only the pings stay unanswered.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::{

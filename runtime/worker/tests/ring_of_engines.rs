@@ -1,5 +1,7 @@
 //! Rings of real engines on the bundled model: the golden text, and the same bits for every split.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ fn model() -> PathBuf {
 }
 
 fn bard() -> ModelCard {
-    ModelFolder::open(&model()).unwrap().card("bard-2m")
+    ModelFolder::open(model()).unwrap().card("bard-2m")
 }
 
 async fn ring(plan: &Plan, threads: usize) -> Ring {

@@ -1,5 +1,6 @@
 //! Rings of several workers in one process, of fakes or of real engines.
 #![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -158,8 +158,7 @@ fn sizes() {
 /// When the planner lets a block in: everything from there back to the oldest block in use fits.
 fn planned(sizes: &[u64], capacity: u64, released: usize) -> usize {
     let size = |turn: usize| sizes[turn % sizes.len()];
-    (released..).take_while(|turn| (released..=*turn).map(|turn| size(turn)).sum::<u64>() <= capacity).count()
-        + released
+    (released..).take_while(|turn| (released..=*turn).map(&size).sum::<u64>() <= capacity).count() + released
 }
 
 proptest! {
