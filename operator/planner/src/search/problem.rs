@@ -131,7 +131,7 @@ impl<'a> Problem<'a> {
             busiest = busiest.max(disk).max(busy[at]);
             if devices > 1 {
                 let link = self.fleet.link(share.node, layout.shares[(at + 1) % devices].node);
-                let hops = self.hops(layout, at);
+                let hops = hops(devices, layout.head, layout.segments, at);
                 chain += hops * (send(link, self.costs.rows(most).activation) + link.latency.0);
                 let sends = rows.iter().map(|&rows| send(link, self.costs.rows(rows).activation)).sum::<u64>();
                 busiest = busiest.max(hops * sends);
@@ -194,16 +194,16 @@ impl<'a> Problem<'a> {
         let steady = period(&schedule, 0, scratch);
         Some((steady.nanos(), schedule.events.len()))
     }
+}
 
-    /// Hops per pass from the device at `at` to its successor.
-    fn hops(&self, layout: &Layout, at: usize) -> u64 {
-        let last = layout.shares.len() - 1;
-        let segments = u64::from(layout.segments);
-        match (layout.head == last, at == last) {
-            (true, true) => segments - 1,
-            (true, false) | (false, true) => segments,
-            (false, false) => segments + u64::from(at < layout.head),
-        }
+/// Hops per pass from the device at `at` to its successor.
+pub(crate) fn hops(devices: usize, head: usize, segments: u32, at: usize) -> u64 {
+    let last = devices - 1;
+    let segments = u64::from(segments);
+    match (head == last, at == last) {
+        (true, true) => segments - 1,
+        (true, false) | (false, true) => segments,
+        (false, false) => segments + u64::from(at < head),
     }
 }
 

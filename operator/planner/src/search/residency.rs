@@ -7,7 +7,7 @@ use super::problem::{Problem, signed};
 use crate::Offload;
 
 /// One choice for one device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// Units that stream, ascending.
     pub(crate) streamed: Vec<Unit>,
