@@ -180,8 +180,8 @@ pub(crate) fn improve(problem: &Problem<'_>, best: Option<Settled>, work: &mut W
 /// The choices of each device that beat `limit` as long as no other device streams; `None` where a device has none.
 fn promising(problem: &Problem<'_>, layout: &Layout, limit: u64, work: &mut Work) -> Option<Vec<Vec<Choice>>> {
     let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
-    for at in 0..layout.shares.len() {
-        let found = choices(problem, layout, at, Effort::Every);
+    for (at, stretches) in layout.stretches(problem.card.layers).iter().enumerate() {
+        let found = choices(problem, layout, at, stretches, Effort::Every);
         if found.is_empty() {
             return None;
         }

@@ -1,7 +1,7 @@
 //! What no candidate of a small fleet can beat, from tables: cheap enough to be asked for every one of them.
 
 use crate::Offload;
-use crate::cost::{Unit, micro_batch_rows, send};
+use crate::cost::{Unit, micro_batch_rows};
 
 use super::problem::{Problem, hops, micro_batch_choices, signed};
 
@@ -37,15 +37,14 @@ impl Rows {
         let matrix = |of: &dyn Fn(usize, usize) -> u64| -> Vec<Vec<u64>> {
             nodes.clone().map(|from| nodes.clone().map(|to| of(from, to)).collect()).collect()
         };
-        let link = |from, to| problem.fleet.link(from, to);
         Self {
             micro_batches,
             layer: nodes.clone().map(|node| layer_of(rows[0], node)).collect(),
             ends: nodes.clone().map(|node| ends_of(rows[0], node)).collect(),
             busy_layer: nodes.clone().map(|node| all(&|rows| layer_of(rows, node))).collect(),
             busy_ends: nodes.clone().map(busy_ends).collect(),
-            hop: matrix(&|from, to| send(link(from, to), most.activation) + link(from, to).latency.0),
-            sends: matrix(&|from, to| all(&|rows| send(link(from, to), problem.costs.rows(rows).activation))),
+            hop: matrix(&|from, to| most.send[from][to] + problem.fleet.link(from, to).latency.0),
+            sends: matrix(&|from, to| all(&|rows| problem.costs.rows(rows).send[from][to])),
         }
     }
 }

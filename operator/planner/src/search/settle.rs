@@ -1,7 +1,7 @@
 //! Residency for a layout whose layers are fixed: a first guess by formula, then whoever binds tries its other choices.
 
 use crate::cost::nanos;
-use crate::layout::Layout;
+use crate::layout::{Layout, Stretch};
 use crate::period::{Period, Scratch};
 use crate::schedule::Schedule;
 
@@ -42,8 +42,15 @@ impl Work {
     }
 
     /// See [`Problem::alone`].
-    fn alone(&mut self, problem: &Problem<'_>, layout: &Layout, at: usize, gaps: &[u64]) -> Option<u64> {
-        let found = problem.alone(layout, at, gaps, &mut self.scratch);
+    fn alone(
+        &mut self,
+        problem: &Problem<'_>,
+        layout: &Layout,
+        at: usize,
+        stretches: &[Stretch],
+        gaps: &[u64],
+    ) -> Option<u64> {
+        let found = problem.alone(layout, at, stretches, gaps, &mut self.scratch);
         self.left = self.left.saturating_sub(found.map_or(10, |(_, events)| events as u64 + 20));
         found.map(|(time, _)| time)
     }
@@ -88,8 +95,9 @@ pub(crate) fn settle(
         return None;
     }
     let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
-    for at in 0..layout.shares.len() {
-        let found = choices(problem, &layout, at, Effort::Few);
+    let stretches = layout.stretches(problem.card.layers);
+    for (at, stretches) in stretches.iter().enumerate() {
+        let found = choices(problem, &layout, at, stretches, Effort::Few);
         if found.is_empty() {
             return None;
         }
@@ -98,7 +106,7 @@ pub(crate) fn settle(
     let gaps = problem.gaps(&layout);
     for (at, found) in all.iter().enumerate() {
         let best = if layout.micro_batches == 1 && found.len() > 1 {
-            best_alone(problem, &layout, at, found, &gaps[at], around, work)?
+            best_alone(problem, &layout, at, found, &stretches[at], &gaps[at], around, work)?
         } else {
             found.iter().min_by_key(|choice| (guess(problem, &layout, at, choice, around), choice.bytes))?
         };
@@ -152,6 +160,7 @@ fn best_alone<'c>(
     layout: &Layout,
     at: usize,
     found: &'c [Choice],
+    stretches: &[Stretch],
     gaps: &[u64],
     around: u64,
     work: &mut Work,
@@ -166,7 +175,7 @@ fn best_alone<'c>(
             continue;
         }
         apply(&mut tried.shares[at], choice);
-        let time = work.alone(problem, &tried, at, gaps);
+        let time = work.alone(problem, &tried, at, stretches, gaps);
         if let Some(time) = time.filter(|time| best.is_none_or(|(least, _)| *time < least)) {
             best = Some((time, choice));
             if time <= around {
