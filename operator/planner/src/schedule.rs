@@ -159,6 +159,7 @@ impl Schedule {
         };
         builder.fill_loaders();
         builder.check_buffers()?;
+        builder.reserve();
         builder.layers();
         builder.head();
         builder.wrap(feedback);
@@ -228,6 +229,15 @@ impl Builder<'_> {
             noted.eq(layout.shares.iter().map(|share| share.streamed.len())),
             "only what a device has streams"
         );
+    }
+
+    /// Makes room for about as many events as there will be: a computation and a hop for each visit, and two for each load.
+    fn reserve(&mut self) {
+        let visits = (self.layout.segments as usize + 1) * self.layout.shares.len();
+        let streamed: usize = self.layout.shares.iter().map(|share| share.streamed.len()).sum();
+        let events = 2 * self.tables.len() * (visits + streamed) + streamed;
+        self.schedule.events.reserve(events);
+        self.schedule.causes.reserve(2 * events);
     }
 
     /// Notes the streamed units before index `to` that are not yet noted: those of `segment`.

@@ -210,11 +210,13 @@ pub(crate) fn deal_by_delay(problem: &Problem<'_>, ring: &Ring, may_stream: bool
     };
     let mut layers = vec![0_u32; ring.order.len()];
     let mut spent: Vec<u64> = vec![0; ring.order.len()];
+    // What one layer more would add on each device.
+    let mut more: Vec<Option<u64>> = (0..ring.order.len()).map(|at| delay(at, 1)).collect();
     for _ in 0..problem.card.layers {
-        let more = |at: usize| Some((delay(at, layers[at] + 1)?.saturating_sub(spent[at]), at));
-        let (added, at) = (0..ring.order.len()).filter_map(more).min()?;
+        let (added, at) = more.iter().enumerate().filter_map(|(at, added)| Some(((*added)?, at))).min()?;
         layers[at] += 1;
         spent[at] += added;
+        more[at] = delay(at, layers[at] + 1).map(|time| time.saturating_sub(spent[at]));
     }
     Some(Estimate { time: stations.fixed + spent.iter().sum::<u64>(), layers })
 }
