@@ -9,6 +9,9 @@ const LONGEST: u64 = 1 << 44;
 
 /// `amount / per_second` in nanoseconds, rounded up.
 pub(crate) fn nanos(amount: u64, per_second: u64) -> u64 {
+    if let Some(scaled) = amount.checked_mul(1_000_000_000) {
+        return scaled.div_ceil(per_second.max(1)).min(LONGEST);
+    }
     let exact = (u128::from(amount) * 1_000_000_000).div_ceil(u128::from(per_second.max(1)));
     u64::try_from(exact).unwrap_or(LONGEST).min(LONGEST)
 }
@@ -66,10 +69,22 @@ impl Unit {
 #[derive(Clone, Debug)]
 pub(crate) struct RowCosts {
     pub(crate) compute: Vec<Vec<u64>>,
+    /// Time of all units before one, on each node.
+    before: Vec<Vec<u64>>,
     /// Mean time of a layer on each node.
     pub(crate) layer: Vec<u64>,
+    /// Time that a node's link is busy with the activation on its way to another: `send[from][to]`.
+    pub(crate) send: Vec<Vec<u64>>,
     /// Bytes of the activation that hops.
     pub(crate) activation: u64,
+}
+
+impl RowCosts {
+    /// Time that `node` needs for the units from index `from` to before `to`.
+    pub(crate) fn stretch(&self, node: usize, from: u32, to: u32) -> u64 {
+        let before = &self.before[node];
+        before[to as usize] - before[from as usize]
+    }
 }
 
 /// Everything that the search asks about costs.
@@ -116,7 +131,22 @@ impl Costs {
             let compute: Vec<Vec<u64>> = fleet.nodes().iter().map(on).collect();
             let inner = 1..units as usize - 1;
             let mean = |units: &Vec<u64>| units[inner.clone()].iter().sum::<u64>() / u64::from(card.layers);
-            (rows, RowCosts { layer: compute.iter().map(mean).collect(), compute, activation })
+            let nodes = 0..fleet.nodes().len();
+            let sends = |from: usize| nodes.clone().map(|to| send(fleet.link(from, to), activation)).collect();
+            let sums = |units: &Vec<u64>| {
+                let sum = |spent: &mut u64, unit: &u64| Some(std::mem::replace(spent, *spent + unit));
+                let mut before: Vec<u64> = units.iter().scan(0, sum).collect();
+                before.push(units.iter().sum());
+                before
+            };
+            let costs = RowCosts {
+                before: compute.iter().map(sums).collect(),
+                layer: compute.iter().map(mean).collect(),
+                send: nodes.clone().map(sends).collect(),
+                compute,
+                activation,
+            };
+            (rows, costs)
         };
         let rows = rows.into_iter().map(table).collect();
         Self { layers: card.layers, bytes, head_beside_embedding, load, rows }

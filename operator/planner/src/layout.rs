@@ -28,9 +28,30 @@ pub(crate) struct Layout {
     pub(crate) micro_batches: u32,
 }
 
+/// What a device computes in one visit: the units from index `from` to before `to`, never none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    /// The number of segments for the head.
+    pub(crate) segment: u32,
+}
+
+impl Stretch {
+    pub(crate) fn units(self) -> impl Iterator<Item = Unit> {
+        (self.from..self.to).map(Unit)
+    }
+}
+
 /// How many of a device's `layers` fall into segment `segment` of `segments`: as even as whole layers can be.
 pub(crate) const fn layers_in(layers: u32, segment: u32, segments: u32) -> u32 {
     (segment + 1) * layers / segments - segment * layers / segments
+}
+
+/// The units of a visit as a range of indices; the first of a pass begins with the embedding.
+pub(crate) const fn range(segment: u32, at: usize, start: u32, end: u32) -> (u32, u32) {
+    let from = if segment == 0 && at == 0 { Unit::EMBEDDING.0 } else { Unit::attention(start).0 };
+    (from, Unit::attention(end).0)
 }
 
 impl Layout {
@@ -49,6 +70,20 @@ impl Layout {
             next += layers_in(self.shares[at].layers, segment, self.segments);
             (segment, at, start, next)
         })
+    }
+
+    /// For each position what its device computes in a pass, in order; visits without work are left out.
+    pub(crate) fn stretches(&self, model_layers: u32) -> Vec<Vec<Stretch>> {
+        let mut all = vec![Vec::with_capacity(self.segments as usize + 1); self.shares.len()];
+        for (segment, at, start, end) in self.visits() {
+            let (from, to) = range(segment, at, start, end);
+            if from < to {
+                all[at].push(Stretch { from, to, segment });
+            }
+        }
+        let head = Unit::head(model_layers).0;
+        all[self.head].push(Stretch { from: head, to: head + 1, segment: self.segments });
+        all
     }
 
     /// The units of the device at `position`, each with its segment (the number of segments for the head), in the order

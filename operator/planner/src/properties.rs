@@ -41,11 +41,33 @@ fn time(plan: &Plan) -> u64 {
     plan.outlook.as_ref().expect("the search predicts").prediction.time_per_token.0
 }
 
-/// The most that a plan with more of something may take: what the plan with less takes where both searches were complete, three per
-/// cent more where one of them had to stop at a heuristic.
-fn allowed(less: &Plan, more: &Plan) -> u64 {
-    let complete = |plan: &Plan| plan.outlook.as_ref().is_some_and(|outlook| outlook.complete);
-    if complete(more) && complete(less) { time(less) } else { time(less) + time(less) * 3 / 100 }
+/// Plans a drawn case, then the same with more of something; the second must not take longer. These cases are small enough to be
+/// searched in full, which is what that rests on.
+fn check_never_worse(
+    (card, profiles, goal): &(ModelCard, Vec<NodeProfile>, Goal),
+    (more, link): (Vec<NodeProfile>, Link),
+) {
+    let Ok(before) = plan(card, &Fleet::uniform(profiles.clone(), LINK), goal) else { return };
+    let after = plan(card, &Fleet::uniform(more, link), goal).expect("more cannot make a plan impossible");
+    for plan in [&before, &after] {
+        assert!(plan.outlook.as_ref().is_some_and(|outlook| outlook.complete), "the search gave up");
+    }
+    assert!(time(&after) <= time(&before), "{} then {}", time(&before), time(&after));
+}
+
+/// The nodes with more of `what`: memory, memory bandwidth, throughput, disk, or one node like it.
+fn with_more(profiles: &[NodeProfile], what: u8, which: usize) -> Vec<NodeProfile> {
+    let mut better = profiles.to_vec();
+    let which = which % better.len();
+    let node = &mut better[which];
+    match what {
+        0 => node.memory = Bytes(node.memory.0 * 5 / 4),
+        1 => node.memory_bandwidth *= 2,
+        2 => node.throughput *= 2,
+        3 => node.disk_bandwidth = Some(node.disk_bandwidth.unwrap_or(50_000_000) * 2),
+        _ => better.push(NodeProfile { name: "one-more".into(), ..profiles[which].clone() }),
+    }
+    better
 }
 
 fn check_sound(plan: &Plan, card: &ModelCard) {
@@ -91,37 +113,16 @@ proptest! {
 
     #[test]
     fn more_of_anything_is_never_worse(seed: u64, what in 0_u8..5, which: usize) {
-        let (card, profiles, goal) = case(seed, 4, 7);
-        let better = |profiles: &[NodeProfile]| {
-            let mut better = profiles.to_vec();
-            let count = better.len();
-            let node = &mut better[which % count];
-            match what {
-                0 => node.memory = Bytes(node.memory.0 * 5 / 4),
-                1 => node.memory_bandwidth *= 2,
-                2 => node.throughput *= 2,
-                3 => node.disk_bandwidth = Some(node.disk_bandwidth.unwrap_or(50_000_000) * 2),
-                _ => better.push(NodeProfile { name: "one-more".into(), ..profiles[which % count].clone() }),
-            }
-            better
-        };
-        let before = plan(&card, &Fleet::uniform(profiles.clone(), LINK), &goal);
-        let after = plan(&card, &Fleet::uniform(better(&profiles), LINK), &goal);
-        if let Ok(before) = before {
-            let after = after.expect("more cannot make a plan impossible");
-            prop_assert!(time(&after) <= allowed(&before, &after), "{} then {}", time(&before), time(&after));
-        }
+        let case = case(seed, 4, 7);
+        let more = with_more(&case.1, what, which);
+        check_never_worse(&case, (more, LINK));
     }
 
     #[test]
     fn faster_links_are_never_worse(seed: u64) {
-        let (card, profiles, goal) = case(seed, 4, 7);
+        let case = case(seed, 4, 7);
         let faster = Link { bandwidth: LINK.bandwidth * 3, latency: Nanos(LINK.latency.0 / 2) };
-        let slow = plan(&card, &Fleet::uniform(profiles.clone(), LINK), &goal);
-        if let Ok(slow) = slow {
-            let fast = plan(&card, &Fleet::uniform(profiles, faster), &goal).expect("links do not decide what fits");
-            prop_assert!(time(&fast) <= allowed(&slow, &fast));
-        }
+        check_never_worse(&case, (case.1.clone(), faster));
     }
 
     /// Whatever stands in a file, reading it ends in a fleet or in sentences.
@@ -185,4 +186,27 @@ fn a_fleet_of_one_tiny_node_is_told_what_would_fit() {
     println!("{text}");
     assert!(text.contains("more on \"n0\""), "{text}");
     assert!(text.contains("one more node"), "{text}");
+}
+
+/// A fifth node once cost 24 % here: there were too many layouts to count, and a heuristic decided.
+#[test]
+fn a_fifth_node_is_never_worse_where_there_are_many_layouts() {
+    let case = case(17_075_084_019_299_786_654, 4, 7);
+    let more = with_more(&case.1, 4, 3_068_130_880_928_084_771);
+    check_never_worse(&case, (more, LINK));
+}
+
+/// `CASES` (else ten thousand) drawn cases of every kind of more.
+#[test]
+#[ignore = "minutes: many more cases of the same kind"]
+fn more_of_anything_at_length() {
+    let cases = std::env::var("CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let mut random = Random::new(1);
+    for index in 0..cases {
+        let (seed, which) = (random.next(), random.next() as usize);
+        let case = case(seed, 4, 7);
+        println!("case {index}: seed {seed}, which {which}");
+        let more = with_more(&case.1, (index % 5) as u8, which);
+        check_never_worse(&case, (more, LINK));
+    }
 }

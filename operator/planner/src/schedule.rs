@@ -5,8 +5,8 @@
 //! can make anything earlier, and more of any resource never hurts.
 
 use crate::Fleet;
-use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows, send};
-use crate::layout::Layout;
+use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
+use crate::layout::{Layout, Stretch, range};
 
 /// What an event does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +157,9 @@ impl Schedule {
             first_send: vec![NONE; devices],
             last_send: vec![NONE; devices],
         };
-        builder.fill_loaders()?;
+        builder.fill_loaders();
+        builder.check_buffers()?;
+        builder.reserve();
         builder.layers();
         builder.head();
         builder.wrap(feedback);
@@ -174,6 +176,7 @@ impl Schedule {
         layout: &Layout,
         sequences: u32,
         at: usize,
+        stretches: &[Stretch],
         gaps: &[u64],
     ) -> Option<Self> {
         let devices = layout.shares.len();
@@ -192,23 +195,15 @@ impl Schedule {
             first_send: vec![NONE; devices],
             last_send: vec![NONE; devices],
         };
-        builder.fill_loaders()?;
-        let mut units = Vec::new();
-        let mut gap = gaps.iter().map(|&gap| i64::try_from(gap).unwrap_or(i64::MAX >> 16));
-        let mut segment = u32::MAX;
-        let mut visit = |builder: &mut Builder<'_>, units: &mut Vec<Unit>| {
-            builder.visit(at, 0, units);
-            builder.arrivals[0].1 = gap.next().unwrap_or(0);
-            units.clear();
-        };
-        for (unit, found) in layout.units_of(at, costs.layers) {
-            if found != segment && segment != u32::MAX {
-                visit(&mut builder, &mut units);
-            }
-            segment = found;
-            units.push(unit);
+        for stretch in stretches {
+            builder.note_loads(at, stretch.to, stretch.segment);
         }
-        visit(&mut builder, &mut units);
+        builder.check_buffers()?;
+        let mut gap = gaps.iter().map(|&gap| i64::try_from(gap).unwrap_or(i64::MAX >> 16));
+        for stretch in stretches {
+            builder.visit(at, 0, (stretch.from, stretch.to));
+            builder.arrivals[0].1 = gap.next().unwrap_or(0);
+        }
         let (end, back) = builder.arrivals[0];
         builder.schedule.ends.push(end);
         builder.wrap(Feedback::None);
@@ -219,25 +214,44 @@ impl Schedule {
 }
 
 impl Builder<'_> {
-    /// Notes what each loader reads, and refuses buffers that cannot hold what must be in memory at once.
-    fn fill_loaders(&mut self) -> Option<()> {
+    /// Notes what each loader reads.
+    fn fill_loaders(&mut self) {
         let layout = self.layout;
-        let streams = layout.shares.iter().any(|share| !share.streamed.is_empty());
-        if !streams {
-            return Some(());
+        if layout.shares.iter().all(|share| share.streamed.is_empty()) {
+            return;
         }
-        for (segment, at, start, end) in layout.visits() {
-            let units = (start..end).flat_map(|layer| [Unit::attention(layer), Unit::mlp(layer)]);
-            for unit in units.filter(|unit| layout.shares[at].streamed.binary_search(unit).is_ok()) {
-                self.loaders[at].bytes.push(self.costs.bytes[unit.index()]);
-                self.loaders[at].segments.push(segment);
-            }
+        for (segment, at, _, end) in layout.visits() {
+            self.note_loads(at, Unit::attention(end).0, segment);
         }
-        let head = Unit::head(self.costs.layers);
-        if layout.shares[layout.head].streamed.last() == Some(&head) {
-            self.loaders[layout.head].bytes.push(self.costs.bytes[head.index()]);
-            self.loaders[layout.head].segments.push(layout.segments);
+        self.note_loads(layout.head, Unit::head(self.costs.layers).0 + 1, layout.segments);
+        let noted = self.loaders.iter().map(|loader| loader.bytes.len());
+        debug_assert!(
+            noted.eq(layout.shares.iter().map(|share| share.streamed.len())),
+            "only what a device has streams"
+        );
+    }
+
+    /// Makes room for about as many events as there will be: a computation and a hop for each visit, and two for each load.
+    fn reserve(&mut self) {
+        let visits = (self.layout.segments as usize + 1) * self.layout.shares.len();
+        let streamed: usize = self.layout.shares.iter().map(|share| share.streamed.len()).sum();
+        let events = 2 * self.tables.len() * (visits + streamed) + streamed;
+        self.schedule.events.reserve(events);
+        self.schedule.causes.reserve(2 * events);
+    }
+
+    /// Notes the streamed units before index `to` that are not yet noted: those of `segment`.
+    fn note_loads(&mut self, at: usize, to: u32, segment: u32) {
+        let loader = &mut self.loaders[at];
+        while let Some(&unit) = self.layout.shares[at].streamed.get(loader.bytes.len()).filter(|unit| unit.0 < to) {
+            loader.bytes.push(self.costs.bytes[unit.index()]);
+            loader.segments.push(segment);
         }
+    }
+
+    /// Refuses buffers that cannot hold what must be in memory at once.
+    fn check_buffers(&self) -> Option<()> {
+        let layout = self.layout;
         for (at, loader) in self.loaders.iter().enumerate() {
             let buffer = layout.shares[at].buffer;
             if loader.bytes.iter().any(|&bytes| bytes > buffer) {
@@ -259,13 +273,9 @@ impl Builder<'_> {
 
     fn layers(&mut self) {
         let layout = self.layout;
-        let embedding = std::iter::once(Unit::EMBEDDING);
         for (segment, at, start, end) in layout.visits() {
-            let layers = (start..end).flat_map(|layer| [Unit::attention(layer), Unit::mlp(layer)]);
-            let units: Vec<Unit> =
-                if segment == 0 && at == 0 { embedding.clone().chain(layers).collect() } else { layers.collect() };
             for micro_batch in 0..self.tables.len() {
-                self.visit(at, micro_batch, &units);
+                self.visit(at, micro_batch, range(segment, at, start, end));
                 let finished = segment + 1 == layout.segments && at + 1 == layout.shares.len();
                 if !(finished && layout.head == at) {
                     self.hop(at, micro_batch);
@@ -275,26 +285,22 @@ impl Builder<'_> {
     }
 
     /// One micro-batch on one device: pinned units in a row are one event, each streamed unit is one.
-    fn visit(&mut self, at: usize, micro_batch: usize, units: &[Unit]) {
+    fn visit(&mut self, at: usize, micro_batch: usize, (from, to): (u32, u32)) {
         let share = &self.layout.shares[at];
         let (mut arrived, delay) = self.arrivals[micro_batch];
         let mut delay = Some(delay);
-        let mut pinned = 0;
+        let mut from = from;
         let mut ordinal = self.next_load[at];
         let table = self.tables[micro_batch];
-        for &unit in units {
-            let spent = table.compute[share.node][unit.index()];
-            if share.streamed.binary_search(&unit).is_err() {
-                pinned += spent;
-                continue;
-            }
+        while let Some(&unit) = share.streamed.get(ordinal).filter(|unit| unit.0 < to) {
+            let pinned = table.stretch(share.node, from, unit.0);
             if pinned > 0 {
                 arrived = self.compute(at, micro_batch, pinned, arrived, delay.take());
-                pinned = 0;
             }
             if micro_batch == 0 {
                 self.load(at, ordinal, unit);
             }
+            let spent = table.compute[share.node][unit.index()];
             let event = self.compute(at, micro_batch, spent, arrived, delay.take());
             self.schedule.after(event, self.loaders[at].loads[ordinal], 0, 0);
             if micro_batch + 1 == self.tables.len() {
@@ -302,7 +308,9 @@ impl Builder<'_> {
             }
             ordinal += 1;
             arrived = event;
+            from = unit.0 + 1;
         }
+        let pinned = table.stretch(share.node, from, to);
         if pinned > 0 {
             arrived = self.compute(at, micro_batch, pinned, arrived, delay.take());
         }
@@ -365,9 +373,9 @@ impl Builder<'_> {
         if devices == 1 {
             return;
         }
-        let to = (at + 1) % devices;
-        let link = self.fleet.link(self.layout.shares[at].node, self.layout.shares[to].node);
-        let spent = send(link, self.tables[micro_batch].activation);
+        let (from, to) = (self.layout.shares[at].node, self.layout.shares[(at + 1) % devices].node);
+        let link = self.fleet.link(from, to);
+        let spent = self.tables[micro_batch].send[from][to];
         let event = self.schedule.event(Kind::Send, at, spent);
         let (arrived, delay) = self.arrivals[micro_batch];
         self.schedule.after(event, arrived, delay, 0);
@@ -381,14 +389,14 @@ impl Builder<'_> {
 
     fn head(&mut self) {
         let (devices, head) = (self.layout.shares.len(), self.layout.head);
-        let unit = [Unit::head(self.costs.layers)];
+        let unit = Unit::head(self.costs.layers).0;
         for micro_batch in 0..self.tables.len() {
             if head + 1 != devices {
                 for at in 0..head {
                     self.hop(at, micro_batch);
                 }
             }
-            self.visit(head, micro_batch, &unit);
+            self.visit(head, micro_batch, (unit, unit + 1));
             let end = self.arrivals[micro_batch].0;
             self.schedule.ends.push(end);
         }

@@ -1,9 +1,9 @@
 //! Layer counts by formula: for a target time the most layers that each device can take, then the cheapest layers under those
 //! caps, then bisection on the target. Good to a few per cent; simulation refines it.
 
-use crate::cost::{Unit, micro_batch_rows, send};
+use crate::cost::Unit;
 
-use super::problem::{Problem, signed};
+use super::problem::{Problem, hops, signed};
 
 /// Nothing that takes longer is worth estimating: nine years.
 const LONGEST: u64 = 1 << 58;
@@ -65,8 +65,9 @@ struct Stations<'p, 'a> {
 
 impl<'p, 'a> Stations<'p, 'a> {
     fn new(problem: &'p Problem<'a>, ring: &Ring) -> Self {
-        let rows: Vec<u32> = micro_batch_rows(problem.sequences, ring.micro_batches).collect();
-        let most = problem.costs.rows(rows[0]);
+        let batches = problem.batches(ring.micro_batches);
+        let most = batches[0].0;
+        let micro_batches = ring.micro_batches.clamp(1, problem.sequences.max(1));
         let last = ring.order.len() - 1;
         let head = Unit::head(problem.card.layers);
         let mut fixed = 0;
@@ -77,19 +78,17 @@ impl<'p, 'a> Stations<'p, 'a> {
             let extra = if is_first { of(Unit::EMBEDDING) } else { 0 } + if is_head { of(head) } else { 0 };
             fixed += extra;
             if last > 0 {
-                let link = problem.fleet.link(node, ring.order[(at + 1) % ring.order.len()]);
-                let closes = u64::from(at == last && ring.head == last);
-                let forwards = u64::from(ring.head != last && at < ring.head);
-                let hops = u64::from(ring.segments) - closes + forwards;
-                fixed += hops * (send(link, most.activation) + link.latency.0);
+                let next = ring.order[(at + 1) % ring.order.len()];
+                let hops = hops(ring.order.len(), ring.head, ring.segments, at);
+                fixed += hops * (most.send[node][next] + problem.fleet.link(node, next).latency.0);
             }
             let layer_bytes = signed(problem.attention_bytes + problem.mlp_bytes);
             let kv = problem.room(node, 0, is_first, is_head) - problem.room(node, 1, is_first, is_head);
             let head_bytes = if is_head { signed(problem.head_bytes(is_first)) } else { 0 };
             stations.push(Station {
                 layer: most.layer[node],
-                busy_layer: rows.iter().map(|&rows| problem.costs.rows(rows).layer[node]).sum(),
-                busy_fixed: extra * rows.len() as u64,
+                busy_layer: batches.iter().map(|(table, count)| count * table.layer[node]).sum(),
+                busy_fixed: extra * u64::from(micro_batches),
                 room: problem.room(node, 0, is_first, is_head) - head_bytes,
                 per_layer: layer_bytes + kv,
                 disk: problem.fleet.nodes()[node].disk_bandwidth,
@@ -101,7 +100,7 @@ impl<'p, 'a> Stations<'p, 'a> {
         }
         let mut cheapest_first: Vec<usize> = (0..stations.len()).collect();
         cheapest_first.sort_by_key(|&at| stations[at].layer);
-        let batched = rows.len() > 1;
+        let batched = micro_batches > 1;
         Self { problem, stations, segments: i64::from(ring.segments), batched, fixed, cheapest_first }
     }
 
@@ -211,11 +210,13 @@ pub(crate) fn deal_by_delay(problem: &Problem<'_>, ring: &Ring, may_stream: bool
     };
     let mut layers = vec![0_u32; ring.order.len()];
     let mut spent: Vec<u64> = vec![0; ring.order.len()];
+    // What one layer more would add on each device.
+    let mut more: Vec<Option<u64>> = (0..ring.order.len()).map(|at| delay(at, 1)).collect();
     for _ in 0..problem.card.layers {
-        let more = |at: usize| Some((delay(at, layers[at] + 1)?.saturating_sub(spent[at]), at));
-        let (added, at) = (0..ring.order.len()).filter_map(more).min()?;
+        let (added, at) = more.iter().enumerate().filter_map(|(at, added)| Some(((*added)?, at))).min()?;
         layers[at] += 1;
         spent[at] += added;
+        more[at] = delay(at, layers[at] + 1).map(|time| time.saturating_sub(spent[at]));
     }
     Some(Estimate { time: stations.fixed + spent.iter().sum::<u64>(), layers })
 }

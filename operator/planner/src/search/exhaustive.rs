@@ -2,12 +2,16 @@
 
 use crate::layout::{Layout, Share};
 
+use super::floors::Floors;
 use super::problem::{Problem, micro_batch_choices};
 use super::residency::{Choice, Effort, apply, choices};
 use super::settle::{Settled, Work};
 
 /// Most layouts (before residency) that are worth going through one by one.
-const MOST_LAYOUTS: u64 = 200_000;
+const MOST_LAYOUTS: u64 = 1_000_000;
+
+/// Most nodes of such a fleet.
+const MOST_NODES: usize = 5;
 
 /// Most layers of a device for which every choice of streamed blocks is listed.
 const MOST_LAYERS: u32 = 12;
@@ -15,7 +19,7 @@ const MOST_LAYERS: u32 = 12;
 /// Whether the space is small enough for [`improve`].
 pub(crate) fn is_small(problem: &Problem<'_>) -> bool {
     let (nodes, layers) = (problem.fleet.nodes().len() as u64, u64::from(problem.card.layers));
-    if nodes > 5 || problem.card.layers > MOST_LAYERS {
+    if nodes > MOST_NODES as u64 || problem.card.layers > MOST_LAYERS {
         return false;
     }
     let mut total = 0_u64;
@@ -31,49 +35,122 @@ pub(crate) fn is_small(problem: &Problem<'_>) -> bool {
     total * micro_batches <= MOST_LAYOUTS
 }
 
-/// All layouts of a small problem, without residency.
-pub(crate) fn layouts(problem: &Problem<'_>) -> Vec<Layout> {
-    let nodes = problem.fleet.nodes().len();
-    let mut orders = vec![Vec::new()];
-    let mut all = Vec::new();
-    for _ in 0..nodes.min(problem.card.layers as usize) {
-        orders = orders.iter().flat_map(|order: &Vec<usize>| extended(order, nodes)).collect();
-        for order in &orders {
-            for layers in compositions(problem.card.layers, order.len()) {
-                push_variants(problem, order, &layers, &mut all);
+/// A candidate without residency, small enough to keep very many.
+#[derive(Clone, Copy)]
+struct Candidate {
+    bound: u64,
+    devices: u8,
+    nodes: [u8; MOST_NODES],
+    layers: [u8; MOST_NODES],
+    segments: u16,
+    head: u8,
+    micro_batches: u16,
+}
+
+impl Candidate {
+    fn layout(&self) -> Layout {
+        let share = |(&node, &layers): (&u8, &u8)| Share {
+            node: usize::from(node),
+            layers: u32::from(layers),
+            streamed: Vec::new(),
+            buffer: 0,
+        };
+        Layout {
+            shares: self.nodes.iter().zip(&self.layers).take(usize::from(self.devices)).map(share).collect(),
+            segments: u32::from(self.segments),
+            head: usize::from(self.head),
+            micro_batches: u32::from(self.micro_batches),
+        }
+    }
+}
+
+/// Goes through all rings and cuts, and keeps the candidates that may beat `limit`.
+struct Candidates<'p, 'a> {
+    problem: &'p Problem<'a>,
+    floors: Floors<'p, 'a>,
+    twins: Vec<Vec<usize>>,
+    /// The least time that a layer takes, by node, and on the fastest of them.
+    layer: Vec<u64>,
+    fastest: u64,
+    limit: u64,
+    nodes: Vec<usize>,
+    layers: Vec<u32>,
+    found: Vec<Candidate>,
+}
+
+impl<'p, 'a> Candidates<'p, 'a> {
+    fn below(problem: &'p Problem<'a>, limit: u64) -> Vec<Candidate> {
+        let floors = Floors::new(problem);
+        let least = |node: usize| floors.rows.iter().map(|rows| rows.layer[node]).min().unwrap_or(0);
+        let layer: Vec<u64> = (0..problem.fleet.nodes().len()).map(least).collect();
+        let fastest = layer.iter().copied().min().unwrap_or(0);
+        let (twins, nodes, layers, found) = (floors.twins(), Vec::new(), Vec::new(), Vec::new());
+        let mut candidates = Self { problem, floors, twins, layer, fastest, limit, nodes, layers, found };
+        candidates.extend(problem.card.layers, 0);
+        candidates.found
+    }
+
+    /// Gives the `left` layers to one more device after another; those before take `chain` together.
+    fn extend(&mut self, left: u32, chain: u64) {
+        if left == 0 {
+            return self.push_variants();
+        }
+        if self.nodes.len() == self.problem.most_devices() {
+            return;
+        }
+        for node in 0..self.layer.len() {
+            let twin_left = self.twins[node].iter().any(|twin| !self.nodes.contains(twin));
+            if self.nodes.contains(&node) || twin_left {
+                continue;
+            }
+            for count in 1..=left {
+                let with = chain + u64::from(count) * self.layer[node];
+                if with + u64::from(left - count) * self.fastest >= self.limit {
+                    break;
+                }
+                if self.floors.reading_anywhere(node, count).is_none_or(|reading| reading >= self.limit) {
+                    continue;
+                }
+                self.nodes.push(node);
+                self.layers.push(count);
+                self.extend(left - count, with);
+                self.nodes.pop();
+                self.layers.pop();
             }
         }
     }
-    all.retain(|layout| problem.allows(layout));
-    all
-}
 
-fn extended(order: &[usize], nodes: usize) -> Vec<Vec<usize>> {
-    let free = (0..nodes).filter(|node| !order.contains(node));
-    free.map(|node| order.iter().copied().chain([node]).collect()).collect()
-}
-
-/// Every way to write `total` as an ordered sum of `parts` positive numbers.
-fn compositions(total: u32, parts: usize) -> Vec<Vec<u32>> {
-    if parts == 1 {
-        return vec![vec![total]];
-    }
-    let firsts = 1..=total.saturating_sub(parts as u32 - 1);
-    let rest =
-        |first: u32| compositions(total - first, parts - 1).into_iter().map(move |tail| [vec![first], tail].concat());
-    firsts.flat_map(rest).collect()
-}
-
-fn push_variants(problem: &Problem<'_>, order: &[usize], layers: &[u32], all: &mut Vec<Layout>) {
-    // Segments that leave some device without layers still change who comes when.
-    let most = if order.len() == 1 { 1 } else { layers.iter().sum() };
-    let asked = problem.goal.segments.filter(|_| order.len() > 1);
-    for segments in asked.map_or(1..=most, |asked| asked..=asked) {
-        for head in 0..order.len() {
-            for micro_batches in micro_batch_choices(problem.sequences, problem.fleet.nodes().len()) {
-                let share = |(&node, &layers)| Share { node, layers, streamed: Vec::new(), buffer: 0 };
-                let shares = order.iter().zip(layers).map(share).collect();
-                all.push(Layout { shares, segments, head, micro_batches });
+    fn push_variants(&mut self) {
+        let devices = self.nodes.len();
+        if devices < self.problem.least_devices() {
+            return;
+        }
+        // Segments that leave some device without layers still change who comes when.
+        let most = if devices == 1 { 1 } else { self.problem.card.layers };
+        let asked = self.problem.goal.segments.filter(|_| devices > 1);
+        for head in 0..devices {
+            let reading = self.floors.reading(&self.nodes, &self.layers, head);
+            let Some(reading) = reading.filter(|&reading| reading < self.limit) else { continue };
+            for segments in asked.map_or(1..=most, |asked| asked..=asked) {
+                for rows in &self.floors.rows {
+                    let time = self.floors.time(rows, &self.nodes, &self.layers, head, segments);
+                    if time >= self.limit {
+                        continue;
+                    }
+                    let mut candidate = Candidate {
+                        bound: time.max(reading),
+                        devices: devices as u8,
+                        nodes: [0; MOST_NODES],
+                        layers: [0; MOST_NODES],
+                        segments: segments as u16,
+                        head: head as u8,
+                        micro_batches: rows.micro_batches as u16,
+                    };
+                    for at in 0..devices {
+                        (candidate.nodes[at], candidate.layers[at]) = (self.nodes[at] as u8, self.layers[at] as u8);
+                    }
+                    self.found.push(candidate);
+                }
             }
         }
     }
@@ -81,21 +158,51 @@ fn push_variants(problem: &Problem<'_>, order: &[usize], layers: &[u32], all: &m
 
 /// The best of everything; `best` is where to begin.
 pub(crate) fn improve(problem: &Problem<'_>, best: Option<Settled>, work: &mut Work) -> Option<Settled> {
-    let bounded = layouts(problem).into_iter().map(|layout| (problem.lower_bound(&layout), layout));
-    let mut bounded: Vec<(u64, Layout)> = bounded.collect();
-    bounded.sort_by_key(|(bound, _)| *bound);
+    let mut candidates = Candidates::below(problem, best.as_ref().map_or(u64::MAX, |best| best.time));
+    candidates.sort_by_key(|candidate| candidate.bound);
     let mut best = best;
-    for (bound, layout) in bounded {
-        if best.as_ref().is_some_and(|best| bound >= best.time) || work.spent() {
+    for candidate in candidates {
+        let limit = best.as_ref().map_or(u64::MAX, |best| best.time);
+        if candidate.bound >= limit || work.spent() {
             break;
         }
-        let all: Vec<Vec<Choice>> =
-            (0..layout.shares.len()).map(|at| choices(problem, &layout, at, Effort::Every)).collect();
-        if all.iter().all(|choices| !choices.is_empty()) {
+        let layout = candidate.layout();
+        debug_assert!(problem.allows(&layout));
+        if problem.lower_bound(&layout) < limit
+            && let Some(all) = promising(problem, &layout, limit, work)
+        {
             descend(problem, layout, &all, 0, &mut best, work);
         }
     }
     best
+}
+
+/// The choices of each device that beat `limit` as long as no other device streams; `None` where a device has none.
+fn promising(problem: &Problem<'_>, layout: &Layout, limit: u64, work: &mut Work) -> Option<Vec<Vec<Choice>>> {
+    let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
+    for (at, stretches) in layout.stretches(problem.card.layers).iter().enumerate() {
+        let found = choices(problem, layout, at, stretches, Effort::Every);
+        if found.is_empty() {
+            return None;
+        }
+        all.push(found);
+    }
+    let streaming = all.iter().filter(|choices| !choices[0].streamed.is_empty()).count();
+    if streaming < 2 {
+        return Some(all);
+    }
+    let mut tried = layout.clone();
+    for (at, choices) in all.iter_mut().enumerate() {
+        choices.retain(|choice| {
+            apply(&mut tried.shares[at], choice);
+            choice.streamed.is_empty() || work.beats(problem, &tried, limit)
+        });
+        if choices.is_empty() {
+            return None;
+        }
+        apply(&mut tried.shares[at], &Choice::default());
+    }
+    Some(all)
 }
 
 /// Chooses for the device at `position` and all after it. Streaming more only delays, so what is chosen so far bounds the rest.
@@ -107,12 +214,12 @@ fn descend(
     best: &mut Option<Settled>,
     work: &mut Work,
 ) {
+    let limit = |best: &Option<Settled>| best.as_ref().map_or(u64::MAX, |best| best.time);
     if position == all.len() {
-        if let Some((_, period)) = work.evaluate(problem, &layout) {
-            let found = Settled { time: period.nanos(), layout };
-            if best.as_ref().is_none_or(|best| found.time < best.time) {
-                *best = Some(found);
-            }
+        if work.beats(problem, &layout, limit(best))
+            && let Some((_, period)) = work.evaluate(problem, &layout)
+        {
+            *best = Some(Settled { time: period.nanos(), layout });
         }
         return;
     }
@@ -122,11 +229,11 @@ fn descend(
         }
         let mut tried = layout.clone();
         apply(&mut tried.shares[position], choice);
-        let promising = choice.streamed.is_empty() || position + 1 == all.len() || {
-            let bound = work.evaluate(problem, &tried).map(|(_, period)| period.nanos());
-            bound.is_some_and(|bound| best.as_ref().is_none_or(|best| bound < best.time))
-        };
-        if promising && best.as_ref().is_none_or(|best| problem.lower_bound(&tried) < best.time) {
+        let rest = all[position + 1..].iter().any(|choices| !choices[0].streamed.is_empty());
+        let earlier = layout.shares.iter().any(|share| !share.streamed.is_empty());
+        // The last choice is evaluated below, and the first was when it was listed.
+        let simulate = rest && earlier && !choice.streamed.is_empty();
+        if problem.lower_bound(&tried) < limit(best) && (!simulate || work.beats(problem, &tried, limit(best))) {
             descend(problem, tried, all, position + 1, best, work);
         }
     }

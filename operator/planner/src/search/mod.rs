@@ -4,6 +4,7 @@ mod capacity;
 mod climb;
 mod estimate;
 mod exhaustive;
+mod floors;
 mod problem;
 mod residency;
 pub(crate) mod rings;

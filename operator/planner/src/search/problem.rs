@@ -1,7 +1,7 @@
 //! The inputs of a search with everything precomputed that does not depend on the candidate.
 
-use crate::cost::{Costs, Unit, micro_batch_rows, send};
-use crate::layout::Layout;
+use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
+use crate::layout::{Layout, Stretch, range};
 use crate::period::{Period, Scratch, is_below, period};
 use crate::schedule::{Feedback, Schedule};
 use crate::{Block, Fleet, Goal, LayerIndex, MemoryModel, ModelCard, PlacedBlock, Residency};
@@ -107,33 +107,40 @@ impl<'a> Problem<'a> {
         }
     }
 
+    /// The tables of so many micro-batches, that of the largest first, each with how many of them there are.
+    pub(crate) fn batches(&self, micro_batches: u32) -> Vec<(&RowCosts, u64)> {
+        let mut batches: Vec<(u32, u64)> = Vec::with_capacity(2);
+        for rows in micro_batch_rows(self.sequences, micro_batches) {
+            match batches.last_mut() {
+                Some((before, count)) if *before == rows => *count += 1,
+                _ => batches.push((rows, 1)),
+            }
+        }
+        batches.into_iter().map(|(rows, count)| (self.costs.rows(rows), count)).collect()
+    }
+
     /// What no schedule of this layout can beat: one token's way round, the busiest device, link and disk.
     pub(crate) fn lower_bound(&self, layout: &Layout) -> u64 {
         let devices = layout.shares.len();
-        let rows: Vec<u32> = micro_batch_rows(self.sequences, layout.micro_batches).collect();
-        let most = rows.iter().copied().max().unwrap_or(1);
+        let batches = self.batches(layout.micro_batches);
+        let most = batches[0].0;
         let (mut chain, mut busiest) = (0, 0);
         let mut busy = vec![0_u64; devices];
-        for (_, at, start, end) in layout.visits() {
+        let head = Unit::head(self.card.layers).0;
+        let stretches = layout.visits().map(|(segment, at, start, end)| (at, range(segment, at, start, end)));
+        for (at, (from, to)) in stretches.chain([(layout.head, (head, head + 1))]) {
             let node = layout.shares[at].node;
-            for unit in (start..end).flat_map(|layer| [Unit::attention(layer), Unit::mlp(layer)]) {
-                chain += self.costs.rows(most).compute[node][unit.index()];
-                busy[at] += rows.iter().map(|&rows| self.costs.rows(rows).compute[node][unit.index()]).sum::<u64>();
-            }
-        }
-        for (at, unit) in [(0, Unit::EMBEDDING), (layout.head, Unit::head(self.card.layers))] {
-            let node = layout.shares[at].node;
-            chain += self.costs.rows(most).compute[node][unit.index()];
-            busy[at] += rows.iter().map(|&rows| self.costs.rows(rows).compute[node][unit.index()]).sum::<u64>();
+            chain += most.stretch(node, from, to);
+            busy[at] += batches.iter().map(|(table, count)| count * table.stretch(node, from, to)).sum::<u64>();
         }
         for (at, share) in layout.shares.iter().enumerate() {
             let disk: u64 = share.streamed.iter().map(|unit| self.costs.load[share.node][unit.index()]).sum();
             busiest = busiest.max(disk).max(busy[at]);
             if devices > 1 {
-                let link = self.fleet.link(share.node, layout.shares[(at + 1) % devices].node);
-                let hops = self.hops(layout, at);
-                chain += hops * (send(link, self.costs.rows(most).activation) + link.latency.0);
-                let sends = rows.iter().map(|&rows| send(link, self.costs.rows(rows).activation)).sum::<u64>();
+                let (from, to) = (share.node, layout.shares[(at + 1) % devices].node);
+                let hops = hops(devices, layout.head, layout.segments, at);
+                chain += hops * (most.send[from][to] + self.fleet.link(from, to).latency.0);
+                let sends = batches.iter().map(|(table, count)| count * table.send[from][to]).sum::<u64>();
                 busiest = busiest.max(hops * sends);
             }
         }
@@ -149,19 +156,15 @@ impl<'a> Problem<'a> {
         let devices = layout.shares.len();
         let table = self.costs.rows(self.sequences.div_ceil(layout.micro_batches));
         let hop_time = |at: usize| {
-            let link = self.fleet.link(layout.shares[at].node, layout.shares[(at + 1) % devices].node);
-            send(link, table.activation) + link.latency.0
+            let (from, to) = (layout.shares[at].node, layout.shares[(at + 1) % devices].node);
+            table.send[from][to] + self.fleet.link(from, to).latency.0
         };
         // Begin and end of every visit on the way of a token.
         let mut spans: Vec<Vec<(u64, u64)>> = vec![Vec::new(); devices];
         let mut now = 0;
         for (segment, at, start, end) in layout.visits() {
-            let spent = &table.compute[layout.shares[at].node];
-            let mut time: u64 =
-                (start..end).map(|layer| spent[Unit::attention(layer).index()] + spent[Unit::mlp(layer).index()]).sum();
-            if segment == 0 && at == 0 {
-                time += spent[Unit::EMBEDDING.index()];
-            }
+            let (from, to) = range(segment, at, start, end);
+            let time = table.stretch(layout.shares[at].node, from, to);
             if time > 0 {
                 spans[at].push((now, now + time));
             }
@@ -187,23 +190,24 @@ impl<'a> Problem<'a> {
         &self,
         layout: &Layout,
         at: usize,
+        stretches: &[Stretch],
         gaps: &[u64],
         scratch: &mut Scratch,
     ) -> Option<(u64, usize)> {
-        let schedule = Schedule::alone(&self.costs, self.fleet, layout, self.sequences, at, gaps)?;
+        let schedule = Schedule::alone(&self.costs, self.fleet, layout, self.sequences, at, stretches, gaps)?;
         let steady = period(&schedule, 0, scratch);
         Some((steady.nanos(), schedule.events.len()))
     }
+}
 
-    /// Hops per pass from the device at `at` to its successor.
-    fn hops(&self, layout: &Layout, at: usize) -> u64 {
-        let last = layout.shares.len() - 1;
-        let segments = u64::from(layout.segments);
-        match (layout.head == last, at == last) {
-            (true, true) => segments - 1,
-            (true, false) | (false, true) => segments,
-            (false, false) => segments + u64::from(at < layout.head),
-        }
+/// Hops per pass from the device at `at` to its successor.
+pub(crate) fn hops(devices: usize, head: usize, segments: u32, at: usize) -> u64 {
+    let last = devices - 1;
+    let segments = u64::from(segments);
+    match (head == last, at == last) {
+        (true, true) => segments - 1,
+        (true, false) | (false, true) => segments,
+        (false, false) => segments + u64::from(at < head),
     }
 }
 

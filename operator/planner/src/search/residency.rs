@@ -1,13 +1,13 @@
 //! Which blocks of a device stay and which stream: the choices worth trying for a given set of layers.
 
 use crate::cost::Unit;
-use crate::layout::{Layout, Share};
+use crate::layout::{Layout, Share, Stretch};
 
 use super::problem::{Problem, signed};
 use crate::Offload;
 
 /// One choice for one device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// Units that stream, ascending.
     pub(crate) streamed: Vec<Unit>,
@@ -48,21 +48,15 @@ struct Device {
 }
 
 impl Device {
-    fn of(problem: &Problem<'_>, layout: &Layout, position: usize) -> Self {
+    fn of(problem: &Problem<'_>, layout: &Layout, position: usize, stretches: &[Stretch]) -> Self {
         let share = &layout.shares[position];
         let layers = problem.card.layers;
-        let units = layout.units_of(position, layers);
+        let units = || stretches.iter().flat_map(|stretch| stretch.units()).filter(|unit| *unit != Unit::EMBEDDING);
         let (first, head) = (position == 0, position == layout.head);
-        let held: u64 = units
-            .iter()
-            .filter(|(unit, _)| *unit != Unit::EMBEDDING)
-            .map(|(unit, _)| problem.costs.bytes_held(*unit, first))
-            .sum();
+        let held: u64 = units().map(|unit| problem.costs.bytes_held(unit, first)).sum();
         let kind = |wanted: bool| -> Vec<Unit> {
-            let of = units.iter().map(|(unit, _)| *unit);
-            of.filter(|unit| *unit != Unit::EMBEDDING && *unit != Unit::head(layers))
-                .filter(|unit| unit.is_attention(layers) == wanted)
-                .collect()
+            let layers_only = units().filter(|unit| *unit != Unit::head(layers));
+            layers_only.filter(|unit| unit.is_attention(layers) == wanted).collect()
         };
         let (attention, mlp) = (kind(true), kind(false));
         let largest = |units: &[Unit]| units.iter().map(|unit| problem.costs.bytes[unit.index()]).max().unwrap_or(0);
@@ -121,10 +115,16 @@ fn spread(units: &[Unit], count: u32, phase: usize) -> impl Iterator<Item = Unit
     (0..count).map(move |index| units[(2 * index + phase) * total / (2 * count)])
 }
 
-/// The choices for the device at `position`: all pinned where that fits, else sets that stream.
+/// The choices for the device at `position`, which computes `stretches`: all pinned where that fits, else sets that stream.
 /// Empty where the device cannot hold its layers at all.
-pub(crate) fn choices(problem: &Problem<'_>, layout: &Layout, position: usize, effort: Effort) -> Vec<Choice> {
-    let device = Device::of(problem, layout, position);
+pub(crate) fn choices(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    position: usize,
+    stretches: &[Stretch],
+    effort: Effort,
+) -> Vec<Choice> {
+    let device = Device::of(problem, layout, position, stretches);
     if device.deficit <= 0 {
         return vec![Choice { streamed: Vec::new(), buffer: 0, bytes: 0 }];
     }

@@ -1,43 +1,47 @@
 //! Who takes part and in which order: rings worth estimating.
 
-use crate::cost::send;
-
 use super::estimate::Ring;
 use super::problem::Problem;
 
-/// Time of one hop from `from` to `to`.
-fn hop(problem: &Problem<'_>, from: usize, to: usize) -> u64 {
-    let link = problem.fleet.link(from, to);
-    send(link, problem.costs.rows(problem.sequences).activation) + link.latency.0
+/// Times of one hop from node to node.
+fn hops(problem: &Problem<'_>) -> impl Fn(usize, usize) -> u64 {
+    let table = problem.costs.rows(problem.sequences);
+    |from, to| table.send[from][to] + problem.fleet.link(from, to).latency.0
 }
 
 /// Time once round the ring.
 pub(crate) fn round(problem: &Problem<'_>, order: &[usize]) -> u64 {
     let next = order.iter().cycle().skip(1);
-    order.iter().zip(next).map(|(&from, &to)| hop(problem, from, to)).sum()
+    let hop = hops(problem);
+    order.iter().zip(next).map(|(&from, &to)| hop(from, to)).sum()
 }
 
 /// The same nodes in an order with cheap hops: nearest neighbour, then turning back stretches while that helps.
 pub(crate) fn cheap_order(problem: &Problem<'_>, nodes: &[usize]) -> Vec<usize> {
+    let hop = hops(problem);
     let mut left: Vec<usize> = nodes[1..].to_vec();
     let mut order = vec![nodes[0]];
     while !left.is_empty() {
         let last = order[order.len() - 1];
-        let nearest = (0..left.len()).min_by_key(|&index| (hop(problem, last, left[index]), index)).unwrap_or(0);
+        let nearest = (0..left.len()).min_by_key(|&index| (hop(last, left[index]), index)).unwrap_or(0);
         order.push(left.remove(nearest));
     }
-    let mut cost = round(problem, &order);
-    let mut improved = order.len() > 3;
+    let count = order.len();
+    let mut improved = count > 3;
     while improved {
         improved = false;
-        for start in 1..order.len() - 1 {
-            for end in start + 1..order.len() {
-                order[start..=end].reverse();
-                let turned = round(problem, &order);
-                if turned < cost {
-                    (cost, improved) = (turned, true);
-                } else {
+        for start in 1..count - 1 {
+            // Time along the stretch from `start`, there and back.
+            let (mut there, mut back) = (0, 0);
+            for end in start + 1..count {
+                there += hop(order[end - 1], order[end]);
+                back += hop(order[end], order[end - 1]);
+                let (before, after) = (order[start - 1], order[(end + 1) % count]);
+                let as_is = hop(before, order[start]) + there + hop(order[end], after);
+                let turned = hop(before, order[end]) + back + hop(order[start], after);
+                if turned < as_is {
                     order[start..=end].reverse();
+                    (there, back, improved) = (back, there, true);
                 }
             }
         }

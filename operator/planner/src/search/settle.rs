@@ -1,7 +1,7 @@
 //! Residency for a layout whose layers are fixed: a first guess by formula, then whoever binds tries its other choices.
 
 use crate::cost::nanos;
-use crate::layout::Layout;
+use crate::layout::{Layout, Share, Stretch};
 use crate::period::{Period, Scratch};
 use crate::schedule::Schedule;
 
@@ -42,8 +42,8 @@ impl Work {
     }
 
     /// See [`Problem::alone`].
-    fn alone(&mut self, problem: &Problem<'_>, layout: &Layout, at: usize, gaps: &[u64]) -> Option<u64> {
-        let found = problem.alone(layout, at, gaps, &mut self.scratch);
+    fn alone(&mut self, problem: &Problem<'_>, layout: &Layout, alone: &Alone<'_>) -> Option<u64> {
+        let found = problem.alone(layout, alone.at, alone.stretches, alone.gaps, &mut self.scratch);
         self.left = self.left.saturating_sub(found.map_or(10, |(_, events)| events as u64 + 20));
         found.map(|(time, _)| time)
     }
@@ -88,8 +88,9 @@ pub(crate) fn settle(
         return None;
     }
     let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
-    for at in 0..layout.shares.len() {
-        let found = choices(problem, &layout, at, Effort::Few);
+    let stretches = layout.stretches(problem.card.layers);
+    for (at, stretches) in stretches.iter().enumerate() {
+        let found = choices(problem, &layout, at, stretches, Effort::Few);
         if found.is_empty() {
             return None;
         }
@@ -98,7 +99,8 @@ pub(crate) fn settle(
     let gaps = problem.gaps(&layout);
     for (at, found) in all.iter().enumerate() {
         let best = if layout.micro_batches == 1 && found.len() > 1 {
-            best_alone(problem, &layout, at, found, &gaps[at], around, work)?
+            let alone = Alone { at, stretches: &stretches[at], gaps: &gaps[at] };
+            best_alone(problem, &layout, &alone, found, around, work)?
         } else {
             found.iter().min_by_key(|choice| (guess(problem, &layout, at, choice, around), choice.bytes))?
         };
@@ -107,7 +109,7 @@ pub(crate) fn settle(
     if problem.lower_bound(&layout) >= bound {
         return None;
     }
-    let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, work)?;
+    let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, &stretches, work)?;
     let mut best = Settled { time: period.nanos(), layout };
     for _ in 0..rounds {
         let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
@@ -146,13 +148,19 @@ pub(crate) fn settle(
     Some(best)
 }
 
+/// A device of a layout by itself: what it computes, and the time between its visits.
+struct Alone<'s> {
+    at: usize,
+    stretches: &'s [Stretch],
+    gaps: &'s [u64],
+}
+
 /// The choice with which this device delays the ring least if it is the only one that streams.
 fn best_alone<'c>(
     problem: &Problem<'_>,
     layout: &Layout,
-    at: usize,
+    alone: &Alone<'_>,
     found: &'c [Choice],
-    gaps: &[u64],
     around: u64,
     work: &mut Work,
 ) -> Option<&'c Choice> {
@@ -160,13 +168,13 @@ fn best_alone<'c>(
     let mut best: Option<(u64, &Choice)> = None;
     // In order of bytes: the first that delays nobody is the best there is.
     for choice in found {
-        let node = layout.shares[at].node;
+        let node = layout.shares[alone.at].node;
         let reading: u64 = choice.streamed.iter().map(|unit| problem.costs.load[node][unit.index()]).sum();
         if best.is_some_and(|(time, _)| reading >= time) {
             continue;
         }
-        apply(&mut tried.shares[at], choice);
-        let time = work.alone(problem, &tried, at, gaps);
+        apply(&mut tried.shares[alone.at], choice);
+        let time = work.alone(problem, &tried, alone);
         if let Some(time) = time.filter(|time| best.is_none_or(|(least, _)| *time < least)) {
             best = Some((time, choice));
             if time <= around {
@@ -182,6 +190,7 @@ fn evaluate_or_widen(
     problem: &Problem<'_>,
     layout: &mut Layout,
     all: &[Vec<Choice>],
+    stretches: &[Vec<Stretch>],
     work: &mut Work,
 ) -> Option<(Schedule, Period)> {
     if let Some(found) = work.evaluate(problem, layout) {
@@ -190,7 +199,7 @@ fn evaluate_or_widen(
     for (at, found) in all.iter().enumerate() {
         for choice in found {
             apply(&mut layout.shares[at], choice);
-            if visits_fit(problem, layout, at) {
+            if visits_fit(problem, &layout.shares[at], &stretches[at]) {
                 break;
             }
         }
@@ -198,15 +207,16 @@ fn evaluate_or_widen(
     work.evaluate(problem, layout)
 }
 
-fn visits_fit(problem: &Problem<'_>, layout: &Layout, at: usize) -> bool {
-    let share = &layout.shares[at];
-    let mut visit = vec![0_u64; layout.segments as usize + 1];
-    for (unit, segment) in layout.units_of(at, problem.card.layers) {
-        if share.streamed.binary_search(&unit).is_ok() {
-            visit[segment as usize] += problem.costs.bytes[unit.index()];
+/// Whether what streams in each visit fits into the buffer together.
+fn visits_fit(problem: &Problem<'_>, share: &Share, stretches: &[Stretch]) -> bool {
+    let mut streamed = share.streamed.iter().peekable();
+    stretches.iter().all(|stretch| {
+        let mut bytes = 0;
+        while let Some(unit) = streamed.next_if(|unit| unit.0 < stretch.to) {
+            bytes += problem.costs.bytes[unit.index()];
         }
-    }
-    visit.iter().all(|&bytes| bytes <= share.buffer)
+        bytes <= share.buffer
+    })
 }
 
 /// The time of a pass if this device alone had to stream: the disk's time, or the way round plus what is not yet read.

@@ -105,6 +105,10 @@ fn try_all(
     }
 }
 
+fn every_choice(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice> {
+    choices(problem, layout, at, &layout.stretches(problem.card.layers)[at], Effort::Every)
+}
+
 /// Every subset of a device's blocks, each with all the buffer that is left.
 fn every_subset(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice> {
     let share = &layout.shares[at];
@@ -134,7 +138,7 @@ fn compare(seeds: std::ops::Range<u64>, most_nodes: u64, most_layers: u64) {
         let (card, fleet, goal) = draw(seed, most_nodes, most_layers);
         let problem = Problem::new(&card, &fleet, &goal);
         let found = search(&problem);
-        let expected = brute_force(&problem, |layout, at| choices(&problem, layout, at, Effort::Every));
+        let expected = brute_force(&problem, |layout, at| every_choice(&problem, layout, at));
         assert_eq!(found.settled.first().map(|settled| settled.time), expected, "seed {seed}");
         assert!(found.complete, "seed {seed}: the search gave up");
         assert_eq!(fits(&problem), expected.is_some(), "seed {seed}: capacity");
@@ -202,7 +206,7 @@ fn equals_brute_force_with_a_ring_that_is_asked_for() {
         goal.offload = if random.between(0, 3) == 0 { Offload::Always } else { Offload::Auto };
         let problem = Problem::new(&card, &fleet, &goal);
         let found = search(&problem);
-        let expected = brute_force(&problem, |layout, at| choices(&problem, layout, at, Effort::Every));
+        let expected = brute_force(&problem, |layout, at| every_choice(&problem, layout, at));
         assert_eq!(found.settled.first().map(|settled| settled.time), expected, "seed {seed} {goal:?}");
         assert!(found.settled.iter().all(|settled| problem.allows(&settled.layout)), "seed {seed}");
         if goal.offload == Offload::Auto {
