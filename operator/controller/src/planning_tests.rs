@@ -29,7 +29,7 @@ fn what_cannot_be_says_what_is_missing_and_what_would_fit() {
     let shortfall = spec.shortfall.unwrap();
     assert!(shortfall.missing_bytes > 0, "{shortfall:?}");
     assert!(!shortfall.would_fit.is_empty(), "{shortfall:?}");
-    assert!(shortfall.message.contains("nothing fits"), "{shortfall:?}");
+    assert!(shortfall.message.contains("does not hold the model"), "{shortfall:?}");
 }
 
 #[test]

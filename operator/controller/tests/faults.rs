@@ -48,6 +48,10 @@ fn context(
             let body = body.unwrap_or_else(|| match serde_json::from_slice::<Value>(&sent) {
                 Ok(mut echo) if code < 300 => {
                     echo["metadata"]["resourceVersion"] = "7".into();
+                    // A status comes back with the rest of its object, as the API server does it.
+                    if path.ends_with("/status") && echo["spec"].is_null() {
+                        echo["spec"] = json!({ "model": { "source": "file:///models/m" } });
+                    }
                     echo
                 }
                 _ => json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": if code == 404 { "NotFound" } else { "Test" }, "message": "no", "code": code }),
