@@ -148,7 +148,8 @@ fn what_keeps_the_rules_is_accepted() {
         assert!(!answer.stderr.contains("Warning"), "{name}: {}", answer.stderr);
     }
     let left = cluster.run(&["get", "limedeployments", "--all-namespaces", "-o", "name"]).unwrap();
-    assert!(!left.contains("case"), "a dry run left something: {left}");
+    // Other tests make objects of other names meanwhile.
+    assert!(!left.lines().any(|name| name.ends_with("/case")), "a dry run left something: {left}");
 }
 
 #[test]

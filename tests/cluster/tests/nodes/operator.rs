@@ -27,7 +27,7 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     lend_little(&cluster, &nodes);
     let namespace = cluster.namespace(NAMESPACE).unwrap();
     cluster
-        .run(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=baseline", "--overwrite"])
+        .run(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=privileged", "--overwrite"])
         .unwrap();
     cluster.run_with(&["-n", namespace.name(), "apply", "-f", "-"], &wish()).unwrap();
 

@@ -143,6 +143,8 @@ fn plan(segments: u32, devices: &[Device]) -> String {
     let wish = json!({"apiVersion": "lime.dev/v1alpha1", "kind": "LimeDeployment", "metadata": {"name": "bard"}, "spec": {
         "model": {"source": format!("file://{}", model())},
         "serving": {"maxContextTokens": 512, "maxConcurrentRequests": 3, "prefillChunkTokens": 64},
+        "nodes": {"minCount": devices.len()},
+        "offload": {"policy": "Never"},
     }});
     let fleet = json!({"apiVersion": "lime.dev/v1alpha1", "kind": "LocalFleet", "metadata": {"name": "nodes"},
         "spec": {"segments": segments, "devices": fleet}});
