@@ -14,9 +14,6 @@ use crate::{
     local,
 };
 
-/// Whether the engine reads weights from disk while it serves. Until it does, `lime up` plans what stays in memory.
-const ENGINE_STREAMS: bool = true;
-
 /// Everything that the files say, checked.
 #[derive(Debug)]
 pub(crate) struct Wish {
@@ -62,13 +59,7 @@ impl Wish {
         let folder = ModelFolder::open(&self.model)
             .with_context(|| format!("the model in {} cannot be used", self.model.display()))?;
         let card = folder.card(&self.served_name());
-        let mut goal = self.goal(&card, segments, notes);
-        if !ENGINE_STREAMS {
-            if goal.offload == Offload::Always {
-                notes.push("offload policy Always: this build keeps all weights in memory while it serves".into());
-            }
-            goal.offload = Offload::Never;
-        }
+        let goal = self.goal(&card, segments, notes);
         let fleet = self.local_fleet(&card, &goal)?;
         let plan = lime_planner::plan(&card, &fleet, &goal)?;
         plan.validate()?;
