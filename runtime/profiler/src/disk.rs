@@ -17,8 +17,10 @@ use crate::sample::middle;
 
 /// Bytes of one read.
 const READ: usize = 4 << 20;
-/// Threads that read at once.
+/// Threads that read at once, for each device that the disk serves.
 const THREADS: usize = 4;
+/// Company of more is measured as this.
+const MOST_DEVICES: usize = 8;
 /// With less than this the figure would be of the drive's own cache.
 const LEAST: u64 = 16 << 20;
 
@@ -29,13 +31,17 @@ pub struct DiskEffort {
     pub bytes: u64,
     /// Seconds of reading, and of writing, about.
     pub seconds: f64,
+    /// Devices whose loaders will read from the disk at the same time: not every disk likes company.
+    pub devices: usize,
 }
 
 impl DiskEffort {
-    /// Half a second of reading at most: for `lime up`.
-    pub const SHORT: Self = Self { bytes: 256 << 20, seconds: 0.5 };
+    /// About a second of reading: for `lime up`. Long enough for a disk to come down from its first burst.
+    pub const SHORT: Self = Self { bytes: 2 << 30, seconds: 1.2, devices: 1 };
+    /// Where little may be written: for the agent.
+    pub const SMALL: Self = Self { bytes: 256 << 20, seconds: 0.5, devices: 1 };
     /// For `lime profile`.
-    pub const FULL: Self = Self { bytes: 1 << 30, seconds: 3.0 };
+    pub const FULL: Self = Self { bytes: 1 << 30, seconds: 3.0, devices: 1 };
 }
 
 /// A disk's speed.
@@ -67,7 +73,7 @@ pub fn disk_of_file(path: &Path, effort: DiskEffort) -> Result<Option<Disk>, Pro
         Ok(file) if read_at(&file, 0).is_ok() => (file, true),
         _ => (File::open(path).map_err(fail("opening the file"))?, false),
     };
-    let bandwidth = read(&file, length, Duration::from_secs_f64(effort.seconds)).map_err(fail("reading"))?;
+    let bandwidth = read(&file, length, effort).map_err(fail("reading"))?;
     Ok(Some(Disk { bandwidth, file_bytes: length, direct }))
 }
 
@@ -135,9 +141,10 @@ fn read_at(file: &File, offset: u64) -> std::io::Result<()> {
 }
 
 /// Median bytes per second over passes through the file's first `length` bytes.
-fn read(file: &File, length: u64, within: Duration) -> std::io::Result<u64> {
+fn read(file: &File, length: u64, effort: DiskEffort) -> std::io::Result<u64> {
+    let within = Duration::from_secs_f64(effort.seconds);
     let mut buffers = Vec::new();
-    for _ in 0..THREADS {
+    for _ in 0..THREADS * effort.devices.clamp(1, MOST_DEVICES) {
         buffers.push(AlignedBuf::new(READ).map_err(|error| error.source)?);
     }
     let begin = Instant::now();
@@ -182,7 +189,7 @@ fn pass(file: &File, buffers: &mut [AlignedBuf], length: u64, within: Duration) 
 mod tests {
     use super::*;
 
-    const LITTLE: DiskEffort = DiskEffort { bytes: 32 << 20, seconds: 0.05 };
+    const LITTLE: DiskEffort = DiskEffort { bytes: 32 << 20, seconds: 0.05, devices: 1 };
 
     #[test]
     fn a_folder_is_measured_and_left_as_it_was() {
