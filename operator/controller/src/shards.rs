@@ -30,11 +30,13 @@ pub struct Shard {
 /// The shards of `plan`, in ring order.
 pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String]) -> Vec<Shard> {
     let name = plan.name_any();
+    // A gateway that still follows an earlier plan says nothing of this one's shards.
+    let ring = snapshot.ring.as_ref().filter(|ring| ring.plan == name);
     let of = |(index, assignment): (usize, &Assignment)| {
         let pod_name = names::worker(&name, index);
         let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name);
         let gone = lost.iter().any(|node| node == &assignment.node);
-        shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, snapshot.ring.as_ref())
+        shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, ring)
     };
     plan.spec.assignments.iter().enumerate().map(of).collect()
 }
@@ -85,7 +87,7 @@ fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: boo
         )
     } else if found.over {
         (ShardState::Crashed, Some(crash()))
-    } else if containers.iter().any(|container| container.ready) {
+    } else if containers.iter().any(|container| container.ready) || serves(&containers, ring) {
         (ShardState::Ready, None)
     } else if matches!(waiting_reason, "CrashLoopBackOff" | "RunContainerError") {
         (ShardState::Crashed, Some(crash()))
@@ -102,6 +104,12 @@ fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: boo
         (ShardState::Pending, Some(Cause::new("ShardPending", pending(pod, node, &pod_name))))
     };
     found
+}
+
+/// A ring that answers goes through every worker, whatever the kubelet's next probe is going to say.
+fn serves(containers: &[ContainerStatus], ring: Option<&RingReport>) -> bool {
+    let running = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
+    ring.is_some_and(|ring| ring.ready) && !containers.is_empty() && containers.iter().all(running)
 }
 
 /// How a container ended last.
