@@ -32,8 +32,11 @@ test: ## Run every test, those end to end included
 	cargo test --locked --workspace
 
 test-cluster: ## Start a real Kubernetes control plane on loopback and run what needs one
+	cargo build --locked --package lime-operator
 	cargo test --locked --package lime-cluster-tests --no-run
-	tests/cluster/cluster run -- cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2
+	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- sh -c '\
+		cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2 && \
+		cargo test --locked --package lime-cluster-tests --test simulated -- --ignored --test-threads=1 --nocapture'
 
 test-nodes: ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
 	cargo build --locked --package lime --package lime-operator --package lime-agent

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use lime_api::{Assignment, LimePlan, ShardState, ShardStatus};
 
 use crate::{
-    conditions::Cause,
+    conditions::{Cause, advised},
     names,
     snapshot::{RingReport, Snapshot},
 };
@@ -36,12 +36,20 @@ pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String]) -> Vec<Shar
         let pod_name = names::worker(&name, index);
         let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name);
         let gone = lost.iter().any(|node| node == &assignment.node);
-        shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, ring)
+        let refusal = snapshot.refused.get(&pod_name).map(String::as_str);
+        shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, ring, refusal)
     };
     plan.spec.assignments.iter().enumerate().map(of).collect()
 }
 
-fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: bool, ring: Option<&RingReport>) -> Shard {
+fn shard(
+    assignment: &Assignment,
+    pod_name: String,
+    pod: Option<&Pod>,
+    lost: bool,
+    ring: Option<&RingReport>,
+    refusal: Option<&str>,
+) -> Shard {
     let node = &assignment.node;
     let (pinned, streamed) = (i128::from(assignment.pinned_bytes), i128::from(assignment.streamed_bytes));
     let offloaded = if pinned + streamed <= 0 { 0 } else { streamed * 100 / (pinned + streamed) };
@@ -64,7 +72,11 @@ fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: boo
     let Some(pod) = pod else {
         let state = if lost { ShardState::Lost } else { ShardState::Pending };
         found.status.state = state;
-        found.trouble = Some(Cause::new("ShardPending", format!("{node}: the pod {pod_name} is being made")));
+        let text = match refusal {
+            Some(refusal) => format!("{node}: the pod {pod_name} cannot be made: {}", advised(refusal)),
+            None => format!("{node}: the pod {pod_name} is being made"),
+        };
+        found.trouble = Some(Cause::new("ShardPending", text));
         return found;
     };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
