@@ -6,8 +6,8 @@ use crate::{PATIENCE, Stage, condition, deployment, operator::Operator};
 
 const DEPLOYMENTS: usize = 50;
 const NODES: usize = 200;
-/// In which all must have settled.
-const SETTLED: Duration = Duration::from_secs(30);
+/// In which all must have settled. The aim is 30 s on a quiet machine; the suite runs on busy ones.
+const SETTLED: Duration = Duration::from_secs(60);
 /// Most memory of the operator, in KiB.
 const MEMORY_KIB: u64 = 100 << 10;
 
