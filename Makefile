@@ -16,7 +16,7 @@ IMAGE_FROM ?= target/release
 IMAGE := target/lime-image.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-cluster test-nodes image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
+.PHONY: help run build test test-cluster test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,8 +32,11 @@ test: ## Run every test, those end to end included
 	cargo test --locked --workspace
 
 test-cluster: ## Start a real Kubernetes control plane on loopback and run what needs one
+	cargo build --locked --package lime-operator
 	cargo test --locked --package lime-cluster-tests --no-run
-	tests/cluster/cluster run -- cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2
+	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- sh -c '\
+		cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2 && \
+		cargo test --locked --package lime-cluster-tests --test simulated -- --ignored --test-threads=1 --nocapture'
 
 test-nodes: ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
 	cargo build --locked --package lime --package lime-operator --package lime-agent
@@ -43,6 +46,12 @@ test-nodes: ## Start real nodes too, and serve a model from pods (root; runc and
 	LIME_IMAGE=$(CURDIR)/$(IMAGE) LIME_IMAGE_NAME=$(IMAGE_NAME) tests/cluster/cluster run --nodes 3 -- \
 		cargo test --locked --package lime-cluster-tests --test nodes -- --ignored --test-threads=1 --nocapture \
 		$(if $(wildcard charts/lime),,--skip operator::)
+
+walkthrough: ## From helm install to a streamed answer and a lost node, as docs/operations.md shows it (root)
+	cargo build --locked --package lime --package lime-operator --package lime-agent
+	$(MAKE) image-archive IMAGE_FROM=target/debug
+	LIME_IMAGE_NAME=$(IMAGE_NAME) tests/cluster/cluster run --nodes 3 -- \
+		sh -c 'tests/cluster/cluster image $(IMAGE) && tests/cluster/walkthrough'
 
 image: ## Pack lime, lime-operator and lime-agent as an OCI archive, without a container engine
 	cargo build --release --locked --package lime --package lime-operator --package lime-agent

@@ -30,3 +30,38 @@ awk '
     note = ""; next
   }
 ' values.yaml
+cat <<'TEXT'
+
+## Access
+
+What each service account may do, besides what every account may: `kubectl auth can-i --list` in the release's namespace, where
+a test compares it with this table. Leases are of that namespace only; the rest is of the cluster. An agent may write the profile and the Lease of
+its own node only (`agent.admissionPolicy`).
+
+| Account | Resources | Names | Verbs |
+|---|---|---|---|
+| operator | limedeployments.lime.dev | any | get list watch |
+| operator | limedeployments.lime.dev/status | any | patch |
+| operator | limeplans.lime.dev/status | any | patch |
+| operator | limeplans.lime.dev | any | create delete get list patch watch |
+| operator | limenodeprofiles.lime.dev | any | get list watch |
+| operator | limedeployments.lime.dev/finalizers | any | update |
+| operator | nodes | any | get list watch |
+| operator | pods | any | create delete get list patch watch |
+| operator | services | any | create delete get list patch watch |
+| operator | configmaps | any | create delete get list patch watch |
+| operator | persistentvolumeclaims | any | create get list patch watch |
+| operator | secrets | any | create delete get list patch watch |
+| operator | deployments.apps | any | create delete get list patch watch |
+| operator | jobs.batch | any | create delete get list patch watch |
+| operator | networkpolicies.networking.k8s.io | any | create delete get list patch watch |
+| operator | poddisruptionbudgets.policy | any | create delete get list patch watch |
+| operator | events.events.k8s.io | any | create patch |
+| operator | events | any | list |
+| operator | leases.coordination.k8s.io | any | create get list watch |
+| operator | leases.coordination.k8s.io | lime-operator | update |
+| agent | nodes | any | get |
+| agent | limenodeprofiles.lime.dev | any | create get list patch |
+| agent | limenodeprofiles.lime.dev/status | any | patch |
+| agent | leases.coordination.k8s.io | any | create patch |
+TEXT

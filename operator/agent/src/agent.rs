@@ -20,8 +20,10 @@ const BUSY: f64 = 0.5;
 const REMEASURE: Duration = Duration::from_secs(24 * 3600);
 /// A peer that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The others' profiles are looked at once in so many beats.
+/// The others' profiles are looked at once in so many beats,
 const BEATS_PER_LOOK: u64 = 6;
+/// and at each of the first ones: the agents of a new fleet start within seconds of one another.
+const FIRST_LOOKS: u64 = 12;
 
 /// One agent.
 pub struct Agent<P> {
@@ -138,7 +140,7 @@ impl<P: Probe> Agent<P> {
     }
 
     async fn look_at_the_others(&mut self) {
-        if self.beats.is_multiple_of(BEATS_PER_LOOK) || self.peers.count() == 0 {
+        if self.beats < FIRST_LOOKS || self.beats.is_multiple_of(BEATS_PER_LOOK) || self.peers.count() == 0 {
             match self.cluster.endpoints().await {
                 Ok(endpoints) => self.peers.update(endpoints, &mut self.figures.links),
                 Err(error) => tracing::warn!(%error, "the other nodes' profiles could not be listed"),

@@ -122,10 +122,12 @@ pub struct LimeDeploymentSpec {
     /// The nodes that may take part.
     #[serde(default)]
     #[x_kube(validation = Rule::new("!has(self.maxCount) || self.maxCount >= self.minCount").message(rules::COUNTS))]
+    #[x_kube(validation = Rule::new(rules::MEMORY_RESERVE.0).message(rules::MEMORY_RESERVE.1))]
     pub nodes: Nodes,
 
     /// Whether weights may be read from the nodes' disks while serving.
     #[serde(default)]
+    #[x_kube(validation = Rule::new(rules::MAX_DISK.0).message(rules::MAX_DISK.1))]
     pub offload: Offload,
 
     /// When plans take effect, and what makes for a new one.

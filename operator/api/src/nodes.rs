@@ -24,6 +24,7 @@ pub struct Nodes {
 
     /// Memory on each node that is left to others, such as `1Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub memory_reserve: Option<Quantity>,
 
     /// The RuntimeClass of the workers' pods, such as `nvidia` on Jetsons.
@@ -61,6 +62,7 @@ pub struct Offload {
 
     /// Most bytes that a node keeps on its disk for this model, such as `160Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub max_disk_per_node: Option<Quantity>,
 }
 

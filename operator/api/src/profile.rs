@@ -11,6 +11,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 /// What an administrator lends of a node, and figures that stand in for measured ones.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -68,6 +70,9 @@ use serde::{Deserialize, Serialize};
         description = "Time since creation"
     )
 )]
+#[x_kube(validation = Rule::new(rules::PROFILE_BUDGET.0).message(rules::PROFILE_BUDGET.1))]
+#[x_kube(validation = Rule::new(rules::PROFILE_RESERVE.0).message(rules::PROFILE_RESERVE.1))]
+#[x_kube(validation = Rule::new(rules::PROFILE_DISK.0).message(rules::PROFILE_DISK.1))]
 #[serde(rename_all = "camelCase")]
 pub struct LimeNodeProfileSpec {
     /// True keeps new plans off this node; deployments that run there are moved.
@@ -76,14 +81,17 @@ pub struct LimeNodeProfileSpec {
 
     /// Most memory that all deployments together may take on this node, such as `12Gi`. Default: what is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub memory_budget: Option<Quantity>,
 
     /// Memory that is always left to others, such as `1Gi`. A deployment's own `memoryReserve` counts if it is larger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub memory_reserve: Option<Quantity>,
 
     /// Most bytes that the weight store may take on this node's disk, such as `200Gi`. Default: what is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub disk_budget: Option<Quantity>,
 
     /// Figures that stand in for measured ones.

@@ -20,6 +20,38 @@ pub(crate) const COUNTS: &str = "spec.nodes.maxCount must not be below spec.node
 pub(crate) const APPROVED: &str =
     "spec.placement.approvedPlan has a meaning only with approval: Manual: set that, or remove approvedPlan";
 
+/// The CEL rule for an optional quantity of bytes, and its sentence. It takes what [`crate::parse_bytes`] takes: Kubernetes' own
+/// quantities may be negative, or thousandths.
+macro_rules! quantity_of_bytes {
+    ($field:literal, $path:literal) => {
+        (
+            concat!(
+                "!has(self.",
+                $field,
+                ") || (type(self.",
+                $field,
+                ") == int ? self.",
+                $field,
+                " >= 0 : self.",
+                $field,
+                ".matches('^([0-9]+[.]?[0-9]*|[.][0-9]+)(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$') && quantity(self.",
+                $field,
+                ").isLessThan(quantity('16Ei')))"
+            ),
+            concat!(
+                $path,
+                " is not a quantity of bytes below 16Ei: write a number and a suffix such as 512Mi, 1.5Gi or 4G"
+            ),
+        )
+    };
+}
+
+pub(crate) const MEMORY_RESERVE: (&str, &str) = quantity_of_bytes!("memoryReserve", "spec.nodes.memoryReserve");
+pub(crate) const MAX_DISK: (&str, &str) = quantity_of_bytes!("maxDiskPerNode", "spec.offload.maxDiskPerNode");
+pub(crate) const PROFILE_BUDGET: (&str, &str) = quantity_of_bytes!("memoryBudget", "spec.memoryBudget");
+pub(crate) const PROFILE_RESERVE: (&str, &str) = quantity_of_bytes!("memoryReserve", "spec.memoryReserve");
+pub(crate) const PROFILE_DISK: (&str, &str) = quantity_of_bytes!("diskBudget", "spec.diskBudget");
+
 impl LimeDeploymentSpec {
     /// Every rule across fields that this spec breaks. Types and ranges are the schema's business.
     pub fn faults(&self) -> Vec<Fault> {

@@ -1,7 +1,7 @@
 //! Makes what should be: server-side apply under one field manager, and what is not named any more goes.
 //! What was applied and has not changed since is not written again: steady state makes no writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{
     Api, ResourceExt as _,
@@ -20,11 +20,12 @@ fn manager() -> PatchParams {
     PatchParams::apply(names::MANAGER).force()
 }
 
-/// Writes the plan down, makes objects and prunes others.
+/// Writes the plan down, makes objects and prunes others. What the API server refuses for good (pod security, a quota, an admission
+/// policy) is remembered in its own words, for the status; the others are made all the same. Returns whether there is news of that.
 ///
 /// # Errors
-/// The first write that fails; the next visit goes on from there.
-pub async fn apply(context: &Context, deployment: &LimeDeployment, decision: &Decision) -> Result<(), kube::Error> {
+/// The first write that fails otherwise; the next visit goes on from there.
+pub async fn apply(context: &Context, deployment: &LimeDeployment, decision: &Decision) -> Result<bool, kube::Error> {
     let namespace = deployment.namespace().unwrap_or_default();
     let uid = deployment.uid().unwrap_or_default();
     if let Some(plan) = &decision.new_plan {
@@ -33,14 +34,24 @@ pub async fn apply(context: &Context, deployment: &LimeDeployment, decision: &De
         plans.patch(&plan.name_any(), &manager(), &Patch::Apply(plan)).await?;
     }
     if !decision.prune {
-        return Ok(());
+        return Ok(false);
     }
     // Old pods go first: their memory is what new ones wait for.
     prune(context, deployment, decision).await?;
+    let mut refused = BTreeMap::new();
     for object in &decision.objects {
-        ensure(context, &namespace, &uid, object).await?;
+        match ensure(context, &namespace, &uid, object).await {
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                context.metrics.failed("refused");
+                tracing::warn!(name = object.name, message = status.message, "an object was refused");
+                refused.insert(object.name.clone(), status.message.clone());
+            }
+            ensured => ensured?,
+        }
     }
-    Ok(())
+    let news = context.recall(&uid).refused != refused;
+    context.remember(&uid, |memory| memory.refused = refused);
+    Ok(news)
 }
 
 async fn ensure(context: &Context, namespace: &str, uid: &str, object: &Object) -> Result<(), kube::Error> {

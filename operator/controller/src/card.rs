@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use lime_planner::{BriefCard, Inspection, ModelCard};
 
 use crate::{
-    conditions::Cause,
+    conditions::{Cause, advised},
     names,
     snapshot::{SecretKey, Snapshot, StoredCard},
     wish::Wish,
@@ -52,6 +52,10 @@ pub fn known(snapshot: &Snapshot, wish: &Wish) -> Known {
     let pods = snapshot.pods.iter().filter(|pod| {
         pod.labels().get("batch.kubernetes.io/job-name").or_else(|| pod.labels().get("job-name")) == Some(&job)
     });
+    if let Some(refusal) = snapshot.refused.get(&job) {
+        let text = format!("the inspection's pod cannot be made: {}", advised(refusal));
+        return Known::Wait(Cause::new("InspectionFailed", text));
+    }
     let mut waiting = Cause::new("Inspecting", "the model's files are being read");
     for pod in pods {
         if let Some(ended) = ended(pod) {

@@ -27,6 +27,17 @@ impl Cause {
     }
 }
 
+/// A refusal of the API server, with what to do about the one that is met most.
+pub fn advised(refusal: &str) -> String {
+    if refusal.contains("PodSecurity") && refusal.contains("hostPath") {
+        return format!(
+            "{refusal}; file:// sources and weightStore: host-path are folders of the node, which this namespace forbids: use a \
+             pvc:// or hf:// source, or label the namespace pod-security.kubernetes.io/enforce=privileged"
+        );
+    }
+    refusal.to_owned()
+}
+
 /// True, False or Unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {

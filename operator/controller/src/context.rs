@@ -46,6 +46,8 @@ pub struct Memory {
     pub told: BTreeSet<(&'static str, String)>,
     /// What was applied: digest and resource version of each object.
     pub applied: BTreeMap<(Kind, String), (String, String)>,
+    /// What the API server refused to make at the last visit, by name: in its own words.
+    pub refused: BTreeMap<String, String>,
     /// Failed visits in a row.
     pub failures: u32,
 }

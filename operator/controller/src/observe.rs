@@ -10,6 +10,8 @@ use kube::{Api, ResourceExt as _};
 use lime_api::{LimeDeployment, SecretKeyRef};
 use lime_planner::Bytes;
 
+mod refusals;
+
 use crate::{
     build::HTTP_PORT,
     certificates::{self, Existing},
@@ -39,6 +41,7 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
     });
     let ring = ring(context, &pods).await;
     let memory = context.recall(&uid);
+    let refused = refusals::refused(context, &namespace, &name, &jobs, &pods, memory.refused).await?;
     Ok(Snapshot {
         now: Timestamp::now(),
         card: card(context, &namespace, &name).await?,
@@ -48,6 +51,7 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         profiles: world.profiles.state(),
         heartbeats: heartbeats.collect(),
         lent: BTreeMap::new(),
+        refused,
         since: memory.since,
         tried: memory.tried,
         deployment,

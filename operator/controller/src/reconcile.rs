@@ -100,7 +100,10 @@ async fn visit(deployment: &Arc<LimeDeployment>, context: &Arc<Context>) -> Resu
         // Before the pods that mount them.
         decision.objects.splice(0..0, certificates::ensure(&wish, &existing, now)?);
     }
-    apply::apply(context, deployment, &decision).await?;
+    if apply::apply(context, deployment, &decision).await? {
+        // Told at the next visit, which need not wait for anything.
+        decision.revisit = 1;
+    }
     apply::plans(context, &deployment.namespace().unwrap_or_default(), &decision, &known_plans).await?;
     apply::status(context, deployment, &decision).await?;
     tell(context, deployment, &decision).await;

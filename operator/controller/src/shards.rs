@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use lime_api::{Assignment, LimePlan, ShardState, ShardStatus};
 
 use crate::{
-    conditions::Cause,
+    conditions::{Cause, advised},
     names,
     snapshot::{RingReport, Snapshot},
 };
@@ -30,16 +30,26 @@ pub struct Shard {
 /// The shards of `plan`, in ring order.
 pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String]) -> Vec<Shard> {
     let name = plan.name_any();
+    // A gateway that still follows an earlier plan says nothing of this one's shards.
+    let ring = snapshot.ring.as_ref().filter(|ring| ring.plan == name);
     let of = |(index, assignment): (usize, &Assignment)| {
         let pod_name = names::worker(&name, index);
         let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name);
         let gone = lost.iter().any(|node| node == &assignment.node);
-        shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, snapshot.ring.as_ref())
+        let refusal = snapshot.refused.get(&pod_name).map(String::as_str);
+        shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, ring, refusal)
     };
     plan.spec.assignments.iter().enumerate().map(of).collect()
 }
 
-fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: bool, ring: Option<&RingReport>) -> Shard {
+fn shard(
+    assignment: &Assignment,
+    pod_name: String,
+    pod: Option<&Pod>,
+    lost: bool,
+    ring: Option<&RingReport>,
+    refusal: Option<&str>,
+) -> Shard {
     let node = &assignment.node;
     let (pinned, streamed) = (i128::from(assignment.pinned_bytes), i128::from(assignment.streamed_bytes));
     let offloaded = if pinned + streamed <= 0 { 0 } else { streamed * 100 / (pinned + streamed) };
@@ -62,7 +72,11 @@ fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: boo
     let Some(pod) = pod else {
         let state = if lost { ShardState::Lost } else { ShardState::Pending };
         found.status.state = state;
-        found.trouble = Some(Cause::new("ShardPending", format!("{node}: the pod {pod_name} is being made")));
+        let text = match refusal {
+            Some(refusal) => format!("{node}: the pod {pod_name} cannot be made: {}", advised(refusal)),
+            None => format!("{node}: the pod {pod_name} is being made"),
+        };
+        found.trouble = Some(Cause::new("ShardPending", text));
         return found;
     };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
@@ -85,7 +99,7 @@ fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: boo
         )
     } else if found.over {
         (ShardState::Crashed, Some(crash()))
-    } else if containers.iter().any(|container| container.ready) {
+    } else if containers.iter().any(|container| container.ready) || serves(&containers, ring) {
         (ShardState::Ready, None)
     } else if matches!(waiting_reason, "CrashLoopBackOff" | "RunContainerError") {
         (ShardState::Crashed, Some(crash()))
@@ -102,6 +116,12 @@ fn shard(assignment: &Assignment, pod_name: String, pod: Option<&Pod>, lost: boo
         (ShardState::Pending, Some(Cause::new("ShardPending", pending(pod, node, &pod_name))))
     };
     found
+}
+
+/// A ring that answers goes through every worker, whatever the kubelet's next probe is going to say.
+fn serves(containers: &[ContainerStatus], ring: Option<&RingReport>) -> bool {
+    let running = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
+    ring.is_some_and(|ring| ring.ready) && !containers.is_empty() && containers.iter().all(running)
 }
 
 /// How a container ended last.

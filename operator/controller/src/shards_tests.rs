@@ -5,7 +5,38 @@ use super::*;
 fn found(status: serde_json::Value, lost: bool) -> Shard {
     let assignment = Assignment { node: "a".into(), ..Assignment::default() };
     let pod = serde_json::from_value::<Pod>(json!({ "metadata": { "name": "p-0" }, "status": status })).unwrap();
-    shard(&assignment, "p-0".into(), Some(&pod), lost, None)
+    shard(&assignment, "p-0".into(), Some(&pod), lost, None, None)
+}
+
+#[test]
+fn a_ring_that_answers_vouches_for_its_running_shards() {
+    let assignment = Assignment { node: "a".into(), ..Assignment::default() };
+    let running = container(json!({ "state": { "running": {} } }));
+    let pod: Pod = serde_json::from_value(
+        json!({ "metadata": { "name": "p-0" }, "status": { "phase": "Running", "containerStatuses": [running] } }),
+    )
+    .unwrap();
+    let ring = RingReport { ready: true, ..RingReport::default() };
+    for (ring, expected) in [
+        (Some(ring), ShardState::Ready),
+        (Some(RingReport::default()), ShardState::Loading),
+        (None, ShardState::Loading),
+    ] {
+        let found = shard(&assignment, "p-0".into(), Some(&pod), false, ring.as_ref(), None);
+        assert_eq!(found.status.state, expected);
+    }
+}
+
+#[test]
+fn a_refused_pod_says_why_and_what_to_do() {
+    let assignment = Assignment { node: "a".into(), ..Assignment::default() };
+    let refusal =
+        "pods \"p-0\" is forbidden: violates PodSecurity \"restricted:latest\": restricted volume types (hostPath)";
+    let cause = shard(&assignment, "p-0".into(), None, false, None, Some(refusal)).trouble.unwrap();
+    assert_eq!(cause.reason, "ShardPending");
+    for words in ["a: the pod p-0 cannot be made", refusal, "pvc://"] {
+        assert!(cause.message.contains(words), "{words} is not in {}", cause.message);
+    }
 }
 
 fn container(rest: serde_json::Value) -> serde_json::Value {

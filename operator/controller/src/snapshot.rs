@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub heartbeats: BTreeMap<String, Timestamp>,
     /// Memory that other deployments take, by node.
     pub lent: BTreeMap<String, Bytes>,
+    /// What the API server, or a controller of Kubernetes, refused to make, by the name of the object: in its own words.
+    pub refused: BTreeMap<String, String>,
     /// What the gateway said of the ring just now.
     pub ring: Option<RingReport>,
     /// Since when a trigger has been there, by trigger.

@@ -115,6 +115,7 @@ pub(crate) fn snapshot(spec: Value) -> Snapshot {
         profiles: names.iter().map(|name| Arc::new(serde_json::from_value(profile(name, 60)).unwrap())).collect(),
         heartbeats: names.iter().map(|name| ((*name).to_owned(), Timestamp::from_second(NOW - 5).unwrap())).collect(),
         lent: BTreeMap::new(),
+        refused: BTreeMap::new(),
         ring: None,
         since: BTreeMap::new(),
         tried: std::collections::BTreeSet::new(),

@@ -38,6 +38,14 @@ func nodesPossible() error {
 	if _, err := os.Stat(filepath.Join(pluginsDir, "bridge")); err != nil {
 		return skipped{"real nodes need CNI plugins in " + pluginsDir + " (Debian package containernetworking-plugins)"}
 	}
+	// Root in a container may lack either.
+	if _, err := output("unshare", "--net", "--pid", "--fork", "--mount", "--uts", "true"); err != nil {
+		return skipped{"real nodes need namespaces, which this machine does not let us make: " + lastLine(err.Error())}
+	}
+	probe := fmt.Sprintf("/lime-probe-%d", os.Getpid())
+	if err := errors.Join(makeCgroups(probe), removeCgroups(probe)); err != nil {
+		return skipped{"real nodes need cgroups, which this machine does not let us make: " + lastLine(err.Error())}
+	}
 	return nil
 }
 

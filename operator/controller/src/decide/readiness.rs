@@ -3,10 +3,13 @@
 use k8s_openapi::api::core::v1::Node;
 use lime_api::{ConditionType, LimePlan, ShardState};
 
-use super::{Deciding, endpoint, performance};
+use super::{
+    Deciding,
+    figures::{endpoint, performance},
+};
 use crate::{
     candidates::silence_seconds,
-    conditions::{Cause, Truth},
+    conditions::{Cause, Truth, advised},
     shards::Shard,
     snapshot::{SecretKey, Snapshot},
     wish::Wish,
@@ -135,6 +138,11 @@ impl Deciding<'_> {
                 self.findings.set(ConditionType::Degraded, Truth::True, Cause::new("SlowerThanPredicted", text));
             }
         } else if self.findings.deepest().is_none() {
+            if let Some((name, refusal)) = self.snapshot.refused.iter().next() {
+                let text = format!("{name} cannot be made: {}", advised(refusal));
+                self.findings.fails(ConditionType::Ready, Cause::new("ObjectRefused", text));
+                return;
+            }
             let why = ring.trouble.unwrap_or_else(|| match ring.phase.as_str() {
                 "" => "the gateway does not answer yet".to_owned(),
                 phase => format!("the ring is {phase}"),

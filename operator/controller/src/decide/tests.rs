@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     build::Kind,
+    names,
     snapshot::{RingReport, SecretKey},
     testing::{self, NOW},
 };
@@ -268,4 +269,43 @@ fn mutual_tls_is_not_pretended() {
     assert!(decision.certificates);
     let (_, plain) = settled(json!({}));
     is(&plain, "Degraded", "False", "AsPlanned");
+}
+
+#[test]
+fn what_happens_is_told_when_it_happens() {
+    let settings = testing::settings();
+    let told = |decision: &Decision, reason: &str| decision.notes.iter().filter(|note| note.reason == reason).count();
+    let first = testing::snapshot(json!({}));
+    let planned = decide(&first, &settings);
+    let begun = decide(&carried_out(&first, &planned), &settings);
+    assert_eq!((told(&planned, "ShardStarted"), told(&begun, "ShardStarted")), (0, planned.status.shards.len()));
+
+    let (mut snapshot, serving) = settled(json!({}));
+    let lost = serving.status.shards[0].node.clone();
+    let gone = snapshot.nodes.iter().position(|node| node.name_any() == lost).unwrap();
+    let node = snapshot.nodes.remove(gone);
+    let replanned = decide(&snapshot, &settings);
+    assert_eq!((told(&replanned, "NodeLost"), told(&replanned, "NodeReturned")), (1, 0));
+    let mut after = carried_out(&snapshot, &replanned);
+    after.nodes.push(node);
+    let back = decide(&after, &settings);
+    assert_eq!((told(&back, "NodeLost"), told(&back, "NodeReturned")), (0, 1));
+
+    let (mut snapshot, serving) = settled(json!({}));
+    let pressed = serving.status.shards[0].node.clone();
+    snapshot.profiles = snapshot
+        .profiles
+        .iter()
+        .map(|profile| {
+            let memory = if profile.name_any() == pressed { 10 } else { 60 };
+            Arc::new(serde_json::from_value(testing::profile(&profile.name_any(), memory)).unwrap())
+        })
+        .collect();
+    let decision = decide(&snapshot, &settings);
+    assert_eq!(told(&decision, "MemoryPressure"), 1);
+    assert_eq!(told(&decide(&carried_out(&snapshot, &decision), &settings), "MemoryPressure"), 0);
+    for seen in snapshot.heartbeats.values_mut() {
+        *seen = Timestamp::from_second(NOW - 5000).unwrap();
+    }
+    assert_eq!(told(&decide(&snapshot, &settings), "ProfileStale"), 3);
 }

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod chart;
 mod deployments;
 mod kinds;
 mod refusals;

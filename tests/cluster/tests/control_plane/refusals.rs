@@ -16,6 +16,10 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("as many nodes as at least", "{model: {source: 'hf://org/name'}, nodes: {minCount: 2, maxCount: 2}}"),
     ("an approved plan", "{model: {source: 'hf://org/name'}, placement: {approval: Manual, approvedPlan: p-1}}"),
     ("the edges of numbers", "{model: {source: 'hf://org/name'}, endpoint: {port: 65535}, failure: {maxRestarts: 0}}"),
+    (
+        "quantities of every form",
+        "{model: {source: 'hf://org/name'}, nodes: {memoryReserve: 1.5Gi}, offload: {maxDiskPerNode: 200000000}}",
+    ),
     ("suspended", "{model: {source: 'hf://org/name'}, suspend: true}"),
 ];
 
@@ -78,6 +82,31 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("a word for a number", "{model: {source: 'hf://org/name'}, endpoint: {port: http}}", "spec.endpoint.port"),
     ("an unknown field", "{model: {source: 'hf://org/name', sauce: x}}", "unknown field \"spec.model.sauce\""),
     (
+        "a reserve in words",
+        "{model: {source: 'hf://org/name'}, nodes: {memoryReserve: plenty}}",
+        "spec.nodes.memoryReserve is not a quantity of bytes",
+    ),
+    (
+        "a reserve below nothing",
+        "{model: {source: 'hf://org/name'}, nodes: {memoryReserve: '-1Gi'}}",
+        "spec.nodes.memoryReserve is not a quantity of bytes",
+    ),
+    (
+        "a reserve below nothing, as a number",
+        "{model: {source: 'hf://org/name'}, nodes: {memoryReserve: -1}}",
+        "spec.nodes.memoryReserve is not a quantity of bytes",
+    ),
+    (
+        "thousandths of a byte",
+        "{model: {source: 'hf://org/name'}, offload: {maxDiskPerNode: 100m}}",
+        "spec.offload.maxDiskPerNode is not a quantity of bytes",
+    ),
+    (
+        "more bytes than can be counted",
+        "{model: {source: 'hf://org/name'}, offload: {maxDiskPerNode: 16Ei}}",
+        "spec.offload.maxDiskPerNode is not a quantity of bytes below 16Ei",
+    ),
+    (
         "a security of its own",
         "{model: {source: 'hf://org/name'}, transport: {security: Trust}}",
         "spec.transport.security",
@@ -127,6 +156,24 @@ const REFUSED_OBJECTS: &[(&str, Option<&str>, &str, &str)] = &[
         "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {overrides: \
          {diskReadBytesPerSecond: -1}}}",
         "spec.overrides.diskReadBytesPerSecond",
+    ),
+    (
+        "a budget in words",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {memoryBudget: plenty}}",
+        "spec.memoryBudget is not a quantity of bytes",
+    ),
+    (
+        "a reserve with a unit of its own",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {memoryReserve: 4GB}}",
+        "spec.memoryReserve is not a quantity of bytes",
+    ),
+    (
+        "a disk below nothing",
+        None,
+        "{apiVersion: lime.dev/v1alpha1, kind: LimeNodeProfile, metadata: {name: some-node}, spec: {diskBudget: '-1'}}",
+        "spec.diskBudget is not a quantity of bytes",
     ),
     (
         "an unknown field of a profile",

@@ -162,19 +162,26 @@ pub(crate) fn question() -> Value {
     json!({"model": "bard", "prompt": "ROMEO:", "max_tokens": 60, "temperature": 0, "logprobs": 1})
 }
 
-/// Asks for a completion, over plain HTTP.
+/// Asks for a completion.
 pub(crate) fn post(at: &str, question: &Value) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&exchange(at, question)?)?)
+}
+
+/// Asks for a completion, over plain HTTP; returns the body of the answer.
+pub(crate) fn exchange(at: &str, question: &Value) -> anyhow::Result<String> {
     let body = question.to_string();
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     write!(
         stream,
-        "POST /v1/completions HTTP/1.1\r\nHost: {at}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        // 1.0: an answer that ends with the connection, and is not cut into chunks.
+        "POST /v1/completions HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| anyhow::anyhow!("no answer"))?;
-    anyhow::ensure!(head.starts_with("HTTP/1.1 200"), "{text}");
-    Ok(serde_json::from_str(body)?)
+    let status = head.split_whitespace().nth(1);
+    anyhow::ensure!(status == Some("200"), "{text}");
+    Ok(body.to_owned())
 }

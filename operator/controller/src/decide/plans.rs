@@ -1,0 +1,142 @@
+//! Plans: one is made when it is due, found again where the answer is the same, and removed when nobody needs it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use kube::{ResourceExt as _, core::ObjectMeta};
+use lime_api::{Approval, LimePlan, LimePlanSpec, PlanState};
+use lime_planner::ModelCard;
+
+use super::Deciding;
+use crate::{
+    candidates::Candidates,
+    names, planning,
+    triggers::{self, Verdict},
+};
+
+/// Plans out of force that are kept to be read.
+const KEPT_PLANS: usize = 5;
+
+impl Deciding<'_> {
+    /// A plan, if one is due: one that exists already where the answer is the same.
+    pub(super) fn make(
+        &mut self,
+        card: &ModelCard,
+        candidates: &Candidates,
+        current: Option<&LimePlan>,
+        verdict: &Verdict,
+    ) -> Option<Arc<LimePlan>> {
+        let (trigger, message, better) = match verdict {
+            Verdict::Replan(trigger, message) => (*trigger, message, false),
+            Verdict::TryBetter(trigger, message) => (*trigger, message, true),
+            _ => return None,
+        };
+        if candidates.nodes.is_empty() {
+            return None;
+        }
+        if let Some(waiting) = self.waiting_proposal(candidates) {
+            return Some(waiting);
+        }
+        let hash = planning::infeasible_hash(self.wish, card, candidates);
+        let known = self.snapshot.plans.iter().find(|plan| !plan.spec.feasible && plan.spec.input_hash == hash);
+        if let Some(known) = known.filter(|_| !better) {
+            return Some(known.clone());
+        }
+        let spec = planning::make(self.wish, card, candidates, self.settings.worker_overhead());
+        if better {
+            let time =
+                |spec: &LimePlanSpec| spec.prediction.as_ref().map(|prediction| prediction.time_per_token_microseconds);
+            let old = current.and_then(|plan| time(&plan.spec));
+            if !spec.feasible || !triggers::worth_it(&self.wish.spec.placement, old, time(&spec)) {
+                let least = self.wish.spec.placement.replan.min_improvement_percent;
+                self.decision.tried = candidates.nodes.iter().map(|node| node.name.clone()).collect();
+                self.note(
+                    "ReplanSuppressed",
+                    format!(
+                        "{message}; a plan with it would not be faster by replan.minImprovementPercent ({least} %)"
+                    ),
+                    false,
+                );
+                return None;
+            }
+        }
+        let name = names::plan(&self.wish.name, &spec.input_hash);
+        if let Some(known) = self.snapshot.plans.iter().find(|plan| plan.name_any() == name) {
+            // A plan written or changed by hand under this name is not ours to follow.
+            if known.spec.document == spec.document {
+                return Some(known.clone());
+            }
+        }
+        if spec.feasible {
+            let speed = spec.prediction.as_ref().map_or(0, |prediction| prediction.time_per_token_milliseconds);
+            self.note(
+                "PlanComputed",
+                format!("{name}: {} nodes, {speed} ms per token ({})", spec.nodes, trigger.reason()),
+                false,
+            );
+        } else {
+            let shortfall = spec.shortfall.as_ref().map_or("nothing fits", |shortfall| &shortfall.message);
+            self.note("PlanInfeasible", shortfall.to_owned(), true);
+        }
+        let plan = LimePlan {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(self.wish.namespace.clone()),
+                labels: Some(names::labels(&self.wish.name, "plan")),
+                owner_references: serde_json::from_value(self.wish.owner()).ok(),
+                ..ObjectMeta::default()
+            },
+            spec,
+            status: None,
+        };
+        self.decision.new_plan = Some(plan.clone());
+        Some(Arc::new(plan))
+    }
+
+    /// With approval: Manual, the plan that waits already, as long as it could still run.
+    fn waiting_proposal(&self, candidates: &Candidates) -> Option<Arc<LimePlan>> {
+        if self.wish.spec.placement.approval == Approval::Automatic {
+            return None;
+        }
+        let name = self.before.proposed_plan.as_deref()?;
+        let plan = self.snapshot.plans.iter().find(|plan| plan.name_any() == name)?;
+        self.stale(plan, candidates).is_none().then(|| plan.clone())
+    }
+
+    /// Why a plan may not run any more.
+    pub(super) fn stale(&self, plan: &LimePlan, candidates: &Candidates) -> Option<String> {
+        let name = plan.name_any();
+        if plan.spec.wish_hash != self.wish.hash() {
+            return Some(format!("{name} was made for another spec"));
+        }
+        if let Err(fault) = planning::document(&plan.spec) {
+            return Some(format!("{name} cannot be followed: {fault}"));
+        }
+        let missing =
+            plan.spec.assignments.iter().find(|part| candidates.nodes.iter().all(|node| node.name != part.node));
+        missing.map(|part| format!("{name} needs the node {}, which cannot take part now", part.node))
+    }
+
+    /// States of the plans that are out of force, and those that go.
+    pub(super) fn tidy_plans(&mut self) {
+        let named: BTreeSet<String> = [&self.decision.status.current_plan, &self.decision.status.proposed_plan]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .chain(self.decision.plan_states.iter().map(|(name, _)| name.clone()))
+            .collect();
+        let mut out: Vec<&Arc<LimePlan>> =
+            self.snapshot.plans.iter().filter(|plan| !named.contains(&plan.name_any())).collect();
+        out.sort_by_key(|plan| std::cmp::Reverse((plan.creation_timestamp().map(|time| time.0), plan.name_any())));
+        let approved = self.wish.spec.placement.approved_plan.as_deref();
+        for (index, plan) in out.into_iter().enumerate() {
+            let name = plan.name_any();
+            if index >= KEPT_PLANS && approved != Some(name.as_str()) {
+                self.decision.old_plans.push(name);
+            } else if plan.spec.feasible {
+                self.decision.plan_states.push((name, self.state(plan, PlanState::Superseded)));
+            } else {
+                self.decision.plan_states.push((name, self.state(plan, PlanState::Infeasible)));
+            }
+        }
+    }
+}

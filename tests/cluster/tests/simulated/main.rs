@@ -1,0 +1,65 @@
+//! The operator itself, as a process, on a real API server with simulated nodes: their kubelets and gateways are played here.
+//! Run by `make test-cluster`, one test at a time.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod crashes;
+mod fleet;
+mod kubelet;
+mod operator;
+mod refused;
+mod scale;
+
+use std::time::Duration;
+
+use lime_cluster_tests::Kubectl;
+use serde_json::Value;
+
+/// How long a deployment may take to settle here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A test's own stage: a runtime, a fleet with its kubelets, and an operator.
+struct Stage {
+    cluster: Kubectl,
+    client: kube::Client,
+    // Dropped last: its tasks play the nodes.
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Stage {
+    /// `nodes` simulated nodes that lend `mebibytes` each.
+    fn new(nodes: usize, mebibytes: i64) -> Self {
+        let cluster = Kubectl::connect().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let client = kube::Client::try_default().await.unwrap();
+            fleet::settle_in(&client, nodes, mebibytes).await;
+            tokio::spawn(fleet::beat(client.clone(), nodes));
+            tokio::spawn(kubelet::play(client.clone()));
+            tokio::spawn(kubelet::gateways());
+            client
+        });
+        Self { cluster, client, runtime }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.runtime.block_on(fleet::move_out(&self.client));
+    }
+}
+
+/// A LimeDeployment of the simulated model.
+fn deployment(name: &str, more: &str) -> String {
+    format!(
+        "{{apiVersion: lime.dev/v1alpha1, kind: LimeDeployment, metadata: {{name: {name}}}, spec: {{model: {{source: \
+         'file:///models/m'}}, nodes: {{memoryReserve: '0', maxCount: 4}}, transport: {{security: Plaintext}}{more}}}}}"
+    )
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> (&'a str, &'a str, &'a str) {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let found = conditions.into_iter().find(|each| each["type"] == kind);
+    let word = |name: &str| found.and_then(|found| found[name].as_str()).unwrap_or_default();
+    (word("status"), word("reason"), word("message"))
+}

@@ -1,0 +1,46 @@
+//! Fifty deployments on two hundred nodes.
+
+use std::time::{Duration, Instant};
+
+use crate::{PATIENCE, Stage, condition, deployment, operator::Operator};
+
+const DEPLOYMENTS: usize = 50;
+const NODES: usize = 200;
+/// In which all must have settled. The aim is 30 s on a quiet machine; the suite runs on busy ones.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Most memory of the operator, in KiB.
+const MEMORY_KIB: u64 = 100 << 10;
+
+#[test]
+#[ignore = "needs a Kubernetes: make test-cluster"]
+fn fifty_deployments_settle_on_two_hundred_nodes_and_then_nothing_is_written() {
+    let stage = Stage::new(NODES, 64);
+    let namespace = stage.cluster.namespace("lime-test-scale").unwrap();
+    let scope = ["-n", namespace.name()];
+    let operator = Operator::start();
+    let all: Vec<String> = (0..DEPLOYMENTS).map(|index| deployment(&format!("m{index}"), "")).collect();
+    let began = Instant::now();
+    stage.cluster.run_with(&[&scope[..], &["apply", "-f", "-"]].concat(), &all.join("\n---\n")).unwrap();
+    let settled = stage.cluster.eventually("every deployment is Ready", PATIENCE * 2, || {
+        let found = stage.cluster.get(&[&scope[..], &["limedeployments"]].concat())?;
+        let ready = found["items"].as_array().unwrap().iter().filter(|one| condition(one, "Ready").0 == "True").count();
+        Ok((ready == DEPLOYMENTS).then(|| began.elapsed()))
+    });
+    let settled = settled.unwrap_or_else(|error| {
+        panic!("{error}\n{}", stage.cluster.run(&[&scope[..], &["get", "limed", "-o", "wide"]].concat()).unwrap())
+    });
+    println!("{DEPLOYMENTS} deployments on {NODES} nodes settled in {:.1} s", settled.as_secs_f64());
+
+    // What was decided is written in the same visit or the next.
+    std::thread::sleep(Duration::from_secs(8));
+    let seconds = std::env::var("LIME_STEADY_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(35);
+    let before = operator.writes();
+    std::thread::sleep(Duration::from_secs(seconds));
+    let written = operator.writes() - before;
+    let (most, now) = operator.memory_kib();
+    println!("then {written} writes in {seconds} s; the operator holds {} MiB, at most {} MiB", now >> 10, most >> 10);
+    assert_eq!(written, 0, "a steady state is written: {}", operator.metrics());
+    assert!(most < MEMORY_KIB, "the operator took {most} KiB");
+    assert!(settled < SETTLED, "it took {settled:?}");
+    stage.cluster.run(&[&scope[..], &["delete", "limedeployments", "--all", "--timeout=60s"]].concat()).unwrap();
+}
