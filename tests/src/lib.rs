@@ -1,5 +1,6 @@
 //! What the cross-crate tests and benchmarks share: fixtures, synthetic models, rings of workers in this process.
 
+pub mod certificates;
 pub mod fixtures;
 pub mod gguf;
 pub mod memory_limit;
