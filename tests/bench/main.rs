@@ -9,6 +9,7 @@ mod peer;
 mod processes;
 mod report;
 mod ring;
+mod security;
 mod stream;
 
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ enum What {
     StreamBatch,
     /// Throttled disks and links: more segments against one.
     StreamSegments,
+    /// Mutual TLS against plain text on the loopback, with the bundled model.
+    Security,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -78,6 +81,12 @@ struct Bench {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if matches!(args.what, What::All | What::Security) {
+        security::measure(args.rounds)?;
+    }
+    if args.what == What::Security {
+        return Ok(());
+    }
     std::fs::create_dir_all(&args.models).with_context(|| format!("cannot create {}", args.models.display()))?;
     let Args { threads, rounds, tokens, prompt, .. } = args;
     let folder = args.models.join("llama-1b-bf16");

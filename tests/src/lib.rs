@@ -4,5 +4,6 @@ pub mod certificates;
 pub mod fixtures;
 pub mod gguf;
 pub mod memory_limit;
+pub mod mutate;
 pub mod ring;
 pub mod synthetic;

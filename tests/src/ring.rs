@@ -10,10 +10,10 @@ use lime_planner::{
     Residency, ServingLimits, proportional,
 };
 use lime_ring::{
-    FrameLimits, RingDriver, RingTopology, Transport,
-    proto::{ActivationType, Peer, Rows, Sampling},
+    RingDriver, RingTopology, Transport,
+    proto::{Peer, Rows, Sampling},
 };
-use lime_worker::{WorkerConfig, WorkerHandle};
+use lime_worker::{WorkerConfig, WorkerHandle, frame_limits};
 
 /// Reads a model's card.
 ///
@@ -62,23 +62,6 @@ pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> 
     }
     plan.validate()?;
     Ok(plan)
-}
-
-/// What a plan allows on its ring.
-pub fn frame_limits(plan: &Plan) -> FrameLimits {
-    FrameLimits {
-        segments: plan.segments,
-        slots: plan.serving.max_concurrent_requests,
-        max_rows: plan.serving.max_rows(),
-        context: plan.serving.max_context_tokens,
-        hidden: plan.model.hidden,
-        vocabulary: plan.model.vocabulary,
-        activation: match plan.residual {
-            Dtype::Bf16 => ActivationType::Bf16,
-            Dtype::F16 => ActivationType::F16,
-            Dtype::F32 => ActivationType::F32,
-        },
-    }
 }
 
 /// The driver's view of a plan whose workers are at `peers`, in ring order.

@@ -1,6 +1,11 @@
 //! Certificates for one run of `lime up --tls`: an authority whose key is forgotten as soon as it has signed once.
 
-use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs::{OpenOptions, Permissions},
+    io::Write as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use anyhow::Context as _;
 use lime_ring::SERVER_NAME;
@@ -14,8 +19,8 @@ pub(super) struct Throwaway(TempDir);
 impl Throwaway {
     /// Makes authority, certificate and key.
     pub(super) fn make() -> anyhow::Result<Self> {
-        // Only for its owner, as its maker promises.
-        let folder = tempfile::Builder::new().prefix("lime-tls-").tempdir();
+        let private = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix("lime-tls-").permissions(private).tempdir();
         let folder = folder.context("there is no place for the certificates of --tls")?;
         let (authority, certificate, key) = sign().context("the certificates of --tls cannot be made")?;
         for (name, text) in [("ca.crt", authority), ("tls.crt", certificate), ("tls.key", key)] {
@@ -50,8 +55,6 @@ fn sign() -> Result<(String, String, String), rcgen::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
