@@ -75,9 +75,10 @@ mod tests {
 
     #[test]
     fn numbers_at_which_arithmetic_breaks_are_refused_by_name() {
+        type Change = fn(&mut Plan);
         let good = plan();
         check(&good).unwrap();
-        let changes: [(&str, fn(&mut Plan)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("layers", |plan| plan.model.layers = u32::MAX),
             ("segments", |plan| plan.segments = u32::MAX),
             ("request slots", |plan| plan.serving.max_concurrent_requests = u32::MAX),
