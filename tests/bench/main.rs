@@ -10,6 +10,7 @@ mod peer;
 mod processes;
 mod report;
 mod ring;
+mod security;
 mod stream;
 mod truth;
 
@@ -66,6 +67,8 @@ enum What {
     StreamSegments,
     /// Predicted against measured time per token of what `lime up` serves.
     Truth,
+    /// Mutual TLS against plain text on the loopback, with the bundled model.
+    Security,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -82,6 +85,12 @@ struct Bench {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if matches!(args.what, What::All | What::Security) {
+        security::measure(args.rounds)?;
+    }
+    if args.what == What::Security {
+        return Ok(());
+    }
     std::fs::create_dir_all(&args.models).with_context(|| format!("cannot create {}", args.models.display()))?;
     let Args { threads, rounds, tokens, prompt, .. } = args;
     let folder = args.models.join("llama-1b-bf16");

@@ -1,7 +1,9 @@
 //! What the cross-crate tests and benchmarks share: fixtures, synthetic models, rings of workers in this process.
 
+pub mod certificates;
 pub mod fixtures;
 pub mod gguf;
 pub mod memory_limit;
+pub mod mutate;
 pub mod ring;
 pub mod synthetic;

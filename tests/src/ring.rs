@@ -10,10 +10,10 @@ use lime_planner::{
     Residency, ServingLimits, proportional,
 };
 use lime_ring::{
-    FrameLimits, RingDriver, RingTopology,
-    proto::{ActivationType, Peer, Rows, Sampling},
+    RingDriver, RingTopology, Transport,
+    proto::{Peer, Rows, Sampling},
 };
-use lime_worker::{WorkerConfig, WorkerHandle};
+use lime_worker::{WorkerConfig, WorkerHandle, frame_limits};
 
 /// Reads a model's card.
 ///
@@ -64,23 +64,6 @@ pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> 
     Ok(plan)
 }
 
-/// What a plan allows on its ring.
-pub fn frame_limits(plan: &Plan) -> FrameLimits {
-    FrameLimits {
-        segments: plan.segments,
-        slots: plan.serving.max_concurrent_requests,
-        max_rows: plan.serving.max_rows(),
-        context: plan.serving.max_context_tokens,
-        hidden: plan.model.hidden,
-        vocabulary: plan.model.vocabulary,
-        activation: match plan.residual {
-            Dtype::Bf16 => ActivationType::Bf16,
-            Dtype::F16 => ActivationType::F16,
-            Dtype::F32 => ActivationType::F32,
-        },
-    }
-}
-
 /// The driver's view of a plan whose workers are at `peers`, in ring order.
 ///
 /// # Errors
@@ -93,12 +76,14 @@ pub fn topology(plan: &Plan, uris: &[String]) -> Result<RingTopology> {
         peers: plan.devices.iter().zip(uris).map(peer).collect(),
         head: plan.head.0 as usize,
         limits: frame_limits(plan),
+        transport: Transport::Plaintext,
     })
 }
 
 /// Workers in this process, one per device, that can take up one plan after another.
 pub struct Workers {
     handles: Vec<WorkerHandle>,
+    transport: Transport,
     epoch: u64,
 }
 
@@ -111,11 +96,29 @@ impl Workers {
         Self::start_with_store(model, None, count, threads).await
     }
 
+    /// The same over `transport`, one thread each.
+    ///
+    /// # Errors
+    /// When one cannot start.
+    pub async fn start_over(transport: &Transport, model: &Path, count: usize) -> Result<Self> {
+        Self::start_all(transport, model, None, count, 1).await
+    }
+
     /// The same with a weight store, from which plans can stream.
     ///
     /// # Errors
     /// When one cannot start.
     pub async fn start_with_store(model: &Path, store: Option<&Path>, count: usize, threads: usize) -> Result<Self> {
+        Self::start_all(&Transport::Plaintext, model, store, count, threads).await
+    }
+
+    async fn start_all(
+        transport: &Transport,
+        model: &Path,
+        store: Option<&Path>,
+        count: usize,
+        threads: usize,
+    ) -> Result<Self> {
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {
             let config = WorkerConfig {
@@ -126,10 +129,11 @@ impl Workers {
                 link: None,
                 disk: None,
                 isa: None,
+                transport: transport.clone(),
             };
             handles.push(lime_worker::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await?);
         }
-        Ok(Self { handles, epoch: 0 })
+        Ok(Self { handles, transport: transport.clone(), epoch: 0 })
     }
 
     /// Takes all workers to `plan` at the next epoch.
@@ -138,9 +142,14 @@ impl Workers {
     /// When a worker refuses or fails.
     pub async fn configure(&mut self, plan: &Plan) -> Result<RingDriver> {
         self.epoch += 1;
-        let uris: Vec<String> = self.handles.iter().map(|handle| format!("http://{}", handle.addr())).collect();
-        let topology = topology(plan, &uris)?;
+        let topology = RingTopology { transport: self.transport.clone(), ..topology(plan, &self.uris())? };
         Ok(RingDriver::configure(&topology, self.epoch, Duration::from_secs(30), |_, _| {}).await?)
+    }
+
+    /// Where they are, in ring order.
+    pub fn uris(&self) -> Vec<String> {
+        let scheme = self.transport.scheme();
+        self.handles.iter().map(|handle| format!("{scheme}://{}", handle.addr())).collect()
     }
 
     /// Stops them all.

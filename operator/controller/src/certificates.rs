@@ -7,6 +7,7 @@ use rcgen::{
 use serde_json::json;
 use thiserror::Error;
 use time::OffsetDateTime;
+use x509_parser::extensions::GeneralName;
 
 use crate::{
     build::{self, Object},
@@ -48,7 +49,7 @@ pub fn secrets_of(deployment: &str) -> (String, Vec<String>) {
 /// If the random generator or the encoder fails.
 pub fn ensure(wish: &Wish, existing: &Existing, now: Timestamp) -> Result<Vec<Object>, CertificateError> {
     let (authority_name, member_names) = secrets_of(&wish.name);
-    let kept = existing.authority.as_ref().and_then(|secret| pair(secret, now, AUTHORITY_DAYS));
+    let kept = existing.authority.as_ref().and_then(|secret| pair(secret, now, AUTHORITY_DAYS, &[]));
     let new_authority = kept.is_none();
     let (authority, authority_key) = match kept {
         Some(kept) => kept,
@@ -63,13 +64,14 @@ pub fn ensure(wish: &Wish, existing: &Existing, now: Timestamp) -> Result<Vec<Ob
         json!({ "tls.crt": encoded(&authority), "tls.key": encoded(&authority_key) }),
     )];
     for (index, (member, name)) in MEMBERS.iter().zip(member_names).enumerate() {
+        let names = names::in_certificate(&wish.name, &wish.namespace, member);
         let found = existing.members.get(index).and_then(Option::as_ref).filter(|_| !new_authority);
         let kept = found
             .filter(|secret| text(secret, "ca.crt").as_deref() == Some(authority.as_str()))
-            .and_then(|secret| pair(secret, now, LEAF_DAYS));
+            .and_then(|secret| pair(secret, now, LEAF_DAYS, &names));
         let (certificate, key) = match kept {
             Some(kept) => kept,
-            None => make_member(wish, member, &issuer, now)?,
+            None => make_member(wish, member, names.to_vec(), &issuer, now)?,
         };
         let data = json!({
             "ca.crt": encoded(&authority), "tls.crt": encoded(&certificate), "tls.key": encoded(&key),
@@ -93,17 +95,11 @@ fn make_authority(wish: &Wish, now: Timestamp) -> Result<(String, String), Certi
 fn make_member(
     wish: &Wish,
     member: &str,
+    names: Vec<String>,
     issuer: &Issuer<'_, KeyPair>,
     now: Timestamp,
 ) -> Result<(String, String), CertificateError> {
     let base = validity(now, LEAF_DAYS)?;
-    // One name for all workers: pods come and go, and addresses are no identity.
-    let ring = names::ring(&wish.name);
-    let names = vec![
-        format!("{member}.{}.{}.lime", wish.name, wish.namespace),
-        format!("*.{ring}.{}.svc", wish.namespace),
-        format!("{}.{}.svc", wish.name, wish.namespace),
-    ];
     let mut params = CertificateParams::new(names).map_err(fault)?;
     (params.not_before, params.not_after) = (base.not_before, base.not_after);
     params.distinguished_name = base.distinguished_name;
@@ -126,13 +122,20 @@ fn validity(now: Timestamp, days: i64) -> Result<CertificateParams, CertificateE
     Ok(params)
 }
 
-/// Certificate and key of a Secret, if they can be read and more than a third of the time is left.
-fn pair(secret: &Secret, now: Timestamp, days: i64) -> Option<(String, String)> {
+/// Certificate and key of a Secret, if they can be read, more than a third of the time is left, and the certificate bears all
+/// of `names`.
+fn pair(secret: &Secret, now: Timestamp, days: i64, names: &[String]) -> Option<(String, String)> {
     let (certificate, key) = (text(secret, "tls.crt")?, text(secret, "tls.key")?);
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).ok()?;
     let parsed = pem.parse_x509().ok()?;
     let key_pair = KeyPair::from_pem(&key).ok()?;
     if parsed.public_key().subject_public_key.data.as_ref() != key_pair.public_key_raw() {
+        return None;
+    }
+    let alternatives = parsed.subject_alternative_name().ok()?;
+    let borne = alternatives.map_or(&[][..], |found| found.value.general_names.as_slice());
+    let bears = |name: &String| borne.iter().any(|one| matches!(one, GeneralName::DNSName(found) if found == name));
+    if !names.iter().all(bears) {
         return None;
     }
     let left = parsed.validity().not_after.timestamp().saturating_sub(now.as_second());
@@ -182,6 +185,18 @@ mod tests {
         assert_ne!(first[2], renewed[2]);
         let anew = ensure(&wish, &existing(&renewed), day(2500)).unwrap();
         assert!(anew.iter().zip(&renewed).all(|(new, old)| new != old));
+    }
+
+    #[test]
+    fn a_certificate_of_other_names_is_replaced() {
+        let wish = testing::wish();
+        let first = ensure(&wish, &Existing::default(), day(0)).unwrap();
+        let mut swapped = existing(&first);
+        swapped.members.swap(0, 1);
+        let again = ensure(&wish, &swapped, day(1)).unwrap();
+        assert_eq!(first[0], again[0], "the authority stays");
+        assert!(again[1..].iter().zip(&first[1..]).all(|(new, old)| new != old));
+        assert_eq!(ensure(&wish, &existing(&again), day(2)).unwrap(), again);
     }
 
     #[test]

@@ -187,6 +187,9 @@ impl<'a> Deciding<'a> {
             self.decision.objects.extend(workers);
             let over = found.iter().filter(|shard| shard.over && shard.status.state != ShardState::Lost);
             self.decision.finished_pods = over.map(|shard| shard.pod.clone()).collect();
+            let pods = self.snapshot.pods.iter().filter(|pod| found.iter().any(|shard| shard.pod == pod.name_any()));
+            let deaf = pods.filter(|pod| !build::speaks(pod, self.wish, self.settings));
+            self.decision.finished_pods.extend(deaf.map(|pod| pod.name_any()));
             self.decision.objects.extend(build::gateway(self.wish, &plan, &found, self.settings));
         }
         self.judge(&plan, &found, exhausted, same);
@@ -196,8 +199,9 @@ impl<'a> Deciding<'a> {
                 Truth::True,
                 Cause::new(
                     "TransportNotSecured",
-                    "transport.security is MutualTLS, but the workers of this image speak plain text to one another; \
-                     only the NetworkPolicy keeps others out. Set transport.security: Plaintext if the network is trusted",
+                    "transport.security is MutualTLS, but the operator runs without --ring-tls, so the workers speak plain \
+                     text to one another and only the NetworkPolicy keeps others out. Set operator.ringTLS: true in the \
+                     chart's values, or transport.security: Plaintext if the network is trusted",
                 ),
             );
         }

@@ -12,6 +12,12 @@ pub const COMPONENT_LABEL: &str = "lime.dev/component";
 pub const PLAN_LABEL: &str = "lime.dev/plan";
 /// The node that a worker was planned for.
 pub const NODE_LABEL: &str = "lime.dev/node";
+/// What a worker's pod was told to speak: [`PLAINTEXT`] or [`MUTUAL_TLS`].
+pub const TRANSPORT_LABEL: &str = "lime.dev/transport";
+/// Plain text; also what pods without the label speak.
+pub const PLAINTEXT: &str = "plaintext";
+/// Mutual TLS.
+pub const MUTUAL_TLS: &str = "mutual-tls";
 /// What all objects of the operator carry.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", MANAGER);
 /// The digest of the model's source that a card was read from.
@@ -72,6 +78,13 @@ pub fn authority(deployment: &str) -> String {
 /// The Secret with the certificate of `component`.
 pub fn certificate(deployment: &str, component: &str) -> String {
     format!("{deployment}-{component}-tls")
+}
+
+/// The names in the certificate of `component`: one by which clients of the ring know a server's part whatever its
+/// address, the same for all deployments, since each has its own authority (`lime_ring::SERVER_NAME` is that of workers; a
+/// test in `tests/` holds the two together); and one for people.
+pub fn in_certificate(deployment: &str, namespace: &str, component: &str) -> [String; 2] {
+    [format!("{component}.lime.internal"), format!("{component}.{deployment}.{namespace}.lime.internal")]
 }
 
 /// The first 16 hexadecimal digits of the SHA-256 of `text`.

@@ -68,8 +68,8 @@ pub struct Settings {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub worker_overhead_mib: u64,
 
-    /// The workers and gateways of the image speak mutual TLS. Without it, deployments that ask for MutualTLS run in plain
-    /// text and say so in their Degraded condition
+    /// Rings of deployments that ask for MutualTLS speak it (the chart's default). Without it they run in plain text and say
+    /// so in their Degraded condition
     #[arg(long)]
     pub ring_tls: bool,
 

@@ -18,6 +18,7 @@ mod outlook;
 mod period;
 mod plan;
 mod planning;
+mod plausible;
 mod predict;
 mod profile;
 #[cfg(test)]

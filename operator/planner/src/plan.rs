@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Block, Bytes, DeviceIndex, Dtype, LayerIndex, LayerRange, ModelCard, Outlook, SegmentIndex};
+use crate::{Block, Bytes, DeviceIndex, Dtype, LayerIndex, LayerRange, ModelCard, Outlook, SegmentIndex, plausible};
 
 /// The version of the plan's form that this crate writes and reads.
 pub const PLAN_VERSION: u32 = 1;
@@ -156,6 +156,16 @@ pub enum PlanError {
     /// No devices, no segments or no layers.
     #[error("the plan has no {0}")]
     Empty(&'static str),
+    /// A number that no plan of this world has: further on, arithmetic would break on it.
+    #[error("the plan has {found} {what}, at most {most} are believed")]
+    Unbelievable {
+        /// What is counted.
+        what: &'static str,
+        /// What the plan says.
+        found: u128,
+        /// What is believed.
+        most: u128,
+    },
     /// Two devices of one name.
     #[error("two devices of the plan are named {0:?}")]
     DuplicateDevice(String),
@@ -263,6 +273,7 @@ impl Plan {
         if let Some((what, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(PlanError::Empty(what));
         }
+        plausible::check(self)?;
         self.validate_names()?;
         self.validate_layers()?;
         if self.head.0 as usize >= self.devices.len() {

@@ -78,6 +78,10 @@ pub(crate) struct UpArgs {
     #[arg(long, requires = "prompt")]
     pub(crate) once: bool,
 
+    /// The ring speaks mutual TLS, with certificates made for this run, as it does between machines
+    #[arg(long)]
+    pub(crate) tls: bool,
+
     /// Print the plan and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -409,6 +413,11 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "NAME", env = "LIME_ISA")]
     pub(crate) isa: Option<String>,
 
+    /// Mutual TLS: folder with ca.crt, tls.crt and tls.key, read again whenever they change. Only members of this
+    /// authority are let in. Default: plain text, and anyone is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tls: Option<PathBuf>,
+
     /// End when standard input does: a parent holds the other end of the pipe
     #[arg(long)]
     pub(crate) exit_with_parent: bool,
@@ -430,6 +439,11 @@ pub(crate) struct GatewayArgs {
     /// A device of the plan and where its worker is, once for each device
     #[arg(long = "worker", value_name = "NAME=URL", required = true)]
     pub(crate) workers: Vec<String>,
+
+    /// Mutual TLS towards the workers: folder with ca.crt, tls.crt and tls.key, read again whenever they change. The
+    /// workers' URLs then begin with https://
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tls: Option<PathBuf>,
 
     /// Where to listen for HTTP
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8000")]

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use anyhow::{Context as _, bail, ensure};
 use lime_gateway::{Event, GatewayConfig, Peer};
 use lime_planner::Plan;
+use lime_ring::Transport;
 use tokio::sync::{mpsc, watch};
 
 use crate::{args::GatewayArgs, logging, stop::StopSignals};
@@ -13,7 +14,8 @@ use crate::{args::GatewayArgs, logging, stop::StopSignals};
 pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
     logging::start("info");
     let plan = read_plan(&args.plan)?;
-    let peers = peers(&args.workers, &plan)?;
+    let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
+    let peers = peers(&args.workers, &plan, &transport)?;
     let api_keys = args.api_keys.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -25,6 +27,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             served_name: args.served_name.unwrap_or_else(|| plan.model.name.clone()),
             plan,
             workers,
+            transport,
             model: args.model,
             api_keys,
             queue_limit: args.queue_limit,
@@ -62,7 +65,7 @@ fn read_plan(path: &Path) -> anyhow::Result<Plan> {
 }
 
 /// `NAME=URL` for each device of the plan, none twice and none unknown.
-fn peers(workers: &[String], plan: &Plan) -> anyhow::Result<Vec<Peer>> {
+fn peers(workers: &[String], plan: &Plan, transport: &Transport) -> anyhow::Result<Vec<Peer>> {
     let mut peers = Vec::new();
     let mut seen = BTreeSet::new();
     for worker in workers {
@@ -71,7 +74,13 @@ fn peers(workers: &[String], plan: &Plan) -> anyhow::Result<Vec<Peer>> {
         };
         ensure!(plan.device(device).is_some(), "--worker {worker}: the plan has no device {device:?}");
         ensure!(seen.insert(device), "--worker {worker}: device {device:?} is given twice");
-        ensure!(uri.starts_with("http://"), "--worker {worker}: the URL must begin with http://");
+        let scheme = transport.scheme();
+        let found = uri.split_once("://").map_or("", |(found, _)| found);
+        ensure!(
+            found == scheme,
+            "--worker {worker}: the URL must begin with {scheme}:// {} --tls",
+            if scheme == "https" { "with" } else { "without" }
+        );
         peers.push(Peer { device: device.to_owned(), uri: uri.to_owned() });
     }
     if let Some(missing) = plan.devices.iter().find(|device| !seen.contains(device.name.as_str())) {

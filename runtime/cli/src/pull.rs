@@ -4,7 +4,7 @@ use std::{fs, io::IsTerminal as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lime_planner::{Block, Bytes, Plan};
+use lime_planner::{Block, Bytes, PlacedBlock, Plan, Residency};
 use lime_store::{EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
 
 use crate::{
@@ -24,11 +24,15 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         source = source.at(revision)?;
     }
     let model = open(&args.store)?.model(&source).with_context(|| format!("{source} cannot be pulled"))?;
-    let blocks = match (&args.plan, &args.device) {
-        (Some(plan), Some(device)) => blocks_of(plan, device, &model)?,
-        _ => model.folder().card("").all_blocks().collect(),
+    let (blocks, embedding_streams) = match (&args.plan, &args.device) {
+        (Some(plan), Some(device)) => {
+            let placed = blocks_of(plan, device, &model)?;
+            let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
+            (placed.iter().map(|placed| placed.block).collect(), placed.contains(&streamed))
+        }
+        _ => (model.folder().card("").all_blocks().collect::<Vec<_>>(), false),
     };
-    let options = EnsureOptions { connections: args.connections.into(), verify: args.verify };
+    let options = EnsureOptions { connections: args.connections.into(), verify: args.verify, embedding_streams };
     let ensured = ensure(&model, &blocks, options)?;
     print(&told(&model, &ensured))
 }
@@ -59,7 +63,7 @@ fn target() -> ProgressDrawTarget {
 }
 
 /// The blocks of one device of a plan, which must be of this very model.
-fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<Vec<Block>> {
+fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<Vec<PlacedBlock>> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let plan: Plan = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a plan; make one with `lime plan -o json`", path.display()))?;
@@ -77,7 +81,7 @@ fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<V
         let names: Vec<&str> = plan.devices.iter().map(|device| device.name.as_str()).collect();
         bail!("{} has no device {device:?}, only {}", path.display(), names.join(", "));
     };
-    Ok(found.blocks.iter().map(|placed| placed.block).collect())
+    Ok(found.blocks.clone())
 }
 
 fn told(model: &StoredModel, ensured: &Ensured) -> String {

@@ -1,5 +1,6 @@
 //! `lime up`: workers and a gateway on this machine.
 
+mod certificates;
 mod child;
 mod policy;
 mod screen;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, bail};
 use lime_gateway::{Event, GatewayConfig, GatewayHandle};
 use lime_model::ChatTemplate;
 use lime_planner::Plan;
+use lime_ring::Transport;
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
@@ -22,6 +24,7 @@ use tokio::{
 };
 
 use self::{
+    certificates::Throwaway,
     policy::RestartPolicy,
     screen::Screen,
     supervisor::{Supervisor, WorkerEvent},
@@ -68,10 +71,13 @@ async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
     let (publish, workers) = watch::channel(Vec::new());
     let (gateway_events, gateway_happened) = mpsc::unbounded_channel();
     let (worker_events, worker_happened) = mpsc::unbounded_channel();
-    let gateway = start_gateway(args, wish, &plan, workers, gateway_events).await?;
+    let certificates = args.tls.then(Throwaway::make).transpose()?;
+    let tls = certificates.as_ref().map(Throwaway::folder);
+    let transport = Transport::open(tls)?;
+    let gateway = start_gateway(args, wish, &plan, workers, transport, gateway_events).await?;
     let devices = wish.fleet.devices.iter().filter(|device| plan.device(&device.name).is_some()).cloned().collect();
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
-    let supervisor = Supervisor::start(devices, &wish.model, args.verbose, policy, publish, &worker_events);
+    let supervisor = Supervisor::start(devices, &wish.model, tls, args.verbose, policy, publish, &worker_events);
     let mut watch = Watch {
         screen: Screen::new(&plan),
         server: Server::parse(&format!("http://{}", gateway.addr()), None)?,
@@ -109,6 +115,7 @@ async fn start_gateway(
     wish: &Wish,
     plan: &Plan,
     workers: watch::Receiver<Vec<lime_gateway::Peer>>,
+    transport: Transport,
     events: mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<GatewayHandle> {
     // The schema bounds the port: it fits.
@@ -117,6 +124,7 @@ async fn start_gateway(
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         plan: plan.clone(),
         workers,
+        transport,
         model: wish.model.clone(),
         served_name: wish.served_name(),
         api_keys: Vec::new(),

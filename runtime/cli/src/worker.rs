@@ -3,7 +3,7 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
-use lime_ring::LinkShape;
+use lime_ring::{LinkShape, Transport};
 use lime_worker::{DiskShape, WorkerConfig};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,13 @@ pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
     logging::start("info");
     let (exit_with_parent, listen) = (args.exit_with_parent, args.listen);
     let config = config(args)?;
+    if matches!(config.transport, Transport::Plaintext) && !listen.ip().is_loopback() {
+        tracing::warn!(
+            "listening on {listen} in plain text: whoever reaches this port can read activations and give orders; \
+             use --tls DIR, or --listen 127.0.0.1:{} where nobody else is to come in",
+            listen.port()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(config, listen, exit_with_parent))
 }
@@ -37,6 +44,7 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
         }),
     };
     let disk = args.disk_bandwidth.as_deref().map(units::bytes_per_second).transpose()?;
+    let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
     Ok(WorkerConfig {
         name: args.name,
         model: args.model,
@@ -45,6 +53,7 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
         link,
         disk: disk.map(|bytes_per_second| DiskShape { bytes_per_second }),
         isa: args.isa,
+        transport,
     })
 }
 

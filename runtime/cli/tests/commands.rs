@@ -177,3 +177,20 @@ fn a_machine_is_measured() {
     assert!(failure(&["profile", "--peer", "bea=http://127.0.0.1:9"]).contains("no link to http://127.0.0.1:9"));
     assert!(failure(&["profile", "--dtype", "int8"]).contains("bf16, f16 or f32"));
 }
+
+#[test]
+fn certificates_that_cannot_be_used_are_named() {
+    let model = model();
+    let worker = failure(&["worker", "--name", "a", "--model", model.to_str().unwrap(), "--tls", "no/certificates"]);
+    assert!(worker.contains("--tls") && worker.contains("no/certificates/ca.crt"), "{worker}");
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.json");
+    fs::write(&plan, lime(&["plan", "-f", "manifests/bard.yaml", "-o", "json"]).stdout).unwrap();
+    let plan = plan.to_str().unwrap();
+    let gateway =
+        |more: &[&str]| failure(&[&["gateway", "--plan", plan, "--model", model.to_str().unwrap()][..], more].concat());
+    let secured = gateway(&["--worker", "ada=https://10.0.0.1:7000"]);
+    assert!(secured.contains("must begin with http:// without --tls"), "{secured}");
+    let missing = gateway(&["--worker", "ada=https://10.0.0.1:7000", "--tls", "no/certificates"]);
+    assert!(missing.contains("no/certificates/ca.crt"), "{missing}");
+}

@@ -67,3 +67,19 @@ fn a_killed_worker_is_started_again() {
     up.signal("INT");
     assert_eq!(up.end().0, Some(0));
 }
+
+#[test]
+fn a_ring_with_mutual_tls_says_the_same_and_takes_its_certificates_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = wish(folder.path(), &[3000, 3500, 4000]);
+    let args =
+        ["up", "-v", "--tls", "--port", "0", "-f", &file, "--prompt", "ROMEO:\n", "--max-tokens", "16", "--once"];
+    let mut up = Running::start_with(&args, &[("TMPDIR", folder.path())]);
+    let started = up.wait_for(": process ");
+    assert!(started.contains("at https://127.0.0.1:"), "{started}");
+    let (code, answer) = up.end();
+    assert_eq!(code, Some(0));
+    assert!(answer.starts_with("ROMEO:\nI will not bite thee, and I'll bid thee boy."), "{answer:?}");
+    let left = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["wish.yaml"]);
+}

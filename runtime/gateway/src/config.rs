@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use lime_planner::{Bytes, Plan};
+use lime_ring::Transport;
 use tokio::sync::watch;
 
 /// Where a device of the plan is reached.
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 pub struct Peer {
     /// The device's name in the plan.
     pub device: String,
-    /// Its control and ring address, as `http://HOST:PORT`.
+    /// Its control and ring address, as `http://HOST:PORT`; with mutual TLS `https://HOST:PORT`.
     pub uri: String,
 }
 
@@ -23,6 +24,8 @@ pub struct GatewayConfig {
     pub plan: Plan,
     /// The workers' addresses as they come and go. The gateway waits until every device of the plan is there.
     pub workers: watch::Receiver<Vec<Peer>>,
+    /// How the ring's members speak to one another.
+    pub transport: Transport,
     /// The model's folder: tokenizer, chat template and generation defaults are read from it, no weights.
     pub model: PathBuf,
     /// The name under which clients ask for the model.

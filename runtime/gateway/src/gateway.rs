@@ -96,7 +96,7 @@ impl GatewayHandle {
 pub async fn start(config: GatewayConfig, events: mpsc::UnboundedSender<Event>) -> Result<GatewayHandle, GatewayError> {
     config.plan.validate()?;
     let options = Options::default();
-    let transport = WorkerRing::new(&config.plan, options.patience)?;
+    let transport = WorkerRing::new(&config.plan, config.transport.clone(), options.patience)?;
     start_with(config, options, transport, events).await
 }
 
@@ -110,7 +110,7 @@ pub async fn start_with<T: RingTransport>(
     transport: T,
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<GatewayHandle, GatewayError> {
-    let GatewayConfig { listen, plan, workers, model, served_name, api_keys, queue_limit } = config;
+    let GatewayConfig { listen, plan, workers, transport: wire, model, served_name, api_keys, queue_limit } = config;
     plan.validate()?;
     let text = Arc::new(TextModel::open(&model, &plan)?);
     let fault = |source| GatewayError::Listen { listen, source };
@@ -151,6 +151,7 @@ pub async fn start_with<T: RingTransport>(
         status: status.clone(),
         metrics: metrics.clone(),
         workers,
+        transport: wire,
         started: App::now(),
         ended,
     };

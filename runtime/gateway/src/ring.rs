@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use lime_planner::{Dtype, Plan};
 use lime_ring::{
-    DriverError, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingTopology,
+    DriverError, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingTopology, Transport,
     proto::{self, ActivationType, PassResult},
 };
 use thiserror::Error;
@@ -67,12 +67,13 @@ pub(crate) struct WorkerRing {
 
 impl WorkerRing {
     /// The ring of `plan`; one attempt to reach a worker takes at most `patience`.
-    pub(crate) fn new(plan: &Plan, patience: Duration) -> Result<Self, serde_json::Error> {
+    pub(crate) fn new(plan: &Plan, transport: Transport, patience: Duration) -> Result<Self, serde_json::Error> {
         let topology = RingTopology {
             plan_json: Bytes::from(serde_json::to_vec(plan)?),
             peers: Vec::new(),
             head: plan.head.0 as usize,
             limits: frame_limits(plan),
+            transport,
         };
         let order = plan.devices.iter().map(|device| device.name.clone()).collect();
         Ok(Self { topology, order, patience })

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use lime_ring::{
-    endpoint,
+    Transport, connect,
     proto::{StatusReply, StatusRequest, control_client::ControlClient},
 };
 use tokio::{task::JoinSet, time::timeout};
@@ -40,18 +40,19 @@ fn seconds(micros: u64) -> f64 {
 }
 
 /// Asks every worker at once; those that do not answer soon are left out.
-pub(crate) async fn ask(workers: Vec<Peer>) -> Vec<StatusReply> {
+pub(crate) async fn ask(transport: &Transport, workers: Vec<Peer>) -> Vec<StatusReply> {
     let mut asked = JoinSet::new();
     for (index, peer) in workers.into_iter().enumerate() {
-        asked.spawn(async move { (index, timeout(PATIENCE, status(&peer)).await.ok().flatten()) });
+        let transport = transport.clone();
+        asked.spawn(async move { (index, timeout(PATIENCE, status(&transport, &peer)).await.ok().flatten()) });
     }
     let mut replies = asked.join_all().await;
     replies.sort_by_key(|(index, _)| *index);
     replies.into_iter().filter_map(|(_, reply)| reply).collect()
 }
 
-async fn status(peer: &Peer) -> Option<StatusReply> {
-    let channel = endpoint(&peer.uri).ok()?.connect().await.ok()?;
+async fn status(transport: &Transport, peer: &Peer) -> Option<StatusReply> {
+    let channel = connect(transport, &peer.uri).await.ok()?;
     let reply = ControlClient::new(channel).status(StatusRequest {}).await.ok()?;
     Some(StatusReply { device: peer.device.clone(), ..reply.into_inner() })
 }

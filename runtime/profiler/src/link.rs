@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use lime_ring::{Peer, probe};
+use lime_ring::{Peer, Transport, probe};
 use serde::{Deserialize, Serialize};
 
 use crate::sample::middle;
@@ -35,7 +35,7 @@ pub async fn link(uri: &str) -> Result<LinkSpeed, ProfileError> {
     let peer = Peer { device: uri.to_owned(), uri: uri.to_owned() };
     let ask = async |bytes: usize, rounds: usize| {
         let payload = Bytes::from(vec![0_u8; bytes]);
-        let times = probe(&peer, payload, 0, rounds + 1).await;
+        let times = probe(&Transport::Plaintext, &peer, payload, 0, rounds + 1).await;
         let times = times.map_err(|source| ProfileError::Peer { uri: uri.to_owned(), source })?;
         // The first opens windows and warms the way.
         let mut seconds: Vec<f64> = times.iter().skip(1).map(Duration::as_secs_f64).collect();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lime_ring::{
-    CONTROL_MESSAGE_BYTES, incoming,
+    CONTROL_MESSAGE_BYTES, Transport, incoming,
     proto::{
         ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, ProbeReply, ProbeRequest, StatusReply,
         StatusRequest,
@@ -59,7 +59,8 @@ pub async fn listen(addr: SocketAddr) -> Result<Listener, ProfileError> {
         let ended = async {
             let _ = stopped.await;
         };
-        let served = server().add_service(control).serve_with_incoming_shutdown(incoming(listener), ended).await;
+        let incoming = incoming(listener, &Transport::Plaintext);
+        let served = server().add_service(control).serve_with_incoming_shutdown(incoming, ended).await;
         if let Err(error) = served {
             tracing::warn!(%error, "the agent that answers probes ended");
         }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
+use tower::service_fn;
 
-use crate::settings::endpoint;
+use crate::{Transport, security::Refusal, settings::endpoint, transport::dial};
 
 /// A peer that cannot be reached.
 #[derive(Debug, Error)]
@@ -22,6 +23,14 @@ pub enum ConnectError {
     /// Nobody answers there.
     #[error("no worker answers at {uri}: {reason}")]
     Unreachable {
+        /// The address tried.
+        uri: String,
+        /// What the last attempt met.
+        reason: String,
+    },
+    /// Somebody answers there, and one of the two does not let the other in.
+    #[error("no secure connection to {uri}: {reason}")]
+    Refused {
         /// The address tried.
         uri: String,
         /// What the last attempt met.
@@ -58,26 +67,34 @@ impl Default for Backoff {
     }
 }
 
-/// Connects to `uri` at once or not at all.
+/// Connects to `uri` at once or not at all. With mutual TLS, either side has let the other in.
 ///
 /// # Errors
-/// When the address is malformed or nobody answers.
-pub async fn connect(uri: &str) -> Result<Channel, ConnectError> {
-    endpoint(uri)?
-        .connect()
-        .await
-        .map_err(|error| ConnectError::Unreachable { uri: uri.to_owned(), reason: innermost(&error) })
+/// When the address is malformed or for another transport, nobody answers, or one side refuses the other.
+pub async fn connect(transport: &Transport, uri: &str) -> Result<Channel, ConnectError> {
+    let endpoint = endpoint(uri, transport)?;
+    let connected = match transport {
+        Transport::Plaintext => endpoint.connect().await,
+        Transport::MutualTls(security) => {
+            let security = security.clone();
+            endpoint.connect_with_connector(service_fn(move |uri| dial(uri, security.clone()))).await
+        }
+    };
+    connected.map_err(|error| match Refusal::among(&error) {
+        Some(refusal) => ConnectError::Refused { uri: uri.to_owned(), reason: refusal.to_string() },
+        None => ConnectError::Unreachable { uri: uri.to_owned(), reason: innermost(&error) },
+    })
 }
 
-/// Connects to `uri`, trying until `deadline`.
+/// Connects to `uri`, trying until `deadline`: a refusal too may be over when the certificates have reached every member.
 ///
 /// # Errors
-/// When the address is malformed, or nobody has answered by the deadline.
-pub async fn connect_until(uri: &str, deadline: Instant) -> Result<Channel, ConnectError> {
+/// As [`connect`], by the deadline.
+pub async fn connect_until(transport: &Transport, uri: &str, deadline: Instant) -> Result<Channel, ConnectError> {
     let mut backoff = Backoff::new();
     loop {
-        match connect(uri).await {
-            Err(ConnectError::Unreachable { .. }) if Instant::now() < deadline => {
+        match connect(transport, uri).await {
+            Err(ConnectError::Unreachable { .. } | ConnectError::Refused { .. }) if Instant::now() < deadline => {
                 sleep(backoff.pause()).await;
             }
             settled => return settled,
@@ -111,10 +128,12 @@ mod tests {
         let uri = format!("http://{}", closed.local_addr().unwrap());
         drop(closed);
         let deadline = Instant::now() + Duration::from_millis(50);
-        let error = connect_until(&uri, deadline).await.unwrap_err().to_string();
+        let error = connect_until(&Transport::Plaintext, &uri, deadline).await.unwrap_err().to_string();
         assert!(error.contains(&uri), "{error}");
         assert!(error.to_lowercase().contains("refused"), "{error}");
-        assert!(matches!(connect("http://").await, Err(ConnectError::Uri { .. })));
-        assert!(matches!(connect("not a host").await, Err(ConnectError::Uri { .. })));
+        for malformed in ["http://", "not a host", "https://127.0.0.1:1", "ftp://127.0.0.1:1"] {
+            let refused = connect(&Transport::Plaintext, malformed).await;
+            assert!(matches!(refused, Err(ConnectError::Uri { .. })), "{malformed}");
+        }
     }
 }

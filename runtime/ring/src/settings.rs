@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tonic::transport::{Endpoint, Server, server::TcpIncoming};
+use tonic::transport::{Endpoint, Server};
 
-use crate::ConnectError;
+use crate::{ConnectError, Transport};
 
 /// Most passes on the way round a ring at once. Every queue has room for all of them, so no queue can block a worker.
 pub const MAX_IN_FLIGHT: usize = 64;
@@ -30,16 +29,17 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The client side of a connection to `uri` (`http://host:port`; the scheme may be left out).
-///
-/// # Errors
-/// When `uri` is none.
-pub fn endpoint(uri: &str) -> Result<Endpoint, ConnectError> {
-    let full = if uri.contains("://") { uri.to_owned() } else { format!("http://{uri}") };
+/// The client side of a connection to `uri` (`http://host:port`, with mutual TLS `https://host:port`; the scheme may be
+/// left out).
+pub(crate) fn endpoint(uri: &str, transport: &Transport) -> Result<Endpoint, ConnectError> {
+    let full = if uri.contains("://") { uri.to_owned() } else { format!("{}://{uri}", transport.scheme()) };
     let invalid = |reason: String| ConnectError::Uri { uri: uri.to_owned(), reason };
     let endpoint = Endpoint::from_shared(full).map_err(|error| invalid(error.to_string()))?;
     if endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(invalid("it names no host".to_owned()));
+    }
+    if let Some(objection) = transport.objection(endpoint.uri().scheme_str().unwrap_or_default()) {
+        return Err(invalid(objection.to_owned()));
     }
     Ok(endpoint
         .tcp_nodelay(true)
@@ -60,9 +60,4 @@ pub fn server() -> Server {
         .max_frame_size(HTTP2_FRAME)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-}
-
-/// Connections accepted by `listener`, each set up as [`server`] expects.
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
 }

@@ -32,11 +32,13 @@ pub struct EnsureOptions {
     pub connections: usize,
     /// Read the blocks that are there and compare their digests, not sizes and headers alone.
     pub verify: bool,
+    /// The plan streams the embedding: a tied head then reads a matrix of its own.
+    pub embedding_streams: bool,
 }
 
 impl Default for EnsureOptions {
     fn default() -> Self {
-        Self { connections: 4, verify: false }
+        Self { connections: 4, verify: false, embedding_streams: false }
     }
 }
 
@@ -59,7 +61,7 @@ pub(crate) fn ensure(
     options: EnsureOptions,
     listener: &mut (dyn FnMut(&Progress) + Send),
 ) -> Result<Ensured, StoreError> {
-    let parts = Part::for_device(model.folder().config(), blocks);
+    let parts = Part::for_device(model.folder().config(), blocks, options.embedding_streams);
     let damaged = condemn(model, &parts, options.verify)?;
     let mut wanted: Vec<Part> = parts.iter().copied().filter(|part| !model.is_whole(*part)).collect();
     check_space(model, &wanted)?;

@@ -68,7 +68,7 @@ impl StoredModel {
     }
 
     /// Makes exactly `blocks`, of which those that are whole are left alone, those half-made are gone on with and those damaged
-    /// are made again. Of a tied head beside its embedding only the norm is made. `listener` hears of every step.
+    /// are made again. Of a tied head beside an embedding that stays in memory only the norm is made. `listener` hears of every step.
     ///
     /// Other processes may do the same at the same time: each block is made by one of them.
     ///

@@ -52,9 +52,10 @@ impl Part {
         parts
     }
 
-    /// The files for a device that holds `blocks`: a tied head beside its embedding needs no second copy of the matrix.
-    pub(crate) fn for_device(config: &ModelConfig, blocks: &[Block]) -> Vec<Self> {
-        let shared = config.tied && blocks.contains(&Block::Embedding);
+    /// The files for a device that holds `blocks`: a tied head needs no second copy of the matrix beside an embedding that
+    /// stays in memory, and one of its own beside one that streams.
+    pub(crate) fn for_device(config: &ModelConfig, blocks: &[Block], embedding_streams: bool) -> Vec<Self> {
+        let shared = config.tied && !embedding_streams && blocks.contains(&Block::Embedding);
         let part = |block: &Block| match block {
             Block::Head if shared => Self::HeadNorm,
             block => Self::Whole(*block),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lime_ring::LinkShape;
+use lime_ring::{LinkShape, Transport};
 
 /// Shaping of the disk: one machine plays a slow one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,4 +28,6 @@ pub struct WorkerConfig {
     pub disk: Option<DiskShape>,
     /// The instruction set of the kernels; the best that the machine has where none is named.
     pub isa: Option<String>,
+    /// How the ring's members speak to one another.
+    pub transport: Transport,
 }

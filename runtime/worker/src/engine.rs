@@ -53,8 +53,7 @@ impl EngineLoader {
         let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
         let streams = placed.iter().any(|placed| placed.residency == Residency::Streamed);
         let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(folder.into()) };
-        let blocks: Vec<_> = placed.iter().map(|placed| placed.block).collect();
-        let stored = blocks::ensure(store, folder.path(), &blocks, progress)?;
+        let stored = blocks::ensure(store, folder.path(), placed, progress)?;
         Ok(WeightSource::stored(folder, Arc::new(stored)))
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lime_ring::{MAX_IN_FLIGHT, incoming, server};
+use lime_ring::{MAX_IN_FLIGHT, Transport, incoming, server};
 use tokio::{runtime, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -80,11 +80,12 @@ pub async fn start_with(
     let compute = move || ComputeThread::new(loader, counted, told).run(queue);
     let compute =
         thread::Builder::new().name("lime-compute".to_owned()).spawn(compute).map_err(WorkerError::Threads)?;
-    let worker = Arc::new(Worker::new(config.name, config.link, counters, commands));
+    let transport = config.transport.clone();
+    let worker = Arc::new(Worker::new(config, counters, commands));
 
     let token = stopping.clone();
     let serve = move || {
-        let served = runtime.block_on(serve(&worker, listener, &token));
+        let served = runtime.block_on(serve(&worker, listener, &transport, &token));
         // Connections that are still open and tasks that still run end here.
         runtime.shutdown_background();
         token.cancel();
@@ -98,6 +99,7 @@ pub async fn start_with(
 async fn serve(
     worker: &Arc<Worker>,
     listener: std::net::TcpListener,
+    transport: &Transport,
     stopping: &CancellationToken,
 ) -> Result<(), WorkerError> {
     let served = async {
@@ -106,7 +108,8 @@ async fn serve(
             stopping.cancelled().await;
             worker.leave();
         };
-        let serving = server().add_routes(routes(worker)).serve_with_incoming_shutdown(incoming(listener), told);
+        let incoming = incoming(listener, transport);
+        let serving = server().add_routes(routes(worker)).serve_with_incoming_shutdown(incoming, told);
         let too_long = async {
             stopping.cancelled().await;
             tokio::time::sleep(CLOSING).await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lime_ring::{
-    Backoff, EPOCH_KEY, JOIN_DEADLINE, OutgoingFrames, RingFault, connect,
+    Backoff, EPOCH_KEY, JOIN_DEADLINE, OutgoingFrames, RingFault, Transport, connect,
     proto::{Ack, Peer, StatusRequest, control_client::ControlClient, ring_client::RingClient},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -15,11 +15,15 @@ use crate::{ending::Outbound, session::Session};
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Joins the successor's stream, and watches it in a task of its own until the epoch ends.
-pub(crate) async fn join(session: &Arc<Session>, frames: OutgoingFrames) -> Result<(), RingFault> {
+pub(crate) async fn join(
+    session: &Arc<Session>,
+    transport: &Transport,
+    frames: OutgoingFrames,
+) -> Result<(), RingFault> {
     let Some(successor) = session.successor() else {
         return Ok(());
     };
-    let channel = reach(session, successor).await?;
+    let channel = reach(session, transport, successor).await?;
     let mut request = Request::new(Outbound::new(frames, session.clone()));
     request.metadata_mut().insert(EPOCH_KEY, MetadataValue::from(session.epoch));
     let mut client = RingClient::new(channel).max_encoding_message_size(session.limits.frame_message_bytes());
@@ -33,11 +37,11 @@ pub(crate) async fn join(session: &Arc<Session>, frames: OutgoingFrames) -> Resu
 }
 
 /// Connects to the successor once it has reached this epoch: it may still be starting, or be told later.
-async fn reach(session: &Session, successor: &Peer) -> Result<Channel, RingFault> {
+async fn reach(session: &Session, transport: &Transport, successor: &Peer) -> Result<Channel, RingFault> {
     let deadline = Instant::now() + JOIN_DEADLINE;
     let mut backoff = Backoff::new();
     loop {
-        let problem = match ask(successor).await {
+        let problem = match ask(transport, successor).await {
             Ok((epoch, channel)) if epoch == session.epoch => return Ok(channel),
             Ok((epoch, _)) if epoch > session.epoch => {
                 return Err(RingFault::superseded(&successor.device, session.epoch, epoch));
@@ -52,8 +56,8 @@ async fn reach(session: &Session, successor: &Peer) -> Result<Channel, RingFault
     }
 }
 
-async fn ask(successor: &Peer) -> Result<(u64, Channel), String> {
-    let channel = connect(&successor.uri).await.map_err(|error| error.to_string())?;
+async fn ask(transport: &Transport, successor: &Peer) -> Result<(u64, Channel), String> {
+    let channel = connect(transport, &successor.uri).await.map_err(|error| error.to_string())?;
     let mut client = ControlClient::new(channel.clone());
     let reply = client.status(StatusRequest {}).await;
     let reply = reply.map_err(|status| status.message().to_owned())?;

@@ -2,30 +2,27 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lime_ring::{LinkShape, RingFault, wrong_epoch};
+use lime_ring::{LinkShape, RingFault, Transport, wrong_epoch};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::{assignment::Assignment, counters::Counters, session::Session, work::Command};
+use crate::{WorkerConfig, assignment::Assignment, counters::Counters, session::Session, work::Command};
 
 /// A worker, as its services see it.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) name: String,
     pub(crate) link: Option<LinkShape>,
+    pub(crate) transport: Transport,
     pub(crate) counters: Arc<Counters>,
     pub(crate) compute: mpsc::Sender<Command>,
     session: Mutex<Option<Arc<Session>>>,
 }
 
 impl Worker {
-    pub(crate) fn new(
-        name: String,
-        link: Option<LinkShape>,
-        counters: Arc<Counters>,
-        compute: mpsc::Sender<Command>,
-    ) -> Self {
-        Self { name, link, counters, compute, session: Mutex::default() }
+    pub(crate) fn new(config: WorkerConfig, counters: Arc<Counters>, compute: mpsc::Sender<Command>) -> Self {
+        let WorkerConfig { name, link, transport, .. } = config;
+        Self { name, link, transport, counters, compute, session: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {

@@ -44,7 +44,7 @@ async fn load_and_join(worker: &Worker, session: &Arc<Session>, progress: &Progr
     loaded.map_err(|error| RingFault::failed(session.name(), &error.to_string()))?;
     if let Some(frames) = session.take_outgoing() {
         let _ = progress.send(Ok(phase("joining", worker))).await;
-        join(session, frames).await?;
+        join(session, &worker.transport, frames).await?;
     }
     Ok(())
 }

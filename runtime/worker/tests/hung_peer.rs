@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{PATIENCE, Ring, card, generate, plan};
-use lime_ring::{DriverError, FaultKind, status};
+use lime_ring::{DriverError, FaultKind, Transport, status};
 use lime_worker::fake::FakeLoader;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -77,11 +77,11 @@ async fn a_silent_peer_is_found_in_seconds() {
     assert!(found < Duration::from_secs(10), "{found:?}");
     assert!(matches!(&error, DriverError::Fault(fault) if fault.kind == FaultKind::Lost), "{error}");
     // The first worker has noticed by itself that its successor is silent.
-    while status(&ring.topology.peers[0]).await.unwrap().phase != "failed" {
+    while status(&Transport::Plaintext, &ring.topology.peers[0]).await.unwrap().phase != "failed" {
         assert!(begin.elapsed() < Duration::from_secs(12), "the first worker never noticed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let first = status(&ring.topology.peers[0]).await.unwrap();
+    let first = status(&Transport::Plaintext, &ring.topology.peers[0]).await.unwrap();
     assert!(first.failure.contains("\"b\""), "{}", first.failure);
     ring.stop().await;
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::{Ring, anywhere, config, generate, next, plan, rows, topology};
 use lime_model::ModelFolder;
 use lime_planner::{ModelCard, Plan};
-use lime_ring::{RingDriver, proto::Sampling, status};
+use lime_ring::{RingDriver, Transport, proto::Sampling, status};
 use lime_worker::{WorkerConfig, start};
 
 fn model() -> PathBuf {
@@ -85,7 +85,7 @@ async fn the_golden_text_comes_out_of_a_ring() {
     let tokens = generate(&mut driver, 5, &golden.prompt, 100, 8).await;
     assert_eq!(tokens, golden.greedy[..8]);
 
-    let status = status(&ring.topology.peers[1]).await.unwrap();
+    let status = status(&Transport::Plaintext, &ring.topology.peers[1]).await.unwrap();
     assert_eq!((status.phase.as_str(), status.threads), ("ready", 1));
     assert!(status.pinned_bytes > 0 && status.kv_bytes > 0 && status.compute_micros > 0);
     assert!(["avx512", "avx2", "neon", "scalar"].contains(&status.kernels.as_str()));

@@ -9,7 +9,7 @@ use std::{
 
 use common::{PATIENCE, Ring, anywhere, card, config, generate, next, plan, rows};
 use lime_ring::{
-    DriverError, FaultKind, LinkShape, RingDriver, drain, probe,
+    DriverError, FaultKind, LinkShape, RingDriver, Transport, drain, probe,
     proto::{Peer, driver_client::DriverClient, ring_client::RingClient},
     status,
 };
@@ -221,7 +221,7 @@ async fn a_lost_worker_is_named_to_the_driver() {
         let fresh = start_with(config(name), Box::new(FakeLoader::default()), anywhere()).await;
         workers.insert(lost, fresh.unwrap());
         let ring = Ring { topology: common::topology(&plan, &workers), workers };
-        let survivor = status(peer(&ring, (lost + 1) % 3)).await.unwrap();
+        let survivor = status(&Transport::Plaintext, peer(&ring, (lost + 1) % 3)).await.unwrap();
         assert_eq!(survivor.phase, "failed");
         assert!(survivor.failure.contains(&format!("{name:?}")), "{}", survivor.failure);
         let mut driver = ring.configure(2).await;
@@ -295,25 +295,25 @@ async fn status_probe_and_drain_answer() {
     let plan = plan(card(6, 8, 97), 2, 1, 1);
     let fake = FakeLoader { layer_time: Duration::from_millis(2), ..FakeLoader::default() };
     let ring = Ring::of_fakes(&plan, &fake).await;
-    let before = status(peer(&ring, 0)).await.unwrap();
+    let before = status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap();
     assert_eq!((before.phase.as_str(), before.epoch, before.device.as_str()), ("idle", 0, "a"));
     let mut driver = ring.configure(3).await;
     generate(&mut driver, 0, &PROMPT, 3, 4).await;
-    let after = status(peer(&ring, 1)).await.unwrap();
+    let after = status(&Transport::Plaintext, peer(&ring, 1)).await.unwrap();
     assert_eq!((after.phase.as_str(), after.epoch, after.passes), ("ready", 3, 6));
     assert!(after.compute_micros >= 6 * 3 * 2000, "{}", after.compute_micros);
     assert_eq!((after.kernels.as_str(), after.threads), ("fake", 1));
     assert_eq!(after.pinned_bytes, plan.devices[1].memory.pinned.0);
 
-    let took = probe(peer(&ring, 0), vec![0; 100].into(), 16 << 10, 3).await.unwrap();
+    let took = probe(&Transport::Plaintext, peer(&ring, 0), vec![0; 100].into(), 16 << 10, 3).await.unwrap();
     assert_eq!(took.len(), 3);
-    let error = probe(peer(&ring, 0), bytes::Bytes::new(), u32::MAX, 1).await.unwrap_err();
+    let error = probe(&Transport::Plaintext, peer(&ring, 0), bytes::Bytes::new(), u32::MAX, 1).await.unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
 
     driver.submit(vec![rows(1, 0, 1, Some(0))], vec![1], vec![]).await.unwrap();
     assert_eq!(next(&mut driver).await.failure, "");
-    assert_eq!(drain(peer(&ring, 0)).await.unwrap(), 7);
-    assert_eq!(status(peer(&ring, 0)).await.unwrap().phase, "draining");
+    assert_eq!(drain(&Transport::Plaintext, peer(&ring, 0)).await.unwrap(), 7);
+    assert_eq!(status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap().phase, "draining");
     driver.submit(vec![rows(2, 0, 1, Some(0))], vec![1], vec![]).await.unwrap();
     let error = tokio::time::timeout(PATIENCE, driver.next()).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("draining"), "{error}");
@@ -328,7 +328,7 @@ async fn a_worker_stops_at_once_whatever_it_does() {
     let ring = Ring::of_fakes(&plan, &slow).await;
     let topology = ring.topology.clone();
     let configuring = tokio::spawn(async move { RingDriver::configure(&topology, 1, PATIENCE, |_, _| {}).await });
-    while status(peer(&ring, 0)).await.unwrap().phase != "loading" {
+    while status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap().phase != "loading" {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let begin = Instant::now();
@@ -344,7 +344,7 @@ async fn a_worker_stops_at_once_whatever_it_does() {
     ring.workers.pop().unwrap().stop().await.unwrap();
     let topology = ring.topology.clone();
     let configuring = tokio::spawn(async move { RingDriver::configure(&topology, 1, PATIENCE, |_, _| {}).await });
-    while status(peer(&ring, 0)).await.unwrap().epoch != 1 {
+    while status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap().epoch != 1 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let begin = Instant::now();
@@ -384,6 +384,6 @@ async fn a_shaped_link_slows_its_ring_and_changes_no_token() {
     assert_eq!(generate(&mut driver, 0, &PROMPT, 9, 4).await, expected);
     // Four passes of two hops.
     assert!(begin.elapsed() >= 8 * latency, "{:?}", begin.elapsed());
-    assert!(status(peer(&ring, 0)).await.unwrap().send_micros >= 4 * 30_000);
+    assert!(status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap().send_micros >= 4 * 30_000);
     ring.stop().await;
 }

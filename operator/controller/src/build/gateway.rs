@@ -1,9 +1,9 @@
 //! The gateway: a Deployment of one, which follows the plan.
 
-use lime_api::{LimePlan, TransportSecurity};
+use lime_api::LimePlan;
 use serde_json::json;
 
-use super::{HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, worker};
+use super::{HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, worker};
 use crate::{
     names,
     settings::{Addressing, Settings},
@@ -14,8 +14,8 @@ use crate::{
 /// The gateway; `None` while workers have no addresses and are to be reached by them.
 pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settings) -> Option<Object> {
     let plan_name = plan.metadata.name.clone().unwrap_or_default();
-    let tls = wish.spec.transport.security == TransportSecurity::MutualTls;
-    let scheme = if tls && settings.ring_tls { "https" } else { "http" };
+    let secured = secured(wish, settings);
+    let scheme = if secured { "https" } else { "http" };
     let mut peers = Vec::new();
     for shard in shards {
         let host = match settings.addressing {
@@ -43,12 +43,10 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settin
         mounts.push(json!({ "name": "keys", "mountPath": "/keys", "readOnly": true }));
         arguments.push("--api-keys=/keys/keys".into());
     }
-    if tls {
+    if secured {
         volumes.push(worker::tls_volume(wish, "gateway"));
         mounts.push(json!({ "name": "tls", "mountPath": worker::TLS_AT, "readOnly": true }));
-        if settings.ring_tls {
-            arguments.push(format!("--tls={}", worker::TLS_AT));
-        }
+        arguments.push(format!("--tls={}", worker::TLS_AT));
     }
     let name = names::gateway(&wish.name);
     let mut labels = names::labels(&wish.name, "gateway");

@@ -4,10 +4,10 @@ use k8s_openapi::api::{
     apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
 };
 use kube::core::{ApiResource, Resource};
-use lime_api::LimePlan;
+use lime_api::{LimePlan, TransportSecurity};
 use serde_json::{Value, json};
 
-use crate::{names, snapshot::StoredCard, wish::Wish};
+use crate::{names, settings::Settings, snapshot::StoredCard, wish::Wish};
 
 mod gateway;
 mod inspection;
@@ -17,7 +17,7 @@ mod worker;
 pub use gateway::gateway;
 pub use inspection::inspection;
 pub use standing::standing;
-pub use worker::workers;
+pub use worker::{speaks, workers};
 
 /// The port on which workers listen.
 pub const RING_PORT: u16 = 7000;
@@ -124,6 +124,11 @@ fn merge(into: &mut Value, more: Value) {
         }
         (into, more) => *into = more,
     }
+}
+
+/// Whether the ring of `wish` speaks mutual TLS: when it is asked for and the image can.
+pub fn secured(wish: &Wish, settings: &Settings) -> bool {
+    wish.spec.transport.security == TransportSecurity::MutualTls && settings.ring_tls
 }
 
 /// The card, kept: the inspection's pod does not last.

@@ -52,7 +52,7 @@ fn objects_have_only_fields_that_kubernetes_knows() {
         json!({ "model": { "source": "pvc://claim/path" }, "nodes": { "runtimeClassName": "nvidia" } }),
     ];
     for spec in specs {
-        for object in all(spec.clone(), |_| {}) {
+        for object in all(spec.clone(), |settings| settings.ring_tls = true) {
             let body = &object.body;
             match object.kind {
                 Kind::Pod => known_fields::<core::Pod>(body),
@@ -126,8 +126,34 @@ fn without_dns_the_gateway_waits_for_addresses() {
 }
 
 #[test]
-fn plain_text_is_never_dressed_up() {
-    let objects = all(json!({ "transport": { "security": "MutualTLS" } }), |_| {});
-    let gateway = objects.iter().find(|object| object.kind == Kind::Deployment).unwrap().body.to_string();
-    assert!(gateway.contains("http://") && !gateway.contains("https://") && !gateway.contains("--tls"));
+fn a_ring_speaks_tls_from_end_to_end_or_not_at_all() {
+    for (security, ring_tls, secured) in [
+        ("MutualTLS", true, true),
+        ("MutualTLS", false, false),
+        ("Plaintext", true, false),
+        ("Plaintext", false, false),
+    ] {
+        let spec = json!({ "transport": { "security": security } });
+        let objects = all(spec, |settings| settings.ring_tls = ring_tls);
+        let gateway = objects.iter().find(|object| object.kind == Kind::Deployment).unwrap().body.to_string();
+        let case = format!("{security} {ring_tls}");
+        assert_eq!(gateway.contains("https://"), secured, "{case}");
+        assert_eq!(gateway.contains("http://"), !secured, "{case}");
+        assert_eq!(gateway.contains("--tls=/tls") && gateway.contains("m-gateway-tls"), secured, "{case}");
+        for pod in objects.iter().filter(|object| object.kind == Kind::Pod) {
+            let (text, container) = (pod.body.to_string(), &pod.body["spec"]["containers"][0]);
+            assert_eq!(text.contains("\"--tls\",\"/tls\"") && text.contains("m-worker-tls"), secured, "{case}: {text}");
+            assert!(!text.contains("m-ca"), "the authority's key stays with the operator");
+            for probe in ["startupProbe", "readinessProbe"] {
+                assert!(container[probe]["tcpSocket"].is_object(), "the kubelet has no certificate to show");
+            }
+            let typed: core::Pod = serde_json::from_value(pod.body.clone()).unwrap();
+            let wish = |security: &str| {
+                Wish::check(&testing::deployment(json!({ "transport": { "security": security } }))).unwrap()
+            };
+            let tls = crate::settings::Settings { ring_tls: true, ..testing::settings() };
+            assert_eq!(speaks(&typed, &wish("MutualTLS"), &tls), secured, "{case}");
+            assert_eq!(speaks(&typed, &wish("Plaintext"), &tls), !secured, "{case}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! The workers: a pod for each device of the plan, named after the plan and pinned to its node.
 
-use lime_api::{Assignment, LimePlan, TransportSecurity};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use lime_api::{Assignment, LimePlan};
 use serde_json::{Value, json};
 
-use super::{Kind, Object, RING_PORT, container_security, model_volume, pod_security, token_environment};
+use super::{Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, token_environment};
 use crate::{
     names,
     settings::{Settings, WeightStore},
@@ -41,12 +43,10 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
     if let Some(revision) = &wish.spec.model.revision {
         arguments.extend(["--revision".to_owned(), revision.clone()]);
     }
-    if wish.spec.transport.security == TransportSecurity::MutualTls {
+    if secured(wish, settings) {
         volumes.push(tls_volume(wish, "worker"));
         mounts.push(json!({ "name": "tls", "mountPath": TLS_AT, "readOnly": true }));
-        if settings.ring_tls {
-            arguments.extend(["--tls".to_owned(), TLS_AT.into()]);
-        }
+        arguments.extend(["--tls".to_owned(), TLS_AT.into()]);
     }
     // To the byte what the planner and the worker count, rounded up to what Kubernetes shows well.
     let mebibytes = u64::try_from(part.memory_bytes).unwrap_or_default().div_ceil(1 << 20).max(1);
@@ -72,6 +72,8 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
             "ports": [{ "name": "ring", "containerPort": RING_PORT, "protocol": "TCP" }],
             "resources": { "requests": { "cpu": "100m", "memory": memory }, "limits": { "memory": memory } },
             "securityContext": container_security(),
+            // A probe of the kubelet's has no certificate of the ring: it opens the port and no more. Whether the ring serves is
+            // what the gateway's /ready says.
             "startupProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 2, "failureThreshold": 150 },
             "readinessProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 5, "timeoutSeconds": 5 },
             "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -82,10 +84,23 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
     if let Some(class) = &wish.spec.nodes.runtime_class_name {
         spec["runtimeClassName"] = class.clone().into();
     }
-    let labels = json!({ names::PLAN_LABEL: plan_name, names::NODE_LABEL: label_value(&part.node) });
+    let labels = json!({
+        names::PLAN_LABEL: plan_name, names::NODE_LABEL: label_value(&part.node),
+        names::TRANSPORT_LABEL: transport(wish, settings),
+    });
     let rest = json!({ "metadata": { "labels": labels }, "spec": spec });
     let pod = Object::new(wish, Kind::Pod, name, "worker", rest);
     claim.into_iter().chain([pod]).collect()
+}
+
+/// Whether a worker's pod speaks what it should: pods are made once, and the wish or the operator's settings may have changed.
+pub fn speaks(pod: &Pod, wish: &Wish, settings: &Settings) -> bool {
+    let spoken = pod.labels().get(names::TRANSPORT_LABEL).map_or(names::PLAINTEXT, String::as_str);
+    spoken == transport(wish, settings)
+}
+
+fn transport(wish: &Wish, settings: &Settings) -> &'static str {
+    if secured(wish, settings) { names::MUTUAL_TLS } else { names::PLAINTEXT }
 }
 
 /// The volume for fetched weights, and the claim behind it.

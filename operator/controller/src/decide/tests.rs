@@ -54,12 +54,15 @@ fn carried_out(snapshot: &Snapshot, decision: &Decision) -> Snapshot {
 }
 
 fn settled(spec: serde_json::Value) -> (Snapshot, Decision) {
-    let settings = testing::settings();
+    settled_with(spec, &testing::settings())
+}
+
+fn settled_with(spec: serde_json::Value, settings: &crate::settings::Settings) -> (Snapshot, Decision) {
     let first = testing::snapshot(spec);
-    let second = carried_out(&first, &decide(&first, &settings));
-    let decision = decide(&second, &settings);
+    let second = carried_out(&first, &decide(&first, settings));
+    let decision = decide(&second, settings);
     let third = carried_out(&second, &decision);
-    let decision = decide(&third, &settings);
+    let decision = decide(&third, settings);
     (third, decision)
 }
 
@@ -263,12 +266,48 @@ fn a_plan_in_force_that_is_garbage_is_replaced() {
 }
 
 #[test]
-fn mutual_tls_is_not_pretended() {
-    let (_, decision) = settled(json!({ "transport": { "security": "MutualTLS" } }));
-    is(&decision, "Degraded", "True", "TransportNotSecured");
-    assert!(decision.certificates);
-    let (_, plain) = settled(json!({}));
-    is(&plain, "Degraded", "False", "AsPlanned");
+fn the_transport_is_what_was_asked_for_or_degraded() {
+    let none: &str = "AsPlanned";
+    for (security, ring_tls, reason, certificates) in [
+        ("MutualTLS", true, none, true),
+        ("MutualTLS", false, "TransportNotSecured", true),
+        ("Plaintext", true, none, false),
+        ("Plaintext", false, none, false),
+    ] {
+        let settings = crate::settings::Settings { ring_tls, ..testing::settings() };
+        let (snapshot, decision) = settled_with(json!({ "transport": { "security": security } }), &settings);
+        let truth = if reason == none { "False" } else { "True" };
+        is(&decision, "Degraded", truth, reason);
+        assert_eq!(decision.certificates, certificates, "{security} {ring_tls}");
+        assert_eq!(decision.finished_pods, [""; 0]);
+        // Worse things come first, and what does not run is not called insecure.
+        let mut suspended = snapshot.clone();
+        let mut deployment = (*snapshot.deployment).clone();
+        deployment.spec.suspend = true;
+        suspended.deployment = Arc::new(deployment);
+        let decision = decide(&suspended, &settings);
+        assert_ne!(condition(&decision, "Degraded").1, "TransportNotSecured");
+    }
+}
+
+#[test]
+fn workers_that_speak_something_else_are_made_anew() {
+    let plain = testing::settings();
+    let secured = crate::settings::Settings { ring_tls: true, ..testing::settings() };
+    let spec = || json!({ "transport": { "security": "MutualTLS" } });
+    let (snapshot, before) = settled_with(spec(), &plain);
+    let after = decide(&snapshot, &secured);
+    assert_eq!(after.status.current_plan, before.status.current_plan, "the plan has nothing to do with it");
+    assert_eq!(after.finished_pods.len(), snapshot.pods.len());
+    // A pod of an operator that knew no such label speaks plain text.
+    let mut old = snapshot.clone();
+    for pod in &mut old.pods {
+        let mut changed = (**pod).clone();
+        changed.metadata.labels.as_mut().unwrap().remove(crate::names::TRANSPORT_LABEL);
+        *pod = Arc::new(changed);
+    }
+    assert_eq!(decide(&old, &plain).finished_pods, [""; 0]);
+    assert_eq!(decide(&old, &secured).finished_pods.len(), old.pods.len());
 }
 
 #[test]

@@ -59,8 +59,13 @@ impl Log {
 
 impl WorkerProcess {
     /// Starts the worker of `device` and waits until it can be reached.
-    pub(super) async fn start(device: &LocalDevice, model: &Path, verbose: u8) -> anyhow::Result<Self> {
-        let mut command = command(device, model, verbose)?;
+    pub(super) async fn start(
+        device: &LocalDevice,
+        model: &Path,
+        tls: Option<&Path>,
+        verbose: u8,
+    ) -> anyhow::Result<Self> {
+        let mut command = command(device, model, tls, verbose)?;
         let mut child = command.spawn().with_context(|| format!("worker {} cannot be started", device.name))?;
         let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -75,7 +80,8 @@ impl WorkerProcess {
             reply.ok().and_then(Result::ok).flatten().and_then(|line| serde_json::from_str(&line).ok());
         match listening {
             Some(listening) => {
-                process.uri = format!("http://{}", listening.listening);
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                process.uri = format!("{scheme}://{}", listening.listening);
                 Ok(process)
             }
             None => {
@@ -117,7 +123,7 @@ impl WorkerProcess {
     }
 }
 
-fn command(device: &LocalDevice, model: &Path, verbose: u8) -> anyhow::Result<Command> {
+fn command(device: &LocalDevice, model: &Path, tls: Option<&Path>, verbose: u8) -> anyhow::Result<Command> {
     let program = std::env::current_exe().context("the path of this program cannot be found")?;
     // A program that was replaced while it runs can still be started by this name.
     let program = if program.exists() { program } else { "/proc/self/exe".into() };
@@ -128,6 +134,9 @@ fn command(device: &LocalDevice, model: &Path, verbose: u8) -> anyhow::Result<Co
     command.args(["--threads", &device.threads.to_string()]);
     // Each arena of glibc's allocator keeps memory of its own, which no plan counts.
     command.env("MALLOC_ARENA_MAX", "2");
+    if let Some(tls) = tls {
+        command.arg("--tls").arg(tls);
+    }
     if let Some(link) = &device.link {
         command.args(["--link-bandwidth", &format!("{}bit", link.bandwidth_bits)]);
         command.args(["--link-latency", &format!("{}ns", link.latency.as_nanos())]);

@@ -1,6 +1,10 @@
 //! Keeps one worker process per device alive.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use lime_gateway::Peer;
 use tokio::{
@@ -36,6 +40,7 @@ pub(super) struct Supervisor {
 struct Keeper {
     device: LocalDevice,
     model: PathBuf,
+    tls: Option<PathBuf>,
     verbose: u8,
     policy: RestartPolicy,
     peers: Arc<watch::Sender<Vec<Peer>>>,
@@ -47,7 +52,8 @@ impl Supervisor {
     /// Starts a worker for each of `devices`; addresses go to `peers` as they come and go.
     pub(super) fn start(
         devices: Vec<LocalDevice>,
-        model: &std::path::Path,
+        model: &Path,
+        tls: Option<&Path>,
         verbose: u8,
         policy: RestartPolicy,
         peers: watch::Sender<Vec<Peer>>,
@@ -59,6 +65,7 @@ impl Supervisor {
             let keeper = Keeper {
                 device,
                 model: model.to_owned(),
+                tls: tls.map(Path::to_owned),
                 verbose,
                 policy,
                 peers: Arc::clone(&peers),
@@ -114,7 +121,7 @@ impl Keeper {
     /// One life of the worker: `None` when it was asked to end, else why it did.
     async fn live(&self) -> anyhow::Result<Option<String>> {
         let mut process = tokio::select! {
-            process = WorkerProcess::start(&self.device, &self.model, self.verbose) => process?,
+            process = WorkerProcess::start(&self.device, &self.model, self.tls.as_deref(), self.verbose) => process?,
             () = self.stop.cancelled() => return Ok(None),
         };
         let (device, uri) = (self.device.name.clone(), process.uri.clone());

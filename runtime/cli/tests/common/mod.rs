@@ -82,7 +82,13 @@ pub struct Running {
 
 impl Running {
     pub fn start(args: &[&str]) -> Self {
-        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(args, &[])
+    }
+
+    pub fn start_with(args: &[&str], environment: &[(&str, &Path)]) -> Self {
+        let mut command = command(args);
+        command.envs(environment.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
         Self { child, errors, heard: String::new() }
     }

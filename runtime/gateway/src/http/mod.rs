@@ -27,6 +27,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use lime_ring::Transport;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -60,6 +61,7 @@ pub(crate) struct App {
     pub(crate) status: Arc<RingStatus>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) workers: watch::Receiver<Vec<Peer>>,
+    pub(crate) transport: Transport,
     pub(crate) started: u64,
     pub(crate) ended: Arc<AtomicBool>,
 }

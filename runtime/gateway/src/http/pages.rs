@@ -56,7 +56,7 @@ pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
 pub(super) async fn metrics(State(app): State<SharedApp>) -> Response {
     let mut text = app.metrics.render(app.status.phase() == Phase::Ready);
     let workers = app.workers.borrow().clone();
-    text.push_str(&worker_figures::render(&worker_figures::ask(workers).await));
+    text.push_str(&worker_figures::render(&worker_figures::ask(&app.transport, workers).await));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

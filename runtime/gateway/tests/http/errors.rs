@@ -257,6 +257,7 @@ async fn what_cannot_start_says_why() {
         listen: taken.local_addr().unwrap(),
         plan: fake::plan(serving),
         workers,
+        transport: lime_ring::Transport::Plaintext,
         model: fake::bard(),
         served_name: "bard".into(),
         api_keys: Vec::new(),

@@ -14,7 +14,10 @@ use lime_gateway::{
 };
 use lime_model::ModelFolder;
 use lime_planner::{Arithmetic, Bytes, DeviceBudget, Dtype, Plan, PlanRequest, ServingLimits, proportional};
-use lime_ring::proto::{PassResult, Sampling, Token, TokenLogprob};
+use lime_ring::{
+    Transport,
+    proto::{PassResult, Sampling, Token, TokenLogprob},
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::sleep,
@@ -270,6 +273,7 @@ pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
         listen: setup.listen,
         plan: plan(serving),
         workers: receiver,
+        transport: Transport::Plaintext,
         model: setup.model,
         served_name: "bard".into(),
         api_keys: setup.keys,

@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 
 use super::{DriverError, RingTopology};
 use crate::{
-    RingFault, connect_until,
+    RingFault, Transport, connect_until,
     proto::{ConfigureProgress, ConfigureRequest, Peer, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
@@ -38,7 +38,7 @@ pub(super) async fn configure_all(
             device: peer.device.clone(),
             peers: topology.peers.clone(),
         };
-        tasks.spawn(configure_one(index, peer.clone(), request, deadline, heard.clone()));
+        tasks.spawn(configure_one(index, peer.clone(), topology.transport.clone(), request, deadline, heard.clone()));
     }
     let mut channels: Vec<Option<Channel>> = vec![None; topology.peers.len()];
     loop {
@@ -61,12 +61,13 @@ pub(super) async fn configure_all(
 async fn configure_one(
     index: usize,
     peer: Peer,
+    transport: Transport,
     request: ConfigureRequest,
     deadline: Instant,
     heard: Progress,
 ) -> Result<(usize, Channel), DriverError> {
     let refused = |status: &tonic::Status| DriverError::from_status(&peer.device, status);
-    let channel = connect_until(&peer.uri, deadline)
+    let channel = connect_until(&transport, &peer.uri, deadline)
         .await
         .map_err(|source| DriverError::Unreachable { device: peer.device.clone(), source })?;
     let mut client = ControlClient::new(channel.clone()).max_encoding_message_size(CONTROL_MESSAGE_BYTES);

@@ -7,14 +7,14 @@ use tonic::transport::Channel;
 
 use super::DriverError;
 use crate::{
-    connect,
+    Transport, connect,
     proto::{DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
 
-async fn client(peer: &Peer) -> Result<ControlClient<Channel>, DriverError> {
+async fn client(transport: &Transport, peer: &Peer) -> Result<ControlClient<Channel>, DriverError> {
     let unreachable = |source| DriverError::Unreachable { device: peer.device.clone(), source };
-    let channel = connect(&peer.uri).await.map_err(unreachable)?;
+    let channel = connect(transport, &peer.uri).await.map_err(unreachable)?;
     Ok(ControlClient::new(channel)
         .max_decoding_message_size(CONTROL_MESSAGE_BYTES)
         .max_encoding_message_size(CONTROL_MESSAGE_BYTES))
@@ -24,8 +24,8 @@ async fn client(peer: &Peer) -> Result<ControlClient<Channel>, DriverError> {
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn status(peer: &Peer) -> Result<StatusReply, DriverError> {
-    let reply = client(peer).await?.status(StatusRequest {}).await;
+pub async fn status(transport: &Transport, peer: &Peer) -> Result<StatusReply, DriverError> {
+    let reply = client(transport, peer).await?.status(StatusRequest {}).await;
     reply.map(tonic::Response::into_inner).map_err(|s| DriverError::from_status(&peer.device, &s))
 }
 
@@ -33,8 +33,8 @@ pub async fn status(peer: &Peer) -> Result<StatusReply, DriverError> {
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn drain(peer: &Peer) -> Result<u64, DriverError> {
-    let reply = client(peer).await?.drain(DrainRequest {}).await;
+pub async fn drain(transport: &Transport, peer: &Peer) -> Result<u64, DriverError> {
+    let reply = client(transport, peer).await?.drain(DrainRequest {}).await;
     reply.map(|r| r.into_inner().passes).map_err(|s| DriverError::from_status(&peer.device, &s))
 }
 
@@ -42,8 +42,14 @@ pub async fn drain(peer: &Peer) -> Result<u64, DriverError> {
 ///
 /// # Errors
 /// When it does not answer or refuses the size.
-pub async fn probe(peer: &Peer, payload: Bytes, reply_bytes: u32, rounds: usize) -> Result<Vec<Duration>, DriverError> {
-    let mut client = client(peer).await?;
+pub async fn probe(
+    transport: &Transport,
+    peer: &Peer,
+    payload: Bytes,
+    reply_bytes: u32,
+    rounds: usize,
+) -> Result<Vec<Duration>, DriverError> {
+    let mut client = client(transport, peer).await?;
     let mut took = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let begin = Instant::now();

@@ -14,7 +14,7 @@ pub use error::DriverError;
 pub use passes::{PassSubmitter, ResultStream};
 
 use crate::{
-    FrameLimits,
+    FrameLimits, Transport,
     proto::{ConfigureProgress, PassResult, Peer, Rows},
 };
 
@@ -29,6 +29,8 @@ pub struct RingTopology {
     pub head: usize,
     /// The plan's limits.
     pub limits: FrameLimits,
+    /// How the ring's members speak to one another.
+    pub transport: Transport,
 }
 
 /// A ring at one epoch, ready for passes. After an error it is over: configure again with a higher epoch.

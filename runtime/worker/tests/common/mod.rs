@@ -10,7 +10,7 @@ use lime_planner::{
     MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, Residency, ServingLimits,
 };
 use lime_ring::{
-    RingDriver, RingTopology,
+    RingDriver, RingTopology, Transport,
     proto::{PassResult, Peer, Rows, Sampling},
 };
 use lime_worker::{WorkerConfig, WorkerHandle, compute::Loader, fake::FakeLoader, frame_limits, start_with};
@@ -98,6 +98,7 @@ pub fn config(name: &str) -> WorkerConfig {
         link: None,
         disk: None,
         isa: None,
+        transport: Transport::Plaintext,
     }
 }
 
@@ -147,6 +148,7 @@ pub fn topology(plan: &Plan, workers: &[WorkerHandle]) -> RingTopology {
         peers: plan.devices.iter().zip(workers).map(peer).collect(),
         head: plan.head.0 as usize,
         limits: frame_limits(plan),
+        transport: Transport::Plaintext,
     }
 }
 
