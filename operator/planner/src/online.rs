@@ -8,36 +8,7 @@ use crate::layout::Layout;
 use crate::period::Scratch;
 use crate::search::Problem;
 use crate::timeline::{goal_of, layout_of};
-use crate::{Block, Bytes, Fleet, Nanos, Plan};
-
-/// How room is made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Relief {
-    /// Read this block from disk in every pass instead of keeping it.
-    Stream(Block),
-    /// Keep this many bytes of KV pages on another device, which computes their part of attention.
-    HandOver {
-        /// The device with room.
-        to: String,
-        /// Bytes of its memory that are free in the plan.
-        room: Bytes,
-    },
-}
-
-/// One step, to be taken when the KV cache grows above `above` and undone when it shrinks below.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Step {
-    /// Bytes of KV cache that fit before this step.
-    pub above: Bytes,
-    /// What to do.
-    pub relief: Relief,
-    /// Bytes that it frees, what a larger buffer takes subtracted.
-    pub frees: Bytes,
-    /// Time of a pass from then on, if only this device takes steps.
-    pub time_per_token: Nanos,
-}
+use crate::{Bytes, Fleet, Nanos, Plan, Relief, Step};
 
 /// The steps of one device in the order in which they are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

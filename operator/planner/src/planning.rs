@@ -96,7 +96,7 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
             budget: node.memory,
             ..memory.device(&blocks)
         };
-        DevicePlan { name: node.name.clone(), layers, blocks, memory }
+        DevicePlan { name: node.name.clone(), layers, blocks, memory, steps: Vec::new() }
     };
     Plan {
         version: PLAN_VERSION,

@@ -95,6 +95,31 @@ impl AlignedBuf {
         };
     }
 
+    /// The unit in which memory comes to, and leaves, a buffer of so many bytes.
+    pub const fn grain(bytes: usize) -> usize {
+        if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE }
+    }
+
+    /// Gives the memory of `range` back to the system, as far as it is whole grains; what they held is lost, and they are
+    /// zeros when they are next used. The buffer's last grain is whole when the range reaches its end.
+    ///
+    /// # Panics
+    /// When the range does not lie in the buffer.
+    pub fn give_back(&mut self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.len, "range {range:?} outside {} bytes", self.len);
+        let grain = Self::grain(self.len);
+        let start = range.start.next_multiple_of(grain);
+        let end = if range.end == self.len { self.len.next_multiple_of(grain) } else { range.end / grain * grain };
+        #[cfg(target_os = "linux")]
+        if start < end {
+            // SAFETY: whole pages of the mapping that this buffer owns, borrowed mutably; private and anonymous, so that they
+            // read as zeros afterwards.
+            unsafe { libc::madvise(self.data.as_ptr().add(start).cast(), end - start, libc::MADV_DONTNEED) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, end);
+    }
+
     fn check_f32(&self, range: &Range<usize>) {
         let elements = self.len / size_of::<f32>();
         assert!(
@@ -145,6 +170,23 @@ mod tests {
             let floats = bytes / 4;
             buffer.as_f32_mut(0..floats).fill(1.0);
             assert_eq!(buffer.as_f32(0..floats).len(), floats);
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_given_back_is_zeros_and_the_rest_stays() {
+        for (bytes, range, kept) in [
+            (5 * PAGE, PAGE + 1..4 * PAGE + 1, [0..2 * PAGE, 4 * PAGE..5 * PAGE]),
+            (HUGE_PAGE + 5, 3..HUGE_PAGE + 5, [0..HUGE_PAGE, 0..0]),
+        ] {
+            let mut buffer = AlignedBuf::new(bytes).unwrap();
+            buffer.fill(7);
+            buffer.give_back(range);
+            let stays = |at: &usize| kept.iter().any(|kept| kept.contains(at));
+            assert!((0..bytes).all(|at| (buffer[at] == 7) == stays(&at)));
+            buffer.fill(8);
+            assert!(buffer.iter().all(|&byte| byte == 8));
         }
     }
 

@@ -104,6 +104,11 @@ impl Exact {
         })
     }
 
+    /// Gives this part of the KV pool's memory back to the system: no page in use lies in it.
+    pub(crate) fn give_back(&mut self, range: std::ops::Range<usize>) {
+        self.kv.give_back(range);
+    }
+
     /// The smallest buffer of the shelf that holds the rows.
     fn take(&mut self, rows: usize, columns: usize) -> ExactRows {
         let needed = rows * columns;

@@ -70,7 +70,7 @@ impl Wish {
             let part = |segment| segment * self.devices + device;
             let range = |segment| LayerRange::new(cut(part(segment)), cut(part(segment) + 1));
             let layers = (0..self.segments).map(range).collect();
-            DevicePlan { name: format!("d{device}"), layers, blocks: vec![], memory: DeviceMemory::default() }
+            DevicePlan { name: format!("d{device}"), layers, blocks: vec![], memory: DeviceMemory::default(), steps: vec![] }
         });
         let mut plan = Plan {
             version: PLAN_VERSION,
