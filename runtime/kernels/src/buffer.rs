@@ -24,6 +24,7 @@ pub struct AlignedBuf {
     len: usize,
     mapping: NonNull<u8>,
     mapped: usize,
+    grain: usize,
 }
 
 // SAFETY: the buffer owns its mapping alone; shared access is read-only through `&self`.
@@ -34,9 +35,19 @@ unsafe impl Sync for AlignedBuf {}
 impl AlignedBuf {
     /// `bytes` of zeroed memory. Pages are committed when first written.
     pub fn new(bytes: usize) -> Result<Self, BufferError> {
+        Self::in_grains(bytes, if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE })
+    }
+
+    /// The same in pages of 4 KiB whatever the size: memory comes and goes in small pieces.
+    pub fn on_small_pages(bytes: usize) -> Result<Self, BufferError> {
+        let mut this = Self::in_grains(bytes, PAGE)?;
+        this.refuse_huge_pages();
+        Ok(this)
+    }
+
+    fn in_grains(bytes: usize, align: usize) -> Result<Self, BufferError> {
         let fail = |source| BufferError { bytes, source };
         let too_big = || fail(std::io::Error::from_raw_os_error(libc::ENOMEM));
-        let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE };
         let len = bytes.max(1).checked_next_multiple_of(align).ok_or_else(too_big)?;
         let mapped = if align > PAGE { len.checked_add(align).ok_or_else(too_big)? } else { len };
         // SAFETY: a fresh private anonymous mapping; no existing memory is named.
@@ -63,7 +74,7 @@ impl AlignedBuf {
             // SAFETY: the range lies inside the mapping above.
             unsafe { libc::madvise(data.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
         }
-        Ok(Self { data, len: bytes, mapping, mapped })
+        Ok(Self { data, len: bytes, mapping, mapped, grain: align })
     }
 
     /// The f32 elements `range` (counted in elements from the start of the buffer).
@@ -95,9 +106,9 @@ impl AlignedBuf {
         };
     }
 
-    /// The unit in which memory comes to, and leaves, a buffer of so many bytes.
-    pub const fn grain(bytes: usize) -> usize {
-        if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE }
+    /// The unit in which memory comes to the buffer, and leaves it.
+    pub const fn grain(&self) -> usize {
+        self.grain
     }
 
     /// Gives the memory of `range` back to the system, as far as it is whole grains; what they held is lost, and they are
@@ -107,7 +118,7 @@ impl AlignedBuf {
     /// When the range does not lie in the buffer.
     pub fn give_back(&mut self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.len, "range {range:?} outside {} bytes", self.len);
-        let grain = Self::grain(self.len);
+        let grain = self.grain;
         let start = range.start.next_multiple_of(grain);
         let end = if range.end == self.len { self.len.next_multiple_of(grain) } else { range.end / grain * grain };
         #[cfg(target_os = "linux")]

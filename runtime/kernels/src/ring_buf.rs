@@ -30,7 +30,7 @@ unsafe impl Sync for RingBuf {}
 
 #[derive(Debug)]
 enum Memory {
-    Plain { _held: AlignedBuf },
+    Plain { held: AlignedBuf },
     Mirrored { mapping: *mut libc::c_void, mapped: usize },
 }
 
@@ -50,7 +50,7 @@ impl RingBuf {
     pub fn plain(bytes: usize) -> Result<Arc<Self>, BufferError> {
         let mut held = AlignedBuf::new(bytes)?;
         let base = held.as_mut_ptr();
-        let memory = Memory::Plain { _held: held };
+        let memory = Memory::Plain { held };
         Ok(Arc::new(Self { memory, addressable: bytes, base, len: bytes, claims: Mutex::default() }))
     }
 
@@ -136,15 +136,16 @@ impl RingBuf {
     /// Gives the memory from `start` on back to the system, but for the rest of the grain that `start` is in; what it held is
     /// lost. False, and nothing happens, where a claim has a part of it, or the buffer is mirrored.
     pub fn give_back_from(&self, start: usize) -> bool {
+        let Memory::Plain { held } = &self.memory else { return false };
+        let grain = held.grain();
         let claims = self.lock();
         let rest = (start.min(self.len), self.len.saturating_sub(start));
         let claimed = claims.iter().any(|held| self.overlap((held.start, held.len), rest));
-        if claimed || matches!(self.memory, Memory::Mirrored { .. }) {
+        if claimed {
             return false;
         }
         #[cfg(target_os = "linux")]
         {
-            let grain = AlignedBuf::grain(self.len);
             let (from, to) = (rest.0.next_multiple_of(grain), self.len.next_multiple_of(grain));
             if from < to {
                 // SAFETY: whole pages at the end of the buffer's own mapping; nobody has a claim on them, and nobody can get

@@ -60,7 +60,6 @@ pub struct Engine {
     page: Bytes,
     room: Room,
     figures: ResidencyFigures,
-    published: bool,
     residency: Arc<ResidencyCounters>,
 }
 
@@ -146,7 +145,6 @@ impl Engine {
             page,
             room: Room::default(),
             figures: ResidencyFigures::default(),
-            published: false,
             residency: Arc::default(),
         };
         engine.publish();

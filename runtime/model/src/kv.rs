@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use lime_kernels::{AlignedBuf, AttentionRow, KV_PAGE_TOKENS};
+use lime_kernels::{AlignedBuf, AttentionRow, BufferError, KV_PAGE_TOKENS};
 use lime_planner::Bytes;
 
 use crate::{BatchRows, EngineError, batch::Batch};
@@ -27,10 +27,21 @@ struct Grains {
     used: usize,
 }
 
+/// A pool of this size or more comes in huge pages; in a smaller one they would be too coarse to follow a sequence by.
+const LARGE_POOL: usize = 64 << 20;
+
+/// Memory for a pool of so many bytes, which comes as it is used.
+///
+/// # Errors
+/// When the addresses cannot be had.
+pub(crate) fn pool(bytes: usize) -> Result<AlignedBuf, BufferError> {
+    if bytes >= LARGE_POOL { AlignedBuf::new(bytes) } else { AlignedBuf::on_small_pages(bytes) }
+}
+
 impl Grains {
     fn new(page: usize, pages: usize) -> Self {
         let pool = page * pages;
-        let grain = AlignedBuf::grain(pool);
+        let grain = if pool >= LARGE_POOL { 2 << 20 } else { 4 << 10 };
         Self { page, grain, pool, users: vec![0; pool.div_ceil(grain)], used: 0 }
     }
 

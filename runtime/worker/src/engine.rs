@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use lime_model::{Activation, BatchRows, Engine, EngineOptions, ModelFolder, Sampling, StreamCounters, WeightSource};
+use lime_model::{
+    Activation, BatchRows, Engine, EngineOptions, ModelFolder, ResidencyCounters, Sampling, Shortage, StreamCounters,
+    WeightSource,
+};
 use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 
@@ -51,7 +54,8 @@ impl EngineLoader {
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<WeightSource<'a>, ComputeError> {
         let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
-        let streams = placed.iter().any(|placed| placed.residency == Residency::Streamed);
+        let steps = plan.devices.get(device.0 as usize).is_some_and(|device| !device.steps.is_empty());
+        let streams = steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
         let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(folder.into()) };
         let blocks: Vec<_> = placed.iter().map(|placed| placed.block).collect();
         let stored = blocks::ensure(store, folder.path(), &blocks, progress)?;
@@ -123,6 +127,14 @@ impl Compute for Loaded {
 
     fn streaming(&self) -> Arc<StreamCounters> {
         self.engine.streaming()
+    }
+
+    fn residency(&self) -> Option<Arc<ResidencyCounters>> {
+        Some(self.engine.residency())
+    }
+
+    fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), ComputeError> {
+        self.engine.press(shortage, why).map_err(|error| said(&error))
     }
 }
 

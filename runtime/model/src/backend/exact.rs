@@ -90,7 +90,7 @@ impl Exact {
             packed,
             vectors,
             rope,
-            kv: AlignedBuf::new(shape.kv_bytes as usize)?,
+            kv: crate::kv::pool(shape.kv_bytes as usize)?,
             kv_layout: KvLayout {
                 ty: element_type(shape.kv),
                 kv_heads: config.kv_heads,

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Instant};
 
-use lime_planner::Bytes;
+use lime_planner::{Bytes, DeviceMemory};
 
 use super::{Engine, Runner};
 use crate::{
@@ -104,7 +104,7 @@ impl Engine {
         self.publish();
     }
 
-    /// Tells the counters, where anything changed.
+    /// Tells the counters.
     pub(super) fn publish(&mut self) {
         let mut figures = self.figures;
         figures.kv = self.kv.bytes();
@@ -120,10 +120,11 @@ impl Engine {
                 shortage,
                 ..figures
             };
+        } else {
+            let DeviceMemory { pinned, prefetch, kv, .. } = self.memory;
+            figures = ResidencyFigures { pinned, prefetch, kv, kv_room: kv, ..figures };
         }
-        if figures != self.figures || !self.published {
-            (self.figures, self.published) = (figures, true);
-            self.residency.set(&figures);
-        }
+        self.figures = figures;
+        self.residency.set(&figures);
     }
 }
