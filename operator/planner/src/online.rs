@@ -35,17 +35,27 @@ pub fn adaptations(plan: &Plan, fleet: &Fleet) -> Option<Vec<Adaptation>> {
     let goal = goal_of(plan);
     let problem = Problem::new(&plan.model, fleet, &goal);
     let of =
-        |at: usize| Adaptation { device: plan.devices[at].name.clone(), steps: steps(&problem, plan, &layout, at) };
+        |at: usize| Adaptation { device: plan.devices[at].name.clone(), steps: steps(&problem, plan, &layout, at, HandOver::Cheapest) };
     Some((0..layout.shares.len()).map(of).collect())
 }
 
-fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize) -> Vec<Step> {
+/// Whether KV pages may be handed to another device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandOver {
+    /// Where that is the cheaper step.
+    Cheapest,
+    /// Not by steps that workers follow.
+    Never,
+}
+
+/// The steps of the device at position `at`.
+pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize, over: HandOver) -> Vec<Step> {
     let mut scratch = Scratch::default();
     let mut layout = layout.clone();
     let memory = plan.devices[at].memory;
     let mut above = memory.kv + memory.budget.saturating_sub(memory.used());
     let mut steps = Vec::new();
-    while let Some((step, next)) = cheapest(problem, plan, &layout, at, above, &mut scratch) {
+    while let Some((step, next)) = cheapest(problem, plan, &layout, at, (above, over), &mut scratch) {
         let handed_over = matches!(step.relief, Relief::HandOver { .. });
         above += step.frees;
         steps.push(step);
@@ -64,7 +74,7 @@ fn cheapest(
     plan: &Plan,
     layout: &Layout,
     at: usize,
-    above: Bytes,
+    (above, over): (Bytes, HandOver),
     scratch: &mut Scratch,
 ) -> Option<(Step, Layout)> {
     let before = problem.evaluate(layout, scratch)?.1.nanos();
@@ -97,7 +107,8 @@ fn cheapest(
             consider(time.saturating_sub(before), frees, step, next);
         }
     }
-    for (other, device) in plan.devices.iter().enumerate().filter(|(other, _)| *other != at) {
+    let others = plan.devices.iter().enumerate().filter(|(other, _)| *other != at && over == HandOver::Cheapest);
+    for (other, device) in others {
         let room = device.memory.budget.saturating_sub(device.memory.used());
         if room < plan_page(plan, layout.shares[at].layers) {
             continue;

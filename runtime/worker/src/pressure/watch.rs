@@ -126,11 +126,11 @@ mod tests {
         assert_eq!(watch.look(&with(Some(1000), Some(1 << 40)), BUDGET), None);
         let press = watch.look(&with(Some(1000), Some(900)), BUDGET).unwrap();
         assert_eq!(press.shortage, Shortage { hard: Bytes::ZERO, soft: Bytes::mib(100) });
-        assert_eq!(press.why, "the control group's soft limit is 900 MiB");
+        assert_eq!(press.why, "the control group's soft limit is 900.0 MiB");
         assert_eq!(watch.look(&with(Some(1000), Some(900)), BUDGET), None, "told once");
         let press = watch.look(&with(Some(700), Some(900)), BUDGET).unwrap();
         assert_eq!(press.shortage, Shortage { hard: Bytes::mib(300), soft: Bytes::mib(300) });
-        assert_eq!(press.why, "the control group's limit is 700 MiB");
+        assert_eq!(press.why, "the control group's limit is 700.0 MiB");
         watch.not_told();
         assert_eq!(watch.look(&with(Some(700), None), BUDGET), Some(press));
         let press = watch.look(&with(None, None), BUDGET).unwrap();
