@@ -10,8 +10,8 @@ use lime_planner::{
     Residency, ServingLimits, proportional,
 };
 use lime_ring::{
-    FrameLimits, RingDriver, RingTopology,
-    proto::{ActivationType, Peer, Rows, Sampling},
+    FrameLimits, RingDriver, RingTopology, endpoint,
+    proto::{ActivationType, Peer, Rows, Sampling, StatusReply, StatusRequest, control_client::ControlClient},
 };
 use lime_worker::{WorkerConfig, WorkerHandle};
 
@@ -141,6 +141,19 @@ impl Workers {
         let uris: Vec<String> = self.handles.iter().map(|handle| format!("http://{}", handle.addr())).collect();
         let topology = topology(plan, &uris)?;
         Ok(RingDriver::configure(&topology, self.epoch, Duration::from_secs(30), |_, _| {}).await?)
+    }
+
+    /// What each says of itself.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub async fn status(&self) -> Result<Vec<StatusReply>> {
+        let mut replies = Vec::with_capacity(self.handles.len());
+        for handle in &self.handles {
+            let channel = endpoint(&format!("http://{}", handle.addr()))?.connect().await?;
+            replies.push(ControlClient::new(channel).status(StatusRequest {}).await?.into_inner());
+        }
+        Ok(replies)
     }
 
     /// Stops them all.
