@@ -8,7 +8,7 @@ use crate::layout::Layout;
 use crate::period::Scratch;
 use crate::search::Problem;
 use crate::timeline::{goal_of, layout_of};
-use crate::{Bytes, Fleet, Nanos, Plan, Relief, Step};
+use crate::{Bytes, ContextPoint, Fleet, KV_PAGE_TOKENS, Ladder, Nanos, Plan, Relief, Step};
 
 /// The steps of one device in the order in which they are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,10 @@ pub fn adaptations(plan: &Plan, fleet: &Fleet) -> Option<Vec<Adaptation>> {
     let layout = layout_of(plan, fleet)?;
     let goal = goal_of(plan);
     let problem = Problem::new(&plan.model, fleet, &goal);
-    let of =
-        |at: usize| Adaptation { device: plan.devices[at].name.clone(), steps: steps(&problem, plan, &layout, at, HandOver::Cheapest) };
+    let of = |at: usize| Adaptation {
+        device: plan.devices[at].name.clone(),
+        steps: steps(&problem, plan, &layout, at, HandOver::Cheapest),
+    };
     Some((0..layout.shares.len()).map(of).collect())
 }
 
@@ -55,9 +57,13 @@ pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usi
     let memory = plan.devices[at].memory;
     let mut above = memory.kv + memory.budget.saturating_sub(memory.used());
     let mut steps = Vec::new();
-    while let Some((step, next)) = cheapest(problem, plan, &layout, at, (above, over), &mut scratch) {
+    let Some(mut time) = problem.evaluate(&layout, &mut scratch).map(|(_, steady)| steady.nanos()) else {
+        return steps;
+    };
+    while let Some((step, next)) = cheapest(problem, plan, &layout, at, (above, time, over), &mut scratch) {
         let handed_over = matches!(step.relief, Relief::HandOver { .. });
         above += step.frees;
+        time = step.time_per_token.0;
         steps.push(step);
         layout = next;
         // Pages elsewhere end the list: from then on the other device's room decides.
@@ -68,16 +74,37 @@ pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usi
     steps
 }
 
+/// Times at other lengths of context, with the steps that these take: those of `points`, which know of none.
+pub(crate) fn grown(problem: &Problem<'_>, plan: &Plan, layout: &Layout, points: &[ContextPoint]) -> Vec<ContextPoint> {
+    let memory = crate::MemoryModel::of(plan);
+    let at = |point: &ContextPoint| {
+        let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);
+        let mut layout = layout.clone();
+        for (share, device) in layout.shares.iter_mut().zip(&plan.devices) {
+            let Ok(ladder) = Ladder::of(plan, device) else { continue };
+            let kv = memory.page_bytes(share.layers) * pages;
+            for rung in &ladder.rungs()[..ladder.level(kv, 0, Bytes::ZERO)] {
+                share.streamed.push(Unit::of(rung.block, problem.card.layers));
+                share.buffer = rung.buffer.0;
+            }
+            share.streamed.sort();
+        }
+        let other = Problem::at_context(problem.card, problem.fleet, problem.goal, point.context_tokens);
+        let steady = other.evaluate(&layout, &mut Scratch::default());
+        steady.map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos()), ..*point })
+    };
+    points.iter().map(at).collect()
+}
+
 /// The step that costs least time for each byte that it frees, and the layout after it.
 fn cheapest(
     problem: &Problem<'_>,
     plan: &Plan,
     layout: &Layout,
     at: usize,
-    (above, over): (Bytes, HandOver),
+    (above, before, over): (Bytes, u64, HandOver),
     scratch: &mut Scratch,
 ) -> Option<(Step, Layout)> {
-    let before = problem.evaluate(layout, scratch)?.1.nanos();
     let mut best: Option<(u128, Step, Layout)> = None;
     let mut consider = |cost: u64, frees: u64, step: Step, next: Layout| {
         // Nanoseconds for each GiB, so that small and large blocks compare.

@@ -228,7 +228,9 @@ pub enum PlanError {
         what: String,
     },
     /// Steps that do not free enough.
-    #[error("device {device:?} can free room for {room} of KV cache, the longest requests take {needed}: plan again with a shorter context or fewer requests at once")]
+    #[error(
+        "device {device:?} can free room for {room} of KV cache, the longest requests take {needed}: plan again with a shorter context or fewer requests at once"
+    )]
     KvShort {
         /// The device.
         device: String,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::Layout;
-use crate::online::{HandOver, steps};
+use crate::online::{HandOver, grown, steps};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Problem, Settled, fits, search, time_with};
@@ -122,6 +122,10 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
         if plan.devices[at].memory.kv < worst || !layout.shares[at].streamed.is_empty() {
             plan.devices[at].steps = steps(problem, &plan, layout, at, HandOver::Never);
         }
+    }
+    let grown = plan.outlook.as_ref().map(|outlook| grown(problem, &plan, layout, &outlook.prediction.growth));
+    if let (Some(outlook), Some(grown)) = (&mut plan.outlook, grown) {
+        outlook.prediction.growth = grown;
     }
     plan
 }

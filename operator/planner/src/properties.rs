@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use crate::testing::{Random, small_card};
 use crate::{
-    Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos, NodeEntry,
-    NodeProfile, Offload, Plan, Quantity, Residency, plan,
+    Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,
+    NodeEntry, NodeProfile, Offload, Plan, Quantity, Residency, plan,
 };
 
 fn profile(random: &mut Random, index: u64, fair: u64) -> NodeProfile {

@@ -18,7 +18,7 @@ use crate::{
     kv::KvTables,
     layers::{Layers, Shape},
     loader::LoadOptions,
-    residency::{Resident, ResidencyCounters, ResidencyFigures, Room, StreamRecipe},
+    residency::{ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe},
     stream::{StreamBlock, StreamOptions},
     weights::{HostBlock, Layouts, Loaded, Pinned, load_each, load_pinned},
 };
@@ -345,7 +345,8 @@ impl Loading<'_> {
     ) -> Result<Option<StreamRecipe>, EngineError> {
         let mut blocks = Vec::new();
         for placed in &self.device.blocks {
-            let of = |layouts: &[(Block, BlockLayout)]| layouts.iter().find(|(block, _)| *block == placed.block).cloned();
+            let of =
+                |layouts: &[(Block, BlockLayout)]| layouts.iter().find(|(block, _)| *block == placed.block).cloned();
             let stepped = ladder.rungs().iter().any(|rung| rung.block == placed.block);
             let (found, streams) = match of(streamed) {
                 Some(found) => (Some(found), true),

@@ -101,7 +101,9 @@ pub enum EngineError {
         block: Block,
     },
     /// KV pages that would not fit, whatever else gives way.
-    #[error("the KV cache would take {needed}, the memory that is left has room for {room}: try again when others need less")]
+    #[error(
+        "the KV cache would take {needed}, the memory that is left has room for {room}: try again when others need less"
+    )]
     NoRoom {
         /// What the pass needs.
         needed: Bytes,

@@ -124,7 +124,8 @@ impl KvTables {
         for (index, part) in parts.iter().enumerate() {
             self.check(segment, part, &parts[..index])?;
             // A later part of the same slot goes on where an earlier one ends.
-            let earlier = parts[..index].iter().filter(|other| other.slot == part.slot).map(|other| pages_for(other.end()));
+            let earlier =
+                parts[..index].iter().filter(|other| other.slot == part.slot).map(|other| pages_for(other.end()));
             let held = earlier.max().unwrap_or(0).max(self.slots[part.slot as usize].pages.len());
             missing += pages_for(part.end()).saturating_sub(held);
         }

@@ -1,13 +1,13 @@
 //! The real engine behind the seam: `lime-model`, driven by what the wire brings.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_model::{
-    Activation, BatchRows, Engine, EngineOptions, ModelFolder, ResidencyCounters, Sampling, Shortage, StreamCounters,
-    WeightSource,
+    Activation, BatchRows, Engine, EngineError, EngineOptions, ModelFolder, ResidencyCounters, Sampling, Shortage,
+    StreamCounters, WeightSource,
 };
-use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
+use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 
 use crate::{
@@ -30,10 +30,20 @@ impl Loader for EngineLoader {
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
         let folder = ModelFolder::open(&self.folder).map_err(|error| said(&error))?;
-        let source = self.source(&folder, plan, device, progress)?;
-        let engine = Engine::load(source, plan, device, self.options, progress);
+        let mut repaired = BTreeSet::new();
+        let engine = loop {
+            let source = self.source(&folder, plan, device, progress)?;
+            match Engine::load(source, plan, device, self.options, progress) {
+                // Once for each block: one that comes out wrong again has another cause.
+                Err(EngineError::NotStored { block, source }) if repaired.insert(block) => {
+                    tracing::warn!(%block, fault = %source, "a stored block is damaged, it is made again");
+                    self.discard(block)?;
+                }
+                engine => break engine.map_err(|error| said(&error))?,
+            }
+        };
         Ok(Box::new(Loaded {
-            engine: engine.map_err(|error| said(&error))?,
+            engine,
             dtype: plan.residual,
             columns: plan.model.hidden as usize,
             vocabulary: plan.model.vocabulary as usize,
@@ -60,6 +70,14 @@ impl EngineLoader {
         let blocks: Vec<_> = placed.iter().map(|placed| placed.block).collect();
         let stored = blocks::ensure(store, folder.path(), &blocks, progress)?;
         Ok(WeightSource::stored(folder, Arc::new(stored)))
+    }
+}
+
+impl EngineLoader {
+    /// Takes a damaged block out of the store.
+    fn discard(&self, block: Block) -> Result<(), ComputeError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        blocks::discard(store, &self.folder, block)
     }
 }
 

@@ -130,9 +130,11 @@ fn every_subset(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice
         // Every block of a layer streamed, through a buffer that holds the largest: what remains when all steps are taken.
         let head_unit = Unit::head(problem.card.layers);
         let kept = if head && !streamed.contains(&head_unit) { problem.head_bytes(first) as i64 } else { 0 };
-        let passing = units.iter().filter(|unit| **unit != Unit::EMBEDDING && (**unit != head_unit || streamed.contains(unit)));
+        let passing =
+            units.iter().filter(|unit| **unit != Unit::EMBEDDING && (**unit != head_unit || streamed.contains(unit)));
         let largest = passing.map(|unit| problem.costs.bytes[unit.index()]).max().unwrap_or(0) as i64;
-        let relieved = if disk && worst - kept >= largest { (room - (held - bytes) as i64).min(worst - kept) } else { fits };
+        let relieved =
+            if disk && worst - kept >= largest { (room - (held - bytes) as i64).min(worst - kept) } else { fits };
         let buffer = u64::try_from(fits.max(relieved)).ok()?.min(bytes);
         let passes = streamed.iter().all(|unit| problem.costs.bytes[unit.index()] <= buffer);
         (passes && (streamed.is_empty() || disk)).then_some(Choice { streamed, buffer, bytes })

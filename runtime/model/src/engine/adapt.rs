@@ -7,7 +7,7 @@ use lime_planner::{Bytes, DeviceMemory};
 use super::{Engine, Runner};
 use crate::{
     BatchRows, EngineError,
-    residency::{Resident, ResidencyFigures, Shortage, Verdict},
+    residency::{ResidencyFigures, Resident, Shortage, Verdict},
 };
 
 impl Engine {

@@ -38,6 +38,8 @@ pub(crate) struct Resident {
     returned: bool,
     recipe: Option<StreamRecipe>,
     base_buffer: Bytes,
+    /// Whether the stream is known to be the one for the level.
+    fitted: bool,
 }
 
 /// What a stream of this device is made of.
@@ -66,6 +68,7 @@ impl Resident {
             returned: false,
             recipe,
             base_buffer,
+            fitted: false,
         };
         this.fit_stream()?;
         Ok(this)
@@ -103,6 +106,7 @@ impl Resident {
             let given_back = self.arena.give_back_from(self.end);
             debug_assert!(given_back, "a pass still holds {}", rung.block);
             self.level += 1;
+            self.fitted = false;
             if let Some(stream) = &mut self.stream {
                 stream.set_streams(rung.block, true);
             }
@@ -130,18 +134,22 @@ impl Resident {
     /// # Errors
     /// When memory cannot be had.
     pub(crate) fn fit_stream(&mut self) -> Result<(), EngineError> {
-        let Some(StreamRecipe { blocks, options }) = &self.recipe else { return Ok(()) };
+        let Some(StreamRecipe { blocks, options }) = self.recipe.as_ref().filter(|_| !self.fitted) else {
+            return Ok(());
+        };
         let taken = &self.ladder.rungs()[..self.level];
         let buffer = taken.last().map_or(self.base_buffer, |rung| rung.buffer);
-        let had = self.stream.as_ref().map(Stream::planned_buffer);
-        if had.unwrap_or(Bytes::ZERO) == buffer {
+        let streams = |it: &StreamBlock| it.streams || taken.iter().any(|rung| rung.block == it.block);
+        let streaming: Vec<_> = blocks.iter().filter(|it| streams(it)).map(|it| it.block).collect();
+        if self.stream.as_ref().is_some_and(|stream| stream.is_for(&streaming, buffer)) {
+            self.fitted = true;
             return Ok(());
         }
         let before = self.stream.take();
-        if buffer == Bytes::ZERO {
+        if streaming.is_empty() {
+            self.fitted = true;
             return Ok(());
         }
-        let streams = |it: &StreamBlock| it.streams || taken.iter().any(|rung| rung.block == it.block);
         let blocks = blocks.iter().map(|it| StreamBlock { streams: streams(it), ..it.clone() }).collect();
         let unchecked = before.map(Stream::into_unchecked);
         let mut stream = Stream::start(blocks, StreamOptions { buffer, ..options.clone() })?;
@@ -149,6 +157,7 @@ impl Resident {
             stream.inherit(unchecked);
         }
         self.stream = Some(stream);
+        self.fitted = true;
         Ok(())
     }
 
@@ -170,6 +179,7 @@ impl Resident {
         self.pinned.keep(block, held.clone());
         self.end += bytes;
         self.level -= 1;
+        self.fitted = false;
         (self.returning, self.returned) = (false, true);
         if let Some(stream) = &mut self.stream {
             stream.set_streams(block, false);

@@ -62,6 +62,7 @@ pub(crate) struct Stream {
     readers: Vec<JoinHandle<()>>,
     store: Arc<dyn BlockFiles>,
     planned: Bytes,
+    mirrored: bool,
     /// Which blocks stream, and their sizes.
     sizes: BTreeMap<Block, (bool, u64)>,
     /// Blocks whose bytes were not compared with their digests yet: each is when it comes for the first time.
@@ -123,15 +124,17 @@ impl Drop for Lease {
 }
 
 impl Stream {
-    /// Takes the buffer and begins to fill it with those of `blocks` that stream; all are in the order of a pass. Those that do
-    /// not are left out where the buffer is too small for them.
+    /// Takes the buffer and begins to fill it with those of `blocks` that stream; all are in the order of a pass. Of the others,
+    /// those that the buffer cannot hold are left out: it is cut into slots where all that stream are of one size.
     ///
     /// # Errors
     /// When there is too little memory, or the buffer is too small for a block.
     pub(crate) fn start(mut blocks: Vec<StreamBlock>, options: StreamOptions) -> Result<Self, EngineError> {
-        blocks.retain(|streamed| streamed.streams || streamed.layout.bytes <= options.buffer.0);
-        let sizes: Vec<u64> = blocks.iter().map(|streamed| streamed.layout.bytes).collect();
+        let streaming = blocks.iter().filter(|streamed| streamed.streams);
+        let sizes: Vec<u64> = streaming.map(|streamed| streamed.layout.bytes).collect();
         let (capacity, mirrored) = fifo::buffer_size(&sizes, options.buffer);
+        let fits = |bytes: u64| if mirrored { bytes <= capacity } else { sizes.first() == Some(&bytes) };
+        blocks.retain(|streamed| streamed.streams || fits(streamed.layout.bytes));
         if let Some(largest) = blocks.iter().max_by_key(|streamed| streamed.layout.bytes)
             && largest.layout.bytes > capacity
         {
@@ -153,10 +156,7 @@ impl Stream {
         let sizes = blocks.iter().map(|it| (it.block, (it.streams, it.layout.bytes))).collect();
         let (layouts, files) = blocks.into_iter().map(|it| ((it.block, Arc::new(it.layout)), it.file)).unzip();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                fifo,
-                stopping: false,
-            }),
+            state: Mutex::new(State { fifo, stopping: false }),
             room: Condvar::new(),
             arrived: Condvar::new(),
             ring,
@@ -167,7 +167,7 @@ impl Stream {
         });
         let readers = Vec::with_capacity(READERS);
         let (store, planned) = (options.store, options.buffer);
-        let mut stream = Self { shared, layouts, readers, store, planned, sizes, unchecked };
+        let mut stream = Self { shared, layouts, readers, store, planned, mirrored, sizes, unchecked };
         stream.count();
         for _ in 0..READERS {
             let shared = Arc::clone(&stream.shared);
@@ -203,9 +203,11 @@ impl Stream {
         self.unchecked = unchecked;
     }
 
-    /// Bytes that the buffer was to have.
-    pub(crate) const fn planned_buffer(&self) -> Bytes {
-        self.planned
+    /// Whether this is the stream for `blocks` through a buffer of so many bytes.
+    pub(crate) fn is_for(&self, blocks: &[Block], buffer: Bytes) -> bool {
+        let sizes: Option<Vec<u64>> = blocks.iter().map(|block| Some(self.sizes.get(block)?.1)).collect();
+        let mirrored = sizes.map(|sizes| fifo::buffer_size(&sizes, buffer).1);
+        self.planned == buffer && mirrored == Some(self.mirrored)
     }
 
     /// Bytes of the buffer.

@@ -8,8 +8,8 @@ use lime_model::{
     Activation, BatchRows, BlockFile, BlockFiles, BlockLayout, Engine, EngineOptions, ModelFolder, WeightSource,
 };
 use lime_planner::{
-    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, PLAN_VERSION,
-    Nanos, PlacedBlock, Plan, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
+    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, Nanos,
+    PLAN_VERSION, PlacedBlock, Plan, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
 };
 
 pub(crate) fn repository() -> PathBuf {
@@ -70,7 +70,13 @@ impl Wish {
             let part = |segment| segment * self.devices + device;
             let range = |segment| LayerRange::new(cut(part(segment)), cut(part(segment) + 1));
             let layers = (0..self.segments).map(range).collect();
-            DevicePlan { name: format!("d{device}"), layers, blocks: vec![], memory: DeviceMemory::default(), steps: vec![] }
+            DevicePlan {
+                name: format!("d{device}"),
+                layers,
+                blocks: vec![],
+                memory: DeviceMemory::default(),
+                steps: vec![],
+            }
         });
         let mut plan = Plan {
             version: PLAN_VERSION,

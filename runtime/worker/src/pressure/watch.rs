@@ -148,7 +148,9 @@ mod tests {
         assert_eq!(soft(watch.look(&machine(194, 0.0), BUDGET)), Some(Bytes::mib(112)));
         // Not yet enough to take anything back.
         assert!((0..100).all(|_| watch.look(&machine(409, 0.0), BUDGET).is_none()));
-        let after = |watch: &mut Watch, reading: Reading| (0..100).find_map(|at| Some((at, soft(watch.look(&reading, BUDGET))?)));
+        let after = |watch: &mut Watch, reading: Reading| {
+            (0..100).find_map(|at| Some((at, soft(watch.look(&reading, BUDGET))?)))
+        };
         assert_eq!(after(&mut watch, machine(480, 9.0)), None, "others still wait for memory");
         let (at, left) = after(&mut watch, machine(480, 0.0)).unwrap();
         assert_eq!((at, left), (19, Bytes::mib(42)));

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, WeightSource};
+use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, Shortage, WeightSource};
 use lime_planner::{
     Bytes, DeviceIndex, Dtype, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, SegmentIndex, plan,
 };
@@ -124,6 +124,10 @@ fn growing_in_the_limited_process() -> Result<()> {
     }
     let after = residency.figures();
     ensure!(after.level == 0 && after.undone == figures.taken, "{after:?}");
+    let (began, soft) = (Instant::now(), Bytes(plan.devices[0].memory.pinned.0 / 2));
+    engine.press(Shortage { hard: Bytes::ZERO, soft }, "the test")?;
+    let (took, steps) = (began.elapsed(), residency.figures().level);
+    println!("{steps} steps at once take {took:?}");
 
     let mut sorted = times.clone();
     sorted.sort();
@@ -137,7 +141,7 @@ fn growing_in_the_limited_process() -> Result<()> {
     let worst = (0..times.len()).map(|at| times[at].as_secs_f64() / around(at).as_secs_f64()).fold(0.0, f64::max);
     changes.iter().for_each(|change| println!("{change}"));
     println!("median {median:?}, longest {:?}, longest against its neighbours {worst:.2}", sorted[sorted.len() - 1]);
-    println!("answer {sum}");
+    println!("@answer {sum}");
     Ok(())
 }
 
@@ -156,7 +160,7 @@ fn the_cache_grows_to_half_of_the_memory() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the limited process ended with {}: {said}{errors}", output.status);
-    let found = said.lines().find_map(|line| line.strip_prefix("answer ")).context("no answer")?;
+    let found = said.lines().find_map(|line| line.strip_prefix("@answer ")).context("no answer")?;
 
     let ample = planned(&folder, 1 << 30)?;
     ensure!(ample.devices[0].steps.is_empty(), "everything fits");
@@ -192,12 +196,12 @@ async fn serving_in_the_limited_process() -> Result<()> {
     let mut workers = Workers::start_with_store(&dir.join("model"), Some(&dir.join("store")), 1, 2).await?;
     let mut ring = workers.configure(&plan).await?;
     let expected = drive(&mut ring, &sequences(), 64).await?;
-    let mut wait = |line: &str| -> Result<()> {
+    let wait = |line: &str| -> Result<()> {
         println!("{line}");
         stdin().read_line(&mut String::new())?;
         Ok(())
     };
-    for (line, enough) in [("serving", 1), ("gave way", 1), ("held", 0)] {
+    for (line, enough) in [("@serving", 1), ("@gave way", 1), ("@held", 0)] {
         wait(line)?;
         let begin = Instant::now();
         loop {
@@ -212,7 +216,7 @@ async fn serving_in_the_limited_process() -> Result<()> {
         }
     }
     workers.stop().await?;
-    println!("answer {:?}", expected[0].tokens);
+    println!("@answer {:?}", expected[0].tokens);
     Ok(())
 }
 
@@ -227,7 +231,8 @@ impl Served {
         let mut line = String::new();
         while self.says.read_line(&mut line)? > 0 {
             print!("  {line}");
-            if let Some(rest) = line.trim().strip_prefix(wanted) {
+            // The test runner may begin the line.
+            if let Some((_, rest)) = line.split_once(wanted) {
                 return Ok(rest.trim().to_owned());
             }
             line.clear();
@@ -254,17 +259,17 @@ async fn the_limit_is_lowered_while_serving() -> Result<()> {
 
     // First the limit that asks, then, when blocks have given way, the one that kills.
     let lower = LIMIT - 24_000_000;
-    served.until("serving")?;
+    served.until("@serving")?;
     limit.set_soft(lower)?;
     served.go_on()?;
-    served.until("gave way")?;
+    served.until("@gave way")?;
     limit.set(lower)?;
     served.go_on()?;
-    served.until("held")?;
+    served.until("@held")?;
     limit.set(LIMIT)?;
     limit.set_soft(LIMIT)?;
     served.go_on()?;
-    let found = served.until("answer")?;
+    let found = served.until("@answer")?;
     ensure!(served.child.wait()?.success(), "the limited process did not end well");
 
     let mut workers = Workers::start(folder.path(), 1, 2).await?;
