@@ -58,7 +58,7 @@ impl Engine {
             }
             Verdict::Descend => {
                 blocks.descend();
-                Ok(())
+                blocks.fit_stream()
             }
             Verdict::Climb(level) => {
                 let (from, began) = (blocks.level(), Instant::now());

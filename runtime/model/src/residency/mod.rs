@@ -150,12 +150,12 @@ impl Resident {
             self.fitted = true;
             return Ok(());
         }
+        // Those that were kept until now were compared when they were loaded.
+        let from_the_beginning = || blocks.iter().filter(|it| it.streams).map(|it| it.block).collect();
+        let unchecked = before.map_or_else(from_the_beginning, Stream::into_unchecked);
         let blocks = blocks.iter().map(|it| StreamBlock { streams: streams(it), ..it.clone() }).collect();
-        let unchecked = before.map(Stream::into_unchecked);
         let mut stream = Stream::start(blocks, StreamOptions { buffer, ..options.clone() })?;
-        if let Some(unchecked) = unchecked {
-            stream.inherit(unchecked);
-        }
+        stream.inherit(unchecked);
         self.stream = Some(stream);
         self.fitted = true;
         Ok(())

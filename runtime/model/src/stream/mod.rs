@@ -198,7 +198,7 @@ impl Stream {
         std::mem::take(&mut self.unchecked)
     }
 
-    /// Takes over from a stream that ended which blocks are still to be compared.
+    /// Sets which blocks' bytes are to be compared with their digests when they come for the first time.
     pub(crate) fn inherit(&mut self, unchecked: BTreeSet<Block>) {
         self.unchecked = unchecked;
     }
