@@ -3,6 +3,7 @@
 //! Every figure is taken in alternation with its yardstick, several times over, because the machine may be shared: what is
 //! printed is the median of the rounds' ratios, with the lowest and the highest.
 
+mod disk;
 mod machine;
 mod one_process;
 mod peer;
@@ -10,6 +11,7 @@ mod processes;
 mod report;
 mod ring;
 mod stream;
+mod truth;
 
 use std::path::PathBuf;
 
@@ -62,6 +64,8 @@ enum What {
     StreamBatch,
     /// Throttled disks and links: more segments against one.
     StreamSegments,
+    /// Predicted against measured time per token of what `lime up` serves.
+    Truth,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -104,6 +108,9 @@ fn main() -> Result<()> {
     }
     if matches!(args.what, What::All | What::StreamSegments) {
         stream::segments(&bench, &args.lime)?;
+    }
+    if matches!(args.what, What::All | What::Truth) {
+        truth::measure(&bench, &args.lime)?;
     }
     Ok(())
 }

@@ -14,6 +14,13 @@ pub(crate) struct PeerSpeed {
     pub(crate) decode: f64,
 }
 
+/// Makes the system forget what it keeps of `file` in its page cache.
+pub(crate) fn evict(file: &Path) -> Result<()> {
+    let file = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    file.sync_all()?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).context("the page cache cannot be told to forget")
+}
+
 /// Runs `llama-bench` without a limit.
 pub(crate) fn llama(bench: &Path, model: &Path, threads: usize, prompt: usize, tokens: usize) -> Result<PeerSpeed> {
     llama_within(None, bench, model, threads, prompt, tokens)

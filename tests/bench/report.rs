@@ -16,6 +16,21 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// Every one times `factor`.
+    pub(crate) fn times(&self, factor: f64) -> Self {
+        self.map(|value| value * factor)
+    }
+
+    /// One over each.
+    pub(crate) fn inverse(&self) -> Self {
+        self.map(|value| 1.0 / value)
+    }
+
+    /// What `change` makes of each.
+    pub(crate) fn map(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().copied().map(change).collect())
+    }
+
     /// Pairwise quotients.
     pub(crate) fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())

@@ -129,10 +129,12 @@ impl Tensor {
 /// # Errors
 /// What the file system says.
 pub fn write_folder(shape: &Shape, folder: &Path) -> io::Result<()> {
-    if folder.join("config.json").is_file() {
+    let tokenizer = folder.join("tokenizer.json");
+    if folder.join("config.json").is_file() && tokenizer.is_file() {
         return Ok(());
     }
     fs::create_dir_all(folder)?;
+    fs::write(tokenizer, words(shape.vocabulary).to_string())?;
     let partial = folder.join("model.safetensors.tmp");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&partial)?);
     let tensors = shape.tensors();
@@ -162,6 +164,16 @@ pub fn write_folder(shape: &Shape, folder: &Path) -> io::Result<()> {
         "bos_token_id": 1, "eos_token_id": 2
     });
     fs::write(folder.join("config.json"), config.to_string())
+}
+
+/// A tokenizer of the words `t0`, `t1` and so on.
+fn words(count: usize) -> serde_json::Value {
+    let words: serde_json::Map<_, _> = (0..count).map(|id| (format!("t{id}"), json!(id))).collect();
+    json!({
+        "version": "1.0",
+        "pre_tokenizer": { "type": "WhitespaceSplit" },
+        "model": { "type": "WordLevel", "vocab": words, "unk_token": "t0" }
+    })
 }
 
 /// Writes the same weights as one GGUF file for peers that read that, unless it is there already.

@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut, Range};
 use std::ptr::{self, NonNull};
 
 const PAGE: usize = 4 << 10;
-const HUGE_PAGE: usize = 2 << 20;
+/// A huge page: one entry of the page tables instead of 512, and one piece of memory for a disk to write to.
+pub const HUGE_PAGE: usize = 2 << 20;
 
 /// Memory could not be had.
 #[derive(Debug, thiserror::Error)]

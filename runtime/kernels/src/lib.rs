@@ -34,7 +34,7 @@ mod simd;
 mod softmax;
 
 pub use attention::{AttentionArgs, AttentionRow};
-pub use buffer::{AlignedBuf, BufferError};
+pub use buffer::{AlignedBuf, BufferError, HUGE_PAGE};
 pub use convert::{decode, encode, round_to};
 pub use element::ElementType;
 pub use isa::Isa;

@@ -4,15 +4,15 @@ use std::ops::{Deref, DerefMut, Range};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{AlignedBuf, BufferError};
+use crate::{AlignedBuf, BufferError, HUGE_PAGE};
 
 const PAGE: usize = 4 << 10;
 
 /// Memory of which ranges are claimed for writing or for reading.
 ///
 /// Offsets count on beyond the end: `len + x` is `x`. In a *mirrored* buffer a range may run over the end and is still
-/// contiguous, because the same pages are mapped twice in a row; they are shared memory, which few systems put on huge pages.
-/// In a plain one, on huge pages, it may not.
+/// contiguous, because the same pages are mapped twice in a row. They are shared memory, which lies on huge pages where the
+/// buffer is a multiple of them and the system is Linux 6.1 or newer. In a plain one, on huge pages anywhere, it may not.
 #[derive(Debug)]
 pub struct RingBuf {
     memory: Memory,
@@ -81,6 +81,9 @@ impl RingBuf {
         if !sized {
             return Err(last());
         }
+        let huge = bytes.is_multiple_of(HUGE_PAGE);
+        let spare = if huge { HUGE_PAGE } else { 0 };
+        let mapped = mapped.checked_add(spare).ok_or_else(|| fail(std::io::Error::from_raw_os_error(libc::ENOMEM)))?;
         // SAFETY: a fresh mapping that reserves addresses; no existing memory is named.
         let mapping = unsafe {
             libc::mmap(ptr::null_mut(), mapped, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
@@ -88,11 +91,13 @@ impl RingBuf {
         if mapping == libc::MAP_FAILED {
             return Err(last());
         }
-        let base = mapping.cast::<u8>();
+        let skip = if huge { mapping.cast::<u8>().align_offset(HUGE_PAGE) } else { 0 };
+        // SAFETY: less than a huge page, which was reserved to spare.
+        let base = unsafe { mapping.cast::<u8>().add(skip) };
         // From here on the mapping is undone when this is dropped.
         let ring = Self {
             memory: Memory::Mirrored { mapping, mapped },
-            addressable: mapped,
+            addressable: 2 * bytes,
             base,
             len: bytes,
             claims: Mutex::default(),
@@ -104,6 +109,11 @@ impl RingBuf {
             let placed = unsafe { libc::mmap(base.add(half).cast(), bytes, access, flags, file.as_raw_fd(), 0) };
             if placed == libc::MAP_FAILED {
                 return Err(last());
+            }
+            if huge {
+                // What cannot be collapsed, on older systems or for want of huge pages, works with small ones, more slowly.
+                // SAFETY: the half that was just mapped; its contents stay as they are.
+                unsafe { libc::madvise(placed, bytes, libc::MADV_COLLAPSE) };
             }
         }
         Ok(Arc::new(ring))
@@ -301,5 +311,15 @@ mod tests {
         assert!(ring.read(2 * PAGE, PAGE).unwrap().iter().all(|byte| *byte == 1));
         assert!(ring.read(PAGE, 3 * PAGE).is_some() && ring.read(PAGE, 3 * PAGE + 1).is_none());
         assert!(RingBuf::mirrored(100).is_err() && RingBuf::mirrored(0).is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_mirrored_ring_of_huge_pages_is_aligned_to_them() {
+        let ring = RingBuf::mirrored(2 * HUGE_PAGE).unwrap();
+        assert_eq!(ring.base.align_offset(HUGE_PAGE), 0);
+        ring.write(2 * HUGE_PAGE - PAGE, 2 * PAGE).unwrap().fill(3);
+        assert!(ring.read(0, PAGE).unwrap().iter().all(|byte| *byte == 3));
+        assert!(ring.read(PAGE, HUGE_PAGE).unwrap().iter().all(|byte| *byte == 0));
     }
 }

