@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use lime_kernels::{AlignedBuf, AttentionRow, BufferError, KV_PAGE_TOKENS};
+use lime_kernels::{AlignedBuf, AttentionRow, BufferError, HUGE_PAGE, KV_PAGE_TOKENS};
 use lime_planner::Bytes;
 
 use crate::{BatchRows, EngineError, batch::Batch};
@@ -41,7 +41,7 @@ pub(crate) fn pool(bytes: usize) -> Result<AlignedBuf, BufferError> {
 impl Grains {
     fn new(page: usize, pages: usize) -> Self {
         let pool = page * pages;
-        let grain = if pool >= LARGE_POOL { 2 << 20 } else { 4 << 10 };
+        let grain = if pool >= LARGE_POOL { HUGE_PAGE } else { 4 << 10 };
         Self { page, grain, pool, users: vec![0; pool.div_ceil(grain)], used: 0 }
     }
 
