@@ -21,6 +21,16 @@ pub struct Adaptation {
 }
 
 impl Adaptation {
+    /// The steps that `plan` has its workers take on this device; those that were worked out where it has none.
+    #[must_use]
+    pub fn as_planned(self, plan: &Plan) -> Self {
+        let planned = plan.device(&self.device).map(|(_, device)| device.steps.clone());
+        match planned.filter(|steps| !steps.is_empty()) {
+            Some(steps) => Self { steps, ..self },
+            None => self,
+        }
+    }
+
     /// How many steps are in force when the KV cache needs `kv`. To come back, a worker waits until it needs `slack` less.
     pub fn in_force(&self, kv: Bytes, now: usize, slack: Bytes) -> usize {
         let needed = self.steps.iter().take_while(|step| kv > step.above).count();
