@@ -56,8 +56,6 @@ pub struct Engine {
     output: Option<(Block, TensorRole)>,
     memory: DeviceMemory,
     streaming: Arc<StreamCounters>,
-    /// Bytes of one KV page.
-    page: Bytes,
     room: Room,
     figures: ResidencyFigures,
     residency: Arc<ResidencyCounters>,
@@ -142,7 +140,6 @@ impl Engine {
             device: placed,
             memory,
             streaming,
-            page,
             room: Room::default(),
             figures: ResidencyFigures::default(),
             residency: Arc::default(),

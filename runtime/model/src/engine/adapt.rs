@@ -51,7 +51,7 @@ impl Engine {
     fn settle(&mut self, kv: Bytes, why: &str) -> Result<(), EngineError> {
         let Runner::Exact(layers) = &mut self.runner else { return Ok(()) };
         let blocks = &mut layers.blocks;
-        match self.room.decide(blocks.ladder(), blocks.level(), kv, self.page) {
+        match self.room.decide(blocks.ladder(), blocks.level(), kv) {
             Verdict::Stay => {
                 blocks.stay();
                 blocks.fit_stream()

@@ -33,12 +33,12 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// What a device at level `now` does before a pass with which its KV cache takes `kv`; `page` is one page of it.
-    pub(crate) fn decide(&mut self, ladder: &Ladder, now: usize, kv: Bytes, page: Bytes) -> Verdict {
+    /// What a device at level `now` does before a pass with which its KV cache takes `kv`.
+    pub(crate) fn decide(&mut self, ladder: &Ladder, now: usize, kv: Bytes) -> Verdict {
         let needed = kv + self.shortage.hard.max(self.shortage.soft);
-        // A sequence that goes on for a page or two does not take back at once what was given back.
-        let slack = Bytes((page + page).0.min(ladder.base().0 / 8));
-        let wanted = ladder.level(needed, now, slack);
+        // The cache shrinks by whole sequences only. So calm, and no slack, keeps steps from coming and going, and a device gets
+        // back to where the plan has it for the context that is expected.
+        let wanted = ladder.level(needed, now, Bytes::ZERO);
         if wanted >= now {
             self.calm = 0;
             return if wanted > now { Verdict::Climb(wanted) } else { Verdict::Stay };
@@ -81,7 +81,7 @@ mod tests {
                 "kvHeads": 1, "headDim": 32, "vocabulary": 10, "context": 64, "tied": false, "parameters": 0,
                 "blocks": {
                     "embedding": 4096, "attention": [mib(10), mib(10)], "mlp": [mib(20), mib(20)], "head": 4096,
-                    "headBesideEmbedding": 4096,
+                    "head_beside_embedding": 4096,
                 },
             },
             "serving": {"maxContextTokens": 64, "maxConcurrentRequests": 1, "prefillChunkTokens": 1},
@@ -106,24 +106,23 @@ mod tests {
 
     #[test]
     fn steps_are_taken_at_once_and_undone_after_a_calm() {
-        let (ladder, mut room, page) = (ladder(), Room::default(), Bytes::mib(1));
-        let mut decide = |now, kv| room.decide(&ladder, now, Bytes::mib(kv), page);
+        let (ladder, mut room) = (ladder(), Room::default());
+        let mut decide = |now, kv| room.decide(&ladder, now, Bytes::mib(kv));
         assert_eq!(decide(0, 64), Verdict::Stay);
         assert_eq!(decide(0, 65), Verdict::Climb(1));
         assert_eq!(decide(0, 90), Verdict::Climb(2));
-        // Two pages of slack.
-        assert!((0..9).all(|_| decide(1, 63) == Verdict::Stay));
-        assert!((1..CALM).all(|_| decide(1, 62) == Verdict::Stay));
-        assert_eq!([decide(1, 62), decide(1, 62)], [Verdict::Descend; 2], "until a pass has met the block");
-        assert_eq!(decide(1, 63), Verdict::Stay);
-        assert_eq!(decide(1, 62), Verdict::Stay, "the calm begins anew");
+        assert!((0..9).all(|_| decide(1, 65) == Verdict::Stay));
+        assert!((1..CALM).all(|_| decide(1, 64) == Verdict::Stay));
+        assert_eq!([decide(1, 64), decide(1, 64)], [Verdict::Descend; 2], "until a pass has met the block");
+        assert_eq!(decide(1, 65), Verdict::Stay);
+        assert_eq!(decide(1, 64), Verdict::Stay, "the calm begins anew");
     }
 
     #[test]
     fn what_others_need_counts_as_if_the_cache_took_it() {
         let (ladder, mut room) = (ladder(), Room::default());
         room.shortage = Shortage { hard: Bytes::ZERO, soft: Bytes::mib(30) };
-        assert_eq!(room.decide(&ladder, 0, Bytes::mib(40), Bytes::mib(1)), Verdict::Climb(1));
+        assert_eq!(room.decide(&ladder, 0, Bytes::mib(40)), Verdict::Climb(1));
         assert!(room.fits(&ladder, Bytes::mib(94)), "a soft limit refuses nothing");
         room.shortage.hard = Bytes::mib(10);
         assert!(room.fits(&ladder, Bytes::mib(84)) && !room.fits(&ladder, Bytes::mib(85)));
