@@ -52,6 +52,15 @@ impl MemoryLimit {
         fs::write(self.folder.join(file), bytes.to_string())
     }
 
+    /// Sets the limit above which the group is asked to use less, without being killed.
+    ///
+    /// # Errors
+    /// When the system does not take it.
+    pub fn set_soft(&self, bytes: u64) -> io::Result<()> {
+        let file = if self.unified { "memory.high" } else { "memory.soft_limit_in_bytes" };
+        fs::write(self.folder.join(file), bytes.to_string())
+    }
+
     /// The most that the group ever used.
     ///
     /// # Errors

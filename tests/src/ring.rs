@@ -11,7 +11,7 @@ use lime_planner::{
 };
 use lime_ring::{
     RingDriver, RingTopology, Transport,
-    proto::{Peer, Rows, Sampling},
+    proto::{Peer, Rows, Sampling, StatusReply},
 };
 use lime_worker::{WorkerConfig, WorkerHandle, frame_limits};
 
@@ -150,6 +150,19 @@ impl Workers {
     pub fn uris(&self) -> Vec<String> {
         let scheme = self.transport.scheme();
         self.handles.iter().map(|handle| format!("{scheme}://{}", handle.addr())).collect()
+    }
+
+    /// What each says of itself.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub async fn status(&self) -> Result<Vec<StatusReply>> {
+        let mut replies = Vec::with_capacity(self.handles.len());
+        for (index, uri) in self.uris().into_iter().enumerate() {
+            let peer = lime_ring::Peer { device: format!("device-{index}"), uri };
+            replies.push(lime_ring::status(&self.transport, &peer).await?);
+        }
+        Ok(replies)
     }
 
     /// Stops them all.

@@ -1,7 +1,9 @@
 //! Rings whose workers stream weights from their stores: the same bits as rings that keep all of them.
 
 use anyhow::Result;
-use lime_planner::{Block, Dtype, ServingLimits};
+use lime_model::{BlockFiles as _, BlockLayout, ModelFolder};
+use lime_planner::{Block, Dtype, LayerIndex, ServingLimits};
+use lime_store::{Source, Store};
 use lime_tests::{
     fixtures,
     ring::{Sequence, Workers, card, drive, even_plan, streamed},
@@ -18,6 +20,32 @@ fn sequences() -> Vec<Sequence> {
         seed,
     };
     [(1, 20), (2, 5), (3, 33)].map(sequence).into()
+}
+
+/// A block that is kept is read when the plan is taken up: what is wrong with it then is put right by its worker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_block_is_made_again_when_it_is_loaded() -> Result<()> {
+    let (model, dir) = (fixtures::bard(), tempfile::tempdir()?);
+    let mut workers = Workers::start_with_store(&model, Some(dir.path()), 1, 1).await?;
+    let kept = Block::Attention(LayerIndex(1));
+    let plan =
+        streamed(even_plan(&card(&model)?, 1, 1, SERVING, Dtype::Bf16)?, |block| matches!(block, Block::Mlp(_)), 0.0)?;
+    let mut ring = workers.configure(&plan).await?;
+    let expected = drive(&mut ring, &sequences(), 64).await?;
+    workers.stop().await?;
+
+    let path = {
+        let stored = Store::open(dir.path())?.model(&Source::Folder(model.clone()))?;
+        stored.locate(kept, &BlockLayout::of(ModelFolder::open(&model)?.config(), kept))?.path
+    };
+    let mut bytes = std::fs::read(&path)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes)?;
+    let mut workers = Workers::start_with_store(&model, Some(dir.path()), 1, 1).await?;
+    let mut ring = workers.configure(&plan).await?;
+    assert!(drive(&mut ring, &sequences(), 64).await? == expected);
+    workers.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -139,7 +139,8 @@ fn assignment(found: &Plan, index: usize, device: &DevicePlan) -> Assignment {
         pinned_bytes: bytes(device.memory.pinned),
         streamed_bytes: bytes(bytes_of(Residency::Streamed)),
         kv_bytes: bytes(device.memory.kv),
-        memory_bytes: bytes(device.memory.used()),
+        // A device that makes room while it serves uses all that it may before it does.
+        memory_bytes: bytes(if device.steps.is_empty() { device.memory.used() } else { device.memory.budget }),
         budget_bytes: bytes(device.memory.budget),
     }
 }

@@ -23,7 +23,7 @@ pub enum Offload {
 pub struct Goal {
     /// What to optimise.
     pub objective: Objective,
-    /// What may be asked at once; memory is kept for all of it.
+    /// What may be asked at once; there is memory for all of it, when need be by streaming more (see `typical_context`).
     pub serving: ServingLimits,
     /// How sums are formed.
     pub arithmetic: Arithmetic,
@@ -43,7 +43,8 @@ pub struct Goal {
     /// Most devices that may take part.
     #[serde(default)]
     pub most_devices: Option<u32>,
-    /// Tokens in a sequence's KV cache for which the time per token is optimised; half the longest context where absent.
+    /// Tokens in a sequence's KV cache for which the time per token is optimised, and for which devices that stream keep room
+    /// from the beginning; half the longest context where absent.
     #[serde(default)]
     pub typical_context: Option<u32>,
     /// Tokens of the prompt for which the time to first token is predicted; a quarter of the context where absent.

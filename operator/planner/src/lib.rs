@@ -30,6 +30,7 @@ mod route;
 mod run;
 mod schedule;
 mod search;
+mod steps;
 mod svg;
 #[cfg(test)]
 mod testing;
@@ -44,7 +45,7 @@ pub use dtype::Dtype;
 pub use fleet_file::{DEFAULT_OVERHEAD, FleetError, FleetFile, LinkEntries, LinkEntry, NodeEntry, PairEntry};
 pub use goal::{Goal, GoalError, Offload};
 pub use memory::{ActivationBytes, KV_PAGE_TOKENS, MemoryModel};
-pub use online::{Adaptation, Relief, Step, adaptations};
+pub use online::{Adaptation, adaptations};
 pub use outlook::{Alternative, ContextPoint, DeviceShare, Nanos, Objective, Outlook, Prediction, RejectedNode};
 pub use plan::{
     Arithmetic, DeviceMemory, DevicePlan, PLAN_VERSION, PlacedBlock, Plan, PlanError, Residency, ServingLimits,
@@ -55,6 +56,7 @@ pub use proportional::proportional;
 pub use quantity::Quantity;
 pub use refusal::{Refusal, Shortage, Suggestion};
 pub use route::{Hop, Stage};
+pub use steps::{Ladder, Relief, Rung, Step};
 pub use timeline::{Activity, Lane, Span, Timeline, timeline};
 pub use units::{Bytes, DeviceIndex, Epoch, LayerIndex, LayerRange, SegmentIndex};
 pub use wish::{DeviceBudget, Infeasible, PlanRequest};

@@ -8,36 +8,7 @@ use crate::layout::Layout;
 use crate::period::Scratch;
 use crate::search::Problem;
 use crate::timeline::{goal_of, layout_of};
-use crate::{Block, Bytes, Fleet, Nanos, Plan};
-
-/// How room is made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Relief {
-    /// Read this block from disk in every pass instead of keeping it.
-    Stream(Block),
-    /// Keep this many bytes of KV pages on another device, which computes their part of attention.
-    HandOver {
-        /// The device with room.
-        to: String,
-        /// Bytes of its memory that are free in the plan.
-        room: Bytes,
-    },
-}
-
-/// One step, to be taken when the KV cache grows above `above` and undone when it shrinks below.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Step {
-    /// Bytes of KV cache that fit before this step.
-    pub above: Bytes,
-    /// What to do.
-    pub relief: Relief,
-    /// Bytes that it frees, what a larger buffer takes subtracted.
-    pub frees: Bytes,
-    /// Time of a pass from then on, if only this device takes steps.
-    pub time_per_token: Nanos,
-}
+use crate::{Bytes, ContextPoint, Fleet, KV_PAGE_TOKENS, Ladder, Nanos, Plan, Relief, Step};
 
 /// The steps of one device in the order in which they are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +21,16 @@ pub struct Adaptation {
 }
 
 impl Adaptation {
+    /// The steps that `plan` has its workers take on this device; those that were worked out where it has none.
+    #[must_use]
+    pub fn as_planned(self, plan: &Plan) -> Self {
+        let planned = plan.device(&self.device).map(|(_, device)| device.steps.clone());
+        match planned.filter(|steps| !steps.is_empty()) {
+            Some(steps) => Self { steps, ..self },
+            None => self,
+        }
+    }
+
     /// How many steps are in force when the KV cache needs `kv`. To come back, a worker waits until it needs `slack` less.
     pub fn in_force(&self, kv: Bytes, now: usize, slack: Bytes) -> usize {
         let needed = self.steps.iter().take_while(|step| kv > step.above).count();
@@ -63,20 +44,36 @@ pub fn adaptations(plan: &Plan, fleet: &Fleet) -> Option<Vec<Adaptation>> {
     let layout = layout_of(plan, fleet)?;
     let goal = goal_of(plan);
     let problem = Problem::new(&plan.model, fleet, &goal);
-    let of =
-        |at: usize| Adaptation { device: plan.devices[at].name.clone(), steps: steps(&problem, plan, &layout, at) };
+    let of = |at: usize| Adaptation {
+        device: plan.devices[at].name.clone(),
+        steps: steps(&problem, plan, &layout, at, HandOver::Cheapest),
+    };
     Some((0..layout.shares.len()).map(of).collect())
 }
 
-fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize) -> Vec<Step> {
+/// Whether KV pages may be handed to another device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandOver {
+    /// Where that is the cheaper step.
+    Cheapest,
+    /// Not by steps that workers follow.
+    Never,
+}
+
+/// The steps of the device at position `at`.
+pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize, over: HandOver) -> Vec<Step> {
     let mut scratch = Scratch::default();
     let mut layout = layout.clone();
     let memory = plan.devices[at].memory;
     let mut above = memory.kv + memory.budget.saturating_sub(memory.used());
     let mut steps = Vec::new();
-    while let Some((step, next)) = cheapest(problem, plan, &layout, at, above, &mut scratch) {
+    let Some(mut time) = problem.evaluate(&layout, &mut scratch).map(|(_, steady)| steady.nanos()) else {
+        return steps;
+    };
+    while let Some((step, next)) = cheapest(problem, plan, &layout, at, (above, time, over), &mut scratch) {
         let handed_over = matches!(step.relief, Relief::HandOver { .. });
         above += step.frees;
+        time = step.time_per_token.0;
         steps.push(step);
         layout = next;
         // Pages elsewhere end the list: from then on the other device's room decides.
@@ -87,16 +84,37 @@ fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize) -> Vec<
     steps
 }
 
+/// Times at other lengths of context, with the steps that these take: those of `points`, which know of none.
+pub(crate) fn grown(problem: &Problem<'_>, plan: &Plan, layout: &Layout, points: &[ContextPoint]) -> Vec<ContextPoint> {
+    let memory = crate::MemoryModel::of(plan);
+    let at = |point: &ContextPoint| {
+        let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);
+        let mut layout = layout.clone();
+        for (share, device) in layout.shares.iter_mut().zip(&plan.devices) {
+            let Ok(ladder) = Ladder::of(plan, device) else { continue };
+            let kv = memory.page_bytes(share.layers) * pages;
+            for rung in &ladder.rungs()[..ladder.level(kv, 0, Bytes::ZERO)] {
+                share.streamed.push(Unit::of(rung.block, problem.card.layers));
+                share.buffer = rung.buffer.0;
+            }
+            share.streamed.sort();
+        }
+        let other = Problem::at_context(problem.card, problem.fleet, problem.goal, point.context_tokens);
+        let steady = other.evaluate(&layout, &mut Scratch::default());
+        steady.map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos()), ..*point })
+    };
+    points.iter().map(at).collect()
+}
+
 /// The step that costs least time for each byte that it frees, and the layout after it.
 fn cheapest(
     problem: &Problem<'_>,
     plan: &Plan,
     layout: &Layout,
     at: usize,
-    above: Bytes,
+    (above, before, over): (Bytes, u64, HandOver),
     scratch: &mut Scratch,
 ) -> Option<(Step, Layout)> {
-    let before = problem.evaluate(layout, scratch)?.1.nanos();
     let mut best: Option<(u128, Step, Layout)> = None;
     let mut consider = |cost: u64, frees: u64, step: Step, next: Layout| {
         // Nanoseconds for each GiB, so that small and large blocks compare.
@@ -126,7 +144,8 @@ fn cheapest(
             consider(time.saturating_sub(before), frees, step, next);
         }
     }
-    for (other, device) in plan.devices.iter().enumerate().filter(|(other, _)| *other != at) {
+    let others = plan.devices.iter().enumerate().filter(|(other, _)| *other != at && over == HandOver::Cheapest);
+    for (other, device) in others {
         let room = device.memory.budget.saturating_sub(device.memory.used());
         if room < plan_page(plan, layout.shares[at].layers) {
             continue;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Block, Bytes, DeviceIndex, Dtype, LayerIndex, LayerRange, ModelCard, Outlook, SegmentIndex, plausible};
+use crate::{
+    Block, Bytes, DeviceIndex, Dtype, Ladder, LayerIndex, LayerRange, ModelCard, Outlook, SegmentIndex, Step, plausible,
+};
 
 /// The version of the plan's form that this crate writes and reads.
 pub const PLAN_VERSION: u32 = 1;
@@ -67,7 +69,7 @@ pub struct DeviceMemory {
     pub pinned: Bytes,
     /// Buffers through which streamed blocks pass.
     pub prefetch: Bytes,
-    /// KV cache of this device's layers.
+    /// KV cache of this device's layers; where the device has steps, what is kept for it before any is taken.
     pub kv: Bytes,
     /// Activations and scratch of the largest pass.
     pub activations: Bytes,
@@ -96,6 +98,10 @@ pub struct DevicePlan {
     pub blocks: Vec<PlacedBlock>,
     /// The memory that this takes.
     pub memory: DeviceMemory,
+    /// How the device makes room when its KV cache outgrows `memory.kv` or its memory shrinks, in the order in which the
+    /// steps are taken. Without any, `memory.kv` holds every request at its longest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
 }
 
 impl DevicePlan {
@@ -225,6 +231,26 @@ pub enum PlanError {
         /// What it may use.
         budget: Bytes,
     },
+    /// A step that the device cannot take.
+    #[error("a step of device {device:?} {what}: plan again with this build")]
+    Step {
+        /// The device.
+        device: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Steps that do not free enough.
+    #[error(
+        "device {device:?} can free room for {room} of KV cache, the longest requests take {needed}: plan again with a shorter context or fewer requests at once"
+    )]
+    KvShort {
+        /// The device.
+        device: String,
+        /// KV cache of every request at its longest.
+        needed: Bytes,
+        /// What fits when every step is taken.
+        room: Bytes,
+    },
 }
 
 impl Plan {
@@ -331,6 +357,7 @@ impl Plan {
                 let (device, budget) = (device.name.clone(), device.memory.budget);
                 return Err(PlanError::OverBudget { device, used, budget });
             }
+            Ladder::check(self, device)?;
         }
         Ok(())
     }

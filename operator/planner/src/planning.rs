@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::Layout;
+use crate::online::{HandOver, grown, steps};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Problem, Settled, fits, search, time_with};
@@ -90,15 +91,19 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
             PlacedBlock { block: unit.block(problem.card.layers), residency }
         };
         let blocks: Vec<PlacedBlock> = layout.units_of(at, problem.card.layers).into_iter().map(place).collect();
-        let memory = DeviceMemory {
+        let mut memory = DeviceMemory {
             prefetch: Bytes(share.buffer),
             overhead: node.overhead,
             budget: node.memory,
             ..memory.device(&blocks)
         };
-        DevicePlan { name: node.name.clone(), layers, blocks, memory }
+        if memory.used() > memory.budget {
+            // The longest requests fit when blocks give way: see the steps.
+            memory.kv = problem.expected_kv(share.layers);
+        }
+        DevicePlan { name: node.name.clone(), layers, blocks, memory, steps: Vec::new() }
     };
-    Plan {
+    let mut plan = Plan {
         version: PLAN_VERSION,
         input_hash: input_hash(problem),
         model: problem.card.clone(),
@@ -110,7 +115,19 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
         devices: ranges.into_iter().enumerate().map(device).collect(),
         head: DeviceIndex(layout.head as u32),
         outlook: Some(outlook),
+    };
+    // A device that reads nothing and has room for all has no weight store either.
+    for at in 0..plan.devices.len() {
+        let worst = memory.kv(layout.shares[at].layers);
+        if plan.devices[at].memory.kv < worst || !layout.shares[at].streamed.is_empty() {
+            plan.devices[at].steps = steps(problem, &plan, layout, at, HandOver::Never);
+        }
     }
+    let grown = plan.outlook.as_ref().map(|outlook| grown(problem, &plan, layout, &outlook.prediction.growth));
+    if let (Some(outlook), Some(grown)) = (&mut plan.outlook, grown) {
+        outlook.prediction.growth = grown;
+    }
+    plan
 }
 
 #[derive(Serialize)]
@@ -152,7 +169,7 @@ fn rejected(problem: &Problem<'_>, best: &Settled) -> Vec<RejectedNode> {
     let nodes = problem.fleet.nodes().iter().enumerate();
     let out = nodes.filter(|(node, _)| best.layout.shares.iter().all(|share| share.node != *node));
     out.map(|(node, profile)| {
-        let room = problem.room(node, 1, false, false);
+        let room = problem.room_at_worst(node, 1, false, false);
         let smallest = problem.attention_bytes.min(problem.mlp_bytes);
         let full = best.layout.shares.len() == problem.most_devices();
         let reason = if full && problem.goal.most_devices.is_some() {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use crate::testing::{Random, small_card};
 use crate::{
-    Block, Bytes, Fleet, FleetFile, Goal, Link, LinkEntries, LinkEntry, ModelCard, Nanos, NodeEntry, NodeProfile,
-    Offload, Plan, Quantity, Residency, plan,
+    Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,
+    NodeEntry, NodeProfile, Offload, Plan, Quantity, Residency, plan,
 };
 
 fn profile(random: &mut Random, index: u64, fair: u64) -> NodeProfile {
@@ -80,6 +80,10 @@ fn check_sound(plan: &Plan, card: &ModelCard) {
     assert_eq!(held, all, "every block exactly once");
     for device in &plan.devices {
         assert!(device.memory.used() <= device.memory.budget);
+        let longest = MemoryModel::of(plan).kv(device.all_layers().count() as u32);
+        let ladder = Ladder::of(plan, device).expect("steps can be taken");
+        assert!(device.memory.kv == longest || ladder.most() >= longest, "{}: the longest requests fit", device.name);
+        assert_eq!(ladder.rungs().len(), device.steps.len(), "workers follow every step");
         let streamed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
         let largest = streamed.map(|placed| card.block_bytes(placed.block)).max().unwrap_or_default();
         assert!(device.memory.prefetch >= largest, "a buffer holds the largest block that passes through it");

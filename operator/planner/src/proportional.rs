@@ -143,7 +143,7 @@ impl Arrangement<'_> {
     fn device_plan(&self, place: usize, layers: &[LayerRange]) -> DevicePlan {
         let blocks = self.blocks(place, layers.iter().flat_map(|range| range.layers()));
         let memory = self.memory(place, &blocks);
-        DevicePlan { name: self.device(place).name.clone(), layers: layers.to_vec(), blocks, memory }
+        DevicePlan { name: self.device(place).name.clone(), layers: layers.to_vec(), blocks, memory, steps: Vec::new() }
     }
 }
 

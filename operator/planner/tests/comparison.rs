@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use lime_planner::{
-    Activity, Bytes, Dtype, Fleet, FleetFile, Goal, Nanos, Plan, Relief, Strategy, adaptations, compare, plan, timeline,
+    Activity, Bytes, Dtype, Fleet, FleetFile, Goal, Ladder, MemoryModel, Nanos, NodeProfile, Plan, Relief, Strategy,
+    adaptations, compare, plan, timeline,
 };
 
 mod support;
@@ -96,11 +97,39 @@ fn a_growing_cache_turns_blocks_into_streamed_ones_step_by_step() {
             assert!(matches!(pair[0].relief, Relief::Stream(_)), "only the last step hands pages over");
         }
         let first = adaptation.steps[0].above;
-        let slack = Bytes::mib(64);
+        let slack = Bytes(first.0 / 4);
         assert_eq!(adaptation.in_force(first, 0, slack), 0);
         assert_eq!(adaptation.in_force(first + Bytes(1), 0, slack), 1);
         assert_eq!(adaptation.in_force(first, 1, slack), 1, "not back at once");
         assert_eq!(adaptation.in_force(first.saturating_sub(slack), 1, slack), 0);
+    }
+}
+
+#[test]
+fn room_that_long_requests_need_later_holds_blocks_until_then() {
+    let (card, fleet) = (QWEN3_32B.card(), fleet("jetsons-three"));
+    let mut reserving = Goal::sporadic(&card, 16_384);
+    reserving.typical_context = Some(reserving.serving.max_context_tokens);
+    let expecting = Goal { typical_context: Some(1024), ..reserving.clone() };
+    let (before, after) = (plan(&card, &fleet, &reserving).unwrap(), plan(&card, &fleet, &expecting).unwrap());
+    // Both as they are with a short context: one has kept the room, the other uses it.
+    let pinned = |plan: &Plan| plan.devices.iter().map(|device| device.memory.pinned).sum::<Bytes>();
+    assert!(pinned(&after) > pinned(&before), "{} against {}", pinned(&after), pinned(&before));
+    let time = |plan: &Plan| plan.outlook.as_ref().unwrap().prediction.time_per_token;
+    assert!(time(&after) < time(&before), "{} against {}", time(&after), time(&before));
+    for device in &after.devices {
+        let ladder = Ladder::of(&after, device).unwrap();
+        let longest = MemoryModel::of(&after).kv(device.all_layers().count() as u32);
+        assert!(device.memory.kv < longest && ladder.most() >= longest, "{}", device.name);
+        let level = ladder.level(longest, 0, Bytes::ZERO);
+        assert!(level > 0 && level <= ladder.rungs().len());
+    }
+    // All that fits from the beginning stays as it was.
+    let roomy = fleet.map_nodes(|node| NodeProfile { memory: Bytes::gib(96), ..node.clone() });
+    let roomy = plan(&card, &roomy, &expecting).unwrap();
+    let model = MemoryModel::of(&roomy);
+    for device in &roomy.devices {
+        assert!(device.steps.is_empty() && device.memory.kv == model.kv(device.all_layers().count() as u32));
     }
 }
 

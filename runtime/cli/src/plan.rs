@@ -3,7 +3,7 @@
 use std::{io::Write as _, path::Path};
 
 use anyhow::Context as _;
-use lime_planner::{Comparison, Fleet, Plan, adaptations, compare, plan_or_suggest, timeline};
+use lime_planner::{Adaptation, Comparison, Fleet, Plan, adaptations, compare, plan_or_suggest, timeline};
 use serde::Serialize;
 
 use crate::{
@@ -67,7 +67,9 @@ fn report(plan: &Plan, comparison: Vec<Comparison>) -> Report<'_> {
 fn for_people(args: &PlanArgs, plan: &Plan, fleet: &Fleet, comparison: &[Comparison]) -> String {
     let mut parts = vec![table::plan_table(plan)];
     if args.explain {
-        parts.push(table::explanation(plan, &adaptations(plan, fleet).unwrap_or_default()));
+        let steps = adaptations(plan, fleet).unwrap_or_default().into_iter();
+        let steps: Vec<Adaptation> = steps.map(|adaptation| adaptation.as_planned(plan)).collect();
+        parts.push(table::explanation(plan, &steps));
     }
     if !comparison.is_empty() {
         parts.push(table::comparison_table(comparison));

@@ -16,10 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A figure's name, kind, meaning and source.
 type Figure = (&'static str, &'static str, &'static str, fn(&StatusReply) -> f64);
 
-const FIGURES: [Figure; 16] = [
+const FIGURES: [Figure; 23] = [
     ("pinned_bytes", "gauge", "Weights that stay in memory.", |it| it.pinned_bytes as f64),
     ("prefetch_bytes", "gauge", "The buffer through which streamed blocks pass.", |it| it.prefetch_bytes as f64),
-    ("kv_bytes", "gauge", "KV cache.", |it| it.kv_bytes as f64),
+    ("kv_bytes", "gauge", "KV cache in use.", |it| it.kv_bytes as f64),
+    ("kv_room_bytes", "gauge", "KV cache that fits without a further step.", |it| it.kv_room_bytes as f64),
+    ("memory_shortage_bytes", "gauge", "Of the budget, left to others.", |it| it.memory_shortage_bytes as f64),
+    ("steps_in_force", "gauge", "Blocks that stream because room was needed.", |it| it.steps_in_force as f64),
+    ("steps_planned", "gauge", "Blocks that may.", |it| it.steps_planned as f64),
+    ("steps_taken_total", "counter", "Blocks that gave way to KV cache or others.", |it| it.steps_taken as f64),
+    ("steps_undone_total", "counter", "Of them, those that are kept again.", |it| it.steps_undone as f64),
+    ("passes_refused_total", "counter", "Passes for whose KV pages there was no room.", |it| it.passes_refused as f64),
     ("activation_bytes", "gauge", "Buffers of the largest pass.", |it| it.activation_bytes as f64),
     ("streamed_blocks", "gauge", "Blocks that are read for every pass.", |it| it.streamed_blocks as f64),
     ("streamed_bytes", "gauge", "Their size.", |it| it.streamed_bytes as f64),

@@ -25,6 +25,7 @@ pub struct AlignedBuf {
     len: usize,
     mapping: NonNull<u8>,
     mapped: usize,
+    grain: usize,
 }
 
 // SAFETY: the buffer owns its mapping alone; shared access is read-only through `&self`.
@@ -35,9 +36,19 @@ unsafe impl Sync for AlignedBuf {}
 impl AlignedBuf {
     /// `bytes` of zeroed memory. Pages are committed when first written.
     pub fn new(bytes: usize) -> Result<Self, BufferError> {
+        Self::in_grains(bytes, if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE })
+    }
+
+    /// The same in pages of 4 KiB whatever the size: memory comes and goes in small pieces.
+    pub fn on_small_pages(bytes: usize) -> Result<Self, BufferError> {
+        let mut this = Self::in_grains(bytes, PAGE)?;
+        this.refuse_huge_pages();
+        Ok(this)
+    }
+
+    fn in_grains(bytes: usize, align: usize) -> Result<Self, BufferError> {
         let fail = |source| BufferError { bytes, source };
         let too_big = || fail(std::io::Error::from_raw_os_error(libc::ENOMEM));
-        let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE };
         let len = bytes.max(1).checked_next_multiple_of(align).ok_or_else(too_big)?;
         let mapped = if align > PAGE { len.checked_add(align).ok_or_else(too_big)? } else { len };
         // SAFETY: a fresh private anonymous mapping; no existing memory is named.
@@ -64,7 +75,7 @@ impl AlignedBuf {
             // SAFETY: the range lies inside the mapping above.
             unsafe { libc::madvise(data.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
         }
-        Ok(Self { data, len: bytes, mapping, mapped })
+        Ok(Self { data, len: bytes, mapping, mapped, grain: align })
     }
 
     /// The f32 elements `range` (counted in elements from the start of the buffer).
@@ -94,6 +105,31 @@ impl AlignedBuf {
         unsafe {
             libc::madvise(self.mapping.as_ptr().cast(), self.mapped, libc::MADV_NOHUGEPAGE)
         };
+    }
+
+    /// The unit in which memory comes to the buffer, and leaves it.
+    pub const fn grain(&self) -> usize {
+        self.grain
+    }
+
+    /// Gives the memory of `range` back to the system, as far as it is whole grains; what they held is lost, and they are
+    /// zeros when they are next used. The buffer's last grain is whole when the range reaches its end.
+    ///
+    /// # Panics
+    /// When the range does not lie in the buffer.
+    pub fn give_back(&mut self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.len, "range {range:?} outside {} bytes", self.len);
+        let grain = self.grain;
+        let start = range.start.next_multiple_of(grain);
+        let end = if range.end == self.len { self.len.next_multiple_of(grain) } else { range.end / grain * grain };
+        #[cfg(target_os = "linux")]
+        if start < end {
+            // SAFETY: whole pages of the mapping that this buffer owns, borrowed mutably; private and anonymous, so that they
+            // read as zeros afterwards.
+            unsafe { libc::madvise(self.data.as_ptr().add(start).cast(), end - start, libc::MADV_DONTNEED) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, end);
     }
 
     fn check_f32(&self, range: &Range<usize>) {
@@ -146,6 +182,23 @@ mod tests {
             let floats = bytes / 4;
             buffer.as_f32_mut(0..floats).fill(1.0);
             assert_eq!(buffer.as_f32(0..floats).len(), floats);
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_given_back_is_zeros_and_the_rest_stays() {
+        for (bytes, range, kept) in [
+            (5 * PAGE, PAGE + 1..4 * PAGE + 1, [0..2 * PAGE, 4 * PAGE..5 * PAGE]),
+            (HUGE_PAGE + 5, 3..HUGE_PAGE + 5, [0..HUGE_PAGE, 0..0]),
+        ] {
+            let mut buffer = AlignedBuf::new(bytes).unwrap();
+            buffer.fill(7);
+            buffer.give_back(range);
+            let stays = |at: &usize| kept.iter().any(|kept| kept.contains(at));
+            assert!((0..bytes).all(|at| (buffer[at] == 7) == stays(&at)));
+            buffer.fill(8);
+            assert!(buffer.iter().all(|&byte| byte == 8));
         }
     }
 

@@ -31,7 +31,7 @@ unsafe impl Sync for RingBuf {}
 
 #[derive(Debug)]
 enum Memory {
-    Plain { _held: AlignedBuf },
+    Plain { held: AlignedBuf },
     Mirrored { mapping: *mut libc::c_void, mapped: usize },
 }
 
@@ -51,7 +51,7 @@ impl RingBuf {
     pub fn plain(bytes: usize) -> Result<Arc<Self>, BufferError> {
         let mut held = AlignedBuf::new(bytes)?;
         let base = held.as_mut_ptr();
-        let memory = Memory::Plain { _held: held };
+        let memory = Memory::Plain { held };
         Ok(Arc::new(Self { memory, addressable: bytes, base, len: bytes, claims: Mutex::default() }))
     }
 
@@ -143,6 +143,30 @@ impl RingBuf {
     pub fn read(self: &Arc<Self>, start: usize, len: usize) -> Option<RingRead> {
         let claim = self.claim(start, len, false)?;
         Some(RingRead { claim })
+    }
+
+    /// Gives the memory from `start` on back to the system, but for the rest of the grain that `start` is in; what it held is
+    /// lost. False, and nothing happens, where a claim has a part of it, or the buffer is mirrored.
+    pub fn give_back_from(&self, start: usize) -> bool {
+        let Memory::Plain { held } = &self.memory else { return false };
+        let grain = held.grain();
+        let claims = self.lock();
+        let rest = (start.min(self.len), self.len.saturating_sub(start));
+        let claimed = claims.iter().any(|held| self.overlap((held.start, held.len), rest));
+        if claimed {
+            return false;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let (from, to) = (rest.0.next_multiple_of(grain), self.len.next_multiple_of(grain));
+            if from < to {
+                // SAFETY: whole pages at the end of the buffer's own mapping; nobody has a claim on them, and nobody can get
+                // one while the lock is held.
+                unsafe { libc::madvise(self.base.add(from).cast(), to - from, libc::MADV_DONTNEED) };
+            }
+        }
+        drop(claims);
+        true
     }
 
     fn claim(self: &Arc<Self>, start: usize, len: usize, writes: bool) -> Option<Claim> {
@@ -245,6 +269,19 @@ impl DerefMut for RingWrite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_end_of_a_plain_ring_can_be_given_back() {
+        let ring = RingBuf::plain(3 * PAGE).unwrap();
+        ring.write(0, 3 * PAGE).unwrap().fill(7);
+        let front = ring.read(0, PAGE).unwrap();
+        assert!(!ring.give_back_from(PAGE - 1));
+        assert!(ring.give_back_from(PAGE));
+        let back = ring.read(PAGE, 2 * PAGE).unwrap();
+        assert!(front.iter().all(|&byte| byte == 7) && back.iter().all(|&byte| byte == 0));
+        assert!(!RingBuf::mirrored(PAGE).unwrap().give_back_from(0));
+    }
 
     #[test]
     fn a_plain_ring_keeps_claims_apart() {

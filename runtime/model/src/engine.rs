@@ -1,10 +1,12 @@
 //! One device's part of a plan: its blocks, its KV cache and the passes over them.
 
+mod adapt;
+
 use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
 use lime_planner::{
-    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, MemoryModel,
+    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Ladder, LayerIndex, MemoryModel,
     PlacedBlock, Plan, Residency, SegmentIndex,
 };
 
@@ -16,8 +18,9 @@ use crate::{
     kv::KvTables,
     layers::{Layers, Shape},
     loader::LoadOptions,
-    stream::{Stream, StreamBlock, StreamOptions},
-    weights::{HostBlock, Layouts, Pinned, Resident, load_each, load_pinned},
+    residency::{ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe},
+    stream::{StreamBlock, StreamOptions},
+    weights::{HostBlock, Layouts, Loaded, Pinned, load_each, load_pinned},
 };
 
 /// How a device computes and loads. None of it changes a bit of the result of exact arithmetic.
@@ -53,6 +56,9 @@ pub struct Engine {
     output: Option<(Block, TensorRole)>,
     memory: DeviceMemory,
     streaming: Arc<StreamCounters>,
+    room: Room,
+    figures: ResidencyFigures,
+    residency: Arc<ResidencyCounters>,
 }
 
 struct Limits {
@@ -118,11 +124,12 @@ impl Engine {
             ..placed.memory
         };
         let slots = plan.serving.max_concurrent_requests as usize;
-        Ok(Self {
+        let page = MemoryModel::of(plan).page_bytes(placed.all_layers().count() as u32);
+        let mut engine = Self {
             runner,
             kernels,
             isa,
-            kv: KvTables::new(slots, plan.segments as usize, plan.serving.max_context_tokens),
+            kv: KvTables::new(slots, plan.segments as usize, plan.serving.max_context_tokens, page),
             places: places(&placed, plan.segments),
             limits: Limits {
                 hidden: plan.model.hidden as usize,
@@ -133,7 +140,12 @@ impl Engine {
             device: placed,
             memory,
             streaming,
-        })
+            room: Room::default(),
+            figures: ResidencyFigures::default(),
+            residency: Arc::default(),
+        };
+        engine.publish();
+        Ok(engine)
     }
 
     /// The embeddings of `tokens`, one row each.
@@ -160,15 +172,18 @@ impl Engine {
         activation: &mut Activation,
     ) -> Result<(), EngineError> {
         let index = segment.0 as usize;
-        let Some(places) = self.places.get(index) else {
+        if index >= self.places.len() {
             return Err(EngineError::Segment { segment: segment.0, segments: self.places.len() as u32 });
-        };
+        }
         let total = rows.iter().map(|part| part.count as usize).sum();
         self.check_rows(total)?;
         self.check_activation(total, activation)?;
+        self.make_room(index, rows)?;
         let batch = self.kv.admit(index, rows)?;
-        run(&mut self.runner, places, &batch, activation)?;
+        let ran = run(&mut self.runner, &self.places[index], &batch, activation);
         drop(batch);
+        self.settled();
+        ran?;
         self.kv.commit(index, rows);
         Ok(())
     }
@@ -202,17 +217,30 @@ impl Engine {
 
     /// Forgets the sequence in `slot`.
     pub fn release(&mut self, slot: u32) {
-        self.kv.release(slot);
+        let mut idle = Vec::new();
+        self.kv.release(slot, |range| idle.push(range));
+        self.give_back(idle);
     }
 
     /// Forgets every sequence.
     pub fn reset(&mut self) {
-        self.kv.reset();
+        let mut idle = Vec::new();
+        self.kv.reset(|range| idle.push(range));
+        self.give_back(idle);
     }
 
-    /// The memory that was taken. Overhead and budget are the plan's.
-    pub const fn memory(&self) -> DeviceMemory {
-        self.memory
+    /// The memory that is taken now; of the KV cache, what pages in use take. Overhead and budget are the plan's.
+    pub fn memory(&self) -> DeviceMemory {
+        let ResidencyFigures { pinned, prefetch, kv, .. } = self.figures;
+        match &self.runner {
+            Runner::Exact(_) => DeviceMemory { pinned, prefetch, kv, ..self.memory },
+            Runner::Candle(_) => self.memory,
+        }
+    }
+
+    /// What memory holds at the moment; it goes on being told.
+    pub fn residency(&self) -> Arc<ResidencyCounters> {
+        Arc::clone(&self.residency)
     }
 
     /// What streaming has done so far; it goes on counting.
@@ -292,27 +320,49 @@ impl Loading<'_> {
                 most_rows: self.plan.serving.max_rows() as usize,
             },
         )?;
-        let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
-        let streamed = self.stream_blocks(streamed)?;
-        let (blocks, pinned) = load_pinned(&self.source, pinned, self.load_options(), progress)?;
-        let stream = match (&self.source.store, streamed.is_empty()) {
-            (Some(store), false) => Some(Stream::start(
-                streamed,
-                StreamOptions {
-                    buffer: self.device.memory.prefetch,
-                    uses: self.plan.micro_batches(),
-                    store: Arc::clone(store),
-                    reader: Arc::clone(&self.source.reader),
-                    bytes_per_second: self.options.disk_bytes_per_second,
-                    counters: Arc::clone(&self.streaming),
-                },
-            )?),
-            _ => None,
+        let ladder = Ladder::of(self.plan, self.device)?;
+        let Layouts { mut pinned, streamed } = Layouts::of(config, &self.device.blocks);
+        let recipe = self.recipe(&ladder, &streamed, &pinned)?;
+        // What may be given up lies at the arena's end, the first to go last.
+        let place = |block: Block| ladder.rungs().iter().rev().position(|rung| rung.block == block);
+        pinned.sort_by_key(|(block, _)| place(*block).map_or(0, |place| place + 1));
+        let loaded: Loaded = load_pinned(&self.source, pinned, self.load_options(), progress)?;
+        let blocks = Resident::new(loaded, ladder, recipe)?;
+        let weights = WeightBytes { pinned: blocks.pinned_bytes(), prefetch: blocks.buffer() };
+        let layers = Layers { backend, blocks, shape: self.shape() };
+        Ok((Runner::Exact(Box::new(layers)), weights))
+    }
+
+    /// What streams or may stream, in the order of a pass; `None` where nothing does.
+    fn recipe(
+        &self,
+        ladder: &Ladder,
+        streamed: &[(Block, BlockLayout)],
+        pinned: &[(Block, BlockLayout)],
+    ) -> Result<Option<StreamRecipe>, EngineError> {
+        let mut blocks = Vec::new();
+        for placed in &self.device.blocks {
+            let of =
+                |layouts: &[(Block, BlockLayout)]| layouts.iter().find(|(block, _)| *block == placed.block).cloned();
+            let stepped = ladder.rungs().iter().any(|rung| rung.block == placed.block);
+            let (found, streams) = match of(streamed) {
+                Some(found) => (Some(found), true),
+                None => (of(pinned).filter(|_| stepped), false),
+            };
+            if let Some((block, layout)) = found {
+                blocks.push(self.stream_block(block, layout, streams)?);
+            }
+        }
+        let Some(store) = self.source.store.as_ref().filter(|_| !blocks.is_empty()) else { return Ok(None) };
+        let options = StreamOptions {
+            buffer: self.device.memory.prefetch,
+            uses: self.plan.micro_batches(),
+            store: Arc::clone(store),
+            reader: Arc::clone(&self.source.reader),
+            bytes_per_second: self.options.disk_bytes_per_second,
+            counters: Arc::clone(&self.streaming),
         };
-        let prefetch = stream.as_ref().map_or(Bytes::ZERO, Stream::buffer);
-        let resident = Resident { pinned: Pinned::from_iter(blocks), stream };
-        let layers = Layers { backend, blocks: resident, shape: self.shape() };
-        Ok((Runner::Exact(Box::new(layers)), WeightBytes { pinned, prefetch }))
+        Ok(Some(StreamRecipe { blocks, options }))
     }
 
     fn candle(
@@ -343,17 +393,14 @@ impl Loading<'_> {
         Ok((Runner::Candle(Box::new(layers)), WeightBytes { pinned, ..WeightBytes::default() }))
     }
 
-    /// The streamed blocks with their files, in the order of a pass. Refuses a buffer that one of them does not fit.
-    fn stream_blocks(&self, layouts: Vec<(Block, BlockLayout)>) -> Result<Vec<StreamBlock>, EngineError> {
+    /// A block that streams, or may later, with its file. Refuses a buffer that one that streams does not fit.
+    fn stream_block(&self, block: Block, layout: BlockLayout, streams: bool) -> Result<StreamBlock, EngineError> {
         let planned = self.device.memory.prefetch;
-        let find = |(block, layout): (Block, BlockLayout)| {
-            let file = self.source.locate(block, &layout)?;
-            if layout.bytes > planned.0 {
-                return Err(EngineError::Prefetch { block, needed: Bytes(layout.bytes), planned });
-            }
-            Ok(StreamBlock { block, segment: self.segment_of(block), layout, file })
-        };
-        layouts.into_iter().map(find).collect()
+        let file = self.source.locate(block, &layout)?;
+        if streams && layout.bytes > planned.0 {
+            return Err(EngineError::Prefetch { block, needed: Bytes(layout.bytes), planned });
+        }
+        Ok(StreamBlock { block, streams, segment: self.segment_of(block), layout, file })
     }
 
     /// The visit of a pass that meets `block`; the head has one of its own.
@@ -406,7 +453,11 @@ fn output(plan: &Plan, device: &DevicePlan) -> Option<(Block, TensorRole)> {
 /// Refuses a plan that counts less memory than would be allocated, before any of it is.
 fn counted(plan: &Plan, device: &DevicePlan) -> Result<(), EngineError> {
     let needed = MemoryModel::of(plan).device(&device.blocks);
-    let DeviceMemory { pinned, kv, activations, .. } = device.memory;
+    let DeviceMemory { pinned, activations, .. } = device.memory;
+    let mut kv = device.memory.kv;
+    if plan.arithmetic == Arithmetic::Exact && !device.steps.is_empty() {
+        kv = Ladder::of(plan, device)?.most();
+    }
     if needed.pinned <= pinned && needed.kv <= kv && needed.activations <= activations {
         return Ok(());
     }

@@ -100,6 +100,16 @@ pub enum EngineError {
         /// The block.
         block: Block,
     },
+    /// KV pages that would not fit, whatever else gives way.
+    #[error(
+        "the KV cache would take {needed}, the memory that is left has room for {room}: try again when others need less"
+    )]
+    NoRoom {
+        /// What the pass needs.
+        needed: Bytes,
+        /// What fits with every step of the plan taken.
+        room: Bytes,
+    },
     /// Threads for reading could not be started.
     #[error("cannot start a thread that reads weights: {0}")]
     Threads(io::Error),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
-use lime_kernels::{AlignedBuf, Matrix, decode};
+use lime_kernels::{Matrix, RingBuf, RingRead, decode};
 use lime_planner::{Block, Bytes, PlacedBlock, Residency};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     TensorRole,
     activation::element_type,
     loader::{LoadOptions, Piece, load},
-    stream::{Lease, Stream, read_pinned},
+    stream::{Lease, read_pinned},
 };
 
 /// Where an engine's weights come from: a model's folder, and a weight store where blocks are to be streamed.
@@ -41,8 +41,7 @@ impl<'a> WeightSource<'a> {
 
     /// Compares a block's bytes with what the store recorded.
     fn check(&self, block: Block, held: &HostBlock) -> Result<(), EngineError> {
-        let HostMemory::Pinned { arena, start } = &held.memory else { return Ok(()) };
-        let bytes = &arena[*start..*start + held.layout.bytes as usize];
+        let HostMemory::Pinned(bytes) = &held.memory else { return Ok(()) };
         let checked = self.store.as_ref().map_or(Ok(()), |store| store.check(block, &held.layout, bytes));
         checked.map_err(|source| EngineError::NotStored { block, source })
     }
@@ -64,14 +63,14 @@ impl fmt::Debug for WeightSource<'_> {
 /// A block's bytes in host memory, used in place by the kernels. Cloning it copies no weights.
 #[derive(Clone, Debug)]
 pub(crate) struct HostBlock {
-    memory: HostMemory,
-    layout: Arc<BlockLayout>,
+    pub(crate) memory: HostMemory,
+    pub(crate) layout: Arc<BlockLayout>,
 }
 
 #[derive(Clone, Debug)]
-enum HostMemory {
-    /// From `start` on in an arena.
-    Pinned { arena: Arc<AlignedBuf>, start: usize },
+pub(crate) enum HostMemory {
+    /// Its part of the arena.
+    Pinned(Arc<RingRead>),
     /// In the buffer of a stream, until the last clone is dropped.
     Streamed(Arc<Lease>),
 }
@@ -89,11 +88,11 @@ impl HostBlock {
 
     /// The stored bytes of a tensor.
     pub(crate) fn bytes(&self, entry: &LayoutEntry) -> &[u8] {
-        let (memory, start) = match &self.memory {
-            HostMemory::Pinned { arena, start } => (&arena[..], *start),
-            HostMemory::Streamed(lease) => (lease.bytes(), 0),
+        let memory = match &self.memory {
+            HostMemory::Pinned(held) => held,
+            HostMemory::Streamed(lease) => lease.bytes(),
         };
-        &memory[within(start, entry)]
+        &memory[within(0, entry)]
     }
 
     /// The matrix for `role`.
@@ -146,31 +145,21 @@ impl<W> FromIterator<(Block, W)> for Pinned<W> {
     }
 }
 
+impl<W> Pinned<W> {
+    pub(crate) fn keep(&mut self, block: Block, weights: W) {
+        self.blocks.insert(block, weights);
+    }
+
+    pub(crate) fn forget(&mut self, block: Block) {
+        self.blocks.remove(&block);
+    }
+}
+
 impl<W: Clone> BlockSource for Pinned<W> {
     type Weights = W;
 
     fn block(&mut self, block: Block) -> Result<W, EngineError> {
         self.blocks.get(&block).cloned().ok_or(EngineError::NotHere { block })
-    }
-}
-
-/// Blocks in memory, and those that pass through it.
-pub(crate) struct Resident {
-    pub(crate) pinned: Pinned<HostBlock>,
-    pub(crate) stream: Option<Stream>,
-}
-
-impl BlockSource for Resident {
-    type Weights = HostBlock;
-
-    fn block(&mut self, block: Block) -> Result<HostBlock, EngineError> {
-        match (self.pinned.block(block), &mut self.stream) {
-            (Err(EngineError::NotHere { .. }), Some(stream)) => {
-                let (lease, layout) = stream.wait_for(block)?;
-                Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout })
-            }
-            (pinned, _) => pinned,
-        }
     }
 }
 
@@ -196,51 +185,69 @@ impl Layouts {
     }
 }
 
+/// Blocks as they lie in one arena.
+pub(crate) struct Loaded {
+    pub(crate) blocks: Vec<(Block, HostBlock)>,
+    pub(crate) arena: Arc<RingBuf>,
+}
+
+impl Loaded {
+    /// The arena's bytes.
+    pub(crate) fn bytes(&self) -> Bytes {
+        Bytes(self.arena.len() as u64)
+    }
+}
+
 /// Reads the blocks into one arena, in order: from the store where there is one, else from the folder.
 pub(crate) fn load_pinned(
     source: &WeightSource<'_>,
     layouts: Vec<(Block, BlockLayout)>,
     options: LoadOptions,
     progress: &mut dyn FnMut(Bytes, Bytes),
-) -> Result<(Vec<(Block, HostBlock)>, Bytes), EngineError> {
+) -> Result<Loaded, EngineError> {
     if source.store.is_none() {
         return load_arena(source.folder, layouts, options, progress);
     }
     let locate = |(block, layout): &(Block, BlockLayout)| Ok((*block, source.locate(*block, layout)?, layout.bytes));
     let files: Vec<_> = layouts.iter().map(locate).collect::<Result<_, EngineError>>()?;
-    let mut arena = AlignedBuf::new(files.iter().map(|(.., bytes)| *bytes as usize).sum())?;
-    read_pinned(&files, &mut arena, source.reader.as_ref(), options.bytes_per_second, progress)?;
-    let (blocks, bytes) = cut(arena, layouts);
-    for (block, held) in &blocks {
+    let arena = RingBuf::plain(files.iter().map(|(.., bytes)| *bytes as usize).sum())?;
+    let mut whole = arena.write(0, arena.len());
+    let into = whole.as_deref_mut().unwrap_or_default();
+    read_pinned(&files, into, source.reader.as_ref(), options.bytes_per_second, progress)?;
+    drop(whole);
+    let loaded = cut(arena, layouts);
+    for (block, held) in &loaded.blocks {
         source.check(*block, held)?;
     }
-    Ok((blocks, bytes))
+    Ok(loaded)
 }
 
-/// Reads the blocks into one arena, in order. Returns them with the arena's size.
+/// Reads the blocks into one arena, in order.
 pub(crate) fn load_arena(
     folder: &ModelFolder,
     layouts: Vec<(Block, BlockLayout)>,
     options: LoadOptions,
     progress: &mut dyn FnMut(Bytes, Bytes),
-) -> Result<(Vec<(Block, HostBlock)>, Bytes), EngineError> {
+) -> Result<Loaded, EngineError> {
     let size: u64 = layouts.iter().map(|(_, layout)| layout.bytes).sum();
-    let mut buffer = AlignedBuf::new(size as usize)?;
-    load(pieces(folder, &layouts, &mut buffer)?, options, progress)?;
-
-    Ok(cut(buffer, layouts))
+    let arena = RingBuf::plain(size as usize)?;
+    let mut whole = arena.write(0, arena.len());
+    load(pieces(folder, &layouts, whole.as_deref_mut().unwrap_or_default())?, options, progress)?;
+    drop(whole);
+    Ok(cut(arena, layouts))
 }
 
-/// An arena's blocks, with its size.
-fn cut(arena: AlignedBuf, layouts: Vec<(Block, BlockLayout)>) -> (Vec<(Block, HostBlock)>, Bytes) {
-    let (arena, mut start) = (Arc::new(arena), 0);
+/// An arena's blocks.
+fn cut(arena: Arc<RingBuf>, layouts: Vec<(Block, BlockLayout)>) -> Loaded {
+    let mut start = 0;
     let blocks = layouts.into_iter().map(|(block, layout)| {
-        let memory = HostMemory::Pinned { arena: Arc::clone(&arena), start };
-        start += layout.bytes as usize;
-        (block, HostBlock { memory, layout: Arc::new(layout) })
+        let bytes = layout.bytes as usize;
+        let held = arena.read(start, bytes).expect("blocks lie in the arena that was made for them, and nobody writes");
+        start += bytes;
+        (block, HostBlock { memory: HostMemory::Pinned(Arc::new(held)), layout: Arc::new(layout) })
     });
     let blocks = blocks.collect();
-    (blocks, Bytes(start as u64))
+    Loaded { blocks, arena }
 }
 
 /// Reads the blocks one after the other, and keeps what `upload` makes of each. Returns them with their sizes' sum.
@@ -257,11 +264,11 @@ pub(crate) fn load_each<W>(
     for (block, layout) in layouts {
         let here = stored(&layout);
         let mut report = |loaded, _| progress(before + loaded, total);
-        let (host, padded) = load_arena(folder, vec![(block, layout)], options, &mut report)?;
-        for (block, host) in &host {
+        let host = load_arena(folder, vec![(block, layout)], options, &mut report)?;
+        for (block, host) in &host.blocks {
             blocks.push((*block, upload(host)?));
         }
-        (before, size) = (before + here, size + padded);
+        (before, size) = (before + here, size + host.bytes());
     }
     Ok((blocks, size))
 }

@@ -48,3 +48,14 @@ pub(crate) fn ensure(
     };
     Ok(stored)
 }
+
+/// Removes `block` from the store at `root`, so that it is made again before it is read again.
+///
+/// # Errors
+/// What the store says.
+pub(crate) fn discard(root: &Path, model: &Path, block: Block) -> Result<(), ComputeError> {
+    let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
+    let store = Store::open(root).map_err(failed)?;
+    let stored = store.model(&Source::Folder(model.to_owned())).map_err(failed)?;
+    stored.discard(block).map_err(failed)
+}

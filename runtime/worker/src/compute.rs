@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lime_model::StreamCounters;
+use lime_model::{ResidencyCounters, Shortage, StreamCounters};
 use lime_planner::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
 use lime_ring::proto::{Sampling, Token};
 use thiserror::Error;
 
 /// Why a computation or a load failed: a sentence for people.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct ComputeError(pub String);
 
@@ -113,6 +113,20 @@ pub trait Compute {
     /// What streaming has done; nothing where nothing streams.
     fn streaming(&self) -> Arc<StreamCounters> {
         Arc::default()
+    }
+
+    /// What its memory holds at the moment; `None` where that never changes.
+    fn residency(&self) -> Option<Arc<ResidencyCounters>> {
+        None
+    }
+
+    /// Leaves `shortage` of its budget to others from now on, as far as it can; `why` is for the log.
+    ///
+    /// # Errors
+    /// When memory fails.
+    fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), ComputeError> {
+        let _ = (shortage, why);
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     compute::{ComputeError, Loader},
     counters::Counters,
     pass::{Engine, Visit, said},
+    pressure::Press,
     session::Session,
     work::{Command, ProgressSender},
 };
@@ -26,6 +27,7 @@ pub(crate) struct ComputeThread {
     counters: Arc<Counters>,
     stopping: CancellationToken,
     loaded: Option<Loaded>,
+    press: Press,
 }
 
 struct Loaded {
@@ -35,12 +37,26 @@ struct Loaded {
     engine: Engine,
 }
 
+/// Has an engine leave memory to others. What it could not do, it tries again with its next pass.
+fn pressed(mut engine: Box<dyn crate::compute::Compute>, press: &Press) -> Engine {
+    // A panicking engine is dropped here: nobody sees what it left half done.
+    match catch_unwind(AssertUnwindSafe(|| engine.press(press.shortage, &press.why))) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, why = press.why, "memory could not be left to others yet"),
+        Err(payload) => {
+            let said = said(payload.as_ref());
+            return Err(ComputeError(format!("the engine panicked ({said}); configure again")));
+        }
+    }
+    Ok(engine)
+}
+
 /// Unwinds out of a load that nobody waits for any more.
 struct LoadCutShort;
 
 impl ComputeThread {
     pub(crate) fn new(loader: Box<dyn Loader>, counters: Arc<Counters>, stopping: CancellationToken) -> Self {
-        Self { loader, counters, stopping, loaded: None }
+        Self { loader, counters, stopping, loaded: None, press: Press::default() }
     }
 
     /// Handles requests until told to stop.
@@ -71,6 +87,13 @@ impl ComputeThread {
                     // The asking side is gone when the epoch is.
                     let _ = reply.send(self.take(&session, &progress));
                 }
+                Some(Command::Press(press)) => {
+                    self.press = press;
+                    if let Some(loaded) = &mut self.loaded {
+                        loaded.engine = std::mem::replace(&mut loaded.engine, Err(ComputeError::default()))
+                            .and_then(|engine| pressed(engine, &self.press));
+                    }
+                }
                 Some(Command::Stop) | None => return,
             }
         }
@@ -87,6 +110,7 @@ impl ComputeThread {
             Some(Err(_)) | None => self.load(session, progress)?,
         };
         engine.reset();
+        let engine = pressed(engine, &self.press)?;
         self.counters.took(engine.as_ref());
         let (plan_json, device) = (session.plan_json.clone(), session.device);
         let epoch = session.epoch;

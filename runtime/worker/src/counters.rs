@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lime_model::{StreamCounters, StreamFigures};
+use lime_model::{ResidencyCounters, ResidencyFigures, StreamCounters, StreamFigures};
 use lime_ring::LinkCounters;
 
 use crate::compute::{Compute, Footprint};
@@ -23,6 +23,7 @@ pub(crate) struct Counters {
     footprint: Mutex<Footprint>,
     /// Of the engine that is loaded.
     streaming: Mutex<Arc<StreamCounters>>,
+    residency: Mutex<Option<Arc<ResidencyCounters>>>,
 }
 
 impl Counters {
@@ -35,6 +36,12 @@ impl Counters {
     pub(crate) fn took(&self, engine: &dyn Compute) {
         *self.footprint.lock().unwrap_or_else(PoisonError::into_inner) = engine.footprint();
         *self.streaming.lock().unwrap_or_else(PoisonError::into_inner) = engine.streaming();
+        *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = engine.residency();
+    }
+
+    /// What memory holds; `None` where the engine does not change it.
+    pub(crate) fn residency(&self) -> Option<ResidencyFigures> {
+        self.residency.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|counters| counters.figures())
     }
 
     pub(crate) fn streaming(&self) -> StreamFigures {
@@ -42,6 +49,10 @@ impl Counters {
     }
 
     pub(crate) fn footprint(&self) -> Footprint {
-        self.footprint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let taken_up = self.footprint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.residency() {
+            Some(ResidencyFigures { pinned, prefetch, kv, .. }) => Footprint { pinned, prefetch, kv, ..taken_up },
+            None => taken_up,
+        }
     }
 }

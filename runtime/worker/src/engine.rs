@@ -1,10 +1,13 @@
 //! The real engine behind the seam: `lime-model`, driven by what the wire brings.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use lime_model::{Activation, BatchRows, Engine, EngineOptions, ModelFolder, Sampling, StreamCounters, WeightSource};
-use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
+use lime_model::{
+    Activation, BatchRows, Engine, EngineError, EngineOptions, ModelFolder, ResidencyCounters, Sampling, Shortage,
+    StreamCounters, WeightSource,
+};
+use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 
 use crate::{
@@ -27,10 +30,20 @@ impl Loader for EngineLoader {
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
         let folder = ModelFolder::open(&self.folder).map_err(|error| said(&error))?;
-        let source = self.source(&folder, plan, device, progress)?;
-        let engine = Engine::load(source, plan, device, self.options, progress);
+        let mut repaired = BTreeSet::new();
+        let engine = loop {
+            let source = self.source(&folder, plan, device, progress)?;
+            match Engine::load(source, plan, device, self.options, progress) {
+                // Once for each block: one that comes out wrong again has another cause.
+                Err(EngineError::NotStored { block, source }) if repaired.insert(block) => {
+                    tracing::warn!(%block, fault = %source, "a stored block is damaged, it is made again");
+                    self.discard(block)?;
+                }
+                engine => break engine.map_err(|error| said(&error))?,
+            }
+        };
         Ok(Box::new(Loaded {
-            engine: engine.map_err(|error| said(&error))?,
+            engine,
             dtype: plan.residual,
             columns: plan.model.hidden as usize,
             vocabulary: plan.model.vocabulary as usize,
@@ -51,10 +64,19 @@ impl EngineLoader {
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<WeightSource<'a>, ComputeError> {
         let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
-        let streams = placed.iter().any(|placed| placed.residency == Residency::Streamed);
+        let steps = plan.devices.get(device.0 as usize).is_some_and(|device| !device.steps.is_empty());
+        let streams = steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
         let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(folder.into()) };
         let stored = blocks::ensure(store, folder.path(), placed, progress)?;
         Ok(WeightSource::stored(folder, Arc::new(stored)))
+    }
+}
+
+impl EngineLoader {
+    /// Takes a damaged block out of the store.
+    fn discard(&self, block: Block) -> Result<(), ComputeError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        blocks::discard(store, &self.folder, block)
     }
 }
 
@@ -122,6 +144,14 @@ impl Compute for Loaded {
 
     fn streaming(&self) -> Arc<StreamCounters> {
         self.engine.streaming()
+    }
+
+    fn residency(&self) -> Option<Arc<ResidencyCounters>> {
+        Some(self.engine.residency())
+    }
+
+    fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), ComputeError> {
+        self.engine.press(shortage, why).map_err(|error| said(&error))
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::{runtime, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    WorkerConfig, WorkerError, compute::Loader, compute_thread::ComputeThread, counters::Counters, service::routes,
-    state::Worker, work::Command,
+    WorkerConfig, WorkerError, compute::Loader, compute_thread::ComputeThread, counters::Counters, pressure::Pressure,
+    service::routes, state::Worker, work::Command,
 };
 
 /// How long connections may take to close when the worker stops.
@@ -84,10 +84,12 @@ pub async fn start_with(
     let worker = Arc::new(Worker::new(config, counters, commands));
 
     let token = stopping.clone();
+    let pressure = Pressure::start(worker.clone()).map_err(WorkerError::Threads)?;
     let serve = move || {
         let served = runtime.block_on(serve(&worker, listener, &transport, &token));
         // Connections that are still open and tasks that still run end here.
         runtime.shutdown_background();
+        drop(pressure);
         token.cancel();
         let computed = compute.join().map_err(|_| WorkerError::Panicked("compute"));
         served.and(computed)

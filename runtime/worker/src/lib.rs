@@ -17,6 +17,7 @@ pub mod fake;
 mod handle;
 mod join;
 mod pass;
+mod pressure;
 mod results;
 mod service;
 mod session;

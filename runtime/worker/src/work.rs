@@ -7,7 +7,7 @@ use lime_ring::proto::{ConfigureProgress, Frame, Pass, Rows};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use crate::{compute::ComputeError, session::Session};
+use crate::{compute::ComputeError, pressure::Press, session::Session};
 
 /// Where progress of a load goes.
 pub(crate) type ProgressSender = mpsc::Sender<Result<ConfigureProgress, Status>>;
@@ -16,6 +16,8 @@ pub(crate) type ProgressSender = mpsc::Sender<Result<ConfigureProgress, Status>>
 pub(crate) enum Command {
     /// Load what the session needs, or keep what is loaded, and forget the KV cache.
     Take { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<(), ComputeError>> },
+    /// The device is to leave so much of its memory to others from now on.
+    Press(Press),
     /// A pass or a frame, checked.
     Work(Arc<Session>, Work),
     /// End the thread.

@@ -60,7 +60,7 @@ fn deal(problem: &Problem<'_>, order: &[usize]) -> Option<Vec<Stage>> {
     let loaded = |at: usize, layers: u32| -> Option<u64> {
         let node = order[at];
         let head = if at == last { problem.head_bytes(at == 0) as i64 } else { 0 };
-        let room = problem.room(node, layers, at == 0, at == last) - head;
+        let room = problem.room_at_worst(node, layers, at == 0, at == last) - head;
         let resident = (room / layer).clamp(-1, i64::from(layers));
         if resident == i64::from(layers) {
             return Some(0);

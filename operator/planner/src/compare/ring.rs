@@ -23,7 +23,7 @@ struct Dealt {
 fn reads(problem: &Problem<'_>, node: usize, layers: u32, first: bool, last: bool) -> u64 {
     let head = if last { problem.head_bytes(first) } else { 0 };
     let weights = u64::from(layers) * (problem.attention_bytes + problem.mlp_bytes) + head;
-    if weights as i64 <= problem.room(node, layers, first, last) { 0 } else { weights }
+    if weights as i64 <= problem.room_at_worst(node, layers, first, last) { 0 } else { weights }
 }
 
 fn read_time(problem: &Problem<'_>, node: usize, bytes: u64) -> Option<u64> {

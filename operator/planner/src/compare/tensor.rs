@@ -107,8 +107,9 @@ fn cost(problem: &Problem<'_>, node: usize, parts: u64, devices: usize) -> Optio
     let whole = table.layer[node] * layers + table.compute[node][head.index()];
     let compute = whole / PARTS * parts;
     let weights = problem.card.weight_bytes().0 / PARTS * parts;
-    let kv = (problem.room(node, 0, false, false) - problem.room(node, problem.card.layers, false, false)) as u64;
-    let room = problem.room(node, 0, false, true) - (kv / PARTS * parts) as i64;
+    let kv = (problem.room_at_worst(node, 0, false, false)
+        - problem.room_at_worst(node, problem.card.layers, false, false)) as u64;
+    let room = problem.room_at_worst(node, 0, false, true) - (kv / PARTS * parts) as i64;
     // Buffers of two layers' slices where anything is loaded.
     let window = 2 * (problem.attention_bytes + problem.mlp_bytes) / devices as u64;
     if weights as i64 <= room {

@@ -6,13 +6,13 @@ use super::problem::{Problem, signed};
 /// Hosts that are tried for embedding and head: those with most memory.
 const HOSTS: usize = 6;
 
-/// Most layers that a node can have when everything that may stream does.
-fn most_layers(problem: &Problem<'_>, node: usize, first: bool, head: bool) -> u32 {
+/// Most layers that a node can have when everything that may stream does and every request is at its longest.
+pub(super) fn most_layers(problem: &Problem<'_>, node: usize, first: bool, head: bool) -> u32 {
     let holds = |layers: u32| {
         let head_bytes = if head { signed(problem.head_bytes(first)) } else { 0 };
         let (attention, mlp) = (signed(problem.attention_bytes), signed(problem.mlp_bytes));
         let all = i64::from(layers) * (attention + mlp);
-        let deficit = all + head_bytes - problem.room(node, layers, first, head);
+        let deficit = all + head_bytes - problem.room_at_worst(node, layers, first, head);
         if deficit <= 0 {
             return true;
         }

@@ -3,6 +3,7 @@
 
 use crate::cost::Unit;
 
+use super::capacity::most_layers;
 use super::problem::{Problem, hops, signed};
 
 /// Nothing that takes longer is worth estimating: nine years.
@@ -39,6 +40,8 @@ struct Station {
     /// Room with no layers, and what each layer adds and takes.
     room: i64,
     per_layer: i64,
+    /// Layers that it can have when every request is at its longest.
+    most: u32,
     /// Streamable bytes beside layers.
     disk: Option<u64>,
     /// The same per 2^30 nanoseconds, so that bytes read in a time need no division.
@@ -91,6 +94,7 @@ impl<'p, 'a> Stations<'p, 'a> {
                 busy_fixed: extra * u64::from(micro_batches),
                 room: problem.room(node, 0, is_first, is_head) - head_bytes,
                 per_layer: layer_bytes + kv,
+                most: most_layers(problem, node, is_first, is_head),
                 disk: problem.fleet.nodes()[node].disk_bandwidth,
                 disk_fixed: problem.fleet.nodes()[node].disk_bandwidth.map_or(0, per_two_to_the_30),
             });
@@ -107,7 +111,7 @@ impl<'p, 'a> Stations<'p, 'a> {
     /// Whether the device at `at` can have `layers` layers in a pass of `time` without making anybody wait.
     fn keeps_up(&self, at: usize, layers: u32, time: u64) -> bool {
         let station = &self.stations[at];
-        if station.busy_fixed + u64::from(layers) * station.busy_layer > time {
+        if layers > station.most || station.busy_fixed + u64::from(layers) * station.busy_layer > time {
             return false;
         }
         let deficit = i64::from(layers) * station.per_layer - station.room;
@@ -193,6 +197,9 @@ pub(crate) fn deal_by_delay(problem: &Problem<'_>, ring: &Ring, may_stream: bool
     let stations = Stations::new(problem, ring);
     let delay = |at: usize, layers: u32| -> Option<u64> {
         let station = &stations.stations[at];
+        if layers > station.most {
+            return None;
+        }
         let compute = u64::from(layers) * station.layer;
         let deficit = i64::from(layers) * station.per_layer - station.room;
         if deficit <= 0 {

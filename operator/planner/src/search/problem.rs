@@ -4,7 +4,9 @@ use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
 use crate::layout::{Layout, Stretch, range};
 use crate::period::{Period, Scratch, is_below, period};
 use crate::schedule::{Feedback, Schedule};
-use crate::{Block, Fleet, Goal, LayerIndex, MemoryModel, ModelCard, PlacedBlock, Residency};
+use crate::{
+    Arithmetic, Block, Bytes, Fleet, Goal, KV_PAGE_TOKENS, LayerIndex, MemoryModel, ModelCard, PlacedBlock, Residency,
+};
 
 /// What the search works on.
 pub(crate) struct Problem<'a> {
@@ -17,7 +19,9 @@ pub(crate) struct Problem<'a> {
     pub(crate) attention_bytes: u64,
     pub(crate) mlp_bytes: u64,
     activations: [u64; 2],
+    /// KV cache of a layer with every request at its longest, and with those that the goal expects.
     kv_per_layer: u64,
+    kv_expected: u64,
     embedding: u64,
 }
 
@@ -46,6 +50,7 @@ impl<'a> Problem<'a> {
             mlp_bytes: mean(Unit::mlp),
             activations: [memory.activations(&layer).total().0, memory.activations(&with_head).total().0],
             kv_per_layer: memory.kv(1).0,
+            kv_expected: expected_kv(&memory, goal).0,
             embedding: card.blocks.embedding.0,
             card,
             fleet,
@@ -54,12 +59,28 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Bytes for pinned layers, head and buffers on a node with `layers` layers; negative where not even the rest fits.
+    /// Bytes for pinned layers, head and buffers on a node with `layers` layers while requests are as the goal expects them;
+    /// negative where not even the rest fits. A node that cannot make room later keeps it for the longest requests.
     pub(crate) fn room(&self, node: usize, layers: u32, first: bool, head: bool) -> i64 {
+        let makes_room = self.fleet.nodes()[node].disk_bandwidth.is_some() && self.goal.arithmetic == Arithmetic::Exact;
+        self.room_beside(if makes_room { self.kv_expected } else { self.kv_per_layer }, node, layers, first, head)
+    }
+
+    /// The same while every request is at its longest.
+    pub(crate) fn room_at_worst(&self, node: usize, layers: u32, first: bool, head: bool) -> i64 {
+        self.room_beside(self.kv_per_layer, node, layers, first, head)
+    }
+
+    /// KV cache of `layers` layers while requests are as the goal expects them.
+    pub(crate) const fn expected_kv(&self, layers: u32) -> Bytes {
+        Bytes(self.kv_expected * layers as u64)
+    }
+
+    fn room_beside(&self, kv_per_layer: u64, node: usize, layers: u32, first: bool, head: bool) -> i64 {
         let profile = &self.fleet.nodes()[node];
         let fixed = profile.overhead.0
             + self.activations[usize::from(head)]
-            + self.kv_per_layer * u64::from(layers)
+            + kv_per_layer * u64::from(layers)
             + if first { self.embedding } else { 0 };
         signed(profile.memory.0) - signed(fixed)
     }
@@ -198,6 +219,12 @@ impl<'a> Problem<'a> {
         let steady = period(&schedule, 0, scratch);
         Some((steady.nanos(), schedule.events.len()))
     }
+}
+
+/// KV cache of one layer for the sequences and the context for which the goal is optimised, in whole pages.
+fn expected_kv(memory: &MemoryModel<'_>, goal: &Goal) -> Bytes {
+    let pages = u64::from(goal.context().div_ceil(KV_PAGE_TOKENS).max(1)) * u64::from(goal.sequences());
+    (memory.page_bytes(1) * pages).min(memory.kv(1))
 }
 
 /// Hops per pass from the device at `at` to its successor.

@@ -41,8 +41,12 @@ struct Device {
     head: Option<Unit>,
     head_streams: bool,
     /// Bytes that must leave memory before anything streams at all; the buffer comes on top. Where the wish is to stream
-    /// always, a block's worth at the least.
-    deficit: i64,
+    /// always, a block's worth at the least. With the head pinned, and streamed.
+    deficit: [i64; 2],
+    /// The same while every request is at its longest.
+    worst: i64,
+    /// The largest buffer with which every block of a layer can stream when requests are at their longest; likewise.
+    most_buffer: [i64; 2],
     /// Largest attention, MLP and head block.
     largest: [u64; 3],
 }
@@ -64,10 +68,23 @@ impl Device {
         let disk = problem.fleet.nodes()[share.node].disk_bandwidth.is_some();
         let forced = disk && problem.goal.offload == Offload::Always;
         let least_deficit = if forced { signed(smallest.unwrap_or(0)) } else { i64::MIN };
-        let deficit = signed(held) - problem.room(share.node, share.layers, first, head);
+        let room = problem.room_at_worst(share.node, share.layers, first, head);
+        let worst = signed(held) - room;
+        let expected = signed(held) - problem.room(share.node, share.layers, first, head);
+        let largest = [largest(&attention), largest(&mlp), problem.costs.bytes[Unit::head(layers).index()]];
+        let kept = if head { signed(problem.head_bytes(first)) } else { 0 };
+        let most_buffer = [room - kept, room];
+        // What a plan counts on later must be possible: else it keeps room for the longest requests from the beginning.
+        let deficit = |streams: bool| {
+            let least = largest[0].max(largest[1]).max(if streams { largest[2] } else { 0 });
+            let steps = disk && most_buffer[usize::from(streams)] >= signed(least);
+            if steps { expected } else { worst }.max(least_deficit)
+        };
         Self {
-            largest: [largest(&attention), largest(&mlp), problem.costs.bytes[Unit::head(layers).index()]],
-            deficit: deficit.max(least_deficit),
+            largest,
+            deficit: [deficit(false), deficit(true)],
+            worst: worst.max(least_deficit),
+            most_buffer,
             head: head.then_some(Unit::head(layers)),
             head_streams: head && problem.head_streams(first),
             attention,
@@ -81,7 +98,13 @@ impl Device {
         streamed.extend(self.head.filter(|_| counts.head));
         streamed.sort();
         let bytes: u64 = streamed.iter().map(|unit| problem.costs.bytes[unit.index()]).sum();
-        let buffer = u64::try_from(signed(bytes) - self.deficit).ok()?.min(bytes);
+        let head = usize::from(counts.head);
+        let mut buffer = signed(bytes) - self.deficit[head];
+        if signed(bytes) - buffer < self.worst {
+            // Then steps are counted on, and they leave no more than this. Without any, this much always fits.
+            buffer = buffer.min(self.most_buffer[head]).max(signed(bytes) - self.worst);
+        }
+        let buffer = u64::try_from(buffer).ok()?.min(bytes);
         let largest = streamed.iter().map(|unit| problem.costs.bytes[unit.index()]).max()?;
         (buffer >= largest).then_some(Choice { streamed, buffer, bytes })
     }
@@ -125,7 +148,7 @@ pub(crate) fn choices(
     effort: Effort,
 ) -> Vec<Choice> {
     let device = Device::of(problem, layout, position, stretches);
-    if device.deficit <= 0 {
+    if device.deficit[0] <= 0 {
         return vec![Choice { streamed: Vec::new(), buffer: 0, bytes: 0 }];
     }
     let node = &problem.fleet.nodes()[layout.shares[position].node];
@@ -135,6 +158,7 @@ pub(crate) fn choices(
     let heads: &[bool] = if device.head_streams { &[false, true] } else { &[false] };
     let mut counts = Vec::new();
     for &head in heads {
+        let deficit = device.deficit[usize::from(head)].max(0);
         match effort {
             Effort::Every => {
                 let grid = (0..=device.attention.len() as u32).flat_map(|attention| {
@@ -145,7 +169,7 @@ pub(crate) fn choices(
             Effort::Few => {
                 let [attention, mlp, largest_head] = device.largest.map(signed);
                 let least = if head { attention.max(largest_head) } else { attention };
-                let per_segment = device.deficit / i64::from(layout.segments.max(1));
+                let per_segment = deficit / i64::from(layout.segments.max(1));
                 let between = per_segment * i64::from(layout.segments) / i64::from(layout.segments.max(2) - 1);
                 let buffers = [
                     least,
@@ -161,7 +185,7 @@ pub(crate) fn choices(
                     2 * per_segment,
                 ];
                 for buffer in buffers {
-                    device.fitting(problem, device.deficit + buffer.max(least), head, &mut counts);
+                    device.fitting(problem, deficit + buffer.max(least), head, &mut counts);
                 }
             }
         }

@@ -116,6 +116,7 @@ fn every_subset(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice
     let units: Vec<Unit> = layout.units_of(at, problem.card.layers).into_iter().map(|(unit, _)| unit).collect();
     let held: u64 = units[usize::from(first)..].iter().map(|unit| problem.costs.bytes_held(*unit, first)).sum();
     let room = problem.room(share.node, share.layers, first, head);
+    let worst = problem.room_at_worst(share.node, share.layers, first, head);
     let may = |unit: &Unit| {
         *unit != Unit::EMBEDDING && (*unit != Unit::head(problem.card.layers) || problem.head_streams(first))
     };
@@ -125,9 +126,18 @@ fn every_subset(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice
         let streamed: Vec<Unit> =
             streamable.iter().enumerate().filter(|(bit, _)| code >> bit & 1 == 1).map(|(_, unit)| *unit).collect();
         let bytes: u64 = streamed.iter().map(|unit| problem.costs.bytes[unit.index()]).sum();
-        let left = room - (held - bytes) as i64;
-        let buffer = u64::try_from(left).ok()?.min(bytes);
-        (streamed.is_empty() || disk).then_some(Choice { streamed, buffer, bytes })
+        let fits = worst - (held - bytes) as i64;
+        // Every block of a layer streamed, through a buffer that holds the largest: what remains when all steps are taken.
+        let head_unit = Unit::head(problem.card.layers);
+        let kept = if head && !streamed.contains(&head_unit) { problem.head_bytes(first) as i64 } else { 0 };
+        let passing =
+            units.iter().filter(|unit| **unit != Unit::EMBEDDING && (**unit != head_unit || streamed.contains(unit)));
+        let largest = passing.map(|unit| problem.costs.bytes[unit.index()]).max().unwrap_or(0) as i64;
+        let relieved =
+            if disk && worst - kept >= largest { (room - (held - bytes) as i64).min(worst - kept) } else { fits };
+        let buffer = u64::try_from(fits.max(relieved)).ok()?.min(bytes);
+        let passes = streamed.iter().all(|unit| problem.costs.bytes[unit.index()] <= buffer);
+        (passes && (streamed.is_empty() || disk)).then_some(Choice { streamed, buffer, bytes })
     };
     (0..1 << streamable.len()).filter_map(subset).collect()
 }

@@ -90,7 +90,7 @@ impl Exact {
             packed,
             vectors,
             rope,
-            kv: AlignedBuf::new(shape.kv_bytes as usize)?,
+            kv: crate::kv::pool(shape.kv_bytes as usize)?,
             kv_layout: KvLayout {
                 ty: element_type(shape.kv),
                 kv_heads: config.kv_heads,
@@ -102,6 +102,11 @@ impl Exact {
             heads: config.heads,
             scratch_bytes: (floats * size_of::<f32>() + packed_bytes + rope_bytes) as u64,
         })
+    }
+
+    /// Gives this part of the KV pool's memory back to the system: no page in use lies in it.
+    pub(crate) fn give_back(&mut self, range: std::ops::Range<usize>) {
+        self.kv.give_back(range);
     }
 
     /// The smallest buffer of the shelf that holds the rows.

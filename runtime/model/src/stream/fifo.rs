@@ -81,6 +81,8 @@ impl<F> Entry<F> {
 #[derive(Debug)]
 pub(crate) struct Fifo<F> {
     order: Vec<Streamed>,
+    /// Which of them stream now; the others are passed over.
+    streams: Vec<bool>,
     capacity: u64,
     /// Most bytes of one read.
     request: u64,
@@ -106,7 +108,46 @@ impl<F> Fifo<F> {
         assert!(order.iter().all(|streamed| streamed.bytes <= capacity), "a block is larger than its buffer");
         let (request, uses) = (request.max(1), uses.max(1));
         let entries = VecDeque::with_capacity(order.len() + 1);
-        Self { order, capacity, request, uses, entries, first: 0, entered: 0, next: 0, wasted: 0 }
+        let streams = vec![true; order.len()];
+        Self { order, streams, capacity, request, uses, entries, first: 0, entered: 0, next: 0, wasted: 0 }
+    }
+
+    /// Whether `block` streams from now on. One that begins to is read where it stands in the order: what was read for after it
+    /// gives way. One that ceases to is read no more.
+    pub(crate) fn set_streams(&mut self, block: Block, streams: bool) {
+        let Some(index) = self.order.iter().position(|streamed| streamed.block == block) else { return };
+        if self.streams[index] == streams {
+            return;
+        }
+        self.streams[index] = streams;
+        if streams {
+            self.make_way(index);
+        } else {
+            self.entries.iter_mut().filter(|entry| entry.index == index).for_each(|entry| entry.over = true);
+        }
+        self.leave();
+    }
+
+    /// Gives up what is in the queue behind the place of `index`, which enters next.
+    fn make_way(&mut self, index: usize) {
+        let length = self.order.len();
+        let ahead = |from: usize, to: usize| (to + length - from - 1) % length;
+        let mut live: Vec<usize> = Vec::with_capacity(self.entries.len() + 1);
+        live.extend((0..self.entries.len()).filter(|&place| !self.entries[place].over));
+        for (nth, &place) in live.iter().enumerate() {
+            let behind = live.get(nth + 1).map_or(self.next, |&place| self.entries[place].index);
+            if ahead(self.entries[place].index, index) < ahead(self.entries[place].index, behind) {
+                self.entries.iter_mut().skip(place + 1).for_each(|entry| entry.over = true);
+                self.next = index;
+                return;
+            }
+        }
+    }
+
+    /// The place in the order that enters next; `None` where nothing streams.
+    fn upcoming(&self) -> Option<usize> {
+        let length = self.order.len();
+        (0..length).map(|ahead| (self.next + ahead) % length).find(|&index| self.streams[index])
     }
 
     /// The next read that there is room for.
@@ -126,12 +167,13 @@ impl<F> Fifo<F> {
 
     /// Lets the next block of the order in, where there is room; gives its place in the queue.
     fn admit(&mut self) -> Option<usize> {
-        let Streamed { bytes, .. } = *self.order.get(self.next)?;
+        let index = self.upcoming()?;
+        let Streamed { bytes, .. } = self.order[index];
         if !self.has_room(bytes) {
             return None;
         }
         self.entries.push_back(Entry {
-            index: self.next,
+            index,
             start: self.entered,
             bytes,
             asked: 0,
@@ -142,7 +184,7 @@ impl<F> Fifo<F> {
             fault: None,
         });
         self.entered += bytes;
-        self.next = (self.next + 1) % self.order.len();
+        self.next = (index + 1) % self.order.len();
         Some(self.entries.len() - 1)
     }
 
@@ -168,6 +210,9 @@ impl<F> Fifo<F> {
         let Some(index) = self.order.iter().position(|streamed| streamed.block == block) else {
             return Wanted::Unknown;
         };
+        if !self.streams[index] {
+            return Wanted::Unknown;
+        }
         let place = self.entries.iter().position(|entry| !entry.over && entry.index == index);
         match place {
             Some(place) => self.at_hand(place),
@@ -204,7 +249,7 @@ impl<F> Fifo<F> {
     fn fetch(&mut self, index: usize) -> Wanted<F> {
         let Streamed { segment, bytes, .. } = self.order[index];
         let ahead = self.entries.len();
-        if index == self.next {
+        if Some(index) == self.upcoming() {
             self.pass_over(ahead, segment, 0);
         } else {
             self.entries.iter_mut().for_each(|entry| entry.over = true);
@@ -248,12 +293,19 @@ impl<F> Fifo<F> {
         self.entries.get_mut(usize::try_from(place).ok()?)
     }
 
-    /// Takes what is done with from the front: its bytes are free.
+    /// Takes what is done with from the front, and from the end what was read too early: its bytes are free.
     fn leave(&mut self) {
+        let unused = |gone: &Entry<F>| if gone.uses == 0 { gone.arrived } else { 0 };
         while self.entries.front().is_some_and(Entry::may_leave) {
             if let Some(gone) = self.entries.pop_front() {
                 self.first += 1;
-                self.wasted += if gone.uses == 0 { gone.arrived } else { 0 };
+                self.wasted += unused(&gone);
+            }
+        }
+        while self.entries.back().is_some_and(Entry::may_leave) {
+            if let Some(gone) = self.entries.pop_back() {
+                self.entered = gone.start;
+                self.wasted += unused(&gone);
             }
         }
     }

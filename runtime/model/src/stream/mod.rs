@@ -30,8 +30,11 @@ const REQUEST: usize = 4 << 20;
 const READERS: usize = 4;
 
 /// A block to be streamed.
+#[derive(Clone)]
 pub(crate) struct StreamBlock {
     pub(crate) block: Block,
+    /// Whether it is from the beginning, or only may be later.
+    pub(crate) streams: bool,
     /// The visit of a pass in which it is met.
     pub(crate) segment: u32,
     pub(crate) layout: BlockLayout,
@@ -39,6 +42,7 @@ pub(crate) struct StreamBlock {
 }
 
 /// How to stream.
+#[derive(Clone)]
 pub(crate) struct StreamOptions {
     /// Bytes of the buffer.
     pub(crate) buffer: Bytes,
@@ -57,6 +61,10 @@ pub(crate) struct Stream {
     layouts: BTreeMap<Block, Arc<BlockLayout>>,
     readers: Vec<JoinHandle<()>>,
     store: Arc<dyn BlockFiles>,
+    planned: Bytes,
+    mirrored: bool,
+    /// Which blocks stream, and their sizes.
+    sizes: BTreeMap<Block, (bool, u64)>,
     /// Blocks whose bytes were not compared with their digests yet: each is when it comes for the first time.
     unchecked: BTreeSet<Block>,
 }
@@ -116,13 +124,17 @@ impl Drop for Lease {
 }
 
 impl Stream {
-    /// Takes the buffer and begins to fill it with `blocks`, which are in the order of a pass.
+    /// Takes the buffer and begins to fill it with those of `blocks` that stream; all are in the order of a pass. Of the others,
+    /// those that the buffer cannot hold are left out: it is cut into slots where all that stream are of one size.
     ///
     /// # Errors
     /// When there is too little memory, or the buffer is too small for a block.
-    pub(crate) fn start(blocks: Vec<StreamBlock>, options: StreamOptions) -> Result<Self, EngineError> {
-        let sizes: Vec<u64> = blocks.iter().map(|streamed| streamed.layout.bytes).collect();
+    pub(crate) fn start(mut blocks: Vec<StreamBlock>, options: StreamOptions) -> Result<Self, EngineError> {
+        let streaming = blocks.iter().filter(|streamed| streamed.streams);
+        let sizes: Vec<u64> = streaming.map(|streamed| streamed.layout.bytes).collect();
         let (capacity, mirrored) = fifo::buffer_size(&sizes, options.buffer);
+        let fits = |bytes: u64| if mirrored { bytes <= capacity } else { sizes.first() == Some(&bytes) };
+        blocks.retain(|streamed| streamed.streams || fits(streamed.layout.bytes));
         if let Some(largest) = blocks.iter().max_by_key(|streamed| streamed.layout.bytes)
             && largest.layout.bytes > capacity
         {
@@ -136,14 +148,15 @@ impl Stream {
             segment: streamed.segment,
         };
         let order = blocks.iter().map(streamed).collect();
-        options.counters.residency(blocks.len(), sizes.iter().sum());
-        let unchecked = blocks.iter().map(|streamed| streamed.block).collect();
+        let mut fifo = Fifo::new(order, capacity, REQUEST as u64, options.uses);
+        for idle in blocks.iter().filter(|streamed| !streamed.streams) {
+            fifo.set_streams(idle.block, false);
+        }
+        let unchecked = blocks.iter().filter(|streamed| streamed.streams).map(|streamed| streamed.block).collect();
+        let sizes = blocks.iter().map(|it| (it.block, (it.streams, it.layout.bytes))).collect();
         let (layouts, files) = blocks.into_iter().map(|it| ((it.block, Arc::new(it.layout)), it.file)).unzip();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                fifo: Fifo::new(order, capacity, REQUEST as u64, options.uses),
-                stopping: false,
-            }),
+            state: Mutex::new(State { fifo, stopping: false }),
             room: Condvar::new(),
             arrived: Condvar::new(),
             ring,
@@ -153,7 +166,9 @@ impl Stream {
             counters: options.counters,
         });
         let readers = Vec::with_capacity(READERS);
-        let mut stream = Self { shared, layouts, readers, store: options.store, unchecked };
+        let (store, planned) = (options.store, options.buffer);
+        let mut stream = Self { shared, layouts, readers, store, planned, mirrored, sizes, unchecked };
+        stream.count();
         for _ in 0..READERS {
             let shared = Arc::clone(&stream.shared);
             let reader = thread::Builder::new().name("lime-read".to_owned()).stack_size(STACK);
@@ -161,6 +176,38 @@ impl Stream {
             stream.readers.push(reader);
         }
         Ok(stream)
+    }
+
+    /// Whether `block` streams from now on; its bytes were checked before. Nothing that passes still hold is touched.
+    pub(crate) fn set_streams(&mut self, block: Block, streams: bool) {
+        let Some((now, _)) = self.sizes.get_mut(&block) else { return };
+        *now = streams;
+        self.shared.lock().fifo.set_streams(block, streams);
+        self.shared.room.notify_all();
+        self.count();
+    }
+
+    fn count(&self) {
+        let streamed = self.sizes.values().filter(|(streams, _)| *streams);
+        let (blocks, bytes) = streamed.fold((0, 0), |(blocks, sum), (_, bytes)| (blocks + 1, sum + bytes));
+        self.shared.counters.residency(blocks, bytes);
+    }
+
+    /// Ends the stream; gives the blocks whose bytes were not compared with their digests yet.
+    pub(crate) fn into_unchecked(mut self) -> BTreeSet<Block> {
+        std::mem::take(&mut self.unchecked)
+    }
+
+    /// Sets which blocks' bytes are to be compared with their digests when they come for the first time.
+    pub(crate) fn inherit(&mut self, unchecked: BTreeSet<Block>) {
+        self.unchecked = unchecked;
+    }
+
+    /// Whether this is the stream for `blocks` through a buffer of so many bytes.
+    pub(crate) fn is_for(&self, blocks: &[Block], buffer: Bytes) -> bool {
+        let sizes: Option<Vec<u64>> = blocks.iter().map(|block| Some(self.sizes.get(block)?.1)).collect();
+        let mirrored = sizes.map(|sizes| fifo::buffer_size(&sizes, buffer).1);
+        self.planned == buffer && mirrored == Some(self.mirrored)
     }
 
     /// Bytes of the buffer.

@@ -8,8 +8,8 @@ use lime_model::{
     Activation, BatchRows, BlockFile, BlockFiles, BlockLayout, Engine, EngineOptions, ModelFolder, WeightSource,
 };
 use lime_planner::{
-    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, PLAN_VERSION,
-    PlacedBlock, Plan, Residency, SegmentIndex, ServingLimits, Stage,
+    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, Nanos,
+    PLAN_VERSION, PlacedBlock, Plan, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
 };
 
 pub(crate) fn repository() -> PathBuf {
@@ -70,7 +70,13 @@ impl Wish {
             let part = |segment| segment * self.devices + device;
             let range = |segment| LayerRange::new(cut(part(segment)), cut(part(segment) + 1));
             let layers = (0..self.segments).map(range).collect();
-            DevicePlan { name: format!("d{device}"), layers, blocks: vec![], memory: DeviceMemory::default() }
+            DevicePlan {
+                name: format!("d{device}"),
+                layers,
+                blocks: vec![],
+                memory: DeviceMemory::default(),
+                steps: vec![],
+            }
         });
         let mut plan = Plan {
             version: PLAN_VERSION,
@@ -232,4 +238,37 @@ pub(crate) fn bits(logits: &[f32]) -> Vec<u32> {
 
 pub(crate) fn isas() -> impl Iterator<Item = EngineOptions> {
     Isa::available().into_iter().map(|isa| EngineOptions { isa: Some(isa), ..EngineOptions::default() })
+}
+
+/// The plan with steps that stream every pinned block of a layer, in an order that `seed` shuffles, and so much less KV cache.
+pub(crate) fn with_steps(mut plan: Plan, seed: u64, kv: impl Fn(Bytes) -> Bytes) -> Plan {
+    let card = plan.model.clone();
+    for device in &mut plan.devices {
+        let pinned = device.blocks.iter().filter(|placed| placed.residency == Residency::Pinned);
+        let mut movable: Vec<Block> = pinned.map(|placed| placed.block).collect();
+        movable.retain(|block| matches!(block, Block::Attention(_) | Block::Mlp(_)));
+        let mut state = seed | 1;
+        for index in (1..movable.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            movable.swap(index, (state >> 33) as usize % (index + 1));
+        }
+        let memory = &mut device.memory;
+        let sizes: Vec<Bytes> = movable.iter().map(|block| card.block_bytes(*block)).collect();
+        let largest = sizes.iter().copied().max().unwrap_or_default();
+        let frees = sizes.into_iter().sum::<Bytes>().saturating_sub(largest.saturating_sub(memory.prefetch));
+        memory.kv = kv(memory.kv).max(memory.kv.saturating_sub(frees));
+        memory.budget = memory.used();
+        let (mut above, mut buffer) = (memory.kv, memory.prefetch);
+        let step = |block: Block| {
+            let bytes = card.block_bytes(block);
+            let frees = bytes.saturating_sub(bytes.saturating_sub(buffer));
+            let step = Step { above, relief: Relief::Stream(block), frees, time_per_token: Nanos(1) };
+            above += frees;
+            buffer = buffer.max(bytes);
+            step
+        };
+        device.steps = movable.into_iter().map(step).collect();
+    }
+    plan.validate().unwrap();
+    plan
 }

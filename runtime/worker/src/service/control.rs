@@ -57,6 +57,7 @@ impl Control for ControlService {
         let session = session.as_deref();
         let footprint = counters.footprint();
         let streaming = counters.streaming();
+        let residency = counters.residency().unwrap_or_default();
         Ok(Response::new(StatusReply {
             device: session.map_or(&*self.worker.name, Session::name).to_owned(),
             epoch: session.map_or(0, |session| session.epoch),
@@ -81,6 +82,13 @@ impl Control for ControlService {
             prefetch_misses: streaming.misses,
             read_retries: streaming.retries,
             buffered_reads: streaming.buffered,
+            kv_room_bytes: residency.kv_room.0,
+            steps_in_force: residency.level,
+            steps_planned: residency.steps,
+            steps_taken: residency.taken,
+            steps_undone: residency.undone,
+            passes_refused: residency.refused,
+            memory_shortage_bytes: residency.shortage.0,
         }))
     }
 

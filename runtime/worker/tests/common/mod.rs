@@ -63,6 +63,7 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
         layers: (0..segments).map(|segment| range(segment, device)).collect(),
         blocks: vec![],
         memory: DeviceMemory::default(),
+        steps: vec![],
     });
     let json = serde_json::json!({
         "version": PLAN_VERSION,

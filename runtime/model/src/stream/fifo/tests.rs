@@ -146,6 +146,62 @@ fn held_twice_and_stuck() {
 }
 
 #[test]
+fn a_block_that_begins_to_stream_is_read_at_its_place() {
+    let mut fifo = fifo(&[8, 8, 8, 8], 4, 24, 1);
+    fifo.set_streams(block(1), false);
+    assert_eq!(read_all(&mut fifo), [0, 2, 3]);
+    fifo.set_streams(block(1), true);
+    assert_eq!(fifo.wasted(), 16, "what lay behind it gives way");
+    assert_eq!(read_all(&mut fifo), [1, 2]);
+    for (used, then) in [(0, vec![3]), (1, vec![0]), (2, vec![1])] {
+        let passage = here(&mut fifo, used);
+        fifo.give_back(passage);
+        assert_eq!(read_all(&mut fifo), then);
+    }
+    // Its turn is over: what is there is of use.
+    fifo.set_streams(block(2), false);
+    let wasted = fifo.wasted();
+    fifo.set_streams(block(2), true);
+    assert_eq!((fifo.wasted(), read_all(&mut fifo).len()), (wasted, 0));
+    let passage = here(&mut fifo, 3);
+    fifo.give_back(passage);
+}
+
+#[test]
+fn a_read_under_way_is_waited_for_before_its_place_is_used_again() {
+    let mut fifo = fifo(&[8, 8, 8], 3, 16, 1);
+    fifo.set_streams(block(1), false);
+    let first = fifo.next_read().unwrap();
+    fifo.read_done(first, Ok(()));
+    read_all(&mut fifo);
+    let passage = here(&mut fifo, 0);
+    fifo.give_back(passage);
+    let flying = fifo.next_read().unwrap();
+    assert_eq!((flying.index, flying.from), (0, 0));
+    fifo.set_streams(block(0), false);
+    assert_eq!(fifo.next_read(), None, "2 is there, 0 is being written");
+    fifo.read_done(flying, Ok(()));
+    fifo.set_streams(block(1), true);
+    assert_eq!(read_all(&mut fifo), [1]);
+}
+
+#[test]
+fn a_block_that_ceases_to_stream_is_read_no_more() {
+    let mut fifo = fifo(&[8, 8, 8], 3, 16, 1);
+    assert_eq!(read_all(&mut fifo), [0, 1]);
+    fifo.set_streams(block(1), false);
+    assert_eq!(fifo.want(block(1)), Wanted::Unknown);
+    assert_eq!(read_all(&mut fifo), [2]);
+    for used in [0, 2, 0, 2] {
+        let passage = here(&mut fifo, used);
+        fifo.give_back(passage);
+        read_all(&mut fifo);
+    }
+    (0..3).for_each(|index| fifo.set_streams(block(index), false));
+    assert_eq!((fifo.next_read(), fifo.wasted()), (None, 24));
+}
+
+#[test]
 fn sizes() {
     let of = |sizes: &[u64], budget| buffer_size(sizes, Bytes(budget));
     assert_eq!(of(&[4096, 4096], 8191), (4096, false));
@@ -177,20 +233,29 @@ proptest! {
         prop_assert_eq!(fifo.wasted(), 0);
     }
 
-    /// Any wishes in any order, with reads that end out of order, fail and lag: every wish is answered with the right bytes,
+    /// Any wishes in any order, with reads that end out of order, fail and lag, and blocks that begin and cease to stream: every wish is answered with the right bytes,
     /// and no two passages ever share a byte.
     #[test]
     fn any_order(
         sizes in proptest::collection::vec(1u64..40, 1..7),
         (spare, uses, per_segment) in (0u64..60, 1u32..4, 1usize..4),
-        wishes in proptest::collection::vec((0usize..7, 0usize..5, any::<u8>()), 1..60),
+        wishes in proptest::collection::vec((0usize..7, 0usize..5, any::<u8>(), 0usize..14), 1..60),
     ) {
         let capacity = sizes.iter().max().unwrap() + spare;
         let mut fifo = fifo(&sizes, per_segment, capacity, uses);
         let mut memory = vec![None; capacity as usize];
         let mut flying: Vec<Request> = Vec::new();
-        for (wish, lag, chance) in wishes {
+        let mut streams = vec![true; sizes.len()];
+        for (wish, lag, chance, toggled) in wishes {
             let (wish, mut patience) = (wish % sizes.len(), 1000);
+            if let Some(streams) = streams.get_mut(toggled) {
+                *streams = !*streams;
+                fifo.set_streams(block(toggled), *streams);
+            }
+            if !std::mem::replace(&mut streams[wish], true) {
+                prop_assert_eq!(fifo.want(block(wish)), Wanted::Unknown);
+                fifo.set_streams(block(wish), true);
+            }
             loop {
                 while flying.len() <= lag {
                     let Some(request) = fifo.next_read() else { break };

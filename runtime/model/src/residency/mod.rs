@@ -1,0 +1,203 @@
+//! Which blocks a device keeps, and how that changes while it serves.
+//!
+//! Blocks that the plan's steps may give up lie at the end of the arena, the first to go last: so that what is given up is always
+//! the arena's end, whole huge pages of it go back to the system, and nothing is copied. A block comes back when a pass meets it:
+//! from the buffer that it streams through, by a copy, without a read of its own.
+
+mod counters;
+mod room;
+
+use std::sync::Arc;
+
+use lime_kernels::RingBuf;
+use lime_planner::{Block, Bytes, Ladder};
+
+pub use counters::{ResidencyCounters, ResidencyFigures};
+pub use room::Shortage;
+pub(crate) use room::{Room, Verdict};
+
+use crate::{
+    EngineError,
+    stream::{Lease, Stream, StreamBlock, StreamOptions},
+    weights::{BlockSource, HostBlock, HostMemory, Loaded, Pinned},
+};
+
+/// Blocks in memory, and those that pass through it.
+pub(crate) struct Resident {
+    pinned: Pinned<HostBlock>,
+    stream: Option<Stream>,
+    arena: Arc<RingBuf>,
+    ladder: Ladder,
+    /// Steps taken.
+    level: usize,
+    /// Where the arena's part in use ends.
+    end: usize,
+    /// The step that is undone as soon as a pass meets its block.
+    returning: bool,
+    /// A step was undone since it was last asked.
+    returned: bool,
+    recipe: Option<StreamRecipe>,
+    base_buffer: Bytes,
+    /// Whether the stream is known to be the one for the level.
+    fitted: bool,
+}
+
+/// What a stream of this device is made of.
+pub(crate) struct StreamRecipe {
+    /// Every block that streams or may stream, in the order of a pass, as it is at level 0.
+    pub(crate) blocks: Vec<StreamBlock>,
+    pub(crate) options: StreamOptions,
+}
+
+impl Resident {
+    /// Blocks as they are loaded, those of `ladder` last and in reverse; streaming begins where the plan streams.
+    ///
+    /// # Errors
+    /// When the buffer cannot be had.
+    pub(crate) fn new(loaded: Loaded, ladder: Ladder, recipe: Option<StreamRecipe>) -> Result<Self, EngineError> {
+        let base_buffer = recipe.as_ref().map_or(Bytes::ZERO, |recipe| recipe.options.buffer);
+        let Loaded { blocks, arena } = loaded;
+        let mut this = Self {
+            pinned: Pinned::from_iter(blocks),
+            stream: None,
+            end: arena.len(),
+            arena,
+            ladder,
+            level: 0,
+            returning: false,
+            returned: false,
+            recipe,
+            base_buffer,
+            fitted: false,
+        };
+        this.fit_stream()?;
+        Ok(this)
+    }
+
+    pub(crate) const fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
+    /// Steps that are in force.
+    pub(crate) const fn level(&self) -> usize {
+        self.level
+    }
+
+    /// Bytes of weights that are kept.
+    pub(crate) const fn pinned_bytes(&self) -> Bytes {
+        Bytes(self.end as u64)
+    }
+
+    /// Bytes of the buffer for those that stream.
+    pub(crate) fn buffer(&self) -> Bytes {
+        self.stream.as_ref().map_or(Bytes::ZERO, Stream::buffer)
+    }
+
+    /// Takes steps until `level` of them are in force. No pass holds a block.
+    ///
+    /// # Errors
+    /// When a buffer for streaming cannot be had: the next call tries again.
+    pub(crate) fn climb(&mut self, level: usize) -> Result<(), EngineError> {
+        self.returning = false;
+        while self.level < level.min(self.ladder.rungs().len()) {
+            let rung = self.ladder.rungs()[self.level];
+            self.pinned.forget(rung.block);
+            self.end -= rung.bytes.0 as usize;
+            let given_back = self.arena.give_back_from(self.end);
+            debug_assert!(given_back, "a pass still holds {}", rung.block);
+            self.level += 1;
+            self.fitted = false;
+            if let Some(stream) = &mut self.stream {
+                stream.set_streams(rung.block, true);
+            }
+        }
+        self.fit_stream()
+    }
+
+    /// Leaves things as they are.
+    pub(crate) const fn stay(&mut self) {
+        self.returning = false;
+    }
+
+    /// Undoes the last step when a pass next meets its block.
+    pub(crate) const fn descend(&mut self) {
+        self.returning = self.level > 0;
+    }
+
+    /// Whether a step was undone since this was last asked.
+    pub(crate) const fn has_returned(&mut self) -> bool {
+        std::mem::replace(&mut self.returned, false)
+    }
+
+    /// Whether the buffer is the one that the level asks for; else makes it so. What was read ahead is lost with the old one.
+    ///
+    /// # Errors
+    /// When memory cannot be had.
+    pub(crate) fn fit_stream(&mut self) -> Result<(), EngineError> {
+        let Some(StreamRecipe { blocks, options }) = self.recipe.as_ref().filter(|_| !self.fitted) else {
+            return Ok(());
+        };
+        let taken = &self.ladder.rungs()[..self.level];
+        let buffer = taken.last().map_or(self.base_buffer, |rung| rung.buffer);
+        let streams = |it: &StreamBlock| it.streams || taken.iter().any(|rung| rung.block == it.block);
+        let streaming: Vec<_> = blocks.iter().filter(|it| streams(it)).map(|it| it.block).collect();
+        if self.stream.as_ref().is_some_and(|stream| stream.is_for(&streaming, buffer)) {
+            self.fitted = true;
+            return Ok(());
+        }
+        let before = self.stream.take();
+        if streaming.is_empty() {
+            self.fitted = true;
+            return Ok(());
+        }
+        // Those that were kept until now were compared when they were loaded.
+        let from_the_beginning = || blocks.iter().filter(|it| it.streams).map(|it| it.block).collect();
+        let unchecked = before.map_or_else(from_the_beginning, Stream::into_unchecked);
+        let blocks = blocks.iter().map(|it| StreamBlock { streams: streams(it), ..it.clone() }).collect();
+        let mut stream = Stream::start(blocks, StreamOptions { buffer, ..options.clone() })?;
+        stream.inherit(unchecked);
+        self.stream = Some(stream);
+        self.fitted = true;
+        Ok(())
+    }
+
+    /// Keeps a block that has just come through the buffer, if it is the one to keep again.
+    fn keep(&mut self, block: Block, lease: Lease, layout: Arc<crate::BlockLayout>) -> Result<HostBlock, EngineError> {
+        let rung = self.level.checked_sub(1).map(|last| self.ladder.rungs()[last]);
+        let Some(rung) = rung.filter(|rung| self.returning && rung.block == block) else {
+            return Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout });
+        };
+        let bytes = rung.bytes.0 as usize;
+        let Some(mut room) = self.arena.write(self.end, bytes) else {
+            debug_assert!(false, "the arena's end is in use");
+            return Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout });
+        };
+        room.copy_from_slice(lease.bytes());
+        drop((room, lease));
+        let held = self.arena.read(self.end, bytes).ok_or(EngineError::NotHere { block })?;
+        let held = HostBlock { memory: HostMemory::Pinned(Arc::new(held)), layout };
+        self.pinned.keep(block, held.clone());
+        self.end += bytes;
+        self.level -= 1;
+        self.fitted = false;
+        (self.returning, self.returned) = (false, true);
+        if let Some(stream) = &mut self.stream {
+            stream.set_streams(block, false);
+        }
+        Ok(held)
+    }
+}
+
+impl BlockSource for Resident {
+    type Weights = HostBlock;
+
+    fn block(&mut self, block: Block) -> Result<HostBlock, EngineError> {
+        match (self.pinned.block(block), &mut self.stream) {
+            (Err(EngineError::NotHere { .. }), Some(stream)) => {
+                let (lease, layout) = stream.wait_for(block)?;
+                self.keep(block, lease, layout)
+            }
+            (pinned, _) => pinned,
+        }
+    }
+}

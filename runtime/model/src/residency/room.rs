@@ -1,0 +1,130 @@
+//! When a step is taken and when it is undone: a decision without I/O.
+
+use lime_planner::{Bytes, Ladder};
+
+/// Bytes of a device's budget that it should not use, because others need them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shortage {
+    /// What a hard limit takes away: the KV cache must not grow beyond what is left.
+    pub hard: Bytes,
+    /// What would be polite to leave: blocks make room, and no pass is refused for it.
+    pub soft: Bytes,
+}
+
+/// What to do before a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Stay,
+    /// Take steps until so many are in force.
+    Climb(usize),
+    /// Undo the last step.
+    Descend,
+}
+
+/// Passes for which room must have been there before a step is undone: short answers in a row do not make a block come and go.
+const CALM: u32 = 4;
+
+/// Decides for one device.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) shortage: Shortage,
+    calm: u32,
+}
+
+impl Room {
+    /// What a device at level `now` does before a pass with which its KV cache takes `kv`.
+    pub(crate) fn decide(&mut self, ladder: &Ladder, now: usize, kv: Bytes) -> Verdict {
+        let needed = kv + self.shortage.hard.max(self.shortage.soft);
+        // The cache shrinks by whole sequences only. So calm, and no slack, keeps steps from coming and going, and a device gets
+        // back to where the plan has it for the context that is expected.
+        let wanted = ladder.level(needed, now, Bytes::ZERO);
+        if wanted >= now {
+            self.calm = 0;
+            return if wanted > now { Verdict::Climb(wanted) } else { Verdict::Stay };
+        }
+        self.calm += 1;
+        if self.calm < CALM {
+            return Verdict::Stay;
+        }
+        Verdict::Descend
+    }
+
+    /// A step was undone: the next one waits for calm again.
+    pub(crate) const fn undone(&mut self) {
+        self.calm = 0;
+    }
+
+    /// Whether a KV cache of `kv` fits with every step taken.
+    pub(crate) fn fits(&self, ladder: &Ladder, kv: Bytes) -> bool {
+        kv + self.shortage.hard <= ladder.most()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lime_planner::Plan;
+
+    use super::*;
+
+    /// A device of two layers of which one MLP streams; the other blocks of layers may. Room for 64 MiB of KV cache at first.
+    fn ladder() -> Ladder {
+        let block = |kind: &str, layer: u32| serde_json::json!({ kind: layer });
+        let mib = |count: u64| count << 20;
+        let placed =
+            |block: serde_json::Value, residency: &str| serde_json::json!({"block": block, "residency": residency});
+        let step = |above: u64, block: serde_json::Value, frees: u64| serde_json::json!({"above": mib(above), "relief": {"stream": block}, "frees": mib(frees), "timePerToken": 1});
+        let plan: Plan = serde_json::from_value(serde_json::json!({
+            "version": 1, "inputHash": "", "arithmetic": "exact", "residual": "f32", "kv": "f32", "segments": 1, "head": 0,
+            "model": {
+                "name": "m", "architecture": "llama", "dtype": "f32", "layers": 2, "hidden": 32, "intermediate": 32, "heads": 1,
+                "kvHeads": 1, "headDim": 32, "vocabulary": 10, "context": 64, "tied": false, "parameters": 0,
+                "blocks": {
+                    "embedding": 4096, "attention": [mib(10), mib(10)], "mlp": [mib(20), mib(20)], "head": 4096,
+                    "head_beside_embedding": 4096,
+                },
+            },
+            "serving": {"maxContextTokens": 64, "maxConcurrentRequests": 1, "prefillChunkTokens": 1},
+            "devices": [{
+                "name": "d", "layers": [{"start": 0, "end": 2}],
+                "blocks": [
+                    placed("embedding".into(), "pinned"), placed(block("attention", 0), "pinned"),
+                    placed(block("mlp", 0), "streamed"), placed(block("attention", 1), "pinned"),
+                    placed(block("mlp", 1), "pinned"), placed("head".into(), "pinned"),
+                ],
+                "memory": {
+                    "pinned": mib(40) + 8192, "prefetch": mib(20), "kv": mib(64), "activations": 0, "overhead": 0,
+                    "budget": mib(124) + 8192,
+                },
+                "steps": [step(64, block("mlp", 1), 20), step(84, block("attention", 0), 10)],
+            }],
+        }))
+        .unwrap();
+        plan.validate().unwrap();
+        Ladder::of(&plan, &plan.devices[0]).unwrap()
+    }
+
+    #[test]
+    fn steps_are_taken_at_once_and_undone_after_a_calm() {
+        let (ladder, mut room) = (ladder(), Room::default());
+        let mut decide = |now, kv| room.decide(&ladder, now, Bytes::mib(kv));
+        assert_eq!(decide(0, 64), Verdict::Stay);
+        assert_eq!(decide(0, 65), Verdict::Climb(1));
+        assert_eq!(decide(0, 90), Verdict::Climb(2));
+        assert!((0..9).all(|_| decide(1, 65) == Verdict::Stay));
+        assert!((1..CALM).all(|_| decide(1, 64) == Verdict::Stay));
+        assert_eq!([decide(1, 64), decide(1, 64)], [Verdict::Descend; 2], "until a pass has met the block");
+        assert_eq!(decide(1, 65), Verdict::Stay);
+        assert_eq!(decide(1, 64), Verdict::Stay, "the calm begins anew");
+    }
+
+    #[test]
+    fn what_others_need_counts_as_if_the_cache_took_it() {
+        let (ladder, mut room) = (ladder(), Room::default());
+        room.shortage = Shortage { hard: Bytes::ZERO, soft: Bytes::mib(30) };
+        assert_eq!(room.decide(&ladder, 0, Bytes::mib(40)), Verdict::Climb(1));
+        assert!(room.fits(&ladder, Bytes::mib(94)), "a soft limit refuses nothing");
+        room.shortage.hard = Bytes::mib(10);
+        assert!(room.fits(&ladder, Bytes::mib(84)) && !room.fits(&ladder, Bytes::mib(85)));
+    }
+}
