@@ -9,7 +9,7 @@ use crate::layout::Layout;
 use crate::online::{HandOver, grown, steps};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
-use crate::search::{Found, Problem, Settled, fits, search, time_with};
+use crate::search::{Found, Problem, Settled, fits, search_subsets, time_with};
 use crate::{
     Alternative, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Fleet, Goal, LayerRange, MemoryModel, ModelCard, Nanos,
     NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction, RejectedNode, Residency,
@@ -37,7 +37,7 @@ pub(crate) fn try_plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<O
     check_size(fleet, goal)?;
     let fleet = &*offered(fleet, goal);
     let problem = Problem::new(card, fleet, goal);
-    let Found { settled, complete } = search(&problem);
+    let Found { settled, complete } = search_subsets(&problem);
     let Some((best, others)) = settled.split_first() else { return Ok(None) };
     let Some(prediction) = predict(&problem, &best.layout) else { return Ok(None) };
     let outlook = Outlook {

@@ -214,3 +214,25 @@ fn more_of_anything_at_length() {
         check_never_worse(&case, (more, LINK));
     }
 }
+
+/// `CASES` (else 200) fleets too large to be searched in full, and one node more: how often that costs, and how much at most. A
+/// figure, not a rule.
+#[test]
+#[ignore = "a minute: prints a figure"]
+fn one_more_node_at_length() {
+    let cases = std::env::var("CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let mut random = Random::new(5);
+    let (mut planned, mut worse, mut most) = (0, 0, 1.0_f64);
+    for _ in 0..cases {
+        let (seed, which) = (random.next(), random.next() as usize);
+        let (card, profiles, goal) = case(seed, 7, 28);
+        let more = with_more(&profiles, 4, which);
+        let Ok(before) = plan(&card, &Fleet::uniform(profiles, LINK), &goal) else { continue };
+        let after = plan(&card, &Fleet::uniform(more, LINK), &goal).expect("more cannot make a plan impossible");
+        let ratio = time(&after) as f64 / time(&before) as f64;
+        planned += 1;
+        worse += usize::from(ratio > 1.0);
+        most = most.max(ratio);
+    }
+    println!("one more node: worse in {worse} of {planned} cases, at most {most:.3} times");
+}

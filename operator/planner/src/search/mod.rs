@@ -9,6 +9,7 @@ mod problem;
 mod residency;
 pub(crate) mod rings;
 mod settle;
+mod subsets;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::layout::{Layout, Share};
 
 pub(crate) use problem::Problem;
 pub(crate) use settle::Settled;
+pub(crate) use subsets::search_subsets;
 
 use estimate::{Estimate, Ring, deal_by_delay, estimate};
 use problem::micro_batch_choices;
