@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use clap::Parser as _;
@@ -15,6 +16,7 @@ use kube::{
     Client, Resource as _,
     client::Body,
     runtime::{
+        controller::Action,
         events::{Recorder, Reporter},
         reflector::{self, store::Writer},
     },
@@ -130,13 +132,24 @@ async fn errors_are_borne_with_longer_and_longer_waits() {
 }
 
 #[tokio::test]
-async fn a_refused_write_is_an_error_and_a_conflict_of_the_status_is_none() {
+async fn a_refused_object_is_remembered_a_failed_write_is_an_error_and_a_conflict_of_the_status_is_none() {
+    // Pod security, a quota or a missing right: said in the conditions, which the next visit writes at once.
     let refused = |method: &Method, path: &str| match path.contains("/jobs/") {
         true => (403, None),
         false => healthy(method, path),
     };
-    let (refusing, log) = context(Leadership::always(), refused);
-    let error = reconcile::reconcile(deployment(), refusing).await.unwrap_err();
+    let (refusing, _) = context(Leadership::always(), refused);
+    let action = reconcile::reconcile(deployment(), refusing.clone()).await.unwrap();
+    assert_eq!(action, Action::requeue(Duration::from_secs(1)));
+    let remembered = refusing.recall("uid-m").refused;
+    assert_eq!(remembered.into_values().collect::<Vec<_>>(), ["no"]);
+
+    let failing = |method: &Method, path: &str| match path.contains("/jobs/") {
+        true => (500, None),
+        false => healthy(method, path),
+    };
+    let (failing, log) = context(Leadership::always(), failing);
+    let error = reconcile::reconcile(deployment(), failing).await.unwrap_err();
     assert!(error.to_string().contains("API server"), "{error}");
     assert!(writes(&log).iter().all(|path| !path.ends_with("/status")), "the status tells of what was done");
 
