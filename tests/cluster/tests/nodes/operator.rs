@@ -114,6 +114,15 @@ fn lend_little(cluster: &Kubectl, nodes: &[String]) {
             })
             .unwrap();
     }
+    // A disk that is measured later changes what is worth planning, and with it the plan.
+    for node in nodes {
+        cluster
+            .eventually(&format!("the disk of {node} is measured"), PATIENCE, || {
+                let profile = cluster.get(&["limenodeprofile", node])?;
+                Ok((condition(&profile, "DiskMeasured") == "True").then_some(()))
+            })
+            .unwrap();
+    }
 }
 
 /// Nothing runs here that a namespace with restricted pod security would refuse.
@@ -162,7 +171,11 @@ fn gateway_pod(cluster: &Kubectl) -> Value {
     let port =
         |slice: &Value| slice["ports"].as_array().is_some_and(|ports| ports.iter().any(|port| port["port"] == 8000));
     let slices = slices["items"].as_array().unwrap().clone();
-    let slice = slices.into_iter().find(port).expect("an EndpointSlice with port 8000");
+    let slice = slices.into_iter().find(port).unwrap_or_else(|| {
+        let told =
+            cluster.run(&["-n", NAMESPACE, "get", "limedeployment,limeplan,pods,endpointslices,events", "-o", "wide"]);
+        panic!("no EndpointSlice with port 8000\n{}", told.unwrap_or_default())
+    });
     let ready = |endpoint: &&Value| endpoint["conditions"]["ready"] == true;
     slice["endpoints"].as_array().unwrap().iter().find(ready).expect("a ready gateway").clone()
 }
