@@ -16,7 +16,7 @@ IMAGE_FROM ?= target/release
 IMAGE := target/lime-image.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-cluster test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
+.PHONY: help run build test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,9 +34,14 @@ test: ## Run every test, those end to end included
 test-cluster: ## Start a real Kubernetes control plane on loopback and run what needs one
 	cargo build --locked --package lime-operator
 	cargo test --locked --package lime-cluster-tests --no-run
-	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- sh -c '\
-		cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2 && \
-		cargo test --locked --package lime-cluster-tests --test simulated -- --ignored --test-threads=1 --nocapture'
+	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \
+		cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2
+
+test-simulated: ## The operator against simulated nodes: scale, crashes, refusals (the same control plane)
+	cargo build --locked --package lime-operator
+	cargo test --locked --package lime-cluster-tests --no-run
+	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \
+		cargo test --locked --package lime-cluster-tests --test simulated -- --ignored --test-threads=1 --nocapture
 
 test-nodes: ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
 	cargo build --locked --package lime --package lime-operator --package lime-agent

@@ -81,14 +81,21 @@ async fn ensure(context: &Context, namespace: &str, uid: &str, object: &Object) 
         }
         written => written?,
     };
-    let version = written.resource_version().unwrap_or_default();
+    let version = mark(&written.metadata).unwrap_or_default();
     context.remember(uid, |memory| {
         memory.applied.insert(key, (digest, version));
     });
     Ok(())
 }
 
-/// The resource version of an object as the watches know it; `None` if it is not there.
+/// What changes when an object's wish does: its generation, where the API server counts one; else its version, which its status
+/// changes too.
+fn mark(metadata: &kube::core::ObjectMeta) -> Option<String> {
+    let generation = metadata.generation.filter(|generation| *generation > 0).map(|generation| generation.to_string());
+    generation.or_else(|| metadata.resource_version.clone())
+}
+
+/// What marks an object as the watches know it; `None` if it is not there.
 fn version(context: &Context, namespace: &str, object: &Object) -> Option<String> {
     let world = &context.world;
     match object.kind {
@@ -103,7 +110,7 @@ fn version(context: &Context, namespace: &str, object: &Object) -> Option<String
         kind => {
             let store = world.owned.get(&kind)?;
             let key = kube::runtime::reflector::ObjectRef::new_with(&object.name, kind.resource()).within(namespace);
-            store.get(&key).and_then(|found| found.resource_version())
+            store.get(&key).and_then(|found| mark(&found.metadata))
         }
     }
 }
