@@ -1,7 +1,7 @@
 //! What mutual TLS costs on the loopback: connections, round trips, activations of a large prefill chunk, and the time per
 //! token of the bundled model, whose layers are so small that the ring is most of it.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -10,9 +10,9 @@ use lime_ring::{Peer, RingDriver, Transport, connect, probe};
 use lime_tests::{
     certificates::Authority,
     fixtures,
-    ring::{Sequence, Workers, card, drive, even_plan},
+    ring::{Sequence, Workers, card, drive, even_plan, lone_worker},
 };
-use lime_worker::{WorkerConfig, WorkerHandle, fake::FakeLoader, start_with};
+use lime_worker::WorkerHandle;
 
 use crate::report::{Samples, figure, ratio};
 
@@ -62,19 +62,7 @@ struct Side {
 
 impl Side {
     async fn start(transport: Transport) -> Result<Self> {
-        let config = WorkerConfig {
-            name: "a".into(),
-            model: fixtures::bard(),
-            store: None,
-            threads: 1,
-            link: None,
-            disk: None,
-            isa: None,
-            transport: transport.clone(),
-        };
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let probed = start_with(config, Box::new(FakeLoader::default()), anywhere).await?;
-        let peer = Peer { device: "a".into(), uri: format!("{}://{}", transport.scheme(), probed.addr()) };
+        let (probed, peer) = lone_worker(&transport, &fixtures::bard()).await?;
         let serving = ServingLimits { max_context_tokens: 128, max_concurrent_requests: 1, prefill_chunk_tokens: 16 };
         let plan = even_plan(&card(&fixtures::bard())?, 3, 2, serving, Dtype::Bf16)?;
         let mut ring = Workers::start_over(&transport, &fixtures::bard(), 3).await?;

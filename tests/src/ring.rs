@@ -80,6 +80,27 @@ pub fn topology(plan: &Plan, uris: &[String]) -> Result<RingTopology> {
     })
 }
 
+/// A worker in this process that loads no weights, listening at a free port of the loopback, and how it is reached.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerHandle, lime_ring::Peer)> {
+    let config = WorkerConfig {
+        name: "a".into(),
+        model: model.to_owned(),
+        store: None,
+        threads: 1,
+        link: None,
+        disk: None,
+        isa: None,
+        transport: transport.clone(),
+    };
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let worker = lime_worker::start_with(config, Box::new(lime_worker::fake::FakeLoader::default()), anywhere).await?;
+    let peer = lime_ring::Peer { device: "a".into(), uri: format!("{}://{}", transport.scheme(), worker.addr()) };
+    Ok((worker, peer))
+}
+
 /// Workers in this process, one per device, that can take up one plan after another.
 pub struct Workers {
     handles: Vec<WorkerHandle>,

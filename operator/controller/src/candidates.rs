@@ -76,6 +76,9 @@ impl Candidates {
     }
 }
 
+/// Why a node is left out whose memory others have, or that keeps it for others.
+pub const NO_MEMORY_LEFT: &str = "NoMemoryLeft";
+
 /// Goes through all nodes.
 pub fn candidates(snapshot: &Snapshot, wish: &Wish) -> Candidates {
     let mut found = Candidates::default();
@@ -233,7 +236,7 @@ pub fn room(snapshot: &Snapshot, wish: &Wish, node: &Node, profile: &LimeNodePro
     let left = usable.saturating_sub(lent);
     if left < Bytes::mib(1) {
         let others = if lent > Bytes::ZERO { format!("; other deployments take {lent}") } else { String::new() };
-        return Err(("NoMemoryLeft", format!("{name}: of {usable} usable memory nothing is left{others}")));
+        return Err((NO_MEMORY_LEFT, format!("{name}: of {usable} usable memory nothing is left{others}")));
     }
     Ok(left)
 }

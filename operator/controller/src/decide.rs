@@ -14,7 +14,7 @@ use lime_planner::Bytes;
 
 use crate::{
     build::{self, Object},
-    candidates::{self, Candidates},
+    candidates::{self, Candidates, NO_MEMORY_LEFT},
     conditions::{Cause, Findings, Truth},
     failures,
     settings::Settings,
@@ -128,16 +128,16 @@ impl<'a> Deciding<'a> {
         match candidates.shortage() {
             Some(cause) => self.findings.fails(ConditionType::Profiled, cause),
             None => {
-                let (able, matching) = (candidates.nodes.len(), candidates.matching);
-                let mut message = format!("{able} of {matching} matching nodes can take part");
-                if !candidates.rejected.is_empty() {
-                    let left_out: Vec<String> = candidates
-                        .rejected
-                        .iter()
-                        .take(10)
-                        .map(|node| format!("{} ({})", node.node, node.reason))
-                        .collect();
-                    message = format!("{message}; left out: {}", left_out.join(", "));
+                // Whose memory others have taken is news for who plans. Under a plan it would be written anew with each of their plans.
+                let serving = self.before.current_plan.is_some();
+                let (full, others): (Vec<_>, Vec<_>) =
+                    candidates.rejected.iter().partition(|node| serving && node.reason == NO_MEMORY_LEFT);
+                let (able, matching) = (candidates.nodes.len() + full.len(), candidates.matching);
+                let what = if serving { "are profiled" } else { "can take part" };
+                let mut message = format!("{able} of {matching} matching nodes {what}");
+                if !others.is_empty() {
+                    let left_out = others.iter().take(10).map(|node| format!("{} ({})", node.node, node.reason));
+                    message = format!("{message}; left out: {}", left_out.collect::<Vec<_>>().join(", "));
                 }
                 self.findings.holds(ConditionType::Profiled, "Profiled", message);
             }

@@ -12,6 +12,7 @@ mod identity;
 mod link;
 mod listen;
 mod memory;
+mod proc;
 mod profile;
 mod sample;
 
@@ -24,4 +25,5 @@ pub use lime_kernels::{ElementType, Isa};
 pub use link::{LinkSpeed, link, loopback};
 pub use listen::{Listener, listen};
 pub use memory::{Bound, Memory, memory, memory_by};
+pub use proc::{limiting_folders, meminfo_bytes};
 pub use profile::{DiskField, LinkFigures, Measured, NodeFigures, NodeProfileFile};

@@ -1,10 +1,9 @@
 //! Memory that a process here may use: what the machine has free, and what every cgroup above it still allows.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileError;
+use crate::proc::{limiting_folders, meminfo_bytes};
 
 /// What limits the memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,34 +41,18 @@ pub fn memory() -> Result<Memory, ProfileError> {
 /// When /proc/meminfo is missing or says nothing.
 pub fn memory_by(read: impl Fn(&str) -> Option<String>) -> Result<Memory, ProfileError> {
     let meminfo = read("/proc/meminfo").ok_or(ProfileError::Memory)?;
-    let total = meminfo_field(&meminfo, "MemTotal").ok_or(ProfileError::Memory)?;
+    let total = meminfo_bytes(&meminfo, "MemTotal").ok_or(ProfileError::Memory)?;
     // Kernels before 3.14 do not estimate it.
-    let free = meminfo_field(&meminfo, "MemAvailable").or_else(|| meminfo_field(&meminfo, "MemFree"));
+    let free = meminfo_bytes(&meminfo, "MemAvailable").or_else(|| meminfo_bytes(&meminfo, "MemFree"));
     let mut found = Memory { usable: free.ok_or(ProfileError::Memory)?, total, bound: Bound::Machine };
     let groups = read("/proc/self/cgroup").unwrap_or_default();
-    for folder in groups.lines().flat_map(folders) {
+    for folder in groups.lines().flat_map(limiting_folders) {
         if let Some(room) = room(&folder, &read).filter(|room| *room < found.usable) {
             found.usable = room;
             found.bound = Bound::Cgroup(folder);
         }
     }
     Ok(found)
-}
-
-/// The folders of a line of /proc/self/cgroup that may limit memory, from the process's own up to the root. In a container the
-/// path can be that of the host: what is not there limits nothing, and the root is the container's own.
-fn folders(line: &str) -> Vec<String> {
-    let mut fields = line.splitn(3, ':').skip(1);
-    let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };
-    let root = match controllers {
-        "" => "/sys/fs/cgroup",
-        _ if controllers.split(',').any(|controller| controller == "memory") => "/sys/fs/cgroup/memory",
-        _ => return Vec::new(),
-    };
-    // A path that leaves its root belongs to another namespace.
-    let path = if path.contains("..") { "/" } else { path };
-    let ancestors = Path::new(path).ancestors().map(|path| path.to_string_lossy().trim_end_matches('/').to_owned());
-    ancestors.map(|path| format!("{root}{path}")).collect()
 }
 
 /// What a cgroup still allows: its limit less what it uses, page cache that nobody needs not counted.
@@ -86,11 +69,6 @@ fn room(folder: &str, read: &impl Fn(&str) -> Option<String>) -> Option<u64> {
         None => (number("memory.limit_in_bytes")?, number("memory.usage_in_bytes")?, stat("total_inactive_file")),
     };
     Some(limit.saturating_sub(used.saturating_sub(cache)))
-}
-
-fn meminfo_field(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -9,17 +9,15 @@ mod refusals;
 mod rotation;
 mod tokens;
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use lime_planner::{Dtype, Plan, ServingLimits};
 use lime_ring::{Peer, Transport};
 use lime_tests::{
     certificates::Member,
     fixtures,
-    ring::{Sequence, card, even_plan},
+    ring::{self, Sequence, card, even_plan},
 };
-use lime_worker::{WorkerConfig, WorkerHandle, fake::FakeLoader, start_with};
+use lime_worker::WorkerHandle;
 use tempfile::TempDir;
 
 const SERVING: ServingLimits =
@@ -37,21 +35,8 @@ fn join(member: &Member) -> Result<Joined> {
     Ok(Joined { folder, transport })
 }
 
-/// A worker that loads no weights.
 async fn lone_worker(transport: &Transport) -> Result<(WorkerHandle, Peer)> {
-    let config = WorkerConfig {
-        name: "a".into(),
-        model: fixtures::bard(),
-        store: None,
-        threads: 1,
-        link: None,
-        disk: None,
-        isa: None,
-        transport: transport.clone(),
-    };
-    let worker = start_with(config, Box::new(FakeLoader::default()), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let peer = Peer { device: "a".into(), uri: format!("{}://{}", transport.scheme(), worker.addr()) };
-    Ok((worker, peer))
+    ring::lone_worker(transport, &fixtures::bard()).await
 }
 
 fn bard_plan(devices: usize, segments: u32) -> Result<Plan> {

@@ -12,7 +12,7 @@ use lime_planner::Bytes;
 
 use super::{Deciding, readiness};
 use crate::{
-    candidates::{self, Candidates},
+    candidates::{self, Candidates, NO_MEMORY_LEFT},
     conditions::{Cause, Truth},
     planning,
     triggers::{self, Since, Situation, Verdict},
@@ -58,7 +58,7 @@ impl Deciding<'_> {
                 Ok(room) if room < needed => {
                     pressed.push(format!("{name}: the plan needs {needed}, {room} can be had"));
                 }
-                Err(("NoMemoryLeft", why)) => pressed.push(why),
+                Err((NO_MEMORY_LEFT, why)) => pressed.push(why),
                 _ => {}
             }
         }

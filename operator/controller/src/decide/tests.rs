@@ -92,6 +92,35 @@ fn from_nothing_to_ready_and_then_nothing_moves() {
     assert_eq!(serving.notes, []);
 }
 
+/// Fifty deployments on the same nodes would else write fifty statuses for each that starts.
+#[test]
+fn what_others_take_of_spare_nodes_is_not_written_while_a_plan_serves() {
+    let spare = |lent: bool| {
+        let mut snapshot = testing::snapshot(json!({}));
+        snapshot.nodes.push(Arc::new(serde_json::from_value(testing::node("z")).unwrap()));
+        snapshot.profiles.push(Arc::new(serde_json::from_value(testing::profile("z", 1)).unwrap()));
+        snapshot.heartbeats.insert("z".into(), snapshot.now);
+        if lent {
+            snapshot.lent.insert("z".into(), lime_planner::Bytes::gib(1));
+        }
+        snapshot
+    };
+    let settings = testing::settings();
+    let told = |snapshot: &Snapshot| condition_message(&decide(snapshot, &settings), "Profiled");
+    assert!(told(&spare(true)).contains("3 of 4 matching nodes can take part; left out: z (NoMemoryLeft)"));
+    let free = spare(false);
+    let mut serving = carried_out(&free, &decide(&free, &settings));
+    let before = told(&serving);
+    assert_eq!(before, "4 of 4 matching nodes are profiled");
+    serving.lent.insert("z".into(), lime_planner::Bytes::gib(1));
+    assert_eq!(told(&serving), before);
+}
+
+fn condition_message(decision: &Decision, type_: &str) -> String {
+    let found = decision.status.conditions.iter().find(|condition| condition.type_ == type_);
+    found.map(|condition| condition.message.clone()).unwrap_or_default()
+}
+
 #[test]
 fn faults_of_the_wish_are_told_and_nothing_is_touched() {
     let spec =

@@ -1,8 +1,7 @@
 //! What the system says of memory: files of /proc and of the control groups above this process, of either version.
 
-use std::path::Path;
-
 use lime_planner::Bytes;
+use lime_profiler::{limiting_folders, meminfo_bytes};
 
 /// The system's word at one moment; what it does not say is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,15 +23,15 @@ pub(crate) struct Reading {
 pub(crate) fn read_by(file: impl Fn(&str) -> Option<String>) -> Reading {
     let meminfo = file("/proc/meminfo").unwrap_or_default();
     let mut reading = Reading {
-        available: kilobytes(&meminfo, "MemAvailable:"),
-        total: kilobytes(&meminfo, "MemTotal:"),
+        available: meminfo_bytes(&meminfo, "MemAvailable").map(Bytes),
+        total: meminfo_bytes(&meminfo, "MemTotal").map(Bytes),
         ..Reading::default()
     };
     let number = |path: String| file(&path)?.trim().parse::<u64>().ok().map(Bytes);
     let least = |so_far: &mut Option<Bytes>, found: Option<Bytes>| {
         *so_far = [*so_far, found].into_iter().flatten().min();
     };
-    for folder in file("/proc/self/cgroup").unwrap_or_default().lines().flat_map(folders) {
+    for folder in file("/proc/self/cgroup").unwrap_or_default().lines().flat_map(limiting_folders) {
         for name in ["memory.max", "memory.limit_in_bytes"] {
             least(&mut reading.limit, number(format!("{folder}/{name}")));
         }
@@ -43,27 +42,6 @@ pub(crate) fn read_by(file: impl Fn(&str) -> Option<String>) -> Reading {
     }
     reading.stalled = reading.stalled.or_else(|| some_avg10(&file("/proc/pressure/memory")?));
     reading
-}
-
-/// The folders of a line of /proc/self/cgroup that may limit memory, the process's own first. In a container the path can be the
-/// host's: what is not there limits nothing, and the root is the container's own.
-fn folders(line: &str) -> Vec<String> {
-    let mut fields = line.splitn(3, ':').skip(1);
-    let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };
-    let root = match controllers {
-        "" => "/sys/fs/cgroup",
-        _ if controllers.split(',').any(|controller| controller == "memory") => "/sys/fs/cgroup/memory",
-        _ => return Vec::new(),
-    };
-    // A path that leaves its root belongs to another namespace.
-    let path = if path.contains("..") { "/" } else { path };
-    let above = Path::new(path).ancestors().map(|path| path.to_string_lossy().trim_end_matches('/').to_owned());
-    above.map(|path| format!("{root}{path}")).collect()
-}
-
-fn kilobytes(meminfo: &str, name: &str) -> Option<Bytes> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024).map(Bytes)
 }
 
 fn some_avg10(pressure: &str) -> Option<f64> {

@@ -10,7 +10,7 @@ use crate::{PATIENCE, Stage, condition, deployment, operator::Operator};
 const KILLS: u32 = 4;
 
 #[test]
-#[ignore = "needs a Kubernetes: make test-cluster"]
+#[ignore = "needs a Kubernetes: make test-simulated"]
 fn killed_in_a_replan_it_leaves_nothing_twice_and_nothing_behind() {
     let stage = Stage::new(4, 60);
     let namespace = stage.cluster.namespace("lime-test-crashes").unwrap();

@@ -1,5 +1,5 @@
 //! The operator itself, as a process, on a real API server with simulated nodes: their kubelets and gateways are played here.
-//! Run by `make test-cluster`, one test at a time.
+//! Run by `make test-simulated`, one test at a time.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

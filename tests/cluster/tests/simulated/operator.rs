@@ -15,7 +15,8 @@ pub(crate) struct Operator {
 impl Operator {
     /// Starts one, which takes the lead at once.
     pub(crate) fn start() -> Self {
-        let program = std::env::var("LIME_OPERATOR_BIN").expect("LIME_OPERATOR_BIN is not set: run make test-cluster");
+        let program =
+            std::env::var("LIME_OPERATOR_BIN").expect("LIME_OPERATOR_BIN is not set: run make test-simulated");
         // Nobody else takes a port that was free a moment ago, as a rule.
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let process = Command::new(program)

@@ -3,7 +3,7 @@
 use crate::{PATIENCE, Stage, condition, deployment, operator::Operator};
 
 #[test]
-#[ignore = "needs a Kubernetes: make test-cluster"]
+#[ignore = "needs a Kubernetes: make test-simulated"]
 fn pods_that_may_not_be_made_are_told_in_the_conditions() {
     let stage = Stage::new(3, 60);
     let _operator = Operator::start();

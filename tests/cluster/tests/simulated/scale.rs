@@ -12,7 +12,7 @@ const CALM: Duration = Duration::from_secs(10);
 const MEMORY_KIB: u64 = 100 << 10;
 
 #[test]
-#[ignore = "needs a Kubernetes: make test-cluster"]
+#[ignore = "needs a Kubernetes: make test-simulated"]
 fn fifty_deployments_settle_on_two_hundred_nodes_and_then_nothing_is_written() {
     let stage = Stage::new(NODES, 64);
     let namespace = stage.cluster.namespace("lime-test-scale").unwrap();
