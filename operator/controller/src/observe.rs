@@ -132,5 +132,15 @@ async fn ring(context: &Context, pods: &[Arc<Pod>]) -> Option<RingReport> {
     let address = gateway.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
     let plan = gateway.labels().get(names::PLAN_LABEL).cloned().unwrap_or_default();
     let report = context.probe.ask(&address, HTTP_PORT).await?;
-    Some(RingReport { plan, ..report })
+    let reached = pod_is_ready(gateway);
+    let unreached =
+        || "the gateway answers, but its pod is not ready yet, so its Service sends nobody there".to_owned();
+    let trouble = if report.ready && !reached { Some(unreached()) } else { report.trouble.clone() };
+    Some(RingReport { plan, ready: report.ready && reached, trouble, ..report })
+}
+
+/// Whether Services send clients to `pod`.
+fn pod_is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -73,7 +73,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settin
                     "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } },
                     "securityContext": container_security(),
                     "livenessProbe": { "httpGet": { "path": "/health", "port": "http" }, "periodSeconds": 10, "timeoutSeconds": 5 },
-                    "readinessProbe": { "tcpSocket": { "port": "http" }, "periodSeconds": 5 },
+                    "readinessProbe": { "tcpSocket": { "port": "http" }, "periodSeconds": 1 },
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "volumeMounts": mounts,
                 }],
