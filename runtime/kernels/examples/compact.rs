@@ -18,18 +18,47 @@ fn main() -> ExitCode {
         Some(name) => vec![Isa::by_name(&name).expect("an instruction set of this machine")],
         None => Isa::available(),
     };
-    let Ok(forms) = Forms::new(SHAPE.0, SHAPE.1, BYTES) else {
+    let small = std::env::var("SMALL").is_ok();
+    let Ok(forms) = (if small {
+        if std::env::var("SMALL").is_ok_and(|s| s == "mid") {
+            Forms::new(4096, 4096, 160 << 20)
+        } else {
+            Forms::new(
+                std::env::var("OUT").map_or(192, |o| o.parse().unwrap()),
+                std::env::var("COLS").map_or(2048, |o| o.parse().unwrap()),
+                1,
+            )
+        }
+    } else {
+        Forms::new(SHAPE.0, SHAPE.1, BYTES)
+    }) else {
         println!("skipped: no memory for {BYTES} bytes of weights in both forms");
         return ExitCode::SUCCESS;
     };
     let share = forms.compact_share();
-    let read = roofline::read_bandwidth(threads, true) / 1e9;
+    let read = if small { 0.0 } else { roofline::read_bandwidth(threads, true) / 1e9 };
     println!("{threads} threads, {} x {}, compact {share:.4} of raw, read {read:.1} GB/s", SHAPE.0, SHAPE.1);
     for isa in isas {
         let kernels = Kernels::new(isa, threads);
         for rows in [1, 2, 3, 4, 8, 16, 128] {
+            if std::env::var("ROWS").is_ok_and(|only| only != rows.to_string()) {
+                continue;
+            }
             // Many rows take long, and no cache matters to them.
-            let (copies, rounds) = if rows < 16 { (usize::MAX, 4) } else { (4, 3) };
+            let (copies, rounds) = if rows < 16 {
+                (
+                    usize::MAX,
+                    if std::env::var("SMALL").is_ok_and(|s| s == "mid") {
+                        12
+                    } else if small {
+                        4000
+                    } else {
+                        4
+                    },
+                )
+            } else {
+                (4, 3)
+            };
             if isa == Isa::Scalar && rows > 3 {
                 continue;
             }
