@@ -164,9 +164,9 @@ impl Gemv<'_, '_> {
                     }
                 }
             }
-            for r in 0..R {
-                for i in 0..X {
-                    o.put(i, first + r, S::sum(S::add(acc[r][i].0, acc[r][i].1)));
+            for (r, acc) in acc.iter().enumerate() {
+                for (i, acc) in acc.iter().enumerate() {
+                    o.put(i, first + r, S::sum(S::add(acc.0, acc.1)));
                 }
             }
         }
