@@ -189,6 +189,7 @@ impl<'a> Setting<'a> {
             memory: Bytes(*memory),
             overhead: OVERHEAD,
             memory_bandwidth: bandwidth as u64,
+            compact_bandwidth: None,
             throughput: (0.8 * machine::fma_peak(self.bench.threads)) as u64,
             disk_bandwidth: Some(disk as u64),
             block_latency: Nanos::ZERO,

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use lime_api::{KvCacheType, LimeDeployment, ModelSource, OffloadPolicy, RequestPattern};
+use lime_api::{KvCacheType, LimeDeployment, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding};
 use lime_model::{ModelConfig, ModelFolder};
-use lime_planner::{Arithmetic, Bytes, Dtype, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits};
+use lime_planner::{
+    Arithmetic, Bytes, Dtype, Encoding, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits,
+};
 
 use crate::{
     args::WishArgs,
@@ -58,7 +60,7 @@ impl Wish {
     pub(crate) fn plan_to_run(&self, segments: Option<u32>, notes: &mut Vec<String>) -> anyhow::Result<Plan> {
         let folder = ModelFolder::open(&self.model)
             .with_context(|| format!("the model in {} cannot be used", self.model.display()))?;
-        let card = folder.card(&self.served_name());
+        let card = folder.surveyed_card(&self.served_name());
         let goal = self.goal(&card, segments, notes);
         let fleet = self.local_fleet(&card, &goal)?;
         let plan = lime_planner::plan(&card, &fleet, &goal)?;
@@ -102,6 +104,11 @@ impl Wish {
                 OffloadPolicy::Auto => Offload::Auto,
                 OffloadPolicy::Never => Offload::Never,
                 OffloadPolicy::Always => Offload::Always,
+            },
+            encoding: match spec.offload.encoding {
+                WeightEncoding::Auto => None,
+                WeightEncoding::Raw => Some(Encoding::Raw),
+                WeightEncoding::Compact => Some(Encoding::Compact),
             },
             segments: segments.or(self.fleet.segments),
             least_devices: spec.nodes.min_count.cast_unsigned(),
@@ -157,7 +164,7 @@ pub(crate) fn card_of(folder: &Path, name: &str, notes: &mut Vec<String>) -> any
     let context = || format!("the model in {} cannot be used", folder.display());
     let weights = std::fs::read_dir(folder).with_context(context)?.filter_map(Result::ok);
     if weights.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "safetensors")) {
-        return Ok(ModelFolder::open(folder).with_context(context)?.card(name));
+        return Ok(ModelFolder::open(folder).with_context(context)?.surveyed_card(name));
     }
     let card = ModelConfig::load(folder).with_context(context)?.card(name);
     notes.push(format!("{} holds no weights: sizes follow from config.json", folder.display()));

@@ -31,6 +31,7 @@ mod sampling;
 mod source;
 mod special;
 mod stream;
+mod survey;
 mod template;
 mod template_functions;
 mod tokenizer;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use lime_kernels::{Matrix, RingBuf, RingRead, decode};
-use lime_planner::{Block, Bytes, PlacedBlock, Residency};
+use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
 
 use crate::{
     BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, EngineError, LayoutEntry, ModelConfig, ModelFolder,
@@ -102,7 +102,11 @@ impl HostBlock {
     pub(crate) fn matrix(&self, role: TensorRole) -> Matrix<'_> {
         let entry = self.entry(role).expect("a layer asks its own block");
         let (out_features, in_features) = (entry.shape[0], entry.shape[1]);
-        let matrix = Matrix::new(self.bytes(entry), element_type(entry.dtype), out_features, in_features);
+        let bytes = self.bytes(entry);
+        let matrix = match entry.encoding {
+            Encoding::Raw => Matrix::new(bytes, element_type(entry.dtype), out_features, in_features),
+            Encoding::Compact => Matrix::compact(bytes, out_features, in_features),
+        };
         matrix.expect("the folder checked every shape against the config")
     }
 

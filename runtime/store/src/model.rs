@@ -104,11 +104,13 @@ impl StoredModel {
         Ok(found.into_iter().map(|(part, reason)| (part.block(), reason)).collect())
     }
 
-    /// What can be said of `block` without reading its data. A head of which the norm alone is there is whole where the model's
+    /// What can be said of `block` without reading its data: of it as it is, else of its compact form. A head of which the norm alone is there is whole where the model's
     /// output matrix is the embedding.
     pub fn state(&self, block: Block) -> BlockState {
-        let state = self.look(Part::Whole(block));
-        if block == Block::Head && state == BlockState::Absent { self.look(Part::HeadNorm) } else { state }
+        let head = (block == Block::Head).then_some(Part::HeadNorm);
+        let forms = [Part::Whole(block), Part::Compact(block)].into_iter().chain(head);
+        let found = forms.map(|part| self.look(part)).find(|state| *state != BlockState::Absent);
+        found.unwrap_or(BlockState::Absent)
     }
 
     /// The bytes that `block` takes in the store, half-made ones counted.
@@ -166,6 +168,9 @@ impl StoredModel {
         let config = self.folder.config();
         if *layout == Part::Whole(block).layout(config) {
             return Ok(Part::Whole(block));
+        }
+        if *layout == Part::Compact(block).layout(config) {
+            return Ok(Part::Compact(block));
         }
         if block == Block::Head && *layout == Part::HeadNorm.layout(config) {
             // The norm is also the beginning of a whole head.

@@ -2,7 +2,7 @@
 
 use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 
-use lime_planner::{Block, Bytes, PlacedBlock, Residency};
+use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
 use lime_store::{EnsureOptions, Progress, Source, Store, StoredModel};
 
 use crate::compute::ComputeError;
@@ -10,7 +10,7 @@ use crate::compute::ComputeError;
 /// Unwinds out of a pull that nobody waits for any more; blocks that are half made are gone on with next time.
 struct PullCutShort;
 
-/// Makes those of the `placed` blocks that are not whole in the store at `root`. `progress` hears of bytes that are there and in all, and
+/// Makes those of the `placed` blocks that are not whole, in that encoding, in the store at `root`. `progress` hears of bytes that are there and in all, and
 /// may unwind.
 ///
 /// # Errors
@@ -19,6 +19,7 @@ pub(crate) fn ensure(
     root: &Path,
     model: &Path,
     placed: &[PlacedBlock],
+    encoding: Encoding,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
     let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
@@ -26,7 +27,7 @@ pub(crate) fn ensure(
     let stored = store.model(&Source::Folder(model.to_owned())).map_err(failed)?;
     let blocks: Vec<Block> = placed.iter().map(|placed| placed.block).collect();
     let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
-    let options = EnsureOptions { embedding_streams: placed.contains(&streamed), ..EnsureOptions::default() };
+    let options = EnsureOptions { embedding_streams: placed.contains(&streamed), encoding, ..EnsureOptions::default() };
     let (steps, heard) = mpsc::channel();
     let ensured = thread::scope(|scope| {
         let pull = scope.spawn(|| {

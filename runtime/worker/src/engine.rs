@@ -7,7 +7,7 @@ use lime_model::{
     Activation, BatchRows, Engine, EngineError, EngineOptions, ModelFolder, ResidencyCounters, Sampling, Shortage,
     StreamCounters, WeightSource,
 };
-use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
+use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Encoding, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 
 use crate::{
@@ -55,7 +55,7 @@ impl Loader for EngineLoader {
 }
 
 impl EngineLoader {
-    /// A plan that streams on this device is served from the store, in which its blocks are made first.
+    /// A plan that streams on this device, or has compact weights, is served from the store, in which its blocks are made first.
     fn source<'a>(
         &self,
         folder: &'a ModelFolder,
@@ -65,9 +65,10 @@ impl EngineLoader {
     ) -> Result<WeightSource<'a>, ComputeError> {
         let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
         let steps = plan.devices.get(device.0 as usize).is_some_and(|device| !device.steps.is_empty());
-        let streams = steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
+        let compact = plan.model.encoding == Encoding::Compact;
+        let streams = compact || steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
         let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(folder.into()) };
-        let stored = blocks::ensure(store, folder.path(), placed, progress)?;
+        let stored = blocks::ensure(store, folder.path(), placed, plan.model.encoding, progress)?;
         Ok(WeightSource::stored(folder, Arc::new(stored)))
     }
 }

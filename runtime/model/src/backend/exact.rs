@@ -142,7 +142,7 @@ impl Backend for Exact {
         let (rows, columns) = (tokens.len(), self.hidden);
         let mut data = vec![0.0; rows * columns];
         for (token, row) in tokens.iter().zip(data.chunks_exact_mut(columns)) {
-            decode(matrix.ty(), matrix.row(*token as usize), row);
+            matrix.decode_row(*token as usize, row);
         }
         Ok(Activation { rows, columns, data })
     }

@@ -34,6 +34,8 @@ pub fn card(layers: u32, hidden: u32, vocabulary: u32) -> ModelCard {
         context: 4096,
         tied: false,
         parameters: 0,
+        encoding: Default::default(),
+        compact: None,
         blocks: BlockBytes {
             embedding: Size::kib(4),
             attention: each.clone(),
