@@ -100,7 +100,8 @@ impl Tensor {
         self.rows * self.columns
     }
 
-    /// Writes the tensor in bf16: ones for a norm, else random values spread over +-0.04, fixed by `seed`.
+    /// Writes the tensor in bf16: ones for a norm, else random values within +-0.08 and about normal, as trained ones are, fixed by
+    /// `seed`.
     pub(crate) fn write_bf16(&self, seed: u64, out: &mut impl Write) -> io::Result<()> {
         if self.is_norm() {
             return out.write_all(&[0x80, 0x3f].repeat(self.elements()));
@@ -114,8 +115,10 @@ impl Tensor {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                let unit = (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
-                chunk.extend_from_slice(&((unit * 0.08).to_bits().wrapping_add(0x8000) >> 16).to_le_bytes()[..2]);
+                // The sum of four even numbers.
+                let unit: u32 = (0..4).map(|part| (state >> (16 * part)) as u32 & 0xffff).sum();
+                let value = (unit as f32 / 65536.0 - 2.0) * 0.04;
+                chunk.extend_from_slice(&(value.to_bits().wrapping_add(0x8000) >> 16).to_le_bytes()[..2]);
             }
             out.write_all(&chunk)?;
             left -= left.min(1 << 15);

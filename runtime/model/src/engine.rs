@@ -11,8 +11,8 @@ use lime_planner::{
 };
 
 use crate::{
-    Activation, BatchRows, BlockLayout, EngineError, ModelConfig, ModelError, ModelFolder, Sampled, Sampling,
-    StreamCounters, TensorRole, WeightSource,
+    Activation, BatchRows, BlockLayout, EngineError, ModelConfig, ModelError, Sampled, Sampling, StreamCounters,
+    TensorRole, WeightSource,
     backend::{Candle, CandleShape, DeviceBlock, Exact, ExactShape, candle_device},
     batch::Batch,
     kv::KvTables,

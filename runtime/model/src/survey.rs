@@ -42,7 +42,7 @@ fn is_sample_compactible(tensor: &TensorEntry) -> bool {
     let mut sample = vec![0; sampled * row_bytes];
     let from = tensor.offset + ((rows - sampled) / 2 * row_bytes) as u64;
     let read = File::open(&tensor.file).and_then(|file| file.read_exact_at(&mut sample, from));
-    let mut compactor = Compactor::new(sampled, columns);
+    let Ok(mut compactor) = Compactor::new(sampled, columns) else { return false };
     read.is_ok()
         && compactor.push_rows(&sample, &mut |_, _| Ok(())).is_ok()
         && compactor.finish(&mut |_, _| Ok(())).is_ok()

@@ -150,7 +150,7 @@ impl CompactWeights {
     fn new(bytes: usize) -> Result<Self, ProfileError> {
         let size = compact_bytes(OUT, COLUMNS) as usize;
         let mut first = AlignedBuf::new(size)?;
-        let mut compactor = Compactor::new(OUT, COLUMNS);
+        let mut compactor = Compactor::new(OUT, COLUMNS).expect("a shape as models have it");
         let mut rows = vec![0; ROWS * COLUMNS * 2];
         rows.chunks_exact_mut(2).fold(0x9e37_79b9_7f4a_7c15, normal);
         let mut put = |at: u64, bytes: &[u8]| {

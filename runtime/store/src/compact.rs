@@ -86,7 +86,7 @@ impl Maker<'_> {
 enum Fault {
     Read(io::Error),
     Write(StoreError),
-    Refused(CompactError),
+    Refused(String),
 }
 
 /// Brings one tensor over; `put` takes bytes and where in the tensor they go.
@@ -103,7 +103,8 @@ fn transform(
     };
     let row_bytes = shape.map_or(1, |(rows, _)| old.bytes as usize / rows);
     let step = (BATCH / row_bytes).max(1) * row_bytes;
-    let mut compactor = shape.map(|(rows, columns)| Compactor::new(rows, columns));
+    let compactor = shape.map(|(rows, columns)| Compactor::new(rows, columns)).transpose();
+    let mut compactor = compactor.map_err(|fault| Fault::Refused(fault.to_string()))?;
     let mut failed = None;
     let mut sink = |at: u64, bytes: &[u8]| {
         put(at, bytes).map_err(|error| {
@@ -129,7 +130,7 @@ fn transform(
     }
     match (outcome, failed) {
         (_, Some(error)) => Err(Fault::Write(error)),
-        (Err(error), None) => Err(Fault::Refused(error)),
+        (Err(error), None) => Err(Fault::Refused(error.to_string())),
         (Ok(()), None) => Ok(()),
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use lime_kernels::{
-    AlignedBuf, AttentionArgs, ElementType, Kernels, KvLayout, LinearJob, PackedRows, RopeTable, decode, kv_store,
-    round_to,
+    AlignedBuf, AttentionArgs, ElementType, Kernels, KvLayout, LinearJob, PackedRows, RopeTable, kv_store, round_to,
 };
 use lime_planner::{ActivationBytes, Dtype};
 
