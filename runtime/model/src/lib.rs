@@ -39,7 +39,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use batch::BatchRows;
-pub use block_file::{BlockFile, BlockFiles};
+pub use block_file::{BlockFile, BlockFiles, DIGEST_CHUNK};
 pub use config::ModelConfig;
 pub use detokenizer::DecodeStream;
 pub use engine::{Engine, EngineOptions};

@@ -202,7 +202,11 @@ impl BlockFiles for StoredModel {
         Ok(BlockFile { path, offset: header_bytes(&self.key, part, &whole), bytes: whole.bytes })
     }
 
-    fn check(&self, block: Block, layout: &BlockLayout, bytes: &[u8]) -> io::Result<()> {
+    fn digest(&self, chunk: &[u8]) -> u128 {
+        Digest::of_chunk(chunk).0
+    }
+
+    fn check(&self, block: Block, layout: &BlockLayout, digests: &[u128]) -> io::Result<()> {
         let (part, path, expected) = self.find(block, layout).map_err(io::Error::other)?;
         let whole = part.layout(self.folder.config());
         if whole.bytes != layout.bytes {
@@ -212,13 +216,12 @@ impl BlockFiles for StoredModel {
                 None => Ok(()),
             };
         }
-        let found = bytes.get(..whole.bytes as usize).map(Digest::of_bytes);
-        if found == Some(expected) {
+        let found = Digest::of_block(digests.iter().copied().map(Digest));
+        if found == expected {
             return Ok(());
         }
-        let found = found.map_or_else(|| "too few bytes".to_owned(), |digest| format!("the digest {digest}"));
         let reason = format!(
-            "block {block} was read with {found}, its header says {expected}: a bit has flipped; `lime store verify --repair` makes it again"
+            "block {block} was read with the digest {found}, its header says {expected}: a bit has flipped; `lime store verify --repair` makes it again"
         );
         Err(io::Error::other(StoreError::Damaged { path, reason }))
     }
