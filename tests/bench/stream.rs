@@ -81,6 +81,18 @@ pub(crate) fn ring(bench: &Bench, lime: &Path) -> Result<()> {
     Ok(())
 }
 
+/// 8 B parameters on two and four devices of 2 GB, compact: the raw blocks would not fit the disk beside the model everywhere.
+pub(crate) fn large(bench: &Bench, lime: &Path) -> Result<()> {
+    let setting = Setting::with(bench, lime, &[Encoding::Compact])?;
+    for count in [2, 4] {
+        let plan = setting.searched(&vec![2000 * MEGABYTE; count], None, Some(Encoding::Compact))?;
+        let run = setting.run(&plan, &Throttle::none(), 1)?;
+        let what = format!("8 B parameters, {count} devices, 2000 MB each, compact");
+        setting.report(&what, &plan, &run, &Throttle::none(), "<= 1.20");
+    }
+    Ok(())
+}
+
 /// Eight sequences at once against one, one device of 1.2 GB.
 pub(crate) fn batch(bench: &Bench, lime: &Path) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
@@ -169,19 +181,25 @@ struct Setting<'a> {
 
 impl<'a> Setting<'a> {
     fn new(bench: &'a Bench, lime: &'a Path) -> Result<Self> {
+        Self::with(bench, lime, &[Encoding::Raw, Encoding::Compact])
+    }
+
+    /// A setting in which weights lie in these encodings.
+    fn with(bench: &'a Bench, lime: &'a Path, encodings: &[Encoding]) -> Result<Self> {
         let store = bench.folder.with_file_name("store");
         let folder = ModelFolder::open(&bench.folder)?;
         let card = folder.surveyed_card("synthetic");
         let stored = Store::open(&store)?.model(&Source::Folder(std::fs::canonicalize(&bench.folder)?))?;
         let blocks: Vec<_> = card.all_blocks().collect();
-        for encoding in [Encoding::Raw, Encoding::Compact] {
+        for &encoding in encodings {
             stored.ensure(&blocks, EnsureOptions { encoding, ..EnsureOptions::default() }, &mut |_| {})?;
         }
-        let reading = Reading::of(&stored, &blocks, Encoding::Raw)?;
+        let reading = Reading::of(&stored, &blocks, encodings[0])?;
         let disk = reading.bandwidth()?;
         let mut this = Self { bench, lime, card, store, stored, reading, compute: [0.0; 2] };
         let compact = this.card.compacted().context("the model's weights can be compact")?;
-        for (form, card) in [this.card.clone(), compact].iter().enumerate() {
+        let forms = [(Encoding::Raw, this.card.clone()), (Encoding::Compact, compact)];
+        for (form, (_, card)) in forms.iter().enumerate().filter(|(_, (form, _))| encodings.contains(form)) {
             let pinned = even_plan(card, 1, 1, this.serving(), Dtype::Bf16)?;
             this.compute[form] = this.run(&pinned, &Throttle::none(), 1)?.per_token.median();
         }
@@ -202,7 +220,8 @@ impl<'a> Setting<'a> {
             Some(disk) => disk as f64,
             None => self.reading.bandwidth()? / memory.len() as f64,
         };
-        let bandwidth = self.card.weight_bytes().0 as f64 / self.compute[0];
+        // Where raw weights were not measured they are not planned with either.
+        let bandwidth = self.card.weight_bytes().0 as f64 / self.compute[0].max(1e-3);
         let compact = self.card.compacted().map(|card| (card.weight_bytes().0 as f64 / self.compute[1]) as u64);
         let node = |(index, memory): (usize, &u64)| NodeProfile {
             name: format!("device-{index}"),

@@ -44,6 +44,18 @@ impl Shape {
         context: 2048,
     };
 
+    /// 8 B parameters (the shape of Llama 3 8B): 16 GB in bf16.
+    pub const LLAMA_8B: Self = Self {
+        hidden: 4096,
+        intermediate: 14_336,
+        layers: 32,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocabulary: 128_256,
+        context: 8192,
+    };
+
     /// Every tensor: Hugging Face name, GGUF name, rows, columns (1 row: a norm vector).
     pub fn tensors(&self) -> Vec<Tensor> {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);

@@ -8,11 +8,13 @@ use lime_model::{ModelConfig, ModelFolder};
 use lime_planner::{
     Arithmetic, Bytes, Dtype, Encoding, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits,
 };
+use lime_store::{Source, Store, StoredModel};
 
 use crate::{
     args::WishArgs,
     document::{Document, Fault, Faults},
     fleet::{self, LocalFleet},
+    gateway::fetch,
     local,
 };
 
@@ -21,7 +23,12 @@ use crate::{
 pub(crate) struct Wish {
     pub(crate) deployment: LimeDeployment,
     pub(crate) fleet: LocalFleet,
+    /// The model's folder; for a model from a server, its small files in the store.
     pub(crate) model: PathBuf,
+    /// Where workers take the model from.
+    pub(crate) source: Source,
+    /// Open for as long as the wish is there, so that nobody prunes it.
+    _fetched: Option<StoredModel>,
     /// Whether to measure this machine anew.
     pub(crate) measure: bool,
 }
@@ -41,19 +48,21 @@ impl Wish {
             Some(fleet) => fleet,
             None => LocalFleet::whole_machine(reserve_of(&deployment)?)?,
         };
-        let model = match model {
-            Some(model) if model.is_dir() => model.to_owned(),
+        let source = match model {
+            Some(model) if model.is_dir() => Source::Folder(model.to_owned()),
             Some(model) => bail!("there is no folder {}: name a model's folder with --model", model.display()),
-            None => model_folder(wish, &deployment)?,
+            None => model_source(wish, &deployment)?,
         };
-        Ok(Self { deployment, fleet, model, measure: args.measure })
+        let fetched = source.folder().is_none().then(|| fetch(&source, Store::default_root())).transpose()?;
+        let folder = fetched.as_ref().map(|fetched| fetched.folder().path());
+        let model = folder.or_else(|| source.folder()).map(Path::to_owned).unwrap_or_default();
+        Ok(Self { deployment, fleet, model, source, _fetched: fetched, measure: args.measure })
     }
 
     /// The name under which clients ask for the model.
     pub(crate) fn served_name(&self) -> String {
         let named = [&self.deployment.spec.model.served_name, &self.deployment.metadata.name];
-        let folder = || self.model.file_name().map(|name| name.to_string_lossy().into_owned());
-        named.into_iter().flatten().next().cloned().or_else(folder).unwrap_or_else(|| "model".into())
+        named.into_iter().flatten().next().cloned().unwrap_or_else(|| self.source.name())
     }
 
     /// Makes the plan that is followed here; notes are sentences for the person who waits for it.
@@ -246,13 +255,17 @@ fn the_fleet(path: &Path) -> Result<LocalFleet, Faults> {
 }
 
 /// The model's folder on this machine: a relative path is taken from the file that names it.
-fn model_folder(document: &Document, deployment: &LimeDeployment) -> anyhow::Result<PathBuf> {
-    let source: ModelSource = deployment.spec.model.source.parse()?;
-    let ModelSource::File { path } = source else {
-        let message = format!(
-            "{source} cannot be fetched by lime up yet: download the model's folder and name it with file://PATH"
-        );
-        bail!(document.fault("spec.model.source", &message));
+fn model_source(document: &Document, deployment: &LimeDeployment) -> anyhow::Result<Source> {
+    let model = &deployment.spec.model;
+    let path = match model.source.parse()? {
+        ModelSource::File { path } => path,
+        ModelSource::Hub { .. } | ModelSource::Web { .. } => {
+            return Ok(crate::worker::source(&model.source, model.revision.as_deref())?);
+        }
+        ModelSource::Claim { .. } => {
+            let message = "a claim is a volume of a cluster: here, name the model's folder with file://PATH";
+            bail!(document.fault("spec.model.source", message));
+        }
     };
     let base = document.file().parent().unwrap_or(Path::new("."));
     let folder = base.join(&path);
@@ -261,7 +274,7 @@ fn model_folder(document: &Document, deployment: &LimeDeployment) -> anyhow::Res
             format!("there is no folder {}: a relative path is taken from the file's own folder", folder.display());
         bail!(document.fault("spec.model.source", &message));
     }
-    Ok(folder)
+    Ok(Source::Folder(folder))
 }
 
 #[cfg(test)]

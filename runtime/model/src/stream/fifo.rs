@@ -290,6 +290,13 @@ impl<F> Fifo<F> {
         }
     }
 
+    /// Notes that the bytes of a passage are of no use; gives the block's place in the order. It is still to be given back.
+    pub(crate) fn spoil(&mut self, passage: Passage) -> Option<usize> {
+        let entry = self.entry(passage)?;
+        entry.over = true;
+        Some(entry.index)
+    }
+
     /// Gives back what [`Fifo::want`] gave.
     pub(crate) fn give_back(&mut self, passage: Passage) {
         let most = self.uses;

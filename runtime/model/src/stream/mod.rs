@@ -112,6 +112,15 @@ impl Lease {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.as_deref().unwrap_or_default()
     }
+
+    /// Gives bytes back that are damaged: the next who asks for the block gets it from the disk again, from a file that may be
+    /// another.
+    fn discard(self) {
+        let mut state = self.shared.lock();
+        if let Some(index) = state.fifo.spoil(self.passage) {
+            self.shared.reader.forget(&self.shared.files[index]);
+        }
+    }
 }
 
 impl Drop for Lease {
@@ -223,8 +232,10 @@ impl Stream {
         let layout = Arc::clone(self.layouts.get(&block).ok_or(EngineError::NotHere { block })?);
         let lease = self.lease(block)?;
         if self.unchecked.contains(&block) {
-            let checked = self.store.check_bytes(block, &layout, lease.bytes());
-            checked.map_err(|source| EngineError::NotStored { block, source })?;
+            if let Err(source) = self.store.check_bytes(block, &layout, lease.bytes()) {
+                lease.discard();
+                return Err(EngineError::NotStored { block, source });
+            }
             self.unchecked.remove(&block);
         }
         Ok((lease, layout))

@@ -95,7 +95,7 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
 pub fn config(name: &str) -> WorkerConfig {
     WorkerConfig {
         name: name.into(),
-        model: PathBuf::new(),
+        model: PathBuf::new().into(),
         store: None,
         threads: 1,
         link: None,
