@@ -28,7 +28,7 @@ pub(crate) struct Wish {
     /// Where workers take the model from.
     pub(crate) source: Source,
     /// Open for as long as the wish is there, so that nobody prunes it.
-    _fetched: Option<StoredModel>,
+    fetched: Option<StoredModel>,
     /// Whether to measure this machine anew.
     pub(crate) measure: bool,
 }
@@ -56,7 +56,7 @@ impl Wish {
         let fetched = source.folder().is_none().then(|| fetch(&source, Store::default_root())).transpose()?;
         let folder = fetched.as_ref().map(|fetched| fetched.folder().path());
         let model = folder.or_else(|| source.folder()).map(Path::to_owned).unwrap_or_default();
-        Ok(Self { deployment, fleet, model, source, _fetched: fetched, measure: args.measure })
+        Ok(Self { deployment, fleet, model, source, fetched, measure: args.measure })
     }
 
     /// The name under which clients ask for the model.
@@ -69,7 +69,10 @@ impl Wish {
     pub(crate) fn plan_to_run(&self, segments: Option<u32>, notes: &mut Vec<String>) -> anyhow::Result<Plan> {
         let folder = ModelFolder::open(&self.model)
             .with_context(|| format!("the model in {} cannot be used", self.model.display()))?;
-        let card = folder.surveyed_card(&self.served_name());
+        let card = match &self.fetched {
+            Some(fetched) => fetched.surveyed_card(&self.served_name())?,
+            None => folder.surveyed_card(&self.served_name()),
+        };
         let goal = self.goal(&card, segments, notes);
         let fleet = self.local_fleet(&card, &goal)?;
         let plan = lime_planner::plan(&card, &fleet, &goal)?;
@@ -86,7 +89,10 @@ impl Wish {
 
     /// What the planner needs to know of the model. Weights need not be there: config.json says enough.
     pub(crate) fn card(&self, notes: &mut Vec<String>) -> anyhow::Result<ModelCard> {
-        card_of(&self.model, &self.served_name(), notes)
+        match &self.fetched {
+            Some(fetched) => Ok(fetched.surveyed_card(&self.served_name())?),
+            None => card_of(&self.model, &self.served_name(), notes),
+        }
     }
 
     /// Memory that is to be left to others on each node.

@@ -25,6 +25,7 @@ mod progress;
 mod source;
 mod state;
 mod store;
+mod survey;
 mod verify;
 
 pub use digest::{BlockHasher, CHUNK_BYTES, Digest};

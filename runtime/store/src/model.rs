@@ -139,6 +139,10 @@ impl StoredModel {
         }
     }
 
+    pub(crate) const fn remote(&self) -> &RemoteOptions {
+        &self.remote
+    }
+
     pub(crate) fn blocks_folder(&self) -> PathBuf {
         self.path.join(BLOCKS)
     }
