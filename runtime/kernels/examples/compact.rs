@@ -1,4 +1,6 @@
-//! Compact against raw weights: `cargo run --release -p lime-kernels --example compact [threads [isa]]`.
+//! Compact against raw weights: `cargo run --release -p lime-kernels --example compact [threads [isa [MiB]]]`.
+//!
+//! The two are measured by turns, on as many MiB of raw weights (1024 unless said otherwise: more than any cache holds).
 
 use std::process::ExitCode;
 
@@ -7,8 +9,6 @@ use lime_kernels::{Isa, Kernels};
 
 /// A matrix as models of 8 B parameters have them: out x in.
 const SHAPE: (usize, usize) = (4096, 4096);
-/// Raw weights: more than any last cache holds.
-const BYTES: usize = 1 << 30;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -18,18 +18,20 @@ fn main() -> ExitCode {
         Some(name) => vec![Isa::by_name(&name).expect("an instruction set of this machine")],
         None => Isa::available(),
     };
-    let Ok(forms) = Forms::new(SHAPE.0, SHAPE.1, BYTES) else {
-        println!("skipped: no memory for {BYTES} bytes of weights in both forms");
+    let mib: usize = args.next().map_or(1024, |mib| mib.parse().expect("a number of MiB"));
+    let (out, columns) = SHAPE;
+    let Ok(forms) = Forms::new(out, columns, mib << 20) else {
+        println!("skipped: no memory for {mib} MiB of weights in both forms");
         return ExitCode::SUCCESS;
     };
     let share = forms.compact_share();
     let read = roofline::read_bandwidth(threads, true) / 1e9;
-    println!("{threads} threads, {} x {}, compact {share:.4} of raw, read {read:.1} GB/s", SHAPE.0, SHAPE.1);
+    println!("{threads} threads, {out} x {columns}, compact {share:.4} of raw, read {read:.1} GB/s");
     for isa in isas {
         let kernels = Kernels::new(isa, threads);
         for rows in [1, 2, 3, 4, 8, 16, 128] {
             // Many rows take long, and no cache matters to them.
-            let (copies, rounds) = if rows < 16 { (usize::MAX, 4) } else { (4, 3) };
+            let (copies, rounds) = if rows < 16 { (usize::MAX, 4) } else { (4, 4) };
             if isa == Isa::Scalar && rows > 3 {
                 continue;
             }

@@ -25,6 +25,8 @@ const UNROLL: usize = 4;
 const SWEEP: usize = 64;
 /// Raw bytes of a sweep's part of a compact row, which are expanded before they are converted.
 const PART_BYTES: usize = SWEEP * BLOCK * 2;
+/// How far ahead of itself a compact row is asked for, in bytes.
+const AHEAD: usize = 1024;
 
 /// Some rows of a weight matrix times all activation rows.
 pub(crate) struct Gemm<'a, 'b> {
@@ -148,7 +150,8 @@ impl Work<'_> {
     unsafe fn expand(&self, reader: &mut RowReader<'_>, blocks: usize) -> *const u8 {
         // SAFETY: nothing else uses that part of the scratch while the slice lives.
         let part = unsafe { std::slice::from_raw_parts_mut(self.part, PART_BYTES) };
-        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part);
+        // The next part of the row is what the next sweep wants.
+        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, AHEAD);
         self.part
     }
 

@@ -158,7 +158,7 @@ impl<'a> Matrix<'a> {
         let expand = Expand::of(Isa::detect());
         for start in (0..self.in_features).step_by(PART) {
             let columns = PART.min(self.in_features - start);
-            row.expand(expand, columns.div_ceil(GROUP), &mut part);
+            row.expand(expand, columns.div_ceil(GROUP), &mut part, 0);
             take(start, &part[..columns * 2]);
         }
     }

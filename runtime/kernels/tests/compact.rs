@@ -65,7 +65,7 @@ fn compact(raw: &[u8], out: usize, columns: usize, rows_at_a_time: usize) -> Res
 
 fn assert_comes_back(raw: &[u8], out: usize, columns: usize) {
     let bytes = compact(raw, out, columns, 3).expect("a matrix that fits");
-    assert_eq!(bytes, compact(raw, out, columns, out).unwrap(), "the form depends on the rows at a time");
+    assert_eq!(bytes, compact(raw, out, columns, out).expect("it fitted"), "the form depends on the rows at a time");
     let matrix = Matrix::compact(&bytes, out, columns).expect("the shape");
     assert!(matrix.is_compact() && matrix.ty() == ElementType::Bf16);
     let (mut row, mut values, mut expected) = (vec![0; columns * 2], vec![0.0; columns], vec![0.0; columns]);
@@ -175,8 +175,10 @@ fn assert_same_products(out: usize, columns: usize, rows: usize, threads: usize,
     let mut random = Random(seed + 1);
     let x: Vec<f32> = (0..rows * columns).map(|_| random.gaussian()).collect();
     let bias: Vec<f32> = (0..out).map(|_| random.gaussian()).collect();
-    let matrices =
-        [Matrix::new(&raw, ElementType::Bf16, out, columns).unwrap(), Matrix::compact(&bytes, out, columns).unwrap()];
+    let matrices = [
+        Matrix::new(&raw, ElementType::Bf16, out, columns).expect("the shape"),
+        Matrix::compact(&bytes, out, columns).expect("the shape"),
+    ];
     let mut expected: Option<[Vec<f32>; 2]> = None;
     for isa in Isa::available() {
         let kernels = Kernels::new(isa, threads);

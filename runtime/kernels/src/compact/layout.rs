@@ -68,9 +68,4 @@ impl Layout {
     pub(super) const fn record_bytes(&self) -> usize {
         self.groups * GROUP_BYTES
     }
-
-    /// Elements of a row, with padding.
-    pub(crate) const fn padded(&self) -> usize {
-        self.groups * GROUP
-    }
 }

@@ -13,7 +13,7 @@ fn layouts_are_aligned_and_small() {
         for at in [layout.heads, layout.exceptions, layout.bytes] {
             assert_eq!(at % 64, 0, "{out} x {columns}");
         }
-        assert!(out * layout.record_bytes() <= layout.heads && layout.padded() >= columns);
+        assert!(out * layout.record_bytes() <= layout.heads && layout.groups * GROUP >= columns);
         assert_eq!(compact_bytes(out, columns), layout.bytes as u64);
         let raw = out * columns * 2;
         assert!(out < 4096 || layout.bytes * 100 <= raw * 72, "{out} x {columns}: {} of {raw}", layout.bytes);
@@ -39,7 +39,7 @@ proptest! {
         let part = bytes[..groups * GROUP_BYTES].to_vec();
         let expanded = |isa| {
             let mut into = vec![0; groups * GROUP * 2];
-            Expand::of(isa).run(&part, table, &mut into);
+            Expand::of(isa).run(&part, table, &mut into, 0);
             into
         };
         let expected = expanded(Isa::Scalar);
@@ -70,13 +70,13 @@ proptest! {
         for isa in Isa::available() {
             let expand = Expand::of(isa);
             for index in 0..3 {
-                let mut whole = vec![0; layout.padded() * 2];
-                rows.row(index).expand(expand, layout.groups, &mut whole);
+                let mut whole = vec![0; layout.groups * GROUP * 2];
+                rows.row(index).expand(expand, layout.groups, &mut whole, 64);
                 let (mut row, mut parts) = (rows.row(index), Vec::new());
                 let mut part = vec![0; STRIPE * GROUP * 2];
                 for first in (0..layout.groups).step_by(STRIPE) {
                     let groups = STRIPE.min(layout.groups - first);
-                    row.expand(expand, groups, &mut part);
+                    row.expand(expand, groups, &mut part, 0);
                     parts.extend_from_slice(&part[..groups * GROUP * 2]);
                 }
                 prop_assert_eq!(&parts, &whole);

@@ -3,13 +3,13 @@
 
 use std::arch::x86_64::*;
 
-use super::super::layout::{GROUP, TABLE};
-use super::places;
+use super::super::layout::TABLE;
+use super::Groups;
 
 /// # Safety
 /// As [`super::ExpandPart`], with AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], into: *mut u8) {
+pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], into: *mut u8, ahead: usize) {
     // The code's third bit is bit 3 of an index, so that one shift to the left and one to the right bring it there:
     // exponents 0 to 3 stand at 0, exponents 4 to 7 at 8.
     let [first, second] = [0, 4].map(|at| i64::from(u32::from_le_bytes(std::array::from_fn(|i| table[at + i]))));
@@ -18,9 +18,7 @@ pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], 
     // What the exponents give to the upper and to the lower byte of an element.
     let upper = _mm256_andnot_si256(sign, _mm256_srli_epi16::<1>(table));
     let lower = _mm256_and_si256(sign, _mm256_slli_epi16::<7>(table));
-    for group in 0..groups {
-        let (rest, codes) = places(group, groups);
-        let (rest, codes, into) = (part.add(rest), part.add(codes), into.add(group * GROUP * 2));
+    for (rest, codes, into) in Groups::new(part, groups, into, ahead) {
         let low = _mm256_broadcastsi128_si256(_mm_loadu_si128(codes.cast()));
         let high = _mm256_set1_epi64x(codes.add(16).cast::<i64>().read_unaligned());
         let low0 = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2));

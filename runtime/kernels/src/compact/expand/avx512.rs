@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::layout::{GROUP, TABLE};
-use super::places;
+use super::Groups;
 
 /// `a & b | c` of three operands bit by bit.
 const AND_OR: i32 = 0xea;
@@ -16,7 +16,7 @@ const SELECT: i32 = 0xca;
 /// # Safety
 /// As [`super::ExpandPart`], with AVX-512F and AVX-512BW.
 #[target_feature(enable = "avx512f,avx512bw,avx2")]
-pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], into: *mut u8) {
+pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], into: *mut u8, ahead: usize) {
     let table = _mm512_set1_epi64(i64::from_le_bytes(table));
     let sign = _mm512_set1_epi8(0x80_u8 as i8);
     // What the exponents give to the upper and to the lower byte of an element.
@@ -25,10 +25,8 @@ pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], 
     let low_shifts = _mm512_setr_epi64(0, 0, 2, 2, 4, 4, 6, 6);
     // To the right, modulo 64: the code's third bit becomes bit 2.
     let high_shifts = _mm512_setr_epi64(62, 63, 0, 1, 2, 3, 4, 5);
-    for group in 0..groups {
-        let (rest, codes) = places(group, groups);
-        let (codes, into) = (part.add(codes), into.add(group * GROUP * 2));
-        let rest = _mm512_loadu_si512(part.add(rest).cast());
+    for (rest, codes, into) in Groups::new(part, groups, into, ahead) {
+        let rest = _mm512_loadu_si512(rest.cast());
         let low = _mm512_srlv_epi64(_mm512_broadcast_i32x4(_mm_loadu_si128(codes.cast())), low_shifts);
         let high = _mm512_set1_epi64(codes.add(16).cast::<i64>().read_unaligned());
         let high = _mm512_rorv_epi64(high, high_shifts);

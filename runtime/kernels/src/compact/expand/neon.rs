@@ -4,17 +4,15 @@
 use std::arch::aarch64::*;
 
 use super::super::layout::{GROUP, TABLE};
-use super::places;
+use super::Groups;
 
 /// # Safety
 /// As [`super::ExpandPart`].
-pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], into: *mut u8) {
+pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], into: *mut u8, ahead: usize) {
     let table = vcombine_u8(vld1_u8(table.as_ptr()), vdup_n_u8(0));
     // How far a third bit lies from its place in a code, in the two halves of the first quarter; two less in the next.
     let shift = vcombine_s8(vdup_n_s8(2), vdup_n_s8(1));
-    for group in 0..groups {
-        let (rest, codes) = places(group, groups);
-        let (rest, codes, into) = (part.add(rest), part.add(codes), into.add(group * GROUP * 2));
+    for (rest, codes, into) in Groups::new(part, groups, into, ahead) {
         let low = vld1q_u8(codes);
         let high = vld1_u8(codes.add(16));
         let high = vcombine_u8(high, high);
