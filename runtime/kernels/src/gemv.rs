@@ -4,6 +4,7 @@
 use std::slice;
 
 use crate::compact::{CompactRows, Expand, GROUP, RowReader, STRIPE};
+use crate::element::ElementType;
 use crate::linear::Outputs;
 use crate::matrix::{Form, Matrix};
 use crate::packed::{BLOCK, HALF};
@@ -94,6 +95,8 @@ impl Gemv<'_, '_> {
         // SAFETY: passed on to the caller.
         unsafe {
             match self.outputs.x_rows {
+                // Only bf16 has a compact form: nothing is compiled for other types.
+                _ if const { !matches!(E::TYPE, ElementType::Bf16) } => {}
                 1 => self.together::<S, E, 1>(rows),
                 2 => self.together::<S, E, 2>(rows),
                 _ => self.together::<S, E, 3>(rows),
