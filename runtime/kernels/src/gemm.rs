@@ -25,8 +25,6 @@ const UNROLL: usize = 4;
 const SWEEP: usize = 64;
 /// Raw bytes of a sweep's part of a compact row, which are expanded before they are converted.
 const PART_BYTES: usize = SWEEP * BLOCK * 2;
-/// How far ahead of itself a compact row is asked for, in bytes.
-const AHEAD: usize = 1024;
 
 /// Some rows of a weight matrix times all activation rows.
 pub(crate) struct Gemm<'a, 'b> {
@@ -51,12 +49,17 @@ impl TypedTask for Gemm<'_, '_> {
         let (panel, rest) = self.scratch.split_at_mut(PANEL * SWEEP * BLOCK);
         let (lanes, rest) = rest.split_at_mut(PANEL * HALF);
         let (part, parked) = rest.split_at_mut(PART_BYTES / size_of::<f32>());
+        let ahead = match self.outputs.weights.form() {
+            Form::Raw(_) => 0,
+            Form::Compact(rows) => PANEL * rows.record_bytes(),
+        };
         let work = Work {
             outputs: self.outputs,
             panel: panel.as_mut_ptr(),
             parked: parked.as_mut_ptr(),
             lanes: lanes.as_mut_ptr(),
             expand: self.expand,
+            ahead,
             part: part.as_mut_ptr().cast(),
         };
         for x_row in (0..rows).step_by(PARKED_ROWS) {
@@ -79,6 +82,8 @@ struct Work<'a> {
     /// Sixteen rows on their way into the tree.
     lanes: *mut f32,
     expand: Expand,
+    /// How far ahead of itself a compact row is asked for, in bytes: the next panel's row.
+    ahead: usize,
     /// [`PART_BYTES`] of a compact row.
     part: *mut u8,
 }
@@ -150,8 +155,7 @@ impl Work<'_> {
     unsafe fn expand(&self, reader: &mut RowReader<'_>, blocks: usize) -> *const u8 {
         // SAFETY: nothing else uses that part of the scratch while the slice lives.
         let part = unsafe { std::slice::from_raw_parts_mut(self.part, PART_BYTES) };
-        // The next part of the row is what the next sweep wants.
-        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, AHEAD);
+        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, self.ahead);
         self.part
     }
 
