@@ -287,9 +287,9 @@ unsafe fn tile<S: Simd, const N: usize>(
     unsafe {
         let mut acc = [[S::group_zero(); N]; TILE];
         if !fresh {
-            for i in 0..TILE {
-                for j in 0..N {
-                    acc[i][j] = S::group_load(parked.add((i * N + j) * S::GROUP));
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::group_load(parked.add((i * N + j) * S::GROUP));
                 }
             }
         }
@@ -314,19 +314,19 @@ unsafe fn tile<S: Simd, const N: usize>(
     }
 }
 
-/// One block of [`tile`]. Sums go by value, and all loops count places: they would not stay in registers otherwise.
+/// One block of [`tile`]. Sums go by value: they do not surely stay in registers otherwise.
 #[inline(always)]
 unsafe fn step<S: Simd, const N: usize>(mut acc: [[S::G; N]; TILE], w: *const f32, x: *const f32) -> [[S::G; N]; TILE] {
     // SAFETY: as in `tile`.
     unsafe {
         let mut lanes = [S::group_zero(); N];
-        for j in 0..N {
-            lanes[j] = S::group_load(x.add(j * S::GROUP));
+        for (j, lanes) in lanes.iter_mut().enumerate() {
+            *lanes = S::group_load(x.add(j * S::GROUP));
         }
-        for i in 0..TILE {
+        for (i, acc) in acc.iter_mut().enumerate() {
             let weight = S::group_load(w.add(i * S::GROUP));
             for j in 0..N {
-                acc[i][j] = S::group_fma(weight, lanes[j], acc[i][j]);
+                acc[j] = S::group_fma(weight, lanes[j], acc[j]);
             }
         }
     }
