@@ -4,7 +4,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use lime_gateway::{GatewayConfig, Peer};
+use lime_gateway::{GatewayConfig, Orders, Peer};
 use lime_model::{GenerationConfig, ModelConfig, ModelFolder};
 use lime_planner::{DeviceIndex, Dtype, FleetFile, MemoryModel, Plan, ServingLimits};
 use lime_ring::Transport;
@@ -156,12 +156,11 @@ async fn chat_bodies() -> Result<()> {
     drop(workers.configure(&plan).await?);
     let peers = plan.devices.iter().zip(workers.uris());
     let peers = peers.map(|(device, uri)| Peer { device: device.name.clone(), uri }).collect();
-    let (_publish, addresses) = watch::channel(peers);
+    let (_publish, orders) = watch::channel(Orders::new(plan, peers));
     let (events, mut happened) = mpsc::unbounded_channel();
     let config = GatewayConfig {
         listen: ([127, 0, 0, 1], 0).into(),
-        plan,
-        workers: addresses,
+        orders,
         transport: Transport::Plaintext,
         model: fixtures::bard(),
         served_name: "bard".into(),
