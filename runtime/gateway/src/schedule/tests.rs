@@ -81,7 +81,7 @@ impl Model {
         let mut tokens = wish.prompt.to_vec();
         for _ in 0..wish.max_tokens {
             tokens.push(Self::next_of(&tokens));
-            if tokens.last() == Some(&END) {
+            if tokens.last().is_some_and(|last| wish.end_tokens.contains(last)) {
                 break;
             }
         }
