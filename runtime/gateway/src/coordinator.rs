@@ -49,7 +49,10 @@ enum End {
     Stopped,
     /// Another plan came.
     Replanned,
-    Lost { error: RingError, why: Restart },
+    Lost {
+        error: RingError,
+        why: Restart,
+    },
 }
 
 impl<T: RingTransport> Coordinator<T> {

@@ -116,7 +116,12 @@ impl Metrics {
         one("lime_requests_cancelled_total", "counter", "Sequences ended before the model did.", read(&self.cancelled));
         one("lime_passes_total", "counter", "Passes sent round the ring.", read(&self.passes));
         one("lime_pass_rows_total", "counter", "Rows of the passes sent.", read(&self.rows));
-        one("lime_recoveries_total", "counter", "Times the ring came back, after a failure or by another plan.", read(&self.recoveries));
+        one(
+            "lime_recoveries_total",
+            "counter",
+            "Times the ring came back, after a failure or by another plan.",
+            read(&self.recoveries),
+        );
         one("lime_plans_taken_total", "counter", "Plans taken up in place of others.", read(&self.plans_taken));
         one("lime_queue_depth", "gauge", "Sequences that wait for a slot.", read(&self.waiting));
         one("lime_active_sequences", "gauge", "Sequences that have a slot.", read(&self.active));

@@ -84,7 +84,9 @@ impl WorkerRing {
         let in_order = in_order.ok_or_else(|| fault("a device of the plan has no address".into()))?;
         let json = serde_json::to_vec(&**plan);
         Ok(RingTopology {
-            plan_json: Bytes::from(json.map_err(|error| fault(format!("the plan cannot be sent to workers: {error}")))?),
+            plan_json: Bytes::from(
+                json.map_err(|error| fault(format!("the plan cannot be sent to workers: {error}")))?,
+            ),
             peers: in_order
                 .into_iter()
                 .map(|peer| proto::Peer { device: peer.device.clone(), uri: peer.uri.clone() })

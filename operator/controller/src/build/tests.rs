@@ -147,7 +147,10 @@ fn the_gateway_itself_changes_with_what_belongs_to_it_and_not_with_the_plan() {
         gateway(&wish, &plan, &testing::settings()).body["spec"]["template"].clone()
     };
     let before = of(json!({}), |_| {});
-    assert_eq!(of(json!({ "serving": { "maxContextTokens": 128 } }), |plan| plan.metadata.name = Some("m-2".into())), before);
+    assert_eq!(
+        of(json!({ "serving": { "maxContextTokens": 128 } }), |plan| plan.metadata.name = Some("m-2".into())),
+        before
+    );
     assert_eq!(of(json!({ "nodes": { "maxCount": 2 }, "offload": { "policy": "Always" } }), |_| {}), before);
     for other in [
         json!({ "endpoint": { "apiKeySecretRef": { "name": "k", "key": "k" } } }),

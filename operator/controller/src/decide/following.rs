@@ -41,7 +41,9 @@ impl Deciding<'_> {
             self.decision.wake = Some(Wake { pod: pod.name_any(), patch });
         }
         // One that does not answer at all is its kubelet's business. Addresses alone matter where the ring does not serve.
-        let Some(ring) = ring.filter(|ring| ring.plan != plan || (ring.digest != digest && !ring.ready)) else { return };
+        let Some(ring) = ring.filter(|ring| ring.plan != plan || (ring.digest != digest && !ring.ready)) else {
+            return;
+        };
         let since = snapshot.since.get(BEHIND).copied().unwrap_or(snapshot.now);
         if now.saturating_sub(since.as_second()) < PATIENCE {
             self.decision.since.insert(BEHIND, since);

@@ -125,7 +125,8 @@ impl Deciding<'_> {
         }
         // A gateway that still follows an earlier plan says nothing of this one.
         let name = kube::ResourceExt::name_any(plan);
-        let (ring, earlier): (Vec<_>, Vec<_>) = self.snapshot.ring.clone().into_iter().partition(|ring| ring.plan == name);
+        let (ring, earlier): (Vec<_>, Vec<_>) =
+            self.snapshot.ring.clone().into_iter().partition(|ring| ring.plan == name);
         let ring = ring.into_iter().next().unwrap_or_default();
         if ring.ready {
             self.findings.holds(ConditionType::Ready, "Ready", "the ring answers requests");

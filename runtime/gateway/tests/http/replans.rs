@@ -25,11 +25,7 @@ fn text_of(events: &[Value]) -> String {
 
 /// A plan with `slots` slots and room for sequences of `context` tokens.
 fn plan(slots: u32, context: u32) -> Plan {
-    fake::plan(ServingLimits {
-        max_context_tokens: context,
-        max_concurrent_requests: slots,
-        prefill_chunk_tokens: 8,
-    })
+    fake::plan(ServingLimits { max_context_tokens: context, max_concurrent_requests: slots, prefill_chunk_tokens: 8 })
 }
 
 fn give(served: &Served, generation: u64, plan: Plan) {
@@ -60,7 +56,8 @@ async fn streams_go_on_by_the_new_plan_and_new_requests_are_served_by_it() {
     let told = get(addr, "/ready").await.json();
     assert_eq!(told["plan"], json!({"name": "plan-3", "generation": 3, "digest": "digest-3"}));
     assert_eq!(told["status"], "recovering");
-    let waiting = tokio::spawn(async move { text_of(&post_open(addr, TEXT, &ask("as sweet", 9)).await.events().await) });
+    let waiting =
+        tokio::spawn(async move { text_of(&post_open(addr, TEXT, &ask("as sweet", 9)).await.events().await) });
     sleep(Duration::from_millis(60)).await;
     assert!(!waiting.is_finished(), "it waits in the queue");
     served.ring.with(|state| state.up = true);
@@ -162,12 +159,16 @@ async fn a_plan_file_is_followed_through_whatever_it_is_replaced_by() {
     swap(&text(1), "..1");
     std::os::unix::fs::symlink("..data/plan.json", at("plan.json")).unwrap();
     let (file, first) = lime_gateway::PlanFile::open(&at("plan.json"), &plaintext).unwrap();
-    assert_eq!((first.name.as_str(), first.generation, first.workers[0].uri.as_str()), ("plan-1", 1, "http://127.0.0.1:1"));
+    assert_eq!(
+        (first.name.as_str(), first.generation, first.workers[0].uri.as_str()),
+        ("plan-1", 1, "http://127.0.0.1:1")
+    );
     assert_eq!(first.digest, PlanInForce::digest(&text(1)));
     let (publish, mut orders) = tokio::sync::watch::channel(first);
     let following = tokio::spawn(file.follow(publish));
     let mut comes = async |generation: u64| {
-        let came = tokio::time::timeout(Duration::from_secs(10), orders.wait_for(|it| it.generation == generation)).await;
+        let came =
+            tokio::time::timeout(Duration::from_secs(10), orders.wait_for(|it| it.generation == generation)).await;
         Arc::clone(&came.unwrap().unwrap().plan)
     };
     swap(&text(2), "..2");
