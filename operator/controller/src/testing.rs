@@ -48,6 +48,8 @@ pub(crate) fn card() -> ModelCard {
         context: 512,
         tied: true,
         parameters: 50_000_000,
+        encoding: Default::default(),
+        compact: None,
         blocks: BlockBytes {
             embedding: Bytes::mib(1),
             attention: vec![Bytes::mib(4); 10],

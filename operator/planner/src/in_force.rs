@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::{Plan, PlanError};
+use crate::{Arithmetic, BlockBytes, Bytes, Dtype, Encoding, ModelCard, Plan, PlanError};
 
 /// Longest name of a plan: what Kubernetes allows.
 const LONGEST_NAME: usize = 253;
@@ -25,6 +25,31 @@ pub struct PlanInForce {
     pub workers: BTreeMap<String, String>,
     /// The plan.
     pub plan: Plan,
+}
+
+/// What tokens depend on besides weights, prompt and seed: answers can go on by another plan if both are equal in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenBasis {
+    model: ModelCard,
+    arithmetic: Arithmetic,
+    residual: Dtype,
+    kv: Dtype,
+}
+
+impl TokenBasis {
+    /// That of `plan`. How the blocks' bytes are kept is no part of it: compact weights give the same bits.
+    pub fn of(plan: &Plan) -> Self {
+        let none = BlockBytes {
+            embedding: Bytes(0),
+            attention: Vec::new(),
+            mlp: Vec::new(),
+            head: Bytes(0),
+            head_beside_embedding: Bytes(0),
+        };
+        let model = ModelCard { blocks: none, encoding: Encoding::Raw, compact: None, ..plan.model.clone() };
+        Self { model, arithmetic: plan.arithmetic, residual: plan.residual, kv: plan.kv }
+    }
 }
 
 /// A file that holds no plan in force.
@@ -109,6 +134,22 @@ mod tests {
         assert_eq!(PlanInForce::digest(&text).len(), 16);
         for end in 0..text.len() {
             assert!(PlanInForce::from_json(&text[..end]).is_err(), "{end} of {}", text.len());
+        }
+    }
+
+    #[test]
+    fn encodings_and_devices_are_no_part_of_what_tokens_depend_on() {
+        let plan = in_force().plan;
+        let mut changed = plan.clone();
+        changed.model.compact = Some(BlockBytes { head: Bytes(1), ..plan.model.blocks.clone() });
+        changed.model = changed.model.compacted().unwrap();
+        changed.devices.pop();
+        changed.serving.max_context_tokens = 32;
+        assert_eq!(TokenBasis::of(&changed), TokenBasis::of(&plan));
+        for change in [(|plan| plan.kv = Dtype::F16) as fn(&mut Plan), |plan| plan.model.parameters += 1] {
+            let mut other = plan.clone();
+            change(&mut other);
+            assert_ne!(TokenBasis::of(&other), TokenBasis::of(&plan));
         }
     }
 

@@ -21,13 +21,13 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let name = name.unwrap_or_else(|| args.model.clone());
     if let Some(log) = &args.termination_log {
         let found = match &opened {
-            Ok(folder) => Inspection::Card(Box::new(BriefCard::new(&folder.card(&name), None))),
+            Ok(folder) => Inspection::Card(Box::new(BriefCard::new(&folder.surveyed_card(&name), None))),
             Err(error) => refusal(error),
         };
         std::fs::write(log, found.to_line()).with_context(|| format!("{} cannot be written", log.display()))?;
     }
     let folder = opened.with_context(|| format!("{} cannot be used as a model", path.display()))?;
-    let card = folder.card(&name);
+    let card = folder.surveyed_card(&name);
     let text = match args.output {
         Output::Table => table::card_table(&card),
         Output::Json => serde_json::to_string_pretty(&card)?,

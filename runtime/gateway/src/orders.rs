@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lime_planner::{Plan, PlanInForce};
+use lime_planner::{Plan, PlanInForce, TokenBasis};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -79,8 +79,7 @@ pub(crate) fn compare(served: &Orders, news: &Orders) -> Result<Change, Refused>
     if news.generation < served.generation {
         return Err(Refused::Older { found: news.generation, served: served.generation });
     }
-    let (old, new) = (&served.plan, &news.plan);
-    if (&old.model, old.arithmetic, old.residual, old.kv) != (&new.model, new.arithmetic, new.residual, new.kv) {
+    if TokenBasis::of(&served.plan) != TokenBasis::of(&news.plan) {
         return Err(Refused::OtherTokens);
     }
     Ok(Change::Plan)

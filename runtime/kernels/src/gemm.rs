@@ -5,7 +5,9 @@
 //! caches; register tiles of weight rows x activation rows sweep it; the lanes of each output are parked in scratch
 //! between sweeps of k; at the end the tree folds sixteen outputs at a time.
 
+use crate::compact::{Expand, GROUP, RowReader};
 use crate::linear::Outputs;
+use crate::matrix::Form;
 use crate::packed::{BLOCK, HALF};
 use crate::simd::{Element, Simd, TypedTask, load_tail};
 
@@ -21,19 +23,24 @@ const LANES: usize = 2 * HALF;
 const UNROLL: usize = 4;
 /// Blocks of the longest sweep.
 const SWEEP: usize = 64;
+/// Raw bytes of a sweep's part of a compact row, which are expanded before they are converted.
+const PART_BYTES: usize = SWEEP * BLOCK * 2;
+/// How far ahead of itself a compact row is asked for, in bytes.
+const AHEAD: usize = 1024;
 
 /// Some rows of a weight matrix times all activation rows.
 pub(crate) struct Gemm<'a, 'b> {
     pub(crate) outputs: Outputs<'a>,
     pub(crate) first: usize,
     pub(crate) end: usize,
+    pub(crate) expand: Expand,
     /// [`scratch_floats`] of them.
     pub(crate) scratch: &'b mut [f32],
 }
 
 /// Floats of scratch that a task takes for `rows` activation rows.
 pub(crate) fn scratch_floats(rows: usize) -> usize {
-    PANEL * SWEEP * BLOCK + rows.min(PARKED_ROWS) * PANEL * LANES + PANEL * HALF
+    PANEL * SWEEP * BLOCK + rows.min(PARKED_ROWS) * PANEL * LANES + PANEL * HALF + PART_BYTES / size_of::<f32>()
 }
 
 impl TypedTask for Gemm<'_, '_> {
@@ -42,12 +49,15 @@ impl TypedTask for Gemm<'_, '_> {
         let rows = self.outputs.x_rows;
         assert!(self.scratch.len() >= scratch_floats(rows) && S::LAYOUT.sweep() <= SWEEP);
         let (panel, rest) = self.scratch.split_at_mut(PANEL * SWEEP * BLOCK);
-        let (lanes, parked) = rest.split_at_mut(PANEL * HALF);
+        let (lanes, rest) = rest.split_at_mut(PANEL * HALF);
+        let (part, parked) = rest.split_at_mut(PART_BYTES / size_of::<f32>());
         let work = Work {
             outputs: self.outputs,
             panel: panel.as_mut_ptr(),
             parked: parked.as_mut_ptr(),
             lanes: lanes.as_mut_ptr(),
+            expand: self.expand,
+            part: part.as_mut_ptr().cast(),
         };
         for x_row in (0..rows).step_by(PARKED_ROWS) {
             let x_rows = PARKED_ROWS.min(rows - x_row);
@@ -68,6 +78,9 @@ struct Work<'a> {
     parked: *mut f32,
     /// Sixteen rows on their way into the tree.
     lanes: *mut f32,
+    expand: Expand,
+    /// [`PART_BYTES`] of a compact row.
+    part: *mut u8,
 }
 
 impl Work<'_> {
@@ -77,13 +90,17 @@ impl Work<'_> {
         let total = self.outputs.x_stride / BLOCK;
         let tiles = w_rows.div_ceil(TILE);
         let parked_plane = x_rows * PANEL * S::GROUP;
+        let mut readers = self.readers(first, w_rows);
         // SAFETY: passed on; blocks lie in the rows, groups in a block, tiles of rows in the activations.
         unsafe {
             for start in (0..total).step_by(S::LAYOUT.sweep()) {
                 let blocks = S::LAYOUT.sweep().min(total - start);
-                for row in 0..tiles * TILE {
-                    // Rows that only fill a tile repeat the last one; their sums are never used.
-                    self.convert::<S, E>(first + row.min(w_rows - 1), row, start, blocks);
+                for (row, reader) in readers.iter_mut().enumerate().take(tiles * TILE) {
+                    let from = match reader {
+                        Some(reader) => self.expand(reader, blocks),
+                        None => self.stored::<E>(first + row.min(w_rows - 1), start),
+                    };
+                    self.convert::<S, E>(from, row, start, blocks);
                 }
                 for group in 0..LANES / S::GROUP {
                     let panel = self.panel.add(group * PANEL * SWEEP * S::GROUP);
@@ -115,17 +132,47 @@ impl Work<'_> {
         }
     }
 
-    /// Converts `blocks` blocks of one weight row to f32 and deals them out to the groups.
+    /// Readers of compact weight rows `first..first + w_rows`. Rows that only fill a tile repeat the last one; their sums
+    /// are never used.
     #[inline(always)]
-    unsafe fn convert<S: Simd, E: Element>(&self, weight_row: usize, row: usize, start: usize, blocks: usize) {
+    fn readers(&self, first: usize, w_rows: usize) -> [Option<RowReader<'_>>; PANEL] {
+        let mut readers = [None; PANEL];
+        if let Form::Compact(rows) = self.outputs.weights.form() {
+            for (row, reader) in readers.iter_mut().enumerate() {
+                *reader = Some(rows.row(first + row.min(w_rows - 1)));
+            }
+        }
+        readers
+    }
+
+    /// The next `blocks` blocks of a compact row, raw.
+    #[inline(always)]
+    unsafe fn expand(&self, reader: &mut RowReader<'_>, blocks: usize) -> *const u8 {
+        // SAFETY: nothing else uses that part of the scratch while the slice lives.
+        let part = unsafe { std::slice::from_raw_parts_mut(self.part, PART_BYTES) };
+        // The next part of the row is what the next sweep wants.
+        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, AHEAD);
+        self.part
+    }
+
+    /// Block `start` of a raw weight row.
+    #[inline(always)]
+    unsafe fn stored<E: Element>(&self, row: usize, start: usize) -> *const u8 {
+        let weights = &self.outputs.weights;
+        let Form::Raw(bytes) = weights.form() else { return self.part };
+        // SAFETY: the row lies in the matrix, and the block in the row.
+        unsafe { bytes.as_ptr().add(row * weights.row_bytes() + start * BLOCK * E::TYPE.size()) }
+    }
+
+    /// Converts `blocks` blocks of one weight row, the first of them at `from`, to f32 and deals them out to the groups.
+    #[inline(always)]
+    unsafe fn convert<S: Simd, E: Element>(&self, mut from: *const u8, row: usize, start: usize, blocks: usize) {
         let weights = &self.outputs.weights;
         let whole = weights.in_features() / BLOCK;
         let step = TILE * S::GROUP;
         let plane = PANEL * SWEEP * S::GROUP;
         // SAFETY: the row lies in the matrix; whole blocks are counted, the last one is read as a tail.
         unsafe {
-            let mut from = weights.bytes().as_ptr().add(weight_row * weights.row_bytes());
-            from = from.add(start * BLOCK * E::TYPE.size());
             let mut to = self.panel.add((row / TILE * blocks * TILE + row % TILE) * S::GROUP);
             for _ in start..(start + blocks).min(whole) {
                 let (first, second) = E::load_block::<S>(from);

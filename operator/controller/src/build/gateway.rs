@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use lime_api::LimePlan;
-use lime_planner::{Plan, PlanInForce};
+use lime_planner::{Plan, PlanInForce, TokenBasis};
 use serde_json::json;
 
 use super::{HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, worker};
@@ -108,7 +108,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
 
 /// A digest of all that tokens depend on: answers cannot go on by a plan that differs in it, and gateways refuse it.
 fn tokens(wish: &Wish, plan: &Plan) -> String {
-    let parts = json!([wish.source_digest(), plan.model, plan.arithmetic, plan.residual, plan.kv]);
+    let parts = json!([wish.source_digest(), TokenBasis::of(plan)]);
     names::digest(parts.to_string().as_bytes())
 }
 
