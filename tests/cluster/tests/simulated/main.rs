@@ -36,7 +36,6 @@ impl Stage {
             fleet::settle_in(&client, nodes, mebibytes).await;
             tokio::spawn(fleet::beat(client.clone(), nodes));
             tokio::spawn(kubelet::play(client.clone()));
-            tokio::spawn(kubelet::gateways());
             client
         });
         Self { cluster, client, runtime }
