@@ -24,6 +24,7 @@ use crate::{
     wish::Wish,
 };
 
+mod accelerators;
 mod approval;
 mod changes;
 mod figures;
@@ -205,6 +206,13 @@ impl<'a> Deciding<'a> {
                 ),
             );
         }
+        let ready = self.findings.get(ConditionType::Ready).is_some_and(|(truth, _)| truth == Truth::True);
+        if ready && self.findings.get(ConditionType::Degraded).is_none() {
+            let class = self.wish.spec.nodes.runtime_class_name.as_deref();
+            if let Some(cause) = accelerators::unused(&plan, &self.snapshot.profiles, class) {
+                self.findings.set(ConditionType::Degraded, Truth::True, cause);
+            }
+        }
     }
 
     fn account(&mut self, found: &[Shard], same_plan: bool) {
@@ -266,6 +274,9 @@ impl<'a> Deciding<'a> {
         status.conditions = conditions;
         status.model = status.model.take().or(self.before.model);
         status.last_replan = status.last_replan.take().or(self.before.last_replan);
+        if status.recent_replans.is_empty() {
+            status.recent_replans = self.before.recent_replans;
+        }
         self.decision
     }
 }

@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, hash::Hash};
 
 use futures::{StreamExt as _, channel::mpsc};
-use k8s_openapi::api::{
-    batch::v1::Job,
-    coordination::v1::Lease,
-    core::v1::{Node, Pod},
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        coordination::v1::Lease,
+        core::v1::{Node, Pod},
+    },
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -46,6 +49,9 @@ pub struct World {
 /// Deployments that are to be visited.
 pub type Queue = mpsc::UnboundedReceiver<Result<ObjectRef<LimeDeployment>, Infallible>>;
 
+/// A watch is asked for anew after so long, and a connection that died without a word is noticed a few seconds later.
+const WATCH_SECONDS: u32 = 60;
+
 type Sender = mpsc::UnboundedSender<Result<ObjectRef<LimeDeployment>, Infallible>>;
 
 /// Starts every watch. Each ends only with the process.
@@ -77,9 +83,8 @@ pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
     let jobs = follow(Api::<Job>::all(client.clone()), (), ours(), &sender, move |object, send| {
         owner(object.labels(), object.namespace()).into_iter().for_each(send);
     });
-    let profiles = follow(Api::<LimeNodeProfile>::all(client.clone()), (), everything(), &sender, move |_, send| {
-        on_profile(send);
-    });
+    let api = Api::<LimeNodeProfile>::all(client.clone());
+    let profiles = follow_changes(api, (), everything(), &sender, plannable, move |_, send| on_profile(send));
     // Kubelets renew their status every few minutes, and what matters of it changes rarely: a visit reads a store.
     let nodes = follow(Api::<Node>::all(client.clone()), (), everything(), &sender, move |_, send| on_node(send));
     // Heartbeats are many and say only "still here": silence is noticed by the visits' own clock.
@@ -102,6 +107,22 @@ fn follow<K>(
     kind: K::DynamicType,
     config: watcher::Config,
     sender: &Sender,
+    visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
+{
+    follow_changes(api, kind, config, sender, |_| None, visit)
+}
+
+/// The same, where objects whose `digest` is what it was are not worth a visit.
+fn follow_changes<K>(
+    api: Api<K>,
+    kind: K::DynamicType,
+    config: watcher::Config,
+    sender: &Sender,
+    digest: impl Fn(&K) -> Option<String> + Send + 'static,
     mut visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
 ) -> Store<K>
 where
@@ -111,7 +132,8 @@ where
     let writer = Writer::new(kind.clone());
     let store = writer.as_reader();
     let sender = sender.clone();
-    let mut events = watcher(api, config)
+    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    let mut events = watcher(api, config.timeout(WATCH_SECONDS))
         .modify(|object| {
             object.managed_fields_mut().clear();
         })
@@ -125,7 +147,17 @@ where
         };
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => visit(&object, &send),
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    let now = digest(&object);
+                    if now.is_none() || now != digests.get(&object.name_any()).cloned() {
+                        visit(&object, &send);
+                        digests.extend(now.map(|now| (object.name_any(), now)));
+                    }
+                }
+                Ok(Event::Delete(object)) => {
+                    digests.remove(&object.name_any());
+                    visit(&object, &send);
+                }
                 Ok(Event::Init | Event::InitDone) => {}
                 // A watch that fails starts over by itself, later and later; a missing CRD shows up here too.
                 Err(error) => tracing::warn!(kind = %K::kind(&kind), %error, "a watch failed and starts over"),
@@ -135,7 +167,26 @@ where
     store
 }
 
+/// Of a profile, what plans are made from: not what is written for people, the operator's own lines among it.
+fn plannable(profile: &LimeNodeProfile) -> Option<String> {
+    let mut status = profile.status.clone().unwrap_or_default();
+    (status.lent, status.measured_at) = (None, None);
+    status.conditions.clear();
+    let text = serde_json::to_vec(&(&profile.spec, &status)).ok()?;
+    Some(names::digest(&text))
+}
+
 impl World {
+    /// Each node's last heartbeat.
+    pub fn heartbeats(&self) -> BTreeMap<String, Timestamp> {
+        let leases = self.leases.state().into_iter();
+        let beat = leases.filter_map(|lease| {
+            let spec = lease.spec.as_ref()?;
+            Some((spec.holder_identity.clone()?, spec.renew_time.as_ref()?.0))
+        });
+        beat.collect()
+    }
+
     /// Waits until every store has been filled once.
     pub async fn filled(&self) {
         // A writer is dropped only with its task, which ends with the process.

@@ -10,6 +10,8 @@ use crate::{
     testing::{self, NOW},
 };
 
+mod flapping;
+
 fn condition(decision: &Decision, type_: &str) -> (String, String) {
     let found = decision.status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
     (found.status.clone(), found.reason.clone())

@@ -4,9 +4,12 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod crashes;
+mod failover;
+mod faults;
 mod fleet;
 mod kubelet;
 mod operator;
+mod proxy;
 mod refused;
 mod scale;
 
