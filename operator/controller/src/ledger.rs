@@ -89,9 +89,8 @@ async fn write(context: &Context, name: &str, manager: &str, status: Value) -> R
 fn freshness(profile: &LimeNodeProfile, heartbeat: Option<Timestamp>, now: Timestamp) -> Option<Condition> {
     let status = profile.status.as_ref()?;
     let before = status.conditions.iter().find(|condition| condition.type_ == FRESH);
-    let silent = heartbeat.is_none_or(|last| {
-        now.as_second().saturating_sub(last.as_second()) > i64::from(HEARTBEAT_LEASE_SECONDS)
-    });
+    let silent = heartbeat
+        .is_none_or(|last| now.as_second().saturating_sub(last.as_second()) > i64::from(HEARTBEAT_LEASE_SECONDS));
     let truth = if silent { "False" } else { "True" };
     if before.is_some_and(|before| before.status == truth) {
         return None;
@@ -157,9 +156,7 @@ mod tests {
 
     fn profile(fresh: Option<&str>, lent: Option<&str>) -> LimeNodeProfile {
         let mut whole = testing::profile("a", 60);
-        let condition = |status| {
-            json!([{ "type": FRESH, "status": status, "reason": "R", "message": "", "lastTransitionTime": at(0) }])
-        };
+        let condition = |status| json!([{ "type": FRESH, "status": status, "reason": "R", "message": "", "lastTransitionTime": at(0) }]);
         whole["status"]["conditions"] = fresh.map_or(json!([]), condition);
         whole["status"]["lent"] = json!(lent);
         serde_json::from_value(whole).unwrap()
@@ -193,7 +190,8 @@ mod tests {
 
     #[test]
     fn what_is_lent_to_whom_is_written_when_it_changes() {
-        let loans = |names: &[&str]| -> Loans { names.iter().map(|name| ((*name).to_owned(), Bytes::mib(512))).collect() };
+        let loans =
+            |names: &[&str]| -> Loans { names.iter().map(|name| ((*name).to_owned(), Bytes::mib(512))).collect() };
         let table = [
             (None, loans(&[]), None),
             (None, loans(&["llm/m"]), Some(Some("512Mi: llm/m"))),

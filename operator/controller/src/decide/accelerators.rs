@@ -12,11 +12,7 @@ const NAMED: usize = 5;
 
 /// Why the plan's nodes compute on their processors though accelerators are there or were asked for; images of this release have
 /// no arithmetic for any. `None` where nobody expects one.
-pub(super) fn unused(
-    plan: &LimePlan,
-    profiles: &[Arc<LimeNodeProfile>],
-    runtime_class: Option<&str>,
-) -> Option<Cause> {
+pub(super) fn unused(plan: &LimePlan, profiles: &[Arc<LimeNodeProfile>], runtime_class: Option<&str>) -> Option<Cause> {
     let of = |node: &str| {
         let profile = profiles.iter().find(|profile| profile.name_any() == node)?;
         let name = profile.status.as_ref()?.accelerator.as_ref()?.name.clone();
@@ -29,7 +25,8 @@ pub(super) fn unused(
         (true, Some(class)) => format!("spec.nodes.runtimeClassName is {class}"),
         (true, None) => return None,
     };
-    let text = format!("{why}; workers of this image compute on the processor, and the plan's figures are the processor's");
+    let text =
+        format!("{why}; workers of this image compute on the processor, and the plan's figures are the processor's");
     Some(Cause::new("CpuFallback", text))
 }
 

@@ -103,11 +103,12 @@ fn look(stage: &Stage, namespace: &str) -> anyhow::Result<Value> {
     let mut objects: Vec<Value> = found["items"].as_array().into_iter().flatten().map(lasting).collect();
     objects.sort_by_key(ToString::to_string);
     let one = stage.cluster.get(&["-n", namespace, "limed", "m"])?;
-    let conditions: Vec<Value> = ["Accepted", "Profiled", "Planned", "Approved", "WeightsReady", "ShardsReady", "Ready"]
-        .into_iter()
-        .chain(["Degraded", "Replanning"])
-        .map(|kind| json!([kind, condition(&one, kind).0, condition(&one, kind).1]))
-        .collect();
+    let conditions: Vec<Value> =
+        ["Accepted", "Profiled", "Planned", "Approved", "WeightsReady", "ShardsReady", "Ready"]
+            .into_iter()
+            .chain(["Degraded", "Replanning"])
+            .map(|kind| json!([kind, condition(&one, kind).0, condition(&one, kind).1]))
+            .collect();
     let status = &one["status"];
     Ok(json!({
         "objects": objects, "conditions": conditions, "plan": status["currentPlan"], "shards": status["shards"],

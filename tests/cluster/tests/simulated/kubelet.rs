@@ -2,7 +2,10 @@
 //! and every gateway says that its ring answers.
 
 use futures::StreamExt as _;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Pod, Secret},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
@@ -16,17 +19,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 const ADDRESS: &str = "127.77.0.1";
 
 /// Plays kubelet for every pod of the operator's.
-pub(crate) async fn play(client: Client) {
+pub(crate) async fn play(client: Client, hub: Option<String>) {
     let config = watcher::Config::default().labels("app.kubernetes.io/managed-by=lime-operator");
     let mut pods = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().touched_objects().boxed();
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
+        let (client, hub) = (client.clone(), hub.clone());
         // What fails, because the pod has moved on, comes by again.
-        let _ = serve(&client, &pod).await;
+        tokio::spawn(async move { drop(serve(&client, &pod, hub.as_deref()).await) });
     }
 }
 
-async fn serve(client: &Client, pod: &Pod) -> kube::Result<()> {
+async fn serve(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
     if pod.metadata.deletion_timestamp.is_some() {
@@ -42,10 +46,10 @@ async fn serve(client: &Client, pod: &Pod) -> kube::Result<()> {
     let ready = |truth: &str| json!([{ "type": "Ready", "status": truth, "lastTransitionTime": now }]);
     let container = pod.spec.as_ref().map(|spec| spec.containers[0].name.clone()).unwrap_or_default();
     let status = if component == "inspect" {
-        let text = Inspection::Card(Box::new(BriefCard::new(&card(), None))).to_line();
-        let ended =
-            json!({ "terminated": { "exitCode": 0, "reason": "Completed", "message": text, "finishedAt": now } });
-        json!({ "phase": "Succeeded", "conditions": ready("False"), "containerStatuses": [
+        let (code, text) = inspected(client, pod, hub).await?;
+        let (reason, phase) = if code == 0 { ("Completed", "Succeeded") } else { ("Error", "Failed") };
+        let ended = json!({ "terminated": { "exitCode": code, "reason": reason, "message": text, "finishedAt": now } });
+        json!({ "phase": phase, "conditions": ready("False"), "containerStatuses": [
             { "name": container, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended },
         ]})
     } else {
@@ -55,6 +59,33 @@ async fn serve(client: &Client, pod: &Pod) -> kube::Result<()> {
     };
     let status = json!({ "status": status });
     api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.map(|_| ())
+}
+
+/// An inspection's exit code and termination message: of a folder the simulated model's card, of anything else what the pod's
+/// own command says, run here.
+async fn inspected(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Result<(i32, String)> {
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let arguments = container.args.clone().unwrap_or_default();
+    let Some(hub) = hub.filter(|_| arguments.iter().any(|argument| argument.contains("://"))) else {
+        return Ok((0, Inspection::Card(Box::new(BriefCard::new(&card(), None))).to_line()));
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("termination-log");
+    let (standard, here) = (container.termination_message_path.as_deref().unwrap(), log.to_str().unwrap());
+    let program = std::env::var("LIME_BIN").expect("LIME_BIN is not set: run make test-simulated");
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments.iter().map(|argument| if argument == standard { here } else { argument }));
+    command.env_clear().env("HF_ENDPOINT", hub).env("TMPDIR", folder.path()).kill_on_drop(true);
+    for variable in container.env.iter().flatten() {
+        let Some(key) = variable.value_from.as_ref().and_then(|from| from.secret_key_ref.as_ref()) else { continue };
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        let data = secrets.get(&key.name).await?.data.unwrap_or_default();
+        let value = data.get(&key.key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
+        command.envs(value.map(|value| (variable.name.clone(), value)));
+    }
+    let output = command.output().await.unwrap();
+    let message = std::fs::read_to_string(&log).unwrap_or_default();
+    Ok((output.status.code().unwrap_or(-1), message.chars().take(4096).collect()))
 }
 
 /// Every gateway: whatever is asked, the ring is ready.
