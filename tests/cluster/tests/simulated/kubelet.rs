@@ -11,7 +11,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use lime_planner::{Architecture, BlockBytes, BriefCard, Bytes, Dtype, Inspection, ModelCard};
+use lime_planner::{BriefCard, Inspection, ModelCard};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -105,26 +105,5 @@ pub(crate) async fn gateways() {
 
 /// A model of 102 MiB in ten layers.
 fn card() -> ModelCard {
-    ModelCard {
-        name: "m".into(),
-        architecture: Architecture::Llama,
-        dtype: Dtype::Bf16,
-        layers: 10,
-        hidden: 256,
-        intermediate: 1024,
-        heads: 8,
-        kv_heads: 4,
-        head_dim: 32,
-        vocabulary: 1024,
-        context: 512,
-        tied: true,
-        parameters: 50_000_000,
-        blocks: BlockBytes {
-            embedding: Bytes::mib(1),
-            attention: vec![Bytes::mib(4); 10],
-            mlp: vec![Bytes::mib(6); 10],
-            head: Bytes::mib(1),
-            head_beside_embedding: Bytes::kib(4),
-        },
-    }
+    serde_json::from_str(include_str!("../../../fixtures/cards/ten-layers.json")).unwrap()
 }

@@ -91,7 +91,6 @@ pub(crate) struct Asked {
     pub(crate) at: Instant,
     pub(crate) method: Method,
     pub(crate) path: String,
-    pub(crate) watch: bool,
     pub(crate) mishap: Option<Mishap>,
 }
 
@@ -175,7 +174,7 @@ async fn answer(upstream: Client, shared: Arc<Mutex<Shared>>, request: Request<I
         let befalls = chance % 100 < script.percent && !fitting.is_empty();
         let mishap = befalls.then(|| fitting[(chance / 100) as usize % fitting.len()]);
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-        shared.log.push(Asked { at: Instant::now(), method, path, watch, mishap });
+        shared.log.push(Asked { at: Instant::now(), method, path, mishap });
         (script, mishap, chance)
     };
     tokio::time::sleep(script.delay).await;
