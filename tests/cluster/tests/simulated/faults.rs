@@ -12,10 +12,17 @@ use crate::{
     proxy::{Mishap, Proxy, Script},
 };
 
-/// Requests that fail, in percent; by hand another: LIME_FAULT_PERCENT.
+/// Requests that fail, in percent. By hand another, and then each mishap has a life of its own: LIME_FAULT_PERCENT.
 const PERCENT: u64 = 15;
 /// Of those that never answer: each costs the operator ten seconds and more.
 const SILENT_PERCENT: u64 = 2;
+/// Mishaps that share a life where time is short.
+const GROUPS: [&[Mishap]; 4] = [
+    &[Mishap::Conflict, Mishap::Expired],
+    &[Mishap::Busy, Mishap::Broken, Mishap::Unavailable],
+    &[Mishap::Silent],
+    &[Mishap::Reset, Mishap::Truncated],
+];
 /// Every watch ends after so long.
 const CUT: Duration = Duration::from_secs(3);
 /// Most requests in a second, on average over a deployment's life: about fifteen watches and one visit after another.
@@ -32,14 +39,18 @@ fn whatever_the_api_server_does_a_deployment_lives_and_dies_as_it_should() {
     let proxy = stage.runtime.block_on(Proxy::start(20_261_126));
     let mut operator = Operator::behind(&proxy);
     let calm = live(&stage, namespace.name());
-    let each = Mishap::ALL.into_iter().map(|mishap| {
-        let usual = if mishap == Mishap::Silent { SILENT_PERCENT } else { PERCENT };
-        Script { mishaps: vec![mishap], percent: percent.unwrap_or(usual), ..Script::default() }
+    let groups: Vec<Vec<Mishap>> = match percent {
+        Some(_) => Mishap::ALL.into_iter().map(|mishap| vec![mishap]).collect(),
+        None => GROUPS.iter().map(|group| group.to_vec()).collect(),
+    };
+    let failing = groups.into_iter().map(|mishaps| {
+        let usual = if mishaps == [Mishap::Silent] { SILENT_PERCENT } else { PERCENT };
+        Script { mishaps, percent: percent.unwrap_or(usual), ..Script::default() }
     });
-    let everything_but = |left_out: Mishap| Mishap::ALL.into_iter().filter(|each| *each != left_out).collect();
     let cut = Script { cut_watches: Some(CUT), ..Script::default() };
-    let mixed = Script { mishaps: everything_but(Mishap::Silent), percent: PERCENT, ..cut.clone() };
-    for script in each.chain([cut, mixed]) {
+    let everything = Mishap::ALL.into_iter().filter(|mishap| *mishap != Mishap::Silent).collect();
+    let mixed = Script { mishaps: everything, percent: percent.unwrap_or(PERCENT), ..cut };
+    for script in failing.chain([mixed]) {
         let began = Instant::now();
         proxy.follow(script.clone());
         let lived = live(&stage, namespace.name());
