@@ -103,6 +103,8 @@ struct Deciding<'a> {
     before: LimeDeploymentStatus,
     findings: Findings,
     decision: Decision,
+    /// Seconds until the next visit if the deployment serves.
+    settled_for: i64,
 }
 
 impl<'a> Deciding<'a> {
@@ -110,7 +112,7 @@ impl<'a> Deciding<'a> {
         let before = snapshot.deployment.status.clone().unwrap_or_default();
         let tried = snapshot.tried.clone();
         let decision = Decision { prune: true, revisit: UNSETTLED, tried, ..Decision::default() };
-        Self { snapshot, settings, wish, before, findings: Findings::default(), decision }
+        Self { snapshot, settings, wish, before, findings: Findings::default(), decision, settled_for: SETTLED }
     }
 
     fn decide(mut self) -> Decision {
@@ -265,7 +267,7 @@ impl<'a> Deciding<'a> {
         if ready {
             let pending =
                 self.findings.get(ConditionType::Replanning).is_some_and(|(truth, _)| truth == Truth::Unknown);
-            self.decision.revisit = if pending { self.decision.revisit } else { SETTLED };
+            self.decision.revisit = if pending { self.decision.revisit } else { self.settled_for };
         }
         let conditions =
             self.findings.into_conditions(&self.before.conditions, self.wish.generation, self.snapshot.now);

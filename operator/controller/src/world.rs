@@ -1,6 +1,6 @@
 //! The watches: what is in the cluster, and which deployments are to be visited when it changes.
 
-use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, hash::Hash};
+use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, hash::Hash, time::Duration};
 
 use futures::{StreamExt as _, channel::mpsc};
 use k8s_openapi::{
@@ -17,6 +17,7 @@ use kube::{
     runtime::{
         WatchStreamExt as _,
         reflector::{ObjectRef, Store, store::Writer},
+        utils::{Backoff, ResetTimerBackoff},
         watcher::{self, Event, watcher},
     },
 };
@@ -138,7 +139,7 @@ where
             object.managed_fields_mut().clear();
         })
         .reflect(writer)
-        .default_backoff()
+        .backoff(ResetTimerBackoff::new(Pauses::default(), Duration::from_secs(20)))
         .boxed();
     tokio::spawn(async move {
         let send = |object: ObjectRef<LimeDeployment>| {
@@ -165,6 +166,29 @@ where
         }
     });
     store
+}
+
+/// How long a watch that failed rests before it starts over. kube's own pauses grow to half a minute and shrink only after two quiet
+/// minutes: a watch that is cut every few seconds would be away most of the time.
+#[derive(Debug, Default)]
+struct Pauses {
+    taken: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(400) * (1 << self.taken.min(4));
+        self.taken = self.taken.saturating_add(1);
+        Some(pause.min(Duration::from_secs(5)))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.taken = 0;
+    }
 }
 
 /// Of a profile, what plans are made from: not what is written for people, the operator's own lines among it.
@@ -200,5 +224,33 @@ impl World {
         for store in self.owned.values() {
             let _ = store.wait_until_ready().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_rest_longer_and_longer_up_to_five_seconds() {
+        let mut pauses = Pauses::default();
+        let milliseconds: Vec<u128> = pauses.by_ref().take(6).map(|pause| pause.as_millis()).collect();
+        assert_eq!(milliseconds, [400, 800, 1600, 3200, 5000, 5000]);
+        pauses.reset();
+        assert_eq!(pauses.next(), Some(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn what_is_written_for_people_is_no_reason_for_a_visit() {
+        let profile = |change: fn(&mut serde_json::Value)| {
+            let mut whole = crate::testing::profile("a", 60);
+            change(&mut whole);
+            plannable(&serde_json::from_value(whole).unwrap())
+        };
+        let before = profile(|_| {});
+        assert_eq!(profile(|whole| whole["status"]["lent"] = "1Gi: llm/m".into()), before);
+        assert_eq!(profile(|whole| whole["status"]["measuredAt"] = "2026-01-01T00:00:00Z".into()), before);
+        assert_ne!(profile(|whole| whole["status"]["memory"]["availableBytes"] = 5.into()), before);
+        assert_ne!(profile(|whole| whole["spec"]["excluded"] = true.into()), before);
     }
 }

@@ -10,7 +10,10 @@ use kube::ResourceExt as _;
 use lime_api::{ConditionType, LimePlan};
 use lime_planner::Bytes;
 
-use super::{Deciding, readiness};
+use super::{
+    Deciding,
+    readiness::{self, Standing},
+};
 use crate::{
     candidates::{self, Candidates, NO_MEMORY_LEFT},
     conditions::{Cause, Truth},
@@ -45,10 +48,14 @@ impl Deciding<'_> {
         for assignment in current.iter().flat_map(|plan| &plan.spec.assignments) {
             let name = &assignment.node;
             let node = nodes.get(name).copied();
-            if let Some(why) = readiness::lost(snapshot, self.wish, name, node) {
-                lost.push(name.clone());
-                why_lost.push(why);
-                continue;
+            match readiness::standing(snapshot, self.wish, name, node) {
+                Standing::There => {}
+                Standing::Suspected(left) => self.settled_for = self.settled_for.min(left),
+                Standing::Lost(why) => {
+                    lost.push(name.clone());
+                    why_lost.push(why);
+                    continue;
+                }
             }
             let (Some(node), Some(profile)) = (node, profiles.get(name)) else { continue };
             if let Some((_, why)) = candidates::cordoned(node) {

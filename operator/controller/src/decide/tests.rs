@@ -231,6 +231,27 @@ fn a_lost_node_is_planned_around() {
 }
 
 #[test]
+fn a_node_that_may_be_lost_is_looked_at_again_when_it_would_be() {
+    let settings = testing::settings();
+    let (mut snapshot, serving) = settled(json!({ "failure": { "nodeLossGraceSeconds": 20 } }));
+    assert_eq!(serving.revisit, SETTLED);
+    let name = serving.status.shards[0].node.clone();
+    for node in snapshot.nodes.iter_mut().filter(|node| node.name_any() == name) {
+        let mut changed = serde_json::to_value(&**node).unwrap();
+        changed["status"]["conditions"][0]["status"] = "Unknown".into();
+        *node = Arc::new(serde_json::from_value(changed).unwrap());
+    }
+    for (silent, revisit) in [(5, 16), (19, 2), (20, 1)] {
+        snapshot.heartbeats.insert(name.clone(), Timestamp::from_second(NOW - silent).unwrap());
+        let decision = decide(&snapshot, &settings);
+        assert_eq!(decision.status.current_plan, serving.status.current_plan);
+        assert_eq!(decision.revisit, revisit, "{silent} s");
+    }
+    snapshot.heartbeats.insert(name, Timestamp::from_second(NOW - 21).unwrap());
+    is(&decide(&snapshot, &settings), "Replanning", "True", "NodeLost");
+}
+
+#[test]
 fn an_agent_that_fails_alone_does_not_stop_a_ring_that_serves() {
     let (mut snapshot, serving) = settled(json!({}));
     for seen in snapshot.heartbeats.values_mut() {

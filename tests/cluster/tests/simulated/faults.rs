@@ -68,7 +68,7 @@ fn whatever_the_api_server_does_a_deployment_lives_and_dies_as_it_should() {
         assert!(operator.alive(), "the operator ended: {script:?}");
         assert_eq!(operator.figure("lime_operator_reconcile_errors_total{reason=\"step\"}"), None, "a step panicked");
         for (stage_of_life, (found, wanted)) in ["made", "replanned"].into_iter().zip(lived.iter().zip(&calm)) {
-            assert_eq!(found, wanted, "{stage_of_life} under {script:?}");
+            differ_nowhere(found, wanted, &format!("{stage_of_life} under {script:?}"));
         }
         assert!(rate < MOST_PER_SECOND, "{rate} requests a second under {script:?}");
         assert!(script.percent == 0 || failed > 0, "nothing failed under {script:?}");
@@ -125,6 +125,21 @@ fn look(stage: &Stage, namespace: &str) -> anyhow::Result<Value> {
         "objects": objects, "conditions": conditions, "plan": status["currentPlan"], "shards": status["shards"],
         "generation": status["observedGeneration"],
     }))
+}
+
+/// Says where the first difference is: pictures are large.
+fn differ_nowhere(found: &Value, wanted: &Value, path: &str) {
+    match (found, wanted) {
+        (Value::Object(one), Value::Object(other)) if one.keys().eq(other.keys()) => {
+            one.iter().for_each(|(key, value)| differ_nowhere(value, &other[key], &format!("{path}, {key}")));
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (index, (one, other)) in one.iter().zip(other).enumerate() {
+                differ_nowhere(one, other, &format!("{path} [{index}]"));
+            }
+        }
+        _ => assert_eq!(found, wanted, "{path}"),
+    }
 }
 
 /// Of an object, what the operator wrote.

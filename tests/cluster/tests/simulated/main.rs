@@ -50,6 +50,12 @@ impl Stage {
 
     fn staged(nodes: usize, mebibytes: i64, hub: Option<String>) -> Self {
         let cluster = Kubectl::connect().unwrap();
+        // What an earlier test left behind takes memory of the nodes until it is gone.
+        let gone = cluster.eventually("earlier deployments are gone", PATIENCE, || {
+            let left = cluster.run(&["get", "limedeployments", "--all-namespaces", "-o", "name"])?;
+            Ok(left.trim().is_empty().then_some(()))
+        });
+        gone.unwrap();
         let silence = fleet::Silence::default();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(async {

@@ -37,9 +37,10 @@ fn what_falls_silent_is_not_counted_on_and_is_used_again_when_it_is_back() {
         let without = nodes(&one).len() == 3 && !nodes(&one).contains(&off.to_owned());
         Ok((without && condition(&one, "Ready").0 == "True").then_some(one))
     });
+    let three = three.unwrap_or_else(|error| panic!("{error}: {:#}", get("m").unwrap()["status"]));
     println!("a node switched off: planned around and Ready again after {:.1} s", began.elapsed().as_secs_f64());
     // The plan goes on with a node whose agent alone is silent.
-    assert!(nodes(&three.unwrap()).contains(&quiet.to_owned()));
+    assert!(nodes(&three).contains(&quiet.to_owned()));
     for node in [off, quiet] {
         stage
             .cluster
@@ -78,8 +79,9 @@ fn what_falls_silent_is_not_counted_on_and_is_used_again_when_it_is_back() {
         let settled = nodes(&one).len() == 4 && condition(&one, "Ready").0 == "True";
         Ok((settled && condition(&one, "Replanning").0 == "False").then_some(one))
     });
+    let four = four.unwrap_or_else(|error| panic!("{error}: {:#}", get("m").unwrap()["status"]));
     println!("back: used again and Ready {:.1} s later", back.elapsed().as_secs_f64());
-    assert_eq!(four.unwrap()["status"]["currentPlan"], first.as_str(), "the same nodes make the same plan");
+    assert_eq!(four["status"]["currentPlan"], first.as_str(), "the same nodes make the same plan");
     for node in [off, quiet] {
         stage
             .cluster
