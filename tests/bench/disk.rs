@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Instant};
 
 use anyhow::{Result, ensure};
 use lime_model::{BlockFile, BlockFiles as _, BlockLayout, BlockReader, DirectReader};
-use lime_planner::Block;
+use lime_planner::{Block, Encoding};
 use lime_store::StoredModel;
 
 /// One read, and threads that read at once: as the loader has them.
@@ -19,10 +19,10 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Whole pieces of `blocks`; the odd ends are left out.
-    pub(crate) fn of(stored: &StoredModel, blocks: &[Block]) -> Result<Self> {
+    pub(crate) fn of(stored: &StoredModel, blocks: &[Block], encoding: Encoding) -> Result<Self> {
         let mut pieces = Vec::new();
         for &block in blocks {
-            let layout = BlockLayout::of(stored.folder().config(), block);
+            let layout = BlockLayout::of(&stored.folder().config().encoded(encoding), block);
             let file = stored.locate(block, &layout)?;
             pieces.extend((0..layout.bytes / PIECE as u64).map(|piece| (file.clone(), piece * PIECE as u64)));
         }

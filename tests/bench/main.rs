@@ -65,6 +65,8 @@ enum What {
     StreamBatch,
     /// Throttled disks and links: more segments against one.
     StreamSegments,
+    /// 8 B parameters on two and four devices of 2 GB; writes 28 GB, and is not part of `all`.
+    Stream8b,
     /// Predicted against measured time per token of what `lime up` serves.
     Truth,
     /// Mutual TLS against plain text on the loopback, with the bundled model.
@@ -117,6 +119,13 @@ fn main() -> Result<()> {
     }
     if matches!(args.what, What::All | What::StreamSegments) {
         stream::segments(&bench, &args.lime)?;
+    }
+    if args.what == What::Stream8b {
+        let folder = args.models.join("llama-8b-bf16");
+        eprintln!("writing {}", folder.display());
+        synthetic::write_folder(&Shape::LLAMA_8B, &folder).context("cannot write the larger model")?;
+        stream::large(&Bench { folder, ..bench }, &args.lime)?;
+        return Ok(());
     }
     if matches!(args.what, What::All | What::Truth) {
         truth::measure(&bench, &args.lime)?;

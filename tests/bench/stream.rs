@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lime_model::ModelFolder;
 use lime_planner::{
-    Block, Bytes, Dtype, Fleet, Goal, Link, MemoryModel, ModelCard, Nanos, NodeProfile, PlacedBlock, Plan, Residency,
-    ServingLimits,
+    Block, Bytes, Dtype, Encoding, Fleet, Goal, Link, MemoryModel, ModelCard, Nanos, NodeProfile, PlacedBlock, Plan,
+    Residency, ServingLimits,
 };
 use lime_ring::{
     RingDriver,
@@ -45,16 +45,23 @@ const TURNS: usize = 5;
 pub(crate) fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
     for limit in [700, 1200, 1800] {
-        let plan = setting.searched(&[limit * MEGABYTE], None)?;
-        let run = setting.run(&plan, &Throttle::none(), 1)?;
-        setting.report(&format!("one device, {limit} MB"), &plan, &run, &Throttle::none(), "<= 1.15");
+        let mut speeds = Vec::new();
+        for encoding in [Encoding::Raw, Encoding::Compact] {
+            let plan = setting.searched(&[limit * MEGABYTE], None, Some(encoding))?;
+            let run = setting.run(&plan, &Throttle::none(), 1)?;
+            setting.report(&format!("one device, {limit} MB, {encoding}"), &plan, &run, &Throttle::none(), "<= 1.15");
+            speeds.push(run.speed());
+        }
+        let (raw, compact) = (&speeds[0], &speeds[1]);
+        ratio("  tokens/s compact / raw", &compact.times(1.0 / raw.median()), "> 1");
         if let Some(llama) = llama {
             let group = MemoryLimit::new(limit * MEGABYTE)?;
             // Page cache that others paid for is not in the limit: it would be memory for nothing.
             peer::evict(&bench.gguf)?;
             let speed = peer::llama_within(Some(&group), llama, &bench.gguf, bench.threads, 1, 4)?;
             figure("  llama.cpp in the same memory", &Samples::from([speed.decode]), "tokens/s");
-            ratio("  tokens/s / llama.cpp", &run.speed().times(1.0 / speed.decode), ">= 1.5, 2, 4");
+            ratio("  tokens/s raw / llama.cpp", &raw.times(1.0 / speed.decode), ">= 1.5, 2, 4");
+            ratio("  tokens/s compact / llama.cpp", &compact.times(1.0 / speed.decode), ">= 1.5, 2, 4");
         }
     }
     Ok(())
@@ -64,9 +71,24 @@ pub(crate) fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()
 pub(crate) fn ring(bench: &Bench, lime: &Path) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
     for (count, limit) in [(2, 800), (4, 400)] {
-        let plan = setting.searched(&vec![limit * MEGABYTE; count], None)?;
+        for encoding in [Encoding::Raw, Encoding::Compact] {
+            let plan = setting.searched(&vec![limit * MEGABYTE; count], None, Some(encoding))?;
+            let run = setting.run(&plan, &Throttle::none(), 1)?;
+            let what = format!("{count} devices, {limit} MB each, {encoding}");
+            setting.report(&what, &plan, &run, &Throttle::none(), "<= 1.20");
+        }
+    }
+    Ok(())
+}
+
+/// 8 B parameters on two and four devices of 2 GB, compact: the raw blocks would not fit the disk beside the model everywhere.
+pub(crate) fn large(bench: &Bench, lime: &Path) -> Result<()> {
+    let setting = Setting::with(bench, lime, &[Encoding::Compact])?;
+    for count in [2, 4] {
+        let plan = setting.searched(&vec![2000 * MEGABYTE; count], None, Some(Encoding::Compact))?;
         let run = setting.run(&plan, &Throttle::none(), 1)?;
-        setting.report(&format!("{count} devices, {limit} MB each"), &plan, &run, &Throttle::none(), "<= 1.20");
+        let what = format!("8 B parameters, {count} devices, 2000 MB each, compact");
+        setting.report(&what, &plan, &run, &Throttle::none(), "<= 1.20");
     }
     Ok(())
 }
@@ -74,7 +96,7 @@ pub(crate) fn ring(bench: &Bench, lime: &Path) -> Result<()> {
 /// Eight sequences at once against one, one device of 1.2 GB.
 pub(crate) fn batch(bench: &Bench, lime: &Path) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
-    let plan = setting.searched(&[1200 * MEGABYTE], None)?;
+    let plan = setting.searched(&[1200 * MEGABYTE], None, Some(Encoding::Raw))?;
     let (one, eight) = (setting.run(&plan, &Throttle::none(), 1)?, setting.run(&plan, &Throttle::none(), 8)?);
     setting.report("one device, 1200 MB, one sequence", &plan, &one, &Throttle::none(), "<= 1.15");
     figure("  a pass of eight sequences", &eight.per_token.times(1e3), "ms");
@@ -98,10 +120,13 @@ pub(crate) fn segments(bench: &Bench, lime: &Path) -> Result<()> {
             times.push(run.per_token.median());
         }
         ratio("  time with one segment / with two", &Samples::from([times[0] / times[1]]), "(a gain: above 1)");
-        let plan = setting.searched(&[800 * MEGABYTE; 2], Some(&throttle))?;
-        let run = setting.run(&plan, &throttle, 1)?;
-        let what = format!("the same, as planned: {} devices, {} segments", plan.devices.len(), plan.segments);
-        setting.report(&what, &plan, &run, &throttle, "<= 1.20");
+        for encoding in [Encoding::Raw, Encoding::Compact] {
+            let plan = setting.searched(&[800 * MEGABYTE; 2], Some(&throttle), Some(encoding))?;
+            let run = setting.run(&plan, &throttle, 1)?;
+            let (devices, segments) = (plan.devices.len(), plan.segments);
+            let what = format!("the same, {encoding}, as planned: {devices} devices, {segments} segments");
+            setting.report(&what, &plan, &run, &throttle, "<= 1.20");
+        }
     }
     Ok(())
 }
@@ -150,26 +175,38 @@ struct Setting<'a> {
     stored: StoredModel,
     /// All blocks, to be read.
     reading: Reading,
-    /// Seconds a token with all weights in memory.
-    compute: f64,
+    /// Seconds a token with all weights in memory: raw, and compact.
+    compute: [f64; 2],
 }
 
 impl<'a> Setting<'a> {
     fn new(bench: &'a Bench, lime: &'a Path) -> Result<Self> {
+        Self::with(bench, lime, &[Encoding::Raw, Encoding::Compact])
+    }
+
+    /// A setting in which weights lie in these encodings.
+    fn with(bench: &'a Bench, lime: &'a Path, encodings: &[Encoding]) -> Result<Self> {
         let store = bench.folder.with_file_name("store");
         let folder = ModelFolder::open(&bench.folder)?;
-        let card = folder.card("synthetic");
+        let card = folder.surveyed_card("synthetic");
         let stored = Store::open(&store)?.model(&Source::Folder(std::fs::canonicalize(&bench.folder)?))?;
         let blocks: Vec<_> = card.all_blocks().collect();
-        stored.ensure(&blocks, EnsureOptions::default(), &mut |_| {})?;
-        let reading = Reading::of(&stored, &blocks)?;
+        for &encoding in encodings {
+            stored.ensure(&blocks, EnsureOptions { encoding, ..EnsureOptions::default() }, &mut |_| {})?;
+        }
+        let reading = Reading::of(&stored, &blocks, encodings[0])?;
         let disk = reading.bandwidth()?;
-        let mut this = Self { bench, lime, card, store, stored, reading, compute: 0.0 };
-        let pinned = even_plan(&this.card, 1, 1, this.serving(), Dtype::Bf16)?;
-        this.compute = this.run(&pinned, &Throttle::none(), 1)?.per_token.median();
+        let mut this = Self { bench, lime, card, store, stored, reading, compute: [0.0; 2] };
+        let compact = this.card.compacted().context("the model's weights can be compact")?;
+        let forms = [(Encoding::Raw, this.card.clone()), (Encoding::Compact, compact)];
+        for (form, (_, card)) in forms.iter().enumerate().filter(|(_, (form, _))| encodings.contains(form)) {
+            let pinned = even_plan(card, 1, 1, this.serving(), Dtype::Bf16)?;
+            this.compute[form] = this.run(&pinned, &Throttle::none(), 1)?.per_token.median();
+        }
         println!("weights {}, {} threads", this.card.weight_bytes(), bench.threads);
         figure("direct reads", &Samples::from([disk / 1e9]), "GB/s");
-        figure("time per token, all weights in memory", &Samples::from([this.compute * 1e3]), "ms");
+        figure("time per token, all weights in memory", &Samples::from([this.compute[0] * 1e3]), "ms");
+        figure("the same, compact", &Samples::from([this.compute[1] * 1e3]), "ms");
         Ok(this)
     }
 
@@ -178,17 +215,20 @@ impl<'a> Setting<'a> {
     }
 
     /// The planner's choice for devices of these sizes.
-    fn searched(&self, memory: &[u64], throttle: Option<&Throttle>) -> Result<Plan> {
+    fn searched(&self, memory: &[u64], throttle: Option<&Throttle>, encoding: Option<Encoding>) -> Result<Plan> {
         let disk = match throttle.and_then(|throttle| throttle.disk) {
             Some(disk) => disk as f64,
             None => self.reading.bandwidth()? / memory.len() as f64,
         };
-        let bandwidth = self.card.weight_bytes().0 as f64 / self.compute;
+        // Where raw weights were not measured they are not planned with either.
+        let bandwidth = self.card.weight_bytes().0 as f64 / self.compute[0].max(1e-3);
+        let compact = self.card.compacted().map(|card| (card.weight_bytes().0 as f64 / self.compute[1]) as u64);
         let node = |(index, memory): (usize, &u64)| NodeProfile {
             name: format!("device-{index}"),
             memory: Bytes(*memory),
             overhead: OVERHEAD,
             memory_bandwidth: bandwidth as u64,
+            compact_bandwidth: compact,
             throughput: (0.8 * machine::fma_peak(self.bench.threads)) as u64,
             disk_bandwidth: Some(disk as u64),
             block_latency: Nanos::ZERO,
@@ -198,7 +238,7 @@ impl<'a> Setting<'a> {
             None => Link { bandwidth: 1_000_000_000, latency: Nanos(100_000) },
         };
         let fleet = Fleet::uniform(memory.iter().enumerate().map(node).collect(), link);
-        let goal = Goal { serving: self.serving(), ..Goal::sporadic(&self.card, 256) };
+        let goal = Goal { serving: self.serving(), encoding, ..Goal::sporadic(&self.card, 256) };
         lime_planner::plan(&self.card, &fleet, &goal).map_err(|refusal| anyhow::anyhow!("{refusal}"))
     }
 
@@ -237,8 +277,8 @@ impl<'a> Setting<'a> {
         let mut limits = Vec::new();
         let mut workers = Vec::new();
         for device in &plan.devices {
-            let streams = device.blocks.iter().any(|placed| placed.residency == Residency::Streamed);
-            let limit = streams.then(|| MemoryLimit::new(device.memory.budget.0)).transpose();
+            let limited = device.memory.budget < Bytes::gib(16);
+            let limit = limited.then(|| MemoryLimit::new(device.memory.budget.0)).transpose();
             let limit = limit.unwrap_or_else(|why| {
                 println!("  no hard limit: control groups cannot be made here ({why})");
                 None
@@ -262,7 +302,8 @@ impl<'a> Setting<'a> {
         let blocks = plan.devices.iter().flat_map(|device| &device.blocks);
         let streamed = blocks.filter(|placed| placed.residency == Residency::Streamed);
         let streamed: Vec<Block> = streamed.map(|placed| placed.block).collect();
-        let reading = (!streamed.is_empty()).then(|| Reading::of(&self.stored, &streamed)).transpose()?;
+        let reading =
+            (!streamed.is_empty()).then(|| Reading::of(&self.stored, &streamed, plan.model.encoding)).transpose()?;
         let disk = self.reading.bandwidth()?;
         let uris: Vec<String> = workers.iter().map(|worker| worker.uri.clone()).collect();
         let topology = topology(plan, &uris)?;
@@ -307,15 +348,16 @@ impl<'a> Setting<'a> {
     fn report(&self, what: &str, plan: &Plan, run: &Run, throttle: &Throttle, target: &str) {
         let streamed = |device: &lime_planner::DevicePlan| -> f64 {
             let placed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
-            placed.map(|placed| self.card.block_bytes(placed.block).0 as f64).sum()
+            placed.map(|placed| plan.model.block_bytes(placed.block).0 as f64).sum()
         };
         let total: f64 = plan.devices.iter().map(streamed).sum();
         let most = plan.devices.iter().map(streamed).fold(0.0, f64::max);
+        let compute = self.compute[usize::from(plan.model.encoding == Encoding::Compact)];
         // Each device has a disk of its own only where it is throttled.
         let bound = match throttle.disk {
-            Some(disk) => Samples::from([1.0; 3]).times((most / disk as f64).max(self.compute)),
-            None if total == 0.0 => run.per_token.map(|_| self.compute),
-            None => run.disk.map(|disk| (total / disk).max(self.compute)),
+            Some(disk) => Samples::from([1.0; 3]).times((most / disk as f64).max(compute)),
+            None if total == 0.0 => run.per_token.map(|_| compute),
+            None => run.disk.map(|disk| (total / disk).max(compute)),
         };
         println!("{what}: {} devices, {} segments", plan.devices.len(), plan.segments);
         figure("  streamed in a pass", &Samples::from([total / 1e9]), "GB");

@@ -87,7 +87,7 @@ pub fn topology(plan: &Plan, uris: &[String]) -> Result<RingTopology> {
 pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerHandle, lime_ring::Peer)> {
     let config = WorkerConfig {
         name: "a".into(),
-        model: model.to_owned(),
+        model: model.to_owned().into(),
         store: None,
         threads: 1,
         link: None,
@@ -144,7 +144,7 @@ impl Workers {
         for index in 0..count {
             let config = WorkerConfig {
                 name: format!("device-{index}"),
-                model: model.to_owned(),
+                model: model.to_owned().into(),
                 store: store.map(Path::to_owned),
                 threads,
                 link: None,

@@ -44,6 +44,18 @@ impl Shape {
         context: 2048,
     };
 
+    /// 8 B parameters (the shape of Llama 3 8B): 16 GB in bf16.
+    pub const LLAMA_8B: Self = Self {
+        hidden: 4096,
+        intermediate: 14_336,
+        layers: 32,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocabulary: 128_256,
+        context: 8192,
+    };
+
     /// Every tensor: Hugging Face name, GGUF name, rows, columns (1 row: a norm vector).
     pub fn tensors(&self) -> Vec<Tensor> {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
@@ -100,7 +112,8 @@ impl Tensor {
         self.rows * self.columns
     }
 
-    /// Writes the tensor in bf16: ones for a norm, else random values spread over +-0.04, fixed by `seed`.
+    /// Writes the tensor in bf16: ones for a norm, else random values within +-0.08 and about normal, as trained ones are, fixed by
+    /// `seed`.
     pub(crate) fn write_bf16(&self, seed: u64, out: &mut impl Write) -> io::Result<()> {
         if self.is_norm() {
             return out.write_all(&[0x80, 0x3f].repeat(self.elements()));
@@ -114,8 +127,10 @@ impl Tensor {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                let unit = (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
-                chunk.extend_from_slice(&((unit * 0.08).to_bits().wrapping_add(0x8000) >> 16).to_le_bytes()[..2]);
+                // The sum of four even numbers.
+                let unit: u32 = (0..4).map(|part| (state >> (16 * part)) as u32 & 0xffff).sum();
+                let value = (unit as f32 / 65536.0 - 2.0) * 0.04;
+                chunk.extend_from_slice(&(value.to_bits().wrapping_add(0x8000) >> 16).to_le_bytes()[..2]);
             }
             out.write_all(&chunk)?;
             left -= left.min(1 << 15);

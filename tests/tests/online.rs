@@ -45,6 +45,7 @@ fn planned(folder: &ModelFolder, memory: u64) -> Result<Plan> {
         memory: Bytes(memory),
         overhead: Bytes::mib(24),
         memory_bandwidth: 20_000_000_000,
+        compact_bandwidth: None,
         throughput: 100_000_000_000,
         disk_bandwidth: Some(1_500_000_000),
         block_latency: Nanos::ZERO,

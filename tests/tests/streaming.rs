@@ -1,5 +1,7 @@
 //! Rings whose workers stream weights from their stores: the same bits as rings that keep all of them.
 
+use std::path::Path;
+
 use anyhow::Result;
 use lime_model::{BlockFiles as _, BlockLayout, ModelFolder};
 use lime_planner::{Block, Dtype, LayerIndex, ServingLimits};
@@ -22,6 +24,40 @@ fn sequences() -> Vec<Sequence> {
     [(1, 20), (2, 5), (3, 33)].map(sequence).into()
 }
 
+/// Flips a bit in the middle of a raw block's file.
+fn damage(store: &Path, model: &Path, block: Block) -> Result<()> {
+    let stored = Store::open(store)?.model(&Source::Folder(model.to_owned()))?;
+    let path = stored.locate(block, &BlockLayout::of(ModelFolder::open(model)?.config(), block))?.path;
+    let mut bytes = std::fs::read(&path)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    Ok(std::fs::write(&path, bytes)?)
+}
+
+/// A block that streams is compared with its digest when it comes for the first time: the pass fails, and the block is made again
+/// for the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_block_is_made_again_when_it_streams() -> Result<()> {
+    let (model, dir) = (fixtures::bard(), tempfile::tempdir()?);
+    let plan =
+        streamed(even_plan(&card(&model)?, 1, 1, SERVING, Dtype::Bf16)?, |block| matches!(block, Block::Mlp(_)), 0.0)?;
+    let mut workers = Workers::start_with_store(&model, Some(dir.path()), 1, 1).await?;
+    let mut ring = workers.configure(&plan).await?;
+    let expected = drive(&mut ring, &sequences(), 64).await?;
+    workers.stop().await?;
+    for victim in [1, 3].map(|layer| Block::Mlp(LayerIndex(layer))) {
+        damage(dir.path(), &model, victim)?;
+    }
+    let mut workers = Workers::start_with_store(&model, Some(dir.path()), 1, 1).await?;
+    let mut ring = workers.configure(&plan).await?;
+    for layer in ["mlp(1)", "mlp(3)"] {
+        let failed = drive(&mut ring, &sequences(), 64).await.unwrap_err().to_string();
+        assert!(failed.contains(layer) && failed.contains("a bit has flipped"), "{failed}");
+    }
+    assert!(drive(&mut ring, &sequences(), 64).await? == expected);
+    workers.stop().await
+}
+
 /// A block that is kept is read when the plan is taken up: what is wrong with it then is put right by its worker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_block_is_made_again_when_it_is_loaded() -> Result<()> {
@@ -34,14 +70,7 @@ async fn a_damaged_block_is_made_again_when_it_is_loaded() -> Result<()> {
     let expected = drive(&mut ring, &sequences(), 64).await?;
     workers.stop().await?;
 
-    let path = {
-        let stored = Store::open(dir.path())?.model(&Source::Folder(model.clone()))?;
-        stored.locate(kept, &BlockLayout::of(ModelFolder::open(&model)?.config(), kept))?.path
-    };
-    let mut bytes = std::fs::read(&path)?;
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&path, bytes)?;
+    damage(dir.path(), &model, kept)?;
     let mut workers = Workers::start_with_store(&model, Some(dir.path()), 1, 1).await?;
     let mut ring = workers.configure(&plan).await?;
     assert!(drive(&mut ring, &sequences(), 64).await? == expected);

@@ -114,9 +114,10 @@ impl<P: Probe> Agent<P> {
             Err(error) => return tracing::error!(%error, "the measurement failed"),
         };
         match compute {
-            Ok((bytes, operations)) => {
-                self.figures.machine.memory_bytes_per_second = Some(bytes);
-                self.figures.machine.operations_per_second = Some(operations);
+            Ok(speed) => {
+                self.figures.machine.memory_bytes_per_second = Some(speed.memory);
+                self.figures.machine.compact_bytes_per_second = speed.compact;
+                self.figures.machine.operations_per_second = Some(speed.operations);
             }
             Err(error) => tracing::warn!(error, "processor and memory could not be measured"),
         }

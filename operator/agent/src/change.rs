@@ -56,6 +56,7 @@ fn figures(status: &LimeNodeProfileStatus) -> Vec<Option<i64>> {
     let mut found = vec![
         status.cores.map(i64::from),
         status.memory_bandwidth_bytes_per_second,
+        status.compact_bandwidth_bytes_per_second,
         status.matrix_operations_per_second,
         memory.map(|memory| memory.total_bytes),
         memory.map(|memory| memory.available_bytes),

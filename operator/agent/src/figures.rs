@@ -27,6 +27,8 @@ pub struct Machine {
     pub cores: u32,
     /// Bytes per second at which compute reads memory.
     pub memory_bytes_per_second: Option<u64>,
+    /// Bytes per second of compact weights that compute gets through.
+    pub compact_bytes_per_second: Option<u64>,
     /// Floating-point operations per second in matrix products of many rows.
     pub operations_per_second: Option<u64>,
 }
@@ -77,11 +79,22 @@ pub trait Probe {
     fn long(&self) -> Box<dyn FnOnce() -> Long + Send>;
 }
 
+/// How fast the processor computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speed {
+    /// Bytes per second at which compute reads memory.
+    pub memory: u64,
+    /// The same of compact weights.
+    pub compact: Option<u64>,
+    /// Floating-point operations per second in matrix products of many rows.
+    pub operations: u64,
+}
+
 /// What is measured seldom, since it takes the machine's time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Long {
-    /// Bytes and operations per second.
-    pub compute: Result<(u64, u64), String>,
+    /// The processor's speed.
+    pub compute: Result<Speed, String>,
     /// Bytes per second that the weight store reads.
     pub disk: Result<u64, String>,
 }

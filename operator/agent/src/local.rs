@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lime_profiler::{ComputeEffort, DiskEffort, ElementType};
 
-use crate::figures::{Disk, Long, Probe};
+use crate::figures::{Disk, Long, Probe, Speed};
 use crate::memory::{Memory, parse_meminfo};
 
 /// The real machine, seen through `/proc` and the weight store's file system.
@@ -62,7 +62,11 @@ impl Probe for Local {
         Box::new(move || Long {
             // bf16 is what most models come in; kernels of other types read memory about as fast.
             compute: lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), ElementType::Bf16, threads)
-                .map(|found| (found.memory_bandwidth, found.throughput))
+                .map(|found| Speed {
+                    memory: found.memory_bandwidth,
+                    compact: found.compact_bandwidth,
+                    operations: found.throughput,
+                })
                 .map_err(|error| error.to_string()),
             disk: lime_profiler::disk_of_folder(&store, DiskEffort::SMALL)
                 .map(|found| found.bandwidth)
@@ -121,7 +125,9 @@ mod tests {
     fn a_store_that_cannot_be_written_gives_no_speed_but_the_rest() {
         let measured = Local::new(Path::new("/no/such/folder")).long()();
         assert!(measured.disk.unwrap_err().contains("/no/such/folder"));
-        assert!(measured.compute.is_ok_and(|(bytes, operations)| bytes > 0 && operations > 0));
+        assert!(
+            measured.compute.is_ok_and(|speed| speed.memory > 0 && speed.compact > Some(0) && speed.operations > 0)
+        );
     }
 
     #[test]

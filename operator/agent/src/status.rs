@@ -31,6 +31,7 @@ pub fn status(
             available: Some(binary_bytes(memory.available_bytes)),
         }),
         memory_bandwidth_bytes_per_second: figures.machine.memory_bytes_per_second.map(whole),
+        compact_bandwidth_bytes_per_second: figures.machine.compact_bytes_per_second.map(whole),
         matrix_operations_per_second: figures.machine.operations_per_second.map(whole),
         disk: Some(DiskStatus {
             read_bytes_per_second: figures.disk.read_bytes_per_second.map(whole),

@@ -24,7 +24,7 @@ pub use deployment::{LimeDeployment, LimeDeploymentSpec};
 pub use endpoint::{Endpoint, Transport, TransportSecurity};
 pub use failure::Failure;
 pub use model::{Model, SecretKeyRef};
-pub use nodes::{Nodes, Offload, OffloadPolicy};
+pub use nodes::{Nodes, Offload, OffloadPolicy, WeightEncoding};
 pub use placement::{Approval, Placement, Reaction, Replan};
 pub use plan::{
     Assignment, LimePlan, LimePlanSpec, LimePlanStatus, NodeTimes, PlanAlternative, PlanPrediction, PlanState,

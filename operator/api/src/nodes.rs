@@ -60,10 +60,27 @@ pub struct Offload {
     #[serde(default)]
     pub policy: OffloadPolicy,
 
+    /// Auto: weights are kept compact (0.71 of the bytes, the same numbers) on disk and in memory where that is faster. Raw: as the
+    /// model's files have them. Compact: wherever model and nodes allow it.
+    #[serde(default)]
+    pub encoding: WeightEncoding,
+
     /// Most bytes that a node keeps on its disk for this model, such as `160Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub max_disk_per_node: Option<Quantity>,
+}
+
+/// How weights lie on disk and in memory: Auto, Raw or Compact.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WeightEncoding {
+    /// Compact where that is faster.
+    #[default]
+    Auto,
+    /// As the model's files have them.
+    Raw,
+    /// bf16 matrices in 0.71 of their bytes, expanded as they are multiplied.
+    Compact,
 }
 
 /// When weights are read from disk for each token: Auto, Never or Always.

@@ -108,6 +108,11 @@ pub struct ProfileOverrides {
     #[schemars(range(min = 1_000_000, max = 100_000_000_000_000_i64))]
     pub memory_bandwidth_bytes_per_second: Option<i64>,
 
+    /// Bytes per second of compact weights that compute gets through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_000_000, max = 100_000_000_000_000_i64))]
+    pub compact_bandwidth_bytes_per_second: Option<i64>,
+
     /// Floating-point operations per second in matrix products of many rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_000_000, max = 10_000_000_000_000_000_i64))]
@@ -155,6 +160,10 @@ pub struct LimeNodeProfileStatus {
     /// Bytes per second at which compute reads memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bandwidth_bytes_per_second: Option<i64>,
+
+    /// Bytes per second of compact weights that compute gets through; without it no plan with this node makes weights compact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_bandwidth_bytes_per_second: Option<i64>,
 
     /// Floating-point operations per second in matrix products of many rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]

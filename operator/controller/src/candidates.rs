@@ -186,6 +186,7 @@ fn admit(
         1_000_000,
         100_000_000_000_000,
     )?;
+    let compact = overrides.compact_bandwidth_bytes_per_second.or(status.compact_bandwidth_bytes_per_second);
     let throughput = figure(
         "matrix operations per second",
         overrides.matrix_operations_per_second.or(status.matrix_operations_per_second),
@@ -203,6 +204,7 @@ fn admit(
         memory,
         overhead: Bytes::ZERO,
         memory_bandwidth,
+        compact_bandwidth: believable(compact, 1_000_000, 100_000_000_000_000),
         throughput,
         disk_bandwidth,
         block_latency: Nanos::ZERO,

@@ -3,9 +3,10 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 use lime_api::{
-    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, RequestPattern, parse_bytes,
+    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding,
+    parse_bytes,
 };
-use lime_planner::{Arithmetic, Bytes, Dtype, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
+use lime_planner::{Arithmetic, Bytes, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
 use serde_json::json;
 
 use crate::names;
@@ -118,6 +119,11 @@ impl Wish {
                 OffloadPolicy::Auto => Offload::Auto,
                 OffloadPolicy::Never => Offload::Never,
                 OffloadPolicy::Always => Offload::Always,
+            },
+            encoding: match self.spec.offload.encoding {
+                WeightEncoding::Auto => None,
+                WeightEncoding::Raw => Some(Encoding::Raw),
+                WeightEncoding::Compact => Some(Encoding::Compact),
             },
             segments: None,
             least_devices: count(self.spec.nodes.min_count),

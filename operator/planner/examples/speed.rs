@@ -17,6 +17,7 @@ fn fleet(nodes: u64, gib: u64) -> Fleet {
         memory: Bytes::gib(gib + (index * 7) % 9),
         overhead: Bytes::mib(64),
         memory_bandwidth: 40_000_000_000 + (index * 13 % 7) * 20_000_000_000,
+        compact_bandwidth: None,
         throughput: 500_000_000_000 + (index * 5 % 4) * 500_000_000_000,
         disk_bandwidth: Some(500_000_000 + (index * 11 % 5) * 500_000_000),
         block_latency: Nanos(20_000),

@@ -37,6 +37,12 @@ pub struct BriefCard {
     attention: Vec<(u64, usize)>,
     /// Runs of MLP blocks.
     mlp: Vec<(u64, usize)>,
+    /// Runs of compact attention blocks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    compact_attention: Vec<(u64, usize)>,
+    /// Runs of compact MLP blocks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    compact_mlp: Vec<(u64, usize)>,
     /// The commit that was looked up, where the source has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
@@ -83,8 +89,20 @@ impl BriefCard {
             runs
         };
         let (attention, mlp) = (runs(&card.blocks.attention), runs(&card.blocks.mlp));
+        let compact = card.compact.as_ref();
+        let compact_attention = compact.map(|blocks| runs(&blocks.attention)).unwrap_or_default();
+        let compact_mlp = compact.map(|blocks| runs(&blocks.mlp)).unwrap_or_default();
         let blocks = BlockBytes { attention: Vec::new(), mlp: Vec::new(), ..card.blocks.clone() };
-        Self { card: ModelCard { blocks, ..card.clone() }, sizes, attention, mlp, revision }
+        let compact = card.compact.clone().map(|it| BlockBytes { attention: Vec::new(), mlp: Vec::new(), ..it });
+        Self {
+            card: ModelCard { blocks, compact, ..card.clone() },
+            sizes,
+            attention,
+            mlp,
+            compact_attention,
+            compact_mlp,
+            revision,
+        }
     }
 
     /// The card in full.
@@ -110,7 +128,15 @@ impl BriefCard {
             mlp: full("MLP", &self.mlp)?,
             ..self.card.blocks.clone()
         };
-        Ok(ModelCard { blocks, ..self.card.clone() })
+        let compact = |it: &BlockBytes| {
+            Ok(BlockBytes {
+                attention: full("compact attention", &self.compact_attention)?,
+                mlp: full("compact MLP", &self.compact_mlp)?,
+                ..it.clone()
+            })
+        };
+        let compact = self.card.compact.as_ref().map(compact).transpose()?;
+        Ok(ModelCard { blocks, compact, ..self.card.clone() })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Dtype, LayerIndex};
+use crate::{Bytes, Dtype, Encoding, LayerIndex};
 
 /// Model families that the runtime can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,11 +90,24 @@ pub struct ModelCard {
     pub tied: bool,
     /// Number of parameters.
     pub parameters: u64,
-    /// Bytes of each block.
+    /// Bytes of each block, in [`Self::encoding`].
     pub blocks: BlockBytes,
+    /// How the blocks lie on disk and in memory.
+    #[serde(default, skip_serializing_if = "Encoding::is_raw")]
+    pub encoding: Encoding,
+    /// Bytes of each block were it compact; `None` where the model's weights are not bf16, are not known to be compressible, or
+    /// are compact already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact: Option<BlockBytes>,
 }
 
 impl ModelCard {
+    /// The same model with compact blocks, where that is possible.
+    pub fn compacted(&self) -> Option<Self> {
+        let blocks = self.compact.clone()?;
+        Some(Self { blocks, encoding: Encoding::Compact, compact: None, ..self.clone() })
+    }
+
     /// Bytes of one block held alone.
     pub fn block_bytes(&self, block: Block) -> Bytes {
         let at = |sizes: &[Bytes], layer: LayerIndex| sizes.get(layer.0 as usize).copied().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Block, Fleet, Goal, LayerIndex, Link, ModelCard, NodeProfile};
+use crate::{Block, Encoding, Fleet, Goal, LayerIndex, Link, ModelCard, NodeProfile};
 
 /// Longest time that one step can take (about five hours); keeps sums of many steps within 64 bits.
 const LONGEST: u64 = 1 << 44;
@@ -178,7 +178,11 @@ fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows
         }
         Block::Mlp(_) | Block::Head => {}
     }
-    let spent = nanos(bytes, node.memory_bandwidth).max(nanos(flops, node.throughput));
+    let bandwidth = match card.encoding {
+        Encoding::Compact => node.compact_bandwidth.unwrap_or(node.memory_bandwidth),
+        Encoding::Raw => node.memory_bandwidth,
+    };
+    let spent = nanos(bytes, bandwidth).max(nanos(flops, node.throughput));
     (spent + node.block_latency.0).min(LONGEST)
 }
 

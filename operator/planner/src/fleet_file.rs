@@ -57,6 +57,9 @@ pub struct NodeEntry {
     /// Read bandwidth of the weight store, or `none` where nothing may be streamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bandwidth: Option<Quantity>,
+    /// Compact bytes per second that compute gets through; nothing is made compact where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_bandwidth: Option<Quantity>,
     /// Fixed cost of starting a block; zero where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_latency: Option<Quantity>,
@@ -176,12 +179,15 @@ impl NodeEntry {
             None => Nanos::ZERO,
             given => Nanos(needed(given, Kind { name: "blockLatency", ..quantity::LATENCY })),
         };
+        let compact = Kind { name: "compactBandwidth", ..quantity::MEMORY_BANDWIDTH };
+        let compact_bandwidth = self.compact_bandwidth.is_some().then(|| needed(&self.compact_bandwidth, compact));
         let name = name?.to_owned();
         (faults.len() == before).then_some(NodeProfile {
             name,
             memory,
             overhead,
             memory_bandwidth,
+            compact_bandwidth,
             throughput,
             disk_bandwidth,
             block_latency,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Arithmetic, Dtype, ModelCard, Nanos, Objective, ServingLimits};
+use crate::{Arithmetic, Dtype, Encoding, ModelCard, Nanos, Objective, ServingLimits};
 
 /// Whether weights may be read from disk in every pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Goal {
     /// Whether weights may be read from disk in every pass.
     #[serde(default)]
     pub offload: Offload,
+    /// How weights lie on disk and in memory; where absent, compact if that is faster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
     /// How many times an activation goes round a ring of several devices for a token; the search chooses where absent.
     #[serde(default)]
     pub segments: Option<u32>,
@@ -122,6 +125,7 @@ impl Goal {
             residual: Dtype::F32,
             kv: card.dtype,
             offload: Offload::Auto,
+            encoding: None,
             segments: None,
             least_devices: 1,
             most_devices: None,

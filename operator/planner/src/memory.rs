@@ -159,6 +159,8 @@ mod tests {
             context: 512,
             tied: true,
             parameters: 0,
+            encoding: Default::default(),
+            compact: None,
             blocks: BlockBytes {
                 embedding: Bytes(1000),
                 attention: vec![Bytes(10), Bytes(20)],

@@ -11,8 +11,9 @@ use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Problem, Settled, fits, search_subsets, time_with};
 use crate::{
-    Alternative, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Fleet, Goal, LayerRange, MemoryModel, ModelCard, Nanos,
-    NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction, RejectedNode, Residency,
+    Alternative, Arithmetic, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal, LayerRange,
+    MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction,
+    RejectedNode, Residency,
 };
 
 /// Finds who holds what so that the goal is met best.
@@ -28,11 +29,45 @@ pub fn plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Plan, Refusa
 /// # Errors
 /// As [`plan`].
 pub fn plan_or_suggest(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[ModelCard]) -> Result<Plan, Refusal> {
-    try_plan(card, fleet, goal)?.ok_or_else(|| refuse(card, fleet, goal, others))
+    let found = try_plan(card, fleet, goal)?;
+    // What is missing and what would fit is said of the smallest form that may be used.
+    found.ok_or_else(|| refuse(forms(card, fleet, goal).last().map_or(card, Cow::as_ref), fleet, goal, others))
+}
+
+/// The forms of the model that `goal` allows on `fleet`, the largest first: as it is, and compact where every node is known to
+/// compute from that.
+fn forms<'a>(card: &'a ModelCard, fleet: &Fleet, goal: &Goal) -> Vec<Cow<'a, ModelCard>> {
+    let able =
+        goal.arithmetic == Arithmetic::Exact && fleet.nodes().iter().all(|node| node.compact_bandwidth.is_some());
+    let compact = card.compacted().filter(|_| able && goal.encoding != Some(Encoding::Raw));
+    let raw = (goal.encoding != Some(Encoding::Compact) || compact.is_none()).then_some(Cow::Borrowed(card));
+    raw.into_iter().chain(compact.map(Cow::Owned)).collect()
+}
+
+/// Compact weights are made from raw ones before they are served: that much faster they must be, in percent.
+const COMPACT_GAIN: u64 = 3;
+
+/// Whether `other` is worth more than `plan`, which is there without further ado.
+fn beats(other: &Plan, plan: &Plan) -> bool {
+    let time = |plan: &Plan| plan.outlook.as_ref().map_or(u64::MAX, |outlook| outlook.prediction.time_per_token.0);
+    u128::from(time(other)) * 100 < u128::from(time(plan)) * u128::from(100 - COMPACT_GAIN)
 }
 
 /// A plan, or `None` where nothing fits.
 pub(crate) fn try_plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan>, Refusal> {
+    let mut best: Option<Plan> = None;
+    for form in forms(card, fleet, goal) {
+        let found = plan_form(&form, fleet, goal)?;
+        best = match (best, found) {
+            (Some(plan), Some(other)) if !beats(&other, &plan) => Some(plan),
+            (plan, other) => other.or(plan),
+        };
+    }
+    Ok(best)
+}
+
+/// A plan for the model in exactly this form.
+fn plan_form(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan>, Refusal> {
     goal.check(card)?;
     check_size(fleet, goal)?;
     let fleet = &*offered(fleet, goal);
@@ -56,7 +91,7 @@ pub(crate) fn try_plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<O
 pub(crate) fn can_fit(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> bool {
     goal.check(card).is_ok()
         && check_size(fleet, goal).is_ok()
-        && fits(&Problem::new(card, &offered(fleet, goal), goal))
+        && forms(card, fleet, goal).iter().any(|form| fits(&Problem::new(form, &offered(fleet, goal), goal)))
 }
 
 fn check_size(fleet: &Fleet, goal: &Goal) -> Result<(), Refusal> {
@@ -106,7 +141,7 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
     let mut plan = Plan {
         version: PLAN_VERSION,
         input_hash: input_hash(problem),
-        model: problem.card.clone(),
+        model: ModelCard { compact: None, ..problem.card.clone() },
         arithmetic: goal.arithmetic,
         residual: goal.residual,
         kv: goal.kv,

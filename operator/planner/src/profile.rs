@@ -16,6 +16,9 @@ pub struct NodeProfile {
     pub overhead: Bytes,
     /// Bytes per second at which compute reads memory.
     pub memory_bandwidth: u64,
+    /// Compact bytes per second that compute gets through; `None` where that is not known, and then nothing is made compact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_bandwidth: Option<u64>,
     /// Floating-point operations per second in matrix products of many rows.
     pub throughput: u64,
     /// Bytes per second read from the weight store; `None` where nothing may be streamed.

@@ -43,6 +43,8 @@ pub(crate) fn small_card(random: &mut Random, layers: u32) -> ModelCard {
         context: 512,
         tied,
         parameters: 1_000_000,
+        encoding: Default::default(),
+        compact: None,
         blocks: BlockBytes {
             embedding,
             attention: vec![attention; layers as usize],

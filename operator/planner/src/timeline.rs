@@ -127,6 +127,7 @@ pub(crate) fn goal_of(plan: &Plan) -> Goal {
         residual: plan.residual,
         kv: plan.kv,
         offload: Offload::Auto,
+        encoding: Some(plan.model.encoding),
         segments: (plan.devices.len() > 1).then_some(plan.segments),
         least_devices: 1,
         most_devices: None,

@@ -218,7 +218,7 @@ Examples:
 #[command(after_long_help = "Examples:\n  lime inspect path/to/model\n  lime inspect path/to/model -o json")]
 pub(crate) struct InspectArgs {
     /// The model's folder (config.json, *.safetensors, tokenizer.json), file://FOLDER, hf://ORG/NAME or http(s)://HOST/FOLDER; of
-    /// the last two only the small files and headers are fetched, and nothing is kept
+    /// the last two only the small files, headers and samples of the weights are fetched, and nothing is kept
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
 
@@ -390,11 +390,17 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:7000")]
     pub(crate) listen: SocketAddr,
 
-    /// The model's folder on this machine
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// Where the model comes from: its folder on this machine, or hf://ORG/NAME, or http(s)://HOST/FOLDER, of which this
+    /// device's blocks alone are fetched
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) model: String,
 
-    /// Where blocks that a plan streams are kept on this machine's disk; without it such a plan is refused
+    /// Branch, tag or commit of an hf:// source; default: main
+    #[arg(long, value_name = "REV")]
+    pub(crate) revision: Option<String>,
+
+    /// Where blocks that a plan streams, or that are fetched, are kept on this machine's disk; default: none for a folder
+    /// (such a plan is then refused), else lime in the user's cache folder
     #[arg(long, value_name = "DIR", env = "LIME_STORE")]
     pub(crate) store: Option<PathBuf>,
 
@@ -437,9 +443,17 @@ pub(crate) struct GatewayArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) plan: PathBuf,
 
-    /// The model's folder: tokenizer and templates are read from it, no weights
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// The model: its folder, or hf://ORG/NAME, or http(s)://HOST/FOLDER. Tokenizer and templates are read, no weights
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) model: String,
+
+    /// Branch, tag or commit of an hf:// source; default: main
+    #[arg(long, value_name = "REV")]
+    pub(crate) revision: Option<String>,
+
+    /// Where the small files of a model from a server are kept; default: lime in the user's cache folder
+    #[arg(long, value_name = "DIR", env = "LIME_STORE")]
+    pub(crate) store: Option<PathBuf>,
 
     /// A device of the plan and where its worker is, once for each device
     #[arg(long = "worker", value_name = "NAME=URL", required = true)]

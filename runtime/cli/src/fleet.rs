@@ -28,6 +28,8 @@ pub(crate) struct LocalDevice {
 pub(crate) struct Given {
     /// Bytes per second.
     pub(crate) memory_bandwidth: Option<u64>,
+    /// Compact bytes per second.
+    pub(crate) compact_bandwidth: Option<u64>,
     /// Operations per second.
     pub(crate) throughput: Option<u64>,
     pub(crate) block_latency: Option<Nanos>,
@@ -97,6 +99,10 @@ struct ProfileFile {
     /// Bytes per second at which weights are read from memory, such as `10GB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     memory_bandwidth: Option<String>,
+    /// Bytes per second at which compact weights are computed with, such as `8GB`. Default: what is measured where the bandwidth is
+    /// measured too; without a figure nothing is made compact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compact_bandwidth: Option<String>,
     /// Operations per second in matrix products, such as `50GFLOP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     throughput: Option<String>,
@@ -210,6 +216,7 @@ impl DeviceFile {
         };
         let given = Given {
             memory_bandwidth: figure("memoryBandwidth", &profile.memory_bandwidth, units::bytes_per_second),
+            compact_bandwidth: figure("compactBandwidth", &profile.compact_bandwidth, units::bytes_per_second),
             throughput: figure("throughput", &profile.throughput, units::flops_per_second),
             block_latency: figure("blockLatency", &profile.block_latency, |text| {
                 units::duration(text).map(|time| time.as_nanos() as u64)

@@ -1,14 +1,18 @@
 //! `lime gateway`: the front of a ring whose workers run elsewhere.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use lime_gateway::{Event, GatewayConfig, Peer};
 use lime_planner::Plan;
 use lime_ring::Transport;
+use lime_store::{Source, Store, StoredModel};
 use tokio::sync::{mpsc, watch};
 
-use crate::{args::GatewayArgs, logging, stop::StopSignals};
+use crate::{args::GatewayArgs, logging, stop::StopSignals, worker::source};
 
 /// Serves until a signal.
 pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
@@ -17,6 +21,14 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
     let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
     let peers = peers(&args.workers, &plan, &transport)?;
     let api_keys = args.api_keys.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let source = source(&args.model, args.revision.as_deref())?;
+    let root = args.store.unwrap_or_else(Store::default_root);
+    // Open for as long as the gateway runs, so that nobody prunes it.
+    let fetched = source.folder().is_none().then(|| fetch(&source, root)).transpose()?;
+    let model = fetched.as_ref().map_or_else(
+        || args.model.strip_prefix("file://").unwrap_or(&args.model).into(),
+        |model| model.folder().path().to_owned(),
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = StopSignals::new()?;
@@ -28,7 +40,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             plan,
             workers,
             transport,
-            model: args.model,
+            model,
             api_keys,
             queue_limit: args.queue_limit,
         };
@@ -44,6 +56,16 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
         drop(publish);
         Ok(())
     })
+}
+
+/// The model of a server with its small files in the store, or as it was fetched before.
+pub(crate) fn fetch(source: &Source, root: PathBuf) -> anyhow::Result<StoredModel> {
+    let found = Store::open(root).and_then(|store| store.model_or_last(source));
+    let (model, fault) = found.with_context(|| format!("{source} cannot be had"))?;
+    if let Some(fault) = fault {
+        tracing::warn!(%source, %fault, "its source cannot be asked, the model that was fetched before is served");
+    }
+    Ok(model)
 }
 
 fn log(event: &Event) {

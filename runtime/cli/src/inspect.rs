@@ -41,11 +41,11 @@ fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>
         source = source.at(revision)?;
     }
     if let Some(folder) = source.folder() {
-        return Ok((ModelFolder::open(folder)?.card(&source.name()), None));
+        return Ok((ModelFolder::open(folder)?.surveyed_card(&source.name()), None));
     }
     let model = Store::open(scratch)?.model(&source)?;
     let commit = Some(model.manifest().revision.clone()).filter(|revision| !revision.is_empty());
-    Ok((model.folder().card(&source.name()), commit))
+    Ok((model.surveyed_card(&source.name())?, commit))
 }
 
 /// Why there is no card, in a word that the operator shows and a sentence of at most a kilobyte: the same at each inspection, so

@@ -56,13 +56,18 @@ fn measured(
 
 fn node(cache: &mut Cache, device: &LocalDevice, dtype: Dtype, disk: Option<u64>) -> anyhow::Result<NodeProfile> {
     let given = device.given;
-    let (memory_bandwidth, throughput, block_latency) =
+    let (memory_bandwidth, compact_bandwidth, throughput, block_latency) =
         match (given.memory_bandwidth, given.throughput, given.block_latency) {
-            (Some(bandwidth), Some(throughput), Some(latency)) => (bandwidth, throughput, latency),
+            // Of compact weights such a device says what it says.
+            (Some(bandwidth), Some(throughput), Some(latency)) => {
+                (bandwidth, given.compact_bandwidth, throughput, latency)
+            }
             (bandwidth, throughput, latency) => {
                 let found = compute(cache, dtype, device.threads)?;
                 (
                     bandwidth.unwrap_or(found.memory_bandwidth),
+                    // Beside a bandwidth that is given, one that was measured means nothing.
+                    given.compact_bandwidth.or(found.compact_bandwidth.filter(|_| bandwidth.is_none())),
                     throughput.unwrap_or(found.throughput),
                     latency.unwrap_or(Nanos(found.block_latency_nanos)),
                 )
@@ -75,6 +80,7 @@ fn node(cache: &mut Cache, device: &LocalDevice, dtype: Dtype, disk: Option<u64>
         // The budget is the engine's, to the byte.
         overhead: Bytes::ZERO,
         memory_bandwidth: memory_bandwidth.max(1),
+        compact_bandwidth,
         throughput: throughput.max(1),
         disk_bandwidth: disk.map(|disk| shaped.map_or(disk, |shaped| shaped.min(disk)).max(1)),
         block_latency,

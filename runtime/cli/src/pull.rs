@@ -4,7 +4,7 @@ use std::{fs, io::IsTerminal as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lime_planner::{Block, Bytes, PlacedBlock, Plan, Residency};
+use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Plan, Residency};
 use lime_store::{EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
 
 use crate::{
@@ -24,15 +24,16 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         source = source.at(revision)?;
     }
     let model = open(&args.store)?.model(&source).with_context(|| format!("{source} cannot be pulled"))?;
-    let (blocks, embedding_streams) = match (&args.plan, &args.device) {
+    let (blocks, embedding_streams, encoding) = match (&args.plan, &args.device) {
         (Some(plan), Some(device)) => {
-            let placed = blocks_of(plan, device, &model)?;
+            let (placed, encoding) = blocks_of(plan, device, &model)?;
             let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
-            (placed.iter().map(|placed| placed.block).collect(), placed.contains(&streamed))
+            (placed.iter().map(|placed| placed.block).collect(), placed.contains(&streamed), encoding)
         }
-        _ => (model.folder().card("").all_blocks().collect::<Vec<_>>(), false),
+        _ => (model.folder().card("").all_blocks().collect::<Vec<_>>(), false, Encoding::Raw),
     };
-    let options = EnsureOptions { connections: args.connections.into(), verify: args.verify, embedding_streams };
+    let options =
+        EnsureOptions { connections: args.connections.into(), verify: args.verify, embedding_streams, encoding };
     let ensured = ensure(&model, &blocks, options)?;
     print(&told(&model, &ensured))
 }
@@ -62,13 +63,13 @@ fn target() -> ProgressDrawTarget {
     if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }
 
-/// The blocks of one device of a plan, which must be of this very model.
-fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<Vec<PlacedBlock>> {
+/// The blocks of one device of a plan and how they lie, which must be of this very model.
+fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<(Vec<PlacedBlock>, Encoding)> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let plan: Plan = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a plan; make one with `lime plan -o json`", path.display()))?;
     plan.validate().with_context(|| format!("{} cannot be followed", path.display()))?;
-    let card = model.folder().card(&plan.model.name);
+    let card = model.folder().config().encoded(plan.model.encoding).card(&plan.model.name);
     if card.blocks != plan.model.blocks || card.dtype != plan.model.dtype {
         bail!(
             "{} is a plan for {}, whose blocks are not those of {}",
@@ -81,7 +82,7 @@ fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<V
         let names: Vec<&str> = plan.devices.iter().map(|device| device.name.as_str()).collect();
         bail!("{} has no device {device:?}, only {}", path.display(), names.join(", "));
     };
-    Ok(found.blocks.clone())
+    Ok((found.blocks.clone(), plan.model.encoding))
 }
 
 fn told(model: &StoredModel, ensured: &Ensured) -> String {

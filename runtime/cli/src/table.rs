@@ -1,7 +1,7 @@
 //! Plans and models as tables.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use lime_planner::{Block, Bytes, DeviceIndex, DevicePlan, LayerRange, ModelCard, Plan, Residency};
+use lime_planner::{Block, Bytes, DeviceIndex, DevicePlan, Encoding, LayerRange, ModelCard, Plan, Residency};
 
 mod explain;
 mod profile;
@@ -62,8 +62,11 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
     let alone =
         if largest < weights { "no device could hold it alone" } else { "the largest device could hold it alone" };
     let mut text = format!(
-        "{table}\n{}: {weights} of weights in {} layers of {}; {alone}.",
-        plan.model.name, plan.model.layers, plan.model.dtype
+        "{table}\n{}: {weights} of weights in {} layers of {}{}; {alone}.",
+        plan.model.name,
+        plan.model.layers,
+        plan.model.dtype,
+        if plan.model.encoding == Encoding::Compact { ", kept compact" } else { "" }
     );
     if let Some(outlook) = &plan.outlook {
         text.push('\n');
@@ -116,6 +119,7 @@ pub(crate) fn card_table(card: &ModelCard) -> String {
         ),
         ("one layer", card.layer_bytes(lime_planner::LayerIndex(0)).to_string()),
         ("embedding", card.blocks.embedding.to_string()),
+        ("compact", card.compacted().map_or("not possible".to_owned(), |card| card.weight_bytes().to_string())),
     ];
     for (name, value) in rows {
         table.add_row([name.to_owned(), value]);

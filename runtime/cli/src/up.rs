@@ -77,7 +77,7 @@ async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
     let gateway = start_gateway(args, wish, &plan, workers, transport, gateway_events).await?;
     let devices = wish.fleet.devices.iter().filter(|device| plan.device(&device.name).is_some()).cloned().collect();
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
-    let supervisor = Supervisor::start(devices, &wish.model, tls, args.verbose, policy, publish, &worker_events);
+    let supervisor = Supervisor::start(devices, &wish.source, tls, args.verbose, policy, publish, &worker_events);
     let mut watch = Watch {
         screen: Screen::new(&plan),
         server: Server::parse(&format!("http://{}", gateway.addr()), None)?,

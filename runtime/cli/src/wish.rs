@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use lime_api::{KvCacheType, LimeDeployment, ModelSource, OffloadPolicy, RequestPattern};
+use lime_api::{KvCacheType, LimeDeployment, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding};
 use lime_model::{ModelConfig, ModelFolder};
-use lime_planner::{Arithmetic, Bytes, Dtype, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits};
+use lime_planner::{
+    Arithmetic, Bytes, Dtype, Encoding, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits,
+};
+use lime_store::{Source, Store, StoredModel};
 
 use crate::{
     args::WishArgs,
     document::{Document, Fault, Faults},
     fleet::{self, LocalFleet},
+    gateway::fetch,
     local,
 };
 
@@ -19,7 +23,12 @@ use crate::{
 pub(crate) struct Wish {
     pub(crate) deployment: LimeDeployment,
     pub(crate) fleet: LocalFleet,
+    /// The model's folder; for a model from a server, its small files in the store.
     pub(crate) model: PathBuf,
+    /// Where workers take the model from.
+    pub(crate) source: Source,
+    /// Open for as long as the wish is there, so that nobody prunes it.
+    fetched: Option<StoredModel>,
     /// Whether to measure this machine anew.
     pub(crate) measure: bool,
 }
@@ -39,26 +48,31 @@ impl Wish {
             Some(fleet) => fleet,
             None => LocalFleet::whole_machine(reserve_of(&deployment)?)?,
         };
-        let model = match model {
-            Some(model) if model.is_dir() => model.to_owned(),
+        let source = match model {
+            Some(model) if model.is_dir() => Source::Folder(model.to_owned()),
             Some(model) => bail!("there is no folder {}: name a model's folder with --model", model.display()),
-            None => model_folder(wish, &deployment)?,
+            None => model_source(wish, &deployment)?,
         };
-        Ok(Self { deployment, fleet, model, measure: args.measure })
+        let fetched = source.folder().is_none().then(|| fetch(&source, Store::default_root())).transpose()?;
+        let folder = fetched.as_ref().map(|fetched| fetched.folder().path());
+        let model = folder.or_else(|| source.folder()).map(Path::to_owned).unwrap_or_default();
+        Ok(Self { deployment, fleet, model, source, fetched, measure: args.measure })
     }
 
     /// The name under which clients ask for the model.
     pub(crate) fn served_name(&self) -> String {
         let named = [&self.deployment.spec.model.served_name, &self.deployment.metadata.name];
-        let folder = || self.model.file_name().map(|name| name.to_string_lossy().into_owned());
-        named.into_iter().flatten().next().cloned().or_else(folder).unwrap_or_else(|| "model".into())
+        named.into_iter().flatten().next().cloned().unwrap_or_else(|| self.source.name())
     }
 
     /// Makes the plan that is followed here; notes are sentences for the person who waits for it.
     pub(crate) fn plan_to_run(&self, segments: Option<u32>, notes: &mut Vec<String>) -> anyhow::Result<Plan> {
         let folder = ModelFolder::open(&self.model)
             .with_context(|| format!("the model in {} cannot be used", self.model.display()))?;
-        let card = folder.card(&self.served_name());
+        let card = match &self.fetched {
+            Some(fetched) => fetched.surveyed_card(&self.served_name())?,
+            None => folder.surveyed_card(&self.served_name()),
+        };
         let goal = self.goal(&card, segments, notes);
         let fleet = self.local_fleet(&card, &goal)?;
         let plan = lime_planner::plan(&card, &fleet, &goal)?;
@@ -75,7 +89,10 @@ impl Wish {
 
     /// What the planner needs to know of the model. Weights need not be there: config.json says enough.
     pub(crate) fn card(&self, notes: &mut Vec<String>) -> anyhow::Result<ModelCard> {
-        card_of(&self.model, &self.served_name(), notes)
+        match &self.fetched {
+            Some(fetched) => Ok(fetched.surveyed_card(&self.served_name())?),
+            None => card_of(&self.model, &self.served_name(), notes),
+        }
     }
 
     /// Memory that is to be left to others on each node.
@@ -102,6 +119,11 @@ impl Wish {
                 OffloadPolicy::Auto => Offload::Auto,
                 OffloadPolicy::Never => Offload::Never,
                 OffloadPolicy::Always => Offload::Always,
+            },
+            encoding: match spec.offload.encoding {
+                WeightEncoding::Auto => None,
+                WeightEncoding::Raw => Some(Encoding::Raw),
+                WeightEncoding::Compact => Some(Encoding::Compact),
             },
             segments: segments.or(self.fleet.segments),
             least_devices: spec.nodes.min_count.cast_unsigned(),
@@ -157,7 +179,7 @@ pub(crate) fn card_of(folder: &Path, name: &str, notes: &mut Vec<String>) -> any
     let context = || format!("the model in {} cannot be used", folder.display());
     let weights = std::fs::read_dir(folder).with_context(context)?.filter_map(Result::ok);
     if weights.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "safetensors")) {
-        return Ok(ModelFolder::open(folder).with_context(context)?.card(name));
+        return Ok(ModelFolder::open(folder).with_context(context)?.surveyed_card(name));
     }
     let card = ModelConfig::load(folder).with_context(context)?.card(name);
     notes.push(format!("{} holds no weights: sizes follow from config.json", folder.display()));
@@ -239,13 +261,17 @@ fn the_fleet(path: &Path) -> Result<LocalFleet, Faults> {
 }
 
 /// The model's folder on this machine: a relative path is taken from the file that names it.
-fn model_folder(document: &Document, deployment: &LimeDeployment) -> anyhow::Result<PathBuf> {
-    let source: ModelSource = deployment.spec.model.source.parse()?;
-    let ModelSource::File { path } = source else {
-        let message = format!(
-            "{source} cannot be fetched by lime up yet: download the model's folder and name it with file://PATH"
-        );
-        bail!(document.fault("spec.model.source", &message));
+fn model_source(document: &Document, deployment: &LimeDeployment) -> anyhow::Result<Source> {
+    let model = &deployment.spec.model;
+    let path = match model.source.parse()? {
+        ModelSource::File { path } => path,
+        ModelSource::Hub { .. } | ModelSource::Web { .. } => {
+            return Ok(crate::worker::source(&model.source, model.revision.as_deref())?);
+        }
+        ModelSource::Claim { .. } => {
+            let message = "a claim is a volume of a cluster: here, name the model's folder with file://PATH";
+            bail!(document.fault("spec.model.source", message));
+        }
     };
     let base = document.file().parent().unwrap_or(Path::new("."));
     let folder = base.join(&path);
@@ -254,7 +280,7 @@ fn model_folder(document: &Document, deployment: &LimeDeployment) -> anyhow::Res
             format!("there is no folder {}: a relative path is taken from the file's own folder", folder.display());
         bail!(document.fault("spec.model.source", &message));
     }
-    Ok(folder)
+    Ok(Source::Folder(folder))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
 use lime_ring::{LinkShape, Transport};
+use lime_store::{Source, Store};
 use lime_worker::{DiskShape, WorkerConfig};
 use serde::{Deserialize, Serialize};
 
@@ -44,16 +45,28 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
         }),
     };
     let disk = args.disk_bandwidth.as_deref().map(units::bytes_per_second).transpose()?;
+    let model = source(&args.model, args.revision.as_deref())?;
+    // What comes from a server must be kept somewhere.
+    let store = args.store.or_else(|| model.folder().is_none().then(Store::default_root));
     let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
     Ok(WorkerConfig {
         name: args.name,
-        model: args.model,
-        store: args.store,
+        model,
+        store,
         threads: args.threads.map_or_else(cores, usize::from),
         link,
         disk: disk.map(|bytes_per_second| DiskShape { bytes_per_second }),
         isa: args.isa,
         transport,
+    })
+}
+
+/// A source as arguments name it.
+pub(crate) fn source(model: &str, revision: Option<&str>) -> anyhow::Result<Source> {
+    let source: Source = model.parse()?;
+    Ok(match revision {
+        Some(revision) => source.at(revision)?,
+        None => source,
     })
 }
 

@@ -60,7 +60,11 @@ fn models_on_servers_are_inspected_by_their_headers() {
         let card = brief.card().unwrap();
         assert_eq!((card.name.as_str(), card.layers), ("good", 12));
         let sent: u64 = server.seen().iter().map(|seen| seen.sent).sum();
-        assert!(sent < 300_000, "{sent} bytes: of weights only headers are fetched");
+        let whole = fs::metadata(folder.path().join("good/model.safetensors")).unwrap().len();
+        assert!(
+            sent < whole,
+            "{sent} bytes: headers and samples are fetched, of which a model as small as this one is nearly full"
+        );
     }
 }
 

@@ -5,9 +5,11 @@
 //! caches; register tiles of weight rows x activation rows sweep it; the lanes of each output are parked in scratch
 //! between sweeps of k; at the end the tree folds sixteen outputs at a time.
 
+use crate::compact::{Expand, GROUP, RowReader};
 use crate::linear::Outputs;
+use crate::matrix::Form;
 use crate::packed::{BLOCK, HALF};
-use crate::simd::{Element, Simd, TypedTask, load_tail};
+use crate::simd::{Element, Simd, TypedTask, load_tail, prefetch_far};
 
 /// Weight rows of a panel: one [`Simd::sums`].
 pub(crate) const PANEL: usize = HALF;
@@ -21,19 +23,22 @@ const LANES: usize = 2 * HALF;
 const UNROLL: usize = 4;
 /// Blocks of the longest sweep.
 const SWEEP: usize = 64;
+/// Raw bytes of a sweep's part of a compact row, which are expanded before they are converted.
+const PART_BYTES: usize = SWEEP * BLOCK * 2;
 
 /// Some rows of a weight matrix times all activation rows.
 pub(crate) struct Gemm<'a, 'b> {
     pub(crate) outputs: Outputs<'a>,
     pub(crate) first: usize,
     pub(crate) end: usize,
+    pub(crate) expand: Expand,
     /// [`scratch_floats`] of them.
     pub(crate) scratch: &'b mut [f32],
 }
 
 /// Floats of scratch that a task takes for `rows` activation rows.
 pub(crate) fn scratch_floats(rows: usize) -> usize {
-    PANEL * SWEEP * BLOCK + rows.min(PARKED_ROWS) * PANEL * LANES + PANEL * HALF
+    PANEL * SWEEP * BLOCK + rows.min(PARKED_ROWS) * PANEL * LANES + PANEL * HALF + PART_BYTES / size_of::<f32>()
 }
 
 impl TypedTask for Gemm<'_, '_> {
@@ -42,12 +47,20 @@ impl TypedTask for Gemm<'_, '_> {
         let rows = self.outputs.x_rows;
         assert!(self.scratch.len() >= scratch_floats(rows) && S::LAYOUT.sweep() <= SWEEP);
         let (panel, rest) = self.scratch.split_at_mut(PANEL * SWEEP * BLOCK);
-        let (lanes, parked) = rest.split_at_mut(PANEL * HALF);
+        let (lanes, rest) = rest.split_at_mut(PANEL * HALF);
+        let (part, parked) = rest.split_at_mut(PART_BYTES / size_of::<f32>());
+        let ahead = match self.outputs.weights.form() {
+            Form::Raw(_) => PANEL * self.outputs.weights.row_bytes(),
+            Form::Compact(rows) => PANEL * rows.record_bytes(),
+        };
         let work = Work {
             outputs: self.outputs,
             panel: panel.as_mut_ptr(),
             parked: parked.as_mut_ptr(),
             lanes: lanes.as_mut_ptr(),
+            expand: self.expand,
+            ahead,
+            part: part.as_mut_ptr().cast(),
         };
         for x_row in (0..rows).step_by(PARKED_ROWS) {
             let x_rows = PARKED_ROWS.min(rows - x_row);
@@ -68,6 +81,11 @@ struct Work<'a> {
     parked: *mut f32,
     /// Sixteen rows on their way into the tree.
     lanes: *mut f32,
+    expand: Expand,
+    /// How far ahead of itself a compact row is asked for, in bytes: the next panel's row.
+    ahead: usize,
+    /// [`PART_BYTES`] of a compact row.
+    part: *mut u8,
 }
 
 impl Work<'_> {
@@ -77,13 +95,17 @@ impl Work<'_> {
         let total = self.outputs.x_stride / BLOCK;
         let tiles = w_rows.div_ceil(TILE);
         let parked_plane = x_rows * PANEL * S::GROUP;
+        let mut readers = self.readers(first, w_rows);
         // SAFETY: passed on; blocks lie in the rows, groups in a block, tiles of rows in the activations.
         unsafe {
             for start in (0..total).step_by(S::LAYOUT.sweep()) {
                 let blocks = S::LAYOUT.sweep().min(total - start);
-                for row in 0..tiles * TILE {
-                    // Rows that only fill a tile repeat the last one; their sums are never used.
-                    self.convert::<S, E>(first + row.min(w_rows - 1), row, start, blocks);
+                for (row, reader) in readers.iter_mut().enumerate().take(tiles * TILE) {
+                    let from = match reader {
+                        Some(reader) => self.expand(reader, blocks),
+                        None => self.stored::<E>(first + row.min(w_rows - 1), start),
+                    };
+                    self.convert::<S, E>(from, row, start, blocks);
                 }
                 for group in 0..LANES / S::GROUP {
                     let panel = self.panel.add(group * PANEL * SWEEP * S::GROUP);
@@ -115,19 +137,55 @@ impl Work<'_> {
         }
     }
 
-    /// Converts `blocks` blocks of one weight row to f32 and deals them out to the groups.
+    /// Readers of compact weight rows `first..first + w_rows`. Rows that only fill a tile repeat the last one; their sums
+    /// are never used.
     #[inline(always)]
-    unsafe fn convert<S: Simd, E: Element>(&self, weight_row: usize, row: usize, start: usize, blocks: usize) {
+    fn readers(&self, first: usize, w_rows: usize) -> [Option<RowReader<'_>>; PANEL] {
+        let mut readers = [None; PANEL];
+        if let Form::Compact(rows) = self.outputs.weights.form() {
+            for (row, reader) in readers.iter_mut().enumerate() {
+                *reader = Some(rows.row(first + row.min(w_rows - 1)));
+            }
+        }
+        readers
+    }
+
+    /// The next `blocks` blocks of a compact row, raw.
+    #[inline(always)]
+    unsafe fn expand(&self, reader: &mut RowReader<'_>, blocks: usize) -> *const u8 {
+        // SAFETY: nothing else uses that part of the scratch while the slice lives.
+        let part = unsafe { std::slice::from_raw_parts_mut(self.part, PART_BYTES) };
+        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, self.ahead);
+        self.part
+    }
+
+    /// Block `start` of a raw weight row.
+    #[inline(always)]
+    unsafe fn stored<E: Element>(&self, row: usize, start: usize) -> *const u8 {
+        let weights = &self.outputs.weights;
+        let Form::Raw(bytes) = weights.form() else { return self.part };
+        // SAFETY: the row lies in the matrix, and the block in the row.
+        unsafe { bytes.as_ptr().add(row * weights.row_bytes() + start * BLOCK * E::TYPE.size()) }
+    }
+
+    /// Converts `blocks` blocks of one weight row, the first of them at `from`, to f32 and deals them out to the groups.
+    #[inline(always)]
+    unsafe fn convert<S: Simd, E: Element>(&self, mut from: *const u8, row: usize, start: usize, blocks: usize) {
         let weights = &self.outputs.weights;
         let whole = weights.in_features() / BLOCK;
         let step = TILE * S::GROUP;
         let plane = PANEL * SWEEP * S::GROUP;
+        let ahead = if weights.is_compact() { 0 } else { self.ahead };
         // SAFETY: the row lies in the matrix; whole blocks are counted, the last one is read as a tail.
         unsafe {
-            let mut from = weights.bytes().as_ptr().add(weight_row * weights.row_bytes());
-            from = from.add(start * BLOCK * E::TYPE.size());
             let mut to = self.panel.add((row / TILE * blocks * TILE + row % TILE) * S::GROUP);
             for _ in start..(start + blocks).min(whole) {
+                if ahead > 0 {
+                    prefetch_far(from.wrapping_add(ahead));
+                    if E::TYPE.size() > 2 {
+                        prefetch_far(from.wrapping_add(ahead + 64));
+                    }
+                }
                 let (first, second) = E::load_block::<S>(from);
                 S::store_groups(to, plane, first);
                 S::store_groups(to.add(plane * (HALF / S::GROUP)), plane, second);
@@ -229,32 +287,36 @@ unsafe fn tile<S: Simd, const N: usize>(
     unsafe {
         let mut acc = [[S::group_zero(); N]; TILE];
         if !fresh {
-            for (i, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
-                *acc = S::group_load(parked.add(i * S::GROUP));
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::group_load(parked.add((i * N + j) * S::GROUP));
+                }
             }
         }
         // Few long rounds: a loop of 32 short ones ends in a mispredicted branch for every tile.
         for _ in 0..blocks / UNROLL {
             for _ in 0..UNROLL {
-                step::<S, N>(&mut acc, w, x);
+                acc = step::<S, N>(acc, w, x);
                 x = x.add(N * S::GROUP);
                 w = w.add(TILE * S::GROUP);
             }
         }
         for _ in 0..blocks % UNROLL {
-            step::<S, N>(&mut acc, w, x);
+            acc = step::<S, N>(acc, w, x);
             x = x.add(N * S::GROUP);
             w = w.add(TILE * S::GROUP);
         }
-        for (i, acc) in acc.as_flattened().iter().enumerate() {
-            S::group_store(parked.add(i * S::GROUP), *acc);
+        for (i, acc) in acc.iter().enumerate() {
+            for (j, acc) in acc.iter().enumerate() {
+                S::group_store(parked.add((i * N + j) * S::GROUP), *acc);
+            }
         }
     }
 }
 
-/// One block of [`tile`].
+/// One block of [`tile`]. Sums go by value: they do not surely stay in registers otherwise.
 #[inline(always)]
-unsafe fn step<S: Simd, const N: usize>(acc: &mut [[S::G; N]; TILE], w: *const f32, x: *const f32) {
+unsafe fn step<S: Simd, const N: usize>(mut acc: [[S::G; N]; TILE], w: *const f32, x: *const f32) -> [[S::G; N]; TILE] {
     // SAFETY: as in `tile`.
     unsafe {
         let mut lanes = [S::group_zero(); N];
@@ -263,9 +325,10 @@ unsafe fn step<S: Simd, const N: usize>(acc: &mut [[S::G; N]; TILE], w: *const f
         }
         for (i, acc) in acc.iter_mut().enumerate() {
             let weight = S::group_load(w.add(i * S::GROUP));
-            for (acc, lanes) in acc.iter_mut().zip(lanes) {
-                *acc = S::group_fma(weight, lanes, *acc);
+            for j in 0..N {
+                acc[j] = S::group_fma(weight, lanes[j], acc[j]);
             }
         }
     }
+    acc
 }

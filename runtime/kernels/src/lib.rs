@@ -10,6 +10,7 @@
 
 mod attention;
 mod buffer;
+mod compact;
 mod convert;
 mod element;
 mod elementwise;
@@ -35,6 +36,7 @@ mod softmax;
 
 pub use attention::{AttentionArgs, AttentionRow};
 pub use buffer::{AlignedBuf, BufferError, HUGE_PAGE};
+pub use compact::{CompactError, Compactor, compact_bytes};
 pub use convert::{decode, encode, round_to};
 pub use element::ElementType;
 pub use isa::Isa;

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::compact::Expand;
 use crate::gemm::{self, Gemm};
 use crate::gemv::{self, Gemv};
 use crate::kernels::Kernels;
@@ -132,15 +133,17 @@ impl Kernels {
 
     /// Weight rows `first..end` of one job.
     fn part(&self, o: &Outputs<'_>, first: usize, end: usize) {
-        let ty = o.weights.ty();
+        let (ty, expand) = (o.weights.ty(), Expand::of(self.isa()));
         if o.x_rows <= gemv::MAX_ROWS {
-            // SAFETY: `isa` is available (checked in `Kernels::new`); the rows lie in the matrix, and no other
-            // task has them.
-            unsafe { run(self.isa(), Typed(ty, Gemv { outputs: *o, first, end })) };
+            scratch::with(gemv::scratch_floats(&o.weights), |scratch| {
+                // SAFETY: `isa` is available (checked in `Kernels::new`); the rows lie in the matrix, and no other
+                // task has them.
+                unsafe { run(self.isa(), Typed(ty, Gemv { outputs: *o, first, end, expand, scratch })) };
+            });
         } else {
             scratch::with(gemm::scratch_floats(o.x_rows), |scratch| {
                 // SAFETY: as above.
-                unsafe { run(self.isa(), Typed(ty, Gemm { outputs: *o, first, end, scratch })) };
+                unsafe { run(self.isa(), Typed(ty, Gemm { outputs: *o, first, end, expand, scratch })) };
             });
         }
     }

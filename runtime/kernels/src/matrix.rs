@@ -1,6 +1,9 @@
 //! A borrowed weight matrix, checked once against its shape.
 
+use crate::compact::{CompactRows, Expand, GROUP, Layout, STRIPE};
+use crate::convert::decode;
 use crate::element::ElementType;
+use crate::isa::Isa;
 
 /// A shape that its bytes cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,16 +30,45 @@ pub enum ShapeError {
         /// What was given.
         found: usize,
     },
+    /// The byte count differs from what the compact form of the shape takes.
+    #[error("compact {out_features} x {in_features} takes {expected} bytes, {found} given")]
+    CompactBytes {
+        /// Rows of the matrix.
+        out_features: usize,
+        /// Columns of the matrix.
+        in_features: usize,
+        /// What the shape takes.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// The compact form cannot count so many elements.
+    #[error("a matrix of {out_features} x {in_features} elements is too big for the compact form")]
+    TooBig {
+        /// Rows of the matrix.
+        out_features: usize,
+        /// Columns of the matrix.
+        in_features: usize,
+    },
 }
 
-/// A row-major matrix of `out_features` rows, each with `in_features` elements as the file stores them
-/// (little-endian, any alignment).
+/// A row-major matrix of `out_features` rows, each with `in_features` elements: raw, as the file stores them
+/// (little-endian, any alignment), or in the compact form of bf16 (see [`Compactor`](crate::Compactor)).
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    bytes: &'a [u8],
+    form: Form<'a>,
     ty: ElementType,
     out_features: usize,
     in_features: usize,
+}
+
+/// How the elements lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form<'a> {
+    /// One after another.
+    Raw(&'a [u8]),
+    /// bf16, to be expanded row by row.
+    Compact(CompactRows<'a>),
 }
 
 impl<'a> Matrix<'a> {
@@ -49,22 +81,95 @@ impl<'a> Matrix<'a> {
         if expected != bytes.len() as u128 {
             return Err(ShapeError::Bytes { ty, out_features, in_features, expected, found: bytes.len() });
         }
-        Ok(Self { bytes, ty, out_features, in_features })
+        Ok(Self { form: Form::Raw(bytes), ty, out_features, in_features })
     }
 
-    /// The stored bytes of row `index`.
+    /// Views `bytes` as a bf16 matrix in compact form, if their number is exactly right. Whether they make sense is not
+    /// checked: any bytes are some matrix.
+    pub fn compact(bytes: &'a [u8], out_features: usize, in_features: usize) -> Result<Self, ShapeError> {
+        if out_features == 0 || in_features == 0 {
+            return Err(ShapeError::Empty { out_features, in_features });
+        }
+        let layout = Layout::of(out_features, in_features).ok_or(ShapeError::TooBig { out_features, in_features })?;
+        if layout.bytes != bytes.len() {
+            let (expected, found) = (layout.bytes, bytes.len());
+            return Err(ShapeError::CompactBytes { out_features, in_features, expected, found });
+        }
+        Ok(Self {
+            form: Form::Compact(CompactRows::new(bytes, layout)),
+            ty: ElementType::Bf16,
+            out_features,
+            in_features,
+        })
+    }
+
+    /// Whether the matrix is in compact form.
+    pub const fn is_compact(&self) -> bool {
+        matches!(self.form, Form::Compact(_))
+    }
+
+    /// The stored bytes of row `index` of a raw matrix. [`Matrix::decode_row`] and [`Matrix::expand_row`] work for
+    /// every form.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// When there is no such row, or the matrix is compact.
     pub fn row(&self, index: usize) -> &'a [u8] {
-        assert!(index < self.out_features, "row {index} of a matrix of {} rows", self.out_features);
+        self.check_row(index);
+        let Form::Raw(bytes) = self.form else { panic!("a compact matrix does not store rows as they are") };
         let stride = self.row_bytes();
-        &self.bytes[index * stride..][..stride]
+        &bytes[index * stride..][..stride]
     }
 
-    /// All stored bytes.
-    pub const fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    /// Writes row `index` to `into` as f32.
+    ///
+    /// # Panics
+    /// When there is no such row, or `into` is not `in_features` long.
+    pub fn decode_row(&self, index: usize, into: &mut [f32]) {
+        assert_eq!(into.len(), self.in_features, "room for a row");
+        match self.form {
+            Form::Raw(_) => decode(self.ty, self.row(index), into),
+            Form::Compact(_) => self.expand_parts(index, |start, part| {
+                decode(self.ty, part, &mut into[start..][..part.len() / self.ty.size()]);
+            }),
+        }
+    }
+
+    /// Writes row `index` to `into` as a raw matrix would store it.
+    ///
+    /// # Panics
+    /// When there is no such row, or `into` is not as long as `in_features` elements.
+    pub fn expand_row(&self, index: usize, into: &mut [u8]) {
+        assert_eq!(into.len(), self.row_bytes(), "room for a row");
+        match self.form {
+            Form::Raw(_) => into.copy_from_slice(self.row(index)),
+            Form::Compact(_) => self.expand_parts(index, |start, part| {
+                into[start * self.ty.size()..][..part.len()].copy_from_slice(part);
+            }),
+        }
+    }
+
+    /// Hands `take` a row of a compact matrix in parts: the column where one begins, and its raw bytes.
+    fn expand_parts(&self, index: usize, mut take: impl FnMut(usize, &[u8])) {
+        self.check_row(index);
+        let Form::Compact(rows) = self.form else { return };
+        const PART: usize = GROUP * STRIPE;
+        let mut part = [0; PART * 2];
+        let mut row = rows.row(index);
+        let expand = Expand::of(Isa::detect());
+        for start in (0..self.in_features).step_by(PART) {
+            let columns = PART.min(self.in_features - start);
+            row.expand(expand, columns.div_ceil(GROUP), &mut part, 0);
+            take(start, &part[..columns * 2]);
+        }
+    }
+
+    fn check_row(&self, index: usize) {
+        assert!(index < self.out_features, "row {index} of a matrix of {} rows", self.out_features);
+    }
+
+    /// How the elements lie in memory.
+    pub(crate) const fn form(&self) -> Form<'a> {
+        self.form
     }
 
     /// Element type.
@@ -82,8 +187,8 @@ impl<'a> Matrix<'a> {
         self.in_features
     }
 
-    /// Bytes of one row.
-    pub const fn row_bytes(&self) -> usize {
+    /// Bytes of one row as a raw matrix stores it.
+    pub(crate) const fn row_bytes(&self) -> usize {
         self.in_features * self.ty.size()
     }
 }

@@ -1,11 +1,12 @@
 //! The model card: what a planner needs to know, from the config alone.
 
-use lime_planner::{Block, BlockBytes, Bytes, LayerIndex, ModelCard};
+use lime_planner::{Block, BlockBytes, Bytes, Dtype, Encoding, LayerIndex, ModelCard};
 
 use crate::{BlockLayout, ModelConfig};
 
 impl ModelConfig {
-    /// The card of a model of this shape. No weights are looked at: sizes follow from the config.
+    /// The card of a model of this shape and encoding. No weights are looked at: sizes follow from the config, and nothing is
+    /// said of compact ones.
     pub fn card(&self, name: &str) -> ModelCard {
         // Every layer has the same shape.
         let attention = BlockLayout::of(self, Block::Attention(LayerIndex(0)));
@@ -28,13 +29,25 @@ impl ModelConfig {
             context: self.context as u32,
             tied: self.tied,
             parameters: embedding.elements() + self.layers as u64 * layer_elements + head_elements,
-            blocks: BlockBytes {
-                embedding: Bytes(embedding.bytes),
-                attention: vec![Bytes(attention.bytes); self.layers],
-                mlp: vec![Bytes(mlp.bytes); self.layers],
-                head: Bytes(head.bytes),
-                head_beside_embedding: Bytes(beside.bytes),
-            },
+            blocks: self.block_bytes(),
+            encoding: self.encoding,
+            compact: None,
+        }
+    }
+
+    /// The sizes that the blocks would have were they compact; `None` where weights are not bf16.
+    pub fn compact_blocks(&self) -> Option<BlockBytes> {
+        (self.dtype == Dtype::Bf16).then(|| self.encoded(Encoding::Compact).block_bytes())
+    }
+
+    fn block_bytes(&self) -> BlockBytes {
+        let bytes = |block| Bytes(BlockLayout::of(self, block).bytes);
+        BlockBytes {
+            embedding: bytes(Block::Embedding),
+            attention: vec![bytes(Block::Attention(LayerIndex(0))); self.layers],
+            mlp: vec![bytes(Block::Mlp(LayerIndex(0))); self.layers],
+            head: bytes(Block::Head),
+            head_beside_embedding: Bytes(BlockLayout::head_beside_embedding(self).bytes),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lime_planner::{Architecture, Dtype};
+use lime_planner::{Architecture, Dtype, Encoding};
 use serde_json::Value;
 
 use crate::{
@@ -47,6 +47,8 @@ pub struct ModelConfig {
     pub tied: bool,
     /// Element type of the weights.
     pub dtype: Dtype,
+    /// How the weights lie in the store and in memory; raw as the config is read.
+    pub encoding: Encoding,
     /// Rotary position embedding.
     pub rope: RopeConfig,
     /// Whether q, k and v have biases.
@@ -82,6 +84,12 @@ impl ModelConfig {
     /// window that this build does not run, by name.
     pub fn parse(json: &str) -> Result<Self, ModelError> {
         Self::from_bytes(&PathBuf::from(CONFIG_FILE), json.as_bytes())
+    }
+
+    /// The same model with its weights laid out as `encoding` says.
+    #[must_use]
+    pub fn encoded(&self, encoding: Encoding) -> Self {
+        Self { encoding, ..self.clone() }
     }
 
     /// Width of all query heads together.
@@ -120,6 +128,7 @@ impl ModelConfig {
             rms_norm_eps: fields.number("rms_norm_eps", 0.0, 1.0)?.unwrap_or(1e-6) as f32,
             tied: fields.flag("tie_word_embeddings", false)?,
             dtype: dtype(&fields)?,
+            encoding: Encoding::Raw,
             rope: RopeConfig::from_fields(&fields, shape.context)?,
             qkv_bias: architecture == Architecture::Qwen2 || (has_bias_field && attention_bias),
             o_bias: has_bias_field && attention_bias,

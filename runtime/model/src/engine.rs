@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
 use lime_planner::{
-    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Ladder, LayerIndex, MemoryModel,
-    PlacedBlock, Plan, Residency, SegmentIndex,
+    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Ladder, LayerIndex,
+    MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
 };
 
 use crate::{
-    Activation, BatchRows, BlockLayout, EngineError, ModelConfig, ModelError, ModelFolder, Sampled, Sampling,
-    StreamCounters, TensorRole, WeightSource,
+    Activation, BatchRows, BlockLayout, EngineError, ModelConfig, ModelError, Sampled, Sampling, StreamCounters,
+    TensorRole, WeightSource,
     backend::{Candle, CandleShape, DeviceBlock, Exact, ExactShape, candle_device},
     batch::Batch,
     kv::KvTables,
@@ -98,7 +98,8 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let source = source.into();
         plan.validate()?;
-        same_model(source.folder, plan)?;
+        let config = source.folder.config().encoded(plan.model.encoding);
+        same_model(&source, &config, plan)?;
         let devices = plan.devices.len();
         let placed = plan.devices.get(device.0 as usize).cloned();
         let placed = placed.ok_or(EngineError::Device { device: device.0, devices })?;
@@ -107,7 +108,8 @@ impl Engine {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let kernels = Arc::new(Kernels::new(isa, options.threads.max(1)));
         let streaming = Arc::new(StreamCounters::default());
-        let loading = Loading { source, plan, device: &placed, options, streaming: Arc::clone(&streaming) };
+        let loading =
+            Loading { source, config: &config, plan, device: &placed, options, streaming: Arc::clone(&streaming) };
         let bytes = MemoryModel::of(plan).activations(&placed.blocks);
         let (runner, weights) = match plan.arithmetic {
             Arithmetic::Exact => loading.exact(Arc::clone(&kernels), bytes, progress)?,
@@ -286,6 +288,7 @@ fn run(
 /// What a device loads from, and how.
 struct Loading<'a> {
     source: WeightSource<'a>,
+    config: &'a ModelConfig,
     plan: &'a Plan,
     device: &'a DevicePlan,
     options: EngineOptions,
@@ -306,7 +309,7 @@ impl Loading<'_> {
         bytes: ActivationBytes,
         progress: &mut dyn FnMut(Bytes, Bytes),
     ) -> Result<(Runner, WeightBytes), EngineError> {
-        let config = self.source.folder.config();
+        let config = self.config;
         let layers = self.device.all_layers().count();
         let backend = Exact::new(
             kernels,
@@ -370,7 +373,7 @@ impl Loading<'_> {
         bytes: ActivationBytes,
         progress: &mut dyn FnMut(Bytes, Bytes),
     ) -> Result<(Runner, WeightBytes), EngineError> {
-        let config = self.source.folder.config();
+        let config = self.config;
         let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
         if let Some((block, _)) = streamed.first() {
             return Err(EngineError::Streamed { block: *block });
@@ -417,7 +420,7 @@ impl Loading<'_> {
     }
 
     const fn shape(&self) -> Shape {
-        Shape::new(self.source.folder.config(), self.plan.residual)
+        Shape::new(self.config, self.plan.residual)
     }
 
     const fn load_options(&self) -> LoadOptions {
@@ -466,13 +469,13 @@ fn counted(plan: &Plan, device: &DevicePlan) -> Result<(), EngineError> {
 }
 
 /// Refuses a plan whose sizes are not this model's.
-fn same_model(folder: &ModelFolder, plan: &Plan) -> Result<(), EngineError> {
-    let (planned, found) = (&plan.model, folder.card(&plan.model.name));
+fn same_model(source: &WeightSource<'_>, config: &ModelConfig, plan: &Plan) -> Result<(), EngineError> {
+    let (planned, found) = (&plan.model, config.card(&plan.model.name));
     let differs = |what, planned: String, found: String| {
-        let path = folder.path().to_owned();
+        let path = source.folder.path().to_owned();
         Err(EngineError::OtherModel { path, what, planned, found })
     };
-    let ModelConfig { context, .. } = *folder.config();
+    let ModelConfig { context, .. } = *config;
     if plan.serving.max_context_tokens as usize > context {
         return differs("the context", plan.serving.max_context_tokens.to_string(), format!("at most {context}"));
     }
@@ -494,6 +497,9 @@ fn same_model(folder: &ModelFolder, plan: &Plan) -> Result<(), EngineError> {
             format!("{:?} in {} with {head}", card.architecture, card.dtype)
         };
         return differs("the kind of model", kind(planned), kind(&found));
+    }
+    if config.encoding == Encoding::Compact && source.store.is_none() {
+        return Err(EngineError::NoStore { block: Block::Embedding });
     }
     if planned.blocks != found.blocks {
         return differs("the weights' size", planned.weight_bytes().to_string(), found.weight_bytes().to_string());

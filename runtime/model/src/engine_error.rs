@@ -58,8 +58,10 @@ pub enum EngineError {
         /// The block.
         block: Block,
     },
-    /// A block is to be streamed, and there is nothing to stream it from.
-    #[error("the plan streams {block}, and there is no weight store to read it from: start the worker with --store")]
+    /// A block is to be streamed, or is compact, and there is no weight store.
+    #[error(
+        "the plan reads {block} from a weight store, since it streams or is compact, and there is none: start the worker with --store"
+    )]
     NoStore {
         /// The block.
         block: Block,

@@ -1,6 +1,7 @@
 //! Where each tensor of a block lies, in memory and (by name) in the model's files.
 
-use lime_planner::{Block, Dtype};
+use lime_kernels::compact_bytes;
+use lime_planner::{Block, Dtype, Encoding};
 
 use crate::ModelConfig;
 
@@ -102,10 +103,19 @@ pub struct LayoutEntry {
     pub offset: u64,
     /// Its size, padding not counted.
     pub bytes: u64,
+    /// How it is stored: vectors are always raw.
+    pub encoding: Encoding,
     /// Element type.
     pub dtype: Dtype,
     /// `[rows, columns]` of a matrix, `[length]` of a vector.
     pub shape: Vec<usize>,
+}
+
+impl LayoutEntry {
+    /// Numbers that it holds.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|size| *size as u64).product()
+    }
 }
 
 /// How a block lies in memory: its tensors in a fixed order, each aligned, the whole padded to pages.
@@ -118,14 +128,14 @@ pub struct BlockLayout {
 }
 
 impl BlockLayout {
-    /// The layout of `block` in a model of this shape. The head carries its matrix even where it is tied.
+    /// The layout of `block` in a model of this shape and encoding. The head carries its matrix even where it is tied.
     pub fn of(config: &ModelConfig, block: Block) -> Self {
-        Self::pack(config.dtype, tensors_of(config, block))
+        Self::pack(config, tensors_of(config, block))
     }
 
     /// The layout of a head that shares the matrix of an embedding on the same device: the final norm alone.
     pub fn head_beside_embedding(config: &ModelConfig) -> Self {
-        Self::pack(config.dtype, vec![(TensorRole::FinalNorm, vec![config.hidden])])
+        Self::pack(config, vec![(TensorRole::FinalNorm, vec![config.hidden])])
     }
 
     /// The entry for `role`, where the block has one.
@@ -135,16 +145,20 @@ impl BlockLayout {
 
     /// Elements of all tensors together.
     pub fn elements(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.bytes / entry.dtype.size()).sum()
+        self.entries.iter().map(LayoutEntry::elements).sum()
     }
 
-    fn pack(dtype: Dtype, tensors: Vec<(TensorRole, Vec<usize>)>) -> Self {
-        let mut end = 0;
+    fn pack(config: &ModelConfig, tensors: Vec<(TensorRole, Vec<usize>)>) -> Self {
+        let (dtype, mut end) = (config.dtype, 0);
         let entries = tensors.into_iter().map(|(role, shape)| {
-            let elements: u64 = shape.iter().map(|size| *size as u64).product();
-            let (offset, bytes) = (end, elements * dtype.size());
-            end = (offset + bytes).next_multiple_of(TENSOR_ALIGNMENT);
-            LayoutEntry { role, offset, bytes, dtype, shape }
+            let encoding = if dtype == Dtype::Bf16 && shape.len() == 2 { config.encoding } else { Encoding::Raw };
+            let mut entry = LayoutEntry { role, offset: end, bytes: 0, encoding, dtype, shape };
+            entry.bytes = match (encoding, entry.shape.as_slice()) {
+                (Encoding::Compact, &[rows, columns]) => compact_bytes(rows, columns),
+                _ => entry.elements() * dtype.size(),
+            };
+            end = (end + entry.bytes).next_multiple_of(TENSOR_ALIGNMENT);
+            entry
         });
         let entries = entries.collect();
         Self { entries, bytes: end.next_multiple_of(BLOCK_ALIGNMENT) }

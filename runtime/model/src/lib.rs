@@ -31,6 +31,7 @@ mod sampling;
 mod source;
 mod special;
 mod stream;
+mod survey;
 mod template;
 mod template_functions;
 mod tokenizer;
@@ -38,7 +39,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use batch::BatchRows;
-pub use block_file::{BlockFile, BlockFiles};
+pub use block_file::{BlockFile, BlockFiles, DIGEST_CHUNK};
 pub use config::ModelConfig;
 pub use detokenizer::DecodeStream;
 pub use engine::{Engine, EngineOptions};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use lime_kernels::{Matrix, RingBuf, RingRead, decode};
-use lime_planner::{Block, Bytes, PlacedBlock, Residency};
+use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
 
 use crate::{
     BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, EngineError, LayoutEntry, ModelConfig, ModelFolder,
@@ -37,13 +37,6 @@ impl<'a> WeightSource<'a> {
     pub(crate) fn locate(&self, block: Block, layout: &BlockLayout) -> Result<BlockFile, EngineError> {
         let store = self.store.as_ref().ok_or(EngineError::NoStore { block })?;
         store.locate(block, layout).map_err(|source| EngineError::NotStored { block, source })
-    }
-
-    /// Compares a block's bytes with what the store recorded.
-    fn check(&self, block: Block, held: &HostBlock) -> Result<(), EngineError> {
-        let HostMemory::Pinned(bytes) = &held.memory else { return Ok(()) };
-        let checked = self.store.as_ref().map_or(Ok(()), |store| store.check(block, &held.layout, bytes));
-        checked.map_err(|source| EngineError::NotStored { block, source })
     }
 }
 
@@ -102,7 +95,11 @@ impl HostBlock {
     pub(crate) fn matrix(&self, role: TensorRole) -> Matrix<'_> {
         let entry = self.entry(role).expect("a layer asks its own block");
         let (out_features, in_features) = (entry.shape[0], entry.shape[1]);
-        let matrix = Matrix::new(self.bytes(entry), element_type(entry.dtype), out_features, in_features);
+        let bytes = self.bytes(entry);
+        let matrix = match entry.encoding {
+            Encoding::Raw => Matrix::new(bytes, element_type(entry.dtype), out_features, in_features),
+            Encoding::Compact => Matrix::compact(bytes, out_features, in_features),
+        };
         matrix.expect("the folder checked every shape against the config")
     }
 
@@ -205,21 +202,17 @@ pub(crate) fn load_pinned(
     options: LoadOptions,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<Loaded, EngineError> {
-    if source.store.is_none() {
-        return load_arena(source.folder, layouts, options, progress);
+    let Some(store) = &source.store else { return load_arena(source.folder, layouts, options, progress) };
+    let mut files = Vec::with_capacity(layouts.len());
+    for (block, layout) in &layouts {
+        files.push((*block, source.locate(*block, layout)?, layout));
     }
-    let locate = |(block, layout): &(Block, BlockLayout)| Ok((*block, source.locate(*block, layout)?, layout.bytes));
-    let files: Vec<_> = layouts.iter().map(locate).collect::<Result<_, EngineError>>()?;
-    let arena = RingBuf::plain(files.iter().map(|(.., bytes)| *bytes as usize).sum())?;
+    let arena = RingBuf::plain(files.iter().map(|(.., layout)| layout.bytes as usize).sum())?;
     let mut whole = arena.write(0, arena.len());
     let into = whole.as_deref_mut().unwrap_or_default();
-    read_pinned(&files, into, source.reader.as_ref(), options.bytes_per_second, progress)?;
+    read_pinned(&files, into, store.as_ref(), source.reader.as_ref(), options.bytes_per_second, progress)?;
     drop(whole);
-    let loaded = cut(arena, layouts);
-    for (block, held) in &loaded.blocks {
-        source.check(*block, held)?;
-    }
-    Ok(loaded)
+    Ok(cut(arena, layouts))
 }
 
 /// Reads the blocks into one arena, in order.

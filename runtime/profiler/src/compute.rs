@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use lime_kernels::{AlignedBuf, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, encode};
+use lime_kernels::{
+    AlignedBuf, Compactor, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, compact_bytes, encode,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileError;
@@ -62,6 +64,9 @@ fn last_cache(read: impl Fn(&str) -> Option<String>) -> Option<usize> {
 pub struct Compute {
     /// Bytes of weights per second in products of one row.
     pub memory_bandwidth: u64,
+    /// Bytes of compact weights per second in products of one row; `None` where the weights are not bf16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_bandwidth: Option<u64>,
     /// f32 operations per second in products of [`Self::rows`] rows.
     pub throughput: u64,
     /// Nanoseconds of a block whose matrices weigh nothing.
@@ -79,6 +84,9 @@ pub struct Compute {
 /// A matrix as models of a few billion parameters have them.
 const OUT: usize = 2048;
 const COLUMNS: usize = 2048;
+
+/// Rows of a compact matrix that differ.
+const ROWS: usize = 64;
 
 /// A block so small that nothing but its fixed cost is left.
 const TINY: usize = 64;
@@ -105,6 +113,8 @@ pub fn compute(effort: ComputeEffort, ty: ElementType, threads: usize) -> Result
         }
         weights.pass(&kernels, 1, weights.copies.len())
     });
+    let compact_bandwidth =
+        (ty == ElementType::Bf16).then(|| compact_bandwidth(&kernels, effort.bytes, one_row)).transpose()?;
     let copies = weights.copies.len().min(2);
     let many_rows = Rounds { least: 3, most: 64, within };
     let products = median(many_rows, || weights.pass(&kernels, effort.rows, copies));
@@ -113,6 +123,7 @@ pub fn compute(effort: ComputeEffort, ty: ElementType, threads: usize) -> Result
     let block = median(small, || (0..LOOPS).map(|_| tiny.pass(&kernels, 1, 1)).sum());
     Ok(Compute {
         memory_bandwidth: bandwidth(slowest) as u64,
+        compact_bandwidth,
         throughput: (flops / products) as u64,
         block_latency_nanos: (block * 1e9) as u64,
         rows: effort.rows,
@@ -120,6 +131,75 @@ pub fn compute(effort: ComputeEffort, ty: ElementType, threads: usize) -> Result
         kernels: kernels.isa().to_string(),
         threads: kernels.pool().threads(),
     })
+}
+
+/// Compact bytes per second in products of one row.
+fn compact_bandwidth(kernels: &Kernels, bytes: usize, rounds: Rounds) -> Result<u64, ProfileError> {
+    let weights = CompactWeights::new(bytes)?;
+    weights.pass(kernels);
+    let slowest = median(rounds, || weights.pass(kernels));
+    Ok((weights.bytes() as f64 / slowest) as u64)
+}
+
+/// Copies of a compact matrix.
+struct CompactWeights {
+    copies: Vec<AlignedBuf>,
+}
+
+impl CompactWeights {
+    fn new(bytes: usize) -> Result<Self, ProfileError> {
+        let size = compact_bytes(OUT, COLUMNS) as usize;
+        let mut first = AlignedBuf::new(size)?;
+        let mut compactor = Compactor::new(OUT, COLUMNS).expect("a shape as models have it");
+        let mut rows = vec![0; ROWS * COLUMNS * 2];
+        rows.chunks_exact_mut(2).fold(0x9e37_79b9_7f4a_7c15, normal);
+        let mut put = |at: u64, bytes: &[u8]| {
+            first[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        };
+        for _ in 0..OUT / ROWS {
+            compactor.push_rows(&rows, &mut put).expect("normal weights can be compact");
+        }
+        compactor.finish(&mut put).expect("normal weights can be compact");
+        let mut copies = vec![first];
+        for _ in 1..bytes.div_ceil(size) {
+            let mut copy = AlignedBuf::new(size)?;
+            copy.copy_from_slice(&copies[0]);
+            copies.push(copy);
+        }
+        Ok(Self { copies })
+    }
+
+    fn bytes(&self) -> usize {
+        self.copies.iter().map(|copy| copy.len()).sum()
+    }
+
+    /// Seconds of one product of one row with each.
+    fn pass(&self, kernels: &Kernels) -> f64 {
+        let x: Vec<f32> = (0..COLUMNS).map(|at| ((at * 53 % 97) as f32 - 48.0) / 48.0).collect();
+        let mut y = vec![0.0; OUT];
+        let mut packed = PackedRows::new();
+        seconds(|| {
+            for copy in &self.copies {
+                packed.pack(ElementType::Bf16, &x, 1, COLUMNS);
+                let weights = Matrix::compact(copy, OUT, COLUMNS).expect("made with this shape");
+                kernels.linear_many(&mut [LinearJob { weights, bias: None, y: &mut y }], &packed);
+            }
+        })
+    }
+}
+
+/// Writes a weight as trained ones lie, about normally: the sum of twelve even numbers. Gives the random numbers' next state.
+fn normal(mut state: u64, weight: &mut [u8]) -> u64 {
+    let mut sum = -6.0;
+    for _ in 0..12 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        sum += (state >> 40) as f32 / (1 << 24) as f32;
+    }
+    encode(ElementType::Bf16, &[sum * 0.02], weight);
+    state
 }
 
 /// Copies of a matrix, as many as it takes to fill some memory.

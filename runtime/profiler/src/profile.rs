@@ -28,6 +28,9 @@ pub struct NodeFigures {
     pub memory_bandwidth: u64,
     /// Matrix throughput.
     pub throughput: u64,
+    /// Compact bytes of weights per second, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_bandwidth: Option<u64>,
     /// Read bandwidth of the disk, or that there is none.
     pub disk_bandwidth: DiskField,
     /// Fixed cost of a block in seconds.
@@ -83,6 +86,7 @@ impl NodeProfileFile {
             memory: measured.memory.usable.saturating_sub(reserve),
             memory_bandwidth: measured.compute.memory_bandwidth,
             throughput: measured.compute.throughput,
+            compact_bandwidth: measured.compute.compact_bandwidth,
             disk_bandwidth: disk.unwrap_or_else(|| DiskField::None("none".to_owned())),
             block_latency: measured.compute.block_latency_nanos as f64 / 1e9,
         };

@@ -5,14 +5,14 @@ use std::{fmt, str::FromStr};
 use twox_hash::XxHash3_128;
 
 /// A block is hashed in chunks of this size, so that several readers can hash what they read, in any order.
-pub const CHUNK_BYTES: usize = 4 << 20;
+pub const CHUNK_BYTES: usize = lime_model::DIGEST_CHUNK;
 
 /// The digest of a block: XXH3 (128 bits) over the XXH3 digests of its chunks, in order.
 ///
 /// It is there to find flipped bits and torn writes, not forgeries: whoever can write to the store can write digests too. So it
 /// may be a hash that keeps up with memory, and checking a block costs little more than reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest(u128);
+pub struct Digest(pub(crate) u128);
 
 impl Digest {
     /// The digest of one chunk of at most [`CHUNK_BYTES`]; all but a block's last have exactly that many.

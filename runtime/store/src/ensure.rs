@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use lime_planner::{Block, Bytes};
+use lime_planner::{Block, Bytes, Encoding};
 
 use crate::{
     BlockState, Progress, StoreError, StoredModel, disk,
@@ -34,11 +34,13 @@ pub struct EnsureOptions {
     pub verify: bool,
     /// The plan streams the embedding: a tied head then reads a matrix of its own.
     pub embedding_streams: bool,
+    /// How the blocks are to lie on the disk. Compact ones are made from raw ones, which go when they were not there before.
+    pub encoding: Encoding,
 }
 
 impl Default for EnsureOptions {
     fn default() -> Self {
-        Self { connections: 4, verify: false, embedding_streams: false }
+        Self { connections: 4, verify: false, embedding_streams: false, encoding: Encoding::Raw }
     }
 }
 
@@ -61,10 +63,10 @@ pub(crate) fn ensure(
     options: EnsureOptions,
     listener: &mut (dyn FnMut(&Progress) + Send),
 ) -> Result<Ensured, StoreError> {
-    let parts = Part::for_device(model.folder().config(), blocks, options.embedding_streams);
+    let parts = Part::for_device(model.folder().config(), blocks, options.embedding_streams, options.encoding);
     let damaged = condemn(model, &parts, options.verify)?;
     let mut wanted: Vec<Part> = parts.iter().copied().filter(|part| !model.is_whole(*part)).collect();
-    check_space(model, &wanted)?;
+    check_space(model, &wanted, options.connections)?;
     let start = measure(model, &parts, &wanted)?;
     let meter = Meter::new(start, listener);
     // The largest first, so that at the end no connection waits for one block.
@@ -97,13 +99,21 @@ fn condemn(model: &StoredModel, parts: &[Part], read: bool) -> Result<Vec<(Part,
 }
 
 /// Refuses what cannot fit, before anything is fetched.
-fn check_space(model: &StoredModel, wanted: &[Part]) -> Result<(), StoreError> {
+fn check_space(model: &StoredModel, wanted: &[Part], connections: usize) -> Result<(), StoreError> {
     let needed = |part: &Part| {
         let layout = part.layout(model.folder().config());
         let size = header_bytes(model.key(), *part, &layout) + layout.bytes;
         size.saturating_sub(disk::allocated(&Names::of(model, *part).part))
     };
-    let (needed, folder) = (Bytes(wanted.iter().map(needed).sum()), model.blocks_folder());
+    // Each compact block is made from a raw one, and at most so many of those are there at once.
+    let raw = wanted.iter().filter_map(|part| match part {
+        Part::Compact(block) => Some(Part::Whole(*block)).filter(|raw| !model.is_whole(*raw)),
+        Part::Whole(_) | Part::HeadNorm => None,
+    });
+    let mut raw: Vec<u64> = raw.map(|raw| needed(&raw)).collect();
+    raw.sort_by_key(|bytes| Reverse(*bytes));
+    let between: u64 = raw.iter().take(connections.max(1)).sum();
+    let (needed, folder) = (Bytes(wanted.iter().map(needed).sum::<u64>() + between), model.blocks_folder());
     let free = disk::free_bytes(&folder)?;
     if needed > free {
         return Err(StoreError::NoSpace { path: folder, wanted: needed, free, short: needed.saturating_sub(free) });
@@ -125,7 +135,11 @@ fn measure(model: &StoredModel, parts: &[Part], wanted: &[Part]) -> Result<Progr
 /// Bytes of a half-made part that need not be fetched again.
 pub(crate) fn started_bytes(model: &StoredModel, part: Part) -> u64 {
     let names = Names::of(model, part);
-    if fs::exists(&names.part).unwrap_or(false) { noted_bytes(&names.journal, &model.journal_title(part)) } else { 0 }
+    if !matches!(part, Part::Compact(_)) && fs::exists(&names.part).unwrap_or(false) {
+        noted_bytes(&names.journal, &model.journal_title(part))
+    } else {
+        0
+    }
 }
 
 fn make_all(maker: &Maker<'_>, wanted: &[Part], connections: usize) -> Result<(), StoreError> {
@@ -137,8 +151,10 @@ fn make_all(maker: &Maker<'_>, wanted: &[Part], connections: usize) -> Result<()
             match maker.make(part, wait) {
                 // Another process is at it: first all that nobody is at, then wait for it.
                 Ok(Made::Busy) => queue.lock().unwrap_or_else(PoisonError::into_inner).push_back((part, true)),
-                Ok(Made::Elsewhere) => maker.meter.step(|progress| progress.blocks += 1),
-                Ok(Made::Now | Made::Stopped) => {}
+                Ok(Made::Now | Made::Elsewhere) => maker.meter.step(|progress| {
+                    (progress.block, progress.blocks) = (Some(part.block()), progress.blocks + 1);
+                }),
+                Ok(Made::Stopped) => {}
                 Err(fault) => {
                     maker.stop.store(true, Ordering::Relaxed);
                     failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);

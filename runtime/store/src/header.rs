@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lime_model::{BLOCK_ALIGNMENT, BlockLayout};
-use lime_planner::Dtype;
+use lime_planner::{Dtype, Encoding};
 
 use crate::{Digest, part::Part};
 
@@ -29,7 +29,14 @@ pub(crate) fn header(key: &str, part: Part, layout: &BlockLayout, digest: Digest
         pad(&mut json, end, tensor.offset);
         end = tensor.offset + tensor.bytes;
         let name = tensor.role.file_name(part.block());
-        entry(&mut json, &name, dtype_name(tensor.dtype), &tensor.shape, tensor.offset, end);
+        match tensor.encoding {
+            Encoding::Raw => entry(&mut json, &name, dtype_name(tensor.dtype), &tensor.shape, tensor.offset, end),
+            // Bytes of a form that other tools do not know.
+            Encoding::Compact => {
+                let name = format!("{name}.compact");
+                entry(&mut json, &name, "U8", &[tensor.bytes as usize], tensor.offset, end);
+            }
+        }
     }
     pad(&mut json, end, layout.bytes);
     json.push('}');

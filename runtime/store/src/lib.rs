@@ -6,6 +6,7 @@
 //! else is trusted: what was interrupted goes on from where it was, what was damaged is made again, alone.
 
 mod card;
+mod compact;
 mod digest;
 mod disk;
 mod ensure;
@@ -24,6 +25,7 @@ mod progress;
 mod source;
 mod state;
 mod store;
+mod survey;
 mod verify;
 
 pub use digest::{BlockHasher, CHUNK_BYTES, Digest};

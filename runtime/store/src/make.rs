@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often a block is read back wrong before the disk is blamed.
-const TRIES: u32 = 3;
+pub(crate) const TRIES: u32 = 3;
 
 /// What all blocks of one pull have in common.
 pub(crate) struct Maker<'a> {
@@ -56,6 +56,14 @@ impl Maker<'_> {
         if self.model.is_whole(part) {
             return Ok(Made::Elsewhere);
         }
+        match part {
+            Part::Compact(block) => self.compact(block, &names),
+            Part::Whole(_) | Part::HeadNorm => self.fetch_all(part, &names),
+        }
+    }
+
+    /// Makes a raw part from its source.
+    fn fetch_all(&self, part: Part, names: &Names) -> Result<Made, StoreError> {
         let layout = part.layout(self.model.folder().config());
         let start = header_bytes(self.model.key(), part, &layout);
         let all = pieces(self.model.folder(), part)?;
@@ -70,14 +78,14 @@ impl Maker<'_> {
                 self.fetch(part, &span, start, &mut file, &mut journal)?;
             }
             file.flush()?;
-            let (digest, wrong) = read_back(&names.part, start, layout.bytes, &all, &journal)?;
+            clear_gaps(&names.part, start, layout.bytes, &all)?;
+            let written: Vec<_> =
+                all.iter().map(|piece| Written::new(piece.at, piece.bytes, journal.of(piece))).collect();
+            let (digest, wrong) = read_back(&names.part, start, layout.bytes, &written)?;
             if wrong.is_empty() {
                 file.write(&header::header(self.model.key(), part, &layout, digest), 0)?;
                 file.finish()?;
                 names.publish()?;
-                self.meter.step(|progress| {
-                    (progress.block, progress.blocks) = (Some(part.block()), progress.blocks + 1);
-                });
                 return Ok(Made::Now);
             }
             let bytes = all.iter().filter(|piece| wrong.contains(&piece.at)).map(|piece| piece.bytes).sum();
@@ -85,7 +93,7 @@ impl Maker<'_> {
             journal.strike(&wrong)?;
             self.meter.step(|progress| progress.done = progress.done.saturating_sub(Bytes(bytes)));
         }
-        Err(StoreError::Disk { path: names.part, times: TRIES })
+        Err(StoreError::Disk { path: names.part.clone(), times: TRIES })
     }
 
     fn fetch(
@@ -147,7 +155,7 @@ impl Names {
     }
 
     /// Gives the finished block its name, for good.
-    fn publish(&self) -> Result<(), StoreError> {
+    pub(crate) fn publish(&self) -> Result<(), StoreError> {
         fs::rename(&self.part, &self.whole).map_err(StoreError::io("name", &self.whole))?;
         disk::sync_folder(&self.folder)?;
         // Without its block a journal says nothing; one that stays behind is harmless.
@@ -171,15 +179,32 @@ pub(crate) fn lock(path: &Path, wait: bool) -> Result<Option<File>, StoreError> 
     }
 }
 
-/// Reads a block from the disk: its digest, and the pieces that are not as they were when they came.
-fn read_back(
+/// What was written to a block and must come back.
+pub(crate) struct Written {
+    /// Where in the block.
+    at: u64,
+    bytes: u64,
+    /// `None` comes back wrong, whatever it is.
+    digest: Option<Digest>,
+}
+
+impl Written {
+    pub(crate) const fn new(at: u64, bytes: u64, digest: Option<Digest>) -> Self {
+        Self { at, bytes, digest }
+    }
+
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+}
+
+/// Reads a block from the disk: its digest, and where what comes back is not what was written. `pieces` lie in order.
+pub(crate) fn read_back(
     path: &Path,
     start: u64,
     bytes: u64,
-    pieces: &[Piece],
-    journal: &Journal,
+    pieces: &[Written],
 ) -> Result<(Digest, Vec<u64>), StoreError> {
-    clear_gaps(path, start, bytes, pieces)?;
     let (mut all, mut at, mut wrong) = (BlockHasher::new(), 0, Vec::new());
     let (mut queue, mut hasher) = (pieces.iter().peekable(), PieceHasher::new());
     DiskReader::new().read(path, start, bytes, &mut |mut chunk| {
@@ -192,7 +217,7 @@ fn read_back(
             hasher.update(now);
             (at, chunk) = (at + now.len() as u64, later);
             if at == end {
-                if journal.of(piece) != Some(hasher.finish()) {
+                if piece.digest != Some(hasher.finish()) {
                     wrong.push(piece.at);
                 }
                 hasher = PieceHasher::new();

@@ -104,11 +104,13 @@ impl StoredModel {
         Ok(found.into_iter().map(|(part, reason)| (part.block(), reason)).collect())
     }
 
-    /// What can be said of `block` without reading its data. A head of which the norm alone is there is whole where the model's
+    /// What can be said of `block` without reading its data: of it as it is, else of its compact form. A head of which the norm alone is there is whole where the model's
     /// output matrix is the embedding.
     pub fn state(&self, block: Block) -> BlockState {
-        let state = self.look(Part::Whole(block));
-        if block == Block::Head && state == BlockState::Absent { self.look(Part::HeadNorm) } else { state }
+        let head = (block == Block::Head).then_some(Part::HeadNorm);
+        let forms = [Part::Whole(block), Part::Compact(block)].into_iter().chain(head);
+        let found = forms.map(|part| self.look(part)).find(|state| *state != BlockState::Absent);
+        found.unwrap_or(BlockState::Absent)
     }
 
     /// The bytes that `block` takes in the store, half-made ones counted.
@@ -135,6 +137,10 @@ impl StoredModel {
             BlockState::Whole(digest) => Some(digest),
             BlockState::Absent | BlockState::Partial(_) | BlockState::Damaged(_) => None,
         }
+    }
+
+    pub(crate) const fn remote(&self) -> &RemoteOptions {
+        &self.remote
     }
 
     pub(crate) fn blocks_folder(&self) -> PathBuf {
@@ -167,6 +173,9 @@ impl StoredModel {
         if *layout == Part::Whole(block).layout(config) {
             return Ok(Part::Whole(block));
         }
+        if *layout == Part::Compact(block).layout(config) {
+            return Ok(Part::Compact(block));
+        }
         if block == Block::Head && *layout == Part::HeadNorm.layout(config) {
             // The norm is also the beginning of a whole head.
             let alone = self.is_whole(Part::HeadNorm) || !self.is_whole(Part::Whole(block));
@@ -197,7 +206,11 @@ impl BlockFiles for StoredModel {
         Ok(BlockFile { path, offset: header_bytes(&self.key, part, &whole), bytes: whole.bytes })
     }
 
-    fn check(&self, block: Block, layout: &BlockLayout, bytes: &[u8]) -> io::Result<()> {
+    fn digest(&self, chunk: &[u8]) -> u128 {
+        Digest::of_chunk(chunk).0
+    }
+
+    fn check(&self, block: Block, layout: &BlockLayout, digests: &[u128]) -> io::Result<()> {
         let (part, path, expected) = self.find(block, layout).map_err(io::Error::other)?;
         let whole = part.layout(self.folder.config());
         if whole.bytes != layout.bytes {
@@ -207,13 +220,12 @@ impl BlockFiles for StoredModel {
                 None => Ok(()),
             };
         }
-        let found = bytes.get(..whole.bytes as usize).map(Digest::of_bytes);
-        if found == Some(expected) {
+        let found = Digest::of_block(digests.iter().copied().map(Digest));
+        if found == expected {
             return Ok(());
         }
-        let found = found.map_or_else(|| "too few bytes".to_owned(), |digest| format!("the digest {digest}"));
         let reason = format!(
-            "block {block} was read with {found}, its header says {expected}: a bit has flipped; `lime store verify --repair` makes it again"
+            "block {block} was read with the digest {found}, its header says {expected}: a bit has flipped; `lime store verify --repair` makes it again"
         );
         Err(io::Error::other(StoreError::Damaged { path, reason }))
     }

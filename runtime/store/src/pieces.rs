@@ -47,7 +47,11 @@ impl Span {
 
 /// The pieces of `part`, in the order in which they lie in it.
 pub(crate) fn pieces(folder: &ModelFolder, part: Part) -> Result<Vec<Piece>, ModelError> {
-    let layout = part.layout(folder.config());
+    // What a compact block is made from is fetched as it is.
+    let layout = match part {
+        Part::Compact(block) => Part::Whole(block).layout(folder.config()),
+        Part::Whole(_) | Part::HeadNorm => part.layout(folder.config()),
+    };
     let mut pieces = Vec::new();
     for (entry, tensor) in layout.entries.iter().zip(folder.tensors(part.block())?) {
         debug_assert_eq!((entry.role, entry.bytes), (tensor.role, tensor.bytes), "a tensor fills its place");

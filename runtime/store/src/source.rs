@@ -84,6 +84,12 @@ impl Source {
     }
 }
 
+impl From<PathBuf> for Source {
+    fn from(folder: PathBuf) -> Self {
+        Self::Folder(folder)
+    }
+}
+
 impl FromStr for Source {
     type Err = StoreError;
 

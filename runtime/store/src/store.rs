@@ -95,6 +95,21 @@ impl Store {
         StoredModel::open(found?, self.remote.clone())
     }
 
+    /// As [`Store::model`]; where a server cannot be asked now, the model that was brought here last, with the reason.
+    ///
+    /// # Errors
+    /// As [`Store::model`], when nothing of the source is here.
+    pub fn model_or_last(&self, source: &Source) -> Result<(StoredModel, Option<StoreError>), StoreError> {
+        match self.model(source) {
+            Ok(model) => Ok((model, None)),
+            Err(fault) if source.folder().is_none() => match self.find(source) {
+                Ok(Some(model)) => Ok((model, Some(fault))),
+                Ok(None) | Err(_) => Err(fault),
+            },
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// The model of `source` that was brought here last, without asking the source.
     ///
     /// # Errors

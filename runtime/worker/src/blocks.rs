@@ -1,8 +1,8 @@
-//! A device's blocks in the weight store, made from the model's folder before a plan that streams is loaded.
+//! A device's blocks in the weight store, made from the model's source before a plan is loaded that needs them there.
 
 use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 
-use lime_planner::{Block, Bytes, PlacedBlock, Residency};
+use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
 use lime_store::{EnsureOptions, Progress, Source, Store, StoredModel};
 
 use crate::compute::ComputeError;
@@ -10,23 +10,24 @@ use crate::compute::ComputeError;
 /// Unwinds out of a pull that nobody waits for any more; blocks that are half made are gone on with next time.
 struct PullCutShort;
 
-/// Makes those of the `placed` blocks that are not whole in the store at `root`. `progress` hears of bytes that are there and in all, and
+/// Makes those of the `placed` blocks that are not whole, in that encoding, in the store at `root`. `progress` hears of bytes that are there and in all, and
 /// may unwind.
 ///
 /// # Errors
 /// What the store says.
 pub(crate) fn ensure(
     root: &Path,
-    model: &Path,
+    model: &Source,
     placed: &[PlacedBlock],
+    encoding: Encoding,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
     let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
     let store = Store::open(root).map_err(failed)?;
-    let stored = store.model(&Source::Folder(model.to_owned())).map_err(failed)?;
+    let stored = open(&store, model)?;
     let blocks: Vec<Block> = placed.iter().map(|placed| placed.block).collect();
     let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
-    let options = EnsureOptions { embedding_streams: placed.contains(&streamed), ..EnsureOptions::default() };
+    let options = EnsureOptions { embedding_streams: placed.contains(&streamed), encoding, ..EnsureOptions::default() };
     let (steps, heard) = mpsc::channel();
     let ensured = thread::scope(|scope| {
         let pull = scope.spawn(|| {
@@ -53,9 +54,17 @@ pub(crate) fn ensure(
 ///
 /// # Errors
 /// What the store says.
-pub(crate) fn discard(root: &Path, model: &Path, block: Block) -> Result<(), ComputeError> {
+pub(crate) fn discard(root: &Path, model: &Source, block: Block) -> Result<(), ComputeError> {
     let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
     let store = Store::open(root).map_err(failed)?;
-    let stored = store.model(&Source::Folder(model.to_owned())).map_err(failed)?;
-    stored.discard(block).map_err(failed)
+    open(&store, model)?.discard(block).map_err(failed)
+}
+
+/// The model as its source has it; a server that cannot be asked does not keep a device from serving what it has.
+fn open(store: &Store, model: &Source) -> Result<StoredModel, ComputeError> {
+    let (stored, fault) = store.model_or_last(model).map_err(|error| ComputeError::from_error(&error))?;
+    if let Some(fault) = fault {
+        tracing::warn!(source = %model, %fault, "its source cannot be asked, the model that was fetched before is served");
+    }
+    Ok(stored)
 }

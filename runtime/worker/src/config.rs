@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lime_ring::{LinkShape, Transport};
+use lime_store::Source;
 
 /// Shaping of the disk: one machine plays a slow one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +17,10 @@ pub struct DiskShape {
 pub struct WorkerConfig {
     /// The worker's name in messages and logs; plans name it by its device.
     pub name: String,
-    /// The model's folder on this machine.
-    pub model: PathBuf,
-    /// Where blocks that a plan streams are kept, on this machine's disk. Without it such a plan is refused.
+    /// Where the model comes from: a folder on this machine, or a server from which this device's blocks are fetched.
+    pub model: Source,
+    /// Where blocks that a plan streams, or that come from a server, are kept, on this machine's disk. Without it such a plan is
+    /// refused.
     pub store: Option<PathBuf>,
     /// Threads that compute, the driver included.
     pub threads: usize,

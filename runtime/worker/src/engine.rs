@@ -4,20 +4,21 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_model::{
-    Activation, BatchRows, Engine, EngineError, EngineOptions, ModelFolder, ResidencyCounters, Sampling, Shortage,
-    StreamCounters, WeightSource,
+    Activation, BatchRows, BlockFiles, Engine, EngineError, EngineOptions, ModelFolder, ResidencyCounters, Sampling,
+    Shortage, StreamCounters, WeightSource,
 };
-use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Plan, Residency, SegmentIndex};
+use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Encoding, PlacedBlock, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
+use lime_store::{Source, StoredModel};
 
 use crate::{
     blocks,
     compute::{Compute, ComputeError, Draw, Footprint, Loader, Span},
 };
 
-/// Loads from a model's folder, or from the store where the plan streams.
+/// Loads from a model's folder; from the store where the plan streams, or where the model comes from a server.
 pub(crate) struct EngineLoader {
-    pub(crate) folder: PathBuf,
+    pub(crate) model: Source,
     pub(crate) store: Option<PathBuf>,
     pub(crate) options: EngineOptions,
 }
@@ -29,10 +30,15 @@ impl Loader for EngineLoader {
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
-        let folder = ModelFolder::open(&self.folder).map_err(|error| said(&error))?;
+        let local = self.model.folder().map(ModelFolder::open).transpose().map_err(|error| said(&error))?;
         let mut repaired = BTreeSet::new();
         let engine = loop {
-            let source = self.source(&folder, plan, device, progress)?;
+            let stored = self.stored(plan, device, progress)?.map(Arc::new);
+            let source = match (&stored, &local) {
+                (Some(stored), _) => WeightSource::stored(stored.folder(), Arc::clone(stored) as Arc<dyn BlockFiles>),
+                (None, Some(folder)) => folder.into(),
+                (None, None) => return Err(self.no_store()),
+            };
             match Engine::load(source, plan, device, self.options, progress) {
                 // Once for each block: one that comes out wrong again has another cause.
                 Err(EngineError::NotStored { block, source }) if repaired.insert(block) => {
@@ -42,8 +48,15 @@ impl Loader for EngineLoader {
                 engine => break engine.map_err(|error| said(&error))?,
             }
         };
+        let repair = self.store.clone().map(|store| Repair {
+            store,
+            model: self.model.clone(),
+            encoding: plan.model.encoding,
+            repaired: BTreeSet::new(),
+        });
         Ok(Box::new(Loaded {
             engine,
+            repair,
             dtype: plan.residual,
             columns: plan.model.hidden as usize,
             vocabulary: plan.model.vocabulary as usize,
@@ -55,33 +68,64 @@ impl Loader for EngineLoader {
 }
 
 impl EngineLoader {
-    /// A plan that streams on this device is served from the store, in which its blocks are made first.
-    fn source<'a>(
+    /// A plan that streams on this device, or has compact weights, is served from the store, in which its blocks are made first; so is
+    /// a model that comes from a server.
+    fn stored(
         &self,
-        folder: &'a ModelFolder,
         plan: &Plan,
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
-    ) -> Result<WeightSource<'a>, ComputeError> {
+    ) -> Result<Option<StoredModel>, ComputeError> {
         let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
         let steps = plan.devices.get(device.0 as usize).is_some_and(|device| !device.steps.is_empty());
-        let streams = steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
-        let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(folder.into()) };
-        let stored = blocks::ensure(store, folder.path(), placed, progress)?;
-        Ok(WeightSource::stored(folder, Arc::new(stored)))
+        let compact = plan.model.encoding == Encoding::Compact;
+        let remote = self.model.folder().is_none();
+        let streams = remote || compact || steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
+        let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(None) };
+        blocks::ensure(store, &self.model, placed, plan.model.encoding, progress).map(Some)
     }
-}
 
-impl EngineLoader {
+    fn no_store(&self) -> ComputeError {
+        ComputeError(format!("{} is fetched into a weight store: start the worker with --store", self.model))
+    }
+
     /// Takes a damaged block out of the store.
     fn discard(&self, block: Block) -> Result<(), ComputeError> {
         let Some(store) = &self.store else { return Ok(()) };
-        blocks::discard(store, &self.folder, block)
+        blocks::discard(store, &self.model, block)
+    }
+}
+
+/// What it takes to make a stored block again.
+struct Repair {
+    store: PathBuf,
+    model: Source,
+    encoding: Encoding,
+    /// Once for each block: one that comes out wrong again has another cause.
+    repaired: BTreeSet<Block>,
+}
+
+impl Repair {
+    /// Makes `block` again; the pass that met its damage has failed, the next finds it whole.
+    fn repair(&mut self, block: Block, fault: &std::io::Error) {
+        if !self.repaired.insert(block) {
+            return;
+        }
+        tracing::warn!(%block, %fault, "a stored block is damaged, it is made again");
+        // Whether it stays in memory only matters for a tied head beside the embedding, which has no file of its own to be damaged.
+        let placed = [PlacedBlock { block, residency: Residency::Streamed }];
+        let made = blocks::discard(&self.store, &self.model, block)
+            .and_then(|()| blocks::ensure(&self.store, &self.model, &placed, self.encoding, &mut |_, _| {}));
+        match made {
+            Ok(_) => tracing::info!(%block, "the block is whole again"),
+            Err(error) => tracing::error!(%block, %error, "the block could not be made again"),
+        }
     }
 }
 
 struct Loaded {
     engine: Engine,
+    repair: Option<Repair>,
     dtype: Dtype,
     columns: usize,
     vocabulary: usize,
@@ -93,7 +137,7 @@ struct Loaded {
 
 impl Compute for Loaded {
     fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
-        self.batch = self.engine.embed(tokens).map_err(|error| said(&error))?;
+        self.batch = self.engine.embed(tokens).map_err(|error| self.failed(&error))?;
         Ok(())
     }
 
@@ -107,7 +151,8 @@ impl Compute for Loaded {
         let part = |span: &Span| BatchRows { slot: span.slot, start: span.start, count: span.count };
         self.parts.clear();
         self.parts.extend(spans.iter().map(part));
-        self.engine.forward(segment, &self.parts, &mut self.batch).map_err(|error| said(&error))
+        let passed = self.engine.forward(segment, &self.parts, &mut self.batch);
+        passed.map_err(|error| self.failed(&error))
     }
 
     fn send(&mut self) -> Result<Bytes, ComputeError> {
@@ -116,7 +161,7 @@ impl Compute for Loaded {
 
     fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<proto::Token>, ComputeError> {
         let rows: Vec<usize> = draws.iter().map(|draw| draw.row).collect();
-        let mut logits = self.engine.logits(&rows, &self.batch).map_err(|error| said(&error))?;
+        let mut logits = self.engine.logits(&rows, &self.batch).map_err(|error| self.failed(&error))?;
         let drawn = draws.iter().zip(logits.chunks_mut(self.vocabulary));
         drawn.map(|(draw, logits)| self.draw_one(draw, logits)).collect()
     }
@@ -156,6 +201,14 @@ impl Compute for Loaded {
 }
 
 impl Loaded {
+    /// A pass has failed: where a stored block was damaged, that is mended before the next.
+    fn failed(&mut self, error: &EngineError) -> ComputeError {
+        if let (EngineError::NotStored { block, source }, Some(repair)) = (error, &mut self.repair) {
+            repair.repair(*block, source);
+        }
+        said(error)
+    }
+
     fn draw_one(&self, draw: &Draw<'_>, logits: &mut [f32]) -> Result<proto::Token, ComputeError> {
         // Drawing uses the logits up.
         let kept = if draw.sampling.return_logits { little_endian(logits) } else { Bytes::new() };

@@ -6,7 +6,7 @@ use lime_model::{EngineOptions, Isa};
 
 use crate::{WorkerConfig, WorkerError, WorkerHandle, engine::EngineLoader, start_with};
 
-/// Starts a worker that listens on `listen` and waits for a plan. The model's folder is looked at when the plan comes.
+/// Starts a worker that listens on `listen` and waits for a plan. The model is looked at when the plan comes.
 ///
 /// # Errors
 /// When the address cannot be bound, or the machine does not have the instruction set asked for.
@@ -18,7 +18,7 @@ pub async fn start(config: WorkerConfig, listen: SocketAddr) -> Result<WorkerHan
         disk_bytes_per_second: config.disk.map(|disk| disk.bytes_per_second),
         ..EngineOptions::default()
     };
-    let loader = EngineLoader { folder: config.model.clone(), store: config.store.clone(), options };
+    let loader = EngineLoader { model: config.model.clone(), store: config.store.clone(), options };
     start_with(config, Box::new(loader), listen).await
 }
 

@@ -23,7 +23,7 @@ fn bard() -> ModelCard {
 async fn ring(plan: &Plan, threads: usize) -> Ring {
     let mut workers = Vec::new();
     for device in &plan.devices {
-        let config = WorkerConfig { model: model(), threads, ..config(&device.name) };
+        let config = WorkerConfig { model: model().into(), threads, ..config(&device.name) };
         workers.push(start(config, anywhere()).await.unwrap());
     }
     Ring { topology: topology(plan, &workers), workers }
@@ -113,7 +113,7 @@ async fn every_split_gives_the_same_bits() {
 #[tokio::test]
 async fn a_missing_model_is_told_by_its_folder() {
     let plan = plan(bard(), 1, 1, 0);
-    let missing = WorkerConfig { model: PathBuf::from("nowhere/at-all"), ..config("a") };
+    let missing = WorkerConfig { model: PathBuf::from("nowhere/at-all").into(), ..config("a") };
     let worker = start(missing, anywhere()).await.unwrap();
     let topology = topology(&plan, std::slice::from_ref(&worker));
     let configured = RingDriver::configure(&topology, 1, common::PATIENCE, |_, _| {}).await;

@@ -23,6 +23,7 @@ fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal
         memory: Bytes(fair * random.between(30, 200) / 100 + 400_000),
         overhead: Bytes(random.between(0, 100_000)),
         memory_bandwidth: random.between(1, 20) * 1_000_000_000,
+        compact_bandwidth: None,
         throughput: random.between(1, 20) * 10_000_000_000,
         disk_bandwidth: (random.between(0, 5) > 0).then(|| random.between(1, 30) * 100_000_000),
         block_latency: Nanos(random.between(0, 20_000)),

@@ -94,6 +94,8 @@ impl Shape {
             context: self.context,
             tied: self.tied,
             parameters: u64::from(self.layers) * per_layer + matrices * vocabulary * hidden + hidden,
+            encoding: Default::default(),
+            compact: None,
             blocks: BlockBytes {
                 embedding: block(&[vocabulary * hidden]),
                 attention: vec![attention; self.layers as usize],

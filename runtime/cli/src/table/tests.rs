@@ -19,6 +19,8 @@ fn card() -> ModelCard {
         context: 512,
         tied: true,
         parameters: 2_346_112,
+        encoding: Default::default(),
+        compact: None,
         blocks: BlockBytes {
             embedding: Bytes::kib(256),
             attention: vec![Bytes::kib(100); 12],

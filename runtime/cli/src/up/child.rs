@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use lime_store::Source;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, ChildStdin, Command},
@@ -61,7 +62,7 @@ impl WorkerProcess {
     /// Starts the worker of `device` and waits until it can be reached.
     pub(super) async fn start(
         device: &LocalDevice,
-        model: &Path,
+        model: &Source,
         tls: Option<&Path>,
         verbose: u8,
     ) -> anyhow::Result<Self> {
@@ -123,13 +124,13 @@ impl WorkerProcess {
     }
 }
 
-fn command(device: &LocalDevice, model: &Path, tls: Option<&Path>, verbose: u8) -> anyhow::Result<Command> {
+fn command(device: &LocalDevice, model: &Source, tls: Option<&Path>, verbose: u8) -> anyhow::Result<Command> {
     let program = std::env::current_exe().context("the path of this program cannot be found")?;
     // A program that was replaced while it runs can still be started by this name.
     let program = if program.exists() { program } else { "/proc/self/exe".into() };
     let mut command = Command::new(program);
     command.args(["worker", "--exit-with-parent", "--listen", "127.0.0.1:0", "--name", &device.name]);
-    command.arg("--model").arg(model);
+    command.arg("--model").arg(model.to_string());
     command.arg("--store").arg(lime_store::Store::default_root());
     command.args(["--threads", &device.threads.to_string()]);
     // Each arena of glibc's allocator keeps memory of its own, which no plan counts.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use lime_gateway::Peer;
+use lime_store::Source;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -39,7 +40,7 @@ pub(super) struct Supervisor {
 
 struct Keeper {
     device: LocalDevice,
-    model: PathBuf,
+    model: Source,
     tls: Option<PathBuf>,
     verbose: u8,
     policy: RestartPolicy,
@@ -52,7 +53,7 @@ impl Supervisor {
     /// Starts a worker for each of `devices`; addresses go to `peers` as they come and go.
     pub(super) fn start(
         devices: Vec<LocalDevice>,
-        model: &Path,
+        model: &Source,
         tls: Option<&Path>,
         verbose: u8,
         policy: RestartPolicy,
@@ -64,7 +65,7 @@ impl Supervisor {
         for device in devices {
             let keeper = Keeper {
                 device,
-                model: model.to_owned(),
+                model: model.clone(),
                 tls: tls.map(Path::to_owned),
                 verbose,
                 policy,

@@ -47,6 +47,11 @@ pub fn command(args: &[&str]) -> Command {
 
 /// A wish for the bundled model on devices of so many KiB, written to `folder`.
 pub fn wish(folder: &Path, kib: &[u32]) -> String {
+    wish_from(folder, &format!("file://{}", model().display()), "Raw", kib)
+}
+
+/// The same for a model from elsewhere, with its weights in that encoding.
+pub fn wish_from(folder: &Path, source: &str, encoding: &str, kib: &[u32]) -> String {
     let devices: Vec<String> = kib
         .iter()
         .enumerate()
@@ -57,7 +62,8 @@ pub fn wish(folder: &Path, kib: &[u32]) -> String {
 kind: LimeDeployment
 metadata: {{ name: bard }}
 spec:
-  model: {{ source: 'file://{}' }}
+  model: {{ source: '{source}' }}
+  offload: {{ encoding: {encoding} }}
   serving: {{ maxContextTokens: 256, maxConcurrentRequests: 2, prefillChunkTokens: 16 }}
   nodes: {{ minCount: {} }}
 ---
@@ -65,7 +71,6 @@ apiVersion: lime.dev/v1alpha1
 kind: LocalFleet
 spec: {{ segments: 2, devices: [{}] }}
 ",
-        model().display(),
         kib.len(),
         devices.join(", ")
     );

@@ -85,6 +85,25 @@ pub(crate) fn prefetch(p: *const u8) {
     let _ = p;
 }
 
+/// As [`prefetch`], but no further than into the second cache: fewer lines can be on their way to the first one than it
+/// takes to keep the memory busy.
+#[inline(always)]
+pub(crate) fn prefetch_far(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has SSE; the hint touches no memory.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(p.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the hint touches no memory.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{p}]", p = in(reg) p, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = p;
+}
+
 /// An algorithm that any instruction set can run.
 pub(crate) trait Task {
     /// # Safety

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use lime_kernels::{
-    AlignedBuf, AttentionArgs, ElementType, Kernels, KvLayout, LinearJob, PackedRows, RopeTable, decode, kv_store,
-    round_to,
+    AlignedBuf, AttentionArgs, ElementType, Kernels, KvLayout, LinearJob, PackedRows, RopeTable, kv_store, round_to,
 };
 use lime_planner::{ActivationBytes, Dtype};
 
@@ -142,7 +141,7 @@ impl Backend for Exact {
         let (rows, columns) = (tokens.len(), self.hidden);
         let mut data = vec![0.0; rows * columns];
         for (token, row) in tokens.iter().zip(data.chunks_exact_mut(columns)) {
-            decode(matrix.ty(), matrix.row(*token as usize), row);
+            matrix.decode_row(*token as usize, row);
         }
         Ok(Activation { rows, columns, data })
     }

@@ -1,8 +1,9 @@
 //! Which streamed block lies where in the buffer, what is read next and what may be overwritten: bookkeeping without I/O.
 //!
 //! The buffer is a first-in, first-out queue of bytes. Blocks enter it in the cyclic order in which passes meet them and
-//! leave it in the same order; a block enters as soon as its bytes fit behind those that are still needed. Nothing is lost to
-//! fragmentation, because a range may run over the buffer's end: so the planner's model of the buffer is this one.
+//! leave it in the same order; a block enters piece by piece, each as soon as its bytes fit behind those that are still needed.
+//! Nothing is lost to fragmentation, because a range may run over the buffer's end. The planner's model of the buffer is this one,
+//! but for blocks that enter whole: it promises no more than is kept.
 
 use std::collections::VecDeque;
 
@@ -157,19 +158,22 @@ impl<F> Fifo<F> {
             Some(place) => place,
             None => self.admit()?,
         };
-        let (capacity, first) = (self.capacity, self.first);
+        let (capacity, first, end) = (self.capacity, self.first, self.oldest() + self.capacity);
         let entry = &mut self.entries[place];
         let bytes = (entry.bytes - entry.asked).min(self.request);
+        if entry.start + entry.asked + bytes > end {
+            return None;
+        }
         let (from, to) = (entry.asked, (entry.start + entry.asked) % capacity);
         entry.asked += bytes;
         Some(Request { passage: Passage(first + place as u64), index: entry.index, from, bytes, to })
     }
 
-    /// Lets the next block of the order in, where there is room; gives its place in the queue.
+    /// Lets the next block of the order in, where there is room for its first read; gives its place in the queue.
     fn admit(&mut self) -> Option<usize> {
         let index = self.upcoming()?;
         let Streamed { bytes, .. } = self.order[index];
-        if !self.has_room(bytes) {
+        if !self.has_room(bytes.min(self.request)) {
             return None;
         }
         self.entries.push_back(Entry {
@@ -188,9 +192,14 @@ impl<F> Fifo<F> {
         Some(self.entries.len() - 1)
     }
 
+    /// Where what is still needed begins, counted from the first byte that ever entered.
+    fn oldest(&self) -> u64 {
+        self.entries.front().map_or(self.entered, |entry| entry.start)
+    }
+
+    /// Whether so many bytes more fit behind all that has entered.
     fn has_room(&self, bytes: u64) -> bool {
-        let oldest = self.entries.front().map_or(self.entered, |entry| entry.start);
-        self.entered - oldest + bytes <= self.capacity
+        self.entered + bytes <= self.oldest() + self.capacity
     }
 
     /// Notes that a read is over.
@@ -232,8 +241,9 @@ impl<F> Fifo<F> {
             return Wanted::Failed(fault);
         }
         if entry.arrived < entry.bytes {
+            let end = entry.start + entry.bytes;
             self.leave();
-            return Wanted::Coming;
+            return self.clear_until(end);
         }
         // A second holder at the same time belongs to the same use.
         entry.uses += u32::from(entry.holders == 0);
@@ -256,13 +266,20 @@ impl<F> Fifo<F> {
             self.next = index;
         }
         self.leave();
-        // Blocks kept for further micro-batches give way when nothing else helps.
-        while !self.has_room(bytes) {
-            let Some(kept) = self.entries.iter_mut().find(|entry| !entry.over) else { break };
+        self.clear_until(self.entered + bytes)
+    }
+
+    /// Sees to it that a block which ends there will fit: blocks before it that are kept for further micro-batches give way when
+    /// nothing else helps.
+    fn clear_until(&mut self, end: u64) -> Wanted<F> {
+        while end > self.oldest() + self.capacity {
+            let kept = |entry: &&mut Entry<F>| !entry.over && entry.start + entry.bytes < end;
+            let Some(kept) = self.entries.iter_mut().find(kept) else { break };
             kept.over = true;
             self.leave();
         }
-        if self.has_room(bytes) || self.entries.iter().any(Entry::in_flight) { Wanted::Coming } else { Wanted::Stuck }
+        let fits = end <= self.oldest() + self.capacity;
+        if fits || self.entries.iter().any(Entry::in_flight) { Wanted::Coming } else { Wanted::Stuck }
     }
 
     /// Gives up what lies before `place`, unless micro-batches to come still meet it in the same visit.
@@ -271,6 +288,13 @@ impl<F> Fifo<F> {
         for entry in self.entries.iter_mut().take(place) {
             entry.over |= order[entry.index].segment != segment || entry.uses <= uses;
         }
+    }
+
+    /// Notes that the bytes of a passage are of no use; gives the block's place in the order. It is still to be given back.
+    pub(crate) fn spoil(&mut self, passage: Passage) -> Option<usize> {
+        let entry = self.entry(passage)?;
+        entry.over = true;
+        Some(entry.index)
     }
 
     /// Gives back what [`Fifo::want`] gave.

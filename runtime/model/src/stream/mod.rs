@@ -26,7 +26,7 @@ use crate::{BlockFile, BlockFiles, BlockLayout, EngineError, pace::Pace};
 use fifo::{Fifo, Passage, Request, Streamed, Wanted};
 
 /// One read: large enough that a disk streams, small enough that several readers share a block.
-const REQUEST: usize = 4 << 20;
+const REQUEST: usize = crate::DIGEST_CHUNK;
 const READERS: usize = 4;
 
 /// A block to be streamed.
@@ -111,6 +111,15 @@ impl std::fmt::Debug for Lease {
 impl Lease {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.as_deref().unwrap_or_default()
+    }
+
+    /// Gives bytes back that are damaged: the next who asks for the block gets it from the disk again, from a file that may be
+    /// another.
+    fn discard(self) {
+        let mut state = self.shared.lock();
+        if let Some(index) = state.fifo.spoil(self.passage) {
+            self.shared.reader.forget(&self.shared.files[index]);
+        }
     }
 }
 
@@ -223,8 +232,10 @@ impl Stream {
         let layout = Arc::clone(self.layouts.get(&block).ok_or(EngineError::NotHere { block })?);
         let lease = self.lease(block)?;
         if self.unchecked.contains(&block) {
-            let checked = self.store.check(block, &layout, lease.bytes());
-            checked.map_err(|source| EngineError::NotStored { block, source })?;
+            if let Err(source) = self.store.check_bytes(block, &layout, lease.bytes()) {
+                lease.discard();
+                return Err(EngineError::NotStored { block, source });
+            }
             self.unchecked.remove(&block);
         }
         Ok((lease, layout))
@@ -323,31 +334,35 @@ impl Shared {
     }
 }
 
-/// Reads whole blocks, each to its place in memory that lies as the blocks do. `progress` hears of bytes read and in all.
+/// Reads whole blocks, each to its place in memory that lies as the blocks do, and compares them with their digests, which are
+/// taken as the chunks come. `progress` hears of bytes read and in all.
 ///
 /// # Errors
-/// The first block that could not be read.
+/// The first block that could not be read, or is damaged.
 pub(crate) fn read_pinned(
-    blocks: &[(Block, BlockFile, u64)],
+    blocks: &[(Block, BlockFile, &BlockLayout)],
     into: &mut [u8],
+    store: &dyn BlockFiles,
     reader: &dyn BlockReader,
     bytes_per_second: Option<u64>,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<(), EngineError> {
     let mut rest = into;
     let mut requests = Vec::new();
-    for (index, (_, _, bytes)) in blocks.iter().enumerate() {
-        let (here, behind) = std::mem::take(&mut rest).split_at_mut(*bytes as usize);
+    let counts = blocks.iter().map(|(.., layout)| layout.bytes.div_ceil(REQUEST as u64));
+    let mut digests: Vec<Vec<u128>> = counts.map(|count| vec![0; count as usize]).collect();
+    for (index, ((.., layout), digests)) in blocks.iter().zip(&mut digests).enumerate() {
+        let (here, behind) = std::mem::take(&mut rest).split_at_mut(layout.bytes as usize);
         rest = behind;
-        let pieces = here.chunks_mut(REQUEST).enumerate();
-        requests.extend(pieces.map(|(piece, into)| (index, (piece * REQUEST) as u64, into)));
+        let pieces = here.chunks_mut(REQUEST).zip(digests).enumerate();
+        requests.extend(pieces.map(|(piece, (into, digest))| (index, (piece * REQUEST) as u64, into, digest)));
     }
     let pace = bytes_per_second.map(Pace::new);
     crate::loader::in_parallel(
         requests,
         progress,
-        |(_, _, into)| into.len(),
-        |(index, offset, into)| {
+        |(_, _, into, _)| into.len(),
+        |(index, offset, into, digest)| {
             let (block, file, _) = &blocks[index];
             if let Some(pace) = &pace {
                 pace.wait(into.len() as u64);
@@ -356,7 +371,12 @@ pub(crate) fn read_pinned(
                 tracing::warn!(path = %file.path.display(), offset, %fault, "a read failed, it is tried again");
             };
             let read = reader::read_all(reader, file, offset, into, again);
-            read.map_err(|source| EngineError::Stream { block: *block, path: file.path.clone(), source })
+            read.map_err(|source| EngineError::Stream { block: *block, path: file.path.clone(), source })?;
+            *digest = store.digest(into);
+            Ok(())
         },
-    )
+    )?;
+    blocks.iter().zip(&digests).try_for_each(|((block, _, layout), digests)| {
+        store.check(*block, layout, digests).map_err(|source| EngineError::NotStored { block: *block, source })
+    })
 }

@@ -31,6 +31,11 @@ pub trait BlockReader: Send + Sync {
 
     /// Whether reads go past the page cache (`O_DIRECT`).
     fn is_direct(&self) -> bool;
+
+    /// The file turned out to be damaged: one of the same name may take its place.
+    fn forget(&self, file: &BlockFile) {
+        let _ = file;
+    }
 }
 
 /// Reads by `O_DIRECT`. Where the file system has none: through the page cache, which is told to forget at once.
@@ -100,6 +105,10 @@ impl BlockReader for DirectReader {
 
     fn is_direct(&self) -> bool {
         !self.buffered.load(Ordering::Relaxed)
+    }
+
+    fn forget(&self, file: &BlockFile) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&file.path);
     }
 }
 

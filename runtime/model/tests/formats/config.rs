@@ -47,6 +47,7 @@ fn the_bundled_models_config_reads_as_it_is() {
         context: 512,
         rms_norm_eps: 1e-5,
         tied: true,
+        encoding: lime_planner::Encoding::Raw,
         dtype: Dtype::Bf16,
         rope: RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default },
         qkv_bias: false,

@@ -46,11 +46,11 @@ fn a_loader_that_read_a_flipped_bit_is_told() {
     let layout = BlockLayout::of(model.folder().config(), VICTIM);
     flip(&file_of(&model, VICTIM), 9000);
     let bytes = stored(&model, VICTIM, &layout);
-    let fault = model.check(VICTIM, &layout, &bytes).unwrap_err().to_string();
+    let fault = model.check_bytes(VICTIM, &layout, &bytes).unwrap_err().to_string();
     assert!(fault.contains("attention(1)") && fault.contains("attention-0001.safetensors"), "{fault}");
     model.discard(VICTIM).unwrap();
     assert_eq!(ensure(&model, &[VICTIM]).unwrap().made, [VICTIM]);
-    model.check(VICTIM, &layout, &stored(&model, VICTIM, &layout)).unwrap();
+    model.check_bytes(VICTIM, &layout, &stored(&model, VICTIM, &layout)).unwrap();
 }
 
 #[test]

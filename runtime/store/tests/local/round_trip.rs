@@ -21,7 +21,7 @@ fn every_block_of_every_model_holds_the_bytes_of_its_tensors() {
             let layout = BlockLayout::of(original.config(), *block);
             let bytes = stored(&model, *block, &layout);
             assert!(bytes == expected(&original, *block, &layout), "{name}: {block}");
-            model.check(*block, &layout, &bytes).unwrap();
+            model.check_bytes(*block, &layout, &bytes).unwrap();
         }
         verified(&model, &blocks);
     }
@@ -72,7 +72,7 @@ fn a_tied_head_beside_its_embedding_is_the_norm_alone() {
     let norm = BlockLayout::head_beside_embedding(model.folder().config());
     let bytes = stored(&model, Block::Head, &norm);
     assert!(model.locate(Block::Head, &BlockLayout::of(model.folder().config(), Block::Head)).is_err());
-    model.check(Block::Head, &norm, &bytes).unwrap();
+    model.check_bytes(Block::Head, &norm, &bytes).unwrap();
     // A whole head begins with the same bytes and serves as well.
     ensure(&model, &[Block::Head]).unwrap();
     model.discard(Block::Head).unwrap();
@@ -80,7 +80,7 @@ fn a_tied_head_beside_its_embedding_is_the_norm_alone() {
     let again = stored(&model, Block::Head, &norm);
     let length = norm.entries[0].bytes as usize;
     assert!(again[..length] == bytes[..length]);
-    model.check(Block::Head, &norm, &again).unwrap();
+    model.check_bytes(Block::Head, &norm, &again).unwrap();
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub fn card(layers: u32, hidden: u32, vocabulary: u32) -> ModelCard {
         context: 4096,
         tied: false,
         parameters: 0,
+        encoding: Default::default(),
+        compact: None,
         blocks: BlockBytes {
             embedding: Size::kib(4),
             attention: each.clone(),
@@ -93,7 +95,7 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
 pub fn config(name: &str) -> WorkerConfig {
     WorkerConfig {
         name: name.into(),
-        model: PathBuf::new(),
+        model: PathBuf::new().into(),
         store: None,
         threads: 1,
         link: None,

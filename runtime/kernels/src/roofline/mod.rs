@@ -1,5 +1,7 @@
 //! What the machine can do: the yardsticks that the kernels are measured by.
 
+mod forms;
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -8,6 +10,8 @@ use crate::isa::Isa;
 use crate::packed::TileLayout;
 use crate::pool::Pool;
 use crate::simd::{Simd, Task, run};
+
+pub use forms::{Forms, Pace};
 
 /// Bytes that each thread reads in a round.
 const ROUND_BYTES: usize = 16 << 20;

@@ -1,0 +1,73 @@
+//! Whether a model's weights can be compact: told from samples.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _};
+
+use lime_kernels::Compactor;
+use lime_planner::{Block, Dtype, LayerIndex, ModelCard};
+
+use crate::{ModelFolder, TensorEntry};
+
+/// Layers that are looked at, spread over the model.
+const LAYERS: u32 = 6;
+/// Bytes of each matrix that are looked at, about.
+const SAMPLE: usize = 128 << 10;
+
+impl ModelFolder {
+    /// The card, with the sizes of compact blocks where samples of the weights say that they can be compact. A folder without
+    /// weights says nothing of them.
+    pub fn surveyed_card(&self, name: &str) -> ModelCard {
+        let read =
+            |tensor: &TensorEntry, from: u64, into: &mut [u8]| File::open(&tensor.file)?.read_exact_at(into, from);
+        let compactible = self.is_compactible(&read).unwrap_or(false);
+        self.card_knowing(name, compactible)
+    }
+
+    /// The card, with the sizes of compact blocks if the weights are known to be `compactible`.
+    pub fn card_knowing(&self, name: &str, compactible: bool) -> ModelCard {
+        let compact = self.config().compact_blocks().filter(|_| compactible);
+        ModelCard { compact, ..self.card(name) }
+    }
+
+    /// Whether samples of the weights keep within what the compact form has room for. `read` fills a buffer from an offset of a
+    /// tensor's file on.
+    ///
+    /// # Errors
+    /// What `read` says.
+    pub fn is_compactible(&self, read: &dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()>) -> io::Result<bool> {
+        if self.config().dtype != Dtype::Bf16 {
+            return Ok(false);
+        }
+        let all = self.config().layers as u32;
+        let looked_at = all.min(LAYERS);
+        let layers =
+            (0..looked_at).map(|nth| LayerIndex((u64::from(nth) * u64::from(all) / u64::from(looked_at)) as u32));
+        let blocks = layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]);
+        for block in blocks.chain([Block::Embedding, Block::Head]) {
+            for tensor in self.tensors(block).map_err(io::Error::other)? {
+                // Vectors stay raw.
+                if let &[rows, columns] = tensor.shape.as_slice()
+                    && !is_sample_compactible(&tensor, rows, columns, read)?
+                {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether rows from the middle of a matrix can be compact.
+fn is_sample_compactible(
+    tensor: &TensorEntry,
+    rows: usize,
+    columns: usize,
+    read: &dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<bool> {
+    let row_bytes = columns * 2;
+    let sampled = (SAMPLE / row_bytes).clamp(1, rows);
+    let mut sample = vec![0; sampled * row_bytes];
+    read(tensor, tensor.offset + ((rows - sampled) / 2 * row_bytes) as u64, &mut sample)?;
+    let Ok(mut compactor) = Compactor::new(sampled, columns) else { return Ok(false) };
+    let mut nowhere = |_: u64, _: &[u8]| Ok(());
+    Ok(compactor.push_rows(&sample, &mut nowhere).is_ok() && compactor.finish(&mut nowhere).is_ok())
+}
