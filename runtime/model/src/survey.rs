@@ -12,6 +12,9 @@ const LAYERS: u32 = 3;
 /// Bytes of each matrix that are looked at, about.
 const SAMPLE: usize = 64 << 10;
 
+/// Fills a buffer from an offset of a tensor's file on.
+pub type ReadTensor<'a> = dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()> + 'a;
+
 impl ModelFolder {
     /// The card, with the sizes of compact blocks where samples of the weights say that they can be compact. A folder without
     /// weights says nothing of them.
@@ -33,7 +36,7 @@ impl ModelFolder {
     ///
     /// # Errors
     /// What `read` says.
-    pub fn is_compactible(&self, read: &dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()>) -> io::Result<bool> {
+    pub fn is_compactible(&self, read: &ReadTensor<'_>) -> io::Result<bool> {
         if self.config().dtype != Dtype::Bf16 {
             return Ok(false);
         }
@@ -55,12 +58,7 @@ impl ModelFolder {
 }
 
 /// Whether rows from the middle of a matrix can be compact.
-fn is_sample_compactible(
-    tensor: &TensorEntry,
-    rows: usize,
-    columns: usize,
-    read: &dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()>,
-) -> io::Result<bool> {
+fn is_sample_compactible(tensor: &TensorEntry, rows: usize, columns: usize, read: &ReadTensor<'_>) -> io::Result<bool> {
     let row_bytes = columns * 2;
     let sampled = (SAMPLE / row_bytes).clamp(1, rows);
     let mut sample = vec![0; sampled * row_bytes];
