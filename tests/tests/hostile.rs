@@ -4,9 +4,9 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use lime_gateway::{GatewayConfig, Peer};
+use lime_gateway::{GatewayConfig, Orders, Peer};
 use lime_model::{GenerationConfig, ModelConfig, ModelFolder};
-use lime_planner::{DeviceIndex, Dtype, FleetFile, MemoryModel, Plan, ServingLimits};
+use lime_planner::{DeviceIndex, Dtype, FleetFile, MemoryModel, Plan, PlanInForce, ServingLimits};
 use lime_ring::Transport;
 use lime_tests::{
     fixtures,
@@ -51,6 +51,24 @@ fn plans() -> Result<()> {
         {
             sound += 1;
             look_at(&plan);
+        }
+    }
+    assert!(sound > 20, "most damage is noticed, but not all of it is any: {sound}");
+    Ok(())
+}
+
+#[test]
+fn plans_in_force() -> Result<()> {
+    let worker = |device: &lime_planner::DevicePlan| (device.name.clone(), "https://10.0.0.1:7000".to_owned());
+    let plan = plan()?;
+    let workers = plan.devices.iter().map(worker).collect();
+    let text = PlanInForce { name: "bard-1".into(), generation: 1, workers, plan }.to_json()?;
+    let mut sound = 0;
+    for seed in 0..4000 {
+        let damaged = Mutator::new(seed).damaged(text.as_bytes());
+        if let Ok(found) = PlanInForce::from_json(&String::from_utf8_lossy(&damaged)) {
+            sound += 1;
+            look_at(&found.plan);
         }
     }
     assert!(sound > 20, "most damage is noticed, but not all of it is any: {sound}");
@@ -156,12 +174,11 @@ async fn chat_bodies() -> Result<()> {
     drop(workers.configure(&plan).await?);
     let peers = plan.devices.iter().zip(workers.uris());
     let peers = peers.map(|(device, uri)| Peer { device: device.name.clone(), uri }).collect();
-    let (_publish, addresses) = watch::channel(peers);
+    let (_publish, orders) = watch::channel(Orders::new(plan, peers));
     let (events, mut happened) = mpsc::unbounded_channel();
     let config = GatewayConfig {
         listen: ([127, 0, 0, 1], 0).into(),
-        plan,
-        workers: addresses,
+        orders,
         transport: Transport::Plaintext,
         model: fixtures::bard(),
         served_name: "bard".into(),

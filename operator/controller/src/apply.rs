@@ -12,7 +12,7 @@ use lime_api::{LimeDeployment, LimePlan};
 use crate::{
     build::{Kind, Object},
     context::Context,
-    decide::Decision,
+    decide::{Decision, Wake},
     names,
 };
 
@@ -49,9 +49,25 @@ pub async fn apply(context: &Context, deployment: &LimeDeployment, decision: &De
             ensured => ensured?,
         }
     }
+    gateway(context, &namespace, decision).await?;
     let news = context.recall(&uid).refused != refused;
     context.remember(&uid, |memory| memory.refused = refused);
     Ok(news)
+}
+
+/// After its plan file: the gateway is told of it. One that does not follow goes, and its Deployment makes another.
+async fn gateway(context: &Context, namespace: &str, decision: &Decision) -> Result<(), kube::Error> {
+    let pods: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &Kind::Pod.resource());
+    if let Some((pod, uid)) = &decision.stuck_gateway {
+        let preconditions = Preconditions { uid: uid.clone(), resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        context.metrics.wrote(kind_name(Kind::Pod));
+        return gone(pods.delete(pod, &parameters).await.map(|_| ()));
+    }
+    let Some(Wake { pod, patch }) = &decision.wake else { return Ok(()) };
+    context.metrics.wrote(kind_name(Kind::Pod));
+    let parameters = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+    gone(pods.patch(pod, &parameters, &Patch::Merge(patch)).await.map(|_| ()))
 }
 
 async fn ensure(context: &Context, namespace: &str, uid: &str, object: &Object) -> Result<(), kube::Error> {
@@ -72,15 +88,7 @@ async fn ensure(context: &Context, namespace: &str, uid: &str, object: &Object) 
     let resource = kind.resource();
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
     context.metrics.wrote(kind_name(kind));
-    let written = match api.patch(&object.name, &manager(), &Patch::Apply(&object.body)).await {
-        // An immutable ConfigMap that says something else: it is made anew at the next visit.
-        Err(kube::Error::Api(status)) if status.code == 422 && kind == Kind::ConfigMap => {
-            tracing::warn!(name = object.name, "a ConfigMap was changed by hand and is made anew");
-            api.delete(&object.name, &DeleteParams::default()).await?;
-            return Err(kube::Error::Api(status));
-        }
-        written => written?,
-    };
+    let written = api.patch(&object.name, &manager(), &Patch::Apply(&object.body)).await?;
     let version = mark(&written.metadata).unwrap_or_default();
     context.remember(uid, |memory| {
         memory.applied.insert(key, (digest, version));

@@ -28,15 +28,20 @@ mod accelerators;
 mod approval;
 mod changes;
 mod figures;
+mod following;
 mod model;
 mod news;
 mod plans;
 mod readiness;
 
+pub use following::Wake;
+
 /// Seconds until the next visit of a deployment that serves.
 const SETTLED: i64 = 30;
 /// Seconds until the next visit of one that does not.
 const UNSETTLED: i64 = 5;
+/// Seconds until the next visit of one whose plan is being replaced.
+const REPLANNING: i64 = 2;
 
 /// Something that people are told by an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +67,10 @@ pub struct Decision {
     pub prune: bool,
     /// A plan that is to be written down.
     pub new_plan: Option<LimePlan>,
+    /// A gateway that is to be told of its plan file.
+    pub wake: Option<Wake>,
+    /// The pod of a gateway that does not follow, to be made anew: name and uid.
+    pub stuck_gateway: Option<(String, Option<String>)>,
     /// Plans whose status is to change.
     pub plan_states: Vec<(String, LimePlanStatus)>,
     /// Plans that nobody needs any more.
@@ -172,7 +181,9 @@ impl<'a> Deciding<'a> {
         self.decision.status.current_plan = Some(name.clone());
         self.decision.status.nodes = Some(plan.spec.nodes);
         self.decision.status.offloaded = plan.spec.offloaded.clone();
-        self.decision.plan_states.push((name.clone(), self.state(&plan, PlanState::Active)));
+        let state = self.state(&plan, PlanState::Active);
+        let generation = generation(&state);
+        self.decision.plan_states.push((name.clone(), state));
         self.decision.taken =
             plan.spec.assignments.iter().map(|part| (part.node.clone(), taken(part.memory_bytes))).collect();
         let found = shards::shards(self.snapshot, &plan, lost);
@@ -182,7 +193,9 @@ impl<'a> Deciding<'a> {
         let tls = self.wish.spec.transport.security == TransportSecurity::MutualTls;
         self.decision.certificates = tls;
         self.decision.objects.extend(build::standing(self.wish));
-        self.decision.objects.push(build::plan_file(self.wish, &plan));
+        let file = build::plan_file(self.wish, &plan, &found, self.settings, generation);
+        let (file, digest) = file.map_or((None, None), |(file, digest)| (Some(file), Some(digest)));
+        self.decision.objects.extend(file);
         if suspended {
             self.decision.taken.clear();
         } else if !exhausted {
@@ -193,7 +206,8 @@ impl<'a> Deciding<'a> {
             let pods = self.snapshot.pods.iter().filter(|pod| found.iter().any(|shard| shard.pod == pod.name_any()));
             let deaf = pods.filter(|pod| !build::speaks(pod, self.wish, self.settings));
             self.decision.finished_pods.extend(deaf.map(|pod| pod.name_any()));
-            self.decision.objects.extend(build::gateway(self.wish, &plan, &found, self.settings));
+            self.decision.objects.push(build::gateway(self.wish, &plan, self.settings));
+            self.follow(&name, &digest.unwrap_or_default());
         }
         self.judge(&plan, &found, exhausted, same);
         if tls && !self.settings.ring_tls && self.findings.get(ConditionType::Degraded).is_none() && !suspended {
@@ -243,9 +257,20 @@ impl<'a> Deciding<'a> {
     }
 
     fn state(&self, plan: &LimePlan, state: PlanState) -> LimePlanStatus {
-        let before = plan.status.as_ref().and_then(|status| status.activated_at.clone());
-        let activated_at = if state == PlanState::Active { before.or(Some(Time(self.snapshot.now))) } else { before };
+        let before = plan.status.as_ref();
+        let activated_at = before.and_then(|status| status.activated_at.clone());
+        let goes_on = before.is_some_and(|status| status.state == PlanState::Active) && activated_at.is_some();
+        let activated_at =
+            if state == PlanState::Active && !goes_on { Some(Time(self.activation())) } else { activated_at };
         LimePlanStatus { state, activated_at }
+    }
+
+    /// The moment in which a plan comes into force: now, and later than any other did, whatever an earlier leader's clock said.
+    fn activation(&self) -> Timestamp {
+        let statuses = self.snapshot.plans.iter().filter_map(|plan| plan.status.as_ref()?.activated_at.as_ref());
+        let last = statuses.map(|time| time.0.as_second()).max();
+        let after = last.and_then(|last| Timestamp::from_second(last.saturating_add(1)).ok());
+        after.map_or(self.snapshot.now, |after| after.max(self.snapshot.now))
     }
 
     fn note(&mut self, reason: &'static str, message: String, warning: bool) {
@@ -268,6 +293,9 @@ impl<'a> Deciding<'a> {
             let pending =
                 self.findings.get(ConditionType::Replanning).is_some_and(|(truth, _)| truth == Truth::Unknown);
             self.decision.revisit = if pending { self.decision.revisit } else { self.settled_for };
+        } else if self.findings.get(ConditionType::Replanning).is_some_and(|(truth, _)| truth == Truth::True) {
+            // A ring that is back by the new plan changes no object: it is asked.
+            self.decision.revisit = self.decision.revisit.min(REPLANNING);
         }
         let conditions =
             self.findings.into_conditions(&self.before.conditions, self.wish.generation, self.snapshot.now);
@@ -281,6 +309,12 @@ impl<'a> Deciding<'a> {
         }
         self.decision
     }
+}
+
+/// A plan's place in the succession of plans: the second in which it came into force.
+fn generation(status: &LimePlanStatus) -> u64 {
+    let at = status.activated_at.as_ref().map_or(0, |time| time.0.as_second());
+    u64::try_from(at).unwrap_or_default()
 }
 
 fn taken(bytes: i64) -> Bytes {

@@ -8,8 +8,14 @@ pub const MANAGER: &str = "lime-operator";
 pub const DEPLOYMENT_LABEL: &str = "lime.dev/deployment";
 /// The part that an object plays: worker, gateway or inspect.
 pub const COMPONENT_LABEL: &str = "lime.dev/component";
-/// The plan that an object belongs to.
+/// The plan that an object belongs to; on the gateway's pod: the plan that it was told of last.
 pub const PLAN_LABEL: &str = "lime.dev/plan";
+/// On the gateway's pod: the digest of the plan file that it was told of last.
+pub const TOLD_ANNOTATION: &str = "lime.dev/plan-digest";
+/// On the gateway's pod: when it was told, in seconds since 1970.
+pub const TOLD_AT_ANNOTATION: &str = "lime.dev/told-at";
+/// On the template of the gateway's pod: a digest of all that tokens depend on. Another model needs another gateway.
+pub const TOKENS_ANNOTATION: &str = "lime.dev/tokens";
 /// The node that a worker was planned for.
 pub const NODE_LABEL: &str = "lime.dev/node";
 /// What a worker's pod was told to speak: [`PLAINTEXT`] or [`MUTUAL_TLS`].
@@ -57,6 +63,11 @@ pub fn ring(deployment: &str) -> String {
 /// The gateway Deployment.
 pub fn gateway(deployment: &str) -> String {
     format!("{deployment}-gateway")
+}
+
+/// The ConfigMap with the plan in force, which the gateway follows.
+pub fn plan_file(deployment: &str) -> String {
+    format!("{deployment}-plan")
 }
 
 /// The ConfigMap that keeps the model's card.

@@ -17,7 +17,7 @@ use crate::{
     certificates::{self, Existing},
     context::Context,
     names,
-    snapshot::{RingReport, SecretKey, Snapshot, StoredCard},
+    snapshot::{RingReport, SecretKey, Snapshot, StoredCard, gateway_pod},
 };
 
 /// Gathers what is. `lent` is left empty: it is read when the decision is made.
@@ -128,18 +128,14 @@ async fn key(context: &Context, namespace: &str, named: Option<&SecretKeyRef>) -
 
 /// Asks the gateway's pod, if there is one.
 async fn ring(context: &Context, pods: &[Arc<Pod>]) -> Option<RingReport> {
-    let gateway = pods.iter().find(|pod| {
-        pod.labels().get(names::COMPONENT_LABEL).map(String::as_str) == Some("gateway")
-            && pod.metadata.deletion_timestamp.is_none()
-    })?;
+    let gateway = gateway_pod(pods)?;
     let address = gateway.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
-    let plan = gateway.labels().get(names::PLAN_LABEL).cloned().unwrap_or_default();
     let report = context.probe.ask(&address, HTTP_PORT).await?;
     let reached = pod_is_ready(gateway);
     let unreached =
         || "the gateway answers, but its pod is not ready yet, so its Service sends nobody there".to_owned();
     let trouble = if report.ready && !reached { Some(unreached()) } else { report.trouble.clone() };
-    Some(RingReport { plan, ready: report.ready && reached, trouble, ..report })
+    Some(RingReport { ready: report.ready && reached, trouble, ..report })
 }
 
 /// Whether Services send clients to `pod`.

@@ -34,7 +34,15 @@ impl Default for Probe {
 struct Ready {
     status: String,
     reason: Option<String>,
+    plan: Followed,
     devices: Vec<Loaded>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Followed {
+    name: String,
+    digest: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,6 +85,8 @@ fn report(body: &[u8]) -> Option<RingReport> {
     let loaded: BTreeMap<String, i32> =
         ready.devices.into_iter().take(1024).map(|device| (device.device, device.percent.clamp(0, 100))).collect();
     Some(RingReport {
+        plan: ready.plan.name.chars().take(253).collect(),
+        digest: ready.plan.digest.chars().take(64).collect(),
         ready: ready.status == "ready",
         phase: ready.status.chars().take(40).collect(),
         loaded,
@@ -102,9 +112,10 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_nonsense_is_not_believed() {
-        let body = br#"{"status":"loading","epoch":2,"devices":[{"device":"a","percent":40},{"device":"b","percent":900}],"reason":"b is away"}"#;
+        let body = br#"{"status":"loading","epoch":2,"plan":{"name":"m-1","generation":7,"digest":"ab"},"devices":[{"device":"a","percent":40},{"device":"b","percent":900}],"reason":"b is away"}"#;
         let found = report(body).unwrap();
         assert!(!found.ready);
+        assert_eq!((found.plan.as_str(), found.digest.as_str()), ("m-1", "ab"));
         assert_eq!(found.loaded, BTreeMap::from([("a".into(), 40), ("b".into(), 100)]));
         assert_eq!(found.trouble.as_deref(), Some("b is away"));
         assert!(report(br#"{"status":"ready"}"#).unwrap().ready);

@@ -21,7 +21,7 @@ pub enum WeightStore {
 pub enum Addressing {
     /// By the pods' names in the headless Service. Survives a restarted pod without a word.
     Dns,
-    /// By the pods' addresses, for clusters without DNS. The gateway restarts when a worker gets another address.
+    /// By the pods' addresses, for clusters without DNS. The gateway is told when a worker gets another address.
     PodIp,
 }
 

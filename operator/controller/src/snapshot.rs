@@ -12,8 +12,11 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
+use kube::ResourceExt as _;
 use lime_api::{LimeDeployment, LimeNodeProfile, LimePlan};
 use lime_planner::Bytes;
+
+use crate::names;
 
 /// What is, at one moment, as far as one deployment is concerned.
 #[derive(Clone, Debug)]
@@ -52,6 +55,14 @@ pub struct Snapshot {
     pub tried: BTreeSet<String>,
 }
 
+/// The gateway's pod, if there is one that is not being deleted.
+pub fn gateway_pod(pods: &[Arc<Pod>]) -> Option<&Arc<Pod>> {
+    pods.iter().find(|pod| {
+        pod.labels().get(names::COMPONENT_LABEL).map(String::as_str) == Some("gateway")
+            && pod.metadata.deletion_timestamp.is_none()
+    })
+}
+
 /// A card, and the digest of the source that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCard {
@@ -76,8 +87,10 @@ pub enum SecretKey {
 /// What a gateway says of its ring (`GET /ready`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RingReport {
-    /// The plan that the gateway follows.
+    /// The plan that the gateway follows, in its own words.
     pub plan: String,
+    /// The digest of the plan file that it has read.
+    pub digest: String,
     /// Whether requests are answered.
     pub ready: bool,
     /// loading, ready, recovering or stopping.

@@ -440,8 +440,13 @@ pub(crate) struct WorkerArgs {
 )]
 pub(crate) struct GatewayArgs {
     /// The plan as JSON (`lime plan -o json`)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) plan: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "follow")]
+    pub(crate) plan: Option<PathBuf>,
+
+    /// A plan in force as the operator writes it: JSON with name, generation, plan, and the workers' addresses by device. It
+    /// is looked at every second, and another plan of no lower generation is taken up while requests go on
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plan", "workers"])]
+    pub(crate) follow: Option<PathBuf>,
 
     /// The model: its folder, or hf://ORG/NAME, or http(s)://HOST/FOLDER. Tokenizer and templates are read, no weights
     #[arg(long, value_name = "SOURCE")]
@@ -456,7 +461,7 @@ pub(crate) struct GatewayArgs {
     pub(crate) store: Option<PathBuf>,
 
     /// A device of the plan and where its worker is, once for each device
-    #[arg(long = "worker", value_name = "NAME=URL", required = true)]
+    #[arg(long = "worker", value_name = "NAME=URL", required_unless_present = "follow")]
     pub(crate) workers: Vec<String>,
 
     /// Mutual TLS towards the workers: folder with ca.crt, tls.crt and tls.key, read again whenever they change. The

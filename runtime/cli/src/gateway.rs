@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lime_gateway::{Event, GatewayConfig, Peer};
+use lime_gateway::{Event, GatewayConfig, Orders, Peer, PlanFile};
 use lime_planner::Plan;
 use lime_ring::Transport;
 use lime_store::{Source, Store, StoredModel};
@@ -17,9 +17,8 @@ use crate::{args::GatewayArgs, logging, stop::StopSignals, worker::source};
 /// Serves until a signal.
 pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
     logging::start("info");
-    let plan = read_plan(&args.plan)?;
     let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
-    let peers = peers(&args.workers, &plan, &transport)?;
+    let (file, first) = orders(&args, &transport)?;
     let api_keys = args.api_keys.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     let source = source(&args.model, args.revision.as_deref())?;
     let root = args.store.unwrap_or_else(Store::default_root);
@@ -32,13 +31,13 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = StopSignals::new()?;
-        let (publish, workers) = watch::channel(peers);
+        let served_name = args.served_name.unwrap_or_else(|| first.plan.model.name.clone());
+        let (publish, orders) = watch::channel(first);
         let (events, mut happened) = mpsc::unbounded_channel();
         let config = GatewayConfig {
             listen: args.listen,
-            served_name: args.served_name.unwrap_or_else(|| plan.model.name.clone()),
-            plan,
-            workers,
+            served_name,
+            orders,
             transport,
             model,
             api_keys,
@@ -46,16 +45,39 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
         };
         let gateway = lime_gateway::start(config, events).await?;
         println!("{}", serde_json::json!({ "listening": gateway.addr().to_string() }));
-        loop {
+        let mut following = std::pin::pin!(follow(file, publish));
+        let ended = loop {
             tokio::select! {
-                () = signals.wait() => break,
+                () = signals.wait() => break Ok(()),
+                ended = &mut following => break ended,
                 Some(event) = happened.recv() => log(&event),
             }
-        }
+        };
         gateway.stop().await;
-        drop(publish);
-        Ok(())
+        ended
     })
+}
+
+/// The plan to begin with, and the file to follow from then on, where there is one.
+fn orders(args: &GatewayArgs, transport: &Transport) -> anyhow::Result<(Option<PlanFile>, Orders)> {
+    if let Some(path) = &args.follow {
+        let (file, first) = PlanFile::open(path, transport).context("--follow cannot be used")?;
+        return Ok((Some(file), first));
+    }
+    let plan = read_plan(args.plan.as_deref().context("give --plan and --worker, or --follow")?)?;
+    let peers = peers(&args.workers, &plan, transport)?;
+    Ok((None, Orders::new(plan, peers)))
+}
+
+/// Follows the file for as long as the gateway runs; without one, the plan stays as it is.
+async fn follow(file: Option<PlanFile>, publish: watch::Sender<Orders>) -> anyhow::Result<()> {
+    match file {
+        Some(file) => file.follow(publish).await.context("the plan is not followed any more"),
+        None => {
+            publish.closed().await;
+            Ok(())
+        }
+    }
 }
 
 /// The model of a server with its small files in the store, or as it was fetched before.
@@ -73,6 +95,7 @@ fn log(event: &Event) {
         Event::Loading { device, loaded, total } => tracing::debug!(device, "loaded {loaded} of {total}"),
         Event::Ready { epoch } => tracing::info!(epoch, "the ring is ready"),
         Event::WorkerLost { device, reason } => tracing::warn!(device, reason, "worker lost"),
+        Event::PlanTaken { name, generation } => tracing::info!(name, generation, "another plan is followed"),
         Event::Recovered { epoch } => tracing::info!(epoch, "the ring is back"),
     }
 }

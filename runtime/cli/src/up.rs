@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use lime_gateway::{Event, GatewayConfig, GatewayHandle};
+use lime_gateway::{Event, GatewayConfig, GatewayHandle, Orders};
 use lime_model::ChatTemplate;
 use lime_planner::Plan;
 use lime_ring::Transport;
@@ -68,13 +68,13 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
 
 async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
     let mut signals = StopSignals::new()?;
-    let (publish, workers) = watch::channel(Vec::new());
+    let (publish, orders) = watch::channel(Orders::new(plan.clone(), Vec::new()));
     let (gateway_events, gateway_happened) = mpsc::unbounded_channel();
     let (worker_events, worker_happened) = mpsc::unbounded_channel();
     let certificates = args.tls.then(Throwaway::make).transpose()?;
     let tls = certificates.as_ref().map(Throwaway::folder);
     let transport = Transport::open(tls)?;
-    let gateway = start_gateway(args, wish, &plan, workers, transport, gateway_events).await?;
+    let gateway = start_gateway(args, wish, orders, transport, gateway_events).await?;
     let devices = wish.fleet.devices.iter().filter(|device| plan.device(&device.name).is_some()).cloned().collect();
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
     let supervisor = Supervisor::start(devices, &wish.source, tls, args.verbose, policy, publish, &worker_events);
@@ -113,8 +113,7 @@ async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
 async fn start_gateway(
     args: &UpArgs,
     wish: &Wish,
-    plan: &Plan,
-    workers: watch::Receiver<Vec<lime_gateway::Peer>>,
+    orders: watch::Receiver<Orders>,
     transport: Transport,
     events: mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<GatewayHandle> {
@@ -122,8 +121,7 @@ async fn start_gateway(
     let port = args.port.unwrap_or_else(|| u16::try_from(wish.deployment.spec.endpoint.port).unwrap_or_default());
     let config = GatewayConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        plan: plan.clone(),
-        workers,
+        orders,
         transport,
         model: wish.model.clone(),
         served_name: wish.served_name(),
@@ -211,6 +209,7 @@ impl Watch {
                     bail!("the ring could not be made ready; at first: {first}");
                 }
             }
+            Event::PlanTaken { name, .. } => self.screen.say(&format!("another plan is followed: {name}")),
             Event::Recovered { epoch } => self.screen.say(&format!("the ring is back (epoch {epoch}): answers go on")),
         }
         Ok(())

@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use lime_planner::{Bytes, Plan};
+use lime_planner::Bytes;
 use lime_ring::Transport;
 use tokio::sync::watch;
+
+use crate::Orders;
 
 /// Where a device of the plan is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +22,9 @@ pub struct Peer {
 pub struct GatewayConfig {
     /// Where to listen for HTTP; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The plan that the ring follows.
-    pub plan: Plan,
-    /// The workers' addresses as they come and go. The gateway waits until every device of the plan is there.
-    pub workers: watch::Receiver<Vec<Peer>>,
+    /// The plan that the ring follows and its workers' addresses, as both change: another plan is taken up in place, and
+    /// requests under way go on by it.
+    pub orders: watch::Receiver<Orders>,
     /// How the ring's members speak to one another.
     pub transport: Transport,
     /// The model's folder: tokenizer, chat template and generation defaults are read from it, no weights.
@@ -60,7 +61,14 @@ pub enum Event {
         /// What was seen.
         reason: String,
     },
-    /// The ring serves again after a failure.
+    /// Another plan is taken up.
+    PlanTaken {
+        /// The plan's name.
+        name: String,
+        /// Its place in the succession of plans.
+        generation: u64,
+    },
+    /// The ring serves again, after a failure or by another plan.
     Recovered {
         /// The ring's new epoch.
         epoch: u64,

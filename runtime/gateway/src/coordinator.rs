@@ -1,12 +1,10 @@
-//! The pass loop: brings the ring up, sends passes, hands tokens out, and brings the ring up again when it breaks.
+//! The pass loop: brings the ring up, sends passes, hands tokens out, and brings the ring up again when it breaks or when
+//! another plan is to be followed.
 
 use std::{sync::Arc, time::Duration};
 
-use lime_planner::{Bytes, Plan};
-use tokio::{
-    sync::{mpsc, watch},
-    time::sleep,
-};
+use lime_planner::Bytes;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,8 +12,9 @@ use crate::{
     desk::Desk,
     intake::Command,
     metrics::Metrics,
+    orders::{Change, Following},
     ring::{Progress, Ring, RingError, RingTransport},
-    schedule::Restart,
+    schedule::{Limits, Restart},
     status::{Phase, RingStatus},
 };
 
@@ -26,8 +25,8 @@ pub(crate) struct Coordinator<T: RingTransport> {
     pub(crate) transport: T,
     pub(crate) desk: Desk,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) workers: watch::Receiver<Vec<Peer>>,
-    pub(crate) devices: Vec<String>,
+    pub(crate) following: Following,
+    pub(crate) queue_limit: usize,
     pub(crate) status: Arc<RingStatus>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
@@ -46,14 +45,14 @@ pub(crate) struct Epochs {
     told: Option<String>,
 }
 
-/// The names of a plan's devices in ring order.
-pub(crate) fn devices_of(plan: &Plan) -> Vec<String> {
-    plan.devices.iter().map(|device| device.name.clone()).collect()
-}
-
 enum End {
     Stopped,
-    Lost { error: RingError, why: Restart },
+    /// Another plan came.
+    Replanned,
+    Lost {
+        error: RingError,
+        why: Restart,
+    },
 }
 
 impl<T: RingTransport> Coordinator<T> {
@@ -62,6 +61,8 @@ impl<T: RingTransport> Coordinator<T> {
         while let Some(ring) = self.bring_up().await {
             match self.serve(ring).await {
                 End::Stopped => break,
+                // The passes on their way are abandoned: what they would have drawn is drawn again.
+                End::Replanned => self.status.set_phase(Phase::Recovering, self.state.last),
                 End::Lost { error, why } => {
                     tracing::warn!(epoch = self.state.last, error = %error.reason, "the ring is over");
                     self.status.set_phase(Phase::Recovering, self.state.last);
@@ -73,7 +74,7 @@ impl<T: RingTransport> Coordinator<T> {
         self.desk.close();
     }
 
-    /// Sends passes and takes results until the ring breaks.
+    /// Sends passes and takes results until the ring breaks, or another plan comes.
     async fn serve(&mut self, mut ring: T::Ring) -> End {
         let lost = |error| End::Lost { error, why: Restart::RingLost };
         loop {
@@ -88,6 +89,14 @@ impl<T: RingTransport> Coordinator<T> {
             let result = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return End::Stopped,
+                Some(change) = self.following.changed() => match change {
+                    Change::Plan => return End::Replanned,
+                    // Workers that have moved have broken the ring, or will.
+                    Change::Workers | Change::Name => {
+                        self.status.hear(&self.following.served);
+                        continue;
+                    }
+                },
                 result = ring.next() => result,
                 Some(command) = self.commands.recv() => {
                     self.desk.handle(command);
@@ -112,17 +121,19 @@ impl<T: RingTransport> Coordinator<T> {
     /// A ring at a new epoch, however long it takes; `None` when stopped.
     async fn bring_up(&mut self) -> Option<T::Ring> {
         loop {
+            self.take_up();
             if !self.wait(self.pause()).await {
                 return None;
             }
             self.state.attempts = self.state.attempts.saturating_add(1);
-            let peers = self.wait_for_peers().await?;
+            let Some(peers) = self.wait_for_peers().await? else { continue };
             self.state.last += 1;
             match self.configure(&peers).await? {
                 Ok(ring) => {
                     self.tell_ready();
                     return Some(ring);
                 }
+                Err(_) if self.following.has_next() => {}
                 Err(error) => {
                     self.state.last = self.state.last.max(error.epoch.unwrap_or(0));
                     tracing::debug!(error = %error.reason, "the ring is not ready");
@@ -132,9 +143,26 @@ impl<T: RingTransport> Coordinator<T> {
         }
     }
 
-    /// One attempt. It ends early when a worker comes up at a new address.
+    /// Takes up the plan that came, if one did: every sequence is kept, and nothing of it is known to the plan's ring.
+    fn take_up(&mut self) {
+        if !self.following.take_up() {
+            return;
+        }
+        let orders = &self.following.served;
+        let (name, generation) = (orders.name.clone(), orders.generation);
+        tracing::info!(plan = name, generation, "another plan is taken up");
+        self.state.attempts = 0;
+        self.state.told = None;
+        self.status.take_up(orders);
+        self.metrics.plan_taken();
+        self.desk.take_up(Limits::of(&orders.plan, self.queue_limit));
+        self.transport.take_up(orders.plan.clone());
+        let _ = self.events.send(Event::PlanTaken { name, generation });
+    }
+
+    /// One attempt. It ends early when a worker comes up at a new address, or another plan comes.
     async fn configure(&mut self, peers: &[Peer]) -> Option<Result<T::Ring, RingError>> {
-        let Self { transport, desk, commands, workers, devices, status, events, stop, state, .. } = self;
+        let Self { transport, desk, commands, following, status, events, stop, state, .. } = self;
         let progress = |progress: Progress| {
             status.set_progress(&progress);
             let (loaded, total) = (Bytes(progress.loaded), Bytes(progress.total));
@@ -148,37 +176,44 @@ impl<T: RingTransport> Coordinator<T> {
                 () = stop.cancelled() => return None,
                 result = &mut attempt => return Some(result),
                 Some(command) = commands.recv() => desk.handle(command),
-                Ok(()) = workers.changed() => {
-                    let now = workers.borrow_and_update();
-                    if peers_of(devices, &now).as_deref() != Some(peers) {
-                        let reason = "a worker has a new address".to_owned();
-                        return Some(Err(RingError { device: None, reason, epoch: None }));
+                Some(change) = following.changed() => {
+                    let over = |reason: &str| Some(Err(RingError { device: None, reason: reason.into(), epoch: None }));
+                    if change == Change::Plan {
+                        return over("another plan is to be followed");
+                    }
+                    status.hear(&following.served);
+                    if following.served.peers().as_deref() != Some(peers) {
+                        return over("a worker has a new address");
                     }
                 }
             }
         }
     }
 
-    /// The addresses of all devices, as soon as all are there.
-    async fn wait_for_peers(&mut self) -> Option<Vec<Peer>> {
+    /// The addresses of all devices, as soon as all are there, or nothing when another plan comes; `None` when stopped.
+    async fn wait_for_peers(&mut self) -> Option<Option<Vec<Peer>>> {
         loop {
-            if let Some(peers) = peers_of(&self.devices, &self.workers.borrow_and_update()) {
-                return Some(peers);
+            if let Some(peers) = self.following.served.peers() {
+                return Some(Some(peers));
             }
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
                 Some(command) = self.commands.recv() => self.desk.handle(command),
-                changed = self.workers.changed() => if changed.is_err() {
-                    self.status.set_trouble("a device of the plan has no address, and none will come");
-                    self.stop.cancelled().await;
-                    return None;
+                change = self.following.changed() => match change {
+                    Some(Change::Plan) => return Some(None),
+                    Some(Change::Workers | Change::Name) => self.status.hear(&self.following.served),
+                    None => {
+                        self.status.set_trouble("a device of the plan has no address, and none will come");
+                        self.stop.cancelled().await;
+                        return None;
+                    }
                 }
             }
         }
     }
 
-    /// Waits, unless a worker comes up at a new address before; false when stopped.
+    /// Waits, unless a worker comes up at a new address before, or another plan; false when stopped.
     async fn wait(&mut self, pause: Duration) -> bool {
         let mut pause = std::pin::pin!(sleep(pause));
         loop {
@@ -186,7 +221,14 @@ impl<T: RingTransport> Coordinator<T> {
                 biased;
                 () = self.stop.cancelled() => return false,
                 Some(command) = self.commands.recv() => self.desk.handle(command),
-                Ok(()) = self.workers.changed() => return true,
+                Some(change) = self.following.changed() => match change {
+                    Change::Plan => return true,
+                    Change::Workers => {
+                        self.status.hear(&self.following.served);
+                        return true;
+                    }
+                    Change::Name => self.status.hear(&self.following.served),
+                },
                 () = &mut pause => return true,
             }
         }
@@ -221,9 +263,4 @@ impl<T: RingTransport> Coordinator<T> {
         let device = error.device.clone().unwrap_or_else(|| "ring".to_owned());
         let _ = self.events.send(Event::WorkerLost { device, reason: error.reason.clone() });
     }
-}
-
-/// One peer for each device of the plan, in its order; `None` while one is missing.
-fn peers_of(devices: &[String], known: &[Peer]) -> Option<Vec<Peer>> {
-    devices.iter().map(|device| known.iter().find(|peer| peer.device == *device).cloned()).collect()
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::{
     intake::{Command, SequenceEvent, StreamFault},
     metrics::Metrics,
-    schedule::{OutOfTurn, PassRequest, QueueFull, Restart, Scheduler, SequenceId},
+    schedule::{Limits, OutOfTurn, PassRequest, QueueFull, Restart, Scheduler, SequenceId},
 };
 
 /// What the pass loop works with, whether a ring is there or not.
@@ -61,8 +61,16 @@ impl Desk {
                 streams.remove(&drawn.id);
             }
         });
+        self.give_up_outgrown();
         self.show();
         done
+    }
+
+    /// Goes on by another plan: every sequence is kept, but those for which it has no room.
+    pub(crate) fn take_up(&mut self, limits: Limits) {
+        self.scheduler.take_up(limits);
+        self.give_up_outgrown();
+        self.show();
     }
 
     /// Makes every sequence ready for a ring that knows nothing; those that failed too often end with `cause`.
@@ -90,7 +98,18 @@ impl Desk {
             sequences.into_iter().map(|(wish, stream)| (wish.clone(), (wish.id, stream))).unzip();
         self.scheduler.admit(wishes)?;
         self.streams.extend(streams);
+        self.give_up_outgrown();
         Ok(())
+    }
+
+    /// Only where a plan has less room than the one by which a request was read.
+    fn give_up_outgrown(&mut self) {
+        let context = self.scheduler.context();
+        for id in self.scheduler.outgrown() {
+            if let Some(stream) = self.streams.remove(&id) {
+                let _ = stream.send(SequenceEvent::Failed(StreamFault::Outgrown { context }));
+            }
+        }
     }
 
     fn show(&self) {

@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Event, GatewayConfig, Options, RingTransport,
-    coordinator::{Coordinator, Epochs, devices_of},
+    coordinator::{Coordinator, Epochs},
     desk::Desk,
     http::{App, router, serve},
     intake::Intake,
     metrics::Metrics,
+    orders::Following,
     ring::WorkerRing,
     schedule::{Limits, Scheduler},
     status::{Phase, RingStatus},
@@ -46,9 +47,6 @@ pub enum GatewayError {
     /// The plan breaks a rule.
     #[error(transparent)]
     Plan(#[from] lime_planner::PlanError),
-    /// The plan cannot be written as JSON.
-    #[error("the plan cannot be sent to workers: {0}")]
-    Json(#[from] serde_json::Error),
     /// The model's tokenizer or another of its text files cannot be read.
     #[error(transparent)]
     Model(#[from] lime_model::ModelError),
@@ -94,9 +92,10 @@ impl GatewayHandle {
 /// # Errors
 /// The address cannot be had, the plan breaks a rule, or the model's tokenizer cannot be read.
 pub async fn start(config: GatewayConfig, events: mpsc::UnboundedSender<Event>) -> Result<GatewayHandle, GatewayError> {
-    config.plan.validate()?;
+    let plan = config.orders.borrow().plan.clone();
+    plan.validate()?;
     let options = Options::default();
-    let transport = WorkerRing::new(&config.plan, config.transport.clone(), options.patience)?;
+    let transport = WorkerRing::new(plan, config.transport.clone(), options.patience);
     start_with(config, options, transport, events).await
 }
 
@@ -110,7 +109,9 @@ pub async fn start_with<T: RingTransport>(
     transport: T,
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<GatewayHandle, GatewayError> {
-    let GatewayConfig { listen, plan, workers, transport: wire, model, served_name, api_keys, queue_limit } = config;
+    let GatewayConfig { listen, orders, transport: wire, model, served_name, api_keys, queue_limit } = config;
+    let following = Following::new(orders);
+    let plan = following.served.plan.clone();
     plan.validate()?;
     let text = Arc::new(TextModel::open(&model, &plan)?);
     let fault = |source| GatewayError::Listen { listen, source };
@@ -118,8 +119,7 @@ pub async fn start_with<T: RingTransport>(
     let addr = listener.local_addr().map_err(fault)?;
 
     let limits = Limits::of(&plan, queue_limit);
-    let devices = devices_of(&plan);
-    let status = Arc::new(RingStatus::new(devices.iter().cloned()));
+    let status = Arc::new(RingStatus::new(&following.served));
     let metrics = Arc::new(Metrics::default());
     let (intake, commands) = Intake::new();
     let (stop_passes, stop_http) = (CancellationToken::new(), CancellationToken::new());
@@ -127,8 +127,8 @@ pub async fn start_with<T: RingTransport>(
         transport,
         desk: Desk::new(Scheduler::new(limits), metrics.clone()),
         commands,
-        workers: workers.clone(),
-        devices,
+        following,
+        queue_limit,
         status: status.clone(),
         metrics: metrics.clone(),
         events,
@@ -142,7 +142,7 @@ pub async fn start_with<T: RingTransport>(
     let (grace, header_timeout) = (options.grace, options.header_timeout);
     let app = App {
         fingerprint: fingerprint(&plan),
-        most_sequences: limits.slots as usize + limits.queue,
+        queue_limit,
         served_name,
         api_keys,
         options,
@@ -150,7 +150,6 @@ pub async fn start_with<T: RingTransport>(
         intake,
         status: status.clone(),
         metrics: metrics.clone(),
-        workers,
         transport: wire,
         started: App::now(),
         ended,

@@ -32,6 +32,11 @@ pub(crate) enum SequenceEvent {
 pub(crate) enum StreamFault {
     /// The ring fails at this very sequence, again and again.
     Failed(String),
+    /// The plan in force has room for `context` tokens only, and the sequence would need more.
+    Outgrown {
+        /// Prompt and answer together.
+        context: u32,
+    },
     /// The gateway stops.
     Stopping,
 }

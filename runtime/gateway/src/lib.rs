@@ -3,7 +3,8 @@
 //!
 //! One task, the pass loop, owns the [`schedule`](crate::schedule::Scheduler) and the ring; HTTP hands sequences in and
 //! hears of their tokens through channels. When the ring breaks, the loop configures all workers at a new epoch and
-//! prefills every live sequence from its prompt and its answer so far: streams stall and go on.
+//! prefills every live sequence from its prompt and its answer so far: streams stall and go on. It does the same when it is
+//! given another plan: the ring of that plan takes the place of the old one.
 
 mod answer;
 mod config;
@@ -14,6 +15,8 @@ mod http;
 mod intake;
 mod metrics;
 mod options;
+mod orders;
+mod plan_file;
 mod ring;
 mod sampling;
 pub mod schedule;
@@ -25,5 +28,7 @@ mod worker_figures;
 pub use config::{Event, GatewayConfig, Peer};
 pub use gateway::{GatewayError, GatewayHandle, start, start_with};
 pub use options::Options;
+pub use orders::Orders;
+pub use plan_file::{PlanFile, PlanFileError};
 pub use ring::{Progress, Ring, RingError, RingTransport};
 pub use sampling::SamplingParams;

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use crate::status::ServedPlan;
+
 /// Upper bounds of the time-to-first-token histogram, in seconds.
 const FIRST_TOKEN: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 /// Upper bounds of the time-per-output-token histogram, in seconds.
@@ -27,6 +29,7 @@ pub(crate) struct Metrics {
     active: AtomicU64,
     epoch: AtomicU64,
     recoveries: AtomicU64,
+    plans_taken: AtomicU64,
     passes: AtomicU64,
     rows: AtomicU64,
     cancelled: AtomicU64,
@@ -75,6 +78,11 @@ impl Metrics {
         self.recoveries.fetch_add(u64::from(again), Ordering::Relaxed);
     }
 
+    /// Another plan was taken up.
+    pub(crate) fn plan_taken(&self) {
+        self.plans_taken.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A pass of `rows` rows was sent.
     pub(crate) fn pass(&self, rows: usize) {
         self.passes.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +95,7 @@ impl Metrics {
     }
 
     /// All of it as text.
-    pub(crate) fn render(&self, ready: bool) -> String {
+    pub(crate) fn render(&self, ready: bool, plan: &ServedPlan) -> String {
         let mut text = String::with_capacity(4096);
         self.render_requests(&mut text);
         self.first_token.render(
@@ -108,11 +116,20 @@ impl Metrics {
         one("lime_requests_cancelled_total", "counter", "Sequences ended before the model did.", read(&self.cancelled));
         one("lime_passes_total", "counter", "Passes sent round the ring.", read(&self.passes));
         one("lime_pass_rows_total", "counter", "Rows of the passes sent.", read(&self.rows));
-        one("lime_recoveries_total", "counter", "Times the ring broke and came back.", read(&self.recoveries));
+        one(
+            "lime_recoveries_total",
+            "counter",
+            "Times the ring came back, after a failure or by another plan.",
+            read(&self.recoveries),
+        );
+        one("lime_plans_taken_total", "counter", "Plans taken up in place of others.", read(&self.plans_taken));
         one("lime_queue_depth", "gauge", "Sequences that wait for a slot.", read(&self.waiting));
         one("lime_active_sequences", "gauge", "Sequences that have a slot.", read(&self.active));
         one("lime_ring_epoch", "gauge", "The ring's epoch.", read(&self.epoch));
         one("lime_ready", "gauge", "1 while the ring serves.", u64::from(ready));
+        let ServedPlan { name, generation, .. } = plan;
+        let help = "# HELP lime_plan_info The plan in use.\n# TYPE lime_plan_info gauge";
+        let _ = writeln!(text, "{help}\nlime_plan_info{{plan=\"{name}\",generation=\"{generation}\"}} 1");
         text
     }
 
@@ -168,7 +185,8 @@ mod tests {
         metrics.first_token(Duration::from_secs(1000));
         metrics.answered(11, Duration::from_secs(1));
         metrics.answered(1, Duration::ZERO);
-        let text = metrics.render(true);
+        let plan = ServedPlan { name: "bard-12".into(), generation: 7, ..ServedPlan::default() };
+        let text = metrics.render(true, &plan);
         for line in [
             "lime_http_requests_total{route=\"/v1/models\",status=\"200\"} 2",
             "lime_time_to_first_token_seconds_bucket{le=\"0.025\"} 0",
@@ -178,6 +196,7 @@ mod tests {
             "lime_time_per_output_token_seconds_count 1",
             "lime_generated_tokens_total 12",
             "lime_ready 1",
+            "lime_plan_info{plan=\"bard-12\",generation=\"7\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -1,6 +1,6 @@
 //! The ring as the gateway sees it, behind a trait: tests put a ring of their own in its place.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lime_planner::{Dtype, Plan};
@@ -40,6 +40,9 @@ pub trait RingTransport: Send + 'static {
     /// A ring at one epoch.
     type Ring: Ring;
 
+    /// Takes another plan up: rings that are brought up from now on are its.
+    fn take_up(&mut self, plan: Arc<Plan>);
+
     /// Takes every worker of the plan to `epoch` and opens the streams. `progress` hears of loading.
     fn configure(
         &mut self,
@@ -60,28 +63,47 @@ pub trait Ring: Send {
 
 /// The ring of a plan's workers, over gRPC.
 pub(crate) struct WorkerRing {
-    topology: RingTopology,
-    order: Vec<String>,
+    plan: Arc<Plan>,
+    transport: Transport,
     patience: Duration,
 }
 
 impl WorkerRing {
     /// The ring of `plan`; one attempt to reach a worker takes at most `patience`.
-    pub(crate) fn new(plan: &Plan, transport: Transport, patience: Duration) -> Result<Self, serde_json::Error> {
-        let topology = RingTopology {
-            plan_json: Bytes::from(serde_json::to_vec(plan)?),
-            peers: Vec::new(),
+    pub(crate) fn new(plan: Arc<Plan>, transport: Transport, patience: Duration) -> Self {
+        Self { plan, transport, patience }
+    }
+
+    /// The ring as its driver knows it, with the workers at `peers`.
+    fn topology(&self, peers: &[Peer]) -> Result<RingTopology, RingError> {
+        let fault = |reason: String| RingError { device: None, reason, epoch: None };
+        let plan = &self.plan;
+        let peer = |name: &String| peers.iter().find(|peer| peer.device == *name);
+        let in_order = plan.devices.iter().map(|device| peer(&device.name));
+        let in_order: Option<Vec<&Peer>> = in_order.collect();
+        let in_order = in_order.ok_or_else(|| fault("a device of the plan has no address".into()))?;
+        let json = serde_json::to_vec(&**plan);
+        Ok(RingTopology {
+            plan_json: Bytes::from(
+                json.map_err(|error| fault(format!("the plan cannot be sent to workers: {error}")))?,
+            ),
+            peers: in_order
+                .into_iter()
+                .map(|peer| proto::Peer { device: peer.device.clone(), uri: peer.uri.clone() })
+                .collect(),
             head: plan.head.0 as usize,
             limits: frame_limits(plan),
-            transport,
-        };
-        let order = plan.devices.iter().map(|device| device.name.clone()).collect();
-        Ok(Self { topology, order, patience })
+            transport: self.transport.clone(),
+        })
     }
 }
 
 impl RingTransport for WorkerRing {
     type Ring = OpenRing;
+
+    fn take_up(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+    }
 
     async fn configure(
         &mut self,
@@ -89,15 +111,7 @@ impl RingTransport for WorkerRing {
         peers: &[Peer],
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<OpenRing, RingError> {
-        let uri_of = |device: &String| peers.iter().find(|peer| peer.device == *device).map(|peer| peer.uri.clone());
-        let in_order = self.order.iter().map(|device| uri_of(device).map(|uri| (device.clone(), uri)));
-        let in_order: Option<Vec<(String, String)>> = in_order.collect();
-        let in_order = in_order.ok_or_else(|| RingError {
-            device: None,
-            reason: "a device of the plan has no address".into(),
-            epoch: None,
-        })?;
-        self.topology.peers = in_order.into_iter().map(|(device, uri)| proto::Peer { device, uri }).collect();
+        let topology = self.topology(peers)?;
         let report = |peer: &proto::Peer, message: &proto::ConfigureProgress| {
             progress(Progress {
                 device: peer.device.clone(),
@@ -105,7 +119,7 @@ impl RingTransport for WorkerRing {
                 total: message.total_bytes,
             });
         };
-        let driver = RingDriver::configure(&self.topology, epoch, self.patience, report).await?;
+        let driver = RingDriver::configure(&topology, epoch, self.patience, report).await?;
         let (submitter, results) = driver.split();
         Ok(OpenRing { submitter, results })
     }

@@ -5,7 +5,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::ring::Progress;
+use lime_planner::Plan;
+
+use crate::{Peer, orders::Orders, ring::Progress};
 
 /// Where the ring is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,34 @@ impl Phase {
     }
 }
 
+/// The plan in use, as far as HTTP has to know it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServedPlan {
+    pub(crate) name: String,
+    pub(crate) generation: u64,
+    /// Names the text of the orders.
+    pub(crate) digest: String,
+    /// Longest sequence that the plan has room for.
+    pub(crate) context: u32,
+    /// KV slots.
+    pub(crate) slots: u32,
+    pub(crate) workers: Vec<Peer>,
+}
+
+impl ServedPlan {
+    /// What `orders` say.
+    pub(crate) fn of(orders: &Orders) -> Self {
+        let Orders { name, generation, digest, plan, workers } = orders.clone();
+        let (context, slots) = (context_of(&plan), plan.serving.max_concurrent_requests);
+        Self { name, generation, digest, context, slots, workers }
+    }
+}
+
+/// Longest sequence that `plan` has room for.
+pub(crate) fn context_of(plan: &Plan) -> u32 {
+    plan.serving.max_context_tokens.min(plan.model.context)
+}
+
 /// A view of the ring.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RingState {
@@ -42,6 +72,7 @@ pub(crate) struct RingState {
     pub(crate) devices: BTreeMap<String, (u64, u64)>,
     /// What keeps it from serving, where something does.
     pub(crate) trouble: Option<String>,
+    pub(crate) plan: ServedPlan,
 }
 
 /// Shared by the pass loop, which writes, and HTTP, which reads.
@@ -50,9 +81,28 @@ pub(crate) struct RingStatus(Mutex<RingState>);
 
 impl RingStatus {
     /// A fresh view of the plan's devices.
-    pub(crate) fn new(devices: impl Iterator<Item = String>) -> Self {
-        let devices = devices.map(|device| (device, (0, 0))).collect();
-        Self(Mutex::new(RingState { devices, ..RingState::default() }))
+    pub(crate) fn new(orders: &Orders) -> Self {
+        let status = Self::default();
+        status.take_up(orders);
+        status
+    }
+
+    /// Another plan: nothing is loaded of it yet.
+    pub(crate) fn take_up(&self, orders: &Orders) {
+        let mut state = self.lock();
+        state.devices = orders.plan.devices.iter().map(|device| (device.name.clone(), (0, 0))).collect();
+        state.plan = ServedPlan::of(orders);
+        state.trouble = None;
+    }
+
+    /// The same plan: new addresses, or a new text of the same orders.
+    pub(crate) fn hear(&self, orders: &Orders) {
+        self.lock().plan = ServedPlan::of(orders);
+    }
+
+    /// The plan in use.
+    pub(crate) fn plan(&self) -> ServedPlan {
+        self.lock().plan.clone()
     }
 
     /// A copy of the state.

@@ -15,8 +15,6 @@ pub(crate) struct TextModel {
     pub(crate) end_tokens: Arc<[u32]>,
     /// Tokens that the model has rows for.
     pub(crate) vocabulary: u32,
-    /// Longest sequence that the plan has room for.
-    pub(crate) context: u32,
 }
 
 impl TextModel {
@@ -30,7 +28,6 @@ impl TextModel {
             end_tokens,
             tokenizer,
             vocabulary: plan.model.vocabulary,
-            context: plan.serving.max_context_tokens.min(plan.model.context),
         })
     }
 

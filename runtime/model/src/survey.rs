@@ -7,10 +7,10 @@ use lime_planner::{Block, Dtype, LayerIndex, ModelCard};
 
 use crate::{ModelFolder, TensorEntry};
 
-/// Layers that are looked at, spread over the model.
-const LAYERS: u32 = 6;
+/// Layers that are looked at, spread over the model, the first and the last among them.
+const LAYERS: u32 = 3;
 /// Bytes of each matrix that are looked at, about.
-const SAMPLE: usize = 128 << 10;
+const SAMPLE: usize = 64 << 10;
 
 impl ModelFolder {
     /// The card, with the sizes of compact blocks where samples of the weights say that they can be compact. A folder without
@@ -37,10 +37,8 @@ impl ModelFolder {
         if self.config().dtype != Dtype::Bf16 {
             return Ok(false);
         }
-        let all = self.config().layers as u32;
-        let looked_at = all.min(LAYERS);
-        let layers =
-            (0..looked_at).map(|nth| LayerIndex((u64::from(nth) * u64::from(all) / u64::from(looked_at)) as u32));
+        let last = self.config().layers as u32 - 1;
+        let layers = (0..LAYERS).map(|nth| LayerIndex(nth * last / (LAYERS - 1)));
         let blocks = layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]);
         for block in blocks.chain([Block::Embedding, Block::Head]) {
             for tensor in self.tensors(block).map_err(io::Error::other)? {

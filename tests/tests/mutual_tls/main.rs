@@ -6,6 +6,7 @@ mod files;
 mod operator;
 mod outsiders;
 mod refusals;
+mod replan;
 mod rotation;
 mod tokens;
 

@@ -1,40 +1,72 @@
-//! The gateway: a Deployment of one, which follows the plan.
+//! The gateway: a Deployment of one, and the file that tells it which plan to follow. A new plan changes the file alone, so that
+//! answers under way go on.
+
+use std::collections::BTreeMap;
 
 use lime_api::LimePlan;
+use lime_planner::{Plan, PlanInForce, TokenBasis};
 use serde_json::json;
 
-use super::{HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, worker};
+use super::{
+    HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, token_environment,
+    worker,
+};
 use crate::{
-    names,
+    names, planning,
     settings::{Addressing, Settings},
     shards::Shard,
     wish::Wish,
 };
 
-/// The gateway; `None` while workers have no addresses and are to be reached by them.
-pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settings) -> Option<Object> {
-    let plan_name = plan.metadata.name.clone().unwrap_or_default();
-    let secured = secured(wish, settings);
-    let scheme = if secured { "https" } else { "http" };
-    let mut peers = Vec::new();
+/// The file's key in its ConfigMap.
+pub const PLAN_FILE: &str = "plan.json";
+
+/// The plan in force as the file that the gateway follows, and the digest of its text. `generation` rises with each plan.
+/// `None` for a plan that cannot be read.
+pub fn plan_file(
+    wish: &Wish,
+    plan: &LimePlan,
+    shards: &[Shard],
+    settings: &Settings,
+    generation: u64,
+) -> Option<(Object, String)> {
+    let name = plan.metadata.name.clone().unwrap_or_default();
+    let scheme = if secured(wish, settings) { "https" } else { "http" };
+    let mut workers = BTreeMap::new();
     for shard in shards {
         let host = match settings.addressing {
-            Addressing::Dns => format!("{}.{}.{}.svc", shard.pod, names::ring(&wish.name), wish.namespace),
-            Addressing::PodIp => bracketed(shard.address.as_deref()?),
+            Addressing::Dns => Some(format!("{}.{}.{}.svc", shard.pod, names::ring(&wish.name), wish.namespace)),
+            Addressing::PodIp => shard.address.as_deref().map(bracketed),
         };
-        peers.push(format!("--worker={}={scheme}://{host}:{RING_PORT}", shard.status.node));
+        let uri = host.map(|host| format!("{scheme}://{host}:{RING_PORT}"));
+        workers.extend(uri.map(|uri| (shard.status.node.clone(), uri)));
     }
+    let in_force = PlanInForce { name: name.clone(), generation, workers, plan: planning::document(&plan.spec).ok()? };
+    let text = in_force.to_json().ok()?;
+    let digest = PlanInForce::digest(&text);
+    let rest = json!({ "metadata": { "labels": { names::PLAN_LABEL: name } }, "data": { PLAN_FILE: text } });
+    Some((Object::new(wish, Kind::ConfigMap, names::plan_file(&wish.name), "plan", rest), digest))
+}
+
+/// The gateway. Nothing of it changes with the plan.
+pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     let (model, mut volumes, mut mounts) = model_volume(wish);
-    volumes.push(json!({ "name": "plan", "configMap": { "name": plan_name } }));
+    volumes.push(json!({ "name": "plan", "configMap": { "name": names::plan_file(&wish.name) } }));
     mounts.push(json!({ "name": "plan", "mountPath": "/plan", "readOnly": true }));
     let mut arguments = vec![
         "gateway".to_owned(),
-        "--plan=/plan/plan.json".into(),
+        format!("--follow=/plan/{PLAN_FILE}"),
         format!("--model={model}"),
         format!("--served-name={}", wish.served_name()),
         format!("--listen=0.0.0.0:{HTTP_PORT}"),
     ];
-    arguments.extend(peers);
+    if wish.is_fetched() {
+        // Tokenizer and templates of a model from a server.
+        volumes.push(json!({ "name": "store", "emptyDir": {} }));
+        mounts.push(json!({ "name": "store", "mountPath": worker::STORE_AT }));
+        arguments.push(format!("--store={}", worker::STORE_AT));
+        arguments.extend(wish.spec.model.revision.iter().map(|revision| format!("--revision={revision}")));
+    }
     if let Some(keys) = &wish.spec.endpoint.api_key_secret_ref {
         let items = json!([{ "key": keys.key, "path": "keys" }]);
         volumes.push(
@@ -43,22 +75,22 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settin
         mounts.push(json!({ "name": "keys", "mountPath": "/keys", "readOnly": true }));
         arguments.push("--api-keys=/keys/keys".into());
     }
-    if secured {
+    if secured(wish, settings) {
         volumes.push(worker::tls_volume(wish, "gateway"));
         mounts.push(json!({ "name": "tls", "mountPath": worker::TLS_AT, "readOnly": true }));
         arguments.push(format!("--tls={}", worker::TLS_AT));
     }
     let name = names::gateway(&wish.name);
-    let mut labels = names::labels(&wish.name, "gateway");
+    let labels = names::labels(&wish.name, "gateway");
     let selector = json!({ names::DEPLOYMENT_LABEL: wish.name, names::COMPONENT_LABEL: "gateway" });
-    labels.insert(names::PLAN_LABEL.to_owned(), plan_name);
+    let tokens = planning::document(&plan.spec).map(|plan| tokens(wish, &plan)).unwrap_or_default();
     let rest = json!({ "spec": {
         "replicas": 1,
         // Two gateways would configure one ring against each other.
         "strategy": { "type": "Recreate" },
         "selector": { "matchLabels": selector },
         "template": {
-            "metadata": { "labels": labels },
+            "metadata": { "labels": labels, "annotations": { names::TOKENS_ANNOTATION: tokens } },
             "spec": {
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
@@ -69,6 +101,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settin
                     "imagePullPolicy": settings.image_pull_policy,
                     "command": ["lime"],
                     "args": arguments,
+                    "env": token_environment(wish),
                     "ports": [{ "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" }],
                     "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } },
                     "securityContext": container_security(),
@@ -81,7 +114,13 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, shards: &[Shard], settings: &Settin
             },
         },
     }});
-    Some(Object::new(wish, Kind::Deployment, name, "gateway", rest))
+    Object::new(wish, Kind::Deployment, name, "gateway", rest)
+}
+
+/// A digest of all that tokens depend on: answers cannot go on by a plan that differs in it, and gateways refuse it.
+fn tokens(wish: &Wish, plan: &Plan) -> String {
+    let parts = json!([wish.source_digest(), TokenBasis::of(plan)]);
+    names::digest(parts.to_string().as_bytes())
 }
 
 /// An address as URLs want it.

@@ -4,7 +4,7 @@ use k8s_openapi::api::{
     apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
 };
 use kube::core::{ApiResource, Resource};
-use lime_api::{LimePlan, TransportSecurity};
+use lime_api::TransportSecurity;
 use serde_json::{Value, json};
 
 use crate::{names, settings::Settings, snapshot::StoredCard, wish::Wish};
@@ -14,7 +14,7 @@ mod inspection;
 mod standing;
 mod worker;
 
-pub use gateway::gateway;
+pub use gateway::{PLAN_FILE, gateway, plan_file};
 pub use inspection::inspection;
 pub use standing::standing;
 pub use worker::{speaks, workers};
@@ -138,17 +138,6 @@ pub fn card(wish: &Wish, stored: &StoredCard) -> Object {
         "data": { "card.json": stored.text },
     });
     Object::new(wish, Kind::ConfigMap, names::card(&wish.name), "card", rest)
-}
-
-/// The plan as a file for the gateway.
-pub fn plan_file(wish: &Wish, plan: &LimePlan) -> Object {
-    let name = plan.metadata.name.clone().unwrap_or_default();
-    let rest = json!({
-        "metadata": { "labels": { names::PLAN_LABEL: name } },
-        "immutable": true,
-        "data": { "plan.json": plan.spec.document.clone().unwrap_or_default() },
-    });
-    Object::new(wish, Kind::ConfigMap, name, "plan", rest)
 }
 
 /// A Secret with `data` (base64).

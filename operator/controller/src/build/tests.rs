@@ -1,6 +1,7 @@
 use k8s_openapi::api::{
     apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
 };
+use lime_api::LimePlan;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -37,9 +38,9 @@ fn all(spec: Value, change: impl Fn(&mut crate::settings::Settings)) -> Vec<Obje
     let shards = shards::shards(&snapshot, &plan, &[]);
     let mut objects = standing(&wish);
     objects.push(inspection(&wish, &settings));
-    objects.push(plan_file(&wish, &plan));
+    objects.extend(plan_file(&wish, &plan, &shards, &settings, 7).map(|(file, _)| file));
     objects.extend(workers(&wish, &plan, &settings));
-    objects.extend(gateway(&wish, &plan, &shards, &settings));
+    objects.push(gateway(&wish, &plan, &settings));
     objects
 }
 
@@ -119,10 +120,62 @@ fn weights_are_kept_where_the_settings_say() {
 }
 
 #[test]
-fn without_dns_the_gateway_waits_for_addresses() {
-    let has_gateway = |objects: &[Object]| objects.iter().any(|object| object.kind == Kind::Deployment);
-    assert!(has_gateway(&all(json!({}), |_| {})));
-    assert!(!has_gateway(&all(json!({}), |settings| settings.addressing = Addressing::PodIp)));
+fn a_model_from_a_server_is_fetched_by_gateway_and_workers_alike() {
+    let spec =
+        json!({ "model": { "source": "hf://o/n", "revision": "v1", "tokenSecretRef": { "name": "t", "key": "k" } } });
+    let objects = all(spec, |_| {});
+    for object in objects.iter().filter(|object| matches!(object.kind, Kind::Pod | Kind::Deployment)) {
+        let spec = object.body.pointer("/spec/template/spec").unwrap_or(&object.body["spec"]);
+        let container = &spec["containers"][0];
+        let arguments = container["args"].to_string();
+        for wanted in ["hf://o/n", "--revision", "v1", "--store", "/store"] {
+            assert!(arguments.contains(wanted), "{}: {arguments} without {wanted}", object.name);
+        }
+        assert_eq!(container["env"][0]["name"], "HF_TOKEN", "{}", object.name);
+        assert!(container["volumeMounts"].to_string().contains("/store"), "{}", object.name);
+    }
+}
+
+/// The plan in force, as the gateway reads it.
+fn in_force(objects: &[Object]) -> lime_planner::PlanInForce {
+    let file = objects.iter().find(|object| object.name == "m-plan").unwrap();
+    assert!(file.body.get("immutable").is_none(), "it changes with the plan, and the kubelet must see that");
+    lime_planner::PlanInForce::from_json(file.body["data"][PLAN_FILE].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn the_gateway_is_told_the_plan_and_where_its_workers_are() {
+    let found = in_force(&all(json!({}), |_| {}));
+    assert_eq!((found.name.as_str(), found.generation), ("m-12345678", 7));
+    let first = &found.plan.devices[0].name;
+    assert_eq!(found.workers[first], "http://m-12345678-0.m-ring.llm.svc:7000");
+    assert_eq!(found.workers.len(), found.plan.devices.len());
+    // Without DNS, those that have an address yet.
+    let found = in_force(&all(json!({}), |settings| settings.addressing = Addressing::PodIp));
+    assert!(found.workers.is_empty());
+}
+
+#[test]
+fn the_gateway_itself_changes_with_what_belongs_to_it_and_not_with_the_plan() {
+    let of = |spec: Value, change: fn(&mut LimePlan)| {
+        let wish = Wish::check(&testing::deployment(spec)).unwrap();
+        let mut plan = plan(&wish);
+        change(&mut plan);
+        gateway(&wish, &plan, &testing::settings()).body["spec"]["template"].clone()
+    };
+    let before = of(json!({}), |_| {});
+    assert_eq!(
+        of(json!({ "serving": { "maxContextTokens": 128 } }), |plan| plan.metadata.name = Some("m-2".into())),
+        before
+    );
+    assert_eq!(of(json!({ "nodes": { "maxCount": 2 }, "offload": { "policy": "Always" } }), |_| {}), before);
+    for other in [
+        json!({ "endpoint": { "apiKeySecretRef": { "name": "k", "key": "k" } } }),
+        json!({ "serving": { "kvCacheType": "F32" } }),
+        json!({ "model": { "source": "file:///models/other" } }),
+    ] {
+        assert_ne!(of(other.clone(), |_| {}), before, "{other}");
+    }
 }
 
 #[test]
@@ -137,8 +190,8 @@ fn a_ring_speaks_tls_from_end_to_end_or_not_at_all() {
         let objects = all(spec, |settings| settings.ring_tls = ring_tls);
         let gateway = objects.iter().find(|object| object.kind == Kind::Deployment).unwrap().body.to_string();
         let case = format!("{security} {ring_tls}");
-        assert_eq!(gateway.contains("https://"), secured, "{case}");
-        assert_eq!(gateway.contains("http://"), !secured, "{case}");
+        let scheme = if secured { "https://" } else { "http://" };
+        assert!(in_force(&objects).workers.values().all(|uri| uri.starts_with(scheme)), "{case}");
         assert_eq!(gateway.contains("--tls=/tls") && gateway.contains("m-gateway-tls"), secured, "{case}");
         for pod in objects.iter().filter(|object| object.kind == Kind::Pod) {
             let (text, container) = (pod.body.to_string(), &pod.body["spec"]["containers"][0]);

@@ -131,7 +131,9 @@ impl Deciding<'_> {
         }
         // A gateway that still follows an earlier plan says nothing of this one.
         let name = kube::ResourceExt::name_any(plan);
-        let ring = self.snapshot.ring.clone().filter(|ring| ring.plan == name).unwrap_or_default();
+        let (ring, earlier): (Vec<_>, Vec<_>) =
+            self.snapshot.ring.clone().into_iter().partition(|ring| ring.plan == name);
+        let ring = ring.into_iter().next().unwrap_or_default();
         if ring.ready {
             self.findings.holds(ConditionType::Ready, "Ready", "the ring answers requests");
             let predicted = plan.spec.prediction.as_ref().map(|prediction| prediction.time_per_token_milliseconds);
@@ -150,6 +152,7 @@ impl Deciding<'_> {
                 return;
             }
             let why = ring.trouble.unwrap_or_else(|| match ring.phase.as_str() {
+                "" if !earlier.is_empty() => format!("the gateway has not taken {name} up yet"),
                 "" => "the gateway does not answer yet".to_owned(),
                 phase => format!("the ring is {phase}"),
             });

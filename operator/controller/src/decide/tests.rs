@@ -22,7 +22,7 @@ fn is(decision: &Decision, type_: &str, status: &str, reason: &str) {
 }
 
 /// What the cluster looks like once `decision` has been carried out.
-fn carried_out(snapshot: &Snapshot, decision: &Decision) -> Snapshot {
+pub(super) fn carried_out(snapshot: &Snapshot, decision: &Decision) -> Snapshot {
     let mut after = snapshot.clone();
     let mut deployment = (*snapshot.deployment).clone();
     deployment.status = Some(decision.status.clone());
@@ -55,7 +55,7 @@ fn carried_out(snapshot: &Snapshot, decision: &Decision) -> Snapshot {
     after
 }
 
-fn settled(spec: serde_json::Value) -> (Snapshot, Decision) {
+pub(super) fn settled(spec: serde_json::Value) -> (Snapshot, Decision) {
     settled_with(spec, &testing::settings())
 }
 

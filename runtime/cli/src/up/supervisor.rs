@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use lime_gateway::Peer;
+use lime_gateway::{Orders, Peer};
 use lime_store::Source;
 use tokio::{
     sync::{mpsc, watch},
@@ -44,23 +44,23 @@ struct Keeper {
     tls: Option<PathBuf>,
     verbose: u8,
     policy: RestartPolicy,
-    peers: Arc<watch::Sender<Vec<Peer>>>,
+    orders: Arc<watch::Sender<Orders>>,
     events: mpsc::UnboundedSender<WorkerEvent>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
-    /// Starts a worker for each of `devices`; addresses go to `peers` as they come and go.
+    /// Starts a worker for each of `devices`; addresses go into `orders` as they come and go.
     pub(super) fn start(
         devices: Vec<LocalDevice>,
         model: &Source,
         tls: Option<&Path>,
         verbose: u8,
         policy: RestartPolicy,
-        peers: watch::Sender<Vec<Peer>>,
+        orders: watch::Sender<Orders>,
         events: &mpsc::UnboundedSender<WorkerEvent>,
     ) -> Self {
-        let (stop, peers) = (CancellationToken::new(), Arc::new(peers));
+        let (stop, orders) = (CancellationToken::new(), Arc::new(orders));
         let mut tasks = JoinSet::new();
         for device in devices {
             let keeper = Keeper {
@@ -69,7 +69,7 @@ impl Supervisor {
                 tls: tls.map(Path::to_owned),
                 verbose,
                 policy,
-                peers: Arc::clone(&peers),
+                orders: Arc::clone(&orders),
                 events: events.clone(),
                 stop: stop.clone(),
             };
@@ -144,9 +144,9 @@ impl Keeper {
 
     fn publish(&self, uri: Option<String>) {
         let device = &self.device.name;
-        self.peers.send_modify(|peers| {
-            peers.retain(|peer| peer.device != *device);
-            peers.extend(uri.map(|uri| Peer { device: device.clone(), uri }));
+        self.orders.send_modify(|orders| {
+            orders.workers.retain(|peer| peer.device != *device);
+            orders.workers.extend(uri.map(|uri| Peer { device: device.clone(), uri }));
         });
     }
 

@@ -41,8 +41,8 @@ const IGNORED: [&str; 10] = [
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 const MOST_ALTERNATIVES: i64 = 20;
 
-/// Reads and tokenizes.
-pub(super) fn read(fields: Fields<'_>, text: &TextModel) -> Result<Job, ApiError> {
+/// Reads and tokenizes, for a plan with room for sequences of `context` tokens.
+pub(super) fn read(fields: Fields<'_>, text: &TextModel, context: u32) -> Result<Job, ApiError> {
     fields.only(&[&COMMON, &OWN, &IGNORED])?;
     refuse_unsupported(fields)?;
     let common = Common::read(fields, text)?;
@@ -54,7 +54,7 @@ pub(super) fn read(fields: Fields<'_>, text: &TextModel) -> Result<Job, ApiError
     let asked = fields.integer("max_completion_tokens", 1..=most)?.or(fields.integer("max_tokens", 1..=most)?);
     // Templates refuse conversations in their own words: the client's to mend.
     let tokens = text.chat_tokens(&messages, variables).map_err(|fault| wrong_value("messages", fault))?;
-    let max_tokens = room(text.context, tokens.len(), asked.map(|asked| asked as u32), "messages")?;
+    let max_tokens = room(context, tokens.len(), asked.map(|asked| asked as u32), "messages")?;
     let prompts = vec![Prompt { tokens: tokens.into(), echo: String::new() }];
     Ok(Job { prompts, common, max_tokens: vec![max_tokens], logprobs })
 }

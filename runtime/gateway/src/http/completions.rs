@@ -17,8 +17,8 @@ const DEFAULT_MAX_TOKENS: i64 = 16;
 const MOST_ALTERNATIVES: i64 = 20;
 const PROMPT_FORMS: &str = "a string, an array of strings, an array of token ids, or an array of such arrays";
 
-/// Reads and tokenizes.
-pub(super) fn read(fields: Fields<'_>, text: &TextModel) -> Result<Job, ApiError> {
+/// Reads and tokenizes, for a plan with room for sequences of `context` tokens.
+pub(super) fn read(fields: Fields<'_>, text: &TextModel, context: u32) -> Result<Job, ApiError> {
     fields.only(&[&COMMON, &OWN])?;
     if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
         return Err(ApiError::unsupported("suffix", "this server continues a prompt, it does not fill gaps"));
@@ -34,7 +34,7 @@ pub(super) fn read(fields: Fields<'_>, text: &TextModel) -> Result<Job, ApiError
     }
     let asked = fields.integer("max_tokens", 0..=i64::from(u32::MAX))?.unwrap_or(DEFAULT_MAX_TOKENS) as u32;
     let prompts = prompts(fields, text, echo)?;
-    let room_of = |prompt: &Prompt| room(text.context, prompt.tokens.len(), Some(asked), "prompt");
+    let room_of = |prompt: &Prompt| room(context, prompt.tokens.len(), Some(asked), "prompt");
     let max_tokens = prompts.iter().map(room_of).collect::<Result<_, _>>()?;
     Ok(Job { prompts, common, max_tokens, logprobs })
 }

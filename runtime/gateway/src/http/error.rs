@@ -112,12 +112,23 @@ impl ApiError {
         Self { code: Some("internal_error"), ..error }
     }
 
+    /// 500: begun by a plan with more room than the one that is in force now.
+    fn outgrown(context: u32) -> Self {
+        let message = format!(
+            "The model is served by another plan since this request began: its sequences have at most {context} tokens, \
+             prompt and answer together, and this one would need more."
+        );
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message);
+        Self { code: Some("context_reduced"), ..error }
+    }
+
     /// What the end of a stream means.
     pub(crate) fn of_stream(fault: &StreamFault) -> Self {
         match fault {
             StreamFault::Failed(cause) => {
                 Self::internal(format!("The request was tried again and again and failed each time: {cause}"))
             }
+            StreamFault::Outgrown { context } => Self::outgrown(*context),
             StreamFault::Stopping => Self::stopping(),
         }
     }

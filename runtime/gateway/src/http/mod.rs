@@ -29,10 +29,10 @@ use axum::{
 };
 use lime_ring::Transport;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
-    Options, Peer,
+    Options,
     answer::{Piece, Reading, read},
     intake::{Intake, Refusal},
     metrics::Metrics,
@@ -53,14 +53,13 @@ pub(crate) struct App {
     pub(crate) served_name: String,
     pub(crate) fingerprint: String,
     pub(crate) api_keys: Vec<String>,
-    /// Most sequences that one request may ask for.
-    pub(crate) most_sequences: usize,
+    /// Most sequences that may wait for a slot.
+    pub(crate) queue_limit: usize,
     pub(crate) options: Options,
     pub(crate) text: Arc<TextModel>,
     pub(crate) intake: Intake,
     pub(crate) status: Arc<RingStatus>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) workers: watch::Receiver<Vec<Peer>>,
     pub(crate) transport: Transport,
     pub(crate) started: u64,
     pub(crate) ended: Arc<AtomicBool>,
@@ -81,7 +80,7 @@ impl App {
             "object": "model",
             "created": self.started,
             "owned_by": "lime",
-            "max_model_len": self.text.context,
+            "max_model_len": self.status.plan().context,
         })
     }
 
@@ -93,7 +92,7 @@ impl App {
     fn check_serving(&self) -> Result<(), ApiError> {
         let retry_after = self.options.retry_after;
         match self.status.phase() {
-            // While the ring is brought back, requests wait in the queue.
+            // While the ring is brought back, or another plan's ring up, requests wait in the queue.
             Phase::Ready | Phase::Recovering => Ok(()),
             Phase::Loading => Err(ApiError::loading(pages::loading_message(&self.status.view()), retry_after)),
             Phase::Stopping => Err(ApiError::stopping()),
@@ -153,11 +152,12 @@ fn read_job(app: &App, bytes: &[u8], kind: Kind) -> Result<Job, ApiError> {
     if model != app.served_name {
         return Err(ApiError::unknown_model(model, &app.served_name));
     }
+    let plan = app.status.plan();
     let job = match kind {
-        Kind::Chat => chat::read(fields, &app.text)?,
-        Kind::Text => completions::read(fields, &app.text)?,
+        Kind::Chat => chat::read(fields, &app.text, plan.context)?,
+        Kind::Text => completions::read(fields, &app.text, plan.context)?,
     };
-    let (asked, most) = (job.choices(), app.most_sequences);
+    let (asked, most) = (job.choices(), plan.slots as usize + app.queue_limit);
     if asked > most {
         let param = if job.common.n > 1 { "n" } else { "prompt" };
         let message =

@@ -37,13 +37,14 @@ pub(super) async fn health(State(app): State<SharedApp>) -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// `GET /ready`: the ring serves.
+/// `GET /ready`: whether the ring serves, and by which plan.
 pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
     let state = app.status.view();
     let devices: Vec<Value> = state.devices.iter().map(|(device, progress)| {
         json!({"device": device, "loaded_bytes": progress.0, "total_bytes": progress.1, "percent": percent(*progress)})
     }).collect();
-    let mut body = json!({"status": state.phase.name(), "epoch": state.epoch, "devices": devices});
+    let plan = json!({"name": state.plan.name, "generation": state.plan.generation, "digest": state.plan.digest});
+    let mut body = json!({"status": state.phase.name(), "epoch": state.epoch, "plan": plan, "devices": devices});
     if state.phase == Phase::Ready {
         return Json(body).into_response();
     }
@@ -54,9 +55,9 @@ pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<SharedApp>) -> Response {
-    let mut text = app.metrics.render(app.status.phase() == Phase::Ready);
-    let workers = app.workers.borrow().clone();
-    text.push_str(&worker_figures::render(&worker_figures::ask(&app.transport, workers).await));
+    let plan = app.status.plan();
+    let mut text = app.metrics.render(app.status.phase() == Phase::Ready, &plan);
+    text.push_str(&worker_figures::render(&worker_figures::ask(&app.transport, plan.workers).await));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

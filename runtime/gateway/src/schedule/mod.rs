@@ -5,6 +5,8 @@
 //! travel together and weights are read once for all of them. Chunks of prefill follow each other without waiting for
 //! results; only the last one of a sequence draws a token.
 
+#[cfg(test)]
+mod replan_tests;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,8 @@ use thiserror::Error;
 
 use sequence::Sequence;
 pub use sequence::{Finish, NewSequence, SequenceId};
+
+use crate::status::context_of;
 
 /// What the plan allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Limits {
     pub most_losses: u32,
     /// Tokens of the model.
     pub vocabulary: u32,
+    /// Longest sequence in tokens, prompt and answer together.
+    pub context: u32,
 }
 
 impl Limits {
@@ -64,6 +70,7 @@ impl Limits {
             most_failures: 3,
             most_losses: 10,
             vocabulary: plan.model.vocabulary,
+            context: context_of(plan),
         }
     }
 }
@@ -126,7 +133,7 @@ struct Flight {
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
-    waiting: VecDeque<NewSequence>,
+    waiting: VecDeque<Sequence>,
     /// In order of admission.
     active: Vec<Sequence>,
     free: Vec<u32>,
@@ -161,7 +168,7 @@ impl Scheduler {
         if self.waiting.len() + wishes.len() > room {
             return Err(QueueFull { waiting: self.waiting.len(), limit: self.limits.queue });
         }
-        self.waiting.extend(wishes);
+        self.waiting.extend(wishes.into_iter().map(Sequence::new));
         self.fill_slots();
         Ok(())
     }
@@ -258,6 +265,48 @@ impl Scheduler {
         given_up
     }
 
+    /// Begins anew on the ring of another plan, with every sequence that is not at its end. Where it has fewer slots, those
+    /// admitted last wait for one, before all others.
+    pub fn take_up(&mut self, limits: Limits) {
+        self.flights.clear();
+        self.passes = 0;
+        self.release.clear();
+        for mut sequence in self.active.drain(..).rev().filter(|sequence| !sequence.cancelled) {
+            sequence.rewind();
+            self.waiting.push_front(sequence);
+        }
+        self.free = (0..limits.slots).rev().collect();
+        self.limits = limits;
+        self.fill_slots();
+    }
+
+    /// Forgets the sequences that have no room for another token in the context, and gives them. Requests ask for no more than
+    /// the context: there are such only where it has become smaller since.
+    pub fn outgrown(&mut self) -> Vec<SequenceId> {
+        let context = self.limits.context as usize;
+        let mut outgrown = Vec::new();
+        self.waiting.retain(|sequence| {
+            let fits = sequence.length() < context;
+            if !fits {
+                outgrown.push(sequence.id);
+            }
+            fits
+        });
+        for sequence in self.active.iter_mut().filter(|sequence| sequence.length() >= context && !sequence.cancelled) {
+            sequence.cancelled = true;
+            outgrown.push(sequence.id);
+        }
+        if !outgrown.is_empty() {
+            self.drop_cancelled();
+        }
+        outgrown
+    }
+
+    /// Longest sequence in tokens, prompt and answer together.
+    pub fn context(&self) -> u32 {
+        self.limits.context
+    }
+
     /// Sequences without a slot.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -328,9 +377,10 @@ impl Scheduler {
 
     fn fill_slots(&mut self) {
         while let (false, Some(slot)) = (self.waiting.is_empty(), self.free.last().copied()) {
-            let Some(wish) = self.waiting.pop_front() else { return };
+            let Some(mut sequence) = self.waiting.pop_front() else { return };
             self.free.pop();
-            self.active.push(Sequence::new(wish, slot, self.clock));
+            sequence.place(slot, self.clock);
+            self.active.push(sequence);
         }
     }
 

@@ -37,10 +37,11 @@ pub enum Finish {
 /// Rings die of other things than requests; only a sequence that loses several without a token between them is tried alone.
 const LOSSES_BEFORE_SUSPICION: u32 = 3;
 
-/// A sequence that has a slot.
+/// A sequence, waiting or under way.
 #[derive(Debug)]
 pub(super) struct Sequence {
     pub(super) id: SequenceId,
+    /// Its KV slot; of no meaning while it waits for one.
     pub(super) slot: u32,
     /// Prompt and answer so far: all that a replay needs.
     tokens: Vec<u32>,
@@ -64,13 +65,13 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn new(wish: NewSequence, slot: u32, now: u64) -> Self {
+    pub(super) fn new(wish: NewSequence) -> Self {
         debug_assert!(!wish.prompt.is_empty() && wish.max_tokens > 0, "checked at admission");
         let mut tokens = Vec::with_capacity(wish.prompt.len() + 64);
         tokens.extend_from_slice(&wish.prompt);
         Self {
             id: wish.id,
-            slot,
+            slot: u32::MAX,
             prompt_tokens: wish.prompt.len(),
             tokens,
             max_tokens: wish.max_tokens,
@@ -80,10 +81,21 @@ impl Sequence {
             scheduled: 0,
             in_flight: 0,
             cancelled: false,
-            served: now,
+            served: 0,
             failures: 0,
             losses: 0,
         }
+    }
+
+    /// Gives it a slot.
+    pub(super) fn place(&mut self, slot: u32, now: u64) {
+        self.slot = slot;
+        self.served = now;
+    }
+
+    /// Tokens of prompt and answer so far.
+    pub(super) fn length(&self) -> usize {
+        self.tokens.len()
     }
 
     /// Rows that no pass carries yet.

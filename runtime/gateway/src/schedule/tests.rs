@@ -8,7 +8,7 @@ use crate::sampling::SamplingParams;
 
 const END: u32 = 0;
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         slots: 3,
         chunk: 4,
@@ -19,10 +19,11 @@ fn limits() -> Limits {
         most_failures: 3,
         most_losses: 10,
         vocabulary: 1000,
+        context: 1000,
     }
 }
 
-fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
+pub(super) fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
     let prompt = (0..prompt).map(|place| 1 + (id as u32 * 37 + place as u32) % 900).collect();
     let sampling = SamplingParams { seed: id, top_p: 1.0, ..SamplingParams::default() };
     NewSequence { id: SequenceId(id), prompt, max_tokens, sampling, end_tokens: [END].into() }
@@ -30,9 +31,9 @@ fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
 
 /// A ring that draws what a sequence's tokens so far dictate, and checks what it is sent.
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     cache: HashMap<u32, Vec<u32>>,
-    sent: VecDeque<PassRequest>,
+    pub(super) sent: VecDeque<PassRequest>,
     passes: u64,
 }
 
@@ -42,7 +43,7 @@ impl Model {
         hash % 997 % 50
     }
 
-    fn send(&mut self, pass: PassRequest, limits: &Limits) {
+    pub(super) fn send(&mut self, pass: PassRequest, limits: &Limits) {
         let rows: u32 = pass.rows.iter().map(|rows| rows.count).sum();
         assert!(rows <= limits.chunk + limits.slots, "{rows} rows");
         assert_eq!(rows as usize, pass.tokens.len());
@@ -53,7 +54,7 @@ impl Model {
         assert!(self.sent.len() <= limits.depth);
     }
 
-    fn answer(&mut self) -> Option<PassResult> {
+    pub(super) fn answer(&mut self) -> Option<PassResult> {
         let pass = self.sent.pop_front()?;
         self.passes += 1;
         for slot in &pass.release {
@@ -76,11 +77,11 @@ impl Model {
     }
 
     /// What an undisturbed sequence draws.
-    fn expected(wish: &NewSequence) -> Vec<u32> {
+    pub(super) fn expected(wish: &NewSequence) -> Vec<u32> {
         let mut tokens = wish.prompt.to_vec();
         for _ in 0..wish.max_tokens {
             tokens.push(Self::next_of(&tokens));
-            if tokens.last() == Some(&END) {
+            if tokens.last().is_some_and(|last| wish.end_tokens.contains(last)) {
                 break;
             }
         }

@@ -249,14 +249,14 @@ async fn slow_clients_are_let_go() {
 #[tokio::test]
 async fn what_cannot_start_says_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (_sender, workers) = tokio::sync::watch::channel(Vec::new());
     let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
     let serving =
         lime_planner::ServingLimits { max_context_tokens: 64, max_concurrent_requests: 1, prefill_chunk_tokens: 8 };
+    let mut plan = fake::plan(serving);
+    let (_sender, orders) = tokio::sync::watch::channel(lime_gateway::Orders::new(plan.clone(), Vec::new()));
     let config = lime_gateway::GatewayConfig {
         listen: taken.local_addr().unwrap(),
-        plan: fake::plan(serving),
-        workers,
+        orders,
         transport: lime_ring::Transport::Plaintext,
         model: fake::bard(),
         served_name: "bard".into(),
@@ -268,7 +268,8 @@ async fn what_cannot_start_says_why() {
     let nowhere = lime_gateway::GatewayConfig { model: "/nowhere".into(), ..config.clone() };
     let error = lime_gateway::start(nowhere, events.clone()).await.unwrap_err().to_string();
     assert!(error.contains("tokenizer.json"), "{error}");
-    let mut broken = config;
-    broken.plan.segments = 0;
+    plan.segments = 0;
+    let (_sender, orders) = tokio::sync::watch::channel(lime_gateway::Orders::new(plan, Vec::new()));
+    let broken = lime_gateway::GatewayConfig { orders, ..config };
     assert!(lime_gateway::start(broken, events).await.is_err());
 }

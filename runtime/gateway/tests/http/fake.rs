@@ -9,7 +9,7 @@ use std::{
 };
 
 use lime_gateway::{
-    Event, GatewayConfig, GatewayHandle, Options, Peer, Progress, Ring, RingError, RingTransport,
+    Event, GatewayConfig, GatewayHandle, Options, Orders, Peer, Progress, Ring, RingError, RingTransport,
     schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) dies_after: Option<u64>,
     /// Passes with this token fail.
     pub(crate) poison: Option<u32>,
+    /// Every plan that took the place of another.
+    pub(crate) plans: Vec<Arc<Plan>>,
     /// Every epoch that was configured.
     pub(crate) epochs: Vec<u64>,
     /// Rows of every pass.
@@ -62,6 +64,7 @@ impl Controls {
             up: true,
             dies_after: None,
             poison: None,
+            plans: Vec::new(),
             epochs: Vec::new(),
             passes: Vec::new(),
             released: Vec::new(),
@@ -95,6 +98,10 @@ fn lost(reason: &str) -> RingError {
 
 impl RingTransport for FakeTransport {
     type Ring = FakeRing;
+
+    fn take_up(&mut self, plan: Arc<Plan>) {
+        self.0.with_quietly(|state| state.plans.push(plan));
+    }
 
     async fn configure(
         &mut self,
@@ -258,21 +265,20 @@ pub(crate) struct Served {
     pub(crate) ring: Controls,
     /// What happened.
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
-    /// Addresses of workers.
-    pub(crate) workers: watch::Sender<Vec<Peer>>,
+    /// The plan and the addresses of its workers.
+    pub(crate) orders: watch::Sender<Orders>,
 }
 
 /// Starts one.
 pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
     let peer = Peer { device: "device-0".into(), uri: "http://127.0.0.1:9".into() };
-    let (workers, receiver) = watch::channel(vec![peer]);
-    let (sender, events) = mpsc::unbounded_channel();
     let serving =
         ServingLimits { max_context_tokens: 256, max_concurrent_requests: setup.slots, prefill_chunk_tokens: 16 };
+    let (orders, receiver) = watch::channel(Orders::new(plan(serving), vec![peer]));
+    let (sender, events) = mpsc::unbounded_channel();
     let config = GatewayConfig {
         listen: setup.listen,
-        plan: plan(serving),
-        workers: receiver,
+        orders: receiver,
         transport: Transport::Plaintext,
         model: setup.model,
         served_name: "bard".into(),
@@ -280,5 +286,5 @@ pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
         queue_limit: setup.queue,
     };
     let handle = start_with(config, setup.options, FakeTransport(ring.clone()), sender).await.unwrap();
-    Served { handle, ring, events, workers }
+    Served { handle, ring, events, orders }
 }

@@ -106,7 +106,7 @@ async fn a_request_that_always_fails_is_told_why_and_others_live() {
 async fn a_worker_is_awaited_and_followed_to_its_new_address() {
     let (served, addr) = babbling().await;
     let peer = |port: u16| Peer { device: "device-0".into(), uri: format!("http://127.0.0.1:{port}") };
-    served.workers.send(Vec::new()).unwrap();
+    served.orders.send_modify(|orders| orders.workers.clear());
     served.ring.with(|state| state.up = false);
     eventually("noticed", || async { get(addr, "/ready").await.status == 503 }).await;
     let stream = tokio::spawn(async move { text_of(&post_open(addr, TEXT, &ask("x", 1, true)).await.events().await) });
@@ -115,6 +115,6 @@ async fn a_worker_is_awaited_and_followed_to_its_new_address() {
     sleep(Duration::from_millis(100)).await;
     assert_eq!(served.ring.with(|state| state.epochs.len()), attempts, "nothing is tried without an address");
     served.ring.with(|state| state.up = true);
-    served.workers.send(vec![peer(10)]).unwrap();
+    served.orders.send_modify(|orders| orders.workers = vec![peer(10)]);
     assert!(!stream.await.unwrap().is_empty());
 }

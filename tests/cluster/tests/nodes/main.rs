@@ -6,6 +6,7 @@ mod agents;
 mod machine;
 mod operator;
 mod ring;
+mod streams;
 
 use std::time::Duration;
 

@@ -9,7 +9,8 @@ use lime_cluster_tests::{Kubectl, repository};
 use serde_json::{Value, json};
 
 use crate::machine::{cluster as machine, image, model, nodes};
-use crate::ring::{Device, answer, exchange, post, question};
+use crate::ring::{Device, answers, exchange, post, question};
+use crate::streams::{Client, long_question, stream};
 
 /// From a change to a ring that answers: nodes share two cores with everything else here.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -34,17 +35,41 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     let first = served(&cluster, None);
     let shards = shard_nodes(&cluster);
     assert!(shards.len() >= 2, "one node alone cannot hold it: {shards:?}");
-    let one_process = answer(&cluster, "lime-test-bard-alone", 1, &[Device { node: nodes[0].clone(), memory: "64Mi" }]);
+    let long = [long_question(0.0), long_question(0.8)];
+    let alone = [Device { node: nodes[0].clone(), memory: "64Mi" }];
+    let asked = [question(), long[0].clone(), long[1].clone()];
+    let alone = answers(&cluster, "lime-test-bard-alone", 1, &alone, &asked);
+    let (one_process, long_answers) = (&alone[0], &alone[1..]);
     assert_eq!(ask(&cluster)["choices"], one_process["choices"]);
     assert_eq!(streamed(&cluster), one_process["choices"][0]["text"]);
 
     let gateway = gateway_pod(&cluster)["nodeName"].as_str().unwrap().to_owned();
+    let (endpoint, gateway_uid) = (endpoint(&cluster), uid_of_gateway(&cluster));
     let victim = shards.iter().find(|node| **node != gateway).expect("a shard without the gateway");
+    // Whoever has an answer under way when the node dies waits for its end; whoever asks then waits for a new plan.
+    let clients: Vec<Client> = long
+        .iter()
+        .zip(long_answers)
+        .map(|(question, alone)| Client::start(&endpoint, question, text(alone)))
+        .collect();
+    std::thread::sleep(Duration::from_secs(1));
     machine(&["kill-node", victim]);
     let killed = Instant::now();
+    let between = {
+        let (endpoint, question) = (endpoint.clone(), question());
+        std::thread::spawn(move || stream(&endpoint, &question, &mut Duration::default()))
+    };
     served(&cluster, Some(&first));
     assert!(!shard_nodes(&cluster).contains(victim), "{victim} is gone and still has a shard");
     println!("served again {} s after {victim} was killed", killed.elapsed().as_secs());
+    assert_eq!(between.join().unwrap().unwrap(), *text(one_process));
+    assert!(!clients.iter().any(Client::is_over), "a client gave up");
+    for (client, question) in clients.into_iter().zip(&long) {
+        let seen = client.stop();
+        println!("temperature {}: {seen:?}", question["temperature"]);
+        assert!(seen.longest_pause > Duration::from_secs(2), "no answer was under way when the node died");
+    }
+    assert_eq!(uid_of_gateway(&cluster), gateway_uid, "a new plan makes no new gateway");
     assert_eq!(ask(&cluster)["choices"], one_process["choices"]);
     machine(&["start-node", victim]);
 
@@ -178,6 +203,15 @@ fn gateway_pod(cluster: &Kubectl) -> Value {
     });
     let ready = |endpoint: &&Value| endpoint["conditions"]["ready"] == true;
     slice["endpoints"].as_array().unwrap().iter().find(ready).expect("a ready gateway").clone()
+}
+
+fn uid_of_gateway(cluster: &Kubectl) -> Value {
+    let pods = cluster.get(&["-n", NAMESPACE, "pods", "-l", "lime.dev/component=gateway"]).unwrap();
+    pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].clone()).collect()
+}
+
+fn text(answer: &Value) -> &Value {
+    &answer["choices"][0]["text"]
 }
 
 fn endpoint(cluster: &Kubectl) -> String {

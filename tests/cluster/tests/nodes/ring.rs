@@ -34,8 +34,19 @@ fn three_nodes_answer_as_one_process() {
     println!("three nodes said what one did: {}", three["choices"][0]["text"]);
 }
 
-/// Lays out a ring of pods, asks it, and takes it away again.
+/// What a ring of pods says to [`question`].
 pub(crate) fn answer(cluster: &Kubectl, name: &str, segments: u32, devices: &[Device]) -> Value {
+    answers(cluster, name, segments, devices, &[question()]).remove(0)
+}
+
+/// Lays out a ring of pods, asks it, and takes it away again.
+pub(crate) fn answers(
+    cluster: &Kubectl,
+    name: &str,
+    segments: u32,
+    devices: &[Device],
+    questions: &[Value],
+) -> Vec<Value> {
     let namespace = cluster.namespace(name).unwrap();
     cluster.run(&["label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted"]).unwrap();
     cluster.run_with(&["apply", "-f", "-"], &volume(name)).unwrap();
@@ -64,11 +75,15 @@ pub(crate) fn answer(cluster: &Kubectl, name: &str, segments: u32, devices: &[De
     let volumes = json!([{"name": "plan", "configMap": {"name": "plan"}}]);
     apply(cluster, &scope, &pod("gateway", &devices[0].node, &json!(arguments), &mounts, &volumes));
     let gateway = address(cluster, &scope, "gateway");
-    let answered = cluster.eventually("an answer", PATIENCE, || Ok(post(&format!("{gateway}:8000"), &question()).ok()));
-    let answered = answered.unwrap_or_else(|error| {
-        let logs = cluster.run(&[&scope[..], &["logs", "gateway"]].concat());
-        panic!("{error}: {logs:?}")
-    });
+    let ask = |question| {
+        let answered =
+            cluster.eventually("an answer", PATIENCE, || Ok(post(&format!("{gateway}:8000"), question).ok()));
+        answered.unwrap_or_else(|error| {
+            let logs = cluster.run(&[&scope[..], &["logs", "gateway"]].concat());
+            panic!("{error}: {logs:?}")
+        })
+    };
+    let answered = questions.iter().map(ask).collect();
     cluster.run(&[&scope[..], &["delete", "pods", "--all", "--grace-period=2"]].concat()).unwrap();
     cluster.run(&["delete", "pv", name, "--wait=false"]).unwrap();
     answered

@@ -19,6 +19,11 @@ fn killed_in_a_replan_it_leaves_nothing_twice_and_nothing_behind() {
     let mut operator = Operator::start();
     stage.cluster.run_with(&[&scope[..], &["apply", "-f", "-"]].concat(), &deployment("m", "")).unwrap();
     settled(&stage, &scope, 0, PATIENCE);
+    let gateway = || {
+        let pods = stage.cluster.get(&[&scope[..], &["pods", "-l", "lime.dev/component=gateway"]].concat()).unwrap();
+        pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].to_string()).collect::<Vec<_>>()
+    };
+    let first_gateway = gateway();
     for round in 1..=kills {
         let wish = format!(r#"{{"spec":{{"serving":{{"maxContextTokens":{}}}}}}}"#, 256 + round % 2 * 64);
         stage.cluster.run(&[&scope[..], &["patch", "limed", "m", "--type=merge", "-p", &wish]].concat()).unwrap();
@@ -30,6 +35,7 @@ fn killed_in_a_replan_it_leaves_nothing_twice_and_nothing_behind() {
         let found = settled(&stage, &scope, i64::from(round), PATIENCE);
         println!("kill {round}: as it should be {:.1} s later: {found}", took.elapsed().as_secs_f64());
     }
+    assert_eq!(gateway(), first_gateway, "no replan makes the gateway anew");
     stage.cluster.run(&[&scope[..], &["delete", "limed", "m", "--timeout=60s"]].concat()).unwrap();
     let left = stage.cluster.eventually("everything is gone", PATIENCE, || {
         let kinds = "pods,deployments,jobs,services,limeplans,pdb,networkpolicies";

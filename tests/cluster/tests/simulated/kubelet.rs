@@ -1,9 +1,15 @@
 //! The kubelets of simulated nodes: pods run as soon as they are scheduled, an inspection answers with the simulated model's card,
-//! and every gateway says that its ring answers.
+//! and every gateway says that its ring answers, by the plan that its file says when its pod changes.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
 
 use futures::StreamExt as _;
 use k8s_openapi::{
-    api::core::v1::{Pod, Secret},
+    api::core::v1::{ConfigMap, Pod, Secret},
     jiff::Timestamp,
 };
 use kube::{
@@ -11,26 +17,38 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use lime_planner::{BriefCard, Inspection, ModelCard};
+use lime_planner::{BriefCard, Inspection, ModelCard, PlanInForce};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// The address of every pod: this machine's own, where [`gateways`] listens.
-const ADDRESS: &str = "127.77.0.1";
+/// The address of every pod but gateways, which have each their own: all are this machine's.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
+
+/// The simulated gateways by uid.
+type Gateways = Arc<Mutex<BTreeMap<String, Gateway>>>;
+
+/// Where a gateway listens, which plan it follows, and what it answers.
+struct Gateway {
+    address: Ipv4Addr,
+    generation: u64,
+    answer: Arc<Mutex<String>>,
+}
 
 /// Plays kubelet for every pod of the operator's.
 pub(crate) async fn play(client: Client, hub: Option<String>) {
     let config = watcher::Config::default().labels("app.kubernetes.io/managed-by=lime-operator");
     let mut pods = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().touched_objects().boxed();
+    let gateways = Gateways::default();
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
         let (client, hub) = (client.clone(), hub.clone());
         // What fails, because the pod has moved on, comes by again.
-        tokio::spawn(async move { drop(serve(&client, &pod, hub.as_deref()).await) });
+        let gateways = gateways.clone();
+        tokio::spawn(async move { drop(serve(&client, &pod, &gateways, hub.as_deref()).await) });
     }
 }
 
-async fn serve(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Result<()> {
+async fn serve(client: &Client, pod: &Pod, gateways: &Gateways, hub: Option<&str>) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
     if pod.metadata.deletion_timestamp.is_some() {
@@ -38,10 +56,11 @@ async fn serve(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Result<()
     }
     let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     let pending = pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending");
+    let component = pod.labels().get("lime.dev/component").cloned().unwrap_or_default();
+    let address = if component == "gateway" { gateway(client, pod, gateways).await? } else { ADDRESS };
     if !placed || !pending {
         return Ok(());
     }
-    let component = pod.labels().get("lime.dev/component").cloned().unwrap_or_default();
     let now = Timestamp::now();
     let ready = |truth: &str| json!([{ "type": "Ready", "status": truth, "lastTransitionTime": now }]);
     let container = pod.spec.as_ref().map(|spec| spec.containers[0].name.clone()).unwrap_or_default();
@@ -53,12 +72,37 @@ async fn serve(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Result<()
             { "name": container, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended },
         ]})
     } else {
-        json!({ "phase": "Running", "podIP": ADDRESS, "podIPs": [{ "ip": ADDRESS }], "conditions": ready("True"),
+        json!({ "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }], "conditions": ready("True"),
             "containerStatuses": [{ "name": container, "image": "", "imageID": "", "ready": true, "restartCount": 0,
                 "state": { "running": { "startedAt": now } } }] })
     };
     let status = json!({ "status": status });
     api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.map(|_| ())
+}
+
+/// A gateway: it reads its plan file when its pod changes, and says whatever is asked that its ring is ready by that plan.
+async fn gateway(client: &Client, pod: &Pod, gateways: &Gateways) -> kube::Result<Ipv4Addr> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let deployment = pod.labels().get("lime.dev/deployment").cloned().unwrap_or_default();
+    let file = api.get(&format!("{deployment}-plan")).await?;
+    let text = file.data.and_then(|mut data| data.remove("plan.json")).unwrap_or_default();
+    let in_force = PlanInForce::from_json(&text);
+    let (name, generation) = in_force.map(|plan| (plan.name, plan.generation)).unwrap_or_default();
+    let plan = json!({ "name": name, "digest": PlanInForce::digest(&text) });
+    let body = json!({ "status": "ready", "devices": [], "plan": plan }).to_string();
+    let mut gateways = gateways.lock().unwrap();
+    let next = u16::try_from(gateways.len() + 1).unwrap().to_be_bytes();
+    let gateway = gateways.entry(pod.uid().unwrap_or_default()).or_insert_with(|| {
+        let (address, answer) = (Ipv4Addr::new(127, 78, next[0], next[1]), Arc::<Mutex<String>>::default());
+        tokio::spawn(answering(address, answer.clone()));
+        Gateway { address, generation: 0, answer }
+    });
+    // Two looks at the file may come in the wrong order.
+    if generation >= gateway.generation {
+        gateway.generation = generation;
+        *gateway.answer.lock().unwrap() = body;
+    }
+    Ok(gateway.address)
 }
 
 /// An inspection's exit code and termination message: of a folder the simulated model's card, of anything else what the pod's
@@ -88,15 +132,14 @@ async fn inspected(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Resul
     Ok((output.status.code().unwrap_or(-1), message.chars().take(4096).collect()))
 }
 
-/// Every gateway: whatever is asked, the ring is ready.
-pub(crate) async fn gateways() {
-    let listener = tokio::net::TcpListener::bind((ADDRESS, 8000)).await.unwrap();
+async fn answering(address: Ipv4Addr, answer: Arc<Mutex<String>>) {
+    let listener = tokio::net::TcpListener::bind((address, 8000)).await.unwrap();
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let body = answer.lock().unwrap().clone();
         tokio::spawn(async move {
             let mut asked = [0; 1024];
             let _ = stream.read(&mut asked).await;
-            let body = r#"{"status":"ready","devices":[]}"#;
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
             let _ = stream.write_all(head.as_bytes()).await;
         });

@@ -63,7 +63,6 @@ impl Stage {
             fleet::settle_in(&client, nodes, mebibytes).await;
             tokio::spawn(fleet::beat(client.clone(), nodes, silence.clone()));
             tokio::spawn(kubelet::play(client.clone(), hub));
-            tokio::spawn(kubelet::gateways());
             client
         });
         Self { cluster, client, silence, runtime }
