@@ -25,12 +25,16 @@ struct Cli {
     settings: Settings,
 }
 
+/// What is logged unless LIME_LOG says otherwise. kube calls each answer an error that is asked for again; what is not borne is
+/// logged where it matters.
+const LOGGED: &str = "info,kube_client::client::builder=off";
+
 /// Visits that run at once: deciding is serial, waiting for the API server is not.
 const CONCURRENT: u16 = 8;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LIME_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIME_LOG").unwrap_or_else(|_| LOGGED.into());
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     run(Cli::parse().settings).await
 }

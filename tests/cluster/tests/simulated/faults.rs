@@ -17,9 +17,8 @@ const PERCENT: u64 = 15;
 /// Of those that never answer: each costs the operator ten seconds and more.
 const SILENT_PERCENT: u64 = 2;
 /// Mishaps that share a life where time is short.
-const GROUPS: [&[Mishap]; 4] = [
-    &[Mishap::Conflict, Mishap::Expired],
-    &[Mishap::Busy, Mishap::Broken, Mishap::Unavailable],
+const GROUPS: [&[Mishap]; 3] = [
+    &[Mishap::Conflict, Mishap::Expired, Mishap::Busy, Mishap::Broken, Mishap::Unavailable],
     &[Mishap::Silent],
     &[Mishap::Reset, Mishap::Truncated],
 ];

@@ -43,7 +43,7 @@ impl Operator {
         let process = command
             .args(["--namespace", SYSTEM, "--worker-overhead-mib", "8"])
             .args(["--weight-store", "empty-dir", "--listen", &format!("127.0.0.1:{port}")])
-            .env("LIME_LOG", "error")
+            .env("LIME_LOG", "error,kube_client=off")
             .stdin(Stdio::null())
             .spawn()
             .unwrap();

@@ -57,16 +57,16 @@ fn what_falls_silent_is_not_counted_on_and_is_used_again_when_it_is_back() {
     println!("{columns}");
 
     // Who plans now leaves both out, and says so.
-    stage.cluster.run_with(&["-n", namespace.name(), "apply", "-f", "-"], &deployment("n", "")).unwrap();
+    stage.cluster.run_with(&["-n", namespace.name(), "apply", "-f", "-"], &deployment("late", "")).unwrap();
     let mut said = String::new();
     let told = stage.cluster.eventually("the silent are left out by name", PATIENCE, || {
-        let one = get("n")?;
+        let one = get("late")?;
         said = condition(&one, "Profiled").2.to_owned();
         Ok([off, quiet].iter().all(|node| said.contains(node)).then_some(()))
     });
     told.unwrap_or_else(|error| panic!("{error}: {said}"));
     assert!(said.contains("simulated-002 (ProfileStale)") || said.contains("simulated-002: its agent"), "{said}");
-    stage.cluster.run(&[&scope[..], &["delete", "limed", "n", "--timeout=60s"]].concat()).unwrap();
+    stage.cluster.run(&[&scope[..], &["delete", "limed", "late", "--timeout=60s"]].concat()).unwrap();
     assert_eq!(condition(&get("m").unwrap(), "Ready").0, "True", "a silent agent alone stops nothing");
 
     let back = Instant::now();
