@@ -171,6 +171,6 @@ fn without_a_store_there_are_no_compact_weights() -> Result<()> {
     let folder = ModelFolder::open(fixtures::bard())?;
     let plan = plan(&folder.surveyed_card("test").compacted().context("compact")?, false)?;
     let loaded = Engine::load(&folder, &plan, DeviceIndex(0), EngineOptions::default(), &mut |_, _| {}).map(drop);
-    assert!(matches!(loaded, Err(EngineError::NoStore { .. })), "{loaded:?}");
+    assert!(matches!(loaded, Err(EngineError::CompactWithoutStore)), "{loaded:?}");
     Ok(())
 }

@@ -154,11 +154,7 @@ fn the_offload_policy_is_kept() {
     let file = wish(folder.path(), &[8192, 8192]);
     let sound = fs::read_to_string(&file).unwrap();
     let streams = |policy: &str| {
-        fs::write(
-            &file,
-            sound.replace("spec:\n  model", &format!("spec:\n  offload: {{ policy: {policy} }}\n  model")),
-        )
-        .unwrap();
+        fs::write(&file, sound.replace("encoding: Raw", &format!("encoding: Raw, policy: {policy}"))).unwrap();
         let plan: lime_planner::Plan =
             serde_json::from_slice(&lime(&["plan", "-f", &file, "-o", "json"]).stdout).unwrap();
         plan.devices.iter().filter(|device| device.memory.prefetch.0 > 0).count()

@@ -499,7 +499,7 @@ fn same_model(source: &WeightSource<'_>, config: &ModelConfig, plan: &Plan) -> R
         return differs("the kind of model", kind(planned), kind(&found));
     }
     if config.encoding == Encoding::Compact && source.store.is_none() {
-        return Err(EngineError::NoStore { block: Block::Embedding });
+        return Err(EngineError::CompactWithoutStore);
     }
     if planned.blocks != found.blocks {
         return differs("the weights' size", planned.weight_bytes().to_string(), found.weight_bytes().to_string());

@@ -58,10 +58,13 @@ pub enum EngineError {
         /// The block.
         block: Block,
     },
-    /// A block is to be streamed, or is compact, and there is no weight store.
+    /// Weights are to be compact, and there is no weight store in which they are.
     #[error(
-        "the plan reads {block} from a weight store, since it streams or is compact, and there is none: start the worker with --store"
+        "the plan has compact weights, and there is no weight store to make them in: start the worker with --store"
     )]
+    CompactWithoutStore,
+    /// A block is to be streamed, and there is nothing to stream it from.
+    #[error("the plan streams {block}, and there is no weight store to read it from: start the worker with --store")]
     NoStore {
         /// The block.
         block: Block,

@@ -42,8 +42,8 @@ fn rules_across_fields_name_their_line() {
 fn sources_that_are_not_here_say_what_to_do() {
     let missing = fault(&format!("{DEPLOYMENT}  model: {{ source: file://models/none }}\n{FLEET}"));
     assert!(missing.starts_with("wish.yaml:5: spec.model.source: there is no folder models/none"), "{missing}");
-    let remote = fault(&format!("{DEPLOYMENT}  model: {{ source: hf://a/b }}\n{FLEET}"));
-    assert!(remote.contains("download the model's folder"), "{remote}");
+    let claimed = fault(&format!("{DEPLOYMENT}  model: {{ source: pvc://models/a }}\n{FLEET}"));
+    assert!(claimed.contains("a claim is a volume of a cluster"), "{claimed}");
 }
 
 #[test]
