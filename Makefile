@@ -38,6 +38,7 @@ test-cluster: ## Start a real Kubernetes control plane on loopback and run what 
 		cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2
 
 test-simulated: ## The operator against simulated nodes: scale, crashes, refusals (the same control plane)
+	cargo build --locked --package lime
 	cargo build --locked --package lime-operator
 	cargo test --locked --package lime-cluster-tests --no-run
 	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \

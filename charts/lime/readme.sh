@@ -44,6 +44,7 @@ its own node only (`agent.admissionPolicy`).
 | operator | limedeployments.lime.dev/status | any | patch |
 | operator | limeplans.lime.dev/status | any | patch |
 | operator | limeplans.lime.dev | any | create delete get list patch watch |
+| operator | limenodeprofiles.lime.dev/status | any | patch |
 | operator | limenodeprofiles.lime.dev | any | get list watch |
 | operator | limedeployments.lime.dev/finalizers | any | update |
 | operator | nodes | any | get list watch |

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use lime_api::{DiskStatus, LimeNodeProfileStatus, LinkStatus, MemoryStatus};
+use lime_api::{DiskStatus, LimeNodeProfileStatus, LinkStatus, MemoryStatus, binary_bytes, bytes_per_second};
 
 use crate::figures::{Disk, Figures};
 use crate::peers::Peers;
@@ -28,7 +28,7 @@ pub fn status(
             available_bytes: whole(memory.available_bytes),
             low_water_bytes: figures.low_water_bytes.map(whole),
             lime_bytes: None,
-            available: Some(binary(memory.available_bytes)),
+            available: Some(binary_bytes(memory.available_bytes)),
         }),
         memory_bandwidth_bytes_per_second: figures.machine.memory_bytes_per_second.map(whole),
         compact_bandwidth_bytes_per_second: figures.machine.compact_bytes_per_second.map(whole),
@@ -37,7 +37,7 @@ pub fn status(
             read_bytes_per_second: figures.disk.read_bytes_per_second.map(whole),
             free_bytes: figures.disk.free_bytes.map(whole),
             total_bytes: figures.disk.total_bytes.map(whole),
-            read: figures.disk.read_bytes_per_second.map(per_second),
+            read: figures.disk.read_bytes_per_second.map(bytes_per_second),
         }),
         link_endpoint: link_endpoint.map(str::to_owned),
         links: figures
@@ -86,7 +86,7 @@ fn disk_measured(disk: &Disk) -> Verdict {
     match (&disk.problem, disk.read_bytes_per_second) {
         (Some(problem), _) => Verdict { kind, holds: false, reason: "Failed", message: problem.clone() },
         (None, Some(speed)) => {
-            let message = format!("the weight store reads {}", per_second(speed));
+            let message = format!("the weight store reads {}", bytes_per_second(speed));
             Verdict { kind, holds: true, reason: "Measured", message }
         }
         (None, None) => {
@@ -120,30 +120,6 @@ fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Bytes for people, as Kubernetes writes them: `13.4Gi`.
-fn binary(bytes: u64) -> String {
-    scaled(bytes, 1024, &["", "Ki", "Mi", "Gi", "Ti"])
-}
-
-/// Speed for people: `2.1GB/s`.
-fn per_second(bytes: u64) -> String {
-    scaled(bytes, 1000, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
-}
-
-fn scaled(value: u64, step: u64, units: &[&str]) -> String {
-    let mut size = 1;
-    let mut chosen = 0;
-    while chosen + 1 < units.len() && value / size >= step {
-        size *= step;
-        chosen += 1;
-    }
-    let tenths = u128::from(value) * 10 / u128::from(size);
-    match (chosen, tenths % 10) {
-        (0, _) | (_, 0) => format!("{}{}", tenths / 10, units[chosen]),
-        (_, tenth) => format!("{}.{tenth}{}", tenths / 10, units[chosen]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,21 +129,6 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn sizes_are_for_people() {
-        let cases = [
-            (0, "0", "0B/s"),
-            (1023, "1023", "1kB/s"),
-            (1 << 20, "1Mi", "1MB/s"),
-            (14_388_000_000, "13.3Gi", "14.3GB/s"),
-            (u64::MAX, "16777215.9Ti", "18446744TB/s"),
-        ];
-        for (bytes, size, speed) in cases {
-            assert_eq!(binary(bytes), size);
-            assert!(per_second(bytes).starts_with(speed.trim_end_matches("TB/s")), "{}", per_second(bytes));
-        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use profile::{
     LimeNodeProfileSpec, LimeNodeProfileStatus, LinkStatus, MemoryStatus, PROFILE_REFRESH_SECONDS, ProfileOverrides,
     heartbeat_lease,
 };
-pub use quantity::{QuantityError, parse_bytes};
+pub use quantity::{QuantityError, binary_bytes, bytes_per_second, parse_bytes};
 pub use rules::Fault;
 pub use schema::{crds, deployment_schema};
 pub use serving::{KvCacheType, Objective, RequestPattern, Serving};

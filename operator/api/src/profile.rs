@@ -61,7 +61,7 @@ use crate::rules;
         name = "Lent",
         type_ = "string",
         json_path = ".status.lent",
-        description = "Memory that deployments take on this node"
+        description = "Memory that deployments take on this node, and which"
     ),
     printcolumn(
         name = "Age",
@@ -132,7 +132,7 @@ pub struct LimeNodeProfileStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Fresh (the agent reported lately), DiskMeasured and LinksMeasured.
+    /// Fresh (the agent reported lately; the operator makes it False when the heartbeats end), DiskMeasured and LinksMeasured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -182,7 +182,7 @@ pub struct LimeNodeProfileStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["peer".into()]))]
     pub links: Vec<LinkStatus>,
 
-    /// Memory that deployments take on this node, for people, such as `4.5Gi`. The operator writes it.
+    /// Memory that deployments take on this node, and which, for people, such as `4.5Gi: llm/m`. The operator writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lent: Option<String>,
 }

@@ -57,9 +57,49 @@ pub fn parse_bytes(text: &str) -> Result<Bytes, QuantityError> {
     u64::try_from(bytes).map(Bytes).map_err(|_| too_large())
 }
 
+/// Bytes for people, as Kubernetes writes them, rounded down to a tenth: `13.4Gi`.
+pub fn binary_bytes(bytes: u64) -> String {
+    scaled(bytes, 1024, &["", "Ki", "Mi", "Gi", "Ti"])
+}
+
+/// Bytes per second for people: `2.1GB/s`.
+pub fn bytes_per_second(bytes: u64) -> String {
+    scaled(bytes, 1000, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
+}
+
+fn scaled(value: u64, step: u64, units: &[&str]) -> String {
+    let mut size = 1;
+    let mut chosen = 0;
+    while chosen + 1 < units.len() && value / size >= step {
+        size *= step;
+        chosen += 1;
+    }
+    let tenths = u128::from(value) * 10 / u128::from(size);
+    match (chosen, tenths % 10) {
+        (0, _) | (_, 0) => format!("{}{}", tenths / 10, units[chosen]),
+        (_, tenth) => format!("{}.{tenth}{}", tenths / 10, units[chosen]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_for_people() {
+        let cases = [
+            (0, "0", "0B/s"),
+            (1023, "1023", "1kB/s"),
+            (1 << 20, "1Mi", "1MB/s"),
+            (14_388_000_000, "13.3Gi", "14.3GB/s"),
+            (u64::MAX, "16777215.9Ti", "18446744TB/s"),
+        ];
+        for (bytes, size, speed) in cases {
+            assert_eq!(binary_bytes(bytes), size);
+            let found = bytes_per_second(bytes);
+            assert!(found.starts_with(speed.trim_end_matches("TB/s")), "{found}");
+        }
+    }
 
     #[test]
     fn quantities_are_read_as_kubernetes_reads_them() {

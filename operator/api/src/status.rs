@@ -68,6 +68,11 @@ pub struct LimeDeploymentStatus {
     /// When the plan last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_replan: Option<Time>,
+
+    /// When plans replaced one another in the hour before the last time, for `spec.placement.replan.maxPerHour`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub recent_replans: Vec<Time>,
 }
 
 /// What is known of the model.

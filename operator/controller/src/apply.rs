@@ -212,7 +212,12 @@ pub async fn status(context: &Context, deployment: &LimeDeployment, decision: &D
         "apiVersion": lime_api::API_VERSION, "kind": "LimeDeployment", "status": decision.status,
     });
     context.metrics.wrote("status");
-    gone(api.patch_status(&deployment.name_any(), &manager(), &Patch::Apply(&patch)).await.map(|_| ()))
+    let written = api.patch_status(&deployment.name_any(), &manager(), &Patch::Apply(&patch)).await;
+    if let Ok(written) = &written {
+        let (uid, version) = (deployment.uid().unwrap_or_default(), written.resource_version());
+        context.remember(&uid, |memory| memory.written = version);
+    }
+    gone(written.map(|_| ()))
 }
 
 /// What is gone already, or is another one by now, is no failure.

@@ -46,6 +46,8 @@ pub struct Memory {
     pub told: BTreeSet<(&'static str, String)>,
     /// What was applied: digest and resource version of each object.
     pub applied: BTreeMap<(Kind, String), (String, String)>,
+    /// The version of the deployment that the last write of its status made.
+    pub written: Option<String>,
     /// What the API server refused to make at the last visit, by name: in its own words.
     pub refused: BTreeMap<String, String>,
     /// Failed visits in a row.

@@ -24,6 +24,7 @@ use crate::{
     wish::Wish,
 };
 
+mod accelerators;
 mod approval;
 mod changes;
 mod figures;
@@ -111,6 +112,8 @@ struct Deciding<'a> {
     before: LimeDeploymentStatus,
     findings: Findings,
     decision: Decision,
+    /// Seconds until the next visit if the deployment serves.
+    settled_for: i64,
 }
 
 impl<'a> Deciding<'a> {
@@ -118,7 +121,7 @@ impl<'a> Deciding<'a> {
         let before = snapshot.deployment.status.clone().unwrap_or_default();
         let tried = snapshot.tried.clone();
         let decision = Decision { prune: true, revisit: UNSETTLED, tried, ..Decision::default() };
-        Self { snapshot, settings, wish, before, findings: Findings::default(), decision }
+        Self { snapshot, settings, wish, before, findings: Findings::default(), decision, settled_for: SETTLED }
     }
 
     fn decide(mut self) -> Decision {
@@ -219,6 +222,13 @@ impl<'a> Deciding<'a> {
                 ),
             );
         }
+        let ready = self.findings.get(ConditionType::Ready).is_some_and(|(truth, _)| truth == Truth::True);
+        if ready && self.findings.get(ConditionType::Degraded).is_none() {
+            let class = self.wish.spec.nodes.runtime_class_name.as_deref();
+            if let Some(cause) = accelerators::unused(&plan, &self.snapshot.profiles, class) {
+                self.findings.set(ConditionType::Degraded, Truth::True, cause);
+            }
+        }
     }
 
     fn account(&mut self, found: &[Shard], same_plan: bool) {
@@ -282,7 +292,7 @@ impl<'a> Deciding<'a> {
         if ready {
             let pending =
                 self.findings.get(ConditionType::Replanning).is_some_and(|(truth, _)| truth == Truth::Unknown);
-            self.decision.revisit = if pending { self.decision.revisit } else { SETTLED };
+            self.decision.revisit = if pending { self.decision.revisit } else { self.settled_for };
         } else if self.findings.get(ConditionType::Replanning).is_some_and(|(truth, _)| truth == Truth::True) {
             // A ring that is back by the new plan changes no object: it is asked.
             self.decision.revisit = self.decision.revisit.min(REPLANNING);
@@ -294,6 +304,9 @@ impl<'a> Deciding<'a> {
         status.conditions = conditions;
         status.model = status.model.take().or(self.before.model);
         status.last_replan = status.last_replan.take().or(self.before.last_replan);
+        if status.recent_replans.is_empty() {
+            status.recent_replans = self.before.recent_replans;
+        }
         self.decision
     }
 }

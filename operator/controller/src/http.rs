@@ -27,16 +27,8 @@ async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, &'static str
 
 async fn metrics(State(context): State<Arc<Context>>) -> String {
     let now = Timestamp::now();
-    let ages: BTreeMap<String, i64> = context
-        .world
-        .leases
-        .state()
-        .into_iter()
-        .filter_map(|lease| {
-            let spec = lease.spec.as_ref()?;
-            let age = now.as_second().saturating_sub(spec.renew_time.as_ref()?.0.as_second());
-            Some((spec.holder_identity.clone()?, age.max(0)))
-        })
-        .collect();
+    let age = |last: Timestamp| now.as_second().saturating_sub(last.as_second()).max(0);
+    let ages: BTreeMap<String, i64> =
+        context.world.heartbeats().into_iter().map(|(node, last)| (node, age(last))).collect();
     context.metrics.render(context.leadership.holds(), &ages)
 }

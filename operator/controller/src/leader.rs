@@ -27,6 +27,9 @@ const HOLDS: Duration = Duration::from_secs(15);
 const TRUSTED: Duration = Duration::from_secs(10);
 /// How often it is renewed or looked at.
 const PERIOD: Duration = Duration::from_secs(3);
+/// How soon after a try that failed, and how long a try may take: several fit into the time that the Lease is trusted.
+const RETRY: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether this replica may write.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +91,7 @@ pub async fn compete(client: Client, namespace: String, identity: String, leader
     let mut seen: Option<(String, Instant)> = None;
     loop {
         let started = Instant::now();
-        match tokio::time::timeout(TRUSTED, attempt(&leases, &identity, &mut seen)).await {
+        let pause = match tokio::time::timeout(PATIENCE, attempt(&leases, &identity, &mut seen)).await {
             Ok(Ok(true)) => {
                 let was = leadership.holds();
                 leadership.set(Held::Until(started + TRUSTED));
@@ -96,17 +99,25 @@ pub async fn compete(client: Client, namespace: String, identity: String, leader
                     tracing::info!(identity, "this replica leads");
                     became();
                 }
+                PERIOD
             }
             Ok(Ok(false)) => {
                 if leadership.holds() {
                     tracing::warn!(identity, "another replica leads now");
                 }
                 leadership.set(Held::Not);
+                PERIOD
             }
-            Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be renewed"),
-            Err(_) => tracing::warn!("the Lease cannot be renewed: the API server does not answer"),
-        }
-        tokio::time::sleep(PERIOD).await;
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the Lease cannot be renewed");
+                RETRY
+            }
+            Err(_) => {
+                tracing::warn!("the Lease cannot be renewed: the API server does not answer");
+                RETRY
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -148,6 +159,7 @@ async fn attempt(
         lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(taken))),
         ..before
     };
+    let renewed = choice == Move::Renew;
     let written = match (choice, found) {
         (Move::Leave, _) => return Ok(false),
         (Move::Create, _) | (_, None) => {
@@ -159,7 +171,8 @@ async fn attempt(
     };
     match written {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        // Who held it a moment ago looks again: until then it is trusted as long as before, and no longer.
+        Err(kube::Error::Api(status)) if status.code == 409 && !renewed => Ok(false),
         Err(error) => Err(error),
     }
 }

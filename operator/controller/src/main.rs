@@ -6,15 +6,16 @@ use anyhow::Context as _;
 use clap::Parser;
 use futures::StreamExt as _;
 use kube::{
-    Client, ResourceExt as _,
+    Config, ResourceExt as _,
     runtime::{
-        applier,
-        controller::Config,
+        applier, controller,
         events::{Recorder, Reporter},
         reflector::ObjectRef,
     },
 };
-use lime_operator::{context::Context, http, leader, leader::Leadership, names, reconcile, settings::Settings, world};
+use lime_operator::{
+    client, context::Context, http, leader, leader::Leadership, ledger, names, reconcile, settings::Settings, world,
+};
 
 /// Watches LimeDeployments and node profiles and brings the cluster to what they ask for.
 #[derive(Debug, Parser)]
@@ -24,22 +25,27 @@ struct Cli {
     settings: Settings,
 }
 
+/// What is logged unless LIME_LOG says otherwise. kube calls each answer an error that is asked for again; what is not borne is
+/// logged where it matters.
+const LOGGED: &str = "info,kube_client::client::builder=off";
+
 /// Visits that run at once: deciding is serial, waiting for the API server is not.
 const CONCURRENT: u16 = 8;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LIME_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIME_LOG").unwrap_or_else(|_| LOGGED.into());
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     run(Cli::parse().settings).await
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("no cluster is named: run in a pod, or set KUBECONFIG")?;
+    let config = Config::infer().await.context("no cluster is named: run in a pod, or set KUBECONFIG")?;
+    let leadership = if settings.no_leader_election { Leadership::always() } else { Leadership::default() };
+    let (client, leasing) = client::connect(config, leadership.clone()).context("the cluster cannot be asked")?;
     let (watched, queue) = world::watch(&client, &settings.namespace);
     let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
-    let leadership = if settings.no_leader_election { Leadership::always() } else { Leadership::default() };
     let context = Arc::new(Context::new(client.clone(), watched, settings.clone(), leadership.clone(), recorder));
 
     let listener = tokio::net::TcpListener::bind(settings.listen)
@@ -64,17 +70,17 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let competing = (!settings.no_leader_election).then(|| {
         let (namespace, identity) = (settings.namespace.clone(), settings.identity.clone());
-        let (client, context, leadership) = (client.clone(), context.clone(), leadership.clone());
+        let (leasing, context, leadership) = (leasing.clone(), context.clone(), leadership.clone());
         tokio::spawn(async move {
             context.until_filled().await;
-            leader::compete(client, namespace, identity, leadership, everything).await;
+            leader::compete(leasing, namespace, identity, leadership, everything).await;
         })
     });
     let visits = {
         let context = context.clone();
         async move {
             context.until_filled().await;
-            let config = Config::default().concurrency(CONCURRENT).debounce(Duration::from_millis(200));
+            let config = controller::Config::default().concurrency(CONCURRENT).debounce(Duration::from_millis(200));
             let queue = futures::stream::select(queue, wins);
             let store = context.world.deployments.clone();
             let visit = |deployment, context| Box::pin(reconcile::reconcile(deployment, context));
@@ -83,6 +89,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
             results.for_each(|_| async {}).await;
         }
     };
+    tokio::spawn(ledger::keep(context.clone()));
     let tidy = {
         let context = context.clone();
         async move {
@@ -102,7 +109,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     if let Some(competing) = competing {
         competing.abort();
-        leader::release(client, &settings.namespace, &settings.identity).await;
+        leader::release(leasing, &settings.namespace, &settings.identity).await;
     }
     Ok(())
 }

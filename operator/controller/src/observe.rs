@@ -7,7 +7,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, ResourceExt as _};
-use lime_api::{LimeDeployment, SecretKeyRef};
+use lime_api::{LimeDeployment, LimePlan, SecretKeyRef};
 use lime_planner::Bytes;
 
 mod refusals;
@@ -29,16 +29,19 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         object() == (Some(namespace.clone()), Some(name.clone()))
     };
     let label = |labels: &BTreeMap<String, String>| labels.get(names::DEPLOYMENT_LABEL).cloned();
-    let plans = world.plans.state_filter(|plan| {
+    let of_ours = |plan: &LimePlan| {
         ours(&|| (plan.namespace(), Some(plan.spec.deployment.clone())))
             && plan.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
-    });
+    };
+    let mut plans = world.plans.state_filter(|plan| of_ours(plan));
+    let current = deployment.status.as_ref().and_then(|status| status.current_plan.clone());
+    if let Some(current) = current.filter(|current| plans.iter().all(|plan| plan.name_any() != *current)) {
+        // The watch of plans may be behind that of deployments: the plan in force is not taken for gone because of that.
+        let there = Api::<LimePlan>::namespaced(context.client.clone(), &namespace).get_opt(&current).await?;
+        plans.extend(there.filter(of_ours).map(Arc::new));
+    }
     let pods = world.pods.state_filter(|pod| ours(&|| (pod.namespace(), label(pod.labels()))));
     let jobs = world.jobs.state_filter(|job| ours(&|| (job.namespace(), label(job.labels()))));
-    let heartbeats = world.leases.state().into_iter().filter_map(|lease| {
-        let spec = lease.spec.as_ref()?;
-        Some((spec.holder_identity.clone()?, spec.renew_time.as_ref()?.0))
-    });
     let ring = ring(context, &pods).await;
     let memory = context.recall(&uid);
     let refused = refusals::refused(context, &namespace, &name, &jobs, &pods, memory.refused).await?;
@@ -49,7 +52,7 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         api_keys: key(context, &namespace, deployment.spec.endpoint.api_key_secret_ref.as_ref()).await?,
         nodes: world.nodes.state(),
         profiles: world.profiles.state(),
-        heartbeats: heartbeats.collect(),
+        heartbeats: world.heartbeats(),
         lent: BTreeMap::new(),
         refused,
         since: memory.since,
@@ -90,7 +93,7 @@ pub fn lent(context: &Context, uid: &str) -> BTreeMap<String, Bytes> {
     sums
 }
 
-fn world_plan(context: &Context, deployment: &LimeDeployment, name: &str) -> Option<Arc<lime_api::LimePlan>> {
+fn world_plan(context: &Context, deployment: &LimeDeployment, name: &str) -> Option<Arc<LimePlan>> {
     let namespace = deployment.namespace()?;
     let key = kube::runtime::reflector::ObjectRef::new(name).within(&namespace);
     context.world.plans.get(&key)

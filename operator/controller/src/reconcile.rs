@@ -25,8 +25,8 @@ use crate::{
     wish::{self, Wish},
 };
 
-/// Most seconds between a failed visit and the next.
-const LONGEST_RETRY: u64 = 300;
+/// Most seconds between a failed visit and the next: after an API server's bad hour nobody waits longer.
+const LONGEST_RETRY: u64 = 60;
 
 /// Why a visit failed.
 #[derive(Debug, Error)]
@@ -61,10 +61,17 @@ pub async fn reconcile(deployment: Arc<LimeDeployment>, context: Arc<Context>) -
     if !context.leadership.holds() || deployment.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let started = Instant::now();
     let uid = deployment.uid().unwrap_or_default();
+    if behind(deployment.resource_version().as_deref(), context.recall(&uid).written.as_deref()) {
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
+    let started = Instant::now();
     let result = visit(&deployment, &context).await;
     context.metrics.reconciled(started.elapsed());
+    // Who lost the Lease in the middle of a visit leaves the rest to the new leader.
+    if result.is_err() && !context.leadership.holds() {
+        return Ok(Action::await_change());
+    }
     let action = result?;
     context.remember(&uid, |memory| memory.failures = 0);
     Ok(action)
@@ -108,6 +115,12 @@ async fn visit(deployment: &Arc<LimeDeployment>, context: &Arc<Context>) -> Resu
     apply::status(context, deployment, &decision).await?;
     tell(context, deployment, &decision).await;
     Ok(Action::requeue(Duration::from_secs(u64::try_from(decision.revisit).unwrap_or(1).max(1))))
+}
+
+/// Whether the watch still shows a version of before our last write: a visit would decide by a status that is none any more.
+fn behind(seen: Option<&str>, written: Option<&str>) -> bool {
+    let number = |version: Option<&str>| version?.parse::<u64>().ok();
+    number(seen).zip(number(written)).is_some_and(|(seen, written)| seen < written)
 }
 
 /// Publishes what was not said at the last visit already.
@@ -160,7 +173,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_watch_is_behind_what_was_written_until_it_shows_it() {
+        let table = [
+            (Some("9"), Some("10"), true),
+            (Some("10"), Some("10"), false),
+            (Some("11"), Some("10"), false),
+            (Some("9"), None, false),
+            (None, Some("10"), false),
+            // Versions that are no numbers cannot be compared.
+            (Some("a"), Some("b"), false),
+        ];
+        for (seen, written, expected) in table {
+            assert_eq!(behind(seen, written), expected, "{seen:?} {written:?}");
+        }
+    }
+
+    #[test]
     fn waits_double_up_to_a_limit() {
-        assert_eq!([0, 1, 2, 3, 9, 10, u32::MAX].map(backoff), [1, 1, 2, 4, 256, 300, 300]);
+        assert_eq!([0, 1, 2, 3, 6, 7, u32::MAX].map(backoff), [1, 1, 2, 4, 32, 60, 60]);
     }
 }

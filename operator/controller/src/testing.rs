@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use lime_api::LimeDeployment;
-use lime_planner::{Architecture, BlockBytes, BriefCard, Bytes, Dtype, Inspection, ModelCard};
+use lime_planner::{BriefCard, Inspection, ModelCard};
 use serde_json::{Value, json};
 
 use crate::{
@@ -34,30 +34,7 @@ pub(crate) fn wish() -> Wish {
 
 /// 100 MiB of layers.
 pub(crate) fn card() -> ModelCard {
-    ModelCard {
-        name: "m".into(),
-        architecture: Architecture::Llama,
-        dtype: Dtype::Bf16,
-        layers: 10,
-        hidden: 256,
-        intermediate: 1024,
-        heads: 8,
-        kv_heads: 4,
-        head_dim: 32,
-        vocabulary: 1024,
-        context: 512,
-        tied: true,
-        parameters: 50_000_000,
-        encoding: Default::default(),
-        compact: None,
-        blocks: BlockBytes {
-            embedding: Bytes::mib(1),
-            attention: vec![Bytes::mib(4); 10],
-            mlp: vec![Bytes::mib(6); 10],
-            head: Bytes::mib(1),
-            head_beside_embedding: Bytes::kib(4),
-        },
-    }
+    serde_json::from_str(include_str!("../../../tests/fixtures/cards/ten-layers.json")).unwrap()
 }
 
 pub(crate) fn settings() -> Settings {

@@ -79,6 +79,11 @@ impl Wish {
         names::digest(json!([model.source, model.revision]).to_string().as_bytes())
     }
 
+    /// Whether the model comes from a server.
+    pub const fn is_fetched(&self) -> bool {
+        matches!(self.source, ModelSource::Hub { .. } | ModelSource::Web { .. })
+    }
+
     /// The model's name in the API.
     pub fn served_name(&self) -> &str {
         self.spec.model.served_name.as_deref().unwrap_or(&self.name)

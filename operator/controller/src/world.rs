@@ -1,12 +1,15 @@
 //! The watches: what is in the cluster, and which deployments are to be visited when it changes.
 
-use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, hash::Hash};
+use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, hash::Hash, time::Duration};
 
 use futures::{StreamExt as _, channel::mpsc};
-use k8s_openapi::api::{
-    batch::v1::Job,
-    coordination::v1::Lease,
-    core::v1::{Node, Pod},
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        coordination::v1::Lease,
+        core::v1::{Node, Pod},
+    },
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -14,6 +17,7 @@ use kube::{
     runtime::{
         WatchStreamExt as _,
         reflector::{ObjectRef, Store, store::Writer},
+        utils::{Backoff, ResetTimerBackoff},
         watcher::{self, Event, watcher},
     },
 };
@@ -46,6 +50,9 @@ pub struct World {
 /// Deployments that are to be visited.
 pub type Queue = mpsc::UnboundedReceiver<Result<ObjectRef<LimeDeployment>, Infallible>>;
 
+/// A watch is asked for anew after so long, and a connection that died without a word is noticed a few seconds later.
+const WATCH_SECONDS: u32 = 60;
+
 type Sender = mpsc::UnboundedSender<Result<ObjectRef<LimeDeployment>, Infallible>>;
 
 /// Starts every watch. Each ends only with the process.
@@ -77,9 +84,8 @@ pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
     let jobs = follow(Api::<Job>::all(client.clone()), (), ours(), &sender, move |object, send| {
         owner(object.labels(), object.namespace()).into_iter().for_each(send);
     });
-    let profiles = follow(Api::<LimeNodeProfile>::all(client.clone()), (), everything(), &sender, move |_, send| {
-        on_profile(send);
-    });
+    let api = Api::<LimeNodeProfile>::all(client.clone());
+    let profiles = follow_changes(api, (), everything(), &sender, plannable, move |_, send| on_profile(send));
     // Kubelets renew their status every few minutes, and what matters of it changes rarely: a visit reads a store.
     let nodes = follow(Api::<Node>::all(client.clone()), (), everything(), &sender, move |_, send| on_node(send));
     // Heartbeats are many and say only "still here": silence is noticed by the visits' own clock.
@@ -102,6 +108,22 @@ fn follow<K>(
     kind: K::DynamicType,
     config: watcher::Config,
     sender: &Sender,
+    visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
+{
+    follow_changes(api, kind, config, sender, |_| None, visit)
+}
+
+/// The same, where objects whose `digest` is what it was are not worth a visit.
+fn follow_changes<K>(
+    api: Api<K>,
+    kind: K::DynamicType,
+    config: watcher::Config,
+    sender: &Sender,
+    digest: impl Fn(&K) -> Option<String> + Send + 'static,
     mut visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
 ) -> Store<K>
 where
@@ -111,12 +133,13 @@ where
     let writer = Writer::new(kind.clone());
     let store = writer.as_reader();
     let sender = sender.clone();
-    let mut events = watcher(api, config)
+    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    let mut events = watcher(api, config.timeout(WATCH_SECONDS))
         .modify(|object| {
             object.managed_fields_mut().clear();
         })
         .reflect(writer)
-        .default_backoff()
+        .backoff(ResetTimerBackoff::new(Pauses::default(), Duration::from_secs(20)))
         .boxed();
     tokio::spawn(async move {
         let send = |object: ObjectRef<LimeDeployment>| {
@@ -125,7 +148,17 @@ where
         };
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => visit(&object, &send),
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    let now = digest(&object);
+                    if now.is_none() || now != digests.get(&object.name_any()).cloned() {
+                        visit(&object, &send);
+                        digests.extend(now.map(|now| (object.name_any(), now)));
+                    }
+                }
+                Ok(Event::Delete(object)) => {
+                    digests.remove(&object.name_any());
+                    visit(&object, &send);
+                }
                 Ok(Event::Init | Event::InitDone) => {}
                 // A watch that fails starts over by itself, later and later; a missing CRD shows up here too.
                 Err(error) => tracing::warn!(kind = %K::kind(&kind), %error, "a watch failed and starts over"),
@@ -135,7 +168,49 @@ where
     store
 }
 
+/// How long a watch that failed rests before it starts over. kube's own pauses grow to half a minute and shrink only after two quiet
+/// minutes: a watch that is cut every few seconds would be away most of the time.
+#[derive(Debug, Default)]
+struct Pauses {
+    taken: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(400) * (1 << self.taken.min(4));
+        self.taken = self.taken.saturating_add(1);
+        Some(pause.min(Duration::from_secs(5)))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.taken = 0;
+    }
+}
+
+/// Of a profile, what plans are made from: not what is written for people, the operator's own lines among it.
+fn plannable(profile: &LimeNodeProfile) -> Option<String> {
+    let mut status = profile.status.clone().unwrap_or_default();
+    (status.lent, status.measured_at) = (None, None);
+    status.conditions.clear();
+    let text = serde_json::to_vec(&(&profile.spec, &status)).ok()?;
+    Some(names::digest(&text))
+}
+
 impl World {
+    /// Each node's last heartbeat.
+    pub fn heartbeats(&self) -> BTreeMap<String, Timestamp> {
+        let leases = self.leases.state().into_iter();
+        let beat = leases.filter_map(|lease| {
+            let spec = lease.spec.as_ref()?;
+            Some((spec.holder_identity.clone()?, spec.renew_time.as_ref()?.0))
+        });
+        beat.collect()
+    }
+
     /// Waits until every store has been filled once.
     pub async fn filled(&self) {
         // A writer is dropped only with its task, which ends with the process.
@@ -149,5 +224,33 @@ impl World {
         for store in self.owned.values() {
             let _ = store.wait_until_ready().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_rest_longer_and_longer_up_to_five_seconds() {
+        let mut pauses = Pauses::default();
+        let milliseconds: Vec<u128> = pauses.by_ref().take(6).map(|pause| pause.as_millis()).collect();
+        assert_eq!(milliseconds, [400, 800, 1600, 3200, 5000, 5000]);
+        pauses.reset();
+        assert_eq!(pauses.next(), Some(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn what_is_written_for_people_is_no_reason_for_a_visit() {
+        let profile = |change: fn(&mut serde_json::Value)| {
+            let mut whole = crate::testing::profile("a", 60);
+            change(&mut whole);
+            plannable(&serde_json::from_value(whole).unwrap())
+        };
+        let before = profile(|_| {});
+        assert_eq!(profile(|whole| whole["status"]["lent"] = "1Gi: llm/m".into()), before);
+        assert_eq!(profile(|whole| whole["status"]["measuredAt"] = "2026-01-01T00:00:00Z".into()), before);
+        assert_ne!(profile(|whole| whole["status"]["memory"]["availableBytes"] = 5.into()), before);
+        assert_ne!(profile(|whole| whole["spec"]["excluded"] = true.into()), before);
     }
 }

@@ -22,7 +22,9 @@ use kube::{
     },
 };
 use lime_api::LimeDeployment;
-use lime_operator::{build::Kind, context::Context, leader::Leadership, reconcile, settings::Settings, world::World};
+use lime_operator::{
+    build::Kind, client, context::Context, leader::Leadership, reconcile, settings::Settings, world::World,
+};
 use serde_json::{Value, json};
 
 type Log = Arc<Mutex<Vec<(Method, String)>>>;
@@ -33,11 +35,8 @@ struct Cli {
     settings: Settings,
 }
 
-/// A context whose API server answers with `answer(method, path)`: a code, and a body of its own or the one that was sent.
-fn context(
-    leadership: Leadership,
-    answer: impl Fn(&Method, &str) -> (u16, Option<Value>) + Send + 'static,
-) -> (Arc<Context>, Log) {
+/// An API server that answers with `answer(method, path)`: a code, and a body of its own or the one that was sent.
+fn server(answer: impl Fn(&Method, &str) -> (u16, Option<Value>) + Send + 'static) -> (Client, Log) {
     let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     let log = Log::default();
     let seen = log.clone();
@@ -62,7 +61,15 @@ fn context(
             send.send_response(response.body(Body::from(body.to_string().into_bytes())).unwrap());
         }
     });
-    let client = Client::new(service, "llm");
+    (Client::new(service, "llm"), log)
+}
+
+/// A context whose API server answers so.
+fn context(
+    leadership: Leadership,
+    answer: impl Fn(&Method, &str) -> (u16, Option<Value>) + Send + 'static,
+) -> (Arc<Context>, Log) {
+    let (client, log) = server(answer);
     let owned: BTreeMap<_, _> =
         Kind::ALL.into_iter().map(|kind| (kind, Writer::new(kind.resource()).as_reader())).collect();
     let world = World {
@@ -165,4 +172,34 @@ async fn a_refused_object_is_remembered_a_failed_write_is_an_error_and_a_conflic
 async fn answers_that_are_no_objects_are_errors() {
     let (context, _) = context(Leadership::always(), |_, _| (200, Some(json!(["garbage", 3]))));
     assert!(reconcile::reconcile(deployment(), context).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_the_moment_is_asked_again_and_what_is_refused_is_not() {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    let get = async |codes: &'static [u16]| {
+        let asked = Arc::new(Mutex::new(0));
+        let (plain, log) = server(move |_, _| {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            (codes[*asked - 1], Some(json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } })))
+        });
+        let maps: kube::Api<ConfigMap> = kube::Api::namespaced(client::careful(plain, Leadership::default()), "llm");
+        let found = maps.get("a").await.is_ok();
+        (found, log.lock().unwrap().len())
+    };
+    assert_eq!(get(&[503, 429, 200]).await, (true, 3));
+    assert_eq!(get(&[500, 502, 503, 504, 200]).await, (false, 4));
+    assert_eq!(get(&[403]).await, (false, 1));
+}
+
+#[tokio::test]
+async fn a_replica_that_lost_the_lease_reads_but_a_write_does_not_leave_it() {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    let (plain, log) = server(|_, _| (200, Some(json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {} }))));
+    let maps: kube::Api<ConfigMap> = kube::Api::namespaced(client::careful(plain, Leadership::default()), "llm");
+    maps.get("a").await.unwrap();
+    let error = maps.delete("a", &kube::api::DeleteParams::default()).await.unwrap_err();
+    assert!(error.to_string().contains("does not hold the Lease"), "{error}");
+    assert_eq!(writes(&log), Vec::<String>::new());
 }

@@ -1,5 +1,7 @@
 //! When weights are kept compact.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use lime_planner::{

@@ -217,9 +217,14 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:\n  lime inspect path/to/model\n  lime inspect path/to/model -o json")]
 pub(crate) struct InspectArgs {
-    /// The model's folder (config.json, *.safetensors, tokenizer.json)
+    /// The model's folder (config.json, *.safetensors, tokenizer.json), file://FOLDER, hf://ORG/NAME or http(s)://HOST/FOLDER; of
+    /// the last two only the small files, headers and samples of the weights are fetched, and nothing is kept
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
+
+    /// Branch, tag or commit of an hf:// model
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<String>,
 
     /// Form of the card
     #[arg(short, long, value_enum, default_value_t = Output::Table)]

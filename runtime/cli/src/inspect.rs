@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use lime_model::{ModelError, ModelFolder};
-use lime_planner::{BriefCard, Inspection};
+use lime_planner::{BriefCard, Inspection, ModelCard};
+use lime_store::{RemoteCause, RemoteOptions, Source, Store, StoreError};
 
 use crate::{
     args::{InspectArgs, Output},
@@ -12,22 +13,19 @@ use crate::{
     table,
 };
 
-/// Prints the card of a folder.
+/// Prints the card of a model, wherever it is.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let path = Path::new(args.model.strip_prefix("file://").unwrap_or(&args.model));
-    let opened = ModelFolder::open(path);
-    let name =
-        path.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    let name = name.unwrap_or_else(|| args.model.clone());
+    // Made before it is known whether it is needed, so that it is there for as long as the answer.
+    let scratch = tempfile::tempdir().context("no folder can be made for a moment")?;
+    let looked = look(args, scratch.path());
     if let Some(log) = &args.termination_log {
-        let found = match &opened {
-            Ok(folder) => Inspection::Card(Box::new(BriefCard::new(&folder.surveyed_card(&name), None))),
-            Err(error) => refusal(error),
+        let found = match &looked {
+            Ok((card, revision)) => Inspection::Card(Box::new(BriefCard::new(card, revision.clone()))),
+            Err(error) => refusal(error, RemoteOptions::from_env().token.is_some(), scratch.path()),
         };
         std::fs::write(log, found.to_line()).with_context(|| format!("{} cannot be written", log.display()))?;
     }
-    let folder = opened.with_context(|| format!("{} cannot be used as a model", path.display()))?;
-    let card = folder.surveyed_card(&name);
+    let (card, _) = looked.with_context(|| format!("{} cannot be used as a model", args.model))?;
     let text = match args.output {
         Output::Table => table::card_table(&card),
         Output::Json => serde_json::to_string_pretty(&card)?,
@@ -36,31 +34,74 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Why there is no card, in a word that the operator shows and a sentence of at most a kilobyte.
-fn refusal(error: &ModelError) -> Inspection {
+/// The card, and the commit where the source has such.
+fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>), StoreError> {
+    let mut source: Source = args.model.parse()?;
+    if let Some(revision) = &args.revision {
+        source = source.at(revision)?;
+    }
+    if let Some(folder) = source.folder() {
+        return Ok((ModelFolder::open(folder)?.surveyed_card(&source.name()), None));
+    }
+    let model = Store::open(scratch)?.model(&source)?;
+    let commit = Some(model.manifest().revision.clone()).filter(|revision| !revision.is_empty());
+    Ok((model.surveyed_card(&source.name())?, commit))
+}
+
+/// Why there is no card, in a word that the operator shows and a sentence of at most a kilobyte: the same at each inspection, so
+/// without the name of the `scratch` folder.
+fn refusal(error: &StoreError, with_token: bool, scratch: &Path) -> Inspection {
     let reason = match error {
-        ModelError::Missing { .. } | ModelError::Read { .. } => "ModelNotFound",
-        ModelError::Config { .. } => "UnsupportedArchitecture",
-        _ => "ModelDamaged",
+        StoreError::Remote { cause: RemoteCause::Forbidden, .. } if with_token => "ModelGated",
+        StoreError::Remote { cause: RemoteCause::Forbidden, .. } => "TokenMissing",
+        StoreError::Remote { cause: RemoteCause::Unknown, .. } => "ModelNotFound",
+        StoreError::Remote { cause: RemoteCause::Trouble, .. } | StoreError::Changed { .. } => "SourceUnreachable",
+        StoreError::NotThere { .. } | StoreError::Source { .. } => "ModelNotFound",
+        StoreError::Model(ModelError::Missing { .. } | ModelError::Read { .. }) => "ModelNotFound",
+        StoreError::Model(ModelError::Config { .. }) => "UnsupportedArchitecture",
+        StoreError::Model(_) | StoreError::Damaged { .. } => "ModelDamaged",
+        // The pod's own disk.
+        _ => "InspectionFailed",
     };
-    Inspection::Refused { reason: reason.to_owned(), message: error.to_string().chars().take(1000).collect() }
+    let message = error.to_string().replace(&format!("{}/models/", scratch.display()), "");
+    Inspection::Refused { reason: reason.to_owned(), message: message.chars().take(1000).collect() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn args(model: &str, log: &Path) -> InspectArgs {
+        let termination_log = Some(log.to_owned());
+        InspectArgs { model: model.to_owned(), revision: None, output: Output::Table, termination_log }
+    }
+
     #[test]
     fn the_termination_log_says_why_there_is_no_card() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        let args = InspectArgs {
-            model: folder.path().join("none").display().to_string(),
-            output: Output::Table,
-            termination_log: Some(log.clone()),
-        };
-        assert!(run(&args).is_err());
-        let found = Inspection::from_line(&std::fs::read_to_string(log).unwrap()).unwrap();
-        assert!(matches!(&found, Inspection::Refused { reason, .. } if reason == "ModelNotFound"), "{found:?}");
+        let none = folder.path().join("none").display().to_string();
+        for (model, expected) in [(none.as_str(), "ModelNotFound"), ("hf://no-name", "ModelNotFound")] {
+            assert!(run(&args(model, &log)).is_err());
+            let found = Inspection::from_line(&std::fs::read_to_string(&log).unwrap()).unwrap();
+            assert!(matches!(&found, Inspection::Refused { reason, .. } if reason == expected), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_server_has_its_reason() {
+        let remote = |cause| StoreError::Remote { url: "u".into(), reason: "r".into(), cause };
+        let table = [
+            (remote(RemoteCause::Forbidden), false, "TokenMissing"),
+            (remote(RemoteCause::Forbidden), true, "ModelGated"),
+            (remote(RemoteCause::Unknown), true, "ModelNotFound"),
+            (remote(RemoteCause::Trouble), true, "SourceUnreachable"),
+            (StoreError::Damaged { path: "p".into(), reason: "r".into() }, false, "ModelDamaged"),
+            (StoreError::NotThere { file: "f".into(), model: "m".into(), hint: "h" }, false, "ModelNotFound"),
+        ];
+        for (error, with_token, expected) in table {
+            let found = refusal(&error, with_token, Path::new("/scratch"));
+            assert!(matches!(&found, Inspection::Refused { reason, .. } if reason == expected), "{found:?}");
+        }
     }
 }

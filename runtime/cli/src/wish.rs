@@ -266,7 +266,7 @@ fn model_source(document: &Document, deployment: &LimeDeployment) -> anyhow::Res
     let path = match model.source.parse()? {
         ModelSource::File { path } => path,
         ModelSource::Hub { .. } | ModelSource::Web { .. } => {
-            return Ok(crate::worker::source(&model.source, model.revision.as_deref())?);
+            return crate::worker::source(&model.source, model.revision.as_deref());
         }
         ModelSource::Claim { .. } => {
             let message = "a claim is a volume of a cluster: here, name the model's folder with file://PATH";

@@ -9,7 +9,7 @@ use crate::compact::{Expand, GROUP, RowReader};
 use crate::linear::Outputs;
 use crate::matrix::Form;
 use crate::packed::{BLOCK, HALF};
-use crate::simd::{Element, Simd, TypedTask, load_tail};
+use crate::simd::{Element, Simd, TypedTask, load_tail, prefetch_far};
 
 /// Weight rows of a panel: one [`Simd::sums`].
 pub(crate) const PANEL: usize = HALF;
@@ -25,8 +25,6 @@ const UNROLL: usize = 4;
 const SWEEP: usize = 64;
 /// Raw bytes of a sweep's part of a compact row, which are expanded before they are converted.
 const PART_BYTES: usize = SWEEP * BLOCK * 2;
-/// How far ahead of itself a compact row is asked for, in bytes.
-const AHEAD: usize = 1024;
 
 /// Some rows of a weight matrix times all activation rows.
 pub(crate) struct Gemm<'a, 'b> {
@@ -51,12 +49,17 @@ impl TypedTask for Gemm<'_, '_> {
         let (panel, rest) = self.scratch.split_at_mut(PANEL * SWEEP * BLOCK);
         let (lanes, rest) = rest.split_at_mut(PANEL * HALF);
         let (part, parked) = rest.split_at_mut(PART_BYTES / size_of::<f32>());
+        let ahead = match self.outputs.weights.form() {
+            Form::Raw(_) => PANEL * self.outputs.weights.row_bytes(),
+            Form::Compact(rows) => PANEL * rows.record_bytes(),
+        };
         let work = Work {
             outputs: self.outputs,
             panel: panel.as_mut_ptr(),
             parked: parked.as_mut_ptr(),
             lanes: lanes.as_mut_ptr(),
             expand: self.expand,
+            ahead,
             part: part.as_mut_ptr().cast(),
         };
         for x_row in (0..rows).step_by(PARKED_ROWS) {
@@ -79,6 +82,8 @@ struct Work<'a> {
     /// Sixteen rows on their way into the tree.
     lanes: *mut f32,
     expand: Expand,
+    /// How far ahead of itself a compact row is asked for, in bytes: the next panel's row.
+    ahead: usize,
     /// [`PART_BYTES`] of a compact row.
     part: *mut u8,
 }
@@ -150,8 +155,7 @@ impl Work<'_> {
     unsafe fn expand(&self, reader: &mut RowReader<'_>, blocks: usize) -> *const u8 {
         // SAFETY: nothing else uses that part of the scratch while the slice lives.
         let part = unsafe { std::slice::from_raw_parts_mut(self.part, PART_BYTES) };
-        // The next part of the row is what the next sweep wants.
-        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, AHEAD);
+        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, self.ahead);
         self.part
     }
 
@@ -171,10 +175,17 @@ impl Work<'_> {
         let whole = weights.in_features() / BLOCK;
         let step = TILE * S::GROUP;
         let plane = PANEL * SWEEP * S::GROUP;
+        let ahead = if weights.is_compact() { 0 } else { self.ahead };
         // SAFETY: the row lies in the matrix; whole blocks are counted, the last one is read as a tail.
         unsafe {
             let mut to = self.panel.add((row / TILE * blocks * TILE + row % TILE) * S::GROUP);
             for _ in start..(start + blocks).min(whole) {
+                if ahead > 0 {
+                    prefetch_far(from.wrapping_add(ahead));
+                    if E::TYPE.size() > 2 {
+                        prefetch_far(from.wrapping_add(ahead + 64));
+                    }
+                }
                 let (first, second) = E::load_block::<S>(from);
                 S::store_groups(to, plane, first);
                 S::store_groups(to.add(plane * (HALF / S::GROUP)), plane, second);
@@ -276,32 +287,36 @@ unsafe fn tile<S: Simd, const N: usize>(
     unsafe {
         let mut acc = [[S::group_zero(); N]; TILE];
         if !fresh {
-            for (i, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
-                *acc = S::group_load(parked.add(i * S::GROUP));
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::group_load(parked.add((i * N + j) * S::GROUP));
+                }
             }
         }
         // Few long rounds: a loop of 32 short ones ends in a mispredicted branch for every tile.
         for _ in 0..blocks / UNROLL {
             for _ in 0..UNROLL {
-                step::<S, N>(&mut acc, w, x);
+                acc = step::<S, N>(acc, w, x);
                 x = x.add(N * S::GROUP);
                 w = w.add(TILE * S::GROUP);
             }
         }
         for _ in 0..blocks % UNROLL {
-            step::<S, N>(&mut acc, w, x);
+            acc = step::<S, N>(acc, w, x);
             x = x.add(N * S::GROUP);
             w = w.add(TILE * S::GROUP);
         }
-        for (i, acc) in acc.as_flattened().iter().enumerate() {
-            S::group_store(parked.add(i * S::GROUP), *acc);
+        for (i, acc) in acc.iter().enumerate() {
+            for (j, acc) in acc.iter().enumerate() {
+                S::group_store(parked.add((i * N + j) * S::GROUP), *acc);
+            }
         }
     }
 }
 
-/// One block of [`tile`].
+/// One block of [`tile`]. Sums go by value: they do not surely stay in registers otherwise.
 #[inline(always)]
-unsafe fn step<S: Simd, const N: usize>(acc: &mut [[S::G; N]; TILE], w: *const f32, x: *const f32) {
+unsafe fn step<S: Simd, const N: usize>(mut acc: [[S::G; N]; TILE], w: *const f32, x: *const f32) -> [[S::G; N]; TILE] {
     // SAFETY: as in `tile`.
     unsafe {
         let mut lanes = [S::group_zero(); N];
@@ -310,9 +325,10 @@ unsafe fn step<S: Simd, const N: usize>(acc: &mut [[S::G; N]; TILE], w: *const f
         }
         for (i, acc) in acc.iter_mut().enumerate() {
             let weight = S::group_load(w.add(i * S::GROUP));
-            for (acc, lanes) in acc.iter_mut().zip(lanes) {
-                *acc = S::group_fma(weight, lanes, *acc);
+            for j in 0..N {
+                acc[j] = S::group_fma(weight, lanes[j], acc[j]);
             }
         }
     }
+    acc
 }

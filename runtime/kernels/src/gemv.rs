@@ -4,6 +4,7 @@
 use std::slice;
 
 use crate::compact::{CompactRows, Expand, GROUP, RowReader, STRIPE};
+use crate::element::ElementType;
 use crate::linear::Outputs;
 use crate::matrix::{Form, Matrix};
 use crate::packed::{BLOCK, HALF};
@@ -67,7 +68,7 @@ impl Gemv<'_, '_> {
         let apart = (self.end - self.first) / STREAMS;
         // SAFETY: all rows lie in `first..end`, which lies in the matrix.
         unsafe {
-            if self.outputs.x_rows == 3 {
+            if self.outputs.x_rows == 3 && S::GROUP < HALF {
                 // Three activation rows fill the registers, and take longer than the memory does.
                 for row in self.first..self.end {
                     self.rows::<S, E, 1, 3>([row], [weights.add(row * stride)], 0, FAR_AHEAD);
@@ -76,7 +77,12 @@ impl Gemv<'_, '_> {
             }
             for row in self.first..self.first + apart {
                 let rows = [row, row + apart, row + 2 * apart];
-                self.in_turn::<S, E, STREAMS>(rows, rows.map(|row| weights.wrapping_add(row * stride)));
+                let w = rows.map(|row| weights.wrapping_add(row * stride));
+                match self.outputs.x_rows {
+                    2 if S::GROUP == HALF => self.rows::<S, E, STREAMS, 2>(rows, w, 0, AHEAD),
+                    3 if S::GROUP == HALF => self.rows::<S, E, STREAMS, 3>(rows, w, 0, AHEAD),
+                    _ => self.in_turn::<S, E, STREAMS>(rows, w),
+                }
             }
             for row in self.first + STREAMS * apart..self.end {
                 self.in_turn::<S, E, 1>([row], [weights.add(row * stride)]);
@@ -89,6 +95,8 @@ impl Gemv<'_, '_> {
         // SAFETY: passed on to the caller.
         unsafe {
             match self.outputs.x_rows {
+                // Only bf16 has a compact form: nothing is compiled for other types.
+                _ if const { !matches!(E::TYPE, ElementType::Bf16) } => {}
                 1 => self.together::<S, E, 1>(rows),
                 2 => self.together::<S, E, 2>(rows),
                 _ => self.together::<S, E, 3>(rows),
@@ -149,7 +157,7 @@ impl Gemv<'_, '_> {
                     *x = x.add(i * o.x_stride);
                 }
                 if X == 1 || S::GROUP == HALF {
-                    accumulate::<S, E, R, X>(&mut acc, w, x, o.x_stride / 2, columns, 0);
+                    accumulate::<S, E, R, X>(&mut acc, w, x, o.x_stride / 2, columns, None);
                 } else {
                     // There are registers for the products of one activation row.
                     for i in 0..X {
@@ -157,7 +165,7 @@ impl Gemv<'_, '_> {
                         for r in 0..R {
                             one[r][0] = acc[r][i];
                         }
-                        accumulate::<S, E, R, 1>(&mut one, w, [x[i]], o.x_stride / 2, columns, 0);
+                        accumulate::<S, E, R, 1>(&mut one, w, [x[i]], o.x_stride / 2, columns, None);
                         for r in 0..R {
                             acc[r][i] = one[r][0];
                         }
@@ -223,7 +231,7 @@ unsafe fn dots<S: Simd, E: Element, const R: usize, const X: usize>(
     unsafe {
         let zero = S::splat(0.0);
         let mut acc = [[(zero, zero); X]; R];
-        accumulate::<S, E, R, X>(&mut acc, w, x, half, cols, ahead);
+        accumulate::<S, E, R, X>(&mut acc, w, x, half, cols, Some(ahead));
         for r in 0..R {
             for i in 0..X {
                 sums[r][i] = S::sum(S::add(acc[r][i].0, acc[r][i].1));
@@ -233,10 +241,9 @@ unsafe fn dots<S: Simd, E: Element, const R: usize, const X: usize>(
     sums
 }
 
-/// Adds the products of `cols` columns to the lanes of [`dots`]. Memory `ahead` of the weights is asked for, unless that
-/// is 0.
+/// Adds the products of `cols` columns to the lanes of [`dots`]. Memory `ahead` of the weights is asked for.
 ///
-/// All loops count places, and activations are loaded first: so that everything stays in registers.
+/// All loops count places, so that everything stays in registers.
 #[inline(always)]
 unsafe fn accumulate<S: Simd, E: Element, const R: usize, const X: usize>(
     acc: &mut [[(S::V, S::V); X]; R],
@@ -244,7 +251,7 @@ unsafe fn accumulate<S: Simd, E: Element, const R: usize, const X: usize>(
     x: [*const f32; X],
     half: usize,
     cols: usize,
-    ahead: usize,
+    ahead: Option<usize>,
 ) {
     let block_bytes = BLOCK * E::TYPE.size();
     let (blocks, tail) = (cols / BLOCK, cols % BLOCK);
@@ -252,15 +259,19 @@ unsafe fn accumulate<S: Simd, E: Element, const R: usize, const X: usize>(
     unsafe {
         let zero = S::splat(0.0);
         let mut lanes = [(zero, zero); X];
+        // Where registers are few, activations are loaded again for every weight row.
+        let keep = S::GROUP == HALF || R * X < 3;
         let mut sums = *acc;
         for block in 0..blocks {
-            for i in 0..X {
-                let x = x[i].add(block * HALF);
-                lanes[i] = (S::load(x), S::load(x.add(half)));
+            if keep {
+                for i in 0..X {
+                    let x = x[i].add(block * HALF);
+                    lanes[i] = (S::load(x), S::load(x.add(half)));
+                }
             }
             for r in 0..R {
                 let from = w[r].add(block * block_bytes);
-                if ahead > 0 {
+                if let Some(ahead) = ahead {
                     prefetch(from.wrapping_add(ahead));
                     if block_bytes > 64 {
                         prefetch(from.wrapping_add(ahead + 64));
@@ -268,6 +279,10 @@ unsafe fn accumulate<S: Simd, E: Element, const R: usize, const X: usize>(
                 }
                 let (first, second) = E::load_block::<S>(from);
                 for i in 0..X {
+                    if !keep {
+                        let x = x[i].add(block * HALF);
+                        lanes[i] = (S::load(x), S::load(x.add(half)));
+                    }
                     sums[r][i] = (S::fma(first, lanes[i].0, sums[r][i].0), S::fma(second, lanes[i].1, sums[r][i].1));
                 }
             }

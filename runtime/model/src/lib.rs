@@ -55,6 +55,7 @@ pub use safetensors::{check_header, header_bytes, header_file};
 pub use sampling::{Sampled, Sampling, TokenLogprob, sample, uniform};
 pub use source::{ModelFolder, TensorEntry};
 pub use stream::{BlockReader, DirectReader, StreamCounters, StreamFigures};
+pub use survey::ReadTensor;
 pub use template::ChatTemplate;
 pub use tokenizer::Tokenizer;
 pub use weights::WeightSource;

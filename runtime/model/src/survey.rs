@@ -7,10 +7,13 @@ use lime_planner::{Block, Dtype, LayerIndex, ModelCard};
 
 use crate::{ModelFolder, TensorEntry};
 
-/// Layers that are looked at, spread over the model.
-const LAYERS: u32 = 6;
+/// Layers that are looked at, spread over the model, the first and the last among them.
+const LAYERS: u32 = 3;
 /// Bytes of each matrix that are looked at, about.
-const SAMPLE: usize = 128 << 10;
+const SAMPLE: usize = 64 << 10;
+
+/// Fills a buffer from an offset of a tensor's file on.
+pub type ReadTensor<'a> = dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()> + 'a;
 
 impl ModelFolder {
     /// The card, with the sizes of compact blocks where samples of the weights say that they can be compact. A folder without
@@ -33,14 +36,12 @@ impl ModelFolder {
     ///
     /// # Errors
     /// What `read` says.
-    pub fn is_compactible(&self, read: &dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()>) -> io::Result<bool> {
+    pub fn is_compactible(&self, read: &ReadTensor<'_>) -> io::Result<bool> {
         if self.config().dtype != Dtype::Bf16 {
             return Ok(false);
         }
-        let all = self.config().layers as u32;
-        let looked_at = all.min(LAYERS);
-        let layers =
-            (0..looked_at).map(|nth| LayerIndex((u64::from(nth) * u64::from(all) / u64::from(looked_at)) as u32));
+        let last = self.config().layers as u32 - 1;
+        let layers = (0..LAYERS).map(|nth| LayerIndex(nth * last / (LAYERS - 1)));
         let blocks = layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]);
         for block in blocks.chain([Block::Embedding, Block::Head]) {
             for tensor in self.tensors(block).map_err(io::Error::other)? {
@@ -57,12 +58,7 @@ impl ModelFolder {
 }
 
 /// Whether rows from the middle of a matrix can be compact.
-fn is_sample_compactible(
-    tensor: &TensorEntry,
-    rows: usize,
-    columns: usize,
-    read: &dyn Fn(&TensorEntry, u64, &mut [u8]) -> io::Result<()>,
-) -> io::Result<bool> {
+fn is_sample_compactible(tensor: &TensorEntry, rows: usize, columns: usize, read: &ReadTensor<'_>) -> io::Result<bool> {
     let row_bytes = columns * 2;
     let sampled = (SAMPLE / row_bytes).clamp(1, rows);
     let mut sample = vec![0; sampled * row_bytes];

@@ -83,6 +83,9 @@ impl Maker<'_> {
     }
 }
 
+/// Takes bytes, and where in a tensor they go.
+type Put<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), StoreError>;
+
 enum Fault {
     Read(io::Error),
     Write(StoreError),
@@ -90,13 +93,7 @@ enum Fault {
 }
 
 /// Brings one tensor over; `put` takes bytes and where in the tensor they go.
-fn transform(
-    source: &File,
-    start: u64,
-    old: &LayoutEntry,
-    new: &LayoutEntry,
-    put: &mut dyn FnMut(u64, &[u8]) -> Result<(), StoreError>,
-) -> Result<(), Fault> {
+fn transform(source: &File, start: u64, old: &LayoutEntry, new: &LayoutEntry, put: Put<'_>) -> Result<(), Fault> {
     let shape = match (new.encoding, new.shape.as_slice()) {
         (Encoding::Compact, &[rows, columns]) => Some((rows, columns)),
         _ => None,

@@ -89,6 +89,8 @@ pub enum StoreError {
         url: String,
         /// What it answered and what to do.
         reason: String,
+        /// The same for programs.
+        cause: RemoteCause,
     },
     /// A file that the model needs is not at its source.
     #[error("{file} is not in {model}: {hint}")]
@@ -100,6 +102,17 @@ pub enum StoreError {
         /// What to do.
         hint: &'static str,
     },
+}
+
+/// Why a server did not give what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteCause {
+    /// Whoever asks may not have it, or did not say who asks.
+    Forbidden,
+    /// There is no such model, revision or file.
+    Unknown,
+    /// It could not be reached, is in trouble, or does not answer as it must.
+    Trouble,
 }
 
 impl StoreError {

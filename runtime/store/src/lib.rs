@@ -30,7 +30,7 @@ mod verify;
 
 pub use digest::{BlockHasher, CHUNK_BYTES, Digest};
 pub use ensure::{EnsureOptions, Ensured};
-pub use error::StoreError;
+pub use error::{RemoteCause, StoreError};
 pub use http::RemoteOptions;
 pub use manifest::Manifest;
 pub use model::StoredModel;

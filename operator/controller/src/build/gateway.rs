@@ -7,7 +7,10 @@ use lime_api::LimePlan;
 use lime_planner::{Plan, PlanInForce, TokenBasis};
 use serde_json::json;
 
-use super::{HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, worker};
+use super::{
+    HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, token_environment,
+    worker,
+};
 use crate::{
     names, planning,
     settings::{Addressing, Settings},
@@ -57,6 +60,13 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         format!("--served-name={}", wish.served_name()),
         format!("--listen=0.0.0.0:{HTTP_PORT}"),
     ];
+    if wish.is_fetched() {
+        // Tokenizer and templates of a model from a server.
+        volumes.push(json!({ "name": "store", "emptyDir": {} }));
+        mounts.push(json!({ "name": "store", "mountPath": worker::STORE_AT }));
+        arguments.push(format!("--store={}", worker::STORE_AT));
+        arguments.extend(wish.spec.model.revision.iter().map(|revision| format!("--revision={revision}")));
+    }
     if let Some(keys) = &wish.spec.endpoint.api_key_secret_ref {
         let items = json!([{ "key": keys.key, "path": "keys" }]);
         volumes.push(
@@ -91,6 +101,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                     "imagePullPolicy": settings.image_pull_policy,
                     "command": ["lime"],
                     "args": arguments,
+                    "env": token_environment(wish),
                     "ports": [{ "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" }],
                     "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } },
                     "securityContext": container_security(),

@@ -10,9 +10,17 @@ const KEPT_SECONDS: i32 = 300;
 /// Seconds that an inspection may take: it reads headers.
 const DEADLINE_SECONDS: i32 = 600;
 
+/// No model's small files take more.
+const SCRATCH: &str = "1Gi";
+
 /// The Job that reads the model's headers and tells the card in its termination message.
 pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
-    let (model, volumes, mounts) = model_volume(wish);
+    let (model, mut volumes, mut mounts) = model_volume(wish);
+    if volumes.is_empty() {
+        // Headers and tokenizer of a source that is fetched lie here for a moment.
+        volumes.push(json!({ "name": "scratch", "emptyDir": { "sizeLimit": SCRATCH } }));
+        mounts.push(json!({ "name": "scratch", "mountPath": "/tmp" }));
+    }
     let name = names::inspection(&wish.name, &wish.source_digest());
     let mut arguments = vec!["inspect".to_owned(), model, "--termination-log".into(), "/dev/termination-log".into()];
     if let Some(revision) = &wish.spec.model.revision {

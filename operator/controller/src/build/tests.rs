@@ -119,6 +119,23 @@ fn weights_are_kept_where_the_settings_say() {
     assert_eq!(claims(&all(json!({}), |_| {})), 0, "files on the node need no claim");
 }
 
+#[test]
+fn a_model_from_a_server_is_fetched_by_gateway_and_workers_alike() {
+    let spec =
+        json!({ "model": { "source": "hf://o/n", "revision": "v1", "tokenSecretRef": { "name": "t", "key": "k" } } });
+    let objects = all(spec, |_| {});
+    for object in objects.iter().filter(|object| matches!(object.kind, Kind::Pod | Kind::Deployment)) {
+        let spec = object.body.pointer("/spec/template/spec").unwrap_or(&object.body["spec"]);
+        let container = &spec["containers"][0];
+        let arguments = container["args"].to_string();
+        for wanted in ["hf://o/n", "--revision", "v1", "--store", "/store"] {
+            assert!(arguments.contains(wanted), "{}: {arguments} without {wanted}", object.name);
+        }
+        assert_eq!(container["env"][0]["name"], "HF_TOKEN", "{}", object.name);
+        assert!(container["volumeMounts"].to_string().contains("/store"), "{}", object.name);
+    }
+}
+
 /// The plan in force, as the gateway reads it.
 fn in_force(objects: &[Object]) -> lime_planner::PlanInForce {
     let file = objects.iter().find(|object| object.name == "m-plan").unwrap();

@@ -14,7 +14,7 @@ use crate::{
 
 /// Where certificates are mounted.
 pub(super) const TLS_AT: &str = "/tls";
-const STORE_AT: &str = "/store";
+pub(super) const STORE_AT: &str = "/store";
 
 /// The workers' pods, and the claims that hold their weights.
 pub fn workers(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Vec<Object> {

@@ -66,6 +66,7 @@ impl Deciding<'_> {
             };
             self.decision.status.last_replan = Some(Time(self.snapshot.now));
             if let Some(old) = old {
+                self.count_replan();
                 self.note("PlanSuperseded", format!("{old} is replaced by {name} ({})", trigger.reason()), false);
                 self.note("ReplanStarted", format!("{name} is being put in force ({})", trigger.reason()), false);
                 let why = Cause::new(trigger.reason(), format!("{name} is being put in force"));

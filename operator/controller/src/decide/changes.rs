@@ -5,18 +5,24 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt as _;
 use lime_api::{ConditionType, LimePlan};
 use lime_planner::Bytes;
 
-use super::{Deciding, readiness};
+use super::{
+    Deciding,
+    readiness::{self, Standing},
+};
 use crate::{
     candidates::{self, Candidates, NO_MEMORY_LEFT},
     conditions::{Cause, Truth},
     planning,
     triggers::{self, Since, Situation, Verdict},
 };
+
+/// Most replans that are remembered: as many as the status may hold.
+const REMEMBERED_REPLANS: usize = 100;
 
 impl Deciding<'_> {
     /// The plan in force, if it can still be read.
@@ -42,10 +48,14 @@ impl Deciding<'_> {
         for assignment in current.iter().flat_map(|plan| &plan.spec.assignments) {
             let name = &assignment.node;
             let node = nodes.get(name).copied();
-            if let Some(why) = readiness::lost(snapshot, self.wish, name, node) {
-                lost.push(name.clone());
-                why_lost.push(why);
-                continue;
+            match readiness::standing(snapshot, self.wish, name, node) {
+                Standing::There => {}
+                Standing::Suspected(left) => self.settled_for = self.settled_for.min(left),
+                Standing::Lost(why) => {
+                    lost.push(name.clone());
+                    why_lost.push(why);
+                    continue;
+                }
             }
             let (Some(node), Some(profile)) = (node, profiles.get(name)) else { continue };
             if let Some((_, why)) = candidates::cordoned(node) {
@@ -108,11 +118,21 @@ impl Deciding<'_> {
         (triggers::verdict(&situation), lost)
     }
 
-    /// When plans came into force, the first one left out.
+    /// When plans replaced one another lately. Not read from the plans: a fleet that goes to and fro between two of them puts the
+    /// same two in force again and again.
     fn replans(&self) -> Vec<Timestamp> {
-        let statuses = self.snapshot.plans.iter().filter_map(|plan| plan.status.as_ref()?.activated_at.as_ref());
-        let mut times: Vec<Timestamp> = statuses.map(|time| time.0).collect();
-        times.sort_unstable();
-        times.into_iter().skip(1).collect()
+        self.before.recent_replans.iter().map(|time| time.0).collect()
+    }
+
+    /// Notes that a plan replaces another now. What is older than an hour is forgotten only here: that alone is no reason to
+    /// write a status.
+    pub(super) fn count_replan(&mut self) {
+        let now = self.snapshot.now;
+        let an_hour_ago = now.as_second().saturating_sub(3600);
+        let mut times = self.before.recent_replans.clone();
+        times.retain(|time| time.0.as_second() > an_hour_ago);
+        times.push(Time(now));
+        times.drain(..times.len().saturating_sub(REMEMBERED_REPLANS));
+        self.decision.status.recent_replans = times;
     }
 }

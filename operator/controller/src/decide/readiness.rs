@@ -15,31 +15,37 @@ use crate::{
     wish::Wish,
 };
 
-/// Why a node of the plan counts as lost, if it does.
-pub(super) fn lost(
-    snapshot: &Snapshot,
-    wish: &Wish,
-    name: &str,
-    node: Option<&std::sync::Arc<Node>>,
-) -> Option<String> {
-    let Some(node) = node else { return Some(format!("{name}: the node is gone from the cluster")) };
+/// How a node of the plan stands.
+pub(super) enum Standing {
+    /// Nothing speaks against it.
+    There,
+    /// It will count as lost after so many seconds, if nothing is heard of it until then.
+    Suspected(i64),
+    /// It counts as lost, and why.
+    Lost(String),
+}
+
+/// How a node of the plan stands.
+pub(super) fn standing(snapshot: &Snapshot, wish: &Wish, name: &str, node: Option<&std::sync::Arc<Node>>) -> Standing {
+    let Some(node) = node else { return Standing::Lost(format!("{name}: the node is gone from the cluster")) };
     let grace = i64::from(wish.spec.failure.node_loss_grace_seconds);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
     let kubernetes_says_ready = ready.is_some_and(|condition| condition.status == "True");
-    let silent = silence_seconds(snapshot, name).or_else(|| {
+    let not_ready_for = || {
         let since = ready.filter(|ready| ready.status != "True")?.last_transition_time.as_ref()?;
         Some(snapshot.now.as_second().saturating_sub(since.0.as_second()))
-    })?;
-    if silent <= grace {
-        return None;
-    }
+    };
+    let Some(silent) = silence_seconds(snapshot, name).or_else(not_ready_for) else { return Standing::There };
     // An agent alone may fail while its node serves: the ring's word decides then.
     let serving = snapshot.ring.as_ref().is_some_and(|ring| ring.ready);
     if kubernetes_says_ready && (serving || snapshot.ring.is_none()) {
-        return None;
+        return Standing::There;
     }
-    Some(format!("{name}: silent for {silent} s, nodeLossGraceSeconds is {grace}"))
+    if silent <= grace {
+        return Standing::Suspected(grace - silent + 1);
+    }
+    Standing::Lost(format!("{name}: silent for {silent} s, nodeLossGraceSeconds is {grace}"))
 }
 
 impl Deciding<'_> {

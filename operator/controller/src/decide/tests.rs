@@ -10,6 +10,8 @@ use crate::{
     testing::{self, NOW},
 };
 
+mod flapping;
+
 fn condition(decision: &Decision, type_: &str) -> (String, String) {
     let found = decision.status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
     (found.status.clone(), found.reason.clone())
@@ -226,6 +228,27 @@ fn a_lost_node_is_planned_around() {
     is(&after, "Replanning", "False", "NoChange");
     is(&after, "Ready", "True", "Ready");
     assert!(after.notes.iter().any(|note| note.reason == "ReplanCompleted"));
+}
+
+#[test]
+fn a_node_that_may_be_lost_is_looked_at_again_when_it_would_be() {
+    let settings = testing::settings();
+    let (mut snapshot, serving) = settled(json!({ "failure": { "nodeLossGraceSeconds": 20 } }));
+    assert_eq!(serving.revisit, SETTLED);
+    let name = serving.status.shards[0].node.clone();
+    for node in snapshot.nodes.iter_mut().filter(|node| node.name_any() == name) {
+        let mut changed = serde_json::to_value(&**node).unwrap();
+        changed["status"]["conditions"][0]["status"] = "Unknown".into();
+        *node = Arc::new(serde_json::from_value(changed).unwrap());
+    }
+    for (silent, revisit) in [(5, 16), (19, 2), (20, 1)] {
+        snapshot.heartbeats.insert(name.clone(), Timestamp::from_second(NOW - silent).unwrap());
+        let decision = decide(&snapshot, &settings);
+        assert_eq!(decision.status.current_plan, serving.status.current_plan);
+        assert_eq!(decision.revisit, revisit, "{silent} s");
+    }
+    snapshot.heartbeats.insert(name, Timestamp::from_second(NOW - 21).unwrap());
+    is(&decide(&snapshot, &settings), "Replanning", "True", "NodeLost");
 }
 
 #[test]

@@ -36,7 +36,8 @@ pub fn failure(args: &[&str]) -> String {
     errors
 }
 
-fn command(args: &[&str]) -> Command {
+/// The same, to be run.
+pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lime"));
     command.args(args).current_dir(root()).stdin(Stdio::null()).env_remove("LIME_LOG");
     // What is measured here is of no use to whoever runs the tests.

@@ -1,5 +1,6 @@
 //! Making the compact form, row by row.
 
+use std::cmp::Reverse;
 use std::io;
 
 use super::layout::{CODE_BYTES, EXCEPTION_BYTES, GROUP, GROUP_BYTES, HEAD_BYTES, Layout, STRIPE, TABLE};
@@ -10,6 +11,9 @@ type Sink<'a> = dyn FnMut(u64, &[u8]) -> io::Result<()> + 'a;
 
 /// The code of an element that is an exception; as a code it is 0.
 const EXCEPTION: u8 = 8;
+
+/// Eight of those.
+const MARKS: u64 = u64::from_ne_bytes([EXCEPTION; 8]);
 
 /// Zeros to pad with.
 const ZEROS: [u8; 4096] = [0; 4096];
@@ -162,14 +166,16 @@ fn pack_row(row: &[[u8; 2]], record: &mut [u8], exceptions: &mut Vec<u8>) -> [u8
         let (rests, codes) = record.split_at_mut(record.len() / GROUP_BYTES * GROUP);
         let (rests, codes) = (rests.as_chunks_mut::<GROUP>().0, codes.as_chunks_mut::<CODE_BYTES>().0);
         for (group, elements) in elements.chunks(GROUP).enumerate() {
-            if !pack(elements, &code_of, &mut rests[group], &mut codes[group]) {
-                continue;
-            }
             let start = (stripe * STRIPE + group) * GROUP;
-            for (i, element) in elements.iter().enumerate() {
-                if code_of[usize::from(exponent(*element))] == EXCEPTION {
-                    list(row, before, start + i, exceptions);
-                    before = start + i;
+            let code = pack(elements, &code_of, &mut rests[group], &mut codes[group]);
+            for eight in 0..GROUP / 8 {
+                let code = code[place(eight)..].first_chunk().map_or(0, |code| u64::from_le_bytes(*code));
+                let mut marks = code & MARKS;
+                while marks != 0 {
+                    let column = start + eight * 8 + marks.trailing_zeros() as usize / 8;
+                    list(row, before, column, exceptions);
+                    before = column;
+                    marks &= marks - 1;
                 }
             }
         }
@@ -190,41 +196,83 @@ fn list(row: &[[u8; 2]], mut before: usize, column: usize, exceptions: &mut Vec<
 }
 
 fn exponent(element: [u8; 2]) -> u8 {
-    element[1] << 1 | element[0] >> 7
+    (u16::from_le_bytes(element) >> 7) as u8
 }
 
 /// The most frequent exponents of a row, and the code of every exponent.
 fn table(row: &[[u8; 2]]) -> ([u8; TABLE], [u8; 256]) {
     // Four counts side by side: neighbours often have the same exponent, and would wait for each other.
-    let mut counts = [[0u32; 256]; 4];
-    for (i, element) in row.iter().enumerate() {
-        counts[i % 4][usize::from(exponent(*element))] += 1;
+    let mut counts = [[0u64; 256]; 4];
+    let (fours, rest) = row.as_chunks::<4>();
+    for four in fours {
+        for i in 0..4 {
+            counts[i][usize::from(exponent(four[i]))] += 1;
+        }
     }
-    let mut order: [u8; 256] = std::array::from_fn(|exponent| exponent as u8);
-    let count = |exponent: u8| counts.iter().map(|counts| u64::from(counts[usize::from(exponent)])).sum::<u64>();
-    // The exponent decides among equals, so that the form of a matrix is unique.
-    order.select_nth_unstable_by_key(TABLE - 1, |&exponent| (std::cmp::Reverse(count(exponent)), exponent));
-    let mut table: [u8; TABLE] = std::array::from_fn(|code| order[code]);
-    table.sort_unstable();
+    for element in rest {
+        counts[0][usize::from(exponent(*element))] += 1;
+    }
+    // Most exponents do not occur. The exponent decides among equals, so that the form of a matrix is unique.
+    let mut found = Vec::with_capacity(256);
+    for exponent in 0..=255u8 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i: usize| counts[i][usize::from(exponent)]);
+        if a | b | c | d != 0 {
+            found.push((Reverse(a + b + c + d), exponent));
+        }
+    }
+    found.sort_unstable();
+    found.truncate(TABLE);
+    let mut table = [0; TABLE];
+    for (code, (_, exponent)) in table.iter_mut().zip(&found) {
+        *code = *exponent;
+    }
+    table[..found.len()].sort_unstable();
     let mut code_of = [EXCEPTION; 256];
-    for (code, exponent) in table.iter().enumerate() {
+    for (code, exponent) in table.iter().enumerate().take(found.len()) {
         code_of[usize::from(*exponent)] = code as u8;
     }
     (table, code_of)
 }
 
-/// Packs up to 64 elements into zeros; what is missing stays zero. Whether there are exceptions among them.
-fn pack(elements: &[[u8; 2]], code_of: &[u8; 256], rest: &mut [u8; GROUP], codes: &mut [u8; CODE_BYTES]) -> bool {
+/// Where the eight elements number `eight` of a group have their places.
+const fn place(eight: usize) -> usize {
+    eight % 4 * 16 + eight / 4 * 8
+}
+
+/// Packs up to 64 elements; what is missing stays zero. Returns the codes by place, exceptions marked.
+fn pack(
+    elements: &[[u8; 2]],
+    code_of: &[u8; 256],
+    rest: &mut [u8; GROUP],
+    codes: &mut [u8; CODE_BYTES],
+) -> [u8; GROUP] {
+    let mut padded = [[0; 2]; GROUP];
+    let whole = elements.first_chunk::<GROUP>().unwrap_or_else(|| {
+        padded[..elements.len()].copy_from_slice(elements);
+        &padded
+    });
     let mut code = [0; GROUP];
-    for (i, element) in elements.iter().enumerate() {
-        let place = i / 8 % 4 * 16 + i / 32 * 8 + i % 8;
-        rest[place] = element[1] & 0x80 | element[0] & 0x7f;
-        code[place] = code_of[usize::from(exponent(*element))];
+    for eight in 0..GROUP / 8 {
+        for i in 0..8 {
+            let element = whole[eight * 8 + i];
+            rest[place(eight) + i] = element[1] & 0x80 | element[0] & 0x7f;
+            code[place(eight) + i] = code_of[usize::from(exponent(element))];
+        }
+    }
+    // The padding has no exponent: it must not look like exceptions.
+    for i in elements.len()..GROUP {
+        code[place(i / 8) + i % 8] = 0;
     }
     let (low, high) = codes.split_at_mut(16);
-    for (place, code) in code.iter().enumerate() {
-        low[place % 16] |= (code & 3) << (place / 16 * 2);
-        high[place % 8] |= (code >> 2 & 1) << (place / 8);
+    for (i, low) in low.iter_mut().enumerate() {
+        *low = code[i] & 3 | (code[16 + i] & 3) << 2 | (code[32 + i] & 3) << 4 | (code[48 + i] & 3) << 6;
     }
-    code.iter().fold(0, |any, code| any | code) & EXCEPTION != 0
+    for (i, high) in high.iter_mut().enumerate() {
+        let mut bits = 0;
+        for eight in 0..8 {
+            bits |= (code[eight * 8 + i] >> 2 & 1) << eight;
+        }
+        *high = bits;
+    }
+    code
 }

@@ -13,11 +13,12 @@
 //!    of a vector's 16-byte lanes with their exponents gives elements in the order of the file. Byte `p` of a group is
 //!    sign and mantissa at place `p`. The codes are 16 bytes, whose byte `p % 16` has the low two bits of the code at
 //!    place `p` from bit `p / 16 * 2` on, and 8 bytes, whose byte `p % 8` has its third bit as bit `p / 8`.
-//! 2. **Heads**, 16 bytes a row: the table of exponents, and as little-endian u32 the index of the row's first exception
-//!    and their number.
-//! 3. **Exceptions**, two bytes each: the distance of the element from the row's exception before (from column 0 for the
-//!    first), and its exponent. Where the distance does not fit into a byte, elements on the way are listed with the
-//!    exponent that they have anyway. There is room for one in 40 elements and 32 more. Gaussian weights take one in 70.
+//! 2. **Heads**, 16 bytes a row: the table of exponents, ascending, then zeros where a row has fewer; and as
+//!    little-endian u32 the index of the row's first exception and their number.
+//! 3. **Exceptions**, two bytes each: the distance of the element from the row's exception before (from column 0 for
+//!    the first), and its exponent. Where the distance does not fit into a byte, elements on the way are listed with the
+//!    exponent that they have anyway. There is room for one in 40 elements (2.5 %) and 32 more. Gaussian weights take
+//!    1.2 to 1.6 %, those of trained transformers (MiniLM, our small Llama) 0.7 to 1.8 %.
 //!
 //! Readers take any bytes: what lies outside the matrix is never read, and wrong bytes give wrong numbers.
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    OriginFile, StoreError,
+    OriginFile, RemoteCause, StoreError,
     http::{client::Answer, url::plain},
 };
 
@@ -33,14 +33,18 @@ impl Fault {
         let (url, reason) = (plain(url), format!("no answer ({fault})"));
         match fault {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-                Self::Final(StoreError::Remote { url, reason })
+                Self::Final(StoreError::Remote { url, reason, cause: RemoteCause::Trouble })
             }
             _ => Self::Passing { url, reason, wait: None },
         }
     }
 
     pub(crate) fn refused(url: &str, reason: String) -> Self {
-        Self::Final(StoreError::Remote { url: plain(url), reason })
+        Self::because(url, reason, RemoteCause::Trouble)
+    }
+
+    fn because(url: &str, reason: String, cause: RemoteCause) -> Self {
+        Self::Final(StoreError::Remote { url: plain(url), reason, cause })
     }
 }
 
@@ -73,7 +77,12 @@ pub(crate) fn refusal(answer: &Answer) -> Fault {
         (500..=599, _) => return passing("the server is in trouble"),
         _ => "an answer that was not expected",
     };
-    Fault::refused(&answer.url, format!("{status}: {reason}"))
+    let cause = match (status, code) {
+        (_, "RepoNotFound" | "RevisionNotFound") | (404 | 410, _) => RemoteCause::Unknown,
+        (_, "GatedRepo") | (401 | 403, _) => RemoteCause::Forbidden,
+        _ => RemoteCause::Trouble,
+    };
+    Fault::because(&answer.url, format!("{status}: {reason}"), cause)
 }
 
 /// Lets an answer through whose body is exactly the bytes asked for, of the file that was described.

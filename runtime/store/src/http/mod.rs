@@ -12,7 +12,7 @@ use std::{
 pub use options::RemoteOptions;
 
 use crate::{
-    StoreError,
+    RemoteCause, StoreError,
     http::{
         answer::{Fault, Want, check_part, refusal},
         client::{Answer, Ask, Client},
@@ -76,7 +76,7 @@ impl HttpOrigin {
                 Fault::Final(fault) => return Err(fault),
                 Fault::Passing { url, reason, .. } if failures > self.options.retries => {
                     let reason = format!("{reason}; tried {failures} times; what is there is kept, try again later");
-                    return Err(StoreError::Remote { url, reason });
+                    return Err(StoreError::Remote { url, reason, cause: RemoteCause::Trouble });
                 }
                 Fault::Passing { url, reason, wait } => {
                     let pause = wait.unwrap_or_else(|| self.pause(failures)).min(LONGEST_PAUSE);
@@ -159,7 +159,7 @@ impl Origin for HttpOrigin {
         let Some(bytes) = answer.size else {
             let reason =
                 format!("the server does not say how large {name} is, without which parts of it cannot be asked for");
-            return Err(StoreError::Remote { url: answer.url, reason });
+            return Err(StoreError::Remote { url: answer.url, reason, cause: RemoteCause::Trouble });
         };
         Ok(Some(OriginFile { name: name.to_owned(), bytes, etag: answer.etag.unwrap_or_default() }))
     }

@@ -18,7 +18,7 @@ fn killed_in_a_replan_it_leaves_nothing_twice_and_nothing_behind() {
     let kills = std::env::var("LIME_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let mut operator = Operator::start();
     stage.cluster.run_with(&[&scope[..], &["apply", "-f", "-"]].concat(), &deployment("m", "")).unwrap();
-    settled(&stage, &scope, 0);
+    settled(&stage, &scope, 0, PATIENCE);
     let gateway = || {
         let pods = stage.cluster.get(&[&scope[..], &["pods", "-l", "lime.dev/component=gateway"]].concat()).unwrap();
         pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].to_string()).collect::<Vec<_>>()
@@ -32,7 +32,7 @@ fn killed_in_a_replan_it_leaves_nothing_twice_and_nothing_behind() {
         operator.kill();
         operator = Operator::start();
         let took = Instant::now();
-        let found = settled(&stage, &scope, i64::from(round));
+        let found = settled(&stage, &scope, i64::from(round), PATIENCE);
         println!("kill {round}: as it should be {:.1} s later: {found}", took.elapsed().as_secs_f64());
     }
     assert_eq!(gateway(), first_gateway, "no replan makes the gateway anew");
@@ -45,15 +45,16 @@ fn killed_in_a_replan_it_leaves_nothing_twice_and_nothing_behind() {
     left.unwrap();
 }
 
-/// Waits until the deployment is Ready by a plan of its newest spec, with exactly that plan's pods.
-fn settled(stage: &Stage, scope: &[&str], changes: i64) -> String {
+/// Waits until the deployment `m` is Ready by a plan of its newest spec, with exactly that plan's pods.
+pub(crate) fn settled(stage: &Stage, scope: &[&str], changes: i64, patience: Duration) -> String {
     let mut last = String::new();
-    let found = stage.cluster.eventually("exactly the pods of the plan", PATIENCE, || {
+    let found = stage.cluster.eventually("exactly the pods of the plan", patience, || {
         let one = stage.cluster.get(&[scope, &["limed", "m"]].concat())?;
         let status = &one["status"];
         let current = one["metadata"]["generation"] == status["observedGeneration"]
             && one["metadata"]["generation"].as_i64() > Some(changes);
-        let pods = stage.cluster.get(&[scope, &["pods", "-l", "lime.dev/component in (worker,gateway)"]].concat())?;
+        let of_ours = "lime.dev/deployment=m,lime.dev/component in (worker,gateway)";
+        let pods = stage.cluster.get(&[scope, &["pods", "-l", of_ours]].concat())?;
         let mut names: Vec<String> = pods["items"].as_array().unwrap().iter().map(described).collect();
         names.sort_unstable();
         let plan = status["currentPlan"].as_str().unwrap_or_default();

@@ -1,5 +1,10 @@
 //! Simulated nodes: what their kubelets and agents would write.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Node},
@@ -34,13 +39,18 @@ pub(crate) async fn settle_in(client: &Client, nodes: usize, mebibytes: i64) {
     namespaces.patch(SYSTEM, &ours(), &Patch::Apply(&system)).await.unwrap();
     stream::iter(0..nodes)
         .for_each_concurrent(AT_ONCE, |index| async move {
-            let (kubelet, agent) = beats(client, index).await;
+            let (kubelet, agent) = beats(client, index, &Silent::default()).await;
             kubelet.unwrap();
             agent.unwrap();
             node(client, &name(index)).await.unwrap();
             profile(client, &name(index), mebibytes).await.unwrap();
         })
         .await;
+}
+
+/// A node that was off says that it is ready, as its kubelet would.
+pub(crate) async fn wakes(client: &Client, name: &str) -> kube::Result<()> {
+    node(client, name).await
 }
 
 async fn node(client: &Client, name: &str) -> kube::Result<()> {
@@ -82,8 +92,42 @@ async fn profile(client: &Client, name: &str, mebibytes: i64) -> kube::Result<()
     api.patch_status(name, &ours(), &Patch::Apply(&status)).await.map(|_| ())
 }
 
+/// Nodes that are silent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Silence(Arc<Mutex<Silent>>);
+
+#[derive(Clone, Debug, Default)]
+struct Silent {
+    kubelets: BTreeSet<String>,
+    agents: BTreeSet<String>,
+}
+
+impl Silence {
+    /// The whole node is off.
+    pub(crate) fn of_node(&self, node: &str) {
+        self.of_agent(node);
+        self.0.lock().unwrap().kubelets.insert(node.to_owned());
+    }
+
+    /// The agent alone is off.
+    pub(crate) fn of_agent(&self, node: &str) {
+        self.0.lock().unwrap().agents.insert(node.to_owned());
+    }
+
+    /// Everything of it works again.
+    pub(crate) fn ends(&self, node: &str) {
+        let mut silent = self.0.lock().unwrap();
+        silent.kubelets.remove(node);
+        silent.agents.remove(node);
+    }
+
+    fn now(&self) -> Silent {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 /// The kubelet's Lease and the agent's.
-async fn beats(client: &Client, index: usize) -> (kube::Result<()>, kube::Result<()>) {
+async fn beats(client: &Client, index: usize, silent: &Silent) -> (kube::Result<()>, kube::Result<()>) {
     let node = name(index);
     let beat = async |namespace: &str, lease: &str, seconds: i32| {
         let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
@@ -95,17 +139,21 @@ async fn beats(client: &Client, index: usize) -> (kube::Result<()>, kube::Result
         });
         api.patch(lease, &ours(), &Patch::Apply(&made)).await.map(|_| ())
     };
-    (beat("kube-node-lease", &node, 16).await, beat(SYSTEM, &heartbeat_lease(&node), 40).await)
+    let quiet = async || Ok(());
+    let kubelet =
+        if silent.kubelets.contains(&node) { quiet().await } else { beat("kube-node-lease", &node, 16).await };
+    let agent = heartbeat_lease(&node);
+    (kubelet, if silent.agents.contains(&node) { quiet().await } else { beat(SYSTEM, &agent, 40).await })
 }
 
 /// Keeps the nodes alive for as long as it is polled.
-pub(crate) async fn beat(client: Client, nodes: usize) {
+pub(crate) async fn beat(client: Client, nodes: usize, silence: Silence) {
     loop {
         tokio::time::sleep(BEAT).await;
-        let client = &client;
+        let (client, silent) = (&client, &silence.now());
         // A beat that fails is followed by another.
         stream::iter(0..nodes)
-            .for_each_concurrent(AT_ONCE, |index| async move { drop(beats(client, index).await) })
+            .for_each_concurrent(AT_ONCE, |index| async move { drop(beats(client, index, silent).await) })
             .await;
     }
 }

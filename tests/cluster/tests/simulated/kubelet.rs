@@ -9,7 +9,7 @@ use std::{
 
 use futures::StreamExt as _;
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod},
+    api::core::v1::{ConfigMap, Pod, Secret},
     jiff::Timestamp,
 };
 use kube::{
@@ -17,29 +17,38 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use lime_planner::{Architecture, BlockBytes, BriefCard, Bytes, Dtype, Inspection, ModelCard, PlanInForce};
+use lime_planner::{BriefCard, Inspection, ModelCard, PlanInForce};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// The address of every pod but gateways, which have each their own: all are this machine's.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 
-/// The simulated gateways by uid: where each listens, and what it answers.
-type Gateways = BTreeMap<String, (Ipv4Addr, Arc<Mutex<String>>)>;
+/// The simulated gateways by uid.
+type Gateways = Arc<Mutex<BTreeMap<String, Gateway>>>;
+
+/// Where a gateway listens, which plan it follows, and what it answers.
+struct Gateway {
+    address: Ipv4Addr,
+    generation: u64,
+    answer: Arc<Mutex<String>>,
+}
 
 /// Plays kubelet for every pod of the operator's.
-pub(crate) async fn play(client: Client) {
+pub(crate) async fn play(client: Client, hub: Option<String>) {
     let config = watcher::Config::default().labels("app.kubernetes.io/managed-by=lime-operator");
     let mut pods = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().touched_objects().boxed();
-    let mut gateways = Gateways::new();
+    let gateways = Gateways::default();
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
+        let (client, hub) = (client.clone(), hub.clone());
         // What fails, because the pod has moved on, comes by again.
-        let _ = serve(&client, &pod, &mut gateways).await;
+        let gateways = gateways.clone();
+        tokio::spawn(async move { drop(serve(&client, &pod, &gateways, hub.as_deref()).await) });
     }
 }
 
-async fn serve(client: &Client, pod: &Pod, gateways: &mut Gateways) -> kube::Result<()> {
+async fn serve(client: &Client, pod: &Pod, gateways: &Gateways, hub: Option<&str>) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
     if pod.metadata.deletion_timestamp.is_some() {
@@ -56,10 +65,10 @@ async fn serve(client: &Client, pod: &Pod, gateways: &mut Gateways) -> kube::Res
     let ready = |truth: &str| json!([{ "type": "Ready", "status": truth, "lastTransitionTime": now }]);
     let container = pod.spec.as_ref().map(|spec| spec.containers[0].name.clone()).unwrap_or_default();
     let status = if component == "inspect" {
-        let text = Inspection::Card(Box::new(BriefCard::new(&card(), None))).to_line();
-        let ended =
-            json!({ "terminated": { "exitCode": 0, "reason": "Completed", "message": text, "finishedAt": now } });
-        json!({ "phase": "Succeeded", "conditions": ready("False"), "containerStatuses": [
+        let (code, text) = inspected(client, pod, hub).await?;
+        let (reason, phase) = if code == 0 { ("Completed", "Succeeded") } else { ("Error", "Failed") };
+        let ended = json!({ "terminated": { "exitCode": code, "reason": reason, "message": text, "finishedAt": now } });
+        json!({ "phase": phase, "conditions": ready("False"), "containerStatuses": [
             { "name": container, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended },
         ]})
     } else {
@@ -72,22 +81,55 @@ async fn serve(client: &Client, pod: &Pod, gateways: &mut Gateways) -> kube::Res
 }
 
 /// A gateway: it reads its plan file when its pod changes, and says whatever is asked that its ring is ready by that plan.
-async fn gateway(client: &Client, pod: &Pod, gateways: &mut Gateways) -> kube::Result<Ipv4Addr> {
+async fn gateway(client: &Client, pod: &Pod, gateways: &Gateways) -> kube::Result<Ipv4Addr> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let deployment = pod.labels().get("lime.dev/deployment").cloned().unwrap_or_default();
     let file = api.get(&format!("{deployment}-plan")).await?;
     let text = file.data.and_then(|mut data| data.remove("plan.json")).unwrap_or_default();
-    let name = PlanInForce::from_json(&text).map(|plan| plan.name).unwrap_or_default();
+    let in_force = PlanInForce::from_json(&text);
+    let (name, generation) = in_force.map(|plan| (plan.name, plan.generation)).unwrap_or_default();
     let plan = json!({ "name": name, "digest": PlanInForce::digest(&text) });
     let body = json!({ "status": "ready", "devices": [], "plan": plan }).to_string();
+    let mut gateways = gateways.lock().unwrap();
     let next = u16::try_from(gateways.len() + 1).unwrap().to_be_bytes();
-    let (address, answer) = gateways.entry(pod.uid().unwrap_or_default()).or_insert_with(|| {
+    let gateway = gateways.entry(pod.uid().unwrap_or_default()).or_insert_with(|| {
         let (address, answer) = (Ipv4Addr::new(127, 78, next[0], next[1]), Arc::<Mutex<String>>::default());
         tokio::spawn(answering(address, answer.clone()));
-        (address, answer)
+        Gateway { address, generation: 0, answer }
     });
-    *answer.lock().unwrap() = body;
-    Ok(*address)
+    // Two looks at the file may come in the wrong order.
+    if generation >= gateway.generation {
+        gateway.generation = generation;
+        *gateway.answer.lock().unwrap() = body;
+    }
+    Ok(gateway.address)
+}
+
+/// An inspection's exit code and termination message: of a folder the simulated model's card, of anything else what the pod's
+/// own command says, run here.
+async fn inspected(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Result<(i32, String)> {
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let arguments = container.args.clone().unwrap_or_default();
+    let Some(hub) = hub.filter(|_| arguments.iter().any(|argument| argument.contains("://"))) else {
+        return Ok((0, Inspection::Card(Box::new(BriefCard::new(&card(), None))).to_line()));
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("termination-log");
+    let (standard, here) = (container.termination_message_path.as_deref().unwrap(), log.to_str().unwrap());
+    let program = std::env::var("LIME_BIN").expect("LIME_BIN is not set: run make test-simulated");
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments.iter().map(|argument| if argument == standard { here } else { argument }));
+    command.env_clear().env("HF_ENDPOINT", hub).env("TMPDIR", folder.path()).kill_on_drop(true);
+    for variable in container.env.iter().flatten() {
+        let Some(key) = variable.value_from.as_ref().and_then(|from| from.secret_key_ref.as_ref()) else { continue };
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        let data = secrets.get(&key.name).await?.data.unwrap_or_default();
+        let value = data.get(&key.key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
+        command.envs(value.map(|value| (variable.name.clone(), value)));
+    }
+    let output = command.output().await.unwrap();
+    let message = std::fs::read_to_string(&log).unwrap_or_default();
+    Ok((output.status.code().unwrap_or(-1), message.chars().take(4096).collect()))
 }
 
 async fn answering(address: Ipv4Addr, answer: Arc<Mutex<String>>) {
@@ -106,28 +148,5 @@ async fn answering(address: Ipv4Addr, answer: Arc<Mutex<String>>) {
 
 /// A model of 102 MiB in ten layers.
 fn card() -> ModelCard {
-    ModelCard {
-        name: "m".into(),
-        architecture: Architecture::Llama,
-        dtype: Dtype::Bf16,
-        layers: 10,
-        hidden: 256,
-        intermediate: 1024,
-        heads: 8,
-        kv_heads: 4,
-        head_dim: 32,
-        vocabulary: 1024,
-        context: 512,
-        tied: true,
-        parameters: 50_000_000,
-        encoding: Default::default(),
-        compact: None,
-        blocks: BlockBytes {
-            embedding: Bytes::mib(1),
-            attention: vec![Bytes::mib(4); 10],
-            mlp: vec![Bytes::mib(6); 10],
-            head: Bytes::mib(1),
-            head_beside_embedding: Bytes::kib(4),
-        },
-    }
+    serde_json::from_str(include_str!("../../../fixtures/cards/ten-layers.json")).unwrap()
 }

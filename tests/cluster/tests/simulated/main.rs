@@ -4,11 +4,20 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod crashes;
+mod failover;
+mod faults;
 mod fleet;
+mod garbage;
+#[allow(dead_code, reason = "the store's own tests use all of it")]
+#[path = "../../../../runtime/store/tests/common/server.rs"]
+mod hub;
 mod kubelet;
 mod operator;
+mod proxy;
 mod refused;
+mod returning;
 mod scale;
+mod sources;
 
 use std::time::Duration;
 
@@ -22,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Stage {
     cluster: Kubectl,
     client: kube::Client,
+    /// Nodes of which the kubelet, the agent or both are silent.
+    silence: fleet::Silence,
     // Dropped last: its tasks play the nodes.
     runtime: tokio::runtime::Runtime,
 }
@@ -29,16 +40,32 @@ struct Stage {
 impl Stage {
     /// `nodes` simulated nodes that lend `mebibytes` each.
     fn new(nodes: usize, mebibytes: i64) -> Self {
+        Self::staged(nodes, mebibytes, None)
+    }
+
+    /// The same with a model hub, which inspections of `hf://` models ask.
+    fn with_hub(nodes: usize, mebibytes: i64, hub: &str) -> Self {
+        Self::staged(nodes, mebibytes, Some(hub.to_owned()))
+    }
+
+    fn staged(nodes: usize, mebibytes: i64, hub: Option<String>) -> Self {
         let cluster = Kubectl::connect().unwrap();
+        // What an earlier test left behind takes memory of the nodes until it is gone.
+        let gone = cluster.eventually("earlier deployments are gone", PATIENCE, || {
+            let left = cluster.run(&["get", "limedeployments", "--all-namespaces", "-o", "name"])?;
+            Ok(left.trim().is_empty().then_some(()))
+        });
+        gone.unwrap();
+        let silence = fleet::Silence::default();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(async {
             let client = kube::Client::try_default().await.unwrap();
             fleet::settle_in(&client, nodes, mebibytes).await;
-            tokio::spawn(fleet::beat(client.clone(), nodes));
-            tokio::spawn(kubelet::play(client.clone()));
+            tokio::spawn(fleet::beat(client.clone(), nodes, silence.clone()));
+            tokio::spawn(kubelet::play(client.clone(), hub));
             client
         });
-        Self { cluster, client, runtime }
+        Self { cluster, client, silence, runtime }
     }
 }
 

@@ -12,7 +12,8 @@ use super::Groups;
 pub(super) unsafe fn expand(part: *const u8, groups: usize, table: [u8; TABLE], into: *mut u8, ahead: usize) {
     // The code's third bit is bit 3 of an index, so that one shift to the left and one to the right bring it there:
     // exponents 0 to 3 stand at 0, exponents 4 to 7 at 8.
-    let [first, second] = [0, 4].map(|at| i64::from(u32::from_le_bytes(std::array::from_fn(|i| table[at + i]))));
+    let table = u64::from_le_bytes(table);
+    let (first, second) = (i64::from(table as u32), (table >> 32) as i64);
     let table = _mm256_setr_epi64x(first, second, first, second);
     let sign = _mm256_set1_epi8(0x80_u8 as i8);
     // What the exponents give to the upper and to the lower byte of an element.
