@@ -117,6 +117,9 @@ fn install(cluster: &Kubectl) {
         "image.pullPolicy=Never",
         "--set",
         "operator.addressing=pod-ip",
+        // Test machines are never idle.
+        "--set",
+        "agent.args={--longest-wait-seconds=15}",
     ]);
     println!("{}", cluster.run(&["-n", SYSTEM, "get", "pods", "-o", "wide"]).unwrap());
 }
