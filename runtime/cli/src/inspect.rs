@@ -15,13 +15,15 @@ use crate::{
 
 /// Prints the card of a model, wherever it is.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    // Made before it is known whether it is needed, so that it is there for as long as the answer.
-    let scratch = tempfile::tempdir().context("no folder can be made for a moment")?;
-    let looked = look(args, scratch.path());
+    // A pod that inspects a folder may have no place to write.
+    let local = args.model.parse::<Source>().is_ok_and(|source| source.folder().is_some());
+    let scratch = (!local).then(tempfile::tempdir).transpose().context("no folder can be made for a moment")?;
+    let scratch = scratch.as_ref().map(tempfile::TempDir::path);
+    let looked = look(args, scratch.unwrap_or(Path::new("")));
     if let Some(log) = &args.termination_log {
         let found = match &looked {
             Ok((card, revision)) => Inspection::Card(Box::new(BriefCard::new(card, revision.clone()))),
-            Err(error) => refusal(error, RemoteOptions::from_env().token.is_some(), scratch.path()),
+            Err(error) => refusal(error, RemoteOptions::from_env().token.is_some(), scratch),
         };
         std::fs::write(log, found.to_line()).with_context(|| format!("{} cannot be written", log.display()))?;
     }
@@ -50,7 +52,7 @@ fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>
 
 /// Why there is no card, in a word that the operator shows and a sentence of at most a kilobyte: the same at each inspection, so
 /// without the name of the `scratch` folder.
-fn refusal(error: &StoreError, with_token: bool, scratch: &Path) -> Inspection {
+fn refusal(error: &StoreError, with_token: bool, scratch: Option<&Path>) -> Inspection {
     let reason = match error {
         StoreError::Remote { cause: RemoteCause::Forbidden, .. } if with_token => "ModelGated",
         StoreError::Remote { cause: RemoteCause::Forbidden, .. } => "TokenMissing",
@@ -63,7 +65,8 @@ fn refusal(error: &StoreError, with_token: bool, scratch: &Path) -> Inspection {
         // The pod's own disk.
         _ => "InspectionFailed",
     };
-    let message = error.to_string().replace(&format!("{}/models/", scratch.display()), "");
+    let message = error.to_string();
+    let message = scratch.map_or(message.clone(), |it| message.replace(&format!("{}/models/", it.display()), ""));
     Inspection::Refused { reason: reason.to_owned(), message: message.chars().take(1000).collect() }
 }
 
@@ -100,7 +103,7 @@ mod tests {
             (StoreError::NotThere { file: "f".into(), model: "m".into(), hint: "h" }, false, "ModelNotFound"),
         ];
         for (error, with_token, expected) in table {
-            let found = refusal(&error, with_token, Path::new("/scratch"));
+            let found = refusal(&error, with_token, Some(Path::new("/scratch")));
             assert!(matches!(&found, Inspection::Refused { reason, .. } if reason == expected), "{found:?}");
         }
     }
