@@ -5,8 +5,8 @@ use std::{fs, path::Path, sync::Arc};
 use anyhow::{Context as _, Result};
 use lime_model::{BatchRows, Engine, EngineError, EngineOptions, ModelFolder, WeightSource};
 use lime_planner::{
-    Block, Bytes, DeviceIndex, DeviceMemory, Dtype, Encoding, MemoryModel, ModelCard, Plan, Residency, SegmentIndex,
-    ServingLimits,
+    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, Dtype, Encoding, MemoryModel, ModelCard, Plan, Residency,
+    SegmentIndex, ServingLimits,
 };
 use lime_store::{BlockState, EnsureOptions, Source, Store, StoredModel};
 use lime_tests::{
@@ -163,6 +163,18 @@ fn a_flipped_bit_is_found_and_the_block_made_again() -> Result<()> {
     assert_eq!(store.state(victim), BlockState::Absent);
     store.ensure(&[victim], EnsureOptions { encoding: Encoding::Compact, ..EnsureOptions::default() }, &mut |_| {})?;
     load()?;
+    Ok(())
+}
+
+#[test]
+fn candle_arithmetic_refuses_compact_weights() -> Result<()> {
+    let (model, dir) = (fixtures::bard(), tempfile::tempdir()?);
+    let folder = ModelFolder::open(&model)?;
+    let mut plan = plan(&folder.surveyed_card("test").compacted().context("compact")?, false)?;
+    plan.arithmetic = Arithmetic::Candle;
+    let source = WeightSource::stored(&folder, Arc::new(stored(dir.path(), &model, Encoding::Compact)?));
+    let loaded = Engine::load(source, &plan, DeviceIndex(0), EngineOptions::default(), &mut |_, _| {}).map(drop);
+    assert!(matches!(loaded, Err(EngineError::CompactCandle)), "{loaded:?}");
     Ok(())
 }
 

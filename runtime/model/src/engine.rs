@@ -374,6 +374,9 @@ impl Loading<'_> {
         progress: &mut dyn FnMut(Bytes, Bytes),
     ) -> Result<(Runner, WeightBytes), EngineError> {
         let config = self.config;
+        if config.encoding == Encoding::Compact {
+            return Err(EngineError::CompactCandle);
+        }
         let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
         if let Some((block, _)) = streamed.first() {
             return Err(EngineError::Streamed { block: *block });

@@ -58,6 +58,11 @@ pub enum EngineError {
         /// The block.
         block: Block,
     },
+    /// Weights are to be compact, and arithmetic cannot compute with such.
+    #[error(
+        "the plan has compact weights; candle arithmetic takes raw ones: plan with exact arithmetic or raw weights"
+    )]
+    CompactCandle,
     /// Weights are to be compact, and there is no weight store in which they are.
     #[error(
         "the plan has compact weights, and there is no weight store to make them in: start the worker with --store"
