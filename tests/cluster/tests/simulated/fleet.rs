@@ -3,25 +3,31 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Node},
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Node, Pod},
+    },
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use lime_api::{API_VERSION, HEARTBEAT_LABEL, LimeNodeProfile, heartbeat_lease};
+use lime_api::{API_VERSION, HEARTBEAT_LABEL, LimeDeployment, LimeNodeProfile, heartbeat_lease};
 use serde_json::{Value, json};
+
+use crate::PATIENCE;
 
 /// The operator's namespace, where agents' heartbeats are.
 pub(crate) const SYSTEM: &str = "lime-system";
 const LABEL: &str = "lime.dev/simulated";
 /// The node controller of the test cluster gives a silent node up after 16 s.
-const BEAT: std::time::Duration = std::time::Duration::from_secs(5);
+const BEAT: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 16;
 
 fn name(index: usize) -> String {
@@ -158,8 +164,31 @@ pub(crate) async fn beat(client: Client, nodes: usize, silence: Silence) {
     }
 }
 
+/// Waits until no deployment and none of their pods is left: pods of a fleet that has gone linger until the garbage collector of
+/// pods looks, a minute later, and hold up their namespace and the next test.
+async fn empty(client: &Client) {
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=lime-operator");
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let pods = Api::<Pod>::all(client.clone()).list(&ours).await;
+        let deployments = Api::<LimeDeployment>::all(client.clone()).list(&ListParams::default()).await;
+        if let (Ok(pods), Ok(deployments)) = (&pods, &deployments)
+            && pods.items.is_empty()
+            && deployments.items.is_empty()
+        {
+            return;
+        }
+        for pod in pods.into_iter().flatten().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
+            let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+            let _ = api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Takes everything away again.
 pub(crate) async fn move_out(client: &Client) {
+    empty(client).await;
     let (all, now) = (ListParams::default().labels(LABEL), DeleteParams::default());
     let _ = Api::<Node>::all(client.clone()).delete_collection(&now, &all).await;
     let _ = Api::<LimeNodeProfile>::all(client.clone()).delete_collection(&now, &all).await;
