@@ -5,6 +5,7 @@
 
 mod disk;
 mod machine;
+mod memory;
 mod one_process;
 mod peer;
 mod processes;
@@ -59,6 +60,8 @@ enum What {
     Ring,
     /// One device under hard memory limits.
     StreamOne,
+    /// How long rings that stream take to be ready.
+    Start,
     /// Two and four devices under hard memory limits.
     StreamRing,
     /// Eight sequences at once over streamed weights.
@@ -110,6 +113,9 @@ fn main() -> Result<()> {
     }
     if matches!(args.what, What::All | What::StreamOne) {
         stream::one(&bench, &args.lime, args.llama_bench.as_deref())?;
+    }
+    if matches!(args.what, What::All | What::Start) {
+        stream::start(&bench, &args.lime)?;
     }
     if matches!(args.what, What::All | What::StreamRing) {
         stream::ring(&bench, &args.lime)?;

@@ -10,6 +10,12 @@ impl<const N: usize> From<[f64; N]> for Samples {
     }
 }
 
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
 impl Samples {
     /// Adds one.
     pub(crate) fn push(&mut self, value: f64) {

@@ -28,7 +28,7 @@ use lime_tests::{
 use crate::{
     Bench,
     disk::Reading,
-    machine, peer,
+    machine, memory, peer,
     processes::{WorkerOptions, WorkerProcess},
     report::{Samples, figure, ratio},
 };
@@ -62,6 +62,22 @@ pub(crate) fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()
             figure("  llama.cpp in the same memory", &Samples::from([speed.decode]), "tokens/s");
             ratio("  tokens/s raw / llama.cpp", &raw.times(1.0 / speed.decode), ">= 1.5, 2, 4");
             ratio("  tokens/s compact / llama.cpp", &compact.times(1.0 / speed.decode), ">= 1.5, 2, 4");
+        }
+    }
+    Ok(())
+}
+
+/// How long rings take until they are ready: one device of 0.7, 1.2 and 1.8 GB, two of 0.8 GB and four of 0.4 GB.
+pub(crate) fn start(bench: &Bench, lime: &Path) -> Result<()> {
+    let setting = Setting::new(bench, lime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    for (count, limit) in [(1, 700), (1, 1200), (1, 1800), (2, 800), (4, 400)] {
+        for encoding in [Encoding::Raw, Encoding::Compact] {
+            let plan = setting.searched(&vec![limit * MEGABYTE; count], None, Some(encoding))?;
+            let pinned = plan.devices.iter().map(|device| device.memory.pinned).sum::<Bytes>();
+            println!("{count} devices, {limit} MB each, {encoding}: {pinned} pinned");
+            let begin = |_| Ok(setting.begin(&runtime, &plan, &Throttle::none())?.start);
+            report_starts(&(0..bench.rounds).map(begin).collect::<Result<Vec<_>>>()?);
         }
     }
     Ok(())
@@ -149,10 +165,29 @@ struct Run {
     per_token: Samples,
     /// Bytes per second that the disk gave just before and after, in each round; none where nothing is streamed.
     disk: Samples,
-    /// Seconds until the ring was ready, and bytes per second that the disk gave just before.
-    start: (f64, f64),
+    start: Start,
     /// The most memory that any worker used, where limits can be had.
     peak: Option<u64>,
+}
+
+/// How a ring started.
+struct Start {
+    /// Until it was ready.
+    seconds: f64,
+    /// Bytes per second of the first touch of the memory that is pinned: as the machine was, and at once again, as it was when
+    /// the ring started.
+    touch: [f64; 2],
+    /// The time over that of reading what is pinned, at the disk's speed just before and after.
+    over_reading: f64,
+}
+
+/// A ring that runs.
+struct Started {
+    driver: RingDriver,
+    start: Start,
+    limits: Vec<Option<MemoryLimit>>,
+    /// After the driver, which they would otherwise be seen to leave.
+    _workers: Vec<WorkerProcess>,
 }
 
 impl Run {
@@ -274,8 +309,26 @@ impl<'a> Setting<'a> {
 
     fn run(&self, plan: &Plan, throttle: &Throttle, batch: u32) -> Result<Run> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let mut limits = Vec::new();
-        let mut workers = Vec::new();
+        // In the order of the ring, as a pass of the whole ring meets them.
+        let reading = self.reading_of(plan, Residency::Streamed)?;
+        let mut ring = self.begin(&runtime, plan, throttle)?;
+        let reading = reading.filter(|_| throttle.disk.is_none());
+        let (per_token, rates) = runtime.block_on(self.time(&mut ring.driver, batch, reading.as_ref()))?;
+        let peak = ring.limits.iter().flatten().filter_map(|limit| limit.peak().ok()).max();
+        Ok(Run { per_token, disk: rates, start: ring.start, peak })
+    }
+
+    /// The blocks of this residency; `None` where there are none.
+    fn reading_of(&self, plan: &Plan, residency: Residency) -> Result<Option<Reading>> {
+        let blocks = plan.devices.iter().flat_map(|device| &device.blocks);
+        let blocks: Vec<Block> =
+            blocks.filter(|placed| placed.residency == residency).map(|placed| placed.block).collect();
+        (!blocks.is_empty()).then(|| Reading::of(&self.stored, &blocks, plan.model.encoding)).transpose()
+    }
+
+    /// Starts a ring, and measures the disk by what it will read just before and after, where it is not throttled.
+    fn begin(&self, runtime: &tokio::runtime::Runtime, plan: &Plan, throttle: &Throttle) -> Result<Started> {
+        let (mut limits, mut workers) = (Vec::new(), Vec::new());
         for device in &plan.devices {
             let limited = device.memory.budget < Bytes::gib(16);
             let limit = limited.then(|| MemoryLimit::new(device.memory.budget.0)).transpose();
@@ -289,33 +342,26 @@ impl<'a> Setting<'a> {
                 link: throttle.link,
                 memory: limit.as_ref(),
             };
-            workers.push(WorkerProcess::start_with(
-                self.lime,
-                &device.name,
-                &self.bench.folder,
-                self.bench.threads,
-                &options,
-            )?);
+            let (name, folder, threads) = (&device.name, &self.bench.folder, self.bench.threads);
+            workers.push(WorkerProcess::start_with(self.lime, name, folder, threads, &options)?);
             limits.push(limit);
         }
-        // In the order of the ring, as a pass of the whole ring meets them.
-        let blocks = plan.devices.iter().flat_map(|device| &device.blocks);
-        let streamed = blocks.filter(|placed| placed.residency == Residency::Streamed);
-        let streamed: Vec<Block> = streamed.map(|placed| placed.block).collect();
-        let reading =
-            (!streamed.is_empty()).then(|| Reading::of(&self.stored, &streamed, plan.model.encoding)).transpose()?;
-        let disk = self.reading.bandwidth()?;
         let uris: Vec<String> = workers.iter().map(|worker| worker.uri.clone()).collect();
         let topology = topology(plan, &uris)?;
+        let pinned = plan.devices.iter().map(|device| device.memory.pinned.0).sum::<u64>();
+        let reading = self.reading_of(plan, Residency::Pinned)?;
+        let disk = || reading.as_ref().map_or(Ok(f64::INFINITY), Reading::bandwidth);
+        let before = disk()?;
+        let touch = || memory::touch(pinned as usize, self.bench.threads);
+        let touch = [touch()?, touch()?];
         let begin = Instant::now();
         let driver = RingDriver::configure(&topology, 1, Duration::from_secs(300), |_, _| {});
-        let mut driver = runtime.block_on(driver)?;
-        let start = begin.elapsed().as_secs_f64();
-        let reading = reading.filter(|_| throttle.disk.is_none());
-        let (per_token, rates) = runtime.block_on(self.time(&mut driver, batch, reading.as_ref()))?;
-        let peak = limits.iter().flatten().filter_map(|limit| limit.peak().ok()).max();
-        drop(workers);
-        Ok(Run { per_token, disk: rates, start: (start, disk), peak })
+        let driver = runtime.block_on(driver)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let given = f64::midpoint(before, disk()?);
+        let rate = throttle.disk.map_or(given, |disk| (disk as f64 * plan.devices.len() as f64).min(given));
+        let start = Start { seconds, touch, over_reading: seconds / (pinned as f64 / rate) };
+        Ok(Started { driver, start, limits, _workers: workers })
     }
 
     /// Seconds a pass with one row of each of `batch` sequences, and what the disk gave between the rounds.
@@ -371,16 +417,21 @@ impl<'a> Setting<'a> {
             let predicted = outlook.prediction.time_per_token.seconds();
             ratio("  time per token / predicted", &run.per_token.times(1.0 / predicted), "0.9 to 1.1");
         }
-        let pinned: f64 = plan.devices.iter().map(|device| device.memory.pinned.0 as f64).sum();
-        let rate = throttle.disk.map_or(run.start.1, |disk| (disk as f64 * plan.devices.len() as f64).min(run.start.1));
-        figure("  start", &Samples::from([run.start.0]), "s");
-        ratio("  start / (pinned bytes / disk)", &Samples::from([run.start.0 / (pinned / rate)]), "<= 1.3");
+        report_starts(std::slice::from_ref(&run.start));
         if let Some(peak) = run.peak {
             let budget = plan.devices.iter().map(|device| device.memory.budget.0).max().unwrap_or(1);
             figure("  most memory of a worker, page cache counted", &Samples::from([peak as f64 / 1e6]), "MB");
             ratio("  that / its limit", &Samples::from([peak as f64 / budget as f64]), "<= 1");
         }
     }
+}
+
+fn report_starts(starts: &[Start]) {
+    let each = |of: &dyn Fn(&Start) -> f64| starts.iter().map(of).collect::<Samples>();
+    figure("  first touch of what is pinned, before", &each(&|start| start.touch[0] / 1e9), "GB/s");
+    figure("  the same again, as at the start", &each(&|start| start.touch[1] / 1e9), "GB/s");
+    figure("  start", &each(&|start| start.seconds), "s");
+    ratio("  start / (pinned bytes / disk)", &each(&|start| start.over_reading), "<= 1.3");
 }
 
 async fn pass(driver: &mut RingDriver, slots: std::ops::Range<u32>, start: u32, count: u32) -> Result<()> {

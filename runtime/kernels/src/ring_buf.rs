@@ -75,11 +75,8 @@ impl RingBuf {
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let file = unsafe { OwnedFd::from_raw_fd(file) };
         let size = libc::off_t::try_from(bytes).map_err(|_| fail(std::io::Error::from_raw_os_error(libc::EFBIG)))?;
-        // SAFETY: calls on a descriptor that is open; they touch no memory of ours.
-        let sized = unsafe {
-            libc::ftruncate(file.as_raw_fd(), size) == 0 && libc::fallocate(file.as_raw_fd(), 0, 0, size) == 0
-        };
-        if !sized {
+        // SAFETY: a call on a descriptor that is open; it touches no memory of ours.
+        if unsafe { libc::ftruncate(file.as_raw_fd(), size) } != 0 {
             return Err(last());
         }
         let huge = bytes / HUGE_PAGE * HUGE_PAGE;
@@ -112,11 +109,24 @@ impl RingBuf {
                 return Err(last());
             }
         }
+        let take = |from: usize, bytes: usize| {
+            // SAFETY: a call on a descriptor that is open; it touches no memory of ours but what nothing uses yet.
+            unsafe { libc::fallocate(file.as_raw_fd(), 0, from as libc::off_t, bytes as libc::off_t) == 0 }
+        };
+        // A huge page is made of a range with one small page in it: of none it would not be, and of 512 it would be copied.
+        for from in (0..huge).step_by(HUGE_PAGE) {
+            if !take(from, PAGE) {
+                return Err(last());
+            }
+        }
         if huge > 0 {
             // Both halves see the same pages, large or small. What cannot be collapsed, on older systems or for want of huge
             // pages, works with small ones, more slowly.
             // SAFETY: a part of the first half, mapped above; its contents stay as they are.
             unsafe { libc::madvise(ring.base.cast(), huge, libc::MADV_COLLAPSE) };
+        }
+        if !take(0, bytes) {
+            return Err(last());
         }
         Ok(Arc::new(ring))
     }

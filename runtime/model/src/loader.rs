@@ -21,6 +21,8 @@ use crate::{EngineError, TensorEntry, pace::Pace};
 /// One read. Large enough that a disk streams, small enough that progress is seen and readers share a tensor.
 const REQUEST: usize = 4 << 20;
 const READERS: usize = 4;
+/// Readers where each also takes the digest of what it has read: the disk is to have as many requests as with [`READERS`].
+pub(crate) const DIGESTING_READERS: usize = 2 * READERS;
 
 /// How to read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,6 +67,7 @@ pub(crate) fn load(
 
     let pace = options.bytes_per_second.map(Pace::new);
     in_parallel(
+        READERS,
         requests,
         progress,
         |request| request.into.len(),
@@ -78,11 +81,12 @@ pub(crate) fn load(
     )
 }
 
-/// Has several readers do all requests in order, and reports after each one how many bytes of how many are there.
+/// Has `readers` threads do all requests in order, and reports after each one how many bytes of how many are there.
 ///
 /// # Errors
 /// The first fault. Other readers stop at their next request.
 pub(crate) fn in_parallel<R: Send>(
+    readers: usize,
     requests: Vec<R>,
     progress: &mut dyn FnMut(Bytes, Bytes),
     size: impl Fn(&R) -> usize + Sync,
@@ -104,7 +108,7 @@ pub(crate) fn in_parallel<R: Send>(
         }
     };
     thread::scope(|scope| {
-        for report in std::iter::repeat_n(report, READERS) {
+        for report in std::iter::repeat_n(report, readers) {
             scope.spawn(move || read_all(report));
         }
         let (mut loaded, mut outcome) = (Bytes::ZERO, Ok(()));

@@ -28,6 +28,29 @@ const SMALL_FILE: u64 = 64 << 20;
 /// Most headers fit into this, and so take one request.
 const FIRST_LOOK: u64 = 64 << 10;
 
+/// What the source says now of each file that [`fetch`] would bring; `None` where that cannot be told without fetching, because
+/// the index of `known`, the files that are in `folder`, is no longer the source's.
+pub(crate) fn describe(
+    origin: &dyn Origin,
+    folder: &Path,
+    known: &[OriginFile],
+) -> Result<Option<Vec<OriginFile>>, StoreError> {
+    let mut files = Vec::with_capacity(known.len());
+    for name in std::iter::once(CONFIG).chain(OTHERS) {
+        files.extend(origin.describe(name)?);
+    }
+    if let Some(single) = origin.describe(SINGLE)? {
+        files.push(single);
+        return Ok(Some(files));
+    }
+    let Some(index) = origin.describe(INDEX)?.filter(|index| known.contains(index)) else { return Ok(None) };
+    files.push(index);
+    for shard in shards(&folder.join(INDEX))? {
+        files.extend(origin.describe(&shard)?);
+    }
+    Ok(Some(files))
+}
+
 /// Fills `folder` with the model's small files and gives back what the source says of each file.
 pub(crate) fn fetch(origin: &dyn Origin, model: &str, folder: &Path) -> Result<Vec<OriginFile>, StoreError> {
     let mut files = Vec::new();

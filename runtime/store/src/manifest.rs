@@ -64,6 +64,11 @@ impl Manifest {
         self.place == source.place() && (asked == self.asked.as_deref() || asked == Some(&self.revision))
     }
 
+    /// Whether this is of `source`'s place at `revision`, as the source calls it.
+    pub(crate) fn is_at(&self, source: &Source, revision: &str) -> bool {
+        self.place == source.place() && self.revision == revision
+    }
+
     /// The source with the revision fixed, so that it is the same whenever it is asked.
     pub(crate) fn source(&self) -> Result<Source, StoreError> {
         let source: Source = self.place.parse()?;

@@ -15,7 +15,7 @@ use lime_planner::Bytes;
 use crate::{
     Manifest, RemoteOptions, Source, StoreError, StoredModel, card, disk,
     model::{BLOCKS, CARD, IN_USE},
-    origin::connect,
+    origin::{Origin, connect},
 };
 
 const MODELS: &str = "models";
@@ -75,7 +75,8 @@ impl Store {
         &self.root
     }
 
-    /// The model that `source` gives now: asks the source, and brings its small files into the store where they are not there.
+    /// The model that `source` gives now: asks the source, and brings its small files into the store where they are not there
+    /// as it describes them.
     ///
     /// # Errors
     /// What the source refused, or what is wrong with the model's files.
@@ -83,6 +84,9 @@ impl Store {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let origin = connect(source, &self.remote)?;
         let revision = origin.revision()?;
+        if let Some(path) = self.known(source, &revision, &*origin)? {
+            return StoredModel::open(path, self.remote.clone());
+        }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.root.join(MODELS).join(format!("{UNFINISHED}{}-{number}", process::id()));
         let made = fs::create_dir_all(unfinished.join(CARD)).map_err(StoreError::io("create", &unfinished));
@@ -93,6 +97,19 @@ impl Store {
         // Gone already where it became the model's folder.
         let _ = fs::remove_dir_all(&unfinished);
         StoredModel::open(found?, self.remote.clone())
+    }
+
+    /// The folder of a model of which the source describes every file as it did when it was brought here.
+    fn known(&self, source: &Source, revision: &str, origin: &dyn Origin) -> Result<Option<PathBuf>, StoreError> {
+        let here = self.folders()?.into_iter().filter_map(|path| Some((Manifest::read(&path).ok()?, path)));
+        for (manifest, path) in here.filter(|(manifest, _)| manifest.is_at(source, revision)) {
+            let described = card::describe(origin, &path.join(CARD), &manifest.files)?;
+            let now = described.map(|files| Manifest::new(source, revision.to_owned(), files));
+            if now.is_some_and(|now| now.files == manifest.files) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     /// As [`Store::model`]; where a server cannot be asked now, the model that was brought here last, with the reason.

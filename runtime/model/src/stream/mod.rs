@@ -359,6 +359,7 @@ pub(crate) fn read_pinned(
     }
     let pace = bytes_per_second.map(Pace::new);
     crate::loader::in_parallel(
+        crate::loader::DIGESTING_READERS,
         requests,
         progress,
         |(_, _, into, _)| into.len(),

@@ -29,6 +29,22 @@ fn every_model_comes_from_the_hub_byte_for_byte() {
 }
 
 #[test]
+fn a_model_that_is_there_and_unchanged_is_only_asked_about() {
+    let server = fixtures();
+    let (_root, store) = store_of(&server);
+    let first = store.model(&hub("tiny-mistral-bf16")).unwrap();
+    server.seen();
+    let again = store.model(&hub("tiny-mistral-bf16")).unwrap();
+    let read: Vec<_> =
+        server.seen().into_iter().filter(|seen| seen.path.contains("/resolve/") && seen.sent > 0).collect();
+    assert!(read.is_empty(), "{read:?}");
+    assert_eq!(again.manifest(), first.manifest());
+    server.change();
+    let changed = store.model(&hub("tiny-mistral-bf16")).unwrap();
+    assert_ne!(changed.key(), first.key());
+}
+
+#[test]
 fn a_plain_folder_on_a_web_server_does_as_well() {
     let server = fixtures();
     let (_root, store) = store_of(&server);
