@@ -42,6 +42,9 @@ struct Args {
     /// llama.cpp's `llama-bench`, measured in alternation when given.
     #[arg(long, env = "LLAMA_BENCH")]
     llama_bench: Option<PathBuf>,
+    /// prima.cpp's `llama-cli`, measured beside rings that stream when given.
+    #[arg(long, env = "PRIMA_CLI")]
+    prima_cli: Option<PathBuf>,
     /// The `lime` binary that plays the ring's workers.
     #[arg(long, env = "LIME_BIN", default_value = "target/release/lime")]
     lime: PathBuf,
@@ -102,7 +105,7 @@ fn main() -> Result<()> {
     let bench = Bench { gguf: folder.with_extension("gguf"), folder, threads, rounds, tokens, prompt };
     eprintln!("the synthetic model is kept in {}", bench.folder.display());
     synthetic::write_folder(&Shape::LLAMA_1B, &bench.folder).context("cannot write the synthetic model")?;
-    if args.llama_bench.is_some() {
+    if args.llama_bench.is_some() || args.prima_cli.is_some() {
         synthetic::write_gguf(&Shape::LLAMA_1B, &bench.gguf).context("cannot write the peer's file")?;
     }
     if matches!(args.what, What::All | What::OneProcess) {
@@ -118,7 +121,7 @@ fn main() -> Result<()> {
         stream::start(&bench, &args.lime)?;
     }
     if matches!(args.what, What::All | What::StreamRing) {
-        stream::ring(&bench, &args.lime)?;
+        stream::ring(&bench, &args.lime, args.prima_cli.as_deref())?;
     }
     if matches!(args.what, What::All | What::StreamBatch) {
         stream::batch(&bench, &args.lime)?;

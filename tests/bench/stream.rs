@@ -84,14 +84,24 @@ pub(crate) fn start(bench: &Bench, lime: &Path) -> Result<()> {
 }
 
 /// Two devices of 0.8 GB and four of 0.4 GB.
-pub(crate) fn ring(bench: &Bench, lime: &Path) -> Result<()> {
+pub(crate) fn ring(bench: &Bench, lime: &Path, prima: Option<&Path>) -> Result<()> {
     let setting = Setting::new(bench, lime)?;
     for (count, limit) in [(2, 800), (4, 400)] {
+        let mut speeds = Vec::new();
         for encoding in [Encoding::Raw, Encoding::Compact] {
             let plan = setting.searched(&vec![limit * MEGABYTE; count], None, Some(encoding))?;
             let run = setting.run(&plan, &Throttle::none(), 1)?;
             let what = format!("{count} devices, {limit} MB each, {encoding}");
             setting.report(&what, &plan, &run, &Throttle::none(), "<= 1.20");
+            speeds.push(run.speed());
+        }
+        if let Some(prima) = prima {
+            let limits = (0..count).map(|_| MemoryLimit::new(limit * MEGABYTE)).collect::<Result<Vec<_>, _>>()?;
+            peer::evict(&bench.gguf)?;
+            let speed = peer::prima(prima, &bench.gguf, &limits, setting.card.layers as usize, 8)?;
+            figure("  prima.cpp in the same memory", &Samples::from([speed]), "tokens/s");
+            ratio("  tokens/s raw / prima.cpp", &speeds[0].times(1.0 / speed), ">= 2");
+            ratio("  tokens/s compact / prima.cpp", &speeds[1].times(1.0 / speed), ">= 2");
         }
     }
     Ok(())

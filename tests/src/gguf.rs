@@ -8,7 +8,9 @@ use crate::synthetic::Shape;
 const ALIGNMENT: usize = 32;
 const TYPE_U32: u32 = 4;
 const TYPE_F32: u32 = 6;
+const TYPE_I32: u32 = 5;
 const TYPE_STRING: u32 = 8;
+const TYPE_ARRAY: u32 = 9;
 const GGML_F32: u32 = 0;
 const GGML_BF16: u32 = 30;
 
@@ -23,7 +25,47 @@ fn entry(out: &mut Vec<u8>, key: &str, kind: u32, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-/// Writes a Llama of this shape without a vocabulary: projections in bf16, norms in f32 as converters write them.
+/// An array of `count` values, which `bytes` has one after the other.
+fn array(kind: u32, count: usize, bytes: impl IntoIterator<Item = u8>) -> Vec<u8> {
+    let mut all = kind.to_le_bytes().to_vec();
+    all.extend_from_slice(&(count as u64).to_le_bytes());
+    all.extend(bytes);
+    all
+}
+
+/// A vocabulary that peers can cut any text by: three marks, one token for each byte, and words that no text has.
+fn vocabulary(size: usize) -> [(&'static str, u32, Vec<u8>); 3] {
+    const MARKS: [&str; 3] = ["<unk>", "<s>", "</s>"];
+    let word = |id: usize| match id {
+        0..3 => MARKS[id].to_owned(),
+        3..259 => format!("<0x{:02X}>", id - 3),
+        _ => format!("\u{2581}t{id}"),
+    };
+    let mut words = Vec::new();
+    (0..size).for_each(|id| string(&mut words, &word(id)));
+    // Of the SentencePiece kinds: unknown, control, byte, normal.
+    let kind = |id: usize| match id {
+        0 => 2i32,
+        1..3 => 3,
+        3..259 => 6,
+        _ => 1,
+    };
+    [
+        ("tokenizer.ggml.tokens", TYPE_ARRAY, array(TYPE_STRING, size, words)),
+        (
+            "tokenizer.ggml.scores",
+            TYPE_ARRAY,
+            array(TYPE_F32, size, (0..size).flat_map(|id| (-(id as f32)).to_le_bytes())),
+        ),
+        (
+            "tokenizer.ggml.token_type",
+            TYPE_ARRAY,
+            array(TYPE_I32, size, (0..size).flat_map(|id| kind(id).to_le_bytes())),
+        ),
+    ]
+}
+
+/// Writes a Llama of this shape with a made-up vocabulary: projections in bf16, norms in f32 as converters write them.
 pub(crate) fn write_llama(shape: &Shape, out: &mut impl Write) -> io::Result<()> {
     let tensors = shape.tensors();
     let text = |value: &str| {
@@ -31,11 +73,11 @@ pub(crate) fn write_llama(shape: &Shape, out: &mut impl Write) -> io::Result<()>
         string(&mut bytes, value);
         bytes
     };
-    let (architecture, no_vocabulary) = (text("llama"), text("no_vocab"));
+    let (architecture, tokenizer) = (text("llama"), text("llama"));
     let number = |value: usize| (value as u32).to_le_bytes().to_vec();
-    let pairs: Vec<(&str, u32, Vec<u8>)> = vec![
+    let mut pairs: Vec<(&str, u32, Vec<u8>)> = vec![
         ("general.architecture", TYPE_STRING, architecture),
-        ("tokenizer.ggml.model", TYPE_STRING, no_vocabulary),
+        ("tokenizer.ggml.model", TYPE_STRING, tokenizer),
         ("llama.vocab_size", TYPE_U32, number(shape.vocabulary)),
         ("llama.context_length", TYPE_U32, number(shape.context)),
         ("llama.embedding_length", TYPE_U32, number(shape.hidden)),
@@ -48,6 +90,7 @@ pub(crate) fn write_llama(shape: &Shape, out: &mut impl Write) -> io::Result<()>
         ("llama.rope.freq_base", TYPE_F32, 10_000f32.to_le_bytes().to_vec()),
         ("general.alignment", TYPE_U32, number(ALIGNMENT)),
     ];
+    pairs.extend(vocabulary(shape.vocabulary));
     let mut head = b"GGUF".to_vec();
     head.extend_from_slice(&3u32.to_le_bytes());
     head.extend_from_slice(&(tensors.len() as u64).to_le_bytes());

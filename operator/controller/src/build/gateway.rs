@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use lime_api::LimePlan;
 use lime_planner::{Plan, PlanInForce, TokenBasis};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, token_environment,
@@ -95,6 +95,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
                 "securityContext": pod_security(),
+                "tolerations": tolerations(wish),
                 "containers": [{
                     "name": "gateway",
                     "image": settings.image,
@@ -115,6 +116,17 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         },
     }});
     Object::new(wish, Kind::Deployment, name, "gateway", rest)
+}
+
+/// On a node that is lost a gateway is waited for no longer than the deployment's workers are; Kubernetes would wait 300 s.
+fn tolerations(wish: &Wish) -> Value {
+    let of = |condition: &str| {
+        json!({
+            "key": format!("node.kubernetes.io/{condition}"), "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": wish.spec.failure.node_loss_grace_seconds,
+        })
+    };
+    json!([of("not-ready"), of("unreachable")])
 }
 
 /// A digest of all that tokens depend on: answers cannot go on by a plan that differs in it, and gateways refuse it.

@@ -179,6 +179,16 @@ fn the_gateway_itself_changes_with_what_belongs_to_it_and_not_with_the_plan() {
 }
 
 #[test]
+fn a_gateway_on_a_lost_node_is_waited_for_as_long_as_its_workers() {
+    let wish = Wish::check(&testing::deployment(json!({ "failure": { "nodeLossGraceSeconds": 25 } }))).unwrap();
+    let made = gateway(&wish, &plan(&wish), &testing::settings());
+    let tolerated = made.body["spec"]["template"]["spec"]["tolerations"].as_array().unwrap();
+    let keys: Vec<_> = tolerated.iter().map(|one| one["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
+    assert!(tolerated.iter().all(|one| one["tolerationSeconds"] == 25 && one["effect"] == "NoExecute"));
+}
+
+#[test]
 fn a_ring_speaks_tls_from_end_to_end_or_not_at_all() {
     for (security, ring_tls, secured) in [
         ("MutualTLS", true, true),

@@ -72,6 +72,8 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     assert_eq!(uid_of_gateway(&cluster), gateway_uid, "a new plan makes no new gateway");
     assert_eq!(ask(&cluster)["choices"], one_process["choices"]);
     machine(&["start-node", victim]);
+    profiled_again(&cluster, victim);
+    loses_its_gateway(&cluster, text(one_process));
 
     cluster.run(&["-n", NAMESPACE, "delete", "limedeployment", "bard", "--timeout=60s"]).unwrap();
     cluster
@@ -90,6 +92,38 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
     helm(&["uninstall", "lime", "--namespace", SYSTEM, "--wait"]);
     cluster.run(&["get", "crd", "limedeployments.lime.dev"]).expect("uninstalling keeps the definitions");
+}
+
+/// The node of the gateway dies, and of a worker with it: another gateway serves, on another node.
+fn loses_its_gateway(cluster: &Kubectl, answer: &Value) {
+    let (gateway, before) = (gateway_pod(cluster), served(cluster, None));
+    let node = gateway["nodeName"].as_str().unwrap();
+    machine(&["kill-node", node]);
+    let killed = Instant::now();
+    let another = cluster.eventually("another gateway is ready", PATIENCE, || {
+        let slices = cluster.get(&["-n", NAMESPACE, "endpointslices"])?;
+        let endpoints = slices["items"].as_array().into_iter().flatten();
+        let mut endpoints = endpoints.flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default());
+        let kind = |endpoint: &Value| endpoint["targetRef"]["name"].as_str().is_some_and(|it| it.contains("-gateway-"));
+        Ok(endpoints.find(|it| kind(it) && it["nodeName"] != node && it["conditions"]["ready"] == true))
+    });
+    another.unwrap();
+    println!("another gateway {} s after {node} was killed", killed.elapsed().as_secs());
+    served(cluster, Some(&before));
+    let answered =
+        cluster.eventually("the new gateway answers", PATIENCE, || Ok(post(&endpoint(cluster), &question()).ok()));
+    println!("it serves {} s after {node} was killed", killed.elapsed().as_secs());
+    assert_eq!(text(&answered.unwrap()), answer);
+    machine(&["start-node", node]);
+}
+
+/// Waits until a node that was switched on again is one to plan with.
+fn profiled_again(cluster: &Kubectl, node: &str) {
+    let ready = cluster.eventually(&format!("{node} is back"), PATIENCE, || {
+        let (node, profile) = (cluster.get(&["node", node])?, cluster.get(&["limenodeprofile", node])?);
+        Ok((condition(&node, "Ready") == "True" && condition(&profile, "Fresh") != "False").then_some(()))
+    });
+    ready.unwrap();
 }
 
 fn install(cluster: &Kubectl) {
