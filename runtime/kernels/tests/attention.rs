@@ -79,8 +79,7 @@ impl Sequence {
             .collect();
         let their_pages: Vec<u32> = (0..elsewhere).collect();
         let last = elsewhere * KV_PAGE_TOKENS as u32 - 1;
-        let theirs: Vec<_> =
-            positions.iter().map(|_| AttentionRow { position: last, pages: &their_pages }).collect();
+        let theirs: Vec<_> = positions.iter().map(|_| AttentionRow { position: last, pages: &their_pages }).collect();
         let mut state = vec![f32::NAN; positions.len() * attention_state_floats(heads, head_dim)];
         let args = AttentionArgs {
             q,
@@ -135,7 +134,8 @@ impl Sequence {
 #[test]
 fn pages_computed_elsewhere_change_no_bit() {
     for (case, ty) in ElementType::ALL.into_iter().enumerate() {
-        for (head_dim, kv_heads, group, length) in [(33, 2, 3, 300), (64, 1, 5, 257), (8, 3, 1, 128), (128, 2, 4, 140)] {
+        for (head_dim, kv_heads, group, length) in [(33, 2, 3, 300), (64, 1, 5, 257), (8, 3, 1, 128), (128, 2, 4, 140)]
+        {
             let layout = KvLayout { ty, kv_heads, head_dim, layers: 2 };
             let sequence = Sequence::new(layout, 1, length, (case * 1000 + length) as u64);
             let heads = kv_heads * group;
@@ -144,10 +144,16 @@ fn pages_computed_elsewhere_change_no_bit() {
             let q = noise(length as u64, positions.len() * heads * head_dim);
             let whole = sequence.attend(&Kernels::new(Isa::Scalar, 1), &q, heads, &positions);
             for elsewhere in 1..=positions[0] / KV_PAGE_TOKENS as u32 {
-                for (there, here) in Isa::available().into_iter().flat_map(|a| Isa::available().into_iter().map(move |b| (a, b))) {
+                for (there, here) in
+                    Isa::available().into_iter().flat_map(|a| Isa::available().into_iter().map(move |b| (a, b)))
+                {
                     let kernels = [&Kernels::new(there, 2), &Kernels::new(here, 1)];
                     let apart = sequence.attend_apart(kernels, &q, heads, &positions, elsewhere);
-                    assert_eq!(bits(&apart), bits(&whole), "{ty:?} {head_dim} {elsewhere} pages on {there}, rest on {here}");
+                    assert_eq!(
+                        bits(&apart),
+                        bits(&whole),
+                        "{ty:?} {head_dim} {elsewhere} pages on {there}, rest on {here}"
+                    );
                 }
             }
         }
