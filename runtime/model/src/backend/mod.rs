@@ -5,6 +5,7 @@ use lime_planner::Dtype;
 use crate::{Activation, EngineError, TensorRole, batch::Batch};
 
 mod candle;
+mod elsewhere;
 mod exact;
 
 pub(crate) use candle::{Candle, CandleShape, DeviceBlock, candle_device};

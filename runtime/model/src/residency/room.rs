@@ -1,6 +1,6 @@
 //! When a step is taken and when it is undone: a decision without I/O.
 
-use lime_planner::{Bytes, Ladder};
+use lime_planner::{Bytes, Ladder, Nanos, Way};
 
 /// Bytes of a device's budget that it should not use, because others need them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,23 @@ pub(crate) enum Verdict {
     Climb(usize),
     /// Undo the last step.
     Descend,
+    /// Take steps until so many are in force, and have KV pages kept elsewhere until the others fit.
+    HandOver(usize),
+    /// Take steps until so many are in force, and bring a KV page back.
+    BringBack(usize),
+}
+
+/// Where a device stands before a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// Steps that are in force.
+    pub(crate) level: usize,
+    /// What the KV cache takes here with the pass, the buffers for pages elsewhere included.
+    pub(crate) here: Bytes,
+    /// What pages elsewhere would take here.
+    pub(crate) elsewhere: Bytes,
+    /// By how much they make a pass longer at the moment, or would.
+    pub(crate) costs: Nanos,
 }
 
 /// Passes for which room must have been there before a step is undone: short answers in a row do not make a block come and go.
@@ -33,21 +50,42 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// What a device at level `now` does before a pass with which its KV cache takes `kv`.
-    pub(crate) fn decide(&mut self, ladder: &Ladder, now: usize, kv: Bytes) -> Verdict {
-        let needed = kv + self.shortage.hard.max(self.shortage.soft);
+    /// What a device does before a pass.
+    pub(crate) fn decide(&mut self, ladder: &Ladder, stand: &Standing) -> Verdict {
+        let now = stand.level;
+        let needed = stand.here + self.short();
         // The cache shrinks by whole sequences only. So calm, and no slack, keeps steps from coming and going, and a device gets
         // back to where the plan has it for the context that is expected.
         let wanted = ladder.level(needed, now, Bytes::ZERO);
-        if wanted >= now {
+        let way = self.way(ladder, stand);
+        if wanted > now {
             self.calm = 0;
-            return if wanted > now { Verdict::Climb(wanted) } else { Verdict::Stay };
+            return if way.elsewhere { Verdict::HandOver(way.level.max(now)) } else { Verdict::Climb(wanted) };
         }
-        self.calm += 1;
-        if self.calm < CALM {
+        let least = ladder.least(needed).unwrap_or(now);
+        let better = if !stand.elsewhere.is_zero() && !way.elsewhere {
+            Verdict::BringBack(way.level.max(now))
+        } else if way.elsewhere && way.level < least {
+            Verdict::HandOver(way.level)
+        } else if wanted < now {
+            Verdict::Descend
+        } else {
+            self.calm = 0;
             return Verdict::Stay;
-        }
-        Verdict::Descend
+        };
+        self.calm += 1;
+        if self.calm < CALM { Verdict::Stay } else { better }
+    }
+
+    /// The better way to hold what is here and what is elsewhere.
+    pub(crate) fn way(&self, ladder: &Ladder, stand: &Standing) -> Way {
+        let now = Way { level: stand.level, elsewhere: !stand.elsewhere.is_zero() };
+        ladder.way(stand.here + stand.elsewhere + self.short(), now, stand.costs)
+    }
+
+    /// What others need.
+    pub(crate) fn short(&self) -> Bytes {
+        self.shortage.hard.max(self.shortage.soft)
     }
 
     /// A step was undone: the next one waits for calm again.
@@ -55,7 +93,7 @@ impl Room {
         self.calm = 0;
     }
 
-    /// Whether a KV cache of `kv` fits with every step taken.
+    /// Whether a KV cache of `kv` fits here with every step taken.
     pub(crate) fn fits(&self, ladder: &Ladder, kv: Bytes) -> bool {
         kv + self.shortage.hard <= ladder.most()
     }
@@ -104,10 +142,14 @@ mod tests {
         Ladder::of(&plan, &plan.devices[0]).unwrap()
     }
 
+    fn here(level: usize, mib: u64) -> Standing {
+        Standing { level, here: Bytes::mib(mib), elsewhere: Bytes::ZERO, costs: Nanos::ZERO }
+    }
+
     #[test]
     fn steps_are_taken_at_once_and_undone_after_a_calm() {
         let (ladder, mut room) = (ladder(), Room::default());
-        let mut decide = |now, kv| room.decide(&ladder, now, Bytes::mib(kv));
+        let mut decide = |now, kv| room.decide(&ladder, &here(now, kv));
         assert_eq!(decide(0, 64), Verdict::Stay);
         assert_eq!(decide(0, 65), Verdict::Climb(1));
         assert_eq!(decide(0, 90), Verdict::Climb(2));
@@ -122,7 +164,7 @@ mod tests {
     fn what_others_need_counts_as_if_the_cache_took_it() {
         let (ladder, mut room) = (ladder(), Room::default());
         room.shortage = Shortage { hard: Bytes::ZERO, soft: Bytes::mib(30) };
-        assert_eq!(room.decide(&ladder, 0, Bytes::mib(40)), Verdict::Climb(1));
+        assert_eq!(room.decide(&ladder, &here(0, 40)), Verdict::Climb(1));
         assert!(room.fits(&ladder, Bytes::mib(94)), "a soft limit refuses nothing");
         room.shortage.hard = Bytes::mib(10);
         assert!(room.fits(&ladder, Bytes::mib(84)) && !room.fits(&ladder, Bytes::mib(85)));
