@@ -147,16 +147,13 @@ impl Ladder {
     /// Checks that a device with steps can hold the longest KV cache that the plan allows, whatever becomes of its links, and that
     /// what it lends is no more than what others count on.
     pub(crate) fn check(plan: &Plan, device: &DevicePlan) -> Result<(), PlanError> {
-        let page_and_buffers = |asker: &DevicePlan| -> Bytes {
-            let rooms = asker.steps.iter().filter_map(|step| match &step.relief {
-                Relief::HandOver { to, room, .. } if *to == device.name => {
-                    Some(*room + MemoryModel::of(plan).exchange())
-                }
-                _ => None,
-            });
-            rooms.fold(Bytes::ZERO, |sum, room| Bytes(sum.0.saturating_add(room.0)))
-        };
-        let asked = plan.devices.iter().map(page_and_buffers).fold(0_u64, |sum, room| sum.saturating_add(room.0));
+        let exchange = MemoryModel::of(plan).exchange();
+        let all_steps = plan.devices.iter().flat_map(|asker| &asker.steps);
+        let rooms = all_steps.filter_map(|step| match &step.relief {
+            Relief::HandOver { to, room, .. } if *to == device.name => Some(room.0.saturating_add(exchange.0)),
+            _ => None,
+        });
+        let asked = rooms.fold(0_u64, u64::saturating_add);
         if asked > device.memory.lent.0 {
             let what = format!("would lend {}, others count on {} there", device.memory.lent, Bytes(asked));
             return Err(PlanError::Step { device: device.name.clone(), what });

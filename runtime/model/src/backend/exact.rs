@@ -305,15 +305,25 @@ impl Backend for Exact {
             storage: &self.kv,
             rows: &batch.rows,
         };
+        let mut answered = Ok(());
         if batch.elsewhere.iter().any(|pages| *pages > 0) {
-            let elsewhere = self.elsewhere.as_mut().ok_or_else(nobody)?;
-            let before = elsewhere.ask(layer, batch, &args)?;
-            self.kernels.attention_after(&args, before, out.data_mut());
+            let asked = self.elsewhere.as_mut().ok_or_else(|| nobody().into());
+            match asked.and_then(|elsewhere| elsewhere.ask(layer, batch, &args)) {
+                Ok(before) => self.kernels.attention_after(&args, before, out.data_mut()),
+                Err(error) => answered = Err(error),
+            }
         } else {
             self.kernels.attention(&args, out.data_mut());
         }
         self.put_back(q);
-        Ok(out)
+        match answered {
+            Ok(()) => Ok(out),
+            // The buffers are for the next pass.
+            Err(error) => {
+                self.put_back(out);
+                Err(error)
+            }
+        }
     }
 
     fn swiglu(&mut self, gate: ExactRows, up: ExactRows) -> Result<ExactRows, EngineError> {

@@ -9,6 +9,7 @@ mod elsewhere;
 mod exact;
 
 pub(crate) use candle::{Candle, CandleShape, DeviceBlock, candle_device};
+pub(crate) use elsewhere::Elsewhere;
 pub(crate) use exact::{Exact, ExactShape};
 
 /// Operations over rows of f32, on weights and KV entries that the backend holds where it computes.

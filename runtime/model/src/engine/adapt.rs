@@ -46,14 +46,19 @@ impl Engine {
             return self.refused(needed);
         }
         self.settle(needed, "the KV cache grows", |kv| kv.bytes_with(segment, rows))?;
-        // Only whole pages can be elsewhere: what is left here may still be too much.
+        // Only whole pages can be elsewhere, and asking about them takes buffers: what is left here may still be too much.
         let needed = self.kv.bytes_with(segment, rows)?;
-        match &self.runner {
-            Runner::Exact(layers) if grows && !self.room.fits(layers.blocks.ladder(), needed + self.buffers()) => {
-                self.refused(needed)
-            }
-            _ => Ok(()),
+        let fits = |this: &Self, kv| match &this.runner {
+            Runner::Exact(layers) => this.room.fits(layers.blocks.ladder(), kv),
+            Runner::Candle(_) => true,
+        };
+        if !grows || fits(self, needed + self.buffers()) {
+            return Ok(());
         }
+        if self.kv.all_elsewhere() > 0 && fits(self, needed + self.page * u64::from(self.kv.all_elsewhere())) {
+            return self.bring_all_back(needed, "the KV cache grows");
+        }
+        self.refused(needed)
     }
 
     fn refused(&mut self, needed: Bytes) -> Result<(), EngineError> {
@@ -108,7 +113,7 @@ impl Engine {
     }
 
     /// Takes steps until `level` of them are in force.
-    fn climb(&mut self, level: usize, kv: Bytes, why: &str) -> Result<(), EngineError> {
+    pub(super) fn climb(&mut self, level: usize, kv: Bytes, why: &str) -> Result<(), EngineError> {
         let Runner::Exact(layers) = &mut self.runner else { return Ok(()) };
         let blocks = &mut layers.blocks;
         let (from, began) = (blocks.level(), Instant::now());

@@ -6,7 +6,7 @@ use lime_kernels::attention_state_floats;
 use lime_planner::{Bytes, Ladder, Nanos};
 
 use super::{Engine, Runner};
-use crate::{BatchRows, EngineError, PageKeeper, kv::KvTables, residency::Standing};
+use crate::{BatchRows, EngineError, KeeperError, PageKeeper, backend::Elsewhere, kv::KvTables, residency::Standing};
 
 impl Engine {
     /// The device that keeps KV pages for this one from now on, for the plan's step that hands pages over. No sequence has pages
@@ -50,11 +50,7 @@ impl Engine {
         let free = Standing { costs: Nanos::ZERO, ..stand };
         // Asked only where the answer may decide something.
         if elsewhere.is_zero() && self.link.wants_probe() && self.room.way(blocks.ladder(), &free).elsewhere {
-            // A row that is drawn from, and one of a prompt, as the plan counts them.
-            let (question, answer) = (2 * heads * head_dim * 4, 2 * attention_state_floats(heads, head_dim) * 4);
-            let took = there.keeper.probe(question, answer)?;
-            let costs = took.saturating_mul(self.questions);
-            self.link.probed(Nanos(u64::try_from(costs.as_nanos()).unwrap_or(u64::MAX)));
+            self.link.probed(probe(there, (heads, head_dim), self.questions)?);
         }
         stand.costs = self.link.costs(over.costs);
         Ok(stand)
@@ -74,7 +70,18 @@ impl Engine {
         // A step back holds a block and its buffer at once.
         let spare =
             ladder.rungs().get(level).filter(|_| layers.blocks.level() > level).map_or(Bytes::ZERO, |rung| rung.grows);
-        let room = ladder.room(level).saturating_sub(self.room.short() + self.exchange + spare);
+        let taken = self.room.short() + self.exchange + spare;
+        let room = ladder.room(level).saturating_sub(taken);
+        if taken >= ladder.room(level) && self.kv.all_elsewhere() == 0 {
+            return Ok(());
+        }
+        if self.kv.all_elsewhere() == 0 {
+            // Where the pages that must stay leave no room for the buffers, blocks give way instead.
+            let most = self.page * u64::from(self.kv.all_full_here().min(over.pages));
+            if with(&self.kv)?.saturating_sub(most) > room {
+                return Ok(());
+            }
+        }
         let mut pages = 0_u64;
         while self.kv.all_elsewhere() < over.pages && with(&self.kv)? > room {
             let Some((slot, number, page)) = self.kv.next_to_go() else { break };
@@ -107,32 +114,55 @@ impl Engine {
         let grows = self.kv.bytes_with_next().saturating_sub(self.kv.bytes());
         // With the last page the buffers go as well; until it is here they are in use.
         let needed = with(&self.kv)? + grows + self.exchange + self.room.short();
-        let (room, backend) = (layers.blocks.ladder().room(layers.blocks.level()), &mut layers.backend);
-        let Some((slot, number, page)) = self.kv.next_to_come().filter(|_| needed <= room) else { return Ok(()) };
-        backend.take_back(slot, number, page)?;
-        self.kv.came(slot);
-        self.figures.brought_back += 1;
-        let left = self.kv.all_elsewhere();
-        let from = backend.elsewhere().map_or("", |there| there.keeper.name());
-        tracing::info!(from, slot, page = number, left, why, kv = %self.kv.bytes(), "a KV page is kept here again");
-        if left == 0 {
-            self.none_elsewhere();
+        if needed <= layers.blocks.ladder().room(layers.blocks.level()) {
+            self.bring_back_next(why)?;
         }
         self.publish();
         Ok(())
     }
 
-    /// A sequence that begins anew needs no page of the one before it.
-    pub(super) fn begin_anew(&mut self, segment: usize, rows: &[BatchRows]) -> Result<(), EngineError> {
-        let anew = |part: &BatchRows| part.start == 0 && self.kv.elsewhere(part.slot) > 0;
-        if rows.iter().any(anew) {
-            self.kv.check_all(segment, rows)?;
-            for part in rows.iter().filter(|part| part.start == 0) {
-                self.release(part.slot);
-            }
+    /// Brings every page back, with as many blocks streamed as that takes: what the buffers for questions take is then free.
+    pub(super) fn bring_all_back(&mut self, kv: Bytes, why: &str) -> Result<(), EngineError> {
+        let total = kv + self.page * u64::from(self.kv.all_elsewhere()) + self.room.short();
+        let Runner::Exact(layers) = &mut self.runner else { return Ok(()) };
+        let ladder = layers.blocks.ladder();
+        let level = ladder.least(total).unwrap_or(ladder.rungs().len()).max(layers.blocks.level());
+        if let Some(there) = layers.backend.elsewhere() {
+            there.rest();
         }
-        if segment == self.kv.first_segment() {
-            self.link.tick();
+        self.climb(level, kv, why)?;
+        while self.kv.all_elsewhere() > 0 {
+            self.bring_back_next(why)?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn bring_back_next(&mut self, why: &str) -> Result<(), EngineError> {
+        let Runner::Exact(layers) = &mut self.runner else { return Ok(()) };
+        let Some((slot, number, page)) = self.kv.next_to_come() else { return Ok(()) };
+        layers.backend.take_back(slot, number, page)?;
+        self.kv.came(slot);
+        self.figures.brought_back += 1;
+        let left = self.kv.all_elsewhere();
+        let from = layers.backend.elsewhere().map_or("", |there| there.keeper.name());
+        tracing::info!(from, slot, page = number, left, why, kv = %self.kv.bytes(), "a KV page is kept here again");
+        if left == 0 {
+            self.none_elsewhere();
+        }
+        Ok(())
+    }
+
+    /// A pass comes. A sequence that begins anew needs no page of the one before it, and none of those may go elsewhere now.
+    pub(super) fn begin_anew(&mut self, segment: usize, rows: &[BatchRows]) -> Result<(), EngineError> {
+        // Later segments go on with what the first began.
+        if segment != self.kv.first_segment() {
+            return Ok(());
+        }
+        self.link.tick();
+        if rows.iter().any(|part| part.start == 0) {
+            self.kv.check_all(segment, rows)?;
+            rows.iter().filter(|part| part.start == 0).for_each(|part| self.release(part.slot));
         }
         Ok(())
     }
@@ -155,11 +185,11 @@ impl Engine {
     }
 
     fn none_elsewhere(&mut self) {
-        self.link.all_back();
-        if let Runner::Exact(layers) = &mut self.runner
-            && let Some(there) = layers.backend.elsewhere()
-        {
+        let Runner::Exact(layers) = &mut self.runner else { return };
+        let heads = layers.backend.heads();
+        if let Some(there) = layers.backend.elsewhere() {
             there.rest();
+            self.link.all_back(probe(there, heads, self.questions).ok());
         }
     }
 
@@ -175,4 +205,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// How long the questions of a pass take that are about nothing: of a row that is drawn from and one of a prompt each, as the plan
+/// counts them.
+fn probe(there: &mut Elsewhere, (heads, head_dim): (usize, usize), questions: u32) -> Result<Nanos, KeeperError> {
+    let floats = [heads * head_dim, attention_state_floats(heads, head_dim)];
+    let [question, answer] = floats.map(|floats| 2 * floats * size_of::<f32>());
+    let took = there.keeper.probe(question, answer)?.saturating_mul(questions);
+    Ok(Nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)))
 }

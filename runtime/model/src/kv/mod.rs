@@ -185,14 +185,21 @@ impl KvTables {
     /// The page to hand over next, as its sequence's slot, its number there, and its place in the pool: the oldest of the sequence
     /// that has the most here. Only pages that no row will write any more go.
     pub(crate) fn next_to_go(&self) -> Option<(u32, u32, u32)> {
-        let here = |(slot, held): (usize, &Slot)| {
-            let stored = self.visited.iter().map(|segment| held.lengths[*segment]).min().unwrap_or(0);
-            let full = (stored / KV_PAGE_TOKENS as u32).saturating_sub(held.elsewhere);
-            (full, std::cmp::Reverse(slot))
-        };
+        let here = |(slot, held): (usize, &Slot)| (self.full_here(held), std::cmp::Reverse(slot));
         let (full, std::cmp::Reverse(slot)) = self.slots.iter().enumerate().map(here).max()?;
         let held = &self.slots[slot];
         (full > 0).then(|| (slot as u32, held.elsewhere, held.pages[held.elsewhere as usize]))
+    }
+
+    /// How many pages could go, over all sequences.
+    pub(crate) fn all_full_here(&self) -> u32 {
+        self.slots.iter().map(|held| self.full_here(held)).sum()
+    }
+
+    /// Pages of a sequence here that are full in every segment.
+    fn full_here(&self, held: &Slot) -> u32 {
+        let stored = self.visited.iter().map(|segment| held.lengths[*segment]).min().unwrap_or(0);
+        (stored / KV_PAGE_TOKENS as u32).saturating_sub(held.elsewhere)
     }
 
     /// Notes that the page of [`KvTables::next_to_go`] is elsewhere; the bytes of the pool that nobody uses any more.

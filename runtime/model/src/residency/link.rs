@@ -12,20 +12,14 @@ const ENOUGH: usize = 5;
 const STALE: u32 = 64;
 
 /// Watches the link to the keeper.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LinkWatch {
     probed: Option<Nanos>,
     /// Passes since the probe.
     age: u32,
     passes: VecDeque<Nanos>,
-    /// By how much passes took longer than the probe had said, in percent: the keeper computes, too.
-    beyond_probe: u64,
-}
-
-impl Default for LinkWatch {
-    fn default() -> Self {
-        Self { probed: None, age: 0, passes: VecDeque::with_capacity(PASSES + 1), beyond_probe: 100 }
-    }
+    /// By how much passes took longer than a probe of the same moment: the keeper computes, too.
+    beyond_probe: Nanos,
 }
 
 impl LinkWatch {
@@ -33,7 +27,7 @@ impl LinkWatch {
     pub(crate) fn costs(&self, planned: Nanos) -> Nanos {
         match (self.measured(), self.probed) {
             (Some(measured), _) => measured,
-            (None, Some(probed)) => Nanos(probed.0.saturating_mul(self.beyond_probe) / 100),
+            (None, Some(probed)) => probed + self.beyond_probe,
             (None, None) => planned,
         }
     }
@@ -62,11 +56,13 @@ impl LinkWatch {
         }
     }
 
-    /// No page is elsewhere any more.
-    pub(crate) fn all_back(&mut self) {
-        if let (Some(measured), Some(probed)) = (self.measured(), self.probed) {
-            let percent = measured.0.saturating_mul(100) / probed.0.max(1);
-            self.beyond_probe = percent.clamp(100, 10_000);
+    /// No page is elsewhere any more, and a probe takes so long now, where there was one.
+    pub(crate) fn all_back(&mut self, probe: Option<Nanos>) {
+        if let Some(probe) = probe {
+            if let Some(measured) = self.measured() {
+                self.beyond_probe = Nanos(measured.0.saturating_sub(probe.0));
+            }
+            self.probed(probe);
         }
         self.passes.clear();
     }
@@ -114,13 +110,12 @@ mod tests {
     fn what_a_probe_does_not_see_is_remembered() {
         let mut watch = LinkWatch::default();
         watch.probed(ms(2));
-        (0..ENOUGH).for_each(|_| watch.passed(ms(5)));
-        watch.all_back();
+        (0..ENOUGH).for_each(|_| watch.passed(ms(50)));
+        watch.all_back(Some(ms(47)));
+        assert_eq!(watch.costs(ms(1)), ms(50), "or pages would go again at once");
         (0..STALE).for_each(|_| watch.tick());
         assert!(watch.wants_probe());
         watch.probed(ms(2));
-        assert_eq!(watch.costs(ms(1)), ms(5), "or pages would go and come back by turns");
-        watch.probed(ms(1));
-        assert_eq!(watch.costs(ms(1)), Nanos(2_500_000));
+        assert_eq!(watch.costs(ms(1)), ms(5), "the link is fast again, the keeper as it was");
     }
 }

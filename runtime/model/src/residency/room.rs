@@ -62,13 +62,12 @@ impl Room {
             self.calm = 0;
             return if way.elsewhere { Verdict::HandOver(way.level.max(now)) } else { Verdict::Climb(wanted) };
         }
-        let least = ladder.least(needed).unwrap_or(now);
         let better = if !stand.elsewhere.is_zero() && !way.elsewhere {
             Verdict::BringBack(way.level.max(now))
-        } else if way.elsewhere && way.level < least {
-            Verdict::HandOver(way.level)
         } else if wanted < now {
             Verdict::Descend
+        } else if way.elsewhere && way.level < now {
+            Verdict::HandOver(way.level)
         } else {
             self.calm = 0;
             return Verdict::Stay;
