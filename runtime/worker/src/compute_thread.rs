@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use lime_model::PageKeeper;
 use lime_planner::{Bytes as Size, DeviceIndex};
 use lime_ring::{RingFault, proto::ConfigureProgress};
 use tokio::sync::mpsc;
@@ -110,6 +111,7 @@ impl ComputeThread {
             Some(Err(_)) | None => self.load(session, progress)?,
         };
         engine.reset();
+        engine.set_keeper(session.take_keeper().map(|keeper| Box::new(keeper) as Box<dyn PageKeeper>));
         let engine = pressed(engine, &self.press)?;
         self.counters.took(engine.as_ref());
         let (plan_json, device) = (session.plan_json.clone(), session.device);

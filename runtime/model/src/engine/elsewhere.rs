@@ -199,6 +199,8 @@ impl Engine {
             && let Some(there) = layers.backend.elsewhere()
         {
             let asked = there.take_asked();
+            let took = Nanos(u64::try_from(asked.took.as_nanos()).unwrap_or(u64::MAX));
+            self.figures.elsewhere_waited = self.figures.elsewhere_waited + took;
             if asked.questions > 0 && asked.single_rows {
                 let pass = asked.took.as_nanos() * u128::from(self.questions) / u128::from(asked.questions);
                 self.link.passed(Nanos(u64::try_from(pass).unwrap_or(u64::MAX)));

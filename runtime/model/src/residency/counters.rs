@@ -22,6 +22,7 @@ pub struct ResidencyCounters {
     handed_over: AtomicU64,
     brought_back: AtomicU64,
     elsewhere_nanos: AtomicU64,
+    waited_nanos: AtomicU64,
 }
 
 /// The figures at one moment.
@@ -57,6 +58,8 @@ pub struct ResidencyFigures {
     pub brought_back: u64,
     /// By how much pages elsewhere make a pass longer, or would: as measured last, or as planned.
     pub elsewhere_costs: Nanos,
+    /// How long passes waited for the device that keeps pages.
+    pub elsewhere_waited: Nanos,
 }
 
 impl ResidencyCounters {
@@ -80,6 +83,7 @@ impl ResidencyCounters {
             handed_over: count(&self.handed_over),
             brought_back: count(&self.brought_back),
             elsewhere_costs: Nanos(count(&self.elsewhere_nanos)),
+            elsewhere_waited: Nanos(count(&self.waited_nanos)),
         }
     }
 
@@ -100,5 +104,6 @@ impl ResidencyCounters {
         set(&self.handed_over, figures.handed_over);
         set(&self.brought_back, figures.brought_back);
         set(&self.elsewhere_nanos, figures.elsewhere_costs.0);
+        set(&self.waited_nanos, figures.elsewhere_waited.0);
     }
 }
