@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use lime_model::ModelFolder;
 use lime_planner::{
-    Arithmetic, Block, Bytes as Size, DeviceBudget, DeviceMemory, Dtype, MemoryModel, ModelCard, Plan, PlanRequest,
-    Residency, ServingLimits, proportional,
+    Arithmetic, Block, Bytes as Size, DeviceBudget, DeviceMemory, Dtype, MemoryModel, ModelCard, Nanos, Plan,
+    PlanRequest, Relief, Residency, ServingLimits, Step, proportional,
 };
 use lime_ring::{
-    RingDriver, RingTopology, Transport,
+    LinkShape, RingDriver, RingTopology, Transport,
     proto::{Peer, Rows, Sampling, StatusReply},
 };
 use lime_worker::{WorkerConfig, WorkerHandle, frame_limits};
@@ -59,6 +59,37 @@ pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> 
         let memory = DeviceMemory { prefetch, ..MemoryModel::of(&plan).device(&blocks) };
         plan.devices[index].memory = DeviceMemory { budget: memory.used(), ..memory };
         plan.devices[index].blocks = blocks;
+    }
+    plan.validate()?;
+    Ok(plan)
+}
+
+/// The plan with room for a `share` of the longest requests on the first device, which may hand so many KV pages to the second,
+/// or else stream its layers' blocks, each of which makes a pass longer by `step`.
+///
+/// # Errors
+/// When the plan breaks a rule.
+pub fn lending(mut plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Plan> {
+    let memory = MemoryModel::of(&plan);
+    let (page, exchange) = (memory.page_bytes(plan.devices[0].all_layers().count() as u32), memory.exchange());
+    let (room, mut buffer) = (page * pages, Size::ZERO);
+    let frees = room.saturating_sub(exchange);
+    let [asker, keeper] = plan.devices.as_mut_slice() else { bail!("the plan has not two devices") };
+    keeper.memory.lent = room + exchange;
+    asker.memory.kv = Size(asker.memory.kv.0 / share);
+    asker.memory.prefetch = Size::ZERO;
+    asker.memory.budget = asker.memory.used();
+    let relief = Relief::HandOver { to: keeper.name.clone(), room, costs: Nanos(1) };
+    asker.steps = vec![Step { above: asker.memory.kv, relief, frees, time_per_token: Nanos(1) }];
+    let mut above = asker.memory.kv + frees;
+    let movable = asker.blocks.iter().map(|placed| placed.block);
+    for block in movable.filter(|block| matches!(block, Block::Attention(_) | Block::Mlp(_))) {
+        let bytes = plan.model.block_bytes(block);
+        let frees = bytes.saturating_sub(bytes.saturating_sub(buffer));
+        let time_per_token = Nanos(1 + step.0 * asker.steps.len() as u64);
+        asker.steps.push(Step { above, relief: Relief::Stream(block), frees, time_per_token });
+        above += frees;
+        buffer = buffer.max(bytes);
     }
     plan.validate()?;
     Ok(plan)
@@ -122,7 +153,21 @@ impl Workers {
     /// # Errors
     /// When one cannot start.
     pub async fn start_over(transport: &Transport, model: &Path, count: usize) -> Result<Self> {
-        Self::start_all(transport, model, None, count, 1).await
+        Self::start_all(transport, model, None, count, 1, None).await
+    }
+
+    /// The same with a weight store, and with links of that shape.
+    ///
+    /// # Errors
+    /// When one cannot start.
+    pub async fn start_linked(
+        transport: &Transport,
+        model: &Path,
+        store: &Path,
+        count: usize,
+        link: Option<LinkShape>,
+    ) -> Result<Self> {
+        Self::start_all(transport, model, Some(store), count, 1, link).await
     }
 
     /// The same with a weight store, from which plans can stream.
@@ -130,7 +175,7 @@ impl Workers {
     /// # Errors
     /// When one cannot start.
     pub async fn start_with_store(model: &Path, store: Option<&Path>, count: usize, threads: usize) -> Result<Self> {
-        Self::start_all(&Transport::Plaintext, model, store, count, threads).await
+        Self::start_all(&Transport::Plaintext, model, store, count, threads, None).await
     }
 
     async fn start_all(
@@ -139,6 +184,7 @@ impl Workers {
         store: Option<&Path>,
         count: usize,
         threads: usize,
+        link: Option<LinkShape>,
     ) -> Result<Self> {
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {
@@ -147,7 +193,7 @@ impl Workers {
                 model: model.to_owned().into(),
                 store: store.map(Path::to_owned),
                 threads,
-                link: None,
+                link,
                 disk: None,
                 isa: None,
                 transport: transport.clone(),

@@ -1,0 +1,297 @@
+//! Rings in which one device keeps KV pages for another: the same bits as with ample memory, over plain text and mutual TLS,
+//! whatever the link gives, and the same text when the keeper is killed in the middle of an answer.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lime_gateway::{Event, GatewayConfig, Orders, Peer};
+use lime_planner::{Dtype, Nanos, Plan, ServingLimits};
+use lime_ring::{LinkShape, Transport, proto::StatusReply};
+use lime_tests::{
+    certificates::Authority,
+    fixtures,
+    ring::{Outcome, Sequence, Workers, card, drive, even_plan, lending},
+};
+use lime_worker::WorkerConfig;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+const SERVING: ServingLimits =
+    ServingLimits { max_context_tokens: 330, max_concurrent_requests: 3, prefill_chunk_tokens: 40 };
+/// Where the keeper's process finds a weight store.
+const CHILD: &str = "LIME_TEST_KEEPER";
+
+fn ample() -> Result<Plan> {
+    even_plan(&card(&fixtures::bard())?, 2, 2, SERVING, Dtype::Bf16)
+}
+
+/// Room for half of the longest requests on the first device; streaming a block takes `step` of a pass, so the plan says.
+fn short(step: Duration) -> Result<Plan> {
+    lending(ample()?, 2, 12, Nanos(step.as_nanos() as u64))
+}
+
+fn sequences() -> Vec<Sequence> {
+    let sequence = |(seed, prompt): (u64, u64)| Sequence {
+        prompt: (0..prompt).map(|index| 2 + (index * 131 + seed * 97) as u32 % 1000).collect(),
+        draws: 40,
+        temperature: 0.7,
+        seed,
+    };
+    [(1, 200), (2, 150), (3, 233)].map(sequence).into()
+}
+
+/// What a ring with ample memory draws.
+async fn expected() -> Result<Vec<Outcome>> {
+    let mut workers = Workers::start(&fixtures::bard(), 2, 1).await?;
+    let mut ring = workers.configure(&ample()?).await?;
+    let drawn = drive(&mut ring, &sequences(), 14).await?;
+    workers.stop().await?;
+    Ok(drawn)
+}
+
+/// What a ring draws that is short of memory, and what its devices say then.
+async fn drawn(
+    transport: &Transport,
+    link: Option<LinkShape>,
+    plan: &Plan,
+) -> Result<(Vec<Outcome>, Vec<StatusReply>)> {
+    let store = tempfile::tempdir()?;
+    let mut workers = Workers::start_linked(transport, &fixtures::bard(), store.path(), 2, link).await?;
+    let mut ring = workers.configure(plan).await?;
+    let drawn = drive(&mut ring, &sequences(), 14).await?;
+    let said = workers.status().await?;
+    drop(ring);
+    workers.stop().await?;
+    Ok((drawn, said))
+}
+
+fn used(said: &StatusReply) -> u64 {
+    said.pinned_bytes + said.prefetch_bytes + said.kv_bytes + said.activation_bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_outgrows_its_device_goes_to_one_with_room() -> Result<()> {
+    let (expected, plan) = (expected().await?, short(Duration::from_secs(1))?);
+    let authority = Authority::new()?;
+    let folder = authority.worker()?.folder()?;
+    for transport in [Transport::Plaintext, Transport::open(Some(folder.path()))?] {
+        let (drawn, said) = drawn(&transport, None, &plan).await?;
+        ensure!(drawn == expected, "other bits over {}", transport.scheme());
+        let [asker, keeper] = said.as_slice() else { bail!("not two devices") };
+        ensure!(asker.pages_handed_over > 3 && asker.steps_in_force == 0, "{asker:?}");
+        ensure!(asker.elsewhere_bytes > 0 && asker.elsewhere_bytes <= asker.elsewhere_room_bytes, "{asker:?}");
+        ensure!(asker.elsewhere_wait_micros > 0 && asker.elsewhere_cost_micros > 0, "{asker:?}");
+        ensure!(used(asker) <= plan.devices[0].memory.budget.0, "{asker:?}");
+        ensure!(
+            keeper.lent_bytes == plan.devices[1].memory.lent.0 && keeper.kept_bytes <= keeper.lent_bytes,
+            "{keeper:?}"
+        );
+        ensure!(keeper.kept_pages * plan_page(&plan) == asker.elsewhere_bytes, "{keeper:?}");
+        ensure!(keeper.kept_questions > 100, "{keeper:?}");
+    }
+    Ok(())
+}
+
+fn plan_page(plan: &Plan) -> u64 {
+    let layers = plan.devices[0].all_layers().count() as u32;
+    lime_planner::MemoryModel::of(plan).page_bytes(layers).0
+}
+
+/// The plan counts on a fast link. What the probe finds is slower than streaming.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_slow_link_blocks_stream_instead() -> Result<()> {
+    let slow = LinkShape { bandwidth_bits: 200_000_000, latency: Duration::from_millis(10) };
+    let (drawn, said) = drawn(&Transport::Plaintext, Some(slow), &short(Duration::from_millis(4))?).await?;
+    ensure!(drawn == expected().await?, "other bits");
+    ensure!(said[0].pages_handed_over == 0 && said[0].steps_in_force > 0, "{:?}", said[0]);
+    ensure!(said[0].elsewhere_cost_micros > 20_000, "{:?}", said[0]);
+    Ok(())
+}
+
+/// A new epoch of the same plan finds no page of the old one anywhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_kept_ends_with_its_epoch() -> Result<()> {
+    let (store, plan) = (tempfile::tempdir()?, short(Duration::from_secs(1))?);
+    let mut workers = Workers::start_linked(&Transport::Plaintext, &fixtures::bard(), store.path(), 2, None).await?;
+    let mut ring = workers.configure(&plan).await?;
+    let first = drive(&mut ring, &sequences(), 14).await?;
+    ensure!(workers.status().await?[1].kept_bytes > 0, "nothing is kept");
+    let mut ring = workers.configure(&plan).await?;
+    let said = workers.status().await?;
+    ensure!(said[0].elsewhere_bytes == 0 && said[1].kept_bytes == 0, "{said:?}");
+    ensure!(drive(&mut ring, &sequences(), 14).await? == first, "other bits");
+    ensure!(workers.status().await?[1].kept_bytes > 0, "nothing is kept");
+    workers.stop().await
+}
+
+/// Runs in the process that is killed, and only there.
+#[tokio::test]
+async fn keeping_in_a_process_of_its_own() -> Result<()> {
+    let Some(store) = env::var_os(CHILD) else { return Ok(()) };
+    let worker =
+        lime_worker::start(config("device-1", Path::new(&store)), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    println!("@listening {}", worker.addr());
+    worker.ended().await;
+    Ok(())
+}
+
+fn config(name: &str, store: &Path) -> WorkerConfig {
+    WorkerConfig {
+        name: name.into(),
+        model: fixtures::bard().into(),
+        store: Some(store.to_owned()),
+        threads: 1,
+        link: None,
+        disk: None,
+        isa: None,
+        transport: Transport::Plaintext,
+    }
+}
+
+/// A worker in a process of its own, and where it is.
+struct Keeper {
+    child: Child,
+    uri: String,
+}
+
+impl Keeper {
+    fn start(store: &Path) -> Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["--exact", "keeping_in_a_process_of_its_own", "--nocapture", "--test-threads=1"]);
+        let mut child = command.env(CHILD, store).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        for line in lines {
+            // The test runner may begin the line.
+            if let Some((_, addr)) = line?.split_once("@listening ") {
+                return Ok(Self { child, uri: format!("http://{}", addr.trim()) });
+            }
+        }
+        bail!("the keeper's process ended with {}", child.wait()?)
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// Streams an answer; `begun` is called when some of it has come. Gives its text, and the events after that.
+async fn stream(addr: SocketAddr, begun: impl AsyncFnOnce() -> Result<()>) -> Result<(String, usize)> {
+    let prompt =
+        "ROMEO:\nBut, soft! what light through yonder window breaks? It is the east, and Juliet is the sun. ".repeat(6);
+    let body = json!({
+        "model": "bard", "prompt": prompt, "max_tokens": 60, "temperature": 0.7, "seed": 3, "ignore_eos": true, "stream": true,
+    });
+    let (body, mut begun) = (body.to_string(), Some(begun));
+    let mut socket = TcpStream::connect(addr).await?;
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: lime\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+    let (mut text, mut count, mut whole) = (String::new(), 0, String::new());
+    let mut lines = tokio::io::BufReader::new(socket).lines();
+    while let Some(line) = timeout(Duration::from_secs(60), lines.next_line()).await.context("the stream stalls")?? {
+        whole.push_str(&line);
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        if data == "[DONE]" {
+            return Ok((text, count));
+        }
+        let event: Value = serde_json::from_str(data)?;
+        text.push_str(event["choices"][0]["text"].as_str().with_context(|| format!("no text: {data}"))?);
+        count += 1;
+        if let Some(begun) = (count == 7).then(|| begun.take()).flatten() {
+            begun().await?;
+            count = 0;
+        }
+    }
+    bail!("the stream ended early: {whole}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Result<()> {
+    let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    // One request is to outgrow its device.
+    let serving = ServingLimits { max_concurrent_requests: 1, ..SERVING };
+    let ample = even_plan(&card(&fixtures::bard())?, 2, 2, serving, Dtype::Bf16)?;
+    let plan = lending(ample, 2, 5, Nanos(1_000_000_000))?;
+    let asker = lime_worker::start(config("device-0", here.path()), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let mut keeper = Keeper::start(there.path())?;
+    let asker_uri = format!("http://{}", asker.addr());
+    let peers = |keeper: &Keeper| {
+        let peer = |(device, uri): (&str, &str)| Peer { device: device.into(), uri: uri.into() };
+        [("device-0", asker_uri.as_str()), ("device-1", keeper.uri.as_str())].map(peer).to_vec()
+    };
+    let (publish, orders) = watch::channel(Orders::new(plan.clone(), peers(&keeper)));
+    let (events, mut happened) = mpsc::unbounded_channel();
+    let config = GatewayConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        orders,
+        transport: Transport::Plaintext,
+        model: fixtures::bard(),
+        served_name: "bard".into(),
+        api_keys: Vec::new(),
+        queue_limit: 8,
+    };
+    let gateway = lime_gateway::start(config, events).await?;
+    while !matches!(happened.recv().await.context("the gateway ended")?, Event::Ready { .. }) {}
+    let (undisturbed, _) = stream(gateway.addr(), async || Ok(())).await?;
+
+    let device_0 = lime_ring::Peer { device: "device-0".into(), uri: asker_uri.clone() };
+    let elsewhere =
+        async || -> Result<u64> { Ok(lime_ring::status(&Transport::Plaintext, &device_0).await?.pages_handed_over) };
+    let before = elsewhere().await?;
+    ensure!(before > 0, "the answer fits without the keeper");
+    let replace = async || {
+        ensure!(elsewhere().await? > before, "nothing is kept yet");
+        keeper.kill()?;
+        keeper = Keeper::start(there.path())?;
+        publish.send_replace(Orders::new(plan.clone(), peers(&keeper)));
+        Ok(())
+    };
+    let (text, events_after) = stream(gateway.addr(), replace).await?;
+    ensure!(text == undisturbed, "{text:?} instead of {undisturbed:?}");
+    ensure!(events_after > 20, "the keeper was killed in the middle: {events_after}");
+    let mut recovered = 0;
+    while let Ok(event) = happened.try_recv() {
+        recovered += u32::from(matches!(event, Event::Recovered { .. }));
+    }
+    ensure!(recovered > 0, "the ring was never down");
+    let metrics = metrics(gateway.addr()).await?;
+    for line in
+        ["lime_worker_kept_bytes{device=\"device-1\"} ", "lime_worker_pages_handed_over_total{device=\"device-0\"} "]
+    {
+        let value = metrics.lines().find_map(|found| found.strip_prefix(line)).with_context(|| metrics.clone())?;
+        ensure!(value.parse::<f64>()? > 0.0, "{line}{value}");
+    }
+    gateway.stop().await;
+    Ok(asker.stop().await?)
+}
+
+async fn metrics(addr: SocketAddr) -> Result<String> {
+    let mut socket = TcpStream::connect(addr).await?;
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: lime\r\nconnection: close\r\n\r\n").await?;
+    let (mut text, mut lines) = (String::new(), tokio::io::BufReader::new(socket).lines());
+    while let Some(line) = lines.next_line().await? {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(text)
+}
