@@ -111,13 +111,17 @@ pub(crate) fn with_hand_over(
         if device.memory.kv < longest || frees == Bytes::ZERO {
             continue;
         }
-        let costs = remote_attention(problem, layout, at, other, room);
+        // As if a row of a prompt came with every token that is drawn: long prompts are what fills the cache, and their rows are
+        // asked about as well.
+        let costs = remote_attention(problem, layout, at, other, (2 * u64::from(problem.sequences), room));
+        let chunk = remote_attention(problem, layout, at, other, (u64::from(plan.serving.prefill_chunk_tokens), room));
         // For each step before which the pages could go: what streaming takes to free as much.
         let worth = |from: usize| {
             let enough = rooms.iter().position(|room| *room >= rooms[from] + frees);
             times[enough.unwrap_or(steps.len())].saturating_sub(times[from])
         };
-        let Some(from) = (0..steps.len()).find(|&from| costs < worth(from)) else { continue };
+        let pays = |from: usize| costs < worth(from) && chunk <= MOST_OF_A_CHUNK * worth(from);
+        let Some(from) = (0..steps.len()).find(|&from| pays(from)) else { continue };
         if best.as_ref().is_none_or(|(place, least, _)| (from, costs) < (*place, *least)) {
             let relief = Relief::HandOver { to: device.name.clone(), room, costs: Nanos(costs) };
             let time_per_token = Nanos(times[from] + costs);
@@ -250,12 +254,21 @@ fn next_to_stream(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Unit
     [farthest(true), farthest(false)].into_iter().flatten().collect()
 }
 
-/// Time that a pass takes longer when a device's attention asks another one about `room` of pages there: for each layer the
-/// queries go and where their heads stand comes back. As if a row of a prompt came with every token that is drawn: long prompts are
-/// what fills the cache, and their rows are asked about as well.
-fn remote_attention(problem: &Problem<'_>, layout: &Layout, at: usize, other: usize, room: Bytes) -> u64 {
+/// A chunk of a prompt, too, must not wait for pages elsewhere by more than this many times what streaming instead would take:
+/// blocks that stream are read once for all of its rows.
+const MOST_OF_A_CHUNK: u64 = 2;
+
+/// Time that a pass of so many rows takes longer when a device's attention asks another one about `room` of pages there: for each
+/// layer the queries go and where their heads stand comes back.
+fn remote_attention(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    at: usize,
+    other: usize,
+    (rows, room): (u64, Bytes),
+) -> u64 {
     let (here, there) = (layout.shares[at].node, layout.shares[other].node);
-    let (card, rows) = (problem.card, 2 * u64::from(problem.sequences));
+    let card = problem.card;
     let heads = u64::from(card.heads);
     let queries = rows * heads * u64::from(card.head_dim) * 4;
     // The weighted values of each head, its greatest score and its sum of weights.
