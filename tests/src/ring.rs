@@ -71,7 +71,8 @@ pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> 
 /// When the plan breaks a rule.
 pub fn lending(mut plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Plan> {
     let memory = MemoryModel::of(&plan);
-    let (page, exchange) = (memory.page_bytes(plan.devices[0].all_layers().count() as u32), memory.exchange());
+    let layers = plan.devices[0].all_layers().count() as u32;
+    let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
     let (room, mut buffer) = (page * pages, Size::ZERO);
     let frees = room.saturating_sub(exchange);
     let [asker, keeper] = plan.devices.as_mut_slice() else { bail!("the plan has not two devices") };

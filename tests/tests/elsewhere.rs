@@ -5,19 +5,21 @@ use std::{
     env,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lime_gateway::{Event, GatewayConfig, Orders, Peer};
-use lime_planner::{Dtype, Nanos, Plan, ServingLimits};
-use lime_ring::{LinkShape, Transport, proto::StatusReply};
+use lime_planner::{Bytes, Dtype, Nanos, Plan, ServingLimits};
+use lime_ring::{LinkShape, RingDriver, Transport, proto::StatusReply};
 use lime_tests::{
     certificates::Authority,
     fixtures,
-    ring::{Outcome, Sequence, Workers, card, drive, even_plan, lending},
+    memory_limit::MemoryLimit,
+    ring::{Outcome, Sequence, Workers, card, drive, even_plan, lending, topology},
+    synthetic::{Shape, write_folder},
 };
 use lime_worker::WorkerConfig;
 use serde_json::{Value, json};
@@ -161,16 +163,21 @@ fn config(name: &str, store: &Path) -> WorkerConfig {
 }
 
 /// A worker in a process of its own, and where it is.
-struct Keeper {
+struct Process {
     child: Child,
     uri: String,
 }
 
-impl Keeper {
-    fn start(store: &Path) -> Result<Self> {
+impl Process {
+    /// The one that keeps pages.
+    fn keeper(store: &Path) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.args(["--exact", "keeping_in_a_process_of_its_own", "--nocapture", "--test-threads=1"]);
-        let mut child = command.env(CHILD, store).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        Self::start(command.env(CHILD, store))
+    }
+
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
         for line in lines {
             // The test runner may begin the line.
@@ -178,7 +185,7 @@ impl Keeper {
                 return Ok(Self { child, uri: format!("http://{}", addr.trim()) });
             }
         }
-        bail!("the keeper's process ended with {}", child.wait()?)
+        bail!("the process ended with {}", child.wait()?)
     }
 
     /// SIGKILL.
@@ -189,10 +196,86 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// 162 MB of weights, half of them on each device; 24 KiB of KV cache a token there.
+const SHAPE: Shape = Shape {
+    hidden: 1024,
+    intermediate: 2816,
+    layers: 6,
+    heads: 16,
+    kv_heads: 16,
+    head_dim: 64,
+    vocabulary: 2000,
+    context: 2048,
+};
+const OVERHEAD: Bytes = Bytes::mib(24);
+/// Names the folder for the process that is limited.
+const LIMITED: &str = "LIME_TEST_ASKER";
+
+/// Two devices, the first with room for a quarter of the longest request.
+fn large(model: &Path) -> Result<Plan> {
+    let serving = ServingLimits { max_context_tokens: 1408, max_concurrent_requests: 1, prefill_chunk_tokens: 64 };
+    let mut ample = even_plan(&card(model)?, 2, 1, serving, Dtype::F32)?;
+    ample.devices[0].memory.overhead = OVERHEAD;
+    lending(ample, 4, 20, Nanos(1_000_000_000))
+}
+
+/// Runs in the process that is limited, and only there.
+#[tokio::test]
+async fn asking_in_the_limited_process() -> Result<()> {
+    let Some(dir) = env::var_os(LIMITED).map(PathBuf::from) else { return Ok(()) };
+    let config = WorkerConfig { model: dir.join("model").into(), ..config("device-0", &dir.join("store")) };
+    let worker = lime_worker::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    println!("@listening {}", worker.addr());
+    worker.ended().await;
+    Ok(())
+}
+
+/// What the plan says of a device that hands pages over holds where more gets the process killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_process_hands_over_what_does_not_fit() -> Result<()> {
+    if env::var_os(LIMITED).is_some() || env::var_os(CHILD).is_some() {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let model = dir.path().join("model");
+    write_folder(&SHAPE, &model)?;
+    let plan = large(&model)?;
+    let budget = plan.devices[0].memory.budget;
+    let limit = match MemoryLimit::new(budget.0) {
+        Ok(limit) => limit,
+        Err(why) => {
+            println!("skipped: no control group can be made here ({why})");
+            return Ok(());
+        }
+    };
+    let mut asker = limit.command(&env::current_exe()?);
+    asker.args(["--exact", "asking_in_the_limited_process", "--nocapture", "--test-threads=1"]);
+    let asker = Process::start(asker.env(LIMITED, dir.path()))?;
+    let keeper = WorkerConfig { model: model.clone().into(), ..config("device-1", &dir.path().join("other")) };
+    let keeper = lime_worker::start(keeper, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let topology = topology(&plan, &[asker.uri.clone(), format!("http://{}", keeper.addr())])?;
+    let mut ring = RingDriver::configure(&topology, 1, Duration::from_secs(60), |_, _| {}).await?;
+    let prompt: Vec<u32> = (0..1380).map(|index| 2 + index * 131 % 1900).collect();
+    let sequence = [Sequence { prompt, draws: 16, temperature: 0.7, seed: 5 }];
+    let found = drive(&mut ring, &sequence, 64).await?;
+    let said = lime_ring::status(&Transport::Plaintext, &topology.peers[0]).await?;
+    ensure!(said.pages_handed_over > 10 && said.steps_in_force == 0, "{said:?}");
+    ensure!(used(&said) + OVERHEAD.0 <= budget.0, "{said:?}");
+    println!("limit {budget}, most used {}; {}", Bytes(limit.peak()?), Bytes(said.elsewhere_bytes));
+    drop(ring);
+    keeper.stop().await?;
+
+    let mut workers = Workers::start(&model, 2, 1).await?;
+    let serving = plan.serving;
+    let mut ring = workers.configure(&even_plan(&card(&model)?, 2, 1, serving, Dtype::F32)?).await?;
+    ensure!(drive(&mut ring, &sequence, 64).await? == found, "other bits");
+    workers.stop().await
 }
 
 /// Streams an answer; `begun` is called when some of it has come. Gives its text, and the events after that.
@@ -233,9 +316,9 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
     let ample = even_plan(&card(&fixtures::bard())?, 2, 2, serving, Dtype::Bf16)?;
     let plan = lending(ample, 2, 5, Nanos(1_000_000_000))?;
     let asker = lime_worker::start(config("device-0", here.path()), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let mut keeper = Keeper::start(there.path())?;
+    let mut keeper = Process::keeper(there.path())?;
     let asker_uri = format!("http://{}", asker.addr());
-    let peers = |keeper: &Keeper| {
+    let peers = |keeper: &Process| {
         let peer = |(device, uri): (&str, &str)| Peer { device: device.into(), uri: uri.into() };
         [("device-0", asker_uri.as_str()), ("device-1", keeper.uri.as_str())].map(peer).to_vec()
     };
@@ -262,7 +345,7 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
     let replace = async || {
         ensure!(elsewhere().await? > before, "nothing is kept yet");
         keeper.kill()?;
-        keeper = Keeper::start(there.path())?;
+        keeper = Process::keeper(there.path())?;
         publish.send_replace(Orders::new(plan.clone(), peers(&keeper)));
         Ok(())
     };

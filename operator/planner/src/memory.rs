@@ -86,11 +86,12 @@ impl<'a> MemoryModel<'a> {
         self.page_bytes(layers) * pages
     }
 
-    /// What a device takes that asks another about KV pages there, and as much there: the queries of the largest pass and where their
-    /// heads stand, each as it is computed and as the wire carries it.
-    pub fn exchange(&self) -> Bytes {
+    /// What a device with `layers` layers takes besides while KV pages of it are elsewhere, and as much there: the queries of the
+    /// largest pass and where their heads stand, or a page on its way, as it is used and as the wire carries it.
+    pub fn exchange(&self, layers: u32) -> Bytes {
         let heads = u64::from(self.serving.max_rows()) * u64::from(self.card.heads);
-        Bytes(2 * heads * (2 * u64::from(self.card.head_dim) + 2) * F32)
+        let question = Bytes(heads * (2 * u64::from(self.card.head_dim) + 2) * F32);
+        question.max(self.page_bytes(layers)) * 2
     }
 
     /// The buffers that a device with `blocks` needs for its largest pass.

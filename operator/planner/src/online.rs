@@ -92,7 +92,8 @@ pub(crate) fn with_hand_over(
         return steps;
     }
     // What is never asked for is not reserved; where the plan has room for all, what memory pressure may ask for is not known.
-    let (page, exchange) = (memory.page_bytes(layout.shares[at].layers), memory.exchange());
+    let layers = layout.shares[at].layers;
+    let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
     let missing = if worst > base { worst - base + exchange } else { worst };
     let mut scratch = Scratch::default();
     let Some(before) = problem.evaluate(layout, &mut scratch).map(|(_, steady)| steady.nanos()) else { return steps };
@@ -140,11 +141,10 @@ pub(crate) fn with_hand_over(
 
 /// Gives each device of `plan` its steps, and those with room what others count on.
 pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut Plan, layout: &Layout) {
-    let (kv, exchange) = {
-        let memory = MemoryModel::of(plan);
-        let kv: Vec<Bytes> = layout.shares.iter().map(|share| memory.kv(share.layers)).collect();
-        (kv, memory.exchange())
-    };
+    let memory = MemoryModel::of(plan);
+    let sizes =
+        |of: &dyn Fn(u32) -> Bytes| -> Vec<Bytes> { layout.shares.iter().map(|share| of(share.layers)).collect() };
+    let (kv, exchange) = (sizes(&|layers| memory.kv(layers)), sizes(&|layers| memory.exchange(layers)));
     let grows = |plan: &Plan, at: usize| plan.devices[at].memory.kv < kv[at];
     // First those whose cache outgrows their memory: what they count on, the others know of.
     for at in (0..plan.devices.len()).filter(|&at| grows(plan, at)).collect::<Vec<_>>() {
@@ -153,7 +153,7 @@ pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut Plan, layout: &Layout
             if let Relief::HandOver { to, room, .. } = &step.relief
                 && let Some(keeper) = plan.devices.iter_mut().find(|device| device.name == *to)
             {
-                keeper.memory.lent += *room + exchange;
+                keeper.memory.lent += *room + exchange[at];
             }
         }
         plan.devices[at].steps = steps;

@@ -147,10 +147,12 @@ impl Ladder {
     /// Checks that a device with steps can hold the longest KV cache that the plan allows, whatever becomes of its links, and that
     /// what it lends is no more than what others count on.
     pub(crate) fn check(plan: &Plan, device: &DevicePlan) -> Result<(), PlanError> {
-        let exchange = MemoryModel::of(plan).exchange();
-        let all_steps = plan.devices.iter().flat_map(|asker| &asker.steps);
-        let rooms = all_steps.filter_map(|step| match &step.relief {
-            Relief::HandOver { to, room, .. } if *to == device.name => Some(room.0.saturating_add(exchange.0)),
+        let layers = |asker: &DevicePlan| asker.all_layers().count() as u32;
+        let all_steps = plan.devices.iter().flat_map(|asker| asker.steps.iter().map(move |step| (asker, step)));
+        let rooms = all_steps.filter_map(|(asker, step)| match &step.relief {
+            Relief::HandOver { to, room, .. } if *to == device.name => {
+                Some(room.0.saturating_add(MemoryModel::of(plan).exchange(layers(asker)).0))
+            }
             _ => None,
         });
         let asked = rooms.fold(0_u64, u64::saturating_add);
@@ -231,7 +233,7 @@ fn over(plan: &Plan, device: &DevicePlan, to: &str, room: Bytes) -> Result<HandO
     if keeper.steps.iter().any(|step| matches!(step.relief, Relief::HandOver { .. })) {
         return Err(format!("hands pages to {to:?}, which hands pages over itself"));
     }
-    let frees = room.saturating_sub(memory.exchange());
+    let frees = room.saturating_sub(memory.exchange(layers));
     if page > room || frees == Bytes::ZERO || room > memory.kv(layers) {
         return Err(format!("hands {room} of pages over, of {page} each"));
     }

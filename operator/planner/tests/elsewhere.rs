@@ -56,9 +56,9 @@ fn pages_go_to_a_device_with_room_where_the_link_is_cheaper_than_the_disk() {
     assert!(slow.devices.iter().all(|device| hand_over(device).is_none() && device.memory.lent == Bytes::ZERO));
     let asking: Vec<_> = fast.devices.iter().filter_map(|device| Some((device, hand_over(device)?))).collect();
     assert_eq!(asking.len(), 2, "both boards have too little room");
-    let exchange = MemoryModel::of(&fast).exchange();
     let (_, keeper) = fast.device("roomy").unwrap();
-    let counted: Bytes = asking.iter().map(|(_, (_, _, room))| *room + exchange).sum();
+    let exchange = |device: &DevicePlan| MemoryModel::of(&fast).exchange(device.all_layers().count() as u32);
+    let counted: Bytes = asking.iter().map(|(device, (_, _, room))| *room + exchange(device)).sum();
     assert_eq!(keeper.memory.lent, counted, "what both count on is reserved once for each");
     assert!(keeper.memory.used() <= keeper.memory.budget);
     for (device, (place, to, room)) in &asking {
@@ -68,7 +68,7 @@ fn pages_go_to_a_device_with_room_where_the_link_is_cheaper_than_the_disk() {
         assert_eq!((over.after, over.page * u64::from(over.pages)), (*place, *room), "whole pages");
         let longest = MemoryModel::of(&fast).kv(device.all_layers().count() as u32);
         assert!(ladder.most() >= longest, "blocks alone free enough, whatever becomes of the link");
-        assert!(ladder.base() + *room < longest + over.page + exchange, "no more than is asked for");
+        assert!(ladder.base() + *room < longest + over.page + exchange(device), "no more than is asked for");
     }
     println!("{:?}\n{:?}", growth(&fast), growth(&slow));
     let longest = |plan: &Plan| growth(plan).last().unwrap().1;

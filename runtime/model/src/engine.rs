@@ -135,6 +135,7 @@ impl Engine {
         let slots = plan.serving.max_concurrent_requests as usize;
         let page = MemoryModel::of(plan).page_bytes(placed.all_layers().count() as u32);
         let places = places(&placed, plan.segments);
+        let exchange = MemoryModel::of(plan).exchange(placed.all_layers().count() as u32);
         let questions = placed.all_layers().count() as u32 * plan.micro_batches();
         let has_layers: Vec<bool> = places.iter().map(|layers| !layers.is_empty()).collect();
         let mut engine = Self {
@@ -155,7 +156,7 @@ impl Engine {
             room: Room::default(),
             link: LinkWatch::default(),
             page,
-            exchange: MemoryModel::of(plan).exchange(),
+            exchange,
             questions,
             figures: ResidencyFigures::default(),
             residency: Arc::default(),

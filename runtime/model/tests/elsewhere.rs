@@ -43,7 +43,8 @@ fn lending(plan: Plan, seed: u64, share: u64, pages: u64) -> Plan {
     let keeper = plan.devices[1].clone();
     let mut plan = with_steps(plan, seed, |worst| Bytes(worst.0 / share));
     let memory = MemoryModel::of(&plan);
-    let (page, exchange) = (memory.page_bytes(plan.devices[0].all_layers().count() as u32), memory.exchange());
+    let layers = plan.devices[0].all_layers().count() as u32;
+    let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
     let room = page * pages;
     let frees = room.saturating_sub(exchange);
     plan.devices[1] = keeper;
@@ -284,17 +285,17 @@ fn pages_that_go_and_come_at_any_pass_change_no_bit() {
     let [handed_over, brought_back, taken, undone] = sums.get();
     println!("{handed_over} pages handed over, {brought_back} brought back; {taken} steps taken, {undone} undone");
     assert!(
-        handed_over > 30 && brought_back > 10 && taken > 100 && undone > 30,
+        handed_over > 25 && brought_back > 4 && taken > 100 && undone > 30,
         "the draw is too easy: {:?}",
         sums.get()
     );
 }
 
-/// A ring of bard-2m whose device 0 has room for a third of the longest requests.
+/// A ring of bard-2m whose device 0 has room for half of the longest requests.
 fn narrow() -> (Lending, Ring) {
     let folder = bundled("bard-2m");
     let wish = wish(&folder, 1);
-    let lending = Lending::load(&folder, lending(wish.plan(&folder), 3, 3, 12));
+    let lending = Lending::load(&folder, lending(wish.plan(&folder), 3, 2, 12));
     (lending, Ring::plain(&folder, wish, 1))
 }
 
@@ -389,7 +390,7 @@ fn a_lost_keeper_fails_the_pass_and_a_new_one_goes_on() {
 #[test]
 fn a_keeper_refuses_what_the_plan_does_not_say() {
     let folder = bundled("bard-2m");
-    let plan = lending(wish(&folder, 1).plan(&folder), 3, 3, 2);
+    let plan = lending(wish(&folder, 1).plan(&folder), 3, 3, 3);
     let (asker, keeper) = (DeviceIndex(0), DeviceIndex(1));
     let new = |asker, keeper| KeptPages::new(&plan, asker, keeper, (Isa::detect(), 1), Arc::default());
     assert!(new(keeper, asker).is_err() && new(asker, DeviceIndex(7)).is_err() && new(DeviceIndex(7), keeper).is_err());
@@ -406,7 +407,8 @@ fn a_keeper_refuses_what_the_plan_does_not_say() {
     refuse(pages.store(0, 1, &page), "page 0 is next");
     pages.store(0, 0, &page).unwrap();
     pages.store(1, 0, &page).unwrap();
-    refuse(pages.store(1, 1, &page), "all room that the plan lends is taken");
+    pages.store(1, 1, &page).unwrap();
+    refuse(pages.store(1, 2, &page), "all room that the plan lends is taken");
     refuse(pages.attend(0, &rows(0, 2, 1), &queries).map(drop), "1 are kept");
     refuse(pages.attend(0, &rows(2, 0, 1), &queries).map(drop), "0 are kept");
     refuse(pages.attend(99, &rows(0, 1, 1), &queries).map(drop), "in layer 99");

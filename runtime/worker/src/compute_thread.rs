@@ -111,8 +111,10 @@ impl ComputeThread {
             Some(Err(_)) | None => self.load(session, progress)?,
         };
         engine.reset();
+        // The keeper of the epoch before is gone; the new one is reached when this device is loaded, so nobody is asked before.
+        engine.set_keeper(None);
+        let mut engine = pressed(engine, &self.press)?;
         engine.set_keeper(session.take_keeper().map(|keeper| Box::new(keeper) as Box<dyn PageKeeper>));
-        let engine = pressed(engine, &self.press)?;
         self.counters.took(engine.as_ref());
         let (plan_json, device) = (session.plan_json.clone(), session.device);
         let epoch = session.epoch;

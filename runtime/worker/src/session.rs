@@ -151,6 +151,8 @@ impl Session {
     pub(crate) fn end(&self, cause: RingFault) {
         if self.cause.set(cause).is_ok() {
             self.ended.cancel();
+            // Nobody will carry what the compute thread may be waiting for.
+            drop(self.take_asking());
         }
     }
 

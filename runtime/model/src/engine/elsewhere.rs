@@ -189,7 +189,8 @@ impl Engine {
         let heads = layers.backend.heads();
         if let Some(there) = layers.backend.elsewhere() {
             there.rest();
-            self.link.all_back(probe(there, heads, self.questions).ok());
+            let probed = self.link.has_measured().then(|| probe(there, heads, self.questions).ok());
+            self.link.all_back(probed.flatten());
         }
     }
 

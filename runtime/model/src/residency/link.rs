@@ -56,6 +56,11 @@ impl LinkWatch {
         }
     }
 
+    /// Whether enough passes were measured: a probe of the same moment says what they had beyond it.
+    pub(crate) fn has_measured(&self) -> bool {
+        self.measured().is_some()
+    }
+
     /// No page is elsewhere any more, and a probe takes so long now, where there was one.
     pub(crate) fn all_back(&mut self, probe: Option<Nanos>) {
         if let Some(probe) = probe {

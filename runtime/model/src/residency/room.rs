@@ -106,6 +106,11 @@ mod tests {
 
     /// A device of two layers of which one MLP streams; the other blocks of layers may. Room for 64 MiB of KV cache at first.
     fn ladder() -> Ladder {
+        let plan = plan();
+        Ladder::of(&plan, &plan.devices[0]).unwrap()
+    }
+
+    fn plan() -> Plan {
         let block = |kind: &str, layer: u32| serde_json::json!({ kind: layer });
         let mib = |count: u64| count << 20;
         let placed =
@@ -138,7 +143,7 @@ mod tests {
         }))
         .unwrap();
         plan.validate().unwrap();
-        Ladder::of(&plan, &plan.devices[0]).unwrap()
+        plan
     }
 
     fn here(level: usize, mib: u64) -> Standing {
@@ -157,6 +162,82 @@ mod tests {
         assert_eq!([decide(1, 64), decide(1, 64)], [Verdict::Descend; 2], "until a pass has met the block");
         assert_eq!(decide(1, 65), Verdict::Stay);
         assert_eq!(decide(1, 64), Verdict::Stay, "the calm begins anew");
+    }
+
+    /// The same device with another one that keeps up to 40 MiB of pages; requests are long enough, and blocks take 10 ms a pass.
+    fn lending() -> Ladder {
+        let mut plan = serde_json::to_value(plan()).unwrap();
+        let mib = |count: u64| count << 20;
+        plan["model"]["layers"] = 3.into();
+        plan["model"]["blocks"]["attention"] = serde_json::json!([mib(10), mib(10), mib(10)]);
+        plan["model"]["blocks"]["mlp"] = serde_json::json!([mib(20), mib(20), mib(20)]);
+        plan["model"]["context"] = (64 * 2560).into();
+        plan["serving"]["maxContextTokens"] = (64 * 2560).into();
+        plan["head"] = 1.into();
+        let device = &mut plan["devices"][0];
+        let head = device["blocks"].as_array_mut().unwrap().pop().unwrap();
+        device["memory"]["pinned"] = (mib(40) + 4096).into();
+        device["memory"]["budget"] = (mib(124) + 4096).into();
+        // Two rows of one head of 32: where it stands is 34 floats.
+        let (room, frees) = (mib(40), mib(40) - 2 * 2 * (2 * 32 + 2) * 4);
+        let over = serde_json::json!({
+            "above": mib(64), "relief": {"handOver": {"to": "k", "room": room, "costs": 1_000_000}}, "frees": frees,
+            "timePerToken": 11_000_000,
+        });
+        let steps = device["steps"].as_array_mut().unwrap();
+        for (index, step) in steps.iter_mut().enumerate() {
+            step["above"] = (step["above"].as_u64().unwrap() + frees).into();
+            step["timePerToken"] = (11_000_000 + 10_000_000 * index).into();
+        }
+        steps.insert(0, over);
+        let pinned = |block: serde_json::Value| serde_json::json!({"block": block, "residency": "pinned"});
+        let keeper = serde_json::json!({
+            "name": "k", "layers": [{"start": 2, "end": 3}],
+            "blocks": [pinned(serde_json::json!({"attention": 2})), pinned(serde_json::json!({"mlp": 2})), head],
+            "memory": {
+                "pinned": mib(30) + 4096, "prefetch": 0, "kv": mib(40), "activations": 0, "overhead": 0, "lent": mib(41),
+                "budget": mib(200),
+            },
+        });
+        plan["devices"].as_array_mut().unwrap().push(keeper);
+        let plan: Plan = serde_json::from_value(plan).unwrap();
+        plan.validate().unwrap();
+        Ladder::of(&plan, &plan.devices[0]).unwrap()
+    }
+
+    #[test]
+    fn the_link_decides_which_way_room_is_made() {
+        let ladder = lending();
+        let decide = |level, here, elsewhere, millis: u64, calm| {
+            let (here, elsewhere) = (Bytes::mib(here), Bytes::mib(elsewhere));
+            let stand = Standing { level, here, elsewhere, costs: Nanos(millis * 1_000_000) };
+            let mut room = Room::default();
+            (1..calm).for_each(|_| assert_eq!(room.decide(&ladder, &stand), Verdict::Stay, "{stand:?}"));
+            room.decide(&ladder, &stand)
+        };
+        let cases = [
+            // Steps in force, MiB here and elsewhere, what the link costs, passes until something happens.
+            ((0, 90, 0, 1, 1), Verdict::HandOver(0)),
+            ((0, 90, 0, 50, 1), Verdict::Climb(2)),
+            ((0, 65, 30, 1, 1), Verdict::HandOver(0)),
+            ((0, 60, 30, 1, 99), Verdict::Stay),
+            // The link gets slow, and fast again.
+            ((0, 60, 30, 50, CALM), Verdict::BringBack(2)),
+            ((2, 89, 1, 50, CALM), Verdict::BringBack(2)),
+            ((2, 90, 0, 50, 99), Verdict::Stay),
+            ((2, 90, 0, 1, CALM), Verdict::HandOver(0)),
+            ((2, 64, 26, 1, CALM), Verdict::Descend),
+            // It wavers: what is elsewhere stays, what is here too.
+            ((0, 60, 30, 12, 99), Verdict::Stay),
+            ((2, 90, 0, 12, 99), Verdict::Stay),
+            // Shorter requests.
+            ((0, 20, 30, 1, CALM), Verdict::BringBack(0)),
+            ((2, 50, 0, 1, CALM), Verdict::Descend),
+        ];
+        for ((level, here, elsewhere, millis, calm), expected) in cases {
+            let found = decide(level, here, elsewhere, millis, calm);
+            assert_eq!(found, expected, "level {level}, {here} here, {elsewhere} elsewhere, {millis} ms");
+        }
     }
 
     #[test]

@@ -63,7 +63,15 @@ async fn read_orders(
             () = session.ended.cancelled() => return,
             message = orders.message() => message,
         };
-        let Ok(Some(order)) = message else { return };
+        let order = match message {
+            Ok(Some(order)) => order,
+            Ok(None) => return,
+            Err(status) => {
+                // Too long, or not to be read. Whoever is gone does not hear it.
+                let _ = answers.send(Err(status)).await;
+                return;
+            }
+        };
         if order.epoch != session.epoch {
             let _ = answers.send(Err(wrong_epoch(session.name(), order.epoch, session.epoch))).await;
             return;
