@@ -222,7 +222,7 @@ fn large(model: &Path) -> Result<Plan> {
     let serving = ServingLimits { max_context_tokens: 1408, max_concurrent_requests: 1, prefill_chunk_tokens: 64 };
     let mut ample = even_plan(&card(model)?, 2, 1, serving, Dtype::F32)?;
     ample.devices[0].memory.overhead = OVERHEAD;
-    lending(ample, 4, 20, Nanos(1_000_000_000))
+    lending(ample, 4, 21, Nanos(1_000_000_000))
 }
 
 /// Runs in the process that is limited, and only there.
@@ -247,7 +247,8 @@ async fn a_limited_process_hands_over_what_does_not_fit() -> Result<()> {
     write_folder(&SHAPE, &model)?;
     let plan = large(&model)?;
     let budget = plan.devices[0].memory.budget;
-    let limit = match MemoryLimit::new(budget.0) {
+    // The system counts in pages.
+    let limit = match MemoryLimit::new(budget.round_up(Bytes::mib(1)).0) {
         Ok(limit) => limit,
         Err(why) => {
             println!("skipped: no control group can be made here ({why})");
