@@ -178,8 +178,8 @@ mod tests {
         let head = device["blocks"].as_array_mut().unwrap().pop().unwrap();
         device["memory"]["pinned"] = (mib(40) + 4096).into();
         device["memory"]["budget"] = (mib(124) + 4096).into();
-        // Two rows of one head of 32: where it stands is 34 floats.
-        let (room, frees) = (mib(40), mib(40) - 2 * 2 * (2 * 32 + 2) * 4);
+        // A page has 32 KiB, and is more than what two rows of one head of 32 are asked about.
+        let (room, frees) = (mib(40), mib(40) - 2 * (32 << 10));
         let over = serde_json::json!({
             "above": mib(64), "relief": {"handOver": {"to": "k", "room": room, "costs": 1_000_000}}, "frees": frees,
             "timePerToken": 11_000_000,
