@@ -162,7 +162,12 @@ impl Engine {
         self.link.tick();
         if rows.iter().any(|part| part.start == 0) {
             self.kv.check_all(segment, rows)?;
-            rows.iter().filter(|part| part.start == 0).for_each(|part| self.release(part.slot));
+            let mut idle = Vec::new();
+            for part in rows.iter().filter(|part| part.start == 0) {
+                self.release_elsewhere(part.slot);
+                self.kv.begin_anew(part.slot, segment, |range| idle.push(range));
+            }
+            self.give_back(idle);
         }
         Ok(())
     }

@@ -153,9 +153,14 @@ impl KvTables {
 
     /// Forgets a sequence and takes its pages back; `idle` hears which bytes of the pool nobody uses any more. A slot beyond
     /// the plan's holds nothing.
-    pub(crate) fn release(&mut self, slot: u32, mut idle: impl FnMut(Range<usize>)) {
+    pub(crate) fn release(&mut self, slot: u32, idle: impl FnMut(Range<usize>)) {
+        self.begin_anew(slot, 0, idle);
+    }
+
+    /// The same for a sequence that begins anew in `segment`: those before it have begun already.
+    pub(crate) fn begin_anew(&mut self, slot: u32, segment: usize, mut idle: impl FnMut(Range<usize>)) {
         if let Some(held) = self.slots.get_mut(slot as usize) {
-            held.lengths.fill(0);
+            held.lengths[segment..].fill(0);
             let elsewhere = std::mem::take(&mut held.elsewhere) as usize;
             for page in held.pages.drain(..).skip(elsewhere) {
                 self.free.insert(page);
