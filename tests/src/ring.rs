@@ -13,7 +13,7 @@ use lime_ring::{
     LinkShape, RingDriver, RingTopology, Transport,
     proto::{Peer, Rows, Sampling, StatusReply},
 };
-use lime_worker::{WorkerConfig, WorkerHandle, frame_limits};
+use lime_worker::{DiskShape, WorkerConfig, WorkerHandle, frame_limits};
 
 /// Reads a model's card.
 ///
@@ -133,6 +133,15 @@ pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerH
     Ok((worker, peer))
 }
 
+/// What plays slow links and disks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shapes {
+    /// Every worker's link.
+    pub link: Option<LinkShape>,
+    /// Every worker's disk.
+    pub disk: Option<DiskShape>,
+}
+
 /// Workers in this process, one per device, that can take up one plan after another.
 pub struct Workers {
     handles: Vec<WorkerHandle>,
@@ -154,7 +163,7 @@ impl Workers {
     /// # Errors
     /// When one cannot start.
     pub async fn start_over(transport: &Transport, model: &Path, count: usize) -> Result<Self> {
-        Self::start_all(transport, model, None, count, 1, None).await
+        Self::start_all(transport, model, None, count, 1, Shapes::default()).await
     }
 
     /// The same with a weight store, and with links of that shape.
@@ -168,7 +177,15 @@ impl Workers {
         count: usize,
         link: Option<LinkShape>,
     ) -> Result<Self> {
-        Self::start_all(transport, model, Some(store), count, 1, link).await
+        Self::start_all(transport, model, Some(store), count, 1, Shapes { link, disk: None }).await
+    }
+
+    /// The same over plain text, with disks of that shape.
+    ///
+    /// # Errors
+    /// When one cannot start.
+    pub async fn start_shaped(model: &Path, store: &Path, count: usize, shapes: Shapes) -> Result<Self> {
+        Self::start_all(&Transport::Plaintext, model, Some(store), count, 1, shapes).await
     }
 
     /// The same with a weight store, from which plans can stream.
@@ -176,7 +193,7 @@ impl Workers {
     /// # Errors
     /// When one cannot start.
     pub async fn start_with_store(model: &Path, store: Option<&Path>, count: usize, threads: usize) -> Result<Self> {
-        Self::start_all(&Transport::Plaintext, model, store, count, threads, None).await
+        Self::start_all(&Transport::Plaintext, model, store, count, threads, Shapes::default()).await
     }
 
     async fn start_all(
@@ -185,7 +202,7 @@ impl Workers {
         store: Option<&Path>,
         count: usize,
         threads: usize,
-        link: Option<LinkShape>,
+        Shapes { link, disk }: Shapes,
     ) -> Result<Self> {
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {
@@ -195,7 +212,7 @@ impl Workers {
                 store: store.map(Path::to_owned),
                 threads,
                 link,
-                disk: None,
+                disk,
                 isa: None,
                 transport: transport.clone(),
             };

@@ -81,6 +81,46 @@ fn pages_go_to_a_device_with_room_where_the_link_is_cheaper_than_the_disk() {
     }
 }
 
+/// Whatever the fleet, what is lent is there once, and what is counted on is lent.
+#[test]
+fn no_byte_is_counted_on_twice() {
+    let card = QWEN3_32B.card();
+    let (mut lending, mut several) = (0, 0);
+    for memory in [16, 24, 34, 60] {
+        for roomy in [24, 48, 90] {
+            for bits in [100_000_000, 1_000_000_000, 10_000_000_000] {
+                for boards in 1..4 {
+                    let board = |at: usize| {
+                        let disk = Some(200_000_000 * (1 + at as u64));
+                        node(&format!("fast-{at}"), Bytes::gib(memory), 200_000_000_000, disk)
+                    };
+                    let slow = node("roomy", Bytes::gib(roomy), 20_000_000_000, None);
+                    let link = Link { bandwidth: bits / 8, latency: Nanos(100_000) };
+                    let nodes = (0..boards).map(board).chain([slow]).collect();
+                    let goal = Goal { typical_context: Some(1024), ..Goal::sporadic(&card, 16_384) };
+                    let Ok(plan) = plan(&card, &Fleet::uniform(nodes, link), &goal) else { continue };
+                    assert_eq!(plan.validate(), Ok(()));
+                    let asking = plan.devices.iter().filter(|device| hand_over(device).is_some()).count();
+                    let lent: Bytes = plan.devices.iter().map(|device| device.memory.lent).sum();
+                    assert_eq!(asking > 0, lent > Bytes::ZERO);
+                    for device in &plan.devices {
+                        assert!(device.memory.lent == Bytes::ZERO || hand_over(device).is_none(), "{}", device.name);
+                        let ladder = Ladder::of(&plan, device).unwrap();
+                        assert_eq!(
+                            ladder.rungs().len() + usize::from(ladder.hand_over().is_some()),
+                            device.steps.len()
+                        );
+                    }
+                    lending += usize::from(asking > 0);
+                    several += usize::from(asking > 1);
+                }
+            }
+        }
+    }
+    println!("{lending} plans lend room, {several} of them to several devices");
+    assert!(lending > 10 && several > 3, "{lending} {several}");
+}
+
 #[test]
 fn plans_written_before_pages_could_go_still_read() {
     let plan = planned(10_000_000_000);
