@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{anywhere, card, config, plan};
+use common::{Ring, anywhere, card, config, generate, plan};
 use lime_planner::{MemoryModel, Nanos, Plan, Relief, Step};
 use lime_ring::{
     ASKER_KEY, EPOCH_KEY, Transport,
@@ -137,6 +137,22 @@ async fn pages_come_are_asked_about_and_go() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     keeper.worker.stop().await.unwrap();
+}
+
+/// An engine that asks nobody, or is no longer there, breaks no ring.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_whose_engine_needs_no_keeper_goes_on() {
+    let (lent, _) = lending();
+    let plain = Ring::of_fakes(&plan(card(4, 64, 100), 2, 1, 1), &FakeLoader::default()).await;
+    let expected = generate(&mut plain.configure(1).await, 0, &[1, 2, 3], 2, 9).await;
+    plain.stop().await;
+    let ring = Ring::of_fakes(&lent, &FakeLoader::default()).await;
+    for epoch in 1..3 {
+        let mut driver = ring.configure(epoch).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(generate(&mut driver, 0, &[1, 2, 3], 2, 9).await, expected);
+    }
+    ring.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

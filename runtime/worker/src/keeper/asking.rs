@@ -132,6 +132,8 @@ async fn watch(session: Arc<Session>, keeper: String, mut stream: Streaming<Keep
             biased;
             // With the stream the keeper hears that nobody asks any more.
             () = session.ended.cancelled() => return,
+            // The engine is gone: its passes say why.
+            () = answers.closed() => return,
             answer = stream.message() => answer,
         };
         match answer {
