@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lime_gateway::{Event, GatewayConfig, Orders, Peer};
-use lime_planner::{Bytes, Dtype, Nanos, Plan, ServingLimits};
+use lime_planner::{Bytes, DevicePlan, Dtype, Fleet, Goal, Ladder, Link, Nanos, NodeProfile, Plan, ServingLimits};
 use lime_ring::{LinkShape, RingDriver, Transport, proto::StatusReply};
 use lime_tests::{
     certificates::Authority,
@@ -223,6 +223,52 @@ fn large(model: &Path) -> Result<Plan> {
     let mut ample = even_plan(&card(model)?, 2, 1, serving, Dtype::F32)?;
     ample.devices[0].memory.overhead = OVERHEAD;
     lending(ample, 4, 21, Nanos(1_000_000_000))
+}
+
+/// From a fleet to tokens: the planner finds the way, and the ring goes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_planner_lends_and_the_ring_follows() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let model = dir.path().join("model");
+    write_folder(&SHAPE, &model)?;
+    let node = |name: &str, memory, memory_bandwidth, disk_bandwidth| NodeProfile {
+        name: name.into(),
+        memory: Bytes::mib(memory),
+        overhead: OVERHEAD,
+        memory_bandwidth,
+        compact_bandwidth: None,
+        throughput: 100_000_000_000,
+        disk_bandwidth,
+        block_latency: Nanos::ZERO,
+    };
+    // A fast board with little memory and a slow disk, and a slow machine with much memory.
+    let nodes = vec![node("board", 150, 40_000_000_000, Some(60_000_000)), node("roomy", 400, 4_000_000_000, None)];
+    let link = Link { bandwidth: 1_250_000_000, latency: Nanos(100_000) };
+    let card = card(&model)?;
+    let mut goal = Goal::sporadic(&card, 1408);
+    goal.serving.prefill_chunk_tokens = 64;
+    goal.typical_context = Some(64);
+    goal.kv = Dtype::F32;
+    goal.least_devices = 2;
+    let plan = lime_planner::plan(&card, &Fleet::uniform(nodes, link), &goal);
+    let plan = plan.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    let hands_over = |device: &DevicePlan| Ladder::of(&plan, device).is_ok_and(|ladder| ladder.hand_over().is_some());
+    let asker = plan.devices.iter().position(hands_over).with_context(|| format!("nobody lends: {plan:?}"))?;
+    ensure!(plan.devices[asker].name == "board", "{plan:?}");
+
+    let mut workers = Workers::start_with_store(&model, Some(&dir.path().join("store")), 2, 1).await?;
+    let mut ring = workers.configure(&plan).await?;
+    let prompt: Vec<u32> = (0..760).map(|index| 2 + index * 131 % 1900).collect();
+    let sequence = [Sequence { prompt, draws: 20, temperature: 0.7, seed: 5 }];
+    let found = drive(&mut ring, &sequence, 64).await?;
+    let said = workers.status().await?;
+    ensure!(said[asker].pages_handed_over > 0, "{said:?}");
+    for (said, device) in said.iter().zip(&plan.devices) {
+        ensure!(used(said) + OVERHEAD.0 + device.memory.lent.0 <= device.memory.budget.0, "{said:?}");
+    }
+    let mut ring = workers.configure(&even_plan(&card, 2, 1, plan.serving, Dtype::F32)?).await?;
+    ensure!(drive(&mut ring, &sequence, 64).await? == found, "other bits");
+    workers.stop().await
 }
 
 /// Runs in the process that is limited, and only there.
