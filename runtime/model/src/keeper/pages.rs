@@ -56,7 +56,10 @@ pub struct KeptPages {
     most_rows: usize,
     storage: AlignedBuf,
     grains: Grains,
+    /// Places that were used and are not; those from `fresh` to before `places` never were.
     free: BTreeSet<u32>,
+    fresh: u32,
+    places: u32,
     kept: BTreeMap<u32, Vec<u32>>,
     counters: Arc<KeptCounters>,
     /// What is counted there of these pages.
@@ -97,7 +100,9 @@ impl KeptPages {
             most_rows: plan.serving.max_rows() as usize,
             storage: pool(bytes)?,
             grains: Grains::new(layout.page_bytes(), over.pages as usize),
-            free: (0..over.pages).collect(),
+            free: BTreeSet::new(),
+            fresh: 0,
+            places: over.pages,
             kept: BTreeMap::new(),
             layout,
             counters,
@@ -131,7 +136,7 @@ impl KeptPages {
         if held != page as usize {
             return refuse(format!("page {page} of slot {slot}, page {held} is next"));
         }
-        let Some(place) = self.free.pop_first() else {
+        let Some(place) = self.place() else {
             return refuse(format!("page {page} of slot {slot}: all room that the plan lends is taken"));
         };
         self.storage[place as usize * size..][..size].copy_from_slice(bytes);
@@ -200,6 +205,17 @@ impl KeptPages {
             self.forget(place);
         }
         self.count();
+    }
+
+    /// The lowest place that is free: pages lie together.
+    fn place(&mut self) -> Option<u32> {
+        self.free.pop_first().or_else(|| {
+            let place = self.fresh;
+            (place < self.places).then(|| {
+                self.fresh += 1;
+                place
+            })
+        })
     }
 
     fn forget(&mut self, place: u32) {
