@@ -4,6 +4,7 @@
 //! printed is the median of the rounds' ratios, with the lowest and the highest.
 
 mod disk;
+mod elsewhere;
 mod machine;
 mod memory;
 mod one_process;
@@ -73,6 +74,8 @@ enum What {
     StreamSegments,
     /// 8 B parameters on two and four devices of 2 GB; writes 28 GB, and is not part of `all`.
     Stream8b,
+    /// A KV cache that outgrows its device: pages on another one against streamed blocks, with throttled disks and links.
+    Elsewhere,
     /// Predicted against measured time per token of what `lime up` serves.
     Truth,
     /// Mutual TLS against plain text on the loopback, with the bundled model.
@@ -97,6 +100,12 @@ fn main() -> Result<()> {
         security::measure(args.rounds)?;
     }
     if args.what == What::Security {
+        return Ok(());
+    }
+    if matches!(args.what, What::All | What::Elsewhere) {
+        elsewhere::measure(args.rounds)?;
+    }
+    if args.what == What::Elsewhere {
         return Ok(());
     }
     std::fs::create_dir_all(&args.models).with_context(|| format!("cannot create {}", args.models.display()))?;

@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use lime_model::ModelFolder;
 use lime_planner::{
-    Arithmetic, Block, Bytes as Size, DeviceBudget, DeviceMemory, Dtype, MemoryModel, ModelCard, Plan, PlanRequest,
-    Residency, ServingLimits, proportional,
+    Arithmetic, Block, Bytes as Size, DeviceBudget, DeviceMemory, Dtype, MemoryModel, ModelCard, Nanos, Plan,
+    PlanRequest, Relief, Residency, ServingLimits, Step, proportional,
 };
 use lime_ring::{
-    RingDriver, RingTopology, Transport,
+    LinkShape, RingDriver, RingTopology, Transport,
     proto::{Peer, Rows, Sampling, StatusReply},
 };
-use lime_worker::{WorkerConfig, WorkerHandle, frame_limits};
+use lime_worker::{DiskShape, WorkerConfig, WorkerHandle, frame_limits};
 
 /// Reads a model's card.
 ///
@@ -64,6 +64,38 @@ pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> 
     Ok(plan)
 }
 
+/// The plan with room for a `share` of the longest requests on the first device, which may hand so many KV pages to the second,
+/// or else stream its layers' blocks, each of which makes a pass longer by `step`.
+///
+/// # Errors
+/// When the plan breaks a rule.
+pub fn lending(mut plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Plan> {
+    let memory = MemoryModel::of(&plan);
+    let layers = plan.devices[0].all_layers().count() as u32;
+    let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
+    let (room, mut buffer) = (page * pages, Size::ZERO);
+    let frees = room.saturating_sub(exchange);
+    let [asker, keeper] = plan.devices.as_mut_slice() else { bail!("the plan has not two devices") };
+    keeper.memory.lent = room + exchange;
+    asker.memory.kv = Size(asker.memory.kv.0 / share);
+    asker.memory.prefetch = Size::ZERO;
+    asker.memory.budget = asker.memory.used();
+    let relief = Relief::HandOver { to: keeper.name.clone(), room, costs: Nanos(1) };
+    asker.steps = vec![Step { above: asker.memory.kv, relief, frees, time_per_token: Nanos(1) }];
+    let mut above = asker.memory.kv + frees;
+    let movable = asker.blocks.iter().map(|placed| placed.block);
+    for block in movable.filter(|block| matches!(block, Block::Attention(_) | Block::Mlp(_))) {
+        let bytes = plan.model.block_bytes(block);
+        let frees = bytes.saturating_sub(bytes.saturating_sub(buffer));
+        let time_per_token = Nanos(1 + step.0 * asker.steps.len() as u64);
+        asker.steps.push(Step { above, relief: Relief::Stream(block), frees, time_per_token });
+        above += frees;
+        buffer = buffer.max(bytes);
+    }
+    plan.validate()?;
+    Ok(plan)
+}
+
 /// The driver's view of a plan whose workers are at `peers`, in ring order.
 ///
 /// # Errors
@@ -101,6 +133,15 @@ pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerH
     Ok((worker, peer))
 }
 
+/// What plays slow links and disks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shapes {
+    /// Every worker's link.
+    pub link: Option<LinkShape>,
+    /// Every worker's disk.
+    pub disk: Option<DiskShape>,
+}
+
 /// Workers in this process, one per device, that can take up one plan after another.
 pub struct Workers {
     handles: Vec<WorkerHandle>,
@@ -122,7 +163,29 @@ impl Workers {
     /// # Errors
     /// When one cannot start.
     pub async fn start_over(transport: &Transport, model: &Path, count: usize) -> Result<Self> {
-        Self::start_all(transport, model, None, count, 1).await
+        Self::start_all(transport, model, None, count, 1, Shapes::default()).await
+    }
+
+    /// The same with a weight store, and with links of that shape.
+    ///
+    /// # Errors
+    /// When one cannot start.
+    pub async fn start_linked(
+        transport: &Transport,
+        model: &Path,
+        store: &Path,
+        count: usize,
+        link: Option<LinkShape>,
+    ) -> Result<Self> {
+        Self::start_all(transport, model, Some(store), count, 1, Shapes { link, disk: None }).await
+    }
+
+    /// The same over plain text, with disks of that shape.
+    ///
+    /// # Errors
+    /// When one cannot start.
+    pub async fn start_shaped(model: &Path, store: &Path, count: usize, shapes: Shapes) -> Result<Self> {
+        Self::start_all(&Transport::Plaintext, model, Some(store), count, 1, shapes).await
     }
 
     /// The same with a weight store, from which plans can stream.
@@ -130,7 +193,7 @@ impl Workers {
     /// # Errors
     /// When one cannot start.
     pub async fn start_with_store(model: &Path, store: Option<&Path>, count: usize, threads: usize) -> Result<Self> {
-        Self::start_all(&Transport::Plaintext, model, store, count, threads).await
+        Self::start_all(&Transport::Plaintext, model, store, count, threads, Shapes::default()).await
     }
 
     async fn start_all(
@@ -139,6 +202,7 @@ impl Workers {
         store: Option<&Path>,
         count: usize,
         threads: usize,
+        Shapes { link, disk }: Shapes,
     ) -> Result<Self> {
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {
@@ -147,8 +211,8 @@ impl Workers {
                 model: model.to_owned().into(),
                 store: store.map(Path::to_owned),
                 threads,
-                link: None,
-                disk: None,
+                link,
+                disk,
                 isa: None,
                 transport: transport.clone(),
             };

@@ -1,17 +1,17 @@
 //! What reads foreign bytes is given thousands of damaged ones, the same in every run: each is an error or harmless. Arithmetic that
 //! overflows panics in this build.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lime_gateway::{GatewayConfig, Orders, Peer};
-use lime_model::{GenerationConfig, ModelConfig, ModelFolder};
-use lime_planner::{DeviceIndex, Dtype, FleetFile, MemoryModel, Plan, PlanInForce, ServingLimits};
+use lime_model::{GenerationConfig, Isa, KeptPages, ModelConfig, ModelFolder};
+use lime_planner::{DeviceIndex, Dtype, FleetFile, Ladder, MemoryModel, Nanos, Plan, PlanInForce, ServingLimits, Way};
 use lime_ring::Transport;
 use lime_tests::{
     fixtures,
     mutate::Mutator,
-    ring::{Workers, card, even_plan, topology},
+    ring::{Workers, card, even_plan, lending, topology},
 };
 use lime_worker::frame_limits;
 use tokio::{
@@ -35,6 +35,14 @@ fn look_at(plan: &Plan) {
         let _ = model.device(&device.blocks).used();
         let _ = plan.expected_blocks(DeviceIndex(index as u32)).len();
         let _ = plan.successor(DeviceIndex(index as u32));
+        if let Ok(ladder) = Ladder::of(plan, device) {
+            let _ = ladder.way(ladder.most(), Way::default(), Nanos(u64::MAX));
+            // What a device keeps for this one takes memory only when pages come.
+            let asker = DeviceIndex(index as u32);
+            let keeper = ladder.hand_over().map(|over| over.to);
+            let kept = keeper.map(|keeper| KeptPages::new(plan, asker, keeper, (Isa::Scalar, 1), Arc::default()));
+            let _ = kept.is_some_and(|kept| kept.is_ok());
+        }
     }
     let limits = frame_limits(plan);
     let _ = (limits.pass_message_bytes(), limits.frame_message_bytes(), limits.result_message_bytes());
@@ -42,18 +50,20 @@ fn look_at(plan: &Plan) {
 
 #[test]
 fn plans() -> Result<()> {
-    let text = serde_json::to_vec(&plan()?)?;
-    let mut sound = 0;
-    for seed in 0..4000 {
-        let damaged = Mutator::new(seed).damaged(&text);
-        if let Ok(plan) = serde_json::from_slice::<Plan>(&damaged)
-            && plan.validate().is_ok()
-        {
-            sound += 1;
-            look_at(&plan);
+    let lent = lending(plan()?, 2, 3, Nanos(1_000_000))?;
+    for text in [serde_json::to_vec(&plan()?)?, serde_json::to_vec(&lent)?] {
+        let mut sound = 0;
+        for seed in 0..4000 {
+            let damaged = Mutator::new(seed).damaged(&text);
+            if let Ok(plan) = serde_json::from_slice::<Plan>(&damaged)
+                && plan.validate().is_ok()
+            {
+                sound += 1;
+                look_at(&plan);
+            }
         }
+        assert!(sound > 20, "most damage is noticed, but not all of it is any: {sound}");
     }
-    assert!(sound > 20, "most damage is noticed, but not all of it is any: {sound}");
     Ok(())
 }
 

@@ -38,6 +38,7 @@ mod svg;
 mod testing;
 mod timeline;
 mod units;
+mod way;
 mod wish;
 
 pub use brief::{BriefCard, BriefError, Inspection};
@@ -60,7 +61,8 @@ pub use proportional::proportional;
 pub use quantity::Quantity;
 pub use refusal::{Refusal, Shortage, Suggestion};
 pub use route::{Hop, Stage};
-pub use steps::{Ladder, Relief, Rung, Step};
+pub use steps::{HandOver, Ladder, Relief, Rung, Step};
 pub use timeline::{Activity, Lane, Span, Timeline, timeline};
 pub use units::{Bytes, DeviceIndex, Epoch, LayerIndex, LayerRange, SegmentIndex};
+pub use way::Way;
 pub use wish::{DeviceBudget, Infeasible, PlanRequest};

@@ -86,6 +86,14 @@ impl<'a> MemoryModel<'a> {
         self.page_bytes(layers) * pages
     }
 
+    /// What a device with `layers` layers takes besides while KV pages of it are elsewhere, and as much there: the queries of the
+    /// largest pass and where their heads stand, or a page on its way, as it is used and as the wire carries it.
+    pub fn exchange(&self, layers: u32) -> Bytes {
+        let heads = u64::from(self.serving.max_rows()) * u64::from(self.card.heads);
+        let question = Bytes(heads * (2 * u64::from(self.card.head_dim) + 2) * F32);
+        question.max(self.page_bytes(layers)) * 2
+    }
+
     /// The buffers that a device with `blocks` needs for its largest pass.
     pub fn activations(&self, blocks: &[PlacedBlock]) -> ActivationBytes {
         let card = self.card;

@@ -1,5 +1,5 @@
-//! What a device does when its KV cache needs more than the plan gave it: which pinned block it streams next, or whether it
-//! hands KV pages to a device with room. A pure function of plan and fleet, worked out beforehand, that workers follow.
+//! What a device does when its KV cache needs more than the plan gave it: which pinned block it streams next, and whether it
+//! hands KV pages to a device with room before. A pure function of plan and fleet, worked out beforehand, that workers follow.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,10 @@ use crate::layout::Layout;
 use crate::period::Scratch;
 use crate::search::Problem;
 use crate::timeline::{goal_of, layout_of};
-use crate::{Bytes, ContextPoint, Fleet, KV_PAGE_TOKENS, Ladder, Nanos, Plan, Relief, Step};
+use crate::{
+    Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, Relief,
+    Step, Way,
+};
 
 /// The steps of one device in the order in which they are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,42 +49,121 @@ pub fn adaptations(plan: &Plan, fleet: &Fleet) -> Option<Vec<Adaptation>> {
     let problem = Problem::new(&plan.model, fleet, &goal);
     let of = |at: usize| Adaptation {
         device: plan.devices[at].name.clone(),
-        steps: steps(&problem, plan, &layout, at, HandOver::Cheapest),
+        steps: with_hand_over(&problem, plan, &layout, at, steps(&problem, plan, &layout, at)),
     };
     Some((0..layout.shares.len()).map(of).collect())
 }
 
-/// Whether KV pages may be handed to another device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HandOver {
-    /// Where that is the cheaper step.
-    Cheapest,
-    /// Not by steps that workers follow.
-    Never,
-}
-
-/// The steps of the device at position `at`.
-pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize, over: HandOver) -> Vec<Step> {
+/// The steps of the device at position `at` that stream a block.
+pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize) -> Vec<Step> {
     let mut scratch = Scratch::default();
     let mut layout = layout.clone();
-    let memory = plan.devices[at].memory;
-    let mut above = memory.kv + memory.budget.saturating_sub(memory.used());
+    let mut above = base(plan.devices[at].memory);
     let mut steps = Vec::new();
     let Some(mut time) = problem.evaluate(&layout, &mut scratch).map(|(_, steady)| steady.nanos()) else {
         return steps;
     };
-    while let Some((step, next)) = cheapest(problem, plan, &layout, at, (above, time, over), &mut scratch) {
-        let handed_over = matches!(step.relief, Relief::HandOver { .. });
+    while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut scratch) {
         above += step.frees;
         time = step.time_per_token.0;
         steps.push(step);
         layout = next;
-        // Pages elsewhere end the list: from then on the other device's room decides.
-        if handed_over {
-            break;
-        }
     }
     steps
+}
+
+/// KV cache that fits before any step.
+fn base(memory: DeviceMemory) -> Bytes {
+    memory.kv + memory.budget.saturating_sub(memory.used())
+}
+
+/// `steps` of the device at `at`, with one that hands pages to a device with room where that is cheaper than the steps that it
+/// stands for: before the first of those.
+pub(crate) fn with_hand_over(
+    problem: &Problem<'_>,
+    plan: &Plan,
+    layout: &Layout,
+    at: usize,
+    mut steps: Vec<Step>,
+) -> Vec<Step> {
+    let memory = MemoryModel::of(plan);
+    let (base, worst) = (base(plan.devices[at].memory), memory.kv(layout.shares[at].layers));
+    if plan.arithmetic != Arithmetic::Exact {
+        return steps;
+    }
+    // What is never asked for is not reserved; where the plan has room for all, what memory pressure may ask for is not known.
+    let layers = layout.shares[at].layers;
+    let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
+    let missing = if worst > base { worst - base + exchange } else { worst };
+    let mut scratch = Scratch::default();
+    let Some(before) = problem.evaluate(layout, &mut scratch).map(|(_, steady)| steady.nanos()) else { return steps };
+    let times: Vec<u64> = [before].into_iter().chain(steps.iter().map(|step| step.time_per_token.0)).collect();
+    let rooms: Vec<Bytes> =
+        steps.iter().map(|step| step.above).chain(steps.last().map(|step| step.above + step.frees)).collect();
+
+    let mut best: Option<(usize, u64, Step)> = None;
+    for (other, device) in plan.devices.iter().enumerate().filter(|(other, _)| *other != at) {
+        // A device whose own cache will need its room, or that hands pages over itself, lends none.
+        let longest = memory.kv(layout.shares[other].layers);
+        let free = device.memory.budget.saturating_sub(device.memory.used()).saturating_sub(exchange);
+        let pages = free.min(missing).0.div_ceil(page.0.max(1)).min(free.0 / page.0.max(1));
+        let room = Bytes(page.0 * pages).min(worst);
+        let frees = room.saturating_sub(exchange);
+        if device.memory.kv < longest || frees == Bytes::ZERO {
+            continue;
+        }
+        // As if a row of a prompt came with every token that is drawn: long prompts are what fills the cache, and their rows are
+        // asked about as well.
+        let costs = remote_attention(problem, layout, at, other, (2 * u64::from(problem.sequences), room));
+        let chunk = remote_attention(problem, layout, at, other, (u64::from(plan.serving.prefill_chunk_tokens), room));
+        // For each step before which the pages could go: what streaming takes to free as much.
+        let worth = |from: usize| {
+            let enough = rooms.iter().position(|room| *room >= rooms[from] + frees);
+            times[enough.unwrap_or(steps.len())].saturating_sub(times[from])
+        };
+        let pays = |from: usize| costs < worth(from) && chunk <= MOST_OF_A_CHUNK * worth(from);
+        let Some(from) = (0..steps.len()).find(|&from| pays(from)) else { continue };
+        if best.as_ref().is_none_or(|(place, least, _)| (from, costs) < (*place, *least)) {
+            let relief = Relief::HandOver { to: device.name.clone(), room, costs: Nanos(costs) };
+            let time_per_token = Nanos(times[from] + costs);
+            best = Some((from, costs, Step { above: rooms[from], relief, frees, time_per_token }));
+        }
+    }
+    if let Some((from, costs, step)) = best {
+        for later in &mut steps[from..] {
+            later.above += step.frees;
+            later.time_per_token = later.time_per_token + Nanos(costs);
+        }
+        steps.insert(from, step);
+    }
+    steps
+}
+
+/// Gives each device of `plan` its steps, and those with room what others count on.
+pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut Plan, layout: &Layout) {
+    let memory = MemoryModel::of(plan);
+    let sizes =
+        |of: &dyn Fn(u32) -> Bytes| -> Vec<Bytes> { layout.shares.iter().map(|share| of(share.layers)).collect() };
+    let (kv, exchange) = (sizes(&|layers| memory.kv(layers)), sizes(&|layers| memory.exchange(layers)));
+    let grows = |plan: &Plan, at: usize| plan.devices[at].memory.kv < kv[at];
+    // First those whose cache outgrows their memory: what they count on, the others know of.
+    for at in (0..plan.devices.len()).filter(|&at| grows(plan, at)).collect::<Vec<_>>() {
+        let steps = with_hand_over(problem, plan, layout, at, steps(problem, plan, layout, at));
+        for step in &steps {
+            if let Relief::HandOver { to, room, .. } = &step.relief
+                && let Some(keeper) = plan.devices.iter_mut().find(|device| device.name == *to)
+            {
+                keeper.memory.lent += *room + exchange[at];
+            }
+        }
+        plan.devices[at].steps = steps;
+    }
+    // A device that reads nothing and has room for all has no weight store either.
+    for at in 0..plan.devices.len() {
+        if !grows(plan, at) && !layout.shares[at].streamed.is_empty() {
+            plan.devices[at].steps = steps(problem, plan, layout, at);
+        }
+    }
 }
 
 /// Times at other lengths of context, with the steps that these take: those of `points`, which know of none.
@@ -89,11 +171,14 @@ pub(crate) fn grown(problem: &Problem<'_>, plan: &Plan, layout: &Layout, points:
     let memory = crate::MemoryModel::of(plan);
     let at = |point: &ContextPoint| {
         let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);
-        let mut layout = layout.clone();
+        let (mut layout, mut elsewhere) = (layout.clone(), 0);
         for (share, device) in layout.shares.iter_mut().zip(&plan.devices) {
             let Ok(ladder) = Ladder::of(plan, device) else { continue };
             let kv = memory.page_bytes(share.layers) * pages;
-            for rung in &ladder.rungs()[..ladder.level(kv, 0, Bytes::ZERO)] {
+            let planned = ladder.hand_over().map_or(Nanos::ZERO, |over| over.costs);
+            let way = ladder.way(kv, Way::default(), planned);
+            elsewhere += if way.elsewhere { planned.0 } else { 0 };
+            for rung in &ladder.rungs()[..way.level] {
                 share.streamed.push(Unit::of(rung.block, problem.card.layers));
                 share.buffer = rung.buffer.0;
             }
@@ -101,7 +186,8 @@ pub(crate) fn grown(problem: &Problem<'_>, plan: &Plan, layout: &Layout, points:
         }
         let other = Problem::at_context(problem.card, problem.fleet, problem.goal, point.context_tokens);
         let steady = other.evaluate(&layout, &mut Scratch::default());
-        steady.map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos()), ..*point })
+        steady
+            .map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos() + elsewhere), ..*point })
     };
     points.iter().map(at).collect()
 }
@@ -109,10 +195,9 @@ pub(crate) fn grown(problem: &Problem<'_>, plan: &Plan, layout: &Layout, points:
 /// The step that costs least time for each byte that it frees, and the layout after it.
 fn cheapest(
     problem: &Problem<'_>,
-    plan: &Plan,
     layout: &Layout,
     at: usize,
-    (above, before, over): (Bytes, u64, HandOver),
+    (above, before): (Bytes, u64),
     scratch: &mut Scratch,
 ) -> Option<(Step, Layout)> {
     let mut best: Option<(u128, Step, Layout)> = None;
@@ -144,23 +229,7 @@ fn cheapest(
             consider(time.saturating_sub(before), frees, step, next);
         }
     }
-    let others = plan.devices.iter().enumerate().filter(|(other, _)| *other != at && over == HandOver::Cheapest);
-    for (other, device) in others {
-        let room = device.memory.budget.saturating_sub(device.memory.used());
-        if room < plan_page(plan, layout.shares[at].layers) {
-            continue;
-        }
-        let cost = remote_attention(problem, layout, at, other);
-        let relief = Relief::HandOver { to: device.name.clone(), room };
-        let step = Step { above, relief, frees: room, time_per_token: Nanos(before + cost) };
-        consider(cost, room.0, step, layout.clone());
-    }
     best.map(|(_, step, next)| (step, next))
-}
-
-/// Bytes of one KV page of a device with so many layers.
-fn plan_page(plan: &Plan, layers: u32) -> Bytes {
-    crate::MemoryModel::of(plan).page_bytes(layers)
 }
 
 /// The attention block and the MLP block that lie farthest from what streams already.
@@ -185,18 +254,31 @@ fn next_to_stream(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Unit
     [farthest(true), farthest(false)].into_iter().flatten().collect()
 }
 
-/// Time that a pass takes longer when a device's attention asks another one about pages there: for each layer the queries go
-/// and the partial sums come back.
-fn remote_attention(problem: &Problem<'_>, layout: &Layout, at: usize, other: usize) -> u64 {
+/// A chunk of a prompt, too, must not wait for pages elsewhere by more than this many times what streaming instead would take:
+/// blocks that stream are read once for all of its rows.
+const MOST_OF_A_CHUNK: u64 = 2;
+
+/// Time that a pass of so many rows takes longer when a device's attention asks another one about `room` of pages there: for each
+/// layer the queries go and where their heads stand comes back.
+fn remote_attention(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    at: usize,
+    other: usize,
+    (rows, room): (u64, Bytes),
+) -> u64 {
     let (here, there) = (layout.shares[at].node, layout.shares[other].node);
-    let (card, sequences) = (problem.card, u64::from(problem.sequences));
+    let card = problem.card;
     let heads = u64::from(card.heads);
-    let queries = sequences * heads * u64::from(card.head_dim) * 4;
-    // A partial sum, its maximum and its weight for each head.
-    let answers = queries + sequences * heads * 8;
+    let queries = rows * heads * u64::from(card.head_dim) * 4;
+    // The weighted values of each head, its greatest score and its sum of weights.
+    let answers = queries + rows * heads * 8;
     let way = |from: usize, to: usize, bytes: u64| {
         let link = problem.fleet.link(from, to);
         nanos(bytes, link.bandwidth) + link.latency.0
     };
-    u64::from(layout.shares[at].layers) * (way(here, there, queries) + way(there, here, answers))
+    let nodes = problem.fleet.nodes();
+    let read = |node: usize| nanos(room.0, nodes[node].memory_bandwidth);
+    let asked = u64::from(layout.shares[at].layers) * (way(here, there, queries) + way(there, here, answers));
+    asked + read(there).saturating_sub(read(here))
 }

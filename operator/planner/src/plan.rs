@@ -75,6 +75,9 @@ pub struct DeviceMemory {
     pub activations: Bytes,
     /// What the process needs besides.
     pub overhead: Bytes,
+    /// Kept free for KV pages of other devices, the buffers for their questions included: see [`crate::Relief::HandOver`].
+    #[serde(default, skip_serializing_if = "Bytes::is_zero")]
+    pub lent: Bytes,
     /// What the device may use.
     pub budget: Bytes,
 }
@@ -82,7 +85,7 @@ pub struct DeviceMemory {
 impl DeviceMemory {
     /// Everything but the budget, added up.
     pub fn used(&self) -> Bytes {
-        self.pinned + self.prefetch + self.kv + self.activations + self.overhead
+        self.pinned + self.prefetch + self.kv + self.activations + self.overhead + self.lent
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::Layout;
-use crate::online::{HandOver, grown, steps};
+use crate::online::{give_steps, grown};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Problem, Settled, fits, search_subsets, time_with};
@@ -151,13 +151,7 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
         head: DeviceIndex(layout.head as u32),
         outlook: Some(outlook),
     };
-    // A device that reads nothing and has room for all has no weight store either.
-    for at in 0..plan.devices.len() {
-        let worst = memory.kv(layout.shares[at].layers);
-        if plan.devices[at].memory.kv < worst || !layout.shares[at].streamed.is_empty() {
-            plan.devices[at].steps = steps(problem, &plan, layout, at, HandOver::Never);
-        }
-    }
+    give_steps(problem, &mut plan, layout);
     let grown = plan.outlook.as_ref().map(|outlook| grown(problem, &plan, layout, &outlook.prediction.growth));
     if let (Some(outlook), Some(grown)) = (&mut plan.outlook, grown) {
         outlook.prediction.growth = grown;

@@ -37,7 +37,7 @@ pub(crate) fn check(plan: &Plan) -> Result<(), PlanError> {
         let it = &device.memory;
         believe(
             "bytes on one device",
-            sum([&it.pinned, &it.prefetch, &it.kv, &it.activations, &it.overhead]),
+            sum([&it.pinned, &it.prefetch, &it.kv, &it.activations, &it.overhead, &it.lent]),
             MOST_BYTES,
         )?;
     }

@@ -1,11 +1,14 @@
 //! How a device makes room while it serves: blocks that it stops keeping, one after the other, as its KV cache grows or its
-//! memory shrinks. The plan names them; a [`Ladder`] is the plan's list as a worker follows it.
+//! memory shrinks, and a device with room that keeps KV pages for it. The plan names them; a [`Ladder`] is the plan's list as a
+//! worker follows it.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, Bytes, DevicePlan, MemoryModel, Nanos, PlacedBlock, Plan, PlanError, Residency};
+use crate::{
+    Arithmetic, Block, Bytes, DeviceIndex, DevicePlan, MemoryModel, Nanos, PlacedBlock, Plan, PlanError, Residency,
+};
 
 /// How room is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,13 +16,16 @@ use crate::{Block, Bytes, DevicePlan, MemoryModel, Nanos, PlacedBlock, Plan, Pla
 pub enum Relief {
     /// Read this block from disk in every pass instead of keeping it.
     Stream(Block),
-    /// Keep this many bytes of KV pages on another device, which computes their part of attention. Workers of this version
-    /// do not follow it.
+    /// Keep this many bytes of KV pages on another device, which computes their part of attention. At most one of a device's
+    /// steps does so.
     HandOver {
-        /// The device with room.
+        /// The device with room: its `memory.lent` counts it.
         to: String,
-        /// Bytes of its memory that are free in the plan.
+        /// What it keeps at most.
         room: Bytes,
+        /// By how much that makes a pass longer, over the link as it was when the plan was made.
+        #[serde(default)]
+        costs: Nanos,
     },
 }
 
@@ -37,6 +43,23 @@ pub struct Step {
     pub time_per_token: Nanos,
 }
 
+/// A step that hands pages over, as a worker follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The device that keeps the pages.
+    pub to: DeviceIndex,
+    /// How many it keeps at most.
+    pub pages: u32,
+    /// Bytes of each.
+    pub page: Bytes,
+    /// What all of them free, the buffers for questions and answers subtracted.
+    pub frees: Bytes,
+    /// By how much a pass gets longer, as planned.
+    pub costs: Nanos,
+    /// Steps of the plan that come before it.
+    pub after: usize,
+}
+
 /// A step that streams a block, as a worker follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rung {
@@ -44,7 +67,7 @@ pub struct Rung {
     pub block: Block,
     /// Its size.
     pub bytes: Bytes,
-    /// Bytes of KV cache that fit before this step.
+    /// Bytes of KV cache that fit here before this step.
     pub above: Bytes,
     /// The buffer for streamed blocks from then on.
     pub buffer: Bytes,
@@ -54,48 +77,89 @@ pub struct Rung {
     pub time_per_token: Nanos,
 }
 
-/// The steps of one device that a worker can follow, in the order in which they are taken. A device at *level* n has taken the
-/// first n of them.
+/// The steps of one device as a worker follows them: blocks that give way, in their order, and room elsewhere, which may be used
+/// beside them or not. A device at *level* n streams the first n of those blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ladder {
     rungs: Vec<Rung>,
     base: Bytes,
     most: Bytes,
+    /// What a pass takes before any step.
+    time: Nanos,
+    hand_over: Option<HandOver>,
 }
 
 impl Ladder {
-    /// The ladder of one of a plan's devices. Steps that hand pages over are left out.
+    /// The ladder of one of a plan's devices.
     ///
     /// # Errors
-    /// A step for a block that the device does not keep, or at another size of the KV cache than the device's memory makes it.
+    /// A step for a block that the device does not keep, for room that no device lends, or at another size of the KV cache than the
+    /// device's memory makes it.
     pub fn of(plan: &Plan, device: &DevicePlan) -> Result<Self, PlanError> {
         let fault = |what: String| PlanError::Step { device: device.name.clone(), what };
         let memory = device.memory;
         let base = memory.kv + memory.budget.saturating_sub(memory.used());
         let (mut above, mut buffer) = (base, memory.prefetch);
         let (mut rungs, mut taken) = (Vec::with_capacity(device.steps.len()), BTreeSet::new());
-        for step in &device.steps {
-            let Relief::Stream(block) = step.relief else { continue };
-            let pinned = PlacedBlock { block, residency: Residency::Pinned };
-            let movable = matches!(block, Block::Attention(_) | Block::Mlp(_));
-            if !movable || !device.blocks.contains(&pinned) || !taken.insert(block) {
-                return Err(fault(format!("streams {block}, which it does not keep until then")));
-            }
+        let mut hand_over: Option<HandOver> = None;
+        for (index, step) in device.steps.iter().enumerate() {
             if step.above != above {
-                return Err(fault(format!("streams {block} above {} of KV cache, not above {above}", step.above)));
+                let what = match &step.relief {
+                    Relief::Stream(block) => format!("streams {block}"),
+                    Relief::HandOver { to, .. } => format!("hands pages to {to:?}"),
+                };
+                return Err(fault(format!("{what} above {} of KV cache, not above {above}", step.above)));
             }
-            let bytes = plan.model.block_bytes(block);
-            let grown = buffer.max(bytes);
-            let grows = grown.saturating_sub(buffer);
-            rungs.push(Rung { block, bytes, above, buffer: grown, grows, time_per_token: step.time_per_token });
-            above += bytes.saturating_sub(grows);
-            buffer = grown;
+            let elsewhere = hand_over.map_or(Bytes::ZERO, |over| over.frees);
+            match step.relief {
+                Relief::Stream(block) => {
+                    let pinned = PlacedBlock { block, residency: Residency::Pinned };
+                    let movable = matches!(block, Block::Attention(_) | Block::Mlp(_));
+                    if !movable || !device.blocks.contains(&pinned) || !taken.insert(block) {
+                        return Err(fault(format!("streams {block}, which it does not keep until then")));
+                    }
+                    let bytes = plan.model.block_bytes(block);
+                    let grown = buffer.max(bytes);
+                    let grows = grown.saturating_sub(buffer);
+                    let costs = hand_over.map_or(0, |over| over.costs.0);
+                    let time_per_token = Nanos(step.time_per_token.0.saturating_sub(costs));
+                    let here = above - elsewhere;
+                    rungs.push(Rung { block, bytes, above: here, buffer: grown, grows, time_per_token });
+                    above += bytes.saturating_sub(grows);
+                    buffer = grown;
+                }
+                Relief::HandOver { ref to, room, costs } => {
+                    let over = over(plan, device, to, room).map_err(&fault)?;
+                    if hand_over.is_some() {
+                        return Err(fault(format!("hands pages to {to:?}, after another that hands pages over")));
+                    }
+                    above += over.frees;
+                    hand_over = Some(HandOver { costs, after: index, ..over });
+                }
+            }
         }
-        Ok(Self { rungs, base, most: above })
+        let most = above - hand_over.map_or(Bytes::ZERO, |over| over.frees);
+        let planned = plan.outlook.as_ref().map(|outlook| outlook.prediction.time_per_token);
+        let first = rungs.first().map(|rung| rung.time_per_token);
+        Ok(Self { rungs, base, most, time: planned.or(first).unwrap_or_default(), hand_over })
     }
 
-    /// Checks that a device with steps can hold the longest KV cache that the plan allows.
+    /// Checks that a device with steps can hold the longest KV cache that the plan allows, whatever becomes of its links, and that
+    /// what it lends is no more than what others count on.
     pub(crate) fn check(plan: &Plan, device: &DevicePlan) -> Result<(), PlanError> {
+        let layers = |asker: &DevicePlan| asker.all_layers().count() as u32;
+        let all_steps = plan.devices.iter().flat_map(|asker| asker.steps.iter().map(move |step| (asker, step)));
+        let rooms = all_steps.filter_map(|(asker, step)| match &step.relief {
+            Relief::HandOver { to, room, .. } if *to == device.name => {
+                Some(room.0.saturating_add(MemoryModel::of(plan).exchange(layers(asker)).0))
+            }
+            _ => None,
+        });
+        let asked = rooms.fold(0_u64, u64::saturating_add);
+        if asked > device.memory.lent.0 {
+            let what = format!("would lend {}, others count on {} there", device.memory.lent, Bytes(asked));
+            return Err(PlanError::Step { device: device.name.clone(), what });
+        }
         if device.steps.is_empty() {
             return Ok(());
         }
@@ -107,17 +171,33 @@ impl Ladder {
         Ok(())
     }
 
-    /// The steps.
+    /// The steps that stream a block.
     pub fn rungs(&self) -> &[Rung] {
         &self.rungs
     }
 
-    /// Bytes of KV cache that fit at `level`.
+    /// The step that hands pages over, where the plan has one.
+    pub const fn hand_over(&self) -> Option<&HandOver> {
+        self.hand_over.as_ref()
+    }
+
+    /// What a pass takes at `level` with all pages here, if only this device takes steps.
+    pub fn time(&self, level: usize) -> Nanos {
+        let last = level.min(self.rungs.len()).checked_sub(1);
+        last.map_or(self.time, |last| self.rungs[last].time_per_token)
+    }
+
+    /// The least level at which a KV cache of `needed` fits here.
+    pub fn least(&self, needed: Bytes) -> Option<usize> {
+        (0..=self.rungs.len()).find(|&level| needed <= self.room(level))
+    }
+
+    /// Bytes of KV cache that fit here at `level`.
     pub fn room(&self, level: usize) -> Bytes {
         self.rungs.get(level).map_or(self.most, |rung| rung.above)
     }
 
-    /// Bytes of KV cache that fit when every step is taken.
+    /// Bytes of KV cache that fit here when every block gives way that may.
     pub const fn most(&self) -> Bytes {
         self.most
     }
@@ -130,7 +210,7 @@ impl Ladder {
     /// The level for a device at level `now` that needs room for `needed`: as high as it must be, at once; down by one step
     /// where that leaves `slack` free, and what the step back holds twice for a moment.
     pub fn level(&self, needed: Bytes, now: usize, slack: Bytes) -> usize {
-        let least = (0..self.rungs.len()).find(|&level| needed <= self.room(level)).unwrap_or(self.rungs.len());
+        let least = self.least(needed).unwrap_or(self.rungs.len());
         if least >= now {
             return least;
         }
@@ -138,6 +218,27 @@ impl Ladder {
         let spare = slack.max(self.rungs[below].grows);
         if needed + spare <= self.room(below) { below } else { now }
     }
+}
+
+/// The room that device `to` lends, if it can.
+fn over(plan: &Plan, device: &DevicePlan, to: &str, room: Bytes) -> Result<HandOver, String> {
+    let (memory, layers) = (MemoryModel::of(plan), device.all_layers().count() as u32);
+    let page = memory.page_bytes(layers);
+    let Some((index, keeper)) = plan.device(to).filter(|_| to != device.name) else {
+        return Err(format!("hands pages to {to:?}, which is no other device of the plan"));
+    };
+    if plan.arithmetic != Arithmetic::Exact {
+        return Err("hands pages over, which only exact arithmetic can".to_owned());
+    }
+    if keeper.steps.iter().any(|step| matches!(step.relief, Relief::HandOver { .. })) {
+        return Err(format!("hands pages to {to:?}, which hands pages over itself"));
+    }
+    let frees = room.saturating_sub(memory.exchange(layers));
+    if page > room || frees == Bytes::ZERO || room > memory.kv(layers) {
+        return Err(format!("hands {room} of pages over, of {page} each"));
+    }
+    let pages = u32::try_from(room.0 / page.0.max(1)).map_err(|_| format!("hands {room} of pages over"))?;
+    Ok(HandOver { to: index, pages, page, frees, costs: Nanos::ZERO, after: 0 })
 }
 
 #[cfg(test)]
@@ -156,7 +257,7 @@ mod tests {
             above += bytes.saturating_sub(grows);
             buffer = grown;
         }
-        Ladder { rungs, base: Bytes(base), most: above }
+        Ladder { rungs, base: Bytes(base), most: above, time: Nanos::ZERO, hand_over: None }
     }
 
     #[test]

@@ -13,6 +13,12 @@ impl Bytes {
     /// No bytes at all.
     pub const ZERO: Self = Self(0);
 
+    /// Whether there are none.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// `n` KiB.
     pub const fn kib(n: u64) -> Self {
         Self(n << 10)

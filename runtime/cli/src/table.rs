@@ -35,7 +35,10 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
     header.push("besides".to_owned());
     let numbers_from = header.len();
     let weights: &[&str] = if streams { &["pinned", "streamed", "buffer"] } else { &["weights"] };
-    header.extend(weights.iter().chain(&["KV cache", "activations", "total", "budget"]).map(|name| (*name).to_owned()));
+    let lends = plan.devices.iter().any(|device| device.memory.lent > Bytes::ZERO);
+    let lent: &[&str] = if lends { &["lent"] } else { &[] };
+    let sizes = weights.iter().chain(&["KV cache", "activations"]).chain(lent).chain(&["total", "budget"]);
+    header.extend(sizes.map(|name| (*name).to_owned()));
     let names: Vec<&str> = header.iter().map(String::as_str).collect();
     let mut table = table(&names, numbers_from);
     for (index, device) in plan.devices.iter().enumerate() {
@@ -48,7 +51,8 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
             row.push(spread(&device.layers));
         }
         row.push(besides(plan, DeviceIndex(index as u32)));
-        let sizes = [memory.kv, memory.activations, memory.used(), memory.budget];
+        let lent = lends.then_some(memory.lent);
+        let sizes = [memory.kv, memory.activations].into_iter().chain(lent).chain([memory.used(), memory.budget]);
         if streams {
             row.extend([memory.pinned, streamed(plan, device), memory.prefetch].map(|bytes| bytes.to_string()));
         } else {

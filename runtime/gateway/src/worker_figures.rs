@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A figure's name, kind, meaning and source.
 type Figure = (&'static str, &'static str, &'static str, fn(&StatusReply) -> f64);
 
-const FIGURES: [Figure; 23] = [
+const FIGURES: [Figure; 32] = [
     ("pinned_bytes", "gauge", "Weights that stay in memory.", |it| it.pinned_bytes as f64),
     ("prefetch_bytes", "gauge", "The buffer through which streamed blocks pass.", |it| it.prefetch_bytes as f64),
     ("kv_bytes", "gauge", "KV cache in use.", |it| it.kv_bytes as f64),
@@ -27,6 +27,19 @@ const FIGURES: [Figure; 23] = [
     ("steps_taken_total", "counter", "Blocks that gave way to KV cache or others.", |it| it.steps_taken as f64),
     ("steps_undone_total", "counter", "Of them, those that are kept again.", |it| it.steps_undone as f64),
     ("passes_refused_total", "counter", "Passes for whose KV pages there was no room.", |it| it.passes_refused as f64),
+    ("elsewhere_bytes", "gauge", "KV cache that another device keeps.", |it| it.elsewhere_bytes as f64),
+    ("elsewhere_room_bytes", "gauge", "What it keeps at most.", |it| it.elsewhere_room_bytes as f64),
+    ("elsewhere_cost_seconds", "gauge", "By how much that makes a pass longer, or would.", |it| {
+        seconds(it.elsewhere_cost_micros)
+    }),
+    ("elsewhere_wait_seconds_total", "counter", "Passes waited for its keeper.", |it| {
+        seconds(it.elsewhere_wait_micros)
+    }),
+    ("pages_handed_over_total", "counter", "KV pages that went to another device.", |it| it.pages_handed_over as f64),
+    ("pages_brought_back_total", "counter", "Of them, those that came back.", |it| it.pages_brought_back as f64),
+    ("lent_bytes", "gauge", "Reserved for KV pages of other devices.", |it| it.lent_bytes as f64),
+    ("kept_bytes", "gauge", "KV pages of other devices.", |it| it.kept_bytes as f64),
+    ("kept_questions_total", "counter", "Questions answered about them.", |it| it.kept_questions as f64),
     ("activation_bytes", "gauge", "Buffers of the largest pass.", |it| it.activation_bytes as f64),
     ("streamed_blocks", "gauge", "Blocks that are read for every pass.", |it| it.streamed_blocks as f64),
     ("streamed_bytes", "gauge", "Their size.", |it| it.streamed_bytes as f64),

@@ -2,6 +2,10 @@
 //!
 //! A task is a run of query rows over the same pages, for one KV head: a page's keys and values are converted once
 //! for all query heads of all those rows. Each row and head is computed in the canonical order whatever its company.
+//!
+//! That order is page after page, each merged into what the pages before it came to. So the first pages of a sequence can be
+//! computed elsewhere: [`Kernels::attention_state`] says where a row's heads stand after them, and
+//! [`Kernels::attention_after`] goes on from there with the same bits as if nothing had been apart.
 
 use crate::kernels::Kernels;
 use crate::kv::{KV_PAGE_TOKENS, KvLayout};
@@ -19,6 +23,22 @@ pub struct AttentionRow<'a> {
     pub position: u32,
     /// The pages of its sequence in the storage, in order.
     pub pages: &'a [u32],
+}
+
+/// Floats that say where one row stands after some of its pages: for each head the greatest score, the sum of weights, and the
+/// `head_dim` weighted values, not yet divided by that sum.
+pub const fn attention_state_floats(heads: usize, head_dim: usize) -> usize {
+    heads * (2 + head_dim)
+}
+
+/// First pages of rows that were computed elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionBefore<'a> {
+    /// For each row how many of its first pages `state` has in it: 0 for a row that begins with its first page. Those entries of
+    /// [`AttentionRow::pages`] are not looked at.
+    pub pages: &'a [u32],
+    /// [`attention_state_floats`] for each row; those of rows without such pages are not looked at.
+    pub state: &'a [f32],
 }
 
 /// What [`Kernels::attention`] works on.
@@ -46,36 +66,47 @@ impl AttentionArgs<'_> {
         self.heads / self.layout.kv_heads
     }
 
-    fn check(&self, out: &[f32]) {
+    fn check(&self, before: Option<AttentionBefore<'_>>) {
         let KvLayout { kv_heads, head_dim, layers, ty } = self.layout;
         assert!(kv_heads > 0 && head_dim > 0, "attention without heads");
         assert!(self.heads > 0 && self.heads.is_multiple_of(kv_heads), "{} heads over {kv_heads} KV heads", self.heads);
         assert!(self.layer < layers, "layer {} of {layers}", self.layer);
         let row = self.heads.checked_mul(head_dim).expect("heads x head_dim");
         assert_eq!(Some(self.q.len()), row.checked_mul(self.rows.len()), "queries");
-        assert_eq!(out.len(), self.q.len(), "output of attention");
+        if let Some(before) = before {
+            assert_eq!(before.pages.len(), self.rows.len(), "rows with pages elsewhere");
+            let floats = self.rows.len().checked_mul(attention_state_floats(self.heads, head_dim));
+            assert_eq!(Some(before.state.len()), floats, "state of the pages elsewhere");
+        }
         let page_bytes = [2, layers, kv_heads, KV_PAGE_TOKENS, ty.size()]
             .iter()
             .try_fold(head_dim, |bytes, &factor| bytes.checked_mul(factor))
             .expect("bytes of a KV page");
         let pages = self.storage.len() / page_bytes;
-        for row in self.rows {
+        for (index, row) in self.rows.iter().enumerate() {
             let needed = row.position as usize / KV_PAGE_TOKENS + 1;
             assert!(row.pages.len() >= needed, "position {} with {} pages", row.position, row.pages.len());
-            for &page in &row.pages[..needed] {
+            let elsewhere = before.map_or(0, |before| before.pages[index] as usize);
+            assert!(elsewhere < needed, "position {} with {elsewhere} pages elsewhere", row.position);
+            for &page in &row.pages[elsewhere..needed] {
                 assert!((page as usize) < pages, "page {page} of a storage of {pages}");
             }
         }
     }
 
-    /// Cuts the rows into runs over the same pages.
-    fn runs(&self) -> Vec<Run> {
+    /// Cuts the rows into runs over the same pages, as many of which are elsewhere.
+    fn runs(&self, before: Option<AttentionBefore<'_>>) -> Vec<Run> {
+        let elsewhere = |row: usize| before.map_or(0, |before| before.pages[row]);
         let most = (TASK_QUERIES / self.group()).max(1);
         let mut runs: Vec<Run> = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             match runs.last_mut() {
                 // Every row of a run agrees with its longest row, so all agree with each other.
-                Some(run) if run.end - run.first < most && same_pages(&self.rows[run.longest], row) => {
+                Some(run)
+                    if run.end - run.first < most
+                        && elsewhere(run.first) == elsewhere(index)
+                        && same_pages(&self.rows[run.longest], row) =>
+                {
                     run.end = index + 1;
                     if row.position > self.rows[run.longest].position {
                         run.longest = index;
@@ -109,22 +140,57 @@ pub(crate) struct Out(pub(crate) *mut f32);
 // SAFETY: tasks write disjoint heads.
 unsafe impl Sync for Out {}
 
+/// What a task leaves of each row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// Attention itself, rows x heads x head_dim.
+    Attention,
+    /// Where the heads stand, for [`Kernels::attention_after`].
+    State,
+}
+
 impl Kernels {
     /// Attention of every row over its sequence's KV entries: `out` is rows x heads x head_dim.
     ///
     /// # Panics
     /// When the lengths do not fit, or a row names pages that it lacks or that lie outside the storage.
     pub fn attention(&self, a: &AttentionArgs<'_>, out: &mut [f32]) {
-        a.check(out);
-        let runs = a.runs();
+        assert_eq!(out.len(), a.q.len(), "output of attention");
+        self.attend(a, None, Leave::Attention, out);
+    }
+
+    /// The same for rows of whose sequences the first pages are `before`, where [`Kernels::attention_state`] was computed.
+    ///
+    /// # Panics
+    /// As [`Kernels::attention`]; when a row has no page here.
+    pub fn attention_after(&self, a: &AttentionArgs<'_>, before: AttentionBefore<'_>, out: &mut [f32]) {
+        assert_eq!(out.len(), a.q.len(), "output of attention");
+        self.attend(a, Some(before), Leave::Attention, out);
+    }
+
+    /// Where every row stands after its entries up to its position, [`attention_state_floats`] for each.
+    ///
+    /// # Panics
+    /// As [`Kernels::attention`].
+    pub fn attention_state(&self, a: &AttentionArgs<'_>, state: &mut [f32]) {
+        let floats = a.rows.len().checked_mul(attention_state_floats(a.heads, a.layout.head_dim));
+        assert_eq!(Some(state.len()), floats, "state of attention");
+        self.attend(a, None, Leave::State, state);
+    }
+
+    /// `out` is as long as `leave` asks for.
+    fn attend(&self, a: &AttentionArgs<'_>, before: Option<AttentionBefore<'_>>, leave: Leave, out: &mut [f32]) {
+        a.check(before);
+        let runs = a.runs(before);
         let out = Out(out.as_mut_ptr());
         let kv_heads = a.layout.kv_heads;
         self.pool().run(runs.len() * kv_heads, |task| {
             let out = &out;
             let run_of_rows = runs[task / kv_heads];
             scratch::with(PagesTask::scratch(a, run_of_rows), |scratch| {
-                let task = PagesTask { a, run: run_of_rows, kv_head: task % kv_heads, out: *out, scratch };
-                // SAFETY: `isa` is available; `check` has seen every length; tasks differ in rows or KV head.
+                let kv_head = task % kv_heads;
+                let task = PagesTask { a, before, run: run_of_rows, kv_head, leave, out: *out, scratch };
+                // SAFETY: `isa` is available; every length has been checked; tasks differ in rows or KV head.
                 unsafe { run(self.isa(), Typed(a.layout.ty, task)) };
             });
         });

@@ -34,7 +34,7 @@ mod scratch;
 mod simd;
 mod softmax;
 
-pub use attention::{AttentionArgs, AttentionRow};
+pub use attention::{AttentionArgs, AttentionBefore, AttentionRow, attention_state_floats};
 pub use buffer::{AlignedBuf, BufferError, HUGE_PAGE};
 pub use compact::{CompactError, Compactor, compact_bytes};
 pub use convert::{decode, encode, round_to};

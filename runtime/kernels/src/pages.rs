@@ -1,6 +1,6 @@
 //! The inner part of attention: a run of query rows, one KV head, page after page.
 
-use crate::attention::{AttentionArgs, Out, Run};
+use crate::attention::{AttentionArgs, AttentionBefore, Leave, Out, Run};
 use crate::element::ElementType;
 use crate::kv::KV_PAGE_TOKENS;
 use crate::math::{exp, exp1};
@@ -11,8 +11,12 @@ use crate::simd::{Element, Simd, TypedTask, load_tail};
 /// The query heads of one KV head for a run of rows.
 pub(crate) struct PagesTask<'a> {
     pub(crate) a: &'a AttentionArgs<'a>,
+    /// First pages that were computed elsewhere.
+    pub(crate) before: Option<AttentionBefore<'a>>,
     pub(crate) run: Run,
     pub(crate) kv_head: usize,
+    /// What `out` is made of.
+    pub(crate) leave: Leave,
     pub(crate) out: Out,
     /// [`PagesTask::scratch`] floats.
     pub(crate) scratch: &'a mut [f32],
@@ -40,7 +44,7 @@ struct Work<'a> {
 impl TypedTask for PagesTask<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd, E: Element>(self) {
-        let Self { a, run, kv_head, out, scratch } = self;
+        let Self { a, before, run, kv_head, leave, out, scratch } = self;
         let width = a.layout.head_dim.next_multiple_of(BLOCK);
         let queries = (run.end - run.first) * a.group();
         let mut rest = scratch;
@@ -55,12 +59,16 @@ impl TypedTask for PagesTask<'_> {
             max: cut(&mut rest, queries),
             sum: cut(&mut rest, queries),
         };
-        let heads = Heads { a, run, kv_head };
+        let heads = Heads { a, before, run, kv_head };
         heads.load_queries(E::TYPE, &mut work);
+        heads.load_state(E::TYPE, &mut work);
         // SAFETY: passed on to the caller.
         unsafe {
             heads.all_pages::<S, E>(&mut work);
-            heads.finish(E::TYPE, &work, out);
+            match leave {
+                Leave::Attention => heads.finish(E::TYPE, &work, out),
+                Leave::State => heads.leave_state(E::TYPE, &work, out),
+            }
         }
     }
 }
@@ -76,6 +84,7 @@ impl PagesTask<'_> {
 
 struct Heads<'a> {
     a: &'a AttentionArgs<'a>,
+    before: Option<AttentionBefore<'a>>,
     run: Run,
     kv_head: usize,
 }
@@ -100,13 +109,38 @@ impl Heads<'_> {
         }
     }
 
+    /// Where the state of query `query` begins, among states of [`crate::attention_state_floats`].
+    fn state_at(&self, query: usize) -> usize {
+        let head_dim = self.a.layout.head_dim;
+        self.head_at(query) / head_dim * (2 + head_dim)
+    }
+
+    /// Pages of this run's rows that were computed elsewhere.
+    fn elsewhere(&self) -> usize {
+        self.before.map_or(0, |before| before.pages[self.run.first] as usize)
+    }
+
+    /// Takes up what the pages elsewhere came to.
+    fn load_state(&self, ty: ElementType, work: &mut Work<'_>) {
+        let Some(before) = self.before.filter(|_| self.elsewhere() > 0) else { return };
+        let head_dim = self.a.layout.head_dim;
+        work.acc.fill(0.0);
+        for (query, acc) in work.acc.chunks_exact_mut(work.width).enumerate() {
+            let state = &before.state[self.state_at(query)..][..2 + head_dim];
+            (work.max[query], work.sum[query]) = (state[0], state[1]);
+            for (d, &value) in state[2..].iter().enumerate() {
+                acc[lane_of(ty, d)] = value;
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn all_pages<S: Simd, E: Element>(&self, work: &mut Work<'_>) {
         let group = self.a.group();
         let rows = &self.a.rows[self.run.first..self.run.end];
         let longest = &self.a.rows[self.run.longest];
         let positions = longest.position as usize + 1;
-        for (page, start) in (0..positions).step_by(KV_PAGE_TOKENS).enumerate() {
+        for (page, start) in (0..positions).step_by(KV_PAGE_TOKENS).enumerate().skip(self.elsewhere()) {
             let filled = (positions - start).min(KV_PAGE_TOKENS);
             // SAFETY: `AttentionArgs::check` has seen the pages of every row; queries and counts are in range.
             unsafe {
@@ -152,6 +186,21 @@ impl Heads<'_> {
             for d in 0..self.a.layout.head_dim {
                 // SAFETY: `out` is as long as `q`, in which the head lies; no other task has this head.
                 unsafe { *out.0.add(at + d) = acc[lane_of(ty, d)] / sum };
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn leave_state(&self, ty: ElementType, work: &Work<'_>, out: Out) {
+        for (query, acc) in work.acc.chunks_exact(work.width).enumerate() {
+            let at = self.state_at(query);
+            // SAFETY: `out` has `2 + head_dim` floats for each head of `q`; no other task has this head.
+            unsafe {
+                *out.0.add(at) = work.max[query];
+                *out.0.add(at + 1) = work.sum[query];
+                for d in 0..self.a.layout.head_dim {
+                    *out.0.add(at + 2 + d) = acc[lane_of(ty, d)];
+                }
             }
         }
     }

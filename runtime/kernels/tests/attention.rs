@@ -1,7 +1,8 @@
 //! Attention against plain f64 arithmetic, and against itself: instruction sets, company and threads change no bit.
 
 use lime_kernels::{
-    AttentionArgs, AttentionRow, ElementType, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, kv_store, round_to,
+    AttentionArgs, AttentionBefore, AttentionRow, ElementType, Isa, KV_PAGE_TOKENS, Kernels, KvLayout,
+    attention_state_floats, kv_store, round_to,
 };
 use proptest::prelude::*;
 
@@ -62,6 +63,46 @@ impl Sequence {
         out
     }
 
+    /// The same with the first `elsewhere` pages computed apart, by another instruction set and from another storage.
+    fn attend_apart(
+        &self,
+        [there, here]: [&Kernels; 2],
+        q: &[f32],
+        heads: usize,
+        positions: &[u32],
+        elsewhere: u32,
+    ) -> Vec<f32> {
+        let (page, head_dim) = (self.layout.page_bytes(), self.layout.head_dim);
+        let moved: Vec<u8> = (0..elsewhere as usize)
+            .flat_map(|index| &self.storage[self.pages[index] as usize * page..][..page])
+            .copied()
+            .collect();
+        let their_pages: Vec<u32> = (0..elsewhere).collect();
+        let last = elsewhere * KV_PAGE_TOKENS as u32 - 1;
+        let theirs: Vec<_> = positions.iter().map(|_| AttentionRow { position: last, pages: &their_pages }).collect();
+        let mut state = vec![f32::NAN; positions.len() * attention_state_floats(heads, head_dim)];
+        let args = AttentionArgs {
+            q,
+            heads,
+            layout: self.layout,
+            layer: self.layer,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            storage: &moved,
+            rows: &theirs,
+        };
+        there.attention_state(&args, &mut state);
+
+        // What is elsewhere is nowhere here.
+        let mut pages = self.pages.clone();
+        pages[..elsewhere as usize].fill(u32::MAX);
+        let rows: Vec<_> = positions.iter().map(|&position| AttentionRow { position, pages: &pages }).collect();
+        let counts = vec![elsewhere; rows.len()];
+        let mut out = vec![0.0; q.len()];
+        let args = AttentionArgs { storage: &self.storage, rows: &rows, ..args };
+        here.attention_after(&args, AttentionBefore { pages: &counts, state: &state }, &mut out);
+        out
+    }
+
     fn naive(&self, q: &[f32], heads: usize, positions: &[u32]) -> Vec<f64> {
         let KvLayout { kv_heads, head_dim, .. } = self.layout;
         let entry = |x: &[f32], position: usize, head: usize, d: usize| {
@@ -87,6 +128,47 @@ impl Sequence {
         }
         out
     }
+}
+
+/// Every way to cut a sequence's pages in two gives the bits of the whole, whoever computes which part.
+#[test]
+fn pages_computed_elsewhere_change_no_bit() {
+    for (case, ty) in ElementType::ALL.into_iter().enumerate() {
+        for (head_dim, kv_heads, group, length) in [(33, 2, 3, 300), (64, 1, 5, 257), (8, 3, 1, 128), (128, 2, 4, 140)]
+        {
+            let layout = KvLayout { ty, kv_heads, head_dim, layers: 2 };
+            let sequence = Sequence::new(layout, 1, length, (case * 1000 + length) as u64);
+            let heads = kv_heads * group;
+            // A prefill chunk over a page's boundary.
+            let positions: Vec<u32> = (length as u32 - 9..length as u32).collect();
+            let q = noise(length as u64, positions.len() * heads * head_dim);
+            let whole = sequence.attend(&Kernels::new(Isa::Scalar, 1), &q, heads, &positions);
+            for elsewhere in 1..=positions[0] / KV_PAGE_TOKENS as u32 {
+                for (there, here) in
+                    Isa::available().into_iter().flat_map(|a| Isa::available().into_iter().map(move |b| (a, b)))
+                {
+                    let kernels = [&Kernels::new(there, 2), &Kernels::new(here, 1)];
+                    let apart = sequence.attend_apart(kernels, &q, heads, &positions, elsewhere);
+                    assert_eq!(
+                        bits(&apart),
+                        bits(&whole),
+                        "{ty:?} {head_dim} {elsewhere} pages on {there}, rest on {here}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "position 63 with 1 pages elsewhere")]
+fn a_row_has_its_own_page_here() {
+    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let storage = vec![0u8; layout.page_bytes()];
+    let rows = [AttentionRow { position: 63, pages: &[0] }];
+    let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
+    let before = AttentionBefore { pages: &[1], state: &[0.0; 10] };
+    Kernels::new(Isa::Scalar, 1).attention_after(&args, before, &mut [0.0; 8]);
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {

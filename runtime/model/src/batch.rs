@@ -29,4 +29,6 @@ pub(crate) struct Batch<'a> {
     pub(crate) positions: Vec<u32>,
     /// Position and pages of each row's sequence.
     pub(crate) rows: Vec<AttentionRow<'a>>,
+    /// For each part how many of its sequence's first pages are on another device.
+    pub(crate) elsewhere: Vec<u32>,
 }

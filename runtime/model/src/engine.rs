@@ -1,6 +1,7 @@
 //! One device's part of a plan: its blocks, its KV cache and the passes over them.
 
 mod adapt;
+mod elsewhere;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::{
     kv::KvTables,
     layers::{Layers, Shape},
     loader::LoadOptions,
-    residency::{ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe},
+    residency::{LinkWatch, ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe},
     stream::{StreamBlock, StreamOptions},
     weights::{HostBlock, Layouts, Loaded, Pinned, load_each, load_pinned},
 };
@@ -57,6 +58,12 @@ pub struct Engine {
     memory: DeviceMemory,
     streaming: Arc<StreamCounters>,
     room: Room,
+    link: LinkWatch,
+    /// Bytes of a KV page, and of the buffers that it takes to ask about pages elsewhere.
+    page: Bytes,
+    exchange: Bytes,
+    /// Questions of a pass about pages elsewhere: one for each layer and micro-batch.
+    questions: u32,
     figures: ResidencyFigures,
     residency: Arc<ResidencyCounters>,
 }
@@ -127,12 +134,16 @@ impl Engine {
         };
         let slots = plan.serving.max_concurrent_requests as usize;
         let page = MemoryModel::of(plan).page_bytes(placed.all_layers().count() as u32);
+        let places = places(&placed, plan.segments);
+        let exchange = MemoryModel::of(plan).exchange(placed.all_layers().count() as u32);
+        let questions = placed.all_layers().count() as u32 * plan.micro_batches();
+        let has_layers: Vec<bool> = places.iter().map(|layers| !layers.is_empty()).collect();
         let mut engine = Self {
             runner,
             kernels,
             isa,
-            kv: KvTables::new(slots, plan.segments as usize, plan.serving.max_context_tokens, page),
-            places: places(&placed, plan.segments),
+            kv: KvTables::new(slots, &has_layers, plan.serving.max_context_tokens, page),
+            places,
             limits: Limits {
                 hidden: plan.model.hidden as usize,
                 vocabulary: plan.model.vocabulary as usize,
@@ -143,6 +154,10 @@ impl Engine {
             memory,
             streaming,
             room: Room::default(),
+            link: LinkWatch::default(),
+            page,
+            exchange,
+            questions,
             figures: ResidencyFigures::default(),
             residency: Arc::default(),
         };
@@ -180,6 +195,7 @@ impl Engine {
         let total = rows.iter().map(|part| part.count as usize).sum();
         self.check_rows(total)?;
         self.check_activation(total, activation)?;
+        self.begin_anew(index, rows)?;
         self.make_room(index, rows)?;
         let batch = self.kv.admit(index, rows)?;
         let ran = run(&mut self.runner, &self.places[index], &batch, activation);
@@ -219,6 +235,7 @@ impl Engine {
 
     /// Forgets the sequence in `slot`.
     pub fn release(&mut self, slot: u32) {
+        self.release_elsewhere(slot);
         let mut idle = Vec::new();
         self.kv.release(slot, |range| idle.push(range));
         self.give_back(idle);
@@ -226,6 +243,7 @@ impl Engine {
 
     /// Forgets every sequence.
     pub fn reset(&mut self) {
+        (0..self.kv.slots()).for_each(|slot| self.release_elsewhere(slot));
         let mut idle = Vec::new();
         self.kv.reset(|range| idle.push(range));
         self.give_back(idle);
@@ -235,7 +253,11 @@ impl Engine {
     pub fn memory(&self) -> DeviceMemory {
         let ResidencyFigures { pinned, prefetch, kv, .. } = self.figures;
         match &self.runner {
-            Runner::Exact(_) => DeviceMemory { pinned, prefetch, kv, ..self.memory },
+            Runner::Exact(_) => {
+                let buffers = if self.kv.all_elsewhere() > 0 { self.exchange } else { Bytes::ZERO };
+                let activations = self.memory.activations + buffers;
+                DeviceMemory { pinned, prefetch, kv, activations, ..self.memory }
+            }
             Runner::Candle(_) => self.memory,
         }
     }

@@ -120,6 +120,9 @@ pub enum EngineError {
         /// What fits with every step of the plan taken.
         room: Bytes,
     },
+    /// The device that keeps KV pages for this one.
+    #[error("KV pages on another device: {0}")]
+    Keeper(#[from] crate::KeeperError),
     /// Threads for reading could not be started.
     #[error("cannot start a thread that reads weights: {0}")]
     Threads(io::Error),

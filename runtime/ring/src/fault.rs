@@ -10,6 +10,8 @@ use crate::proto::Frame;
 
 /// The metadata key that names a stream's epoch.
 pub const EPOCH_KEY: &str = "lime-epoch";
+/// The metadata key that names the device that asks another about KV pages.
+pub const ASKER_KEY: &str = "lime-asker-bin";
 const DEVICE_KEY: &str = "lime-device-bin";
 const KIND_KEY: &str = "lime-fault";
 
@@ -123,6 +125,12 @@ pub fn wrong_epoch(device: &str, found: u64, current: u64) -> Status {
 /// The epoch that a request's or a status's metadata names.
 pub fn epoch_of(metadata: &MetadataMap) -> Option<u64> {
     metadata.get(EPOCH_KEY)?.to_str().ok()?.parse().ok()
+}
+
+/// The device that a request's metadata says is asking.
+pub fn asker_of(metadata: &MetadataMap) -> Option<String> {
+    let name = metadata.get_bin(ASKER_KEY)?.to_bytes().ok()?;
+    String::from_utf8(name.to_vec()).ok()
 }
 
 /// A status for people: its message, and the innermost cause where the transport broke.

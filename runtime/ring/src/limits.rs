@@ -21,6 +21,30 @@ pub struct FrameLimits {
     pub activation: ActivationType,
 }
 
+/// The numbers of a plan that bound what a device asks of the one that keeps KV pages for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLimits {
+    /// Bytes of the largest page of any device.
+    pub page_bytes: u64,
+    /// Most rows of a question.
+    pub max_rows: u32,
+    /// Query heads of a row.
+    pub heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+}
+
+impl KeepLimits {
+    /// Longest order or answer on the wire: a page, or where the heads of the largest pass stand.
+    pub fn message_bytes(&self) -> usize {
+        let heads = u64::from(self.max_rows).saturating_mul(u64::from(self.heads));
+        let state = heads.saturating_mul(u64::from(self.head_dim) + 2).saturating_mul(4);
+        let rows = PER_TOKEN.saturating_mul(2).saturating_mul(self.max_rows as usize);
+        let large = usize::try_from(state.max(self.page_bytes)).unwrap_or(usize::MAX);
+        large.saturating_add(rows).saturating_add(SMALL)
+    }
+}
+
 /// Fields, tags and lengths besides the large ones.
 const SMALL: usize = 64 << 10;
 /// A `Rows` with its sampling, the biases apart.

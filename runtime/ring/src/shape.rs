@@ -1,6 +1,9 @@
 //! Shaping of a link: one machine plays a slow network. The sender holds each message back until it would have arrived.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// What a shaped link gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,26 @@ impl LinkSchedule {
         let bandwidth = u128::from(self.shape.bandwidth_bits.max(1));
         let nanos = (u128::from(bytes) * 8 * 1_000_000_000).div_ceil(bandwidth);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// A link whose sender waits itself until its message would have arrived: for what is asked and answered by turns.
+#[derive(Debug)]
+pub struct ShapedLink {
+    schedule: LinkSchedule,
+    origin: Instant,
+}
+
+impl ShapedLink {
+    /// An idle link.
+    pub fn new(shape: LinkShape) -> Self {
+        Self { schedule: LinkSchedule::new(shape), origin: Instant::now() }
+    }
+
+    /// Returns when `message` may be handed on. Not for a thread that runs a runtime.
+    pub fn carry(&mut self, message: &impl prost::Message) {
+        let arrival = self.schedule.arrival(self.origin.elapsed(), message.encoded_len() as u64);
+        thread::sleep(arrival.saturating_sub(self.origin.elapsed()));
     }
 }
 

@@ -1,9 +1,9 @@
 //! A configuration request, checked: which device of which plan the worker is to be.
 
 use bytes::Bytes;
-use lime_planner::{DeviceIndex, Dtype, Plan};
+use lime_planner::{DeviceIndex, Dtype, MemoryModel, Plan};
 use lime_ring::{
-    FrameLimits,
+    FrameLimits, KeepLimits,
     proto::{ActivationType, ConfigureRequest, Peer},
 };
 use thiserror::Error;
@@ -86,5 +86,17 @@ pub fn frame_limits(plan: &Plan) -> FrameLimits {
             Dtype::F16 => ActivationType::F16,
             Dtype::F32 => ActivationType::F32,
         },
+    }
+}
+
+/// The limits that `plan` sets on what devices ask about KV pages elsewhere.
+pub(crate) fn keep_limits(plan: &Plan) -> KeepLimits {
+    let memory = MemoryModel::of(plan);
+    let pages = plan.devices.iter().map(|device| memory.page_bytes(device.all_layers().count() as u32).0);
+    KeepLimits {
+        page_bytes: pages.max().unwrap_or_default(),
+        max_rows: plan.serving.max_rows(),
+        heads: plan.model.heads,
+        head_dim: plan.model.head_dim,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lime_model::{ResidencyCounters, Shortage, StreamCounters};
+use lime_model::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
 use lime_planner::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
 use lime_ring::proto::{Sampling, Token};
 use thiserror::Error;
@@ -118,6 +118,11 @@ pub trait Compute {
     /// What its memory holds at the moment; `None` where that never changes.
     fn residency(&self) -> Option<Arc<ResidencyCounters>> {
         None
+    }
+
+    /// The device that keeps KV pages for this one from now on, where the plan has one. Nothing is held in any slot.
+    fn set_keeper(&mut self, keeper: Option<Box<dyn PageKeeper>>) {
+        drop(keeper);
     }
 
     /// Leaves `shortage` of its budget to others from now on, as far as it can; `why` is for the log.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use lime_model::PageKeeper;
 use lime_planner::{Bytes as Size, DeviceIndex};
 use lime_ring::{RingFault, proto::ConfigureProgress};
 use tokio::sync::mpsc;
@@ -110,7 +111,10 @@ impl ComputeThread {
             Some(Err(_)) | None => self.load(session, progress)?,
         };
         engine.reset();
-        let engine = pressed(engine, &self.press)?;
+        // The keeper of the epoch before is gone; the new one is reached when this device is loaded, so nobody is asked before.
+        engine.set_keeper(None);
+        let mut engine = pressed(engine, &self.press)?;
+        engine.set_keeper(session.take_keeper().map(|keeper| Box::new(keeper) as Box<dyn PageKeeper>));
         self.counters.took(engine.as_ref());
         let (plan_json, device) = (session.plan_json.clone(), session.device);
         let epoch = session.epoch;

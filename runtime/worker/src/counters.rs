@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lime_model::{ResidencyCounters, ResidencyFigures, StreamCounters, StreamFigures};
+use lime_model::{KeptCounters, ResidencyCounters, ResidencyFigures, StreamCounters, StreamFigures};
 use lime_ring::LinkCounters;
 
 use crate::compute::{Compute, Footprint};
@@ -20,6 +20,8 @@ pub(crate) struct Counters {
     pub(crate) compute_micros: AtomicU64,
     pub(crate) wait_micros: AtomicU64,
     pub(crate) link: Arc<LinkCounters>,
+    /// KV pages of other devices.
+    pub(crate) kept: Arc<KeptCounters>,
     footprint: Mutex<Footprint>,
     /// Of the engine that is loaded.
     streaming: Mutex<Arc<StreamCounters>>,

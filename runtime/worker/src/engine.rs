@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_model::{
-    Activation, BatchRows, BlockFiles, Engine, EngineError, EngineOptions, ModelFolder, ResidencyCounters, Sampling,
-    Shortage, StreamCounters, WeightSource,
+    Activation, BatchRows, BlockFiles, Engine, EngineError, EngineOptions, ModelFolder, PageKeeper, ResidencyCounters,
+    Sampling, Shortage, StreamCounters, WeightSource,
 };
 use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Encoding, PlacedBlock, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
@@ -193,6 +193,10 @@ impl Compute for Loaded {
 
     fn residency(&self) -> Option<Arc<ResidencyCounters>> {
         Some(self.engine.residency())
+    }
+
+    fn set_keeper(&mut self, keeper: Option<Box<dyn PageKeeper>>) {
+        self.engine.set_keeper(keeper);
     }
 
     fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), ComputeError> {

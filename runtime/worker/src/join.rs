@@ -36,28 +36,28 @@ pub(crate) async fn join(
     Ok(())
 }
 
-/// Connects to the successor once it has reached this epoch: it may still be starting, or be told later.
-async fn reach(session: &Session, transport: &Transport, successor: &Peer) -> Result<Channel, RingFault> {
+/// Connects to another device once it has reached this epoch: it may still be starting, or be told later.
+pub(crate) async fn reach(session: &Session, transport: &Transport, peer: &Peer) -> Result<Channel, RingFault> {
     let deadline = Instant::now() + JOIN_DEADLINE;
     let mut backoff = Backoff::new();
     loop {
-        let problem = match ask(transport, successor).await {
+        let problem = match ask(transport, peer).await {
             Ok((epoch, channel)) if epoch == session.epoch => return Ok(channel),
             Ok((epoch, _)) if epoch > session.epoch => {
-                return Err(RingFault::superseded(&successor.device, session.epoch, epoch));
+                return Err(RingFault::superseded(&peer.device, session.epoch, epoch));
             }
             Ok((epoch, _)) => format!("it stays at epoch {epoch}, epoch {} began", session.epoch),
             Err(problem) => problem,
         };
         if Instant::now() >= deadline {
-            return Err(RingFault::lost(&successor.device, &problem));
+            return Err(RingFault::lost(&peer.device, &problem));
         }
         sleep(backoff.pause()).await;
     }
 }
 
-async fn ask(transport: &Transport, successor: &Peer) -> Result<(u64, Channel), String> {
-    let channel = connect(transport, &successor.uri).await.map_err(|error| error.to_string())?;
+async fn ask(transport: &Transport, peer: &Peer) -> Result<(u64, Channel), String> {
+    let channel = connect(transport, &peer.uri).await.map_err(|error| error.to_string())?;
     let mut client = ControlClient::new(channel.clone());
     let reply = client.status(StatusRequest {}).await;
     let reply = reply.map_err(|status| status.message().to_owned())?;

@@ -16,6 +16,7 @@ mod error;
 pub mod fake;
 mod handle;
 mod join;
+mod keeper;
 mod pass;
 mod pressure;
 mod results;

@@ -1,18 +1,19 @@
 //! One epoch on one worker: its plan, its neighbours, and how it ends.
 
+use std::collections::BTreeSet;
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
-use lime_planner::{DeviceIndex, Plan};
+use lime_planner::{Bytes, DeviceIndex, Ladder, Plan};
 use lime_ring::{FrameLimits, FrameQueue, LinkCounters, LinkShape, OutgoingFrames, RingFault, outgoing, proto::Peer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     assignment::{Assignment, frame_limits},
+    keeper::{Asking, RemoteKeeper, asking},
     results::ResultsHub,
 };
 
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) epoch: u64,
-    pub(crate) plan_json: Bytes,
+    pub(crate) plan_json: bytes::Bytes,
     pub(crate) plan: Plan,
     pub(crate) device: DeviceIndex,
     pub(crate) limits: FrameLimits,
@@ -31,6 +32,11 @@ pub(crate) struct Session {
     /// Absent on a ring of one device, which hops to nobody.
     to_successor: Option<FrameQueue>,
     outgoing: Mutex<Option<OutgoingFrames>>,
+    /// The device that keeps KV pages for this one, where the plan has one.
+    keeper: Option<DeviceIndex>,
+    asking: Mutex<(Option<RemoteKeeper>, Option<Asking>)>,
+    /// Devices whose pages are kept here, once they have joined.
+    askers: Mutex<BTreeSet<DeviceIndex>>,
     ready: AtomicBool,
     draining: AtomicBool,
     predecessor_joined: AtomicBool,
@@ -52,6 +58,10 @@ impl Session {
         } else {
             (None, None)
         };
+        let ladder = plan.devices.get(device.0 as usize).and_then(|device| Ladder::of(&plan, device).ok());
+        let keeper = ladder.and_then(|ladder| ladder.hand_over().map(|over| over.to));
+        let asked = keeper.and_then(|keeper| peers.get(keeper.0 as usize));
+        let (remote, carried) = asked.map(|keeper| asking(&keeper.device, epoch, link)).unzip();
         Ok(Self {
             epoch,
             plan_json,
@@ -64,6 +74,9 @@ impl Session {
             cause: OnceLock::new(),
             to_successor,
             outgoing: Mutex::new(frames),
+            keeper,
+            asking: Mutex::new((remote, carried)),
+            askers: Mutex::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             predecessor_joined: AtomicBool::new(false),
@@ -104,6 +117,31 @@ impl Session {
         self.to_successor.as_ref()
     }
 
+    /// What the plan reserves here for KV pages of other devices.
+    pub(crate) fn lent(&self) -> Bytes {
+        self.plan.devices.get(self.device.0 as usize).map_or(Bytes::ZERO, |device| device.memory.lent)
+    }
+
+    /// The device that keeps KV pages for this one.
+    pub(crate) fn keeper(&self) -> Option<&Peer> {
+        self.keeper.and_then(|keeper| self.peer(keeper))
+    }
+
+    /// The keeper for the engine; once.
+    pub(crate) fn take_keeper(&self) -> Option<RemoteKeeper> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).0.take()
+    }
+
+    /// Its orders for the transport; once.
+    pub(crate) fn take_asking(&self) -> Option<Asking> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).1.take()
+    }
+
+    /// Claims the one place for the stream of a device whose pages are kept here; false when it is taken.
+    pub(crate) fn admit_asker(&self, asker: DeviceIndex) -> bool {
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner).insert(asker)
+    }
+
     /// The frames for the transport; once.
     pub(crate) fn take_outgoing(&self) -> Option<OutgoingFrames> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -113,6 +151,8 @@ impl Session {
     pub(crate) fn end(&self, cause: RingFault) {
         if self.cause.set(cause).is_ok() {
             self.ended.cancel();
+            // Nobody will carry what the compute thread may be waiting for.
+            drop(self.take_asking());
         }
     }
 

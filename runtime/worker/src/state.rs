@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lime_model::Isa;
 use lime_ring::{LinkShape, RingFault, Transport, wrong_epoch};
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -16,13 +17,16 @@ pub(crate) struct Worker {
     pub(crate) transport: Transport,
     pub(crate) counters: Arc<Counters>,
     pub(crate) compute: mpsc::Sender<Command>,
+    /// Instruction set and threads of what is computed for other devices.
+    pub(crate) kernels: (Isa, usize),
     session: Mutex<Option<Arc<Session>>>,
 }
 
 impl Worker {
     pub(crate) fn new(config: WorkerConfig, counters: Arc<Counters>, compute: mpsc::Sender<Command>) -> Self {
-        let WorkerConfig { name, link, transport, .. } = config;
-        Self { name, link, transport, counters, compute, session: Mutex::default() }
+        let WorkerConfig { name, link, transport, isa, threads, .. } = config;
+        let isa = isa.and_then(|name| Isa::by_name(&name)).unwrap_or_else(Isa::detect);
+        Self { name, link, transport, counters, compute, kernels: (isa, threads.max(1)), session: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     join::join,
+    keeper::join_keeper,
     session::Session,
     state::Worker,
     work::{Command, ProgressSender},
@@ -45,6 +46,9 @@ async fn load_and_join(worker: &Worker, session: &Arc<Session>, progress: &Progr
     if let Some(frames) = session.take_outgoing() {
         let _ = progress.send(Ok(phase("joining", worker))).await;
         join(session, &worker.transport, frames).await?;
+    }
+    if let Some(asking) = session.take_asking() {
+        join_keeper(session, &worker.transport, asking).await?;
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ fn steps_of(adaptation: &Adaptation) -> String {
     let shown = adaptation.steps.iter().take(STEPS_SHOWN).map(|step| {
         let relief = match &step.relief {
             Relief::Stream(block) => format!("stream {block}"),
-            Relief::HandOver { to, .. } => format!("hand pages to {to}"),
+            Relief::HandOver { to, room, .. } => format!("hand up to {room} of pages to {to}"),
         };
         format!("above {} {relief} ({} per token)", step.above, step.time_per_token)
     });

@@ -7,9 +7,13 @@ use lime_kernels::{
 };
 use lime_planner::{ActivationBytes, Dtype};
 
-use super::{Backend, bias_of};
+use super::{
+    Backend, bias_of,
+    elsewhere::{Elsewhere, nobody},
+};
 use crate::{
-    Activation, EngineError, ModelConfig, TensorRole, activation::element_type, batch::Batch, weights::HostBlock,
+    Activation, EngineError, KeeperError, ModelConfig, PageKeeper, TensorRole, activation::element_type, batch::Batch,
+    keeper::scale, weights::HostBlock,
 };
 
 /// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
@@ -22,6 +26,7 @@ pub(crate) struct Exact {
     rope: Option<RopeTable>,
     kv: AlignedBuf,
     kv_layout: KvLayout,
+    elsewhere: Option<Elsewhere>,
     hidden: usize,
     head_dim: usize,
     heads: usize,
@@ -96,6 +101,7 @@ impl Exact {
                 head_dim: config.head_dim,
                 layers: shape.layers,
             },
+            elsewhere: None,
             hidden: config.hidden,
             head_dim: config.head_dim,
             heads: config.heads,
@@ -106,6 +112,40 @@ impl Exact {
     /// Gives this part of the KV pool's memory back to the system: no page in use lies in it.
     pub(crate) fn give_back(&mut self, range: std::ops::Range<usize>) {
         self.kv.give_back(range);
+    }
+
+    /// The device that keeps pages for this one, from now on.
+    pub(crate) fn set_keeper(&mut self, keeper: Option<Box<dyn PageKeeper>>) {
+        self.elsewhere = keeper.map(Elsewhere::new);
+    }
+
+    /// Query heads of a row, and elements of each.
+    pub(crate) const fn heads(&self) -> (usize, usize) {
+        (self.heads, self.head_dim)
+    }
+
+    /// Whether a device keeps pages for this one.
+    pub(crate) const fn has_keeper(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    /// What is elsewhere.
+    pub(crate) const fn elsewhere(&mut self) -> Option<&mut Elsewhere> {
+        self.elsewhere.as_mut()
+    }
+
+    /// Has page `page` of the pool kept as page `number` of `slot`.
+    pub(crate) fn hand_over(&mut self, slot: u32, number: u32, page: u32) -> Result<(), KeeperError> {
+        let Some(elsewhere) = &mut self.elsewhere else { return Err(nobody()) };
+        let bytes = self.kv_layout.page_bytes();
+        elsewhere.keeper.store(slot, number, &self.kv[page as usize * bytes..][..bytes])
+    }
+
+    /// Fills page `page` of the pool with page `number` of `slot`, which was kept.
+    pub(crate) fn take_back(&mut self, slot: u32, number: u32, page: u32) -> Result<(), KeeperError> {
+        let Some(elsewhere) = &mut self.elsewhere else { return Err(nobody()) };
+        let bytes = self.kv_layout.page_bytes();
+        elsewhere.keeper.take_back(slot, number, &mut self.kv[page as usize * bytes..][..bytes])
     }
 
     /// The smallest buffer of the shelf that holds the rows.
@@ -261,13 +301,29 @@ impl Backend for Exact {
             heads: self.heads,
             layout: self.kv_layout,
             layer,
-            scale: (1.0 / (self.head_dim as f64).sqrt()) as f32,
+            scale: scale(self.head_dim),
             storage: &self.kv,
             rows: &batch.rows,
         };
-        self.kernels.attention(&args, out.data_mut());
+        let mut answered = Ok(());
+        if batch.elsewhere.iter().any(|pages| *pages > 0) {
+            let asked = self.elsewhere.as_mut().ok_or_else(|| nobody().into());
+            match asked.and_then(|elsewhere| elsewhere.ask(layer, batch, &args)) {
+                Ok(before) => self.kernels.attention_after(&args, before, out.data_mut()),
+                Err(error) => answered = Err(error),
+            }
+        } else {
+            self.kernels.attention(&args, out.data_mut());
+        }
         self.put_back(q);
-        Ok(out)
+        match answered {
+            Ok(()) => Ok(out),
+            // The buffers are for the next pass.
+            Err(error) => {
+                self.put_back(out);
+                Err(error)
+            }
+        }
     }
 
     fn swiglu(&mut self, gate: ExactRows, up: ExactRows) -> Result<ExactRows, EngineError> {

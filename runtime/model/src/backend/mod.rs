@@ -5,9 +5,11 @@ use lime_planner::Dtype;
 use crate::{Activation, EngineError, TensorRole, batch::Batch};
 
 mod candle;
+mod elsewhere;
 mod exact;
 
 pub(crate) use candle::{Candle, CandleShape, DeviceBlock, candle_device};
+pub(crate) use elsewhere::Elsewhere;
 pub(crate) use exact::{Exact, ExactShape};
 
 /// Operations over rows of f32, on weights and KV entries that the backend holds where it computes.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lime_planner::Bytes;
+use lime_planner::{Bytes, Nanos};
 
 /// Kept up to date by the engine, for status and metrics.
 #[derive(Debug, Default)]
@@ -17,6 +17,12 @@ pub struct ResidencyCounters {
     undone: AtomicU64,
     refused: AtomicU64,
     shortage: AtomicU64,
+    elsewhere: AtomicU64,
+    elsewhere_room: AtomicU64,
+    handed_over: AtomicU64,
+    brought_back: AtomicU64,
+    elsewhere_nanos: AtomicU64,
+    waited_nanos: AtomicU64,
 }
 
 /// The figures at one moment.
@@ -42,6 +48,18 @@ pub struct ResidencyFigures {
     pub refused: u64,
     /// Bytes of the budget that others need.
     pub shortage: Bytes,
+    /// KV cache that another device keeps.
+    pub elsewhere: Bytes,
+    /// What it keeps at most.
+    pub elsewhere_room: Bytes,
+    /// KV pages handed over since the plan was taken up.
+    pub handed_over: u64,
+    /// Of them, those that were brought back.
+    pub brought_back: u64,
+    /// By how much pages elsewhere make a pass longer, or would: as measured last, or as planned.
+    pub elsewhere_costs: Nanos,
+    /// How long passes waited for the device that keeps pages.
+    pub elsewhere_waited: Nanos,
 }
 
 impl ResidencyCounters {
@@ -60,6 +78,12 @@ impl ResidencyCounters {
             undone: count(&self.undone),
             refused: count(&self.refused),
             shortage: bytes(&self.shortage),
+            elsewhere: bytes(&self.elsewhere),
+            elsewhere_room: bytes(&self.elsewhere_room),
+            handed_over: count(&self.handed_over),
+            brought_back: count(&self.brought_back),
+            elsewhere_costs: Nanos(count(&self.elsewhere_nanos)),
+            elsewhere_waited: Nanos(count(&self.waited_nanos)),
         }
     }
 
@@ -75,5 +99,11 @@ impl ResidencyCounters {
         set(&self.undone, figures.undone);
         set(&self.refused, figures.refused);
         set(&self.shortage, figures.shortage.0);
+        set(&self.elsewhere, figures.elsewhere.0);
+        set(&self.elsewhere_room, figures.elsewhere_room.0);
+        set(&self.handed_over, figures.handed_over);
+        set(&self.brought_back, figures.brought_back);
+        set(&self.elsewhere_nanos, figures.elsewhere_costs.0);
+        set(&self.waited_nanos, figures.elsewhere_waited.0);
     }
 }

@@ -5,6 +5,7 @@
 //! from the buffer that it streams through, by a copy, without a read of its own.
 
 mod counters;
+mod link;
 mod room;
 
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use lime_kernels::RingBuf;
 use lime_planner::{Block, Bytes, Ladder};
 
 pub use counters::{ResidencyCounters, ResidencyFigures};
+pub(crate) use link::LinkWatch;
 pub use room::Shortage;
-pub(crate) use room::{Room, Verdict};
+pub(crate) use room::{Room, Standing, Verdict};
 
 use crate::{
     EngineError,

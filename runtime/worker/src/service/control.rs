@@ -58,6 +58,7 @@ impl Control for ControlService {
         let footprint = counters.footprint();
         let streaming = counters.streaming();
         let residency = counters.residency().unwrap_or_default();
+        let kept = counters.kept.figures();
         Ok(Response::new(StatusReply {
             device: session.map_or(&*self.worker.name, Session::name).to_owned(),
             epoch: session.map_or(0, |session| session.epoch),
@@ -89,6 +90,16 @@ impl Control for ControlService {
             steps_undone: residency.undone,
             passes_refused: residency.refused,
             memory_shortage_bytes: residency.shortage.0,
+            elsewhere_bytes: residency.elsewhere.0,
+            elsewhere_room_bytes: residency.elsewhere_room.0,
+            pages_handed_over: residency.handed_over,
+            pages_brought_back: residency.brought_back,
+            elsewhere_cost_micros: residency.elsewhere_costs.0 / 1000,
+            elsewhere_wait_micros: residency.elsewhere_waited.0 / 1000,
+            lent_bytes: session.map_or(0, |session| session.lent().0),
+            kept_bytes: kept.bytes.0,
+            kept_pages: kept.pages,
+            kept_questions: kept.questions,
         }))
     }
 

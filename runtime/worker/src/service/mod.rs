@@ -2,6 +2,7 @@
 
 mod control;
 mod driver;
+mod keeper;
 mod limited;
 mod ring;
 
@@ -9,12 +10,18 @@ use std::sync::Arc;
 
 use lime_ring::{
     CONTROL_MESSAGE_BYTES,
-    proto::{control_server::ControlServer, driver_server::DriverServer, ring_server::RingServer},
+    proto::{
+        control_server::ControlServer, driver_server::DriverServer, keeper_server::KeeperServer,
+        ring_server::RingServer,
+    },
 };
 use tonic::{Status, service::Routes};
 
-use self::{control::ControlService, driver::DriverService, limited::Limited, ring::RingService};
+use self::{
+    control::ControlService, driver::DriverService, keeper::KeeperService, limited::Limited, ring::RingService,
+};
 use crate::{
+    assignment::keep_limits,
     session::Session,
     state::Worker,
     work::{Command, Work},
@@ -33,10 +40,14 @@ pub(crate) fn routes(worker: &Arc<Worker>) -> Routes {
             .max_decoding_message_size(decode)
             .max_encoding_message_size(encode)
     });
+    let keeper = Limited::new(worker.clone(), |worker| {
+        let limit = message_limit(&worker, |session| keep_limits(&session.plan).message_bytes());
+        KeeperServer::new(KeeperService::new(worker)).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    });
     let control = ControlServer::new(ControlService::new(worker.clone()))
         .max_decoding_message_size(CONTROL_MESSAGE_BYTES)
         .max_encoding_message_size(CONTROL_MESSAGE_BYTES);
-    Routes::new(ring).add_service(driver).add_service(control)
+    Routes::new(ring).add_service(driver).add_service(keeper).add_service(control)
 }
 
 /// Before a plan sets limits, no message may be long.

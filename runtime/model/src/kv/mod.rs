@@ -1,9 +1,13 @@
 //! Which KV page holds which positions of which sequence. The bytes themselves are the backend's.
 
+mod grains;
+
 use std::{collections::BTreeSet, ops::Range};
 
-use lime_kernels::{AlignedBuf, AttentionRow, BufferError, HUGE_PAGE, KV_PAGE_TOKENS};
+use lime_kernels::{AttentionRow, KV_PAGE_TOKENS};
 use lime_planner::Bytes;
+
+pub(crate) use grains::{Grains, pool};
 
 use crate::{BatchRows, EngineError, batch::Batch};
 
@@ -14,105 +18,53 @@ pub(crate) struct KvTables {
     /// The lowest goes first: pages in use lie together.
     free: BTreeSet<u32>,
     most_positions: u32,
+    /// The segments in which this device has layers.
+    visited: Vec<usize>,
     grains: Grains,
 }
 
-/// The pool's memory in the units in which the system gives it: how many pages in use lie in each.
-#[derive(Debug)]
-struct Grains {
-    page: usize,
-    grain: usize,
-    pool: usize,
-    users: Vec<u32>,
-    used: usize,
-}
-
-/// A pool of this size or more comes in huge pages; in a smaller one they would be too coarse to follow a sequence by.
-const LARGE_POOL: usize = 64 << 20;
-
-/// Memory for a pool of so many bytes, which comes as it is used.
-///
-/// # Errors
-/// When the addresses cannot be had.
-pub(crate) fn pool(bytes: usize) -> Result<AlignedBuf, BufferError> {
-    if bytes >= LARGE_POOL { AlignedBuf::new(bytes) } else { AlignedBuf::on_small_pages(bytes) }
-}
-
-impl Grains {
-    fn new(page: usize, pages: usize) -> Self {
-        let pool = page * pages;
-        let grain = if pool >= LARGE_POOL { HUGE_PAGE } else { 4 << 10 };
-        Self { page, grain, pool, users: vec![0; pool.div_ceil(grain)], used: 0 }
-    }
-
-    fn of(&self, page: u32) -> Range<usize> {
-        let start = page as usize * self.page;
-        start / self.grain..(start + self.page).div_ceil(self.grain)
-    }
-
-    fn take(&mut self, page: u32) {
-        for grain in self.of(page) {
-            self.users[grain] += 1;
-            self.used += usize::from(self.users[grain] == 1);
-        }
-    }
-
-    /// Gives the grains that nobody uses any more, as a range of bytes.
-    fn give_back(&mut self, page: u32) -> Option<Range<usize>> {
-        let mut idle: Option<Range<usize>> = None;
-        for grain in self.of(page) {
-            self.users[grain] -= 1;
-            if self.users[grain] == 0 {
-                self.used -= 1;
-                let from = idle.map_or(grain, |idle| idle.start);
-                idle = Some(from..grain + 1);
-            }
-        }
-        idle.map(|idle| idle.start * self.grain..(idle.end * self.grain).min(self.pool))
-    }
-
-    fn bytes(&self, used: usize) -> Bytes {
-        Bytes((used * self.grain).min(self.pool) as u64)
-    }
-
-    /// Grains that `pages`, by rising number, would bring into use.
-    fn wanted<'a>(&self, pages: impl Iterator<Item = &'a u32>) -> usize {
-        let (mut count, mut seen) = (0, 0);
-        for page in pages {
-            let of = self.of(*page);
-            for grain in of.start.max(seen)..of.end {
-                count += usize::from(self.users[grain] == 0);
-            }
-            seen = seen.max(of.end);
-        }
-        count
-    }
-}
+/// In a page table: the page is on another device.
+const ELSEWHERE: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Slot {
+    /// The first `elsewhere` of them are [`ELSEWHERE`].
     pages: Vec<u32>,
+    elsewhere: u32,
     /// Positions stored, by segment: passes overlap, so that segments of one sequence can be at different places.
     lengths: Vec<u32>,
 }
 
 impl KvTables {
-    /// Tables for `slots` sequences of at most `most_positions` positions, met in `segments` segments; a page takes `page` bytes.
-    pub(crate) fn new(slots: usize, segments: usize, most_positions: u32, page: Bytes) -> Self {
+    /// Tables for `slots` sequences of at most `most_positions` positions; each segment of the plan has layers here or not; a page
+    /// takes `page` bytes.
+    pub(crate) fn new(slots: usize, has_layers: &[bool], most_positions: u32, page: Bytes) -> Self {
         let pages_per_slot = pages_for(u64::from(most_positions));
-        let slot = || Slot { pages: Vec::with_capacity(pages_per_slot), lengths: vec![0; segments] };
+        let lengths = vec![0; has_layers.len()];
+        let slot = || Slot { pages: Vec::with_capacity(pages_per_slot), elsewhere: 0, lengths: lengths.clone() };
         let pages = slots * pages_per_slot;
         Self {
             slots: std::iter::repeat_with(slot).take(slots).collect(),
             free: (0..pages as u32).collect(),
             most_positions,
+            visited: has_layers.iter().enumerate().filter(|(_, has)| **has).map(|(segment, _)| segment).collect(),
             grains: Grains::new(page.0 as usize, pages),
         }
     }
 
+    /// How many sequences there can be.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The segment with which a pass comes here first.
+    pub(crate) fn first_segment(&self) -> usize {
+        self.visited.first().copied().unwrap_or(0)
+    }
+
     /// Memory that the pages in use take.
     pub(crate) fn bytes(&self) -> Bytes {
-        self.grains.bytes(self.grains.used)
+        self.grains.in_use()
     }
 
     /// Memory that they take once `parts` are admitted.
@@ -120,9 +72,9 @@ impl KvTables {
     /// # Errors
     /// As [`KvTables::admit`].
     pub(crate) fn bytes_with(&self, segment: usize, parts: &[BatchRows]) -> Result<Bytes, EngineError> {
+        self.check_all(segment, parts)?;
         let mut missing = 0;
         for (index, part) in parts.iter().enumerate() {
-            self.check(segment, part, &parts[..index])?;
             // A later part of the same slot goes on where an earlier one ends.
             let earlier =
                 parts[..index].iter().filter(|other| other.slot == part.slot).map(|other| pages_for(other.end()));
@@ -138,9 +90,7 @@ impl KvTables {
     /// Checks that `parts` continue their sequences in `segment`, and gives them pages. Nothing changes on an error; lengths
     /// change only with [`KvTables::commit`].
     pub(crate) fn admit<'a>(&'a mut self, segment: usize, parts: &'a [BatchRows]) -> Result<Batch<'a>, EngineError> {
-        for (index, part) in parts.iter().enumerate() {
-            self.check(segment, part, &parts[..index])?;
-        }
+        self.check_all(segment, parts)?;
         for part in parts {
             let pages = &mut self.slots[part.slot as usize].pages;
             let missing = pages_for(part.end()).saturating_sub(pages.len());
@@ -152,14 +102,22 @@ impl KvTables {
         }
         let total = parts.iter().map(|part| part.count as usize).sum();
         let (mut positions, mut rows) = (Vec::with_capacity(total), Vec::with_capacity(total));
+        let mut elsewhere = Vec::with_capacity(parts.len());
         for part in parts {
-            let pages = self.slots[part.slot as usize].pages.as_slice();
+            let slot = &self.slots[part.slot as usize];
+            let pages = slot.pages.as_slice();
+            elsewhere.push(slot.elsewhere);
             for position in part.start..part.start + part.count {
                 positions.push(position);
                 rows.push(AttentionRow { position, pages });
             }
         }
-        Ok(Batch { parts, positions, rows })
+        Ok(Batch { parts, positions, rows, elsewhere })
+    }
+
+    /// Checks that `parts` continue their sequences in `segment`.
+    pub(crate) fn check_all(&self, segment: usize, parts: &[BatchRows]) -> Result<(), EngineError> {
+        parts.iter().enumerate().try_for_each(|(index, part)| self.check(segment, part, &parts[..index]))
     }
 
     fn check(&self, segment: usize, part: &BatchRows, before: &[BatchRows]) -> Result<(), EngineError> {
@@ -184,16 +142,27 @@ impl KvTables {
     /// Notes that the rows of `parts` are stored in `segment`.
     pub(crate) fn commit(&mut self, segment: usize, parts: &[BatchRows]) {
         for part in parts {
-            self.slots[part.slot as usize].lengths[segment] = part.end() as u32;
+            let lengths = &mut self.slots[part.slot as usize].lengths;
+            if part.start == 0 {
+                // What the segments after this one hold is of the sequence before.
+                lengths[segment..].fill(0);
+            }
+            lengths[segment] = part.end() as u32;
         }
     }
 
     /// Forgets a sequence and takes its pages back; `idle` hears which bytes of the pool nobody uses any more. A slot beyond
     /// the plan's holds nothing.
-    pub(crate) fn release(&mut self, slot: u32, mut idle: impl FnMut(Range<usize>)) {
+    pub(crate) fn release(&mut self, slot: u32, idle: impl FnMut(Range<usize>)) {
+        self.begin_anew(slot, 0, idle);
+    }
+
+    /// The same for a sequence that begins anew in `segment`: those before it have begun already.
+    pub(crate) fn begin_anew(&mut self, slot: u32, segment: usize, mut idle: impl FnMut(Range<usize>)) {
         if let Some(held) = self.slots.get_mut(slot as usize) {
-            held.lengths.fill(0);
-            for page in held.pages.drain(..) {
+            held.lengths[segment..].fill(0);
+            let elsewhere = std::mem::take(&mut held.elsewhere) as usize;
+            for page in held.pages.drain(..).skip(elsewhere) {
                 self.free.insert(page);
                 self.grains.give_back(page).into_iter().for_each(&mut idle);
             }
@@ -203,6 +172,70 @@ impl KvTables {
     /// Forgets every sequence; `idle` as in [`KvTables::release`].
     pub(crate) fn reset(&mut self, mut idle: impl FnMut(Range<usize>)) {
         (0..self.slots.len() as u32).for_each(|slot| self.release(slot, &mut idle));
+    }
+}
+
+/// Pages on another device.
+impl KvTables {
+    /// How many of a sequence's pages are elsewhere.
+    pub(crate) fn elsewhere(&self, slot: u32) -> u32 {
+        self.slots.get(slot as usize).map_or(0, |held| held.elsewhere)
+    }
+
+    /// How many pages are elsewhere, over all sequences.
+    pub(crate) fn all_elsewhere(&self) -> u32 {
+        self.slots.iter().map(|held| held.elsewhere).sum()
+    }
+
+    /// The page to hand over next, as its sequence's slot, its number there, and its place in the pool: the oldest of the sequence
+    /// that has the most here. Only pages that no row will write any more go.
+    pub(crate) fn next_to_go(&self) -> Option<(u32, u32, u32)> {
+        let here = |(slot, held): (usize, &Slot)| (self.full_here(held), std::cmp::Reverse(slot));
+        let (full, std::cmp::Reverse(slot)) = self.slots.iter().enumerate().map(here).max()?;
+        let held = &self.slots[slot];
+        (full > 0).then(|| (slot as u32, held.elsewhere, held.pages[held.elsewhere as usize]))
+    }
+
+    /// How many pages could go, over all sequences.
+    pub(crate) fn all_full_here(&self) -> u32 {
+        self.slots.iter().map(|held| self.full_here(held)).sum()
+    }
+
+    /// Pages of a sequence here that are full in every segment.
+    fn full_here(&self, held: &Slot) -> u32 {
+        let stored = self.visited.iter().map(|segment| held.lengths[*segment]).min().unwrap_or(0);
+        (stored / KV_PAGE_TOKENS as u32).saturating_sub(held.elsewhere)
+    }
+
+    /// Notes that the page of [`KvTables::next_to_go`] is elsewhere; the bytes of the pool that nobody uses any more.
+    pub(crate) fn went(&mut self, slot: u32) -> Option<Range<usize>> {
+        let held = &mut self.slots[slot as usize];
+        let page = std::mem::replace(&mut held.pages[held.elsewhere as usize], ELSEWHERE);
+        held.elsewhere += 1;
+        self.free.insert(page);
+        self.grains.give_back(page)
+    }
+
+    /// The page to bring back next, as its sequence's slot, its number there, and the place in the pool that it gets.
+    pub(crate) fn next_to_come(&self) -> Option<(u32, u32, u32)> {
+        let slot = self.slots.iter().position(|held| held.elsewhere > 0)?;
+        // The pool holds every slot at its longest.
+        Some((slot as u32, self.slots[slot].elsewhere - 1, *self.free.first()?))
+    }
+
+    /// Memory that the pages here take once the page of [`KvTables::next_to_come`] is back.
+    pub(crate) fn bytes_with_next(&self) -> Bytes {
+        self.grains.bytes(self.grains.used + self.grains.wanted(self.free.iter().take(1)))
+    }
+
+    /// Notes that the page of [`KvTables::next_to_come`] is here.
+    pub(crate) fn came(&mut self, slot: u32) {
+        let held = &mut self.slots[slot as usize];
+        if let Some(page) = self.free.pop_first() {
+            self.grains.take(page);
+            held.elsewhere -= 1;
+            held.pages[held.elsewhere as usize] = page;
+        }
     }
 }
 
@@ -221,27 +254,52 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_page_has_two_owners(steps in proptest::collection::vec((0u32..4, 0u32..2, 0u32..150, any::<bool>()), 1..60)) {
-            let mut tables = KvTables::new(3, 2, 200, PAGE);
-            for (slot, segment, count, anew) in steps {
+        fn no_page_has_two_owners(steps in proptest::collection::vec((0u32..4, 0u32..2, 0u32..150, any::<bool>(), 0u32..4), 1..60)) {
+            let mut tables = KvTables::new(3, &[true, true], 200, PAGE);
+            for (slot, segment, count, anew, moves) in steps {
+                match moves {
+                    0 => if let Some((slot, number, page)) = tables.next_to_go() {
+                        let held = &tables.slots[slot as usize];
+                        prop_assert_eq!(held.pages[number as usize], page);
+                        prop_assert!(held.lengths.iter().all(|length| *length >= (number + 1) * KV_PAGE_TOKENS as u32));
+                        tables.went(slot);
+                    },
+                    1 => if let Some((slot, number, page)) = tables.next_to_come() {
+                        let counted = tables.bytes_with_next();
+                        tables.came(slot);
+                        prop_assert_eq!(tables.bytes(), counted);
+                        prop_assert_eq!(tables.slots[slot as usize].pages[number as usize], page);
+                    },
+                    _ => {}
+                }
                 if count == 0 {
                     tables.release(slot, |_| ());
                     continue;
                 }
                 let length = tables.slots.get(slot as usize).map_or(0, |held| held.lengths[segment as usize]);
                 let parts = [part(slot, if anew { 0 } else { length }, count)];
+                // As the engine does: a sequence that begins anew takes no page from elsewhere along.
+                if parts[0].start == 0 && tables.elsewhere(slot) > 0 {
+                    tables.release(slot, |_| ());
+                }
                 let counted = tables.bytes_with(segment as usize, &parts);
                 if let Ok(batch) = tables.admit(segment as usize, &parts) {
                     prop_assert!(batch.rows.iter().all(|row| row.pages.len() * KV_PAGE_TOKENS > row.position as usize));
+                    let elsewhere = batch.elsewhere[0] as usize;
+                    for row in &batch.rows {
+                        prop_assert!(row.position as usize >= elsewhere * KV_PAGE_TOKENS);
+                        prop_assert!(row.pages.iter().enumerate().all(|(at, page)| (*page == ELSEWHERE) == (at < elsewhere)));
+                    }
                     drop(batch);
                     tables.commit(segment as usize, &parts);
                     prop_assert_eq!(counted.ok(), Some(tables.bytes()));
                 }
                 let touched: BTreeSet<usize> = tables.slots.iter().flat_map(|slot| &slot.pages)
+                    .filter(|page| **page != ELSEWHERE)
                     .flat_map(|page| tables.grains.of(*page)).collect();
                 prop_assert_eq!(tables.bytes(), Bytes((touched.len() * 4096).min(12 * 1500) as u64));
                 let held = tables.slots.iter().flat_map(|slot| &slot.pages).chain(&tables.free);
-                let mut pages: Vec<u32> = held.copied().collect();
+                let mut pages: Vec<u32> = held.copied().filter(|page| *page != ELSEWHERE).collect();
                 pages.sort_unstable();
                 prop_assert_eq!(pages, (0..12).collect::<Vec<u32>>());
             }
@@ -260,7 +318,7 @@ mod tests {
 
     #[test]
     fn pages_grow_with_the_sequence_and_come_back() {
-        let mut tables = KvTables::new(2, 1, 130, PAGE);
+        let mut tables = KvTables::new(2, &[true], 130, PAGE);
         assert_eq!(run(&mut tables, 0, &[part(0, 0, 64)]).unwrap()[0], [0]);
         assert_eq!(run(&mut tables, 0, &[part(1, 0, 1), part(0, 64, 1)]).unwrap(), [vec![1], vec![0, 2]]);
         assert_eq!(run(&mut tables, 0, &[part(0, 65, 65)]).unwrap()[0], [0, 2, 3]);
@@ -274,7 +332,7 @@ mod tests {
 
     #[test]
     fn segments_keep_lengths_of_their_own() {
-        let mut tables = KvTables::new(1, 2, 100, PAGE);
+        let mut tables = KvTables::new(1, &[true, true], 100, PAGE);
         run(&mut tables, 0, &[part(0, 0, 10)]).unwrap();
         run(&mut tables, 0, &[part(0, 10, 10)]).unwrap();
         run(&mut tables, 1, &[part(0, 0, 10)]).unwrap();
@@ -284,7 +342,7 @@ mod tests {
 
     #[test]
     fn faults_change_nothing() {
-        let mut tables = KvTables::new(2, 1, 100, PAGE);
+        let mut tables = KvTables::new(2, &[true], 100, PAGE);
         run(&mut tables, 0, &[part(0, 0, 10)]).unwrap();
         let expect = |fault: Result<_, EngineError>, text: &str| {
             assert_eq!(fault.map(|_: Vec<Vec<u32>>| ()).unwrap_err().to_string(), text);

@@ -1,0 +1,82 @@
+//! The keeping side: a thread of its own for each asking device, so that nobody waits for this device's passes.
+
+use std::{sync::Arc, thread};
+
+use bytes::Bytes;
+use lime_model::{KeeperError, KeptPages, KeptRows};
+use lime_planner::DeviceIndex;
+use lime_ring::{
+    CONTROL_MESSAGE_BYTES, ShapedLink,
+    proto::{self, KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},
+};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::{from_wire, to_wire};
+use crate::{session::Session, state::Worker};
+
+/// Where answers go, or the refusal that ends the stream.
+type Answers = mpsc::Sender<Result<KeepAnswer, Status>>;
+
+/// Orders for a thread that keeps pages. It ends, and gives their memory back, when this is dropped.
+pub(crate) type Keeping = mpsc::Sender<KeepOrder>;
+
+/// Starts the thread that keeps pages of `asker`; its answers go to `answers`.
+///
+/// # Errors
+/// When the plan lends `asker` no room here, or there is no memory or thread.
+pub(crate) fn keep(
+    worker: &Worker,
+    session: &Arc<Session>,
+    asker: DeviceIndex,
+    answers: Answers,
+) -> Result<Keeping, Status> {
+    let kept = KeptPages::new(&session.plan, asker, session.device, worker.kernels, worker.counters.kept.clone());
+    let mut pages = kept.map_err(|error| Status::failed_precondition(error.to_string()))?;
+    let mut link = worker.link.map(ShapedLink::new);
+    let (orders, mut queue) = mpsc::channel::<KeepOrder>(1);
+    let epoch = session.epoch;
+    let keeping = move || {
+        while let Some(order) = queue.blocking_recv() {
+            let answer = obey(&mut pages, order).map(|payload| KeepAnswer { epoch, payload });
+            if let (Some(link), Ok(answer)) = (&mut link, &answer) {
+                link.carry(answer);
+            }
+            let refused = answer.is_err();
+            let answer = answer.map_err(|error| Status::invalid_argument(error.to_string()));
+            if answers.blocking_send(answer).is_err() || refused {
+                return;
+            }
+        }
+    };
+    let started = thread::Builder::new().name("lime-keeper".to_owned()).spawn(keeping);
+    started.map_err(|error| Status::resource_exhausted(format!("no thread for KV pages: {error}")))?;
+    Ok(orders)
+}
+
+fn obey(pages: &mut KeptPages, order: KeepOrder) -> Result<Bytes, KeeperError> {
+    match order.order {
+        Some(Order::Store(page)) => pages.store(page.slot, page.page, &page.entries).map(|()| Bytes::new()),
+        Some(Order::TakeBack(page)) => pages.take_back(page.slot, page.page, Bytes::copy_from_slice),
+        Some(Order::Ask(question)) => answer(pages, &question),
+        Some(Order::Release(slot)) => {
+            pages.release(slot);
+            Ok(Bytes::new())
+        }
+        Some(Order::Probe(probe)) if probe.reply_bytes as usize <= CONTROL_MESSAGE_BYTES => {
+            Ok(Bytes::from(vec![0; probe.reply_bytes as usize]))
+        }
+        Some(Order::Probe(probe)) => Err(KeeperError(format!("a reply of {} bytes is too long", probe.reply_bytes))),
+        None => Err(KeeperError("an order that this build does not know".to_owned())),
+    }
+}
+
+fn answer(pages: &KeptPages, question: &KeepQuestion) -> Result<Bytes, KeeperError> {
+    let part = |part: &proto::KeptRows| KeptRows { slot: part.slot, pages: part.pages, count: part.count };
+    let rows: Vec<KeptRows> = question.rows.iter().map(part).collect();
+    let mut queries = vec![0.0; question.queries.len() / size_of::<f32>()];
+    if !from_wire(&question.queries, &mut queries) {
+        return Err(KeeperError(format!("{} bytes of queries", question.queries.len())));
+    }
+    pages.attend(question.layer, &rows, &queries).map(|state| to_wire(&state))
+}
