@@ -60,6 +60,10 @@ pub struct Settings {
     #[arg(long, default_value = "/var/lib/lime")]
     pub weight_store_path: String,
 
+    /// The server behind `hf://` sources, such as a mirror: http(s)://HOST. Default: the Hugging Face hub
+    #[arg(long, value_parser = server)]
+    pub hub_endpoint: Option<String>,
+
     /// How the parts of a ring find one another
     #[arg(long, value_enum, default_value_t = Addressing::Dns)]
     pub addressing: Addressing,
@@ -82,5 +86,29 @@ impl Settings {
     /// What a worker needs besides.
     pub fn worker_overhead(&self) -> Bytes {
         Bytes::mib(self.worker_overhead_mib)
+    }
+}
+
+/// A server's URL, without a slash at its end.
+fn server(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    let host = host.trim_end_matches('/');
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return Err("it is no URL of a server: write http://HOST or https://HOST".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::server;
+
+    #[test]
+    fn servers_have_a_scheme_and_a_host() {
+        assert_eq!(server("https://mirror.example/").unwrap(), "https://mirror.example");
+        assert_eq!(server("http://mirror.example:8080/hub").unwrap(), "http://mirror.example:8080/hub");
+        for wrong in ["", "mirror.example", "https://", "ftp://mirror.example", "http://a b"] {
+            assert!(server(wrong).is_err(), "{wrong}");
+        }
     }
 }

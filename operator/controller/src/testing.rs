@@ -47,6 +47,7 @@ pub(crate) fn settings() -> Settings {
         weight_store: WeightStore::Claim,
         weight_store_class: None,
         weight_store_path: "/var/lib/lime".into(),
+        hub_endpoint: None,
         addressing: Addressing::Dns,
         worker_overhead_mib: 8,
         ring_tls: false,

@@ -8,7 +8,7 @@ use lime_planner::{Plan, PlanInForce, TokenBasis};
 use serde_json::{Value, json};
 
 use super::{
-    HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, token_environment,
+    HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, source_environment,
     worker,
 };
 use crate::{
@@ -102,7 +102,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                     "imagePullPolicy": settings.image_pull_policy,
                     "command": ["lime"],
                     "args": arguments,
-                    "env": token_environment(wish),
+                    "env": source_environment(wish, settings),
                     "ports": [{ "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" }],
                     "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } },
                     "securityContext": container_security(),

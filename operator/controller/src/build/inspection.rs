@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Kind, Object, container_security, model_volume, pod_security, token_environment};
+use super::{Kind, Object, container_security, model_volume, pod_security, source_environment};
 use crate::{names, settings::Settings, wish::Wish};
 
 /// Seconds that an ended inspection stays: then a refused model is looked at again.
@@ -32,7 +32,7 @@ pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["lime"],
         "args": arguments,
-        "env": token_environment(wish),
+        "env": source_environment(wish, settings),
         "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "512Mi" } },
         "securityContext": container_security(),
         "terminationMessagePath": "/dev/termination-log",

@@ -180,10 +180,13 @@ fn model_volume(wish: &Wish) -> (String, Vec<Value>, Vec<Value>) {
     }
 }
 
-/// The environment of a process that fetches from a gated source.
-fn token_environment(wish: &Wish) -> Vec<Value> {
+/// The environment of a process that fetches: from where, and with which token.
+fn source_environment(wish: &Wish, settings: &Settings) -> Vec<Value> {
     let token = wish.spec.model.token_secret_ref.iter();
-    token.map(|token| json!({ "name": "HF_TOKEN", "valueFrom": { "secretKeyRef": { "name": token.name, "key": token.key } } })).collect()
+    let token = token.map(|token| json!({ "name": "HF_TOKEN", "valueFrom": { "secretKeyRef": { "name": token.name, "key": token.key } } }));
+    let from_hub = matches!(wish.source, lime_api::ModelSource::Hub { .. });
+    let endpoint = settings.hub_endpoint.iter().filter(|_| from_hub);
+    token.chain(endpoint.map(|endpoint| json!({ "name": "HF_ENDPOINT", "value": endpoint }))).collect()
 }
 
 #[cfg(test)]

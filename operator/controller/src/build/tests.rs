@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     candidates, planning,
-    settings::{Addressing, WeightStore},
+    settings::{Addressing, Settings, WeightStore},
     shards, testing,
 };
 
@@ -29,7 +29,7 @@ fn known_fields<K: Serialize + DeserializeOwned>(body: &Value) {
     assert_eq!(&serde_json::to_value(typed).unwrap(), body);
 }
 
-fn all(spec: Value, change: impl Fn(&mut crate::settings::Settings)) -> Vec<Object> {
+fn all(spec: Value, change: impl Fn(&mut Settings)) -> Vec<Object> {
     let wish = Wish::check(&testing::deployment(spec)).unwrap();
     let mut settings = testing::settings();
     change(&mut settings);
@@ -134,6 +134,22 @@ fn a_model_from_a_server_is_fetched_by_gateway_and_workers_alike() {
         assert_eq!(container["env"][0]["name"], "HF_TOKEN", "{}", object.name);
         assert!(container["volumeMounts"].to_string().contains("/store"), "{}", object.name);
     }
+}
+
+#[test]
+fn a_mirror_is_told_to_whoever_fetches_from_the_hub_and_to_nobody_else() {
+    let told = |source: &str| {
+        let wish = Wish::check(&testing::deployment(json!({ "model": { "source": source } }))).unwrap();
+        let settings = Settings { hub_endpoint: Some("https://mirror.example".into()), ..testing::settings() };
+        let mut objects = workers(&wish, &plan(&wish), &settings);
+        objects.extend([gateway(&wish, &plan(&wish), &settings), inspection(&wish, &settings)]);
+        objects.retain(|object| object.kind != Kind::PersistentVolumeClaim);
+        assert!(objects.len() > 3);
+        let told = json!({ "name": "HF_ENDPOINT", "value": "https://mirror.example" }).to_string();
+        objects.iter().map(|object| object.body.to_string().contains(&told)).collect::<Vec<_>>()
+    };
+    assert!(told("hf://o/n").into_iter().all(|it| it));
+    assert!(!told("https://models.example/n").into_iter().any(|it| it));
 }
 
 /// The plan in force, as the gateway reads it.

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use lime_api::{Assignment, LimePlan};
 use serde_json::{Value, json};
 
-use super::{Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, token_environment};
+use super::{Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, source_environment};
 use crate::{
     names,
     settings::{Settings, WeightStore},
@@ -68,7 +68,7 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
             "imagePullPolicy": settings.image_pull_policy,
             "command": ["lime"],
             "args": arguments,
-            "env": token_environment(wish),
+            "env": source_environment(wish, settings),
             "ports": [{ "name": "ring", "containerPort": RING_PORT, "protocol": "TCP" }],
             "resources": { "requests": { "cpu": "100m", "memory": memory }, "limits": { "memory": memory } },
             "securityContext": container_security(),

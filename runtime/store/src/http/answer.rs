@@ -64,6 +64,9 @@ pub(crate) fn refusal(answer: &Answer) -> Fault {
             "there is no such model, or it is private: check the name, and for a private one set HF_TOKEN to a token that may read it"
         }
         (_, "RevisionNotFound") => "the model has no such revision: check --revision",
+        (401, _) if answer.url.starts_with("http:") && !super::url::is_loopback(&answer.url) => {
+            "the server wants to know who asks, and tokens are sent over https alone: name an https endpoint"
+        }
         (401, _) => "the server wants to know who asks: set HF_TOKEN to a token that may read the model",
         (403, _) => "the server does not let this token (or none) read the file: check HF_TOKEN and what it may read",
         (404 | 410, _) => "the file is not there (any more): check the source",

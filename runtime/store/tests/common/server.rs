@@ -77,7 +77,12 @@ pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 impl Server {
     /// Serves the folder `models`, of which each subfolder is a model: as `/lime/NAME/resolve/main/FILE` and as `/plain/NAME/FILE`.
     pub(crate) fn start(models: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1", models)
+    }
+
+    /// The same on another of this machine's addresses.
+    pub(crate) fn start_at(host: &str, models: PathBuf) -> Self {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = Self { address, state: Arc::default() };
         let own = server.clone();

@@ -3,6 +3,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod agents;
+mod fetched;
+#[allow(dead_code, reason = "the store's own tests use all of it")]
+#[path = "../../../../runtime/store/tests/common/server.rs"]
+mod hub;
 mod machine;
 mod operator;
 mod ring;

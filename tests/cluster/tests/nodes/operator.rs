@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use lime_cluster_tests::{Kubectl, repository};
 use serde_json::{Value, json};
 
+use crate::fetched;
 use crate::machine::{cluster as machine, image, model, nodes};
 use crate::ring::{Device, answers, exchange, post, question};
 use crate::streams::{Client, long_question, stream};
 
 /// From a change to a ring that answers: nodes share two cores with everything else here.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const SYSTEM: &str = "lime-system";
 /// The namespace of `tests/cluster/nodes/bard.yaml`.
-const NAMESPACE: &str = "llm";
+pub(crate) const NAMESPACE: &str = "llm";
 /// What a node lends: a process and 6 MiB. The model's weights and KV cache are 9 MiB: it takes two nodes, and any two do.
 const BUDGET: &str = "70Mi";
 
@@ -25,7 +26,8 @@ const BUDGET: &str = "70Mi";
 fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     let cluster = Kubectl::connect().unwrap();
     let nodes = nodes(&cluster);
-    install(&cluster);
+    let hub = fetched::hub(&cluster);
+    install(&cluster, hub.url());
     lend_little(&cluster, &nodes);
     let _namespace = cluster.namespace(NAMESPACE).unwrap();
     restrict(&cluster, NAMESPACE);
@@ -75,23 +77,24 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     profiled_again(&cluster, victim);
     loses_its_gateway(&cluster, text(one_process));
 
-    cluster.run(&["-n", NAMESPACE, "delete", "limedeployment", "bard", "--timeout=60s"]).unwrap();
-    cluster
-        .eventually("everything of the deployment is gone", PATIENCE, || {
-            let left = cluster.run(&[
-                "-n",
-                NAMESPACE,
-                "get",
-                "pods,jobs,services,deployments,secrets,limeplans,pdb,networkpolicies",
-                "-o",
-                "name",
-            ])?;
-            Ok(left.trim().is_empty().then_some(()))
-        })
-        .unwrap();
+    leaves_nothing(&cluster);
+    fetched::serves(&cluster, &hub, &one_process["choices"], (&long[0], text(&long_answers[0])));
+    leaves_nothing(&cluster);
     cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
     helm(&["uninstall", "lime", "--namespace", SYSTEM, "--wait"]);
     cluster.run(&["get", "crd", "limedeployments.lime.dev"]).expect("uninstalling keeps the definitions");
+}
+
+/// Deletes the deployment: everything of it goes.
+fn leaves_nothing(cluster: &Kubectl) {
+    cluster.run(&["-n", NAMESPACE, "delete", "limedeployment", "bard", "--timeout=60s"]).unwrap();
+    cluster
+        .eventually("everything of the deployment is gone", PATIENCE, || {
+            let kinds = "pods,jobs,services,deployments,secrets,limeplans,pdb,networkpolicies";
+            let left = cluster.run(&["-n", NAMESPACE, "get", kinds, "-o", "name"])?;
+            Ok(left.trim().is_empty().then_some(()))
+        })
+        .unwrap();
 }
 
 /// The node of the gateway dies, and of a worker with it: another gateway serves, on another node.
@@ -126,7 +129,7 @@ fn profiled_again(cluster: &Kubectl, node: &str) {
     ready.unwrap();
 }
 
-fn install(cluster: &Kubectl) {
+fn install(cluster: &Kubectl, hub: &str) {
     let image = image();
     let (repository_name, tag) = image.rsplit_once(':').unwrap();
     cluster.answer(&["create", "namespace", SYSTEM], "").unwrap();
@@ -151,6 +154,8 @@ fn install(cluster: &Kubectl) {
         "image.pullPolicy=Never",
         "--set",
         "operator.addressing=pod-ip",
+        "--set",
+        &format!("operator.hubEndpoint={hub}"),
         // Test machines are never idle.
         "--set",
         "agent.args={--longest-wait-seconds=15}",
@@ -193,14 +198,14 @@ fn restrict(cluster: &Kubectl, namespace: &str) {
     cluster.run(&["label", "namespace", namespace, label, "--overwrite"]).unwrap();
 }
 
-fn manifest(name: &str) -> String {
+pub(crate) fn manifest(name: &str) -> String {
     let text = std::fs::read_to_string(repository().join("tests/cluster/nodes").join(name)).unwrap();
     let models = model();
     text.replace("$MODELS", models.rsplit_once('/').unwrap().0)
 }
 
 /// Waits until the deployment is Ready by another plan than `before`, showing each step; returns the plan.
-fn served(cluster: &Kubectl, before: Option<&str>) -> String {
+pub(crate) fn served(cluster: &Kubectl, before: Option<&str>) -> String {
     let mut shown = String::new();
     let ready = cluster.eventually("the deployment is Ready", PATIENCE, || {
         let row = cluster.run(&["-n", NAMESPACE, "get", "limedeployments", "--no-headers"])?;
@@ -221,7 +226,7 @@ fn served(cluster: &Kubectl, before: Option<&str>) -> String {
     })
 }
 
-fn shard_nodes(cluster: &Kubectl) -> Vec<String> {
+pub(crate) fn shard_nodes(cluster: &Kubectl) -> Vec<String> {
     let bard = cluster.get(&["-n", NAMESPACE, "limedeployment", "bard"]).unwrap();
     let shards = bard["status"]["shards"].as_array().cloned().unwrap_or_default();
     shards.iter().filter_map(|shard| shard["node"].as_str().map(str::to_owned)).collect()
@@ -242,7 +247,7 @@ fn gateway_pod(cluster: &Kubectl) -> Value {
     slice["endpoints"].as_array().unwrap().iter().find(ready).expect("a ready gateway").clone()
 }
 
-fn uid_of_gateway(cluster: &Kubectl) -> Value {
+pub(crate) fn uid_of_gateway(cluster: &Kubectl) -> Value {
     let pods = cluster.get(&["-n", NAMESPACE, "pods", "-l", "lime.dev/component=gateway"]).unwrap();
     pods["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].clone()).collect()
 }
@@ -251,11 +256,11 @@ fn text(answer: &Value) -> &Value {
     &answer["choices"][0]["text"]
 }
 
-fn endpoint(cluster: &Kubectl) -> String {
+pub(crate) fn endpoint(cluster: &Kubectl) -> String {
     format!("{}:8000", gateway_pod(cluster)["addresses"][0].as_str().unwrap())
 }
 
-fn ask(cluster: &Kubectl) -> Value {
+pub(crate) fn ask(cluster: &Kubectl) -> Value {
     post(&endpoint(cluster), &question()).unwrap()
 }
 

@@ -1,0 +1,81 @@
+//! A model from a server: every worker fetches its own blocks into its claim, and finds them there when its pod is another.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use lime_cluster_tests::{Kubectl, repository};
+use serde_json::{Value, json};
+
+use crate::hub::Server;
+use crate::operator::{NAMESPACE, PATIENCE, ask, endpoint, manifest, served, uid_of_gateway};
+use crate::ring::{post, question};
+use crate::streams::Client;
+
+const WEIGHTS: &str = "tests/fixtures/models/bard-2m/model.safetensors";
+
+/// A server of the bundled models that every node reaches. It wants no token: none is sent over plain HTTP.
+pub(crate) fn hub(cluster: &Kubectl) -> Server {
+    let nodes = cluster.get(&["nodes", "-l", "lime.dev/test-node"]).unwrap();
+    let addresses = nodes["items"][0]["status"]["addresses"].as_array().unwrap().iter();
+    let internal = addresses.clone().find(|address| address["type"] == "InternalIP").unwrap();
+    // This machine's own end of the bridge: tests/cluster/harness/network.go.
+    let (network, _) = internal["address"].as_str().unwrap().rsplit_once('.').unwrap();
+    let models = repository().join("tests/fixtures/models");
+    Server::start_at(&format!("{network}.1"), models)
+}
+
+/// The deployment of `bard.yaml` from the hub: it says what one process says, and fetches nothing twice. All of its workers are
+/// deleted under a stream, which goes on with those that come after them, at other addresses, and has all of its tokens.
+pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&Value, &Value)) {
+    let disks = tempfile::tempdir().unwrap();
+    for number in 0..3 {
+        let path = disks.path().join(number.to_string());
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let volume = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("store-{number}")},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": path},
+            },
+        });
+        cluster.run_with(&["apply", "-f", "-"], &volume.to_string()).unwrap();
+    }
+    let source = "source: \"hf://lime/bard-2m\"";
+    let wish = manifest("bard.yaml").replace("source: \"pvc://models/bard-2m\"", source);
+    assert!(wish.contains(source), "{wish}");
+    cluster.run_with(&["apply", "-f", "-"], &wish).unwrap();
+    served(cluster, None);
+    assert_eq!(&ask(cluster)["choices"], expected);
+    let whole = fs::metadata(repository().join(WEIGHTS)).unwrap().len();
+    let sent = sent(hub);
+    println!("{sent} bytes were fetched of a model of {whole}");
+    assert!(sent < whole * 3 / 2, "workers fetch their own blocks alone");
+
+    let scope = ["-n", NAMESPACE];
+    let workers = cluster.get(&[&scope[..], &["pods", "-l", "lime.dev/component=worker"]].concat()).unwrap();
+    let names: Vec<&str> =
+        workers["items"].as_array().unwrap().iter().filter_map(|it| it["metadata"]["name"].as_str()).collect();
+    assert!(names.len() >= 2, "{names:?}");
+    let gateway = uid_of_gateway(cluster);
+    let client = Client::start(&endpoint(cluster), long.0, long.1);
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.run(&[&scope[..], &["delete", "pods", "--grace-period=1"], &names].concat()).unwrap();
+    served(cluster, None);
+    let answered = cluster.eventually("other pods answer", PATIENCE, || Ok(post(&endpoint(cluster), &question()).ok()));
+    assert_eq!(&answered.unwrap()["choices"], expected);
+    let seen = client.stop();
+    println!("workers at other addresses: {seen:?}");
+    assert!(seen.longest_pause > Duration::from_secs(1), "no answer was under way when the workers went");
+    assert_eq!(uid_of_gateway(cluster), gateway, "workers at other addresses make no new gateway");
+    let again = self::sent(hub);
+    println!("{again} bytes were fetched by the pods after them");
+    assert!(again < whole / 10, "what was fetched is found again");
+    cluster.run(&["delete", "pv", "store-0", "store-1", "store-2", "--wait=false"]).unwrap();
+}
+
+/// Bytes of weights that were sent since this was asked the last time.
+fn sent(hub: &Server) -> u64 {
+    hub.seen().iter().filter(|it| it.path.ends_with(".safetensors")).map(|it| it.sent).sum()
+}
