@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub mod client;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
