@@ -13,6 +13,7 @@ mod processes;
 mod report;
 mod ring;
 mod security;
+mod soak;
 mod stream;
 mod truth;
 
@@ -46,6 +47,9 @@ struct Args {
     /// prima.cpp's `llama-cli`, measured beside rings that stream when given.
     #[arg(long, env = "PRIMA_CLI")]
     prima_cli: Option<PathBuf>,
+    /// Minutes that `soak` serves.
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
     /// The `lime` binary that plays the ring's workers.
     #[arg(long, env = "LIME_BIN", default_value = "target/release/lime")]
     lime: PathBuf,
@@ -80,6 +84,8 @@ enum What {
     Truth,
     /// Mutual TLS against plain text on the loopback, with the bundled model.
     Security,
+    /// A worker at its memory limit for `--minutes`, its cache growing and shrinking; not part of `all`.
+    Soak,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -107,6 +113,9 @@ fn main() -> Result<()> {
     }
     if args.what == What::Elsewhere {
         return Ok(());
+    }
+    if args.what == What::Soak {
+        return soak::measure(&args.lime, std::time::Duration::from_secs(args.minutes.saturating_mul(60)));
     }
     std::fs::create_dir_all(&args.models).with_context(|| format!("cannot create {}", args.models.display()))?;
     let Args { threads, rounds, tokens, prompt, .. } = args;

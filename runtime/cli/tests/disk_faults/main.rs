@@ -70,9 +70,10 @@ fn a_disk_that_stays_broken_ends_the_answer_with_its_cause_and_serves_again_when
     assert!(workers.iter().all(|worker| common::alive(*worker)), "a worker died of its disk");
 
     // One that is well again while the answer is tried anew: nothing is seen but a pause.
-    let text = client::stream(&address, TOKENS, &mut |count| match count {
-        7 => disk.breaks_for(std::time::Duration::from_millis(150)),
-        _ => {}
+    let text = client::stream(&address, TOKENS, &mut |count| {
+        if count == 7 {
+            disk.breaks_for(std::time::Duration::from_millis(150));
+        }
     });
     assert_eq!(text.unwrap(), undisturbed);
     up.signal("INT");
