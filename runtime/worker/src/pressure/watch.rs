@@ -17,6 +17,8 @@ const AFTER_LOW: u32 = 2;
 const AFTER_STALL: u32 = 20;
 /// Readings for which all must be well before memory is taken back.
 const CALM: u32 = 20;
+/// The system keeps limits in whole pages, of at most this: what a limit is short of by less, nobody took.
+const PAGE: u64 = 64 << 10;
 /// Shortages are told in steps of this, so that noise is not told at all.
 const STEP: u64 = 1 << 20;
 
@@ -40,7 +42,10 @@ pub(crate) struct Watch {
 impl Watch {
     /// Takes a reading in for a device with `budget`; gives the shortage where it has changed.
     pub(crate) fn look(&mut self, reading: &Reading, budget: Bytes) -> Option<Press> {
-        let over = |limit: Option<Bytes>| limit.map_or(Bytes::ZERO, |limit| budget.saturating_sub(limit));
+        let over = |limit: Option<Bytes>| {
+            let over = limit.map_or(Bytes::ZERO, |limit| budget.saturating_sub(limit));
+            if over.0 < PAGE { Bytes::ZERO } else { over }
+        };
         let (hard, soft) = (over(reading.limit), over(reading.soft_limit));
         let machine = self.machine(reading, budget);
         let why = match hard.max(soft).max(self.left) {
@@ -135,6 +140,16 @@ mod tests {
         assert_eq!(watch.look(&with(Some(700), None), BUDGET), Some(press));
         let press = watch.look(&with(None, None), BUDGET).unwrap();
         assert_eq!((press.shortage, press.why.as_str()), (Shortage::default(), "memory is no longer short"));
+    }
+
+    #[test]
+    fn a_limit_in_whole_pages_is_the_limit_that_was_asked_for() {
+        let (mut watch, budget) = (Watch::default(), Bytes(800_000_000));
+        let with = |limit: u64| Reading { limit: Some(Bytes(limit)), ..machine(8000, 0.0) };
+        for page in [4 << 10, 16 << 10, 64 << 10] {
+            assert_eq!(watch.look(&with(budget.0 / page * page), budget), None);
+        }
+        assert!(watch.look(&with(budget.0 - (64 << 10)), budget).is_some());
     }
 
     #[test]
