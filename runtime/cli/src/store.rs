@@ -50,7 +50,7 @@ fn row(model: &StoredModel) -> [String; 6] {
         match model.state(*block) {
             BlockState::Whole(_) => whole += 1,
             BlockState::Partial(bytes) => odd.push(format!("{block}: {bytes} so far")),
-            BlockState::Damaged(reason) => odd.push(format!("{block} {reason}")),
+            BlockState::Damaged(reason) | BlockState::Unreadable(reason) => odd.push(format!("{block} {reason}")),
             BlockState::Absent => {}
         }
     }

@@ -29,8 +29,9 @@ impl Maker<'_> {
         let there = self.model.is_whole(raw);
         if there {
             // Damage would get a digest of its own.
-            if let Some((_, reason)) = verify(self.model, &[raw], &|_, _| {})?.pop() {
-                tracing::warn!(file = %raw_path.display(), %reason, "damaged: made again");
+            if let Some((_, state)) = verify(self.model, &[raw], &|_, _| {})?.pop() {
+                let reason = state.fault().unwrap_or_default();
+                tracing::warn!(file = %raw_path.display(), reason, "damaged: made again");
                 remove(&raw_path)?;
             }
         }

@@ -6,6 +6,8 @@ use std::{
     num::NonZeroU64,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use lime_planner::Bytes;
@@ -16,6 +18,19 @@ use crate::{CHUNK_BYTES, StoreError};
 /// Written bytes go to the disk, and out of the page cache, whenever this many have gathered.
 const WINDOW: u64 = 16 << 20;
 const PAGE: usize = 4096;
+/// Pauses between the tries of a read.
+const PAUSES: [Duration; 3] = [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(80)];
+
+/// Does `read`, and tries a few times more before it believes that it cannot be done.
+pub(crate) fn patiently<T, E>(mut read: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    for pause in PAUSES {
+        match read() {
+            Err(_) => thread::sleep(pause),
+            done => return done,
+        }
+    }
+    read()
+}
 
 /// Bytes free for this process on the disk of `path`.
 pub(crate) fn free_bytes(path: &Path) -> Result<Bytes, StoreError> {

@@ -65,37 +65,43 @@ pub(crate) fn ensure(
 ) -> Result<Ensured, StoreError> {
     let parts = Part::for_device(model.folder().config(), blocks, options.embedding_streams, options.encoding);
     let damaged = condemn(model, &parts, options.verify)?;
-    let mut wanted: Vec<Part> = parts.iter().copied().filter(|part| !model.is_whole(*part)).collect();
+    let anew = damaged.iter().map(|(part, _)| *part).collect();
+    let due = |part: &Part| damaged.iter().any(|(damaged, _)| damaged == part) || !model.is_whole(*part);
+    let mut wanted: Vec<Part> = parts.iter().copied().filter(due).collect();
     check_space(model, &wanted, options.connections)?;
     let start = measure(model, &parts, &wanted)?;
     let meter = Meter::new(start, listener);
     // The largest first, so that at the end no connection waits for one block.
     wanted.sort_by_key(|part| (Reverse(part.layout(model.folder().config()).bytes), *part));
     let stop = AtomicBool::new(false);
-    make_all(&Maker { model, origin, meter: &meter, stop: &stop }, &wanted, options.connections)?;
+    make_all(&Maker { model, origin, meter: &meter, stop: &stop, anew: &anew }, &wanted, options.connections)?;
 
     wanted.sort();
     let repaired = damaged.into_iter().map(|(part, reason)| (part.block(), reason)).collect();
     Ok(Ensured { there: parts.len() - wanted.len(), made: wanted.iter().map(|part| part.block()).collect(), repaired })
 }
 
-/// Removes the damaged ones among `parts`, so that they are made again and nobody reads them meanwhile.
+/// Finds those among `parts` that must be made again. What is damaged is removed, so that nobody reads it meanwhile; what cannot be
+/// read stays until there is another in its place: the disk may be well again before the source is.
 fn condemn(model: &StoredModel, parts: &[Part], read: bool) -> Result<Vec<(Part, String)>, StoreError> {
-    let damaged = if read {
+    let found = if read {
         verify(model, parts, &|_, _| {})?
     } else {
-        let look = |part: &Part| match model.look(*part) {
-            BlockState::Damaged(reason) => Some((*part, reason)),
-            BlockState::Absent | BlockState::Partial(_) | BlockState::Whole(_) => None,
-        };
-        parts.iter().filter_map(look).collect()
+        let states = parts.iter().map(|part| (*part, model.look(*part)));
+        states.filter(|(_, state)| state.fault().is_some()).collect()
     };
-    for (part, reason) in &damaged {
-        let path = Names::of(model, *part).whole;
-        tracing::warn!(file = %path.display(), %reason, "damaged: made again");
-        remove(&path)?;
+    let mut condemned = Vec::with_capacity(found.len());
+    for (part, state) in found {
+        let (path, reason) = (Names::of(model, part).whole, state.fault().unwrap_or_default().to_owned());
+        if matches!(state, BlockState::Unreadable(_)) {
+            tracing::warn!(file = %path.display(), reason, "the disk does not give it: made anew beside it");
+        } else {
+            tracing::warn!(file = %path.display(), reason, "damaged: made again");
+            remove(&path)?;
+        }
+        condemned.push((part, reason));
     }
-    Ok(damaged)
+    Ok(condemned)
 }
 
 /// Refuses what cannot fit, before anything is fetched.

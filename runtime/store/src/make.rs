@@ -1,6 +1,7 @@
 //! Making one block: fetch its pieces, read all of it back from the disk, compare, and only then give it its name.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, TryLockError},
     io,
     os::unix::fs::FileExt as _,
@@ -33,6 +34,8 @@ pub(crate) struct Maker<'a> {
     pub(crate) meter: &'a Meter<'a>,
     /// Set when another block has failed: there is no use in going on.
     pub(crate) stop: &'a AtomicBool,
+    /// Parts that are made although they look whole.
+    pub(crate) anew: &'a BTreeSet<Part>,
 }
 
 /// How an attempt at a block ended.
@@ -49,11 +52,11 @@ pub(crate) enum Made {
 }
 
 impl Maker<'_> {
-    /// Makes `part` unless it is whole. Where another process is at it, waits for that one if `wait`.
+    /// Makes `part` unless it is whole and nothing speaks against it. Where another process is at it, waits for that one if `wait`.
     pub(crate) fn make(&self, part: Part, wait: bool) -> Result<Made, StoreError> {
         let names = Names::of(self.model, part);
         let Some(_lock) = lock(&names.lock, wait)? else { return Ok(Made::Busy) };
-        if self.model.is_whole(part) {
+        if !self.anew.contains(&part) && self.model.is_whole(part) {
             return Ok(Made::Elsewhere);
         }
         match part {

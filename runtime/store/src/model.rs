@@ -101,7 +101,8 @@ impl StoredModel {
                 report(part.block(), Bytes(part.layout(config).bytes));
             }
         })?;
-        Ok(found.into_iter().map(|(part, reason)| (part.block(), reason)).collect())
+        let reason = |state: BlockState| state.fault().unwrap_or_default().to_owned();
+        Ok(found.into_iter().map(|(part, state)| (part.block(), reason(state))).collect())
     }
 
     /// What can be said of `block` without reading its data: of it as it is, else of its compact form. A head of which the norm alone is there is whole where the model's
@@ -120,12 +121,16 @@ impl StoredModel {
         Bytes(names.map(|names| crate::disk::allocated(&names.whole) + crate::disk::allocated(&names.part)).sum())
     }
 
-    /// Removes `block`, so that the next [`StoredModel::ensure`] makes it again: for one whose bytes turned out to be wrong.
+    /// Removes `block`, so that the next [`StoredModel::ensure`] makes it again: for one whose bytes turned out to be wrong. One that
+    /// the disk does not give stays, and is made again all the same.
     ///
     /// # Errors
     /// When a file cannot be removed.
     pub fn discard(&self, block: Block) -> Result<(), StoreError> {
         for part in Part::all(self.folder.config()).into_iter().filter(|part| part.block() == block) {
+            if matches!(self.look(part), BlockState::Unreadable(_)) {
+                continue;
+            }
             remove(&Names::of(self, part).whole)?;
         }
         Ok(())
@@ -135,7 +140,7 @@ impl StoredModel {
     pub fn digest(&self, block: Block) -> Option<Digest> {
         match self.look(Part::Whole(block)) {
             BlockState::Whole(digest) => Some(digest),
-            BlockState::Absent | BlockState::Partial(_) | BlockState::Damaged(_) => None,
+            BlockState::Absent | BlockState::Partial(_) | BlockState::Damaged(_) | BlockState::Unreadable(_) => None,
         }
     }
 
@@ -191,7 +196,9 @@ impl StoredModel {
         let path = Names::of(self, part).whole;
         match self.look(part) {
             BlockState::Whole(digest) => Ok((part, path, digest)),
-            BlockState::Damaged(reason) => Err(StoreError::Damaged { path, reason: format!("block {block} {reason}") }),
+            BlockState::Damaged(reason) | BlockState::Unreadable(reason) => {
+                Err(StoreError::Damaged { path, reason: format!("block {block} {reason}") })
+            }
             BlockState::Absent | BlockState::Partial(_) => {
                 Err(StoreError::Missing { block: block.to_string(), model: self.manifest.name.clone() })
             }
@@ -216,7 +223,10 @@ impl BlockFiles for StoredModel {
         if whole.bytes != layout.bytes {
             // Only the beginning was read, and the digest is of all of it.
             return match verify(self, &[part], &|_, _| {}).map_err(io::Error::other)?.pop() {
-                Some((_, reason)) => Err(io::Error::other(StoreError::Damaged { path, reason })),
+                Some((_, state)) => {
+                    let reason = state.fault().unwrap_or_default().to_owned();
+                    Err(io::Error::other(StoreError::Damaged { path, reason }))
+                }
                 None => Ok(()),
             };
         }

@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 use lime_model::BlockLayout;
 use lime_planner::Bytes;
 
-use crate::{Digest, header, part::Part};
+use crate::{Digest, disk, header, part::Part};
 
 /// What can be said of a block on the disk without reading its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,18 @@ pub enum BlockState {
     Whole(Digest),
     /// It is there and is not what it must be.
     Damaged(String),
+    /// It is there, and the disk does not give it: it may be whole. It is made anew beside what is there, which is not given up before.
+    Unreadable(String),
+}
+
+impl BlockState {
+    /// What is wrong with it, where something is.
+    pub fn fault(&self) -> Option<&str> {
+        match self {
+            Self::Damaged(reason) | Self::Unreadable(reason) => Some(reason),
+            Self::Absent | Self::Partial(_) | Self::Whole(_) => None,
+        }
+    }
 }
 
 /// Looks at the file at `path`, which should hold `part` of the model `key`.
@@ -25,19 +37,19 @@ pub(crate) fn look(path: &Path, key: &str, part: Part, layout: &BlockLayout) -> 
     let file = match File::open(path) {
         Ok(file) => file,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return BlockState::Absent,
-        Err(fault) => return BlockState::Damaged(format!("cannot be opened: {fault}")),
+        Err(fault) => return BlockState::Unreadable(format!("cannot be opened: {fault}")),
     };
     let size = header_bytes(key, part, layout);
     let found = match file.metadata() {
         Ok(data) => data.len(),
-        Err(fault) => return BlockState::Damaged(format!("cannot be read: {fault}")),
+        Err(fault) => return BlockState::Unreadable(format!("cannot be read: {fault}")),
     };
     if found != size + layout.bytes {
         return BlockState::Damaged(format!("has {found} bytes instead of {}", size + layout.bytes));
     }
     let mut bytes = vec![0; size as usize];
-    if let Err(fault) = file.read_exact_at(&mut bytes, 0) {
-        return BlockState::Damaged(format!("cannot be read: {fault}"));
+    if let Err(fault) = disk::patiently(|| file.read_exact_at(&mut bytes, 0)) {
+        return BlockState::Unreadable(format!("cannot be read: {fault}"));
     }
     match header::digest_in(&bytes) {
         Some(digest) if header::header(key, part, layout, digest) == bytes => BlockState::Whole(digest),

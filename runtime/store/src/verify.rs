@@ -6,19 +6,23 @@ use std::{
 };
 
 use crate::{
-    BlockState, Digest, StoreError, StoredModel, digest::BlockHasher, disk::DiskReader, make::Names, part::Part,
+    BlockState, Digest, StoreError, StoredModel,
+    digest::BlockHasher,
+    disk::{self, DiskReader},
+    make::Names,
+    part::Part,
     state::header_bytes,
 };
 
 const READERS: usize = 4;
 
-/// Reads every one of `parts` that is there, several at once and past the page cache, and gives back those that are damaged
-/// with what is wrong. Every part is reported when it has been read.
+/// Reads every one of `parts` that is there, several at once and past the page cache, and gives back those that are damaged or
+/// cannot be read. Every part is reported when it has been read.
 pub(crate) fn verify(
     model: &StoredModel,
     parts: &[Part],
     report: &(dyn Fn(Part, &BlockState) + Sync),
-) -> Result<Vec<(Part, String)>, StoreError> {
+) -> Result<Vec<(Part, BlockState)>, StoreError> {
     let queue = Mutex::new(parts.iter());
     let found = Mutex::new((Vec::new(), None));
     let read_all = || {
@@ -30,8 +34,8 @@ pub(crate) fn verify(
             match state {
                 Ok(state) => {
                     report(*part, &state);
-                    if let BlockState::Damaged(reason) = state {
-                        found.0.push((*part, reason));
+                    if state.fault().is_some() {
+                        found.0.push((*part, state));
                     }
                 }
                 Err(fault) => found.1 = Some(fault),
@@ -40,7 +44,7 @@ pub(crate) fn verify(
     };
     thread::scope(|scope| (0..READERS.min(parts.len())).for_each(|_| drop(scope.spawn(read_all))));
     let (mut damaged, fault) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    damaged.sort();
+    damaged.sort_by_key(|(part, _)| *part);
     fault.map_or(Ok(damaged), Err)
 }
 
@@ -48,11 +52,10 @@ pub(crate) fn verify(
 fn examine(model: &StoredModel, part: Part, reader: &mut DiskReader) -> Result<BlockState, StoreError> {
     let state = model.look(part);
     let BlockState::Whole(expected) = state else { return Ok(state) };
-    Ok(match digest(model, part, reader) {
+    Ok(match disk::patiently(|| digest(model, part, reader)) {
         Ok(found) if found == expected => state,
         Ok(found) => BlockState::Damaged(format!("its data has the digest {found}, its header says {expected}")),
-        // A sector that cannot be read is damage as a flipped bit is.
-        Err(StoreError::Io { source, .. }) => BlockState::Damaged(format!("cannot be read: {source}")),
+        Err(StoreError::Io { source, .. }) => BlockState::Unreadable(format!("cannot be read: {source}")),
         Err(fault) => return Err(fault),
     })
 }

@@ -3,12 +3,21 @@
 use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 
 use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
-use lime_store::{EnsureOptions, Progress, Source, Store, StoredModel};
+use lime_store::{BlockState, EnsureOptions, Progress, Source, Store, StoredModel};
 
 use crate::compute::ComputeError;
 
 /// Unwinds out of a pull that nobody waits for any more; blocks that are half made are gone on with next time.
 struct PullCutShort;
+
+/// How far blocks that are there are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Sizes and headers say enough: whoever loads them compares the rest.
+    Headers,
+    /// Every byte is read and compared.
+    Nothing,
+}
 
 /// Makes those of the `placed` blocks that are not whole, in that encoding, in the store at `root`. `progress` hears of bytes that are there and in all, and
 /// may unwind.
@@ -20,6 +29,7 @@ pub(crate) fn ensure(
     model: &Source,
     placed: &[PlacedBlock],
     encoding: Encoding,
+    trust: Trust,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
     let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
@@ -27,7 +37,8 @@ pub(crate) fn ensure(
     let stored = open(&store, model)?;
     let blocks: Vec<Block> = placed.iter().map(|placed| placed.block).collect();
     let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
-    let options = EnsureOptions { embedding_streams: placed.contains(&streamed), encoding, ..EnsureOptions::default() };
+    let (embedding_streams, verify) = (placed.contains(&streamed), trust == Trust::Nothing);
+    let options = EnsureOptions { embedding_streams, encoding, verify, ..EnsureOptions::default() };
     let (steps, heard) = mpsc::channel();
     let ensured = thread::scope(|scope| {
         let pull = scope.spawn(|| {
@@ -58,6 +69,16 @@ pub(crate) fn discard(root: &Path, model: &Source, block: Block) -> Result<(), C
     let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
     let store = Store::open(root).map_err(failed)?;
     open(&store, model)?.discard(block).map_err(failed)
+}
+
+/// Whether what is there of `block` in the store at `root` can be told to be missing or wrong without reading its data.
+///
+/// # Errors
+/// What the store says.
+pub(crate) fn is_wanting(root: &Path, model: &Source, block: Block) -> Result<bool, ComputeError> {
+    let store = Store::open(root).map_err(|error| ComputeError::from_error(&error))?;
+    let state = open(&store, model)?.state(block);
+    Ok(matches!(state, BlockState::Absent | BlockState::Partial(_) | BlockState::Damaged(_)))
 }
 
 /// The model as its source has it; a server that cannot be asked does not keep a device from serving what it has.

@@ -12,7 +12,7 @@ use lime_ring::proto;
 use lime_store::{Source, StoredModel};
 
 use crate::{
-    blocks,
+    blocks::{self, Trust},
     compute::{Compute, ComputeError, Draw, Footprint, Loader, Span},
 };
 
@@ -31,7 +31,7 @@ impl Loader for EngineLoader {
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
         let local = self.model.folder().map(ModelFolder::open).transpose().map_err(|error| said(&error))?;
-        let mut repaired = BTreeSet::new();
+        let (mut repaired, mut reread) = (BTreeSet::new(), BTreeSet::new());
         let engine = loop {
             let stored = self.stored(plan, device, progress)?.map(Arc::new);
             let source = match (&stored, &local) {
@@ -45,6 +45,13 @@ impl Loader for EngineLoader {
                     tracing::warn!(%block, fault = %source, "a stored block is damaged, it is made again");
                     self.discard(block)?;
                 }
+                Err(fault @ EngineError::Stream { block, .. }) if reread.insert(block) => {
+                    tracing::warn!(%block, %fault, "a stored block cannot be read, it is looked at again");
+                    // What the load says next tells more than why this failed.
+                    let _ = self
+                        .look_again(block, plan.model.encoding, progress)
+                        .inspect_err(|error| tracing::error!(%block, %error, "the block could not be made anew"));
+                }
                 engine => break engine.map_err(|error| said(&error))?,
             }
         };
@@ -53,6 +60,7 @@ impl Loader for EngineLoader {
             model: self.model.clone(),
             encoding: plan.model.encoding,
             repaired: BTreeSet::new(),
+            unread: BTreeSet::new(),
         });
         Ok(Box::new(Loaded {
             engine,
@@ -82,7 +90,18 @@ impl EngineLoader {
         let remote = self.model.folder().is_none();
         let streams = remote || compact || steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
         let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(None) };
-        blocks::ensure(store, &self.model, placed, plan.model.encoding, progress).map(Some)
+        blocks::ensure(store, &self.model, placed, plan.model.encoding, Trust::Headers, progress).map(Some)
+    }
+
+    /// Makes a block anew that the disk does not give, unless it does so now.
+    fn look_again(
+        &self,
+        block: Block,
+        encoding: Encoding,
+        progress: &mut dyn FnMut(Size, Size),
+    ) -> Result<(), ComputeError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        blocks::ensure(store, &self.model, &[alone(block)], encoding, Trust::Nothing, progress).map(drop)
     }
 
     fn no_store(&self) -> ComputeError {
@@ -103,20 +122,44 @@ struct Repair {
     encoding: Encoding,
     /// Once for each block: one that comes out wrong again has another cause.
     repaired: BTreeSet<Block>,
+    /// Blocks that could not be read for the last pass that came to them.
+    unread: BTreeSet<Block>,
+}
+
+/// A block by itself. Whether it stays in memory only matters for a tied head beside the embedding, which has no file of its own to
+/// be damaged.
+fn alone(block: Block) -> PlacedBlock {
+    PlacedBlock { block, residency: Residency::Streamed }
 }
 
 impl Repair {
+    /// A pass has failed because the disk did not give `block`. A file that is cut short or gone is made again at once. One that looks
+    /// whole has a second pass, for disks that were away for a moment; then it is made anew beside what is there: sectors that
+    /// cannot be read stay so until they are written.
+    fn unreadable(&mut self, block: Block) {
+        let wanting = blocks::is_wanting(&self.store, &self.model, block);
+        if self.unread.insert(block) && !matches!(wanting, Ok(true)) {
+            return;
+        }
+        self.unread.remove(&block);
+        tracing::warn!(%block, "a stored block cannot be read, it is made anew unless it can now");
+        self.make(block, Trust::Nothing);
+    }
+
     /// Makes `block` again; the pass that met its damage has failed, the next finds it whole.
     fn repair(&mut self, block: Block, fault: &std::io::Error) {
         if !self.repaired.insert(block) {
             return;
         }
         tracing::warn!(%block, %fault, "a stored block is damaged, it is made again");
-        // Whether it stays in memory only matters for a tied head beside the embedding, which has no file of its own to be damaged.
-        let placed = [PlacedBlock { block, residency: Residency::Streamed }];
-        let made = blocks::discard(&self.store, &self.model, block)
-            .and_then(|()| blocks::ensure(&self.store, &self.model, &placed, self.encoding, &mut |_, _| {}));
-        match made {
+        match blocks::discard(&self.store, &self.model, block) {
+            Ok(()) => self.make(block, Trust::Headers),
+            Err(error) => tracing::error!(%block, %error, "the block could not be removed"),
+        }
+    }
+
+    fn make(&self, block: Block, trust: Trust) {
+        match blocks::ensure(&self.store, &self.model, &[alone(block)], self.encoding, trust, &mut |_, _| {}) {
             Ok(_) => tracing::info!(%block, "the block is whole again"),
             Err(error) => tracing::error!(%block, %error, "the block could not be made again"),
         }
@@ -207,8 +250,10 @@ impl Compute for Loaded {
 impl Loaded {
     /// A pass has failed: where a stored block was damaged, that is mended before the next.
     fn failed(&mut self, error: &EngineError) -> ComputeError {
-        if let (EngineError::NotStored { block, source }, Some(repair)) = (error, &mut self.repair) {
-            repair.repair(*block, source);
+        match (error, &mut self.repair) {
+            (EngineError::NotStored { block, source }, Some(repair)) => repair.repair(*block, source),
+            (EngineError::Stream { block, .. }, Some(repair)) => repair.unreadable(*block),
+            _ => {}
         }
         said(error)
     }

@@ -10,6 +10,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -49,7 +51,15 @@ pub fn command(args: &[&str]) -> Command {
 
 /// A wish for the bundled model on devices of so many KiB, written to `folder`.
 pub fn wish(folder: &Path, kib: &[u32]) -> String {
-    wish_from(folder, &format!("file://{}", model().display()), "Raw", kib)
+    wish_with(folder, kib, "")
+}
+
+/// The same, with more to be said of each device.
+pub fn wish_with(folder: &Path, kib: &[u32], more: &str) -> String {
+    let path = wish_from(folder, &format!("file://{}", model().display()), "Raw", kib);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("threads: 1 }", &format!("threads: 1{more} }}"))).unwrap();
+    path
 }
 
 /// The same for a model from elsewhere, with its weights in that encoding.
@@ -81,10 +91,14 @@ spec: {{ segments: 2, devices: [{}] }}
     path.to_str().unwrap().to_owned()
 }
 
+/// Longer than anything that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A `lime` that runs on. Killed when dropped.
 pub struct Running {
     pub child: Child,
-    errors: BufReader<std::process::ChildStderr>,
+    /// Lines of standard error, read as they come: a full pipe would hold it up.
+    errors: Receiver<String>,
     pub heard: String,
 }
 
@@ -97,21 +111,34 @@ impl Running {
         let mut command = command(args);
         command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
+        let mut pipe = BufReader::new(child.stderr.take().unwrap());
+        let (lines, errors) = channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            while pipe.read_line(&mut line).is_ok_and(|read| read > 0) && lines.send(std::mem::take(&mut line)).is_ok()
+            {
+            }
+        });
         Self { child, errors, heard: String::new() }
     }
 
     /// Reads lines of standard error until one holds `words`.
     pub fn wait_for(&mut self, words: &str) -> String {
         loop {
-            let mut line = String::new();
-            let read = self.errors.read_line(&mut line).unwrap();
-            assert!(read > 0, "ended without saying {words:?}; it said:\n{}", self.heard);
+            let Ok(line) = self.errors.recv_timeout(PATIENCE) else {
+                panic!("it ended, or was silent for {PATIENCE:?}, without saying {words:?}; it said:\n{}", self.heard)
+            };
             self.heard.push_str(&line);
             if line.contains(words) {
                 return line;
             }
         }
+    }
+
+    /// Takes up what it has said meanwhile.
+    pub fn listen(&mut self) -> &str {
+        self.heard.extend(self.errors.try_iter());
+        &self.heard
     }
 
     /// Sends a signal by name.
@@ -123,7 +150,7 @@ impl Running {
     pub fn end(mut self) -> (Option<i32>, String) {
         let mut output = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
-        self.errors.read_to_string(&mut self.heard).unwrap();
+        self.heard.extend(self.errors.iter());
         (self.child.wait().unwrap().code(), output)
     }
 }

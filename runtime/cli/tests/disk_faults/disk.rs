@@ -1,71 +1,97 @@
-//! A disk with faults: a library in front of libc that fails reads of stored blocks when it is told to.
+//! A disk that fails when it is told to: a shared object, made from `failing_disk.c` and preloaded into the workers, stands before
+//! their reads of stored blocks.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::ErrorKind,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
-use crate::common::root;
+/// What becomes of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    /// `EIO`.
+    Refuse = 1,
+    /// About half of it is read, whole pages.
+    ShortByPages,
+    /// About half of it is read, to the middle of a page.
+    ShortByBytes,
+    /// Nothing is, as behind the end of a file.
+    EndEarly,
+}
 
-/// A disk that has faults on demand; all of a test's workers have the same.
+/// The disk of some workers.
 pub(crate) struct Disk {
     library: PathBuf,
-    /// What is to happen, as files: see `failing_disk.c`.
     orders: PathBuf,
 }
 
 impl Disk {
-    /// `None` where it cannot be made, which is said.
+    /// A disk that is well so far; `None`, having said why, where it cannot be made.
     pub(crate) fn make(folder: &Path) -> Option<Self> {
-        let disk = Self { library: folder.join("failing_disk.so"), orders: folder.join("orders") };
-        fs::create_dir(&disk.orders).unwrap();
-        let source = root().join("runtime/cli/tests/disk_faults/failing_disk.c");
-        let made =
-            Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&disk.library).arg(source).arg("-ldl").output();
-        match made {
-            Ok(made) if made.status.success() => Some(disk),
-            Ok(made) => panic!("{}", String::from_utf8_lossy(&made.stderr)),
-            Err(fault) => {
-                println!("skipped: cc cannot be run: {fault}");
-                None
-            }
+        if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+            println!("skipped: faults of the disk are made by a preloaded library, which takes Linux and glibc");
+            return None;
         }
+        let (library, orders) = (folder.join("failing_disk.so"), folder.join("disk"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk_faults/failing_disk.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&library).arg(source);
+        match compiler.arg("-ldl").output() {
+            Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+            Err(fault) if fault.kind() == ErrorKind::NotFound => {
+                println!("skipped: there is no C compiler (cc), and faults of the disk are made in C");
+                return None;
+            }
+            Err(fault) => panic!("cc: {fault}"),
+        }
+        fs::write(&orders, [0; 64]).unwrap();
+        Some(Self { library, orders })
     }
 
+    /// What the workers' environment needs.
     pub(crate) fn environment(&self) -> [(&str, &Path); 2] {
         [("LD_PRELOAD", &self.library), ("LIME_TEST_DISK", &self.orders)]
     }
 
-    /// The next `count` reads fail (`error`) or give less (`short`).
-    pub(crate) fn strikes(&self, fault: &str, count: usize) {
-        for number in 0..count {
-            fs::write(self.orders.join(format!("{fault}-{number}")), "").unwrap();
-        }
+    /// Disturbs the next `count` reads of files whose names hold `of`, or all until it [`recovers`](Self::recover).
+    pub(crate) fn disturb(&self, how: Disturbance, count: Option<i32>, of: &str) {
+        self.order(how as i32, count.unwrap_or(-1), of, 0);
     }
 
-    /// Strikes that met no read.
-    pub(crate) fn left(&self) -> usize {
-        fs::read_dir(&self.orders).unwrap().count()
+    /// Refuses every read of a file as it is now; another that takes its name is well.
+    pub(crate) fn break_file(&self, path: &Path) {
+        self.order(5, -1, "", fs::metadata(path).unwrap().ino());
     }
 
-    /// From now on every read fails.
-    pub(crate) fn breaks(&self) {
-        fs::write(self.orders.join("broken"), "").unwrap();
+    fn order(&self, mode: i32, count: i32, of: &str, inode: u64) {
+        self.recover();
+        let mut name = [0; 44];
+        name[..of.len()].copy_from_slice(of.as_bytes());
+        let file = self.file();
+        file.write_all_at(&inode.to_ne_bytes(), 56).unwrap();
+        file.write_all_at(&name, 12).unwrap();
+        file.write_all_at(&0_i32.to_ne_bytes(), 8).unwrap();
+        file.write_all_at(&count.to_ne_bytes(), 4).unwrap();
+        // Only now does anybody look at the rest.
+        file.write_all_at(&mode.to_ne_bytes(), 0).unwrap();
     }
 
-    /// The same for a while.
-    pub(crate) fn breaks_for(&self, time: Duration) {
-        self.breaks();
-        let broken = self.orders.join("broken");
-        std::thread::spawn(move || {
-            std::thread::sleep(time);
-            fs::remove_file(broken)
-        });
+    /// Reads succeed again.
+    pub(crate) fn recover(&self) {
+        self.file().write_all_at(&0_i32.to_ne_bytes(), 0).unwrap();
     }
 
-    pub(crate) fn heals(&self) {
-        fs::remove_file(self.orders.join("broken")).unwrap();
+    /// So many reads were disturbed since the last order.
+    pub(crate) fn disturbed(&self) -> i32 {
+        let mut count = [0; 4];
+        self.file().read_exact_at(&mut count, 8).unwrap();
+        i32::from_ne_bytes(count)
+    }
+
+    fn file(&self) -> File {
+        File::options().read(true).write(true).open(&self.orders).unwrap()
     }
 }

@@ -10,9 +10,10 @@ use std::{
 };
 
 use crate::{
-    TOKENS, client,
-    common::{lime, signal},
-    serving,
+    DEVICES, Serving, TOKENS,
+    client::{self, workers},
+    common::{Running, signal, wish_with},
+    verify,
 };
 
 /// A kill every so often, at moments that have nothing to do with tokens: between the two lies all of a restart, so that kills strike
@@ -22,7 +23,7 @@ const PAUSES: [u64; 12] = [310, 90, 470, 20, 230, 640, 140, 350, 60, 520, 180, 4
 #[test]
 fn kill_9_at_any_moment_and_every_answer_is_whole_and_the_store_sound() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut up, address, workers) = serving(folder.path(), None);
+    let Serving { mut up, address, workers } = Serving::start(folder.path(), &DEVICES, None);
     let undisturbed = client::stream(&address, TOKENS, &mut |_| {}).unwrap();
     let (events, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let asking = thread::spawn({
@@ -66,9 +67,32 @@ fn kill_9_at_any_moment_and_every_answer_is_whole_and_the_store_sound() {
     up.signal("INT");
     assert_eq!(up.end().0, Some(0));
     assert!(!workers.into_iter().any(crate::common::alive));
+    assert_eq!(verify(folder.path()), Ok(()));
+}
+
+/// Kills while blocks are made and loaded: the ring comes up in the end, by blocks that are whole.
+#[test]
+fn workers_killed_while_they_start_start_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // A disk that takes a second for what is kept, so that there is a middle of it.
+    let file = wish_with(folder.path(), &DEVICES, ", disk: { bandwidth: 1MB }");
     let store = folder.path().join("store");
-    let verified = lime(&["store", "verify", "--store", store.to_str().unwrap()]);
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let mut up = Running::start_with(&["up", "-v", "--port", "0", "-f", &file], &[("LIME_STORE", store.as_path())]);
+    let mut victims: Vec<u32> = DEVICES.iter().map(|_| workers(&up.wait_for(": process "))[0]).collect();
+    for (turn, pause) in [40, 230, 90, 410].into_iter().enumerate() {
+        thread::sleep(Duration::from_millis(pause));
+        signal(victims[turn % 2], "KILL");
+        victims[turn % 2] = workers(&up.wait_for(": process "))[0];
+        assert!(!up.heard.contains("serving bard at"), "it was ready before kill {turn}: slow its disk down");
+    }
+    let line = up.wait_for("serving bard at");
+    let begin = client::stream(&client::address(&line), 16, &mut |_| {}).unwrap();
+    up.signal("INT");
+    assert_eq!(up.end().0, Some(0));
+    assert_eq!(verify(folder.path()), Ok(()));
+    let serving = Serving::start(folder.path(), &DEVICES, None);
+    assert_eq!(serving.answer().unwrap()[..begin.len()], begin);
+    serving.end();
 }
 
 /// The processes that `parent` has started and that live.

@@ -65,6 +65,8 @@ struct Entry<F> {
     holders: u32,
     /// Nobody will ask for it any more.
     over: bool,
+    /// A pass has come to it and waits.
+    awaited: bool,
     fault: Option<F>,
 }
 
@@ -96,6 +98,8 @@ pub(crate) struct Fifo<F> {
     entered: u64,
     /// The place in the order that enters next.
     next: usize,
+    /// The place in the order for which a pass waits.
+    awaited: Option<usize>,
     /// Bytes that were read and that no pass used.
     wasted: u64,
 }
@@ -110,7 +114,19 @@ impl<F> Fifo<F> {
         let (request, uses) = (request.max(1), uses.max(1));
         let entries = VecDeque::with_capacity(order.len() + 1);
         let streams = vec![true; order.len()];
-        Self { order, streams, capacity, request, uses, entries, first: 0, entered: 0, next: 0, wasted: 0 }
+        Self {
+            order,
+            streams,
+            capacity,
+            request,
+            uses,
+            entries,
+            first: 0,
+            entered: 0,
+            next: 0,
+            awaited: None,
+            wasted: 0,
+        }
     }
 
     /// Whether `block` streams from now on. One that begins to is read where it stands in the order: what was read for after it
@@ -185,6 +201,7 @@ impl<F> Fifo<F> {
             uses: 0,
             holders: 0,
             over: false,
+            awaited: self.awaited == Some(index),
             fault: None,
         });
         self.entered += bytes;
@@ -214,7 +231,7 @@ impl<F> Fifo<F> {
     }
 
     /// Asks for `block`. What lies before it in the order and was not asked for is skipped; a block that is not on its way
-    /// is read next.
+    /// is read next, and so is one that was read ahead in vain: that the disk was away then says nothing of now.
     pub(crate) fn want(&mut self, block: Block) -> Wanted<F> {
         let Some(index) = self.order.iter().position(|streamed| streamed.block == block) else {
             return Wanted::Unknown;
@@ -223,10 +240,12 @@ impl<F> Fifo<F> {
             return Wanted::Unknown;
         }
         let place = self.entries.iter().position(|entry| !entry.over && entry.index == index);
-        match place {
+        let wanted = match place {
             Some(place) => self.at_hand(place),
             None => self.fetch(index),
-        }
+        };
+        self.awaited = matches!(wanted, Wanted::Coming).then_some(index);
+        wanted
     }
 
     /// The block is in the queue.
@@ -237,11 +256,13 @@ impl<F> Fifo<F> {
         let entry = &mut self.entries[place];
         if let Some(fault) = entry.fault.take() {
             entry.over = true;
+            let awaited = entry.awaited;
             self.leave();
-            return Wanted::Failed(fault);
+            return if awaited { Wanted::Failed(fault) } else { self.fetch(index) };
         }
         if entry.arrived < entry.bytes {
             let end = entry.start + entry.bytes;
+            entry.awaited = true;
             self.leave();
             return self.clear_until(end);
         }

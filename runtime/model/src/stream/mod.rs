@@ -266,6 +266,8 @@ impl Stream {
                     state = shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 Wanted::Failed(Fault { file, source }) => {
+                    // It may be made anew before it is read again.
+                    shared.reader.forget(&shared.files[file]);
                     let path = shared.files[file].path.clone();
                     return Err(EngineError::Stream { block, path, source });
                 }

@@ -32,7 +32,7 @@ pub trait BlockReader: Send + Sync {
     /// Whether reads go past the page cache (`O_DIRECT`).
     fn is_direct(&self) -> bool;
 
-    /// The file turned out to be damaged: one of the same name may take its place.
+    /// The file turned out to be damaged, or cannot be read: one of the same name may take its place.
     fn forget(&self, file: &BlockFile) {
         let _ = file;
     }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use lime_model::{BlockFiles as _, BlockLayout};
 use lime_planner::{Block, LayerIndex};
-use lime_store::{BlockState, EnsureOptions};
+use lime_store::{BlockState, EnsureOptions, Source, Store};
 
 use crate::common::{all_blocks, ensure, file_of, flip, source, store, stored, verified};
 
@@ -51,6 +51,39 @@ fn a_loader_that_read_a_flipped_bit_is_told() {
     model.discard(VICTIM).unwrap();
     assert_eq!(ensure(&model, &[VICTIM]).unwrap().made, [VICTIM]);
     model.check_bytes(VICTIM, &layout, &stored(&model, VICTIM, &layout)).unwrap();
+}
+
+/// A disk may be well again before its source can be asked: what it does not give is not given up.
+#[test]
+fn what_cannot_be_read_is_made_anew_and_not_removed_before() {
+    let root = tempfile::tempdir().unwrap();
+    let from = root.path().join("source");
+    fs::create_dir(&from).unwrap();
+    for file in fs::read_dir(source("tiny-llama3-bf16").folder().unwrap()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), from.join(file.file_name())).unwrap();
+    }
+    let store = Store::open(&root.path().join("store")).unwrap();
+    let model = store.model(&Source::Folder(from.clone())).unwrap();
+    ensure(&model, &[VICTIM]).unwrap();
+    let path = file_of(&model, VICTIM);
+    let whole = fs::read(&path).unwrap();
+    // A name that leads to itself: opening it fails, and not for want of a file.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(matches!(model.state(VICTIM), BlockState::Unreadable(_)), "{:?}", model.state(VICTIM));
+    assert_eq!(model.verify(&[VICTIM], &|_, _| {}).unwrap().len(), 1);
+    model.discard(VICTIM).unwrap();
+    let away = root.path().join("away");
+    fs::rename(&from, &away).unwrap();
+    ensure(&model, &[VICTIM]).unwrap_err();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink(), "it was removed");
+
+    fs::rename(&away, &from).unwrap();
+    let ensured = ensure(&model, &[VICTIM]).unwrap();
+    assert_eq!((ensured.made, ensured.repaired.len()), (vec![VICTIM], 1));
+    assert!(fs::read(&path).unwrap() == whole);
+    verified(&model, &[VICTIM]);
 }
 
 #[test]

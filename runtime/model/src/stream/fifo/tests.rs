@@ -106,12 +106,40 @@ fn a_jump_back_reads_again_from_there() {
 fn a_fault_is_told_once_and_read_again() {
     let mut fifo = fifo(&[8, 8], 2, 16, 1);
     let (first, second) = (fifo.next_read().unwrap(), fifo.next_read().unwrap());
+    assert_eq!(fifo.want(block(0)), Wanted::Coming);
     fifo.read_done(first, Err("broken"));
     assert_eq!(fifo.want(block(0)), Wanted::Failed("broken"));
     fifo.read_done(second, Ok(()));
     assert_eq!(fifo.want(block(0)), Wanted::Coming);
     read_all(&mut fifo);
     here(&mut fifo, 0);
+}
+
+#[test]
+fn what_was_read_ahead_in_vain_is_read_again_before_it_is_a_fault() {
+    let mut fifo = fifo(&[8, 8, 8], 3, 24, 1);
+    for request in [(); 3].map(|()| fifo.next_read().unwrap()) {
+        fifo.read_done(request, Err("long ago"));
+    }
+    // The disk is well again: nobody hears of it.
+    for index in [0, 1] {
+        assert_eq!(fifo.want(block(index)), Wanted::Coming);
+        read_all(&mut fifo);
+        let passage = here(&mut fifo, index);
+        fifo.give_back(passage);
+    }
+    // It is not: the pass hears of what was read for it, whether it looks before or after.
+    for looks in [false, true] {
+        for request in [fifo.next_read().unwrap(), fifo.next_read().unwrap()] {
+            fifo.read_done(request, Err("before"));
+        }
+        assert_eq!(fifo.want(block(2)), Wanted::Coming);
+        let request = fifo.next_read().unwrap();
+        assert_eq!(request.index, 2);
+        assert!(!looks || fifo.want(block(2)) == Wanted::Coming);
+        fifo.read_done(request, Err("now"));
+        assert_eq!(fifo.want(block(2)), Wanted::Failed("now"));
+    }
 }
 
 #[test]
