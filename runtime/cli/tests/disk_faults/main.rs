@@ -18,7 +18,7 @@ use std::{
 };
 
 use common::{Running, client, lime, wish};
-use disk::Disk;
+use disk::{Disk, Disturbance};
 
 /// Tokens of an answer.
 const TOKENS: u32 = 60;
@@ -91,6 +91,18 @@ impl Serving {
             common::signal(*worker, "KILL");
             self.up.wait_for("the ring is back");
         }
+    }
+
+    /// The stem of the file of a block that streams, by the reads that its answers take.
+    fn streamed(&self, disk: &Disk) -> String {
+        let streams = |stem: &String| {
+            disk.disturb(Disturbance::ShortByPages, None, stem);
+            self.answer().unwrap();
+            disk.disturbed() > 10
+        };
+        let found = (0..12).map(|layer| format!("mlp-{layer:04}")).find(streams);
+        disk.recover();
+        found.unwrap_or_else(|| panic!("no block streams: {}", self.page("/metrics")))
     }
 
     /// Ends everything.
