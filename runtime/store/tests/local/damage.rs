@@ -63,7 +63,7 @@ fn what_cannot_be_read_is_made_anew_and_not_removed_before() {
         let file = file.unwrap();
         fs::copy(file.path(), from.join(file.file_name())).unwrap();
     }
-    let store = Store::open(&root.path().join("store")).unwrap();
+    let store = Store::open(root.path().join("store")).unwrap();
     let model = store.model(&Source::Folder(from.clone())).unwrap();
     ensure(&model, &[VICTIM]).unwrap();
     let path = file_of(&model, VICTIM);
