@@ -1,6 +1,11 @@
 //! The real engine behind the seam: `lime-model`, driven by what the wire brings.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use lime_model::{
@@ -59,7 +64,7 @@ impl Loader for EngineLoader {
             store,
             model: self.model.clone(),
             encoding: plan.model.encoding,
-            repaired: BTreeSet::new(),
+            repaired: BTreeMap::new(),
             unread: BTreeSet::new(),
         });
         Ok(Box::new(Loaded {
@@ -115,13 +120,16 @@ impl EngineLoader {
     }
 }
 
+/// A block that comes out wrong again within this time has another cause than its file.
+const UNTIL_NEXT_REPAIR: Duration = Duration::from_secs(60);
+
 /// What it takes to make a stored block again.
 struct Repair {
     store: PathBuf,
     model: Source,
     encoding: Encoding,
-    /// Once for each block: one that comes out wrong again has another cause.
-    repaired: BTreeSet<Block>,
+    /// When each block was made again.
+    repaired: BTreeMap<Block, Instant>,
     /// Blocks that could not be read for the last pass that came to them.
     unread: BTreeSet<Block>,
 }
@@ -148,9 +156,11 @@ impl Repair {
 
     /// Makes `block` again; the pass that met its damage has failed, the next finds it whole.
     fn repair(&mut self, block: Block, fault: &std::io::Error) {
-        if !self.repaired.insert(block) {
+        let now = Instant::now();
+        if self.repaired.get(&block).is_some_and(|then| now.duration_since(*then) < UNTIL_NEXT_REPAIR) {
             return;
         }
+        self.repaired.insert(block, now);
         tracing::warn!(%block, %fault, "a stored block is damaged, it is made again");
         match blocks::discard(&self.store, &self.model, block) {
             Ok(()) => self.make(block, Trust::Headers),

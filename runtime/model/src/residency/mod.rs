@@ -152,12 +152,12 @@ impl Resident {
             self.fitted = true;
             return Ok(());
         }
-        // Those that were kept until now were compared when they were loaded.
-        let from_the_beginning = || blocks.iter().filter(|it| it.streams).map(|it| it.block).collect();
-        let unchecked = before.map_or_else(from_the_beginning, Stream::into_unchecked);
+        let checks = before.map(Stream::into_checks);
         let blocks = blocks.iter().map(|it| StreamBlock { streams: streams(it), ..it.clone() }).collect();
         let mut stream = Stream::start(blocks, StreamOptions { buffer, ..options.clone() })?;
-        stream.inherit(unchecked);
+        if let Some(checks) = checks {
+            stream.inherit(checks);
+        }
         self.stream = Some(stream);
         self.fitted = true;
         Ok(())
@@ -173,6 +173,11 @@ impl Resident {
         let Some(mut room) = self.arena.write(self.end, bytes) else {
             debug_assert!(false, "the arena's end is in use");
             return Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout });
+        };
+        // What is kept is not read again: it must be right.
+        let lease = match &self.stream {
+            Some(stream) => stream.compared(block, &layout, lease)?,
+            None => lease,
         };
         room.copy_from_slice(lease.bytes());
         drop((room, lease));

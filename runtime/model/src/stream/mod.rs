@@ -3,12 +3,13 @@
 //! [`fifo`] decides what is read to where; here are the threads that read, and the pass that waits. The lock that they share is
 //! held for bookkeeping only, never while anybody reads or computes.
 
+mod checks;
 mod counters;
 mod fifo;
 mod reader;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -19,6 +20,7 @@ use std::{
 use lime_kernels::{RingBuf, RingRead};
 use lime_planner::{Block, Bytes};
 
+pub(crate) use checks::Checks;
 pub use counters::{StreamCounters, StreamFigures};
 pub use reader::{BlockReader, DirectReader};
 
@@ -65,8 +67,8 @@ pub(crate) struct Stream {
     mirrored: bool,
     /// Which blocks stream, and their sizes.
     sizes: BTreeMap<Block, (bool, u64)>,
-    /// Blocks whose bytes were not compared with their digests yet: each is when it comes for the first time.
-    unchecked: BTreeSet<Block>,
+    /// Which blocks' bytes are compared with their digests when.
+    checks: Checks,
 }
 
 struct Shared {
@@ -161,7 +163,7 @@ impl Stream {
         for idle in blocks.iter().filter(|streamed| !streamed.streams) {
             fifo.set_streams(idle.block, false);
         }
-        let unchecked = blocks.iter().filter(|streamed| streamed.streams).map(|streamed| streamed.block).collect();
+        let checks = Checks::of(blocks.iter().map(|streamed| streamed.block));
         let sizes = blocks.iter().map(|it| (it.block, (it.streams, it.layout.bytes))).collect();
         let (layouts, files) = blocks.into_iter().map(|it| ((it.block, Arc::new(it.layout)), it.file)).unzip();
         let shared = Arc::new(Shared {
@@ -176,7 +178,7 @@ impl Stream {
         });
         let readers = Vec::with_capacity(READERS);
         let (store, planned) = (options.store, options.buffer);
-        let mut stream = Self { shared, layouts, readers, store, planned, mirrored, sizes, unchecked };
+        let mut stream = Self { shared, layouts, readers, store, planned, mirrored, sizes, checks };
         stream.count();
         for _ in 0..READERS {
             let shared = Arc::clone(&stream.shared);
@@ -187,7 +189,7 @@ impl Stream {
         Ok(stream)
     }
 
-    /// Whether `block` streams from now on; its bytes were checked before. Nothing that passes still hold is touched.
+    /// Whether `block` streams from now on. Nothing that passes still hold is touched.
     pub(crate) fn set_streams(&mut self, block: Block, streams: bool) {
         let Some((now, _)) = self.sizes.get_mut(&block) else { return };
         *now = streams;
@@ -202,14 +204,14 @@ impl Stream {
         self.shared.counters.residency(blocks, bytes);
     }
 
-    /// Ends the stream; gives the blocks whose bytes were not compared with their digests yet.
-    pub(crate) fn into_unchecked(mut self) -> BTreeSet<Block> {
-        std::mem::take(&mut self.unchecked)
+    /// Ends the stream; gives which blocks were compared with their digests when.
+    pub(crate) fn into_checks(mut self) -> Checks {
+        std::mem::take(&mut self.checks)
     }
 
-    /// Sets which blocks' bytes are to be compared with their digests when they come for the first time.
-    pub(crate) fn inherit(&mut self, unchecked: BTreeSet<Block>) {
-        self.unchecked = unchecked;
+    /// Goes on comparing where the stream before left off.
+    pub(crate) fn inherit(&mut self, checks: Checks) {
+        self.checks = checks;
     }
 
     /// Whether this is the stream for `blocks` through a buffer of so many bytes.
@@ -231,14 +233,26 @@ impl Stream {
     pub(crate) fn wait_for(&mut self, block: Block) -> Result<(Lease, Arc<BlockLayout>), EngineError> {
         let layout = Arc::clone(self.layouts.get(&block).ok_or(EngineError::NotHere { block })?);
         let lease = self.lease(block)?;
-        if self.unchecked.contains(&block) {
-            if let Err(source) = self.store.check_bytes(block, &layout, lease.bytes()) {
-                lease.discard();
-                return Err(EngineError::NotStored { block, source });
-            }
-            self.unchecked.remove(&block);
+        if !self.checks.is_due(block) {
+            return Ok((lease, layout));
         }
+        let lease = self.compared(block, &layout, lease)?;
+        self.checks.passed(block);
         Ok((lease, layout))
+    }
+
+    /// The same lease, if its bytes are those of the block.
+    ///
+    /// # Errors
+    /// When they are not: they are given back, and what comes next is read anew.
+    pub(crate) fn compared(&self, block: Block, layout: &BlockLayout, lease: Lease) -> Result<Lease, EngineError> {
+        match self.store.check_bytes(block, layout, lease.bytes()) {
+            Ok(()) => Ok(lease),
+            Err(source) => {
+                lease.discard();
+                Err(EngineError::NotStored { block, source })
+            }
+        }
     }
 
     fn lease(&self, block: Block) -> Result<Lease, EngineError> {
