@@ -130,7 +130,7 @@ struct Repair {
     encoding: Encoding,
     /// When each block was made again.
     repaired: BTreeMap<Block, Instant>,
-    /// Blocks that could not be read for the last pass that came to them.
+    /// Blocks that failed one pass because they could not be read, and were not looked at since.
     unread: BTreeSet<Block>,
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use lime_planner::Block;
 
-/// A block is compared at every so many uses. Comparing takes a few percent of the time that reading does: a hundredth of that is
-/// nothing that a token notices, and a bit that flips while a ring serves is found within so many tokens.
+/// A block is compared at every so many uses. Digests were measured at 5 GB/s, so that beside a disk of 2 GB/s this is 0.6 % of the time
+/// that reading takes, where it is not hidden by waiting for the disk; and a bit that flips while a ring serves is found within so
+/// many uses.
 pub(super) const EVERY: u32 = 64;
 
 /// When each block is compared next: when it first comes, and now and then from then on, no two together where that can be helped.
