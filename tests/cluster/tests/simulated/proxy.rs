@@ -72,12 +72,15 @@ impl Mishap {
     }
 }
 
+/// Of so many requests that could fail one does: with small chances none might, and nothing would have been tried.
+const SURELY: u32 = 25;
+
 /// What the proxy does, until it is told otherwise.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script {
     /// One of these befalls a request,
     pub(crate) mishaps: Vec<Mishap>,
-    /// with this chance, in percent.
+    /// with this chance, in percent; one of the first [`SURELY`] for sure.
     pub(crate) percent: u64,
     /// Every watch ends after so long: in turn as a server ends it, and by a broken connection.
     pub(crate) cut_watches: Option<Duration>,
@@ -104,6 +107,8 @@ impl Asked {
 #[derive(Debug, Default)]
 struct Shared {
     script: Script,
+    /// Requests that could have failed since the script began, until the first that did.
+    spared: Option<u32>,
     log: Vec<Asked>,
     drawn: u64,
 }
@@ -140,7 +145,9 @@ impl Proxy {
     }
 
     pub(crate) fn follow(&self, script: Script) {
-        self.shared.lock().unwrap().script = script;
+        let mut shared = self.shared.lock().unwrap();
+        shared.spared = (script.percent > 0).then_some(0);
+        shared.script = script;
     }
 
     /// What came by since `since`.
@@ -171,7 +178,13 @@ async fn answer(upstream: Client, shared: Arc<Mutex<Shared>>, request: Request<I
         let chance = draw(&mut shared.drawn);
         let script = shared.script.clone();
         let fitting: Vec<_> = script.mishaps.iter().filter(|mishap| mishap.fits(&head.method)).copied().collect();
-        let befalls = chance % 100 < script.percent && !fitting.is_empty();
+        let overdue = shared.spared.is_some_and(|spared| spared + 1 >= SURELY);
+        let befalls = !fitting.is_empty() && (overdue || chance % 100 < script.percent);
+        if befalls {
+            shared.spared = None;
+        } else if let Some(spared) = shared.spared.as_mut().filter(|_| !fitting.is_empty()) {
+            *spared += 1;
+        }
         let mishap = befalls.then(|| fitting[(chance / 100) as usize % fitting.len()]);
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         shared.log.push(Asked { at: Instant::now(), method, path, mishap });
