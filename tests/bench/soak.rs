@@ -19,17 +19,7 @@ use lime_tests::{
 
 use crate::processes::{WorkerOptions, WorkerProcess};
 
-/// 162 MB of weights; 48 KiB of KV cache a token in f32.
-const SHAPE: Shape = Shape {
-    hidden: 1024,
-    intermediate: 2816,
-    layers: 6,
-    heads: 16,
-    kv_heads: 16,
-    head_dim: 64,
-    vocabulary: 2000,
-    context: 2048,
-};
+const SHAPE: Shape = Shape::LLAMA_81M;
 const LIMIT: u64 = 150_000_000;
 /// What the process takes besides what its plan counts.
 const OVERHEAD: Bytes = Bytes::mib(40);

@@ -32,6 +32,18 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// 81 M parameters: 162 MB in bf16, and a large KV cache, of 48 KiB a token in f32.
+    pub const LLAMA_81M: Self = Self {
+        hidden: 1024,
+        intermediate: 2816,
+        layers: 6,
+        heads: 16,
+        kv_heads: 16,
+        head_dim: 64,
+        vocabulary: 2000,
+        context: 2048,
+    };
+
     /// 1.1 B parameters (the shape of TinyLlama): 2.2 GB in bf16.
     pub const LLAMA_1B: Self = Self {
         hidden: 2048,

@@ -202,17 +202,8 @@ impl Drop for Process {
     }
 }
 
-/// 162 MB of weights, half of them on each device; 24 KiB of KV cache a token there.
-const SHAPE: Shape = Shape {
-    hidden: 1024,
-    intermediate: 2816,
-    layers: 6,
-    heads: 16,
-    kv_heads: 16,
-    head_dim: 64,
-    vocabulary: 2000,
-    context: 2048,
-};
+/// Half of its weights lie on each device; 24 KiB of KV cache a token there.
+const SHAPE: Shape = Shape::LLAMA_81M;
 const OVERHEAD: Bytes = Bytes::mib(24);
 /// Names the folder for the process that is limited.
 const LIMITED: &str = "LIME_TEST_ASKER";

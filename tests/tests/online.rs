@@ -22,17 +22,7 @@ use lime_tests::{
     synthetic::{Shape, write_folder},
 };
 
-/// 162 MB of weights; 48 KiB of KV cache a token in f32.
-const SHAPE: Shape = Shape {
-    hidden: 1024,
-    intermediate: 2816,
-    layers: 6,
-    heads: 16,
-    kv_heads: 16,
-    head_dim: 64,
-    vocabulary: 2000,
-    context: 2048,
-};
+const SHAPE: Shape = Shape::LLAMA_81M;
 const LIMIT: u64 = 128_000_000;
 const CONTEXT: u32 = 1408;
 /// Names the folder for the process that is limited.

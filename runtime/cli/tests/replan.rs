@@ -8,11 +8,9 @@ mod common;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    net::TcpStream,
+    io::{BufRead as _, BufReader},
     path::Path,
     sync::mpsc,
-    time::Duration,
 };
 
 use common::{Running, lime, model, wish};
@@ -79,16 +77,7 @@ fn gateway(file: &Path) -> (Running, String) {
 
 /// Streams a completion; `begun` hears once some of it has come. Gives the answer, and its events after that moment.
 fn stream(address: &str, question: &Value, begun: Option<&mpsc::Sender<()>>) -> (Answer, usize) {
-    let body = question.to_string();
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    write!(
-        socket,
-        "POST /v1/completions HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
+    let socket = common::client::post(address, question);
     let (mut answer, mut count, mut whole) = (Answer::default(), 0_usize, String::new());
     for line in BufReader::new(socket).lines() {
         let line = line.unwrap();

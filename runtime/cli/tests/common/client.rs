@@ -19,13 +19,9 @@ pub fn workers(heard: &str) -> Vec<u32> {
     lines.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
 }
 
-/// Streams a completion of so many tokens, the same each time; `between` hears how many events have come after each of them. Gives the
-/// whole text, or the error that ended it.
-pub fn stream(address: &str, tokens: u32, between: &mut dyn FnMut(usize)) -> Result<String, String> {
-    let body = json!({
-        "model": "bard", "prompt": "ROMEO:\n", "max_tokens": tokens, "temperature": 0.8, "seed": 11, "stream": true,
-    });
-    let body = body.to_string();
+/// Asks for a completion; the answer is to be read.
+pub fn post(address: &str, question: &Value) -> TcpStream {
+    let body = question.to_string();
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     write!(
@@ -35,6 +31,16 @@ pub fn stream(address: &str, tokens: u32, between: &mut dyn FnMut(usize)) -> Res
         body.len()
     )
     .unwrap();
+    socket
+}
+
+/// Streams a completion of so many tokens, the same each time; `between` hears how many events have come after each of them. Gives the
+/// whole text, or the error that ended it.
+pub fn stream(address: &str, tokens: u32, between: &mut dyn FnMut(usize)) -> Result<String, String> {
+    let body = json!({
+        "model": "bard", "prompt": "ROMEO:\n", "max_tokens": tokens, "temperature": 0.8, "seed": 11, "stream": true,
+    });
+    let socket = post(address, &body);
     let (mut text, mut count, mut whole) = (String::new(), 0, String::new());
     for line in BufReader::new(socket).lines() {
         let line = line.unwrap();
