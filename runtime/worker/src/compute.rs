@@ -5,15 +5,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lime_model::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
 use lime_planner::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
-use lime_ring::proto::{Sampling, Token};
+use lime_ring::proto::{FailureKind, Sampling, Token};
 use thiserror::Error;
 
-/// Why a computation or a load failed: a sentence for people.
+/// Why a computation or a load failed: what kind of fault it was, and a sentence for people.
 #[derive(Clone, Debug, Default, Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct ComputeError(pub String);
+#[error("{text}")]
+pub struct ComputeError {
+    /// What may be done about it.
+    pub kind: FailureKind,
+    /// What happened.
+    pub text: String,
+}
 
 impl ComputeError {
+    /// A fault of this device, of which nothing more is known.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Unspecified, text: text.into() }
+    }
+
+    /// The same fault, known to be of that kind.
+    #[must_use]
+    pub fn of_kind(self, kind: FailureKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// Says why, with every cause.
     pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = error.to_string();
@@ -25,7 +41,7 @@ impl ComputeError {
             }
             cause = source.source();
         }
-        Self(text)
+        Self::new(text)
     }
 }
 
@@ -68,6 +84,15 @@ pub struct Footprint {
     pub threads: u32,
 }
 
+/// What comparing a device's blocks with their digests found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mended {
+    /// Blocks that were compared.
+    pub compared: u32,
+    /// Of them, blocks that were damaged and are whole again.
+    pub mended: u32,
+}
+
 /// One device's part of a plan, ready to compute. It holds the activations of the batch at hand, so that they are not
 /// copied between steps.
 pub trait Compute {
@@ -106,6 +131,14 @@ pub trait Compute {
 
     /// Forgets every slot.
     fn reset(&mut self);
+
+    /// Compares every stored block that it uses with its digest, and mends what is not whole. Nothing is computed meanwhile.
+    ///
+    /// # Errors
+    /// When a block is damaged and cannot be mended.
+    fn verify(&mut self) -> Result<Mended, ComputeError> {
+        Ok(Mended::default())
+    }
 
     /// What it takes and uses.
     fn footprint(&self) -> Footprint;

@@ -46,7 +46,7 @@ fn pressed(mut engine: Box<dyn crate::compute::Compute>, press: &Press) -> Engin
         Ok(Err(error)) => tracing::warn!(%error, why = press.why, "memory could not be left to others yet"),
         Err(payload) => {
             let said = said(payload.as_ref());
-            return Err(ComputeError(format!("the engine panicked ({said}); configure again")));
+            return Err(ComputeError::new(format!("the engine panicked ({said}); configure again")));
         }
     }
     Ok(engine)
@@ -147,7 +147,7 @@ impl ComputeThread {
         let loader = &mut self.loader;
         let load = || loader.load(&session.plan, session.device, &mut tell);
         catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|payload| {
-            Err(ComputeError(if payload.is::<LoadCutShort>() {
+            Err(ComputeError::new(if payload.is::<LoadCutShort>() {
                 "the load was cut short by a newer epoch".to_owned()
             } else {
                 format!("loading panicked: {}", said(payload.as_ref()))

@@ -110,7 +110,7 @@ impl EngineLoader {
     }
 
     fn no_store(&self) -> ComputeError {
-        ComputeError(format!("{} is fetched into a weight store: start the worker with --store", self.model))
+        ComputeError::new(format!("{} is fetched into a weight store: start the worker with --store", self.model))
     }
 
     /// Takes a damaged block out of the store.

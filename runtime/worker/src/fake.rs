@@ -53,7 +53,7 @@ impl Loader for FakeLoader {
         }
         progress(total, total);
         if let Some(failure) = &self.load_failure {
-            return Err(ComputeError(failure.clone()));
+            return Err(ComputeError::new(failure.clone()));
         }
         Ok(Box::new(Fake {
             options: self.clone(),
@@ -82,7 +82,7 @@ impl Fake {
         for span in spans {
             let seen = self.kv.entry((span.slot, layer)).or_default();
             if seen.len() < span.start as usize {
-                return Err(ComputeError(format!(
+                return Err(ComputeError::new(format!(
                     "slot {} holds {} positions, rows come from {}",
                     span.slot,
                     seen.len(),
@@ -104,7 +104,7 @@ impl Fake {
 impl Compute for Fake {
     fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
         if tokens.iter().any(|token| Some(*token) == self.options.failing_token) {
-            return Err(ComputeError("this token fails".to_owned()));
+            return Err(ComputeError::new("this token fails"));
         }
         if tokens.iter().any(|token| Some(*token) == self.options.panicking_token) {
             std::panic::resume_unwind(Box::new("this token panics"));
@@ -115,7 +115,7 @@ impl Compute for Fake {
 
     fn receive(&mut self, rows: usize, wire: &Bytes) -> Result<(), ComputeError> {
         if wire.len() != rows * self.hidden * 4 {
-            return Err(ComputeError("wrong length".to_owned()));
+            return Err(ComputeError::new("wrong length"));
         }
         let first = |row: &[u8]| f32::from_le_bytes([row[0], row[1], row[2], row[3]]) as u64;
         self.values = wire.chunks(self.hidden * 4).map(first).collect();

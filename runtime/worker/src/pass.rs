@@ -79,7 +79,7 @@ impl Visit<'_> {
     fn arrive(&mut self) {
         self.session.pass_began();
         if self.session.is_draining() && self.work.failure.is_none() {
-            self.fail(&"draining, it takes no new passes");
+            self.fail(&ComputeError::new("draining, it takes no new passes"));
         }
         let release = std::mem::take(&mut self.work.release);
         self.guarded(|engine, _| {
@@ -130,7 +130,7 @@ impl Visit<'_> {
             Input::AtHand | Input::Tokens(_) => Bytes::new(),
         };
         let work = &mut self.work;
-        let failure = work.failure.take().unwrap_or_default();
+        let ComputeError { kind, text: failure } = work.failure.take().unwrap_or_default();
         Frame {
             epoch: self.session.epoch,
             pass: work.pass,
@@ -143,16 +143,17 @@ impl Visit<'_> {
             columns: limits.hidden,
             activations: if failure.is_empty() { activations } else { Bytes::new() },
             failure,
+            failure_kind: kind.into(),
             lost: String::new(),
         }
     }
 
     fn finish(&mut self) {
         let tokens = self.draw();
-        let failure = self.work.failure.take().unwrap_or_default();
+        let ComputeError { kind, text: failure } = self.work.failure.take().unwrap_or_default();
         let tokens = if failure.is_empty() { tokens } else { vec![] };
         let (epoch, pass) = (self.session.epoch, self.work.pass);
-        if !self.session.results.publish(PassResult { epoch, pass, tokens, failure }) {
+        if !self.session.results.publish(PassResult { epoch, pass, tokens, failure, failure_kind: kind.into() }) {
             let why = "nobody takes its results";
             self.session.end(RingFault::failed(self.session.name(), why));
         }
@@ -200,7 +201,7 @@ impl Visit<'_> {
             }
             Err(payload) => {
                 let said = said(payload.as_ref());
-                let error = ComputeError(format!("the engine panicked ({said}); configure again"));
+                let error = ComputeError::new(format!("the engine panicked ({said}); configure again"));
                 self.fail(&error);
                 *self.engine = Err(error);
                 None
@@ -208,8 +209,9 @@ impl Visit<'_> {
         }
     }
 
-    fn fail(&mut self, why: &dyn std::fmt::Display) {
-        self.work.failure = Some(format!("device {:?}: {why}", self.session.name()));
+    fn fail(&mut self, why: &ComputeError) {
+        let text = format!("device {:?}: {why}", self.session.name());
+        self.work.failure = Some(ComputeError::new(text).of_kind(why.kind));
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Work {
     pub(crate) release: Vec<u32>,
     pub(crate) input: Input,
     /// Why the pass has failed on its way.
-    pub(crate) failure: Option<String>,
+    pub(crate) failure: Option<ComputeError>,
 }
 
 /// Where a batch's activations are.
@@ -64,6 +64,8 @@ impl Work {
 
     /// A frame from the predecessor; it has `row_count` rows.
     pub(crate) fn from_frame(frame: Frame, row_count: u32) -> Self {
+        let kind = frame.failure_kind();
+        let failure = (!frame.failure.is_empty()).then(|| ComputeError::new(frame.failure).of_kind(kind));
         Self {
             pass: frame.pass,
             micro_batch: frame.micro_batch,
@@ -72,7 +74,7 @@ impl Work {
             row_count,
             release: frame.release,
             input: Input::Wire(frame.activations),
-            failure: Some(frame.failure).filter(|failure| !failure.is_empty()),
+            failure,
         }
     }
 }
