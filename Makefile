@@ -16,7 +16,7 @@ IMAGE_FROM ?= target/release
 IMAGE := target/lime-image.tar
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
+.PHONY: help run build everything test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,34 +27,30 @@ run: build ## Serve the bundled model from three small devices (PROMPT='...' set
 build: ## Build the release binary, target/release/lime
 	cargo build --release --locked --package lime
 
-test: ## Run every test, those end to end included
-	cargo build --locked --package lime
-	cargo test --locked --workspace
+test: everything ## Run every test, those end to end included; the last line counts them
+	tests/counted cargo test --locked --workspace --no-fail-fast
 
-test-cluster: ## Start a real Kubernetes control plane on loopback and run what needs one
-	cargo build --locked --package lime-operator
-	cargo test --locked --package lime-cluster-tests --no-run
+# Binaries, tests and examples at once, for the whole workspace: crates asked for one by one would have their dependencies compiled
+# again with other features.
+everything:
+	cargo build --locked --workspace --all-targets
+
+test-cluster: everything ## Start a real Kubernetes control plane on loopback and run what needs one
 	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \
-		cargo test --locked --package lime-cluster-tests --test control_plane -- --ignored --test-threads=2
+		cargo test --locked --workspace --test control_plane -- --ignored --test-threads=2
 
-test-simulated: ## The operator against simulated nodes: scale, crashes, refusals (the same control plane)
-	cargo build --locked --package lime
-	cargo build --locked --package lime-operator
-	cargo test --locked --package lime-cluster-tests --no-run
+test-simulated: everything ## The operator against simulated nodes: scale, crashes, refusals (the same control plane)
 	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \
-		cargo test --locked --package lime-cluster-tests --test simulated -- --ignored --test-threads=1 --nocapture
+		cargo test --locked --workspace --test simulated -- --ignored --test-threads=1 --nocapture
 
-test-nodes: ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
-	cargo build --locked --package lime --package lime-operator --package lime-agent
+test-nodes: everything ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
 	$(MAKE) image-archive IMAGE_FROM=target/debug
-	cargo test --locked --package lime-cluster-tests --no-run
 	@[ -d charts/lime ] || echo "skipped: from helm install to tokens, since charts/lime is not there"
 	LIME_IMAGE=$(CURDIR)/$(IMAGE) LIME_IMAGE_NAME=$(IMAGE_NAME) tests/cluster/cluster run --nodes 3 -- \
-		cargo test --locked --package lime-cluster-tests --test nodes -- --ignored --test-threads=1 --nocapture \
+		cargo test --locked --workspace --test nodes -- --ignored --test-threads=1 --nocapture \
 		$(if $(wildcard charts/lime),,--skip operator::)
 
-walkthrough: ## From helm install to a streamed answer and a lost node, as docs/operations.md shows it (root)
-	cargo build --locked --package lime --package lime-operator --package lime-agent
+walkthrough: everything ## From helm install to a streamed answer and a lost node, as docs/operations.md shows it (root)
 	$(MAKE) image-archive IMAGE_FROM=target/debug
 	LIME_IMAGE_NAME=$(IMAGE_NAME) tests/cluster/cluster run --nodes 3 -- \
 		sh -c 'tests/cluster/cluster image $(IMAGE) && tests/cluster/walkthrough'
@@ -78,9 +74,10 @@ clippy:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
+# Licences, sources and bans of deny.toml are a test (tests/tests/dependencies.rs); cargo-deny, where it is, knows advisories too.
 deny:
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check; \
-	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
+	else cargo test --quiet --locked --workspace --test dependencies; fi
 
 # The operator and the agent never link candle, and the runtime never links a Kubernetes client.
 layers:
@@ -91,7 +88,8 @@ layers:
 		echo "error: lime links a Kubernetes client"; exit 1; fi
 
 generated:
-	@cargo run --quiet --locked --package lime-api --example crds | diff -u $(CRDS) - \
+	@cargo build --quiet --locked --workspace --example crds
+	@target/debug/examples/crds | diff -u $(CRDS) - \
 	|| { echo "$(CRDS) is not what operator/api says: run make generate"; exit 1; }
 	@cmp $(CRDS) $(CHART_CRDS) || { echo "$(CHART_CRDS) is not $(CRDS): run make generate"; exit 1; }
 
@@ -103,7 +101,8 @@ bench: ## Measure decode, prefill and ring against this machine's own limits; pr
 	cargo run --release --locked --package lime-tests --bin lime-bench
 
 generate: ## Write crds/ and the chart's copy from operator/api
-	cargo run --quiet --locked --package lime-api --example crds > $(CRDS).tmp
+	cargo build --quiet --locked --workspace --example crds
+	target/debug/examples/crds > $(CRDS).tmp
 	mv $(CRDS).tmp $(CRDS)
 	cp $(CRDS) $(CHART_CRDS)
 
