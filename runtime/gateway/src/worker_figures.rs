@@ -16,10 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A figure's name, kind, meaning and source.
 type Figure = (&'static str, &'static str, &'static str, fn(&StatusReply) -> f64);
 
-const FIGURES: [Figure; 32] = [
+const FIGURES: [Figure; 33] = [
     ("pinned_bytes", "gauge", "Weights that stay in memory.", |it| it.pinned_bytes as f64),
     ("prefetch_bytes", "gauge", "The buffer through which streamed blocks pass.", |it| it.prefetch_bytes as f64),
     ("kv_bytes", "gauge", "KV cache in use.", |it| it.kv_bytes as f64),
+    ("kv_saturated_total", "counter", "KV entries beyond their type's range, kept as its greatest.", |it| {
+        it.kv_saturated as f64
+    }),
     ("kv_room_bytes", "gauge", "KV cache that fits without a further step.", |it| it.kv_room_bytes as f64),
     ("memory_shortage_bytes", "gauge", "Of the budget, left to others.", |it| it.memory_shortage_bytes as f64),
     ("steps_in_force", "gauge", "Blocks that stream because room was needed.", |it| it.steps_in_force as f64),

@@ -1,7 +1,7 @@
 //! The layout of KV pages, and storing into them.
 
-use crate::convert::encode;
 use crate::element::ElementType;
+use crate::kv_entries;
 
 /// KV positions of a page; also the block of the canonical attention order.
 pub const KV_PAGE_TOKENS: usize = 64;
@@ -46,27 +46,38 @@ impl KvLayout {
     }
 }
 
-/// Stores one position's keys and values (each kv_heads x head_dim), rounded to the layout's type.
+/// Stores one position's keys and values (each kv_heads x head_dim), rounded to the layout's type. A number beyond the type's
+/// range becomes the greatest of its sign; returns how many did.
 ///
 /// # Panics
 /// When `page`, `layer`, `offset_in_page`, `k` or `v` does not fit the layout.
-pub fn kv_store(layout: &KvLayout, page: &mut [u8], layer: usize, offset_in_page: usize, k: &[f32], v: &[f32]) {
+#[must_use = "numbers beyond the range are to be told of"]
+pub fn kv_store(
+    layout: &KvLayout,
+    page: &mut [u8],
+    layer: usize,
+    offset_in_page: usize,
+    k: &[f32],
+    v: &[f32],
+) -> usize {
     assert_eq!(page.len(), layout.page_bytes(), "bytes of a KV page");
     assert!(layer < layout.layers, "layer {layer} of {}", layout.layers);
     assert!(offset_in_page < KV_PAGE_TOKENS, "position {offset_in_page} of a page of {KV_PAGE_TOKENS}");
     assert_eq!(k.len(), layout.kv_heads * layout.head_dim, "keys of one position");
     assert_eq!(v.len(), layout.kv_heads * layout.head_dim, "values of one position");
     if layout.head_dim == 0 {
-        return;
+        return 0;
     }
     let entry = layout.head_dim * layout.ty.size();
     let heads = k.chunks_exact(layout.head_dim).zip(v.chunks_exact(layout.head_dim));
+    let mut saturated = 0;
     for (head, (k, v)) in heads.enumerate() {
         let at = layout.head_offset(layer, head) + offset_in_page * entry;
-        encode(layout.ty, k, &mut page[at..at + entry]);
+        saturated += kv_entries::store(layout.ty, k, &mut page[at..at + entry]);
         let at = at + layout.plane_bytes();
-        encode(layout.ty, v, &mut page[at..at + entry]);
+        saturated += kv_entries::store(layout.ty, v, &mut page[at..at + entry]);
     }
+    saturated
 }
 
 #[cfg(test)]
@@ -79,7 +90,7 @@ mod tests {
         assert_eq!(layout.page_bytes(), 2 * 2 * 2 * 64 * 3 * 4);
         let mut page = vec![0; layout.page_bytes()];
         let (k, v): (Vec<f32>, Vec<f32>) = ((1..7).map(|x| x as f32).collect(), (11..17).map(|x| x as f32).collect());
-        kv_store(&layout, &mut page, 1, 5, &k, &v);
+        assert_eq!(kv_store(&layout, &mut page, 1, 5, &k, &v), 0);
         let plane = 64 * 3;
         let at = |element: usize| f32::from_le_bytes(page[element * 4..][..4].try_into().unwrap());
         assert_eq!(at(4 * plane + 15), 1.0);
@@ -93,6 +104,6 @@ mod tests {
     #[should_panic(expected = "bytes of a KV page")]
     fn a_short_page_panics() {
         let layout = KvLayout { ty: ElementType::F16, kv_heads: 1, head_dim: 4, layers: 1 };
-        kv_store(&layout, &mut [0; 8], 0, 0, &[0.0; 4], &[0.0; 4]);
+        let _ = kv_store(&layout, &mut [0; 8], 0, 0, &[0.0; 4], &[0.0; 4]);
     }
 }

@@ -19,6 +19,7 @@ mod gemv;
 mod isa;
 mod kernels;
 mod kv;
+mod kv_entries;
 mod linear;
 mod math;
 mod matrix;
@@ -38,7 +39,7 @@ pub use attention::{AttentionArgs, AttentionBefore, AttentionRow, attention_stat
 pub use buffer::{AlignedBuf, BufferError, HUGE_PAGE};
 pub use compact::{CompactError, Compactor, compact_bytes};
 pub use convert::{decode, encode, round_to};
-pub use element::ElementType;
+pub use element::{ElementType, Reach};
 pub use isa::Isa;
 pub use kernels::Kernels;
 pub use kv::{KV_PAGE_TOKENS, KvLayout, kv_store};

@@ -40,7 +40,8 @@ impl Sequence {
             let page = pages[position / KV_PAGE_TOKENS] as usize;
             let page = &mut storage[page * layout.page_bytes()..][..layout.page_bytes()];
             let range = position * width..(position + 1) * width;
-            kv_store(&layout, page, layer, position % KV_PAGE_TOKENS, &k[range.clone()], &v[range]);
+            let beyond = kv_store(&layout, page, layer, position % KV_PAGE_TOKENS, &k[range.clone()], &v[range]);
+            assert_eq!(beyond, 0);
         }
         round_to(layout.ty, &mut k);
         round_to(layout.ty, &mut v);
@@ -220,7 +221,7 @@ fn rows_of_different_sequences_with_common_pages_keep_apart() {
     for (page, bytes) in storage.chunks_exact_mut(layout.page_bytes()).enumerate() {
         for position in 0..KV_PAGE_TOKENS {
             let seed = (page * 64 + position) as u64;
-            kv_store(&layout, bytes, 0, position, &noise(seed + 1, 8), &noise(seed + 1000, 8));
+            assert_eq!(kv_store(&layout, bytes, 0, position, &noise(seed + 1, 8), &noise(seed + 1000, 8)), 0);
         }
     }
     let rows = [
@@ -259,4 +260,52 @@ fn a_row_without_its_pages_panics() {
     let rows = [AttentionRow { position: 64, pages: &[0] }];
     let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
     Kernels::new(Isa::Scalar, 1).attention(&args, &mut [0.0; 8]);
+}
+
+/// Every finite f16 as the value of a sequence of one entry, whose attention it is: subnormals are read as IEEE says.
+#[test]
+fn every_f16_entry_is_read_exactly() {
+    let layout = KvLayout { ty: ElementType::F16, kv_heads: 16, head_dim: 64, layers: 1 };
+    let width = layout.kv_heads * layout.head_dim;
+    let sequences = (1 << 16) / width;
+    let expected: Vec<f32> = (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f32()).collect();
+    let mut storage = vec![0; sequences * layout.page_bytes()];
+    for (page, entries) in storage.chunks_exact_mut(layout.page_bytes()).zip(expected.chunks(width)) {
+        let finite: Vec<f32> = entries.iter().map(|value| if value.is_finite() { *value } else { 1.0 }).collect();
+        assert_eq!(kv_store(&layout, page, 0, 0, &vec![1.0; width], &finite), 0);
+    }
+    let pages: Vec<u32> = (0..sequences as u32).collect();
+    let rows: Vec<_> = pages.chunks(1).map(|pages| AttentionRow { position: 0, pages }).collect();
+    let q = vec![1.0; sequences * width];
+    let args = AttentionArgs { q: &q, heads: 16, layout, layer: 0, scale: 0.125, storage: &storage, rows: &rows };
+    for isa in Isa::available() {
+        let mut out = vec![f32::NAN; q.len()];
+        Kernels::new(isa, 1).attention(&args, &mut out);
+        let wrong = expected.iter().zip(&out).find(|(value, out)| value.is_finite() && value != out);
+        assert_eq!(wrong, None, "on {isa}");
+    }
+}
+
+/// An entry beyond f16's range is the greatest number there is, whatever reads it; the sequence goes on.
+#[test]
+fn entries_beyond_the_range_poison_nothing() {
+    let layout = KvLayout { ty: ElementType::F16, kv_heads: 1, head_dim: 64, layers: 1 };
+    let mut storage = vec![0; layout.page_bytes()];
+    let (k, mut v) = (noise(1, 64), noise(2, 64));
+    (v[3], v[40]) = (1.0e6, -70000.0);
+    assert_eq!(kv_store(&layout, &mut storage, 0, 0, &k, &v), 2);
+    assert_eq!(kv_store(&layout, &mut storage, 0, 1, &noise(3, 64), &noise(4, 64)), 0);
+    let rows = [AttentionRow { position: 1, pages: &[0] }];
+    let q = noise(5, 64);
+    let args = AttentionArgs { q: &q, heads: 1, layout, layer: 0, scale: 0.125, storage: &storage, rows: &rows };
+    let outputs: Vec<Vec<u32>> = Isa::available()
+        .into_iter()
+        .map(|isa| {
+            let mut out = vec![f32::NAN; 64];
+            Kernels::new(isa, 1).attention(&args, &mut out);
+            assert!(out.iter().all(|value| value.is_finite() && value.abs() <= 65504.0), "on {isa}: {out:?}");
+            out.into_iter().map(f32::to_bits).collect()
+        })
+        .collect();
+    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "instruction sets differ");
 }

@@ -2,13 +2,14 @@
 
 mod adapt;
 mod elsewhere;
+mod saturation;
 
 use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
 use lime_planner::{
-    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Ladder, LayerIndex,
-    MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
+    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Encoding, Ladder,
+    LayerIndex, MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
 };
 
 use crate::{
@@ -64,6 +65,8 @@ pub struct Engine {
     exchange: Bytes,
     /// Questions of a pass about pages elsewhere: one for each layer and micro-batch.
     questions: u32,
+    /// The dtype of KV entries.
+    entries: Dtype,
     figures: ResidencyFigures,
     residency: Arc<ResidencyCounters>,
 }
@@ -158,6 +161,7 @@ impl Engine {
             page,
             exchange,
             questions,
+            entries: plan.kv,
             figures: ResidencyFigures::default(),
             residency: Arc::default(),
         };
@@ -200,6 +204,7 @@ impl Engine {
         let batch = self.kv.admit(index, rows)?;
         let ran = run(&mut self.runner, &self.places[index], &batch, activation);
         drop(batch);
+        self.note_saturated();
         self.settled();
         ran?;
         self.kv.commit(index, rows);

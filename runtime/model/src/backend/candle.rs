@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
+use lime_kernels::Reach;
 use lime_planner::Dtype;
 
 use super::{Backend, bias_of};
-use crate::{Activation, EngineError, ModelConfig, TensorRole, batch::Batch, weights::HostBlock};
+use crate::{
+    Activation, EngineError, ModelConfig, TensorRole, activation::element_type, batch::Batch, weights::HostBlock,
+};
 
 /// Opens the device that candle computes on: the CPU, or a GPU of a build with the feature `cuda`.
 pub(crate) fn candle_device(gpu: Option<usize>) -> Result<Device, EngineError> {
@@ -60,6 +63,10 @@ pub(crate) struct Candle {
     sin: Tensor,
     /// By layer, then by slot.
     kv: Vec<Vec<SlotCache>>,
+    /// The range of KV entries, where it is less than f32's.
+    reach: Option<Reach>,
+    /// How many numbers were beyond it, on the device.
+    saturated: Tensor,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -89,7 +96,10 @@ impl Candle {
         let slot = || Ok::<_, candle_core::Error>((empty()?, empty()?));
         let layer = || std::iter::repeat_with(slot).take(shape.slots).collect::<Result<Vec<_>, _>>();
         let kv = std::iter::repeat_with(layer).take(shape.layers).collect::<Result<_, _>>()?;
+        let saturated = nothing_yet(&device)?;
         Ok(Self {
+            reach: element_type(shape.kv).reach(),
+            saturated,
             device,
             cos,
             sin,
@@ -108,10 +118,24 @@ impl Candle {
         Ok(product.to_dtype(DType::F32)?)
     }
 
+    /// Rows within the range of KV entries: numbers beyond it become the greatest of their sign, and are counted; what is no finite
+    /// number becomes NaN.
+    fn within_reach(&mut self, rows: &Tensor) -> Result<Tensor, EngineError> {
+        let Some(Reach { greatest, beyond }) = self.reach else { return Ok(rows.clone()) };
+        let sizes = rows.abs()?;
+        let saturated = (sizes.ge(beyond)?.to_dtype(DType::F32)? * sizes.le(f32::MAX)?.to_dtype(DType::F32)?)?;
+        self.saturated = (&self.saturated + saturated.sum_all()?)?;
+        Ok((rows.clamp(-greatest, greatest)? + (rows * 0.0)?)?)
+    }
+
     fn heads_of(&self, x: &Tensor) -> Result<Tensor, EngineError> {
         let (rows, columns) = x.dims2()?;
         Ok(x.reshape((rows, columns / self.head_dim, self.head_dim))?)
     }
+}
+
+fn nothing_yet(device: &Device) -> Result<Tensor, EngineError> {
+    Ok(Tensor::zeros((), DType::F32, device)?)
 }
 
 /// Cosines and sines, positions x planes, computed apart from the kernels' table.
@@ -220,6 +244,7 @@ impl Backend for Candle {
     }
 
     fn store(&mut self, layer: usize, batch: &Batch<'_>, k: Tensor, v: Tensor) -> Result<(), EngineError> {
+        let (k, v) = (self.within_reach(&k)?, self.within_reach(&v)?);
         let mut row = 0;
         for part in batch.parts {
             let (k_cache, v_cache) = &self.kv[layer][part.slot as usize];
@@ -275,6 +300,14 @@ impl Backend for Candle {
         let logits: Vec<f32> = self.matmul(&x, weights.tensor(matrix))?.flatten_all()?.to_vec1()?;
         out.copy_from_slice(&logits);
         Ok(())
+    }
+
+    fn take_saturated(&mut self) -> Result<u64, EngineError> {
+        if self.reach.is_none() {
+            return Ok(0);
+        }
+        let counted = std::mem::replace(&mut self.saturated, nothing_yet(&self.device)?);
+        Ok(counted.to_scalar::<f32>()? as u64)
     }
 
     fn kv_bytes(&self) -> u64 {

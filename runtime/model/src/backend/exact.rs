@@ -27,6 +27,8 @@ pub(crate) struct Exact {
     kv: AlignedBuf,
     kv_layout: KvLayout,
     elsewhere: Option<Elsewhere>,
+    /// KV entries beyond their type's range that nobody has heard of.
+    saturated: u64,
     hidden: usize,
     head_dim: usize,
     heads: usize,
@@ -102,6 +104,7 @@ impl Exact {
                 layers: shape.layers,
             },
             elsewhere: None,
+            saturated: 0,
             hidden: config.hidden,
             head_dim: config.head_dim,
             heads: config.heads,
@@ -287,7 +290,8 @@ impl Backend for Exact {
             let position = row.position as usize;
             let page = row.pages[position / lime_kernels::KV_PAGE_TOKENS] as usize;
             let page = &mut self.kv[page * page_bytes..(page + 1) * page_bytes];
-            kv_store(layout, page, layer, position % lime_kernels::KV_PAGE_TOKENS, k, v);
+            let saturated = kv_store(layout, page, layer, position % lime_kernels::KV_PAGE_TOKENS, k, v);
+            self.saturated += saturated as u64;
         }
         self.put_back(k);
         self.put_back(v);
@@ -352,6 +356,10 @@ impl Backend for Exact {
         self.pack(x, w.ty());
         self.kernels.linear(&w, &self.packed, None, out);
         Ok(())
+    }
+
+    fn take_saturated(&mut self) -> Result<u64, EngineError> {
+        Ok(std::mem::take(&mut self.saturated))
     }
 
     fn kv_bytes(&self) -> u64 {

@@ -69,7 +69,8 @@ pub(crate) trait Backend {
     /// Turns each head by its row's position.
     fn rope(&mut self, x: &mut Self::Rows, heads: usize, positions: &[u32]) -> Result<(), EngineError>;
 
-    /// Stores keys and values of a pass in the KV cache of the device's `layer`, rounded to its dtype.
+    /// Stores keys and values of a pass in the KV cache of the device's `layer`, rounded to its dtype; numbers beyond its range
+    /// become the greatest of their sign.
     fn store(&mut self, layer: usize, batch: &Batch<'_>, k: Self::Rows, v: Self::Rows) -> Result<(), EngineError>;
 
     /// Each query row attends to its sequence up to its own position.
@@ -89,6 +90,9 @@ pub(crate) trait Backend {
         matrix: TensorRole,
         out: &mut [f32],
     ) -> Result<(), EngineError>;
+
+    /// How many numbers stored were beyond the range since this was asked last.
+    fn take_saturated(&mut self) -> Result<u64, EngineError>;
 
     /// Bytes that the KV cache takes.
     fn kv_bytes(&self) -> u64;

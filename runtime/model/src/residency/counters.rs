@@ -23,6 +23,7 @@ pub struct ResidencyCounters {
     brought_back: AtomicU64,
     elsewhere_nanos: AtomicU64,
     waited_nanos: AtomicU64,
+    saturated: AtomicU64,
 }
 
 /// The figures at one moment.
@@ -60,6 +61,8 @@ pub struct ResidencyFigures {
     pub elsewhere_costs: Nanos,
     /// How long passes waited for the device that keeps pages.
     pub elsewhere_waited: Nanos,
+    /// KV entries that were beyond their type's range, and are kept as its greatest number, since the plan was taken up.
+    pub saturated: u64,
 }
 
 impl ResidencyCounters {
@@ -84,6 +87,7 @@ impl ResidencyCounters {
             brought_back: count(&self.brought_back),
             elsewhere_costs: Nanos(count(&self.elsewhere_nanos)),
             elsewhere_waited: Nanos(count(&self.waited_nanos)),
+            saturated: count(&self.saturated),
         }
     }
 
@@ -105,5 +109,6 @@ impl ResidencyCounters {
         set(&self.brought_back, figures.brought_back);
         set(&self.elsewhere_nanos, figures.elsewhere_costs.0);
         set(&self.waited_nanos, figures.elsewhere_waited.0);
+        set(&self.saturated, figures.saturated);
     }
 }

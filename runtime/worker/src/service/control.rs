@@ -100,6 +100,7 @@ impl Control for ControlService {
             kept_bytes: kept.bytes.0,
             kept_pages: kept.pages,
             kept_questions: kept.questions,
+            kv_saturated: residency.saturated,
         }))
     }
 
