@@ -36,7 +36,7 @@ const SERVING: ServingLimits =
 const CHILD: &str = "LIME_TEST_KEEPER";
 
 fn ample() -> Result<Plan> {
-    even_plan(&card(&fixtures::bard())?, 2, 2, SERVING, Dtype::Bf16)
+    even_plan(&card(&fixtures::bard())?, 2, 2, SERVING, Dtype::Bf16.kv_entries())
 }
 
 /// Room for half of the longest requests on the first device; streaming a block takes `step` of a pass, so the plan says.

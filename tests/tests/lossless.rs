@@ -63,6 +63,11 @@ async fn all_plans_agree(kv: Dtype) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_plan_gives_the_same_bits() -> Result<()> {
+    all_plans_agree(Dtype::Bf16.kv_entries()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_plan_gives_the_same_bits_with_keys_and_values_in_bf16() -> Result<()> {
     all_plans_agree(Dtype::Bf16).await
 }
 

@@ -1,5 +1,6 @@
 //! spec.serving and spec.objective: what clients may ask for, and how fast they want it.
 
+use lime_planner::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,8 @@ pub struct Serving {
     #[schemars(range(min = 1, max = 65_536))]
     pub prefill_chunk_tokens: i32,
 
-    /// The type of KV cache entries. Weights: the type that the weights are stored in. BF16, F16 and F32: that type.
+    /// The type of KV cache entries. Auto: F32 for weights in F32, F16 for all others. BF16, F16 and F32: that type. In the
+    /// same bytes F16 keeps closer to the answers of F32 than BF16 does. Weights is an older name of Auto.
     #[serde(default)]
     pub kv_cache_type: KvCacheType,
 }
@@ -72,8 +74,10 @@ pub enum RequestPattern {
 /// The type of KV cache entries.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KvCacheType {
-    /// The type that the weights are stored in.
+    /// F32 for weights in F32, F16 for all others.
     #[default]
+    Auto,
+    /// As Auto: its older name, which API servers wrote into the objects of earlier versions as their default.
     Weights,
     /// bfloat16.
     #[serde(rename = "BF16")]
@@ -82,6 +86,18 @@ pub enum KvCacheType {
     F16,
     /// IEEE binary32.
     F32,
+}
+
+impl KvCacheType {
+    /// The type that is meant, for a model whose weights are stored in `weights`.
+    pub const fn dtype(self, weights: Dtype) -> Dtype {
+        match self {
+            Self::Auto | Self::Weights => weights.kv_entries(),
+            Self::Bf16 => Dtype::Bf16,
+            Self::F16 => Dtype::F16,
+            Self::F32 => Dtype::F32,
+        }
+    }
 }
 
 /// The speed that is wanted.
@@ -97,4 +113,25 @@ pub struct Objective {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub time_per_token_milliseconds: Option<i32>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kv_entries_are_f16_unless_something_else_is_said() {
+        let meant = |serving: &str, weights| -> Dtype {
+            serde_json::from_str::<Serving>(serving).unwrap().kv_cache_type.dtype(weights)
+        };
+        for unsaid in ["{}", r#"{"kvCacheType":"Auto"}"#, r#"{"kvCacheType":"Weights"}"#] {
+            assert_eq!(meant(unsaid, Dtype::Bf16), Dtype::F16, "{unsaid}");
+            assert_eq!(meant(unsaid, Dtype::F16), Dtype::F16, "{unsaid}");
+            assert_eq!(meant(unsaid, Dtype::F32), Dtype::F32, "{unsaid}");
+        }
+        for (said, dtype) in [("BF16", Dtype::Bf16), ("F16", Dtype::F16), ("F32", Dtype::F32)] {
+            assert_eq!(meant(&format!(r#"{{"kvCacheType":"{said}"}}"#), Dtype::Bf16), dtype);
+        }
+    }
 }

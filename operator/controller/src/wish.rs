@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 use lime_api::{
-    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding,
-    parse_bytes,
+    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, RequestPattern, Serving,
+    WeightEncoding, parse_bytes,
 };
 use lime_planner::{Arithmetic, Bytes, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
 use serde_json::json;
@@ -68,8 +68,13 @@ impl Wish {
     /// A digest of all that bears on the plan; approval, replanning, failures, endpoint and suspension do not.
     pub fn hash(&self) -> String {
         let spec = &self.spec;
-        let parts =
-            json!([spec.model.source, spec.model.revision, spec.serving, spec.objective, spec.nodes, spec.offload]);
+        // Auto goes by its older name: for a new name alone nothing is planned anew.
+        let kv_cache_type = match spec.serving.kv_cache_type {
+            KvCacheType::Auto => KvCacheType::Weights,
+            said => said,
+        };
+        let serving = Serving { kv_cache_type, ..spec.serving.clone() };
+        let parts = json!([spec.model.source, spec.model.revision, serving, spec.objective, spec.nodes, spec.offload]);
         names::digest(parts.to_string().as_bytes())
     }
 
@@ -87,6 +92,11 @@ impl Wish {
     /// The model's name in the API.
     pub fn served_name(&self) -> &str {
         self.spec.model.served_name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The dtype of KV entries.
+    pub const fn kv(&self, card: &ModelCard) -> Dtype {
+        self.spec.serving.kv_cache_type.dtype(card.dtype)
     }
 
     /// What the planner is asked for, with a note where the model allows less than was asked.
@@ -114,12 +124,7 @@ impl Wish {
             },
             arithmetic: Arithmetic::Exact,
             residual: Dtype::F32,
-            kv: match serving.kv_cache_type {
-                KvCacheType::Weights => card.dtype,
-                KvCacheType::Bf16 => Dtype::Bf16,
-                KvCacheType::F16 => Dtype::F16,
-                KvCacheType::F32 => Dtype::F32,
-            },
+            kv: self.kv(card),
             offload: match self.spec.offload.policy {
                 OffloadPolicy::Auto => Offload::Auto,
                 OffloadPolicy::Never => Offload::Never,

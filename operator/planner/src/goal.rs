@@ -114,7 +114,7 @@ pub enum GoalError {
 }
 
 impl Goal {
-    /// One request at a time, the rest as usual: f32 residual, KV entries in the weights' dtype, 128 rows of prefill.
+    /// One request at a time, the rest as usual: f32 residual, KV entries as [`Dtype::kv_entries`] says, 128 rows of prefill.
     pub fn sporadic(card: &ModelCard, context: u32) -> Self {
         let serving =
             ServingLimits { max_context_tokens: context, max_concurrent_requests: 1, prefill_chunk_tokens: 128 };
@@ -123,7 +123,7 @@ impl Goal {
             serving,
             arithmetic: Arithmetic::Exact,
             residual: Dtype::F32,
-            kv: card.dtype,
+            kv: card.dtype.kv_entries(),
             offload: Offload::Auto,
             encoding: None,
             segments: None,

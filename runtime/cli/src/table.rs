@@ -66,11 +66,12 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
     let alone =
         if largest < weights { "no device could hold it alone" } else { "the largest device could hold it alone" };
     let mut text = format!(
-        "{table}\n{}: {weights} of weights in {} layers of {}{}; {alone}.",
+        "{table}\n{}: {weights} of weights in {} layers of {}{}, KV cache in {}; {alone}.",
         plan.model.name,
         plan.model.layers,
         plan.model.dtype,
-        if plan.model.encoding == Encoding::Compact { ", kept compact" } else { "" }
+        if plan.model.encoding == Encoding::Compact { ", kept compact" } else { "" },
+        plan.kv
     );
     if let Some(outlook) = &plan.outlook {
         text.push('\n');
@@ -103,6 +104,7 @@ fn besides(plan: &Plan, index: DeviceIndex) -> String {
 /// What the planner knows of a model.
 pub(crate) fn card_table(card: &ModelCard) -> String {
     let mut table = table(&["model", &card.name], 1);
+    let kv = card.dtype.kv_entries();
     let head = if card.tied { "shares the embedding's matrix" } else { "has a matrix of its own" };
     let rows = [
         ("architecture", format!("{:?}", card.architecture).to_lowercase()),
@@ -119,7 +121,7 @@ pub(crate) fn card_table(card: &ModelCard) -> String {
         ("context", format!("{} tokens", card.context)),
         (
             "KV cache",
-            format!("{} for each token", card.kv_bytes_per_token_per_layer(card.dtype) * u64::from(card.layers)),
+            format!("{} for each token, in {kv}", card.kv_bytes_per_token_per_layer(kv) * u64::from(card.layers)),
         ),
         ("one layer", card.layer_bytes(lime_planner::LayerIndex(0)).to_string()),
         ("embedding", card.blocks.embedding.to_string()),

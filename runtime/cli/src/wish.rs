@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use lime_api::{KvCacheType, LimeDeployment, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding};
+use lime_api::{LimeDeployment, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding};
 use lime_model::{ModelConfig, ModelFolder};
 use lime_planner::{
     Arithmetic, Bytes, Dtype, Encoding, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits,
@@ -114,7 +114,7 @@ impl Wish {
             serving: self.limits(card, notes),
             arithmetic: Arithmetic::Exact,
             residual: Dtype::F32,
-            kv: self.kv(card),
+            kv: spec.serving.kv_cache_type.dtype(card.dtype),
             offload: match spec.offload.policy {
                 OffloadPolicy::Auto => Offload::Auto,
                 OffloadPolicy::Never => Offload::Never,
@@ -148,15 +148,6 @@ impl Wish {
             max_context_tokens,
             max_concurrent_requests: serving.max_concurrent_requests.cast_unsigned(),
             prefill_chunk_tokens: serving.prefill_chunk_tokens.cast_unsigned().min(max_context_tokens),
-        }
-    }
-
-    fn kv(&self, card: &ModelCard) -> Dtype {
-        match self.deployment.spec.serving.kv_cache_type {
-            KvCacheType::Weights => card.dtype,
-            KvCacheType::Bf16 => Dtype::Bf16,
-            KvCacheType::F16 => Dtype::F16,
-            KvCacheType::F32 => Dtype::F32,
         }
     }
 }

@@ -91,7 +91,7 @@ impl Deciding<'_> {
             let in_force = current.as_ref().is_some_and(|current| current.name_any() == plan.name_any());
             let stale = self.stale(&plan, candidates);
             // A plan that runs goes on while its nodes come and go; a new one must be able to run.
-            if stale.is_none() || (in_force && plan.spec.wish_hash == self.wish.hash() && proposal.is_none()) {
+            if stale.is_none() || (in_force && self.for_another_wish(&plan).is_none() && proposal.is_none()) {
                 if !in_force {
                     self.note("PlanApproved", format!("{} was approved", plan.name_any()), false);
                 }

@@ -107,7 +107,7 @@ impl Deciding<'_> {
             now: snapshot.now,
             placement: &self.wish.spec.placement,
             has_plan: current.is_some(),
-            stale_wish: current.is_some_and(|plan| plan.spec.wish_hash != self.wish.hash()),
+            stale_wish: current.is_some_and(|plan| self.for_another_wish(plan).is_some()),
             lost: why_lost,
             draining,
             pressed,

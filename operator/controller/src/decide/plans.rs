@@ -102,11 +102,24 @@ impl Deciding<'_> {
         self.stale(plan, candidates).is_none().then(|| plan.clone())
     }
 
-    /// Why a plan may not run any more.
-    pub(super) fn stale(&self, plan: &LimePlan, candidates: &Candidates) -> Option<String> {
+    /// Why a plan is not what is wished for: the spec is another, or the same spec means other tokens to this version than to
+    /// the one that made the plan. (One that cannot be read is refused elsewhere.)
+    pub(super) fn for_another_wish(&self, plan: &LimePlan) -> Option<String> {
         let name = plan.name_any();
         if plan.spec.wish_hash != self.wish.hash() {
             return Some(format!("{name} was made for another spec"));
+        }
+        let made = planning::document(&plan.spec).ok()?;
+        let wished = self.wish.kv(&made.model);
+        (made.kv != wished)
+            .then(|| format!("{name} keeps KV entries in {}, this version keeps them in {wished}", made.kv))
+    }
+
+    /// Why a plan may not run any more.
+    pub(super) fn stale(&self, plan: &LimePlan, candidates: &Candidates) -> Option<String> {
+        let name = plan.name_any();
+        if let Some(why) = self.for_another_wish(plan) {
+            return Some(why);
         }
         if let Err(fault) = planning::document(&plan.spec) {
             return Some(format!("{name} cannot be followed: {fault}"));

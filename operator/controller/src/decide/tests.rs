@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod flapping;
+mod upgrade;
 
 fn condition(decision: &Decision, type_: &str) -> (String, String) {
     let found = decision.status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();

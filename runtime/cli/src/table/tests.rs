@@ -37,7 +37,7 @@ fn a_plan_reads_as_a_table() {
     let device = |(name, kib): (&str, u64)| DeviceBudget { name: name.into(), memory: Bytes::kib(kib) };
     let devices = [("ada", 3584), ("bea", 4096), ("cora", 4505)].map(device);
     let serving = ServingLimits { max_context_tokens: 512, max_concurrent_requests: 3, prefill_chunk_tokens: 64 };
-    let (arithmetic, residual, kv) = (Arithmetic::Exact, Dtype::F32, Dtype::Bf16);
+    let (arithmetic, residual, kv) = (Arithmetic::Exact, Dtype::F32, Dtype::F16);
     let request = PlanRequest { model: &card, devices: &devices, serving, segments: 2, arithmetic, residual, kv };
     let plan = proportional(&request).unwrap();
     let expected = "\
@@ -48,14 +48,21 @@ fn a_plan_reads_as_a_table() {
 │ bea    ┆ layers 2-3 ┆ layers 7-8  ┆ -               ┆ 1.4 MiB ┆  1.5 MiB ┆   535.8 KiB ┆ 3.5 MiB ┆ 4.0 MiB │
 │ cora   ┆ layers 4-5 ┆ layers 9-11 ┆ -               ┆ 1.8 MiB ┆  1.9 MiB ┆   535.8 KiB ┆ 4.2 MiB ┆ 4.4 MiB │
 └────────┴────────────┴─────────────┴─────────────────┴─────────┴──────────┴─────────────┴─────────┴─────────┘
-bard: 4.6 MiB of weights in 12 layers of bf16; no device could hold it alone.";
+bard: 4.6 MiB of weights in 12 layers of bf16, KV cache in f16; no device could hold it alone.";
     assert_eq!(plan_table(&plan), expected);
 }
 
 #[test]
 fn a_card_reads_as_a_table() {
     let text = card_table(&card());
-    for words in ["2.35 M (2346112)", "4 (of 32)", "shares the embedding's matrix", "512 tokens", "llama"] {
+    for words in [
+        "2.35 M (2346112)",
+        "4 (of 32)",
+        "shares the embedding's matrix",
+        "512 tokens",
+        "llama",
+        "for each token, in f16",
+    ] {
         assert!(text.contains(words), "{words:?} is missing in\n{text}");
     }
 }
