@@ -5,6 +5,7 @@
 
 mod disk;
 mod elsewhere;
+mod kv_types;
 mod machine;
 mod memory;
 mod one_process;
@@ -50,6 +51,9 @@ struct Args {
     /// Minutes that `soak` serves.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
+    /// Tokens of each text that `kv-types` takes.
+    #[arg(long, default_value_t = 16_384)]
+    text_tokens: usize,
     /// The `lime` binary that plays the ring's workers.
     #[arg(long, env = "LIME_BIN", default_value = "target/release/lime")]
     lime: PathBuf,
@@ -86,6 +90,8 @@ enum What {
     Security,
     /// A worker at its memory limit for `--minutes`, its cache growing and shrinking; not part of `all`.
     Soak,
+    /// Perplexity and answers of a real model by the type of its KV entries; `--text-tokens` says how much text. Not part of `all`.
+    KvTypes,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -113,6 +119,9 @@ fn main() -> Result<()> {
     }
     if args.what == What::Elsewhere {
         return Ok(());
+    }
+    if args.what == What::KvTypes {
+        return kv_types::measure(args.threads, args.text_tokens);
     }
     if args.what == What::Soak {
         return soak::measure(&args.lime, std::time::Duration::from_secs(args.minutes.saturating_mul(60)));

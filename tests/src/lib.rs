@@ -5,5 +5,6 @@ pub mod fixtures;
 pub mod gguf;
 pub mod memory_limit;
 pub mod mutate;
+pub mod real_model;
 pub mod ring;
 pub mod synthetic;
