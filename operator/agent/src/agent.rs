@@ -7,17 +7,15 @@ use lime_api::{HEARTBEAT_SECONDS, LimeNodeProfileStatus};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::carried;
 use crate::change::worth_writing;
 use crate::cluster::Cluster;
+use crate::due::{BUSY, Measured, due};
 use crate::figures::{Figures, Link, Long, Probe};
 use crate::memory::LowWater;
 use crate::peers::Peers;
 use crate::status::status;
 
-/// Measurements that take the machine's time are put off while more of its processor is busy than this.
-const BUSY: f64 = 0.5;
-/// Disk and processor age slowly: they are measured again after a day.
-const REMEASURE: Duration = Duration::from_secs(24 * 3600);
 /// A peer that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The others' profiles are looked at once in so many beats,
@@ -37,8 +35,11 @@ pub struct Agent<P> {
     figures: Figures,
     low_water: LowWater,
     peers: Peers,
-    measured: Option<Instant>,
-    measuring: Option<JoinHandle<Long>>,
+    /// Whether an earlier agent's figures have been taken over.
+    settled_in: bool,
+    /// The last long measurement, and whether others used the machine meanwhile.
+    measured: Option<(Instant, bool)>,
+    measuring: Option<(JoinHandle<Long>, bool)>,
     /// What was written last, and when. Nothing after a failed write: the next is tried whatever moved.
     written: Option<(LimeNodeProfileStatus, Instant)>,
 }
@@ -57,6 +58,7 @@ impl<P: Probe> Agent<P> {
             figures: Figures::default(),
             low_water: LowWater::default(),
             peers: Peers::default(),
+            settled_in: false,
             measured: None,
             measuring: None,
             written: None,
@@ -72,6 +74,7 @@ impl<P: Probe> Agent<P> {
             if let Err(error) = self.cluster.beat(Timestamp::now()).await {
                 tracing::warn!(%error, "the heartbeat could not be written");
             }
+            self.settle_in().await;
             self.collect().await;
             self.look_at_the_machine();
             self.look_at_the_others().await;
@@ -81,6 +84,33 @@ impl<P: Probe> Agent<P> {
             }
             self.beats += 1;
         }
+    }
+
+    /// Takes over what an earlier agent of this node measured.
+    async fn settle_in(&mut self) {
+        if self.settled_in {
+            return;
+        }
+        let status = match self.cluster.ensure_profile().await {
+            Ok(profile) => profile.status,
+            Err(error) => {
+                return tracing::warn!(%error, "the profile cannot be read: are the custom resources installed?");
+            }
+        };
+        self.settled_in = true;
+        let Some(status) = status else { return };
+        let cores = self.probe.cores();
+        self.figures = carried::figures(&status, cores);
+        let machine = &self.figures.machine;
+        if machine.memory_bytes_per_second.is_some() && self.figures.disk.read_bytes_per_second.is_some() {
+            self.measured = Some((Instant::now(), machine.busy || self.figures.disk.busy));
+        }
+        tracing::info!(
+            links = self.figures.links.len(),
+            known = self.measured.is_some(),
+            "an earlier agent's figures stand"
+        );
+        self.written = Some((status, Instant::now()));
     }
 
     fn look_at_the_machine(&mut self) {
@@ -100,15 +130,16 @@ impl<P: Probe> Agent<P> {
         }
         self.figures.machine.cores = self.probe.cores();
         let busy = self.probe.busy_share().unwrap_or(0.0);
-        if self.measuring.is_none() && self.due(busy) {
-            self.measuring = Some(spawn_blocking(self.probe.long()));
+        let last = self.measured.map(|(at, busy)| Measured { age: at.elapsed(), busy });
+        if self.settled_in && self.measuring.is_none() && due(last, self.began.elapsed(), busy, self.longest_wait) {
+            self.measuring = Some((spawn_blocking(self.probe.long()), busy >= BUSY));
         }
     }
 
     /// Takes in a long measurement that has ended.
     async fn collect(&mut self) {
-        let Some(measuring) = self.measuring.take_if(|measuring| measuring.is_finished()) else { return };
-        self.measured = Some(Instant::now());
+        let Some((measuring, busy)) = self.measuring.take_if(|(measuring, _)| measuring.is_finished()) else { return };
+        self.measured = Some((Instant::now(), busy));
         let Long { compute, disk } = match measuring.await {
             Ok(measured) => measured,
             Err(error) => return tracing::error!(%error, "the measurement failed"),
@@ -118,26 +149,18 @@ impl<P: Probe> Agent<P> {
                 self.figures.machine.memory_bytes_per_second = Some(speed.memory);
                 self.figures.machine.compact_bytes_per_second = speed.compact;
                 self.figures.machine.operations_per_second = Some(speed.operations);
+                self.figures.machine.busy = busy;
             }
             Err(error) => tracing::warn!(error, "processor and memory could not be measured"),
         }
         match disk {
             Ok(bytes) => {
                 self.figures.disk.read_bytes_per_second = Some(bytes);
+                self.figures.disk.busy = busy;
                 self.figures.disk.problem = None;
             }
             Err(problem) => self.figures.disk.problem = Some(problem),
         }
-    }
-
-    /// Whether it is time to measure what takes the machine's time: workers that serve come first.
-    fn due(&self, busy: f64) -> bool {
-        let overdue = match self.measured {
-            None => self.began.elapsed(),
-            Some(measured) if measured.elapsed() < REMEASURE => return false,
-            Some(measured) => measured.elapsed().saturating_sub(REMEASURE),
-        };
-        busy < BUSY || overdue >= self.longest_wait
     }
 
     async fn look_at_the_others(&mut self) {
@@ -156,14 +179,15 @@ impl<P: Probe> Agent<P> {
             Ok(link) => {
                 self.figures.links.insert(node, link);
             }
-            Err(error) => {
-                self.figures.links.remove(&node);
-                tracing::warn!(%node, %endpoint, %error, "the way to a node could not be measured");
-            }
+            // What was measured stands: an agent that is being upgraded says nothing of the way to its node.
+            Err(error) => tracing::warn!(%node, %endpoint, %error, "the way to a node could not be measured"),
         }
     }
 
     async fn report(&mut self) -> kube::Result<()> {
+        if !self.settled_in {
+            return Ok(());
+        }
         let before = self.written.as_ref();
         let status = status(
             &self.figures,

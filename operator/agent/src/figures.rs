@@ -31,6 +31,8 @@ pub struct Machine {
     pub compact_bytes_per_second: Option<u64>,
     /// Floating-point operations per second in matrix products of many rows.
     pub operations_per_second: Option<u64>,
+    /// Whether others used the machine while it was measured.
+    pub busy: bool,
 }
 
 /// The disk under the weight store.
@@ -42,6 +44,8 @@ pub struct Disk {
     pub free_bytes: Option<u64>,
     /// Bytes per second in large sequential reads past the page cache.
     pub read_bytes_per_second: Option<u64>,
+    /// Whether others used the machine while it was measured.
+    pub busy: bool,
     /// Why the sizes or the speed are not known, as a sentence.
     pub problem: Option<String>,
 }
@@ -63,7 +67,8 @@ pub trait Probe {
     /// If the system does not tell.
     fn memory(&mut self) -> io::Result<Memory>;
 
-    /// The share of the processor that was busy since the last call, from 0 to 1.
+    /// How busy the machine has been since the last call, from 0 to 1: the share of the processor that worked, or, where processes
+    /// wait for the disk, what stands for that.
     ///
     /// # Errors
     /// If the system does not tell.

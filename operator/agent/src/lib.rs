@@ -3,12 +3,14 @@
 //! The heartbeat is a Lease, renewed every ten seconds, since Leases are what a small datastore bears best. The profile's
 //! status is written only when a value moved by a tenth or after ten minutes ([`change`]).
 //!
-//! What decides is pure ([`change`], [`memory`], [`peers`], [`status`]); what touches the machine is in [`local`] and
+//! What decides is pure ([`carried`], [`change`], [`due`], [`memory`], [`peers`], [`status`]); what touches the machine is in [`local`] and
 //! `lime-profiler`; what touches the cluster is in [`cluster`].
 
 pub mod agent;
+pub mod carried;
 pub mod change;
 pub mod cluster;
+pub mod due;
 pub mod figures;
 pub mod frugal;
 pub mod local;

@@ -55,6 +55,12 @@ impl Peers {
         self.tried.insert(node.to_owned(), Tried { seconds: now_seconds, answered });
     }
 
+    /// How many did not answer when they were tried last.
+    #[must_use]
+    pub fn silent(&self) -> usize {
+        self.tried.values().filter(|tried| !tried.answered).count()
+    }
+
     /// How many other nodes there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -79,7 +85,7 @@ mod tests {
         peers.tried("a", 0, true);
         assert_eq!(peers.due(0), Some(("b", "b:7411")));
         peers.tried("b", 0, false);
-        assert_eq!(peers.due(RETRY_SECONDS - 1), None);
+        assert_eq!((peers.due(RETRY_SECONDS - 1), peers.silent()), (None, 1));
         assert_eq!(peers.due(RETRY_SECONDS), Some(("b", "b:7411")));
         peers.tried("b", RETRY_SECONDS, true);
         assert_eq!(peers.due(REMEASURE_SECONDS), Some(("a", "a:7411")));

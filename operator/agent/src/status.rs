@@ -4,8 +4,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use lime_api::{DiskStatus, LimeNodeProfileStatus, LinkStatus, MemoryStatus, binary_bytes, bytes_per_second};
 
-use crate::figures::{Disk, Figures};
+use crate::figures::{Disk, Figures, Machine};
 use crate::peers::Peers;
+
+/// The condition that says whether processor and memory were measured.
+pub const PROCESSOR_MEASURED: &str = "ProcessorMeasured";
+/// The condition that says whether the disk was measured.
+pub const DISK_MEASURED: &str = "DiskMeasured";
+/// The reason of those two where others used the machine meanwhile.
+pub const MEASURED_WHILE_BUSY: &str = "MeasuredWhileBusy";
 
 /// The status that the figures make, at a time. Conditions that did not change keep the time of their last transition.
 #[must_use]
@@ -17,7 +24,8 @@ pub fn status(
     now: Timestamp,
 ) -> LimeNodeProfileStatus {
     let earlier = written.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let conditions = [fresh(), disk_measured(&figures.disk), links_measured(figures, peers)];
+    let conditions =
+        [fresh(), processor_measured(&figures.machine), disk_measured(&figures.disk), links_measured(figures, peers)];
     LimeNodeProfileStatus {
         conditions: conditions.into_iter().map(|verdict| verdict.condition(earlier, now)).collect(),
         measured_at: Some(Time(now)),
@@ -81,13 +89,32 @@ fn fresh() -> Verdict {
     Verdict { kind: "Fresh", holds: true, reason: "Reporting", message }
 }
 
+/// The reason for a figure that is there, and what is said of it.
+fn measured(busy: bool, what: String) -> (&'static str, String) {
+    if busy {
+        let text = format!("{what}, measured while others used the machine: measured again when it is quiet");
+        return (MEASURED_WHILE_BUSY, text);
+    }
+    ("Measured", what)
+}
+
+fn processor_measured(machine: &Machine) -> Verdict {
+    let kind = PROCESSOR_MEASURED;
+    let Some(speed) = machine.memory_bytes_per_second else {
+        let message = "the processor is measured when the node has been idle for a moment".to_owned();
+        return Verdict { kind, holds: false, reason: "Pending", message };
+    };
+    let (reason, message) = measured(machine.busy, format!("compute reads memory at {}", bytes_per_second(speed)));
+    Verdict { kind, holds: true, reason, message }
+}
+
 fn disk_measured(disk: &Disk) -> Verdict {
-    let kind = "DiskMeasured";
+    let kind = DISK_MEASURED;
     match (&disk.problem, disk.read_bytes_per_second) {
         (Some(problem), _) => Verdict { kind, holds: false, reason: "Failed", message: problem.clone() },
         (None, Some(speed)) => {
-            let message = format!("the weight store reads {}", bytes_per_second(speed));
-            Verdict { kind, holds: true, reason: "Measured", message }
+            let (reason, message) = measured(disk.busy, format!("the weight store reads {}", bytes_per_second(speed)));
+            Verdict { kind, holds: true, reason, message }
         }
         (None, None) => {
             let message = "the disk is measured when the node has been idle for a moment".to_owned();
@@ -100,6 +127,14 @@ fn links_measured(figures: &Figures, peers: &Peers) -> Verdict {
     let (known, all) = (figures.links.len(), peers.count());
     let (holds, reason, message) = match all {
         0 => (true, "NoPeers", "no other node has an agent".to_owned()),
+        _ if known >= all && peers.silent() > 0 => {
+            let silent = peers.silent();
+            (
+                true,
+                "Unanswered",
+                format!("the ways to {all} other nodes were measured; {silent} of them do not answer now"),
+            )
+        }
         _ if known >= all => (true, "Measured", format!("the ways to {all} other nodes are measured")),
         _ => (false, "Pending", format!("the ways to {known} of {all} other nodes are measured")),
     };
@@ -140,6 +175,7 @@ mod tests {
             told,
             [
                 ("Fresh", "True", "Reporting"),
+                ("ProcessorMeasured", "False", "Pending"),
                 ("DiskMeasured", "False", "Pending"),
                 ("LinksMeasured", "True", "NoPeers")
             ]
