@@ -22,6 +22,11 @@ use crate::{
     category = "lime",
     namespaced,
     status = "LimeDeploymentStatus",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     derive = "PartialEq",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')").message(rules::NAME),
     doc = "A LimeDeployment serves one large language model from several small nodes. Only spec.model.source is required.",
@@ -150,4 +155,21 @@ pub struct LimeDeploymentSpec {
     /// True frees the nodes' memory and keeps the weights on disk and the plan; false serves again.
     #[serde(default)]
     pub suspend: bool,
+
+    /// 1 serves; 0 puts the model to sleep, as `suspend` does. For `kubectl scale` and autoscalers: it is how many rings there are,
+    /// not how many nodes.
+    #[serde(default = "LimeDeploymentSpec::default_replicas")]
+    #[schemars(range(min = 0, max = 1))]
+    pub replicas: i32,
+}
+
+impl LimeDeploymentSpec {
+    fn default_replicas() -> i32 {
+        1
+    }
+
+    /// Whether nothing is to run: the nodes' memory is free, weights and plan are kept.
+    pub fn asleep(&self) -> bool {
+        self.suspend || self.replicas == 0
+    }
 }

@@ -132,7 +132,8 @@ pub struct LimeNodeProfileStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Fresh (the agent reported lately; the operator makes it False when the heartbeats end), DiskMeasured and LinksMeasured.
+    /// Fresh (the agent reported lately; the operator makes it False when the heartbeats end), ProcessorMeasured, DiskMeasured and
+    /// LinksMeasured; reason MeasuredWhileBusy: measured again when the machine is quiet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -48,6 +48,14 @@ pub struct LimeDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offloaded: Option<String>,
 
+    /// 1 while the model is served or on its way there, 0 while it sleeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+
+    /// The labels of the gateway's pod, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
     /// Each node's part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
