@@ -57,6 +57,17 @@ impl Candidates {
         fewer
     }
 
+    /// The same without nodes that the scheduler refused.
+    pub fn without_refused(mut self, refused: Vec<RejectedNode>) -> Self {
+        for node in refused {
+            let before = self.nodes.len();
+            self.nodes.retain(|other| other.name != node.node);
+            // Who cannot take part for another reason keeps that.
+            self.rejected.extend((self.nodes.len() < before).then_some(node));
+        }
+        self
+    }
+
     /// Why there are too few, if there are.
     pub fn shortage(&self) -> Option<Cause> {
         if self.matching == 0 {
@@ -78,6 +89,9 @@ impl Candidates {
 
 /// Why a node is left out whose memory others have, or that keeps it for others.
 pub const NO_MEMORY_LEFT: &str = "NoMemoryLeft";
+
+/// Why a node is left out on which the scheduler did not put its shard.
+pub const SCHEDULER_REFUSED: &str = "SchedulerRefused";
 
 /// Goes through all nodes.
 pub fn candidates(snapshot: &Snapshot, wish: &Wish) -> Candidates {
@@ -213,14 +227,16 @@ fn admit(
 }
 
 /// Memory of a node for this deployment: what is free and what workers of LIME hold, less what is left to others and what
-/// other deployments take.
+/// other deployments take; and no more than Kubernetes would let a pod request.
 pub fn room(snapshot: &Snapshot, wish: &Wish, node: &Node, profile: &LimeNodeProfile) -> Result<Bytes, Refusal> {
     let name = node.name_any();
     let memory = profile.status.as_ref().and_then(|status| status.memory.clone()).unwrap_or_default();
     let bytes = |value: i64| believable(Some(value), 0, 1 << 56).map(Bytes);
     let available = bytes(memory.available_bytes).filter(|available| *available > Bytes::ZERO);
     let available = available.ok_or_else(|| incomplete(&name, "says nothing of its free memory"))?;
-    let held = bytes(memory.lime_bytes.unwrap_or_default()).unwrap_or_default();
+    let of = |what: &BTreeMap<String, Bytes>| what.get(&name).copied().unwrap_or_default();
+    let counted = bytes(memory.lime_bytes.unwrap_or_default()).unwrap_or_default();
+    let held = counted.max(of(&snapshot.held));
     let mut usable = available + held;
     if let Some(total) = bytes(memory.total_bytes).filter(|total| *total > Bytes::ZERO) {
         usable = usable.min(total);
@@ -231,13 +247,19 @@ pub fn room(snapshot: &Snapshot, wish: &Wish, node: &Node, profile: &LimeNodePro
         usable = usable.min(budget);
     }
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref()?.get("memory"));
+    let requested = of(&snapshot.requested);
     if let Some(allocatable) = quantity(allocatable) {
-        usable = usable.min(allocatable);
+        usable = usable.min(allocatable.saturating_sub(requested));
     }
-    let lent = snapshot.lent.get(&name).copied().unwrap_or_default();
+    let lent = of(&snapshot.lent);
     let left = usable.saturating_sub(lent);
     if left < Bytes::mib(1) {
-        let others = if lent > Bytes::ZERO { format!("; other deployments take {lent}") } else { String::new() };
+        let mut others = String::new();
+        for (what, bytes) in [("other deployments take", lent), ("other pods have requested", requested)] {
+            if bytes > Bytes::ZERO {
+                others = format!("{others}; {what} {bytes}");
+            }
+        }
         return Err((NO_MEMORY_LEFT, format!("{name}: of {usable} usable memory nothing is left{others}")));
     }
     Ok(left)

@@ -6,7 +6,7 @@ use lime_planner::{BriefCard, Inspection, ModelCard};
 
 use crate::{
     conditions::{Cause, advised},
-    names,
+    names, shards,
     snapshot::{SecretKey, Snapshot, StoredCard},
     wish::Wish,
 };
@@ -61,10 +61,15 @@ pub fn known(snapshot: &Snapshot, wish: &Wish) -> Known {
         if let Some(ended) = ended(pod) {
             return answer(ended, digest);
         }
-        if let Some(stuck) = stuck(pod) {
+        let name = pod.name_any();
+        if let Some(why) = shards::unschedulable(pod) {
+            waiting = Cause::new("InspectionPending", format!("the inspection {name} cannot be scheduled: {why}"));
+        } else if let Some(why) = snapshot.mishaps.get(&name) {
+            waiting =
+                Cause::new("InspectionPending", format!("the inspection {name} does not start: {}", advised(why)));
+        } else if let Some(stuck) = stuck(pod) {
             let (reason, detail) = (stuck.reason.as_deref().unwrap_or("waiting"), stuck.message.as_deref());
-            waiting.message =
-                format!("the inspection {} is not running: {reason} {}", pod.name_any(), detail.unwrap_or_default());
+            waiting.message = format!("the inspection {name} is not running: {reason} {}", detail.unwrap_or_default());
         }
     }
     Known::Wait(waiting)

@@ -61,17 +61,26 @@ impl Truth {
 
 /// What was found of each condition.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(BTreeMap<ConditionType, (Truth, Cause)>);
+pub struct Findings {
+    found: BTreeMap<ConditionType, (Truth, Cause)>,
+    /// Conditions that hold for an earlier generation of the spec.
+    earlier: BTreeMap<ConditionType, i64>,
+}
 
 impl Findings {
     /// Notes a finding.
     pub fn set(&mut self, condition: ConditionType, truth: Truth, cause: Cause) {
-        self.0.insert(condition, (truth, cause));
+        self.found.insert(condition, (truth, cause));
     }
 
     /// Notes that a condition holds.
     pub fn holds(&mut self, condition: ConditionType, reason: &'static str, message: impl Into<String>) {
         self.set(condition, Truth::True, Cause::new(reason, message));
+    }
+
+    /// Notes that what was found of a condition is true of an earlier generation of the spec, and says nothing of this one.
+    pub fn of_generation(&mut self, condition: ConditionType, generation: i64) {
+        self.earlier.insert(condition, generation);
     }
 
     /// Notes that a condition does not hold.
@@ -81,13 +90,13 @@ impl Findings {
 
     /// What was found of `condition`.
     pub fn get(&self, condition: ConditionType) -> Option<(Truth, &Cause)> {
-        self.0.get(&condition).map(|(truth, cause)| (*truth, cause))
+        self.found.get(&condition).map(|(truth, cause)| (*truth, cause))
     }
 
     /// The first condition of the chain Accepted..ShardsReady that does not hold: the deepest cause.
     pub fn deepest(&self) -> Option<(ConditionType, &Cause)> {
         ConditionType::ALL.into_iter().take_while(|condition| *condition != ConditionType::Ready).find_map(
-            |condition| match self.0.get(&condition) {
+            |condition| match self.found.get(&condition) {
                 Some((Truth::True, _)) => None,
                 Some((_, cause)) => Some((condition, cause)),
                 None => None,
@@ -98,7 +107,7 @@ impl Findings {
     /// Every condition, those that nobody looked at included. `lastTransitionTime` moves only with the status.
     pub fn into_conditions(mut self, before: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
         let deepest = self.deepest().map(|(condition, cause)| (condition, cause.clone()));
-        if !self.0.contains_key(&ConditionType::Ready) {
+        if !self.found.contains_key(&ConditionType::Ready) {
             let cause = deepest.as_ref().map_or_else(
                 || Cause::new("RingNotReady", "the ring has not answered a probe yet"),
                 |(_, cause)| cause.clone(),
@@ -106,7 +115,7 @@ impl Findings {
             self.fails(ConditionType::Ready, cause);
         }
         for condition in ConditionType::ALL {
-            if self.0.contains_key(&condition) {
+            if self.found.contains_key(&condition) {
                 continue;
             }
             let finding = match (condition, &deepest) {
@@ -117,17 +126,17 @@ impl Findings {
                 }
                 (_, None) => (Truth::Unknown, Cause::new("Waiting", "not known yet")),
             };
-            self.0.insert(condition, finding);
+            self.found.insert(condition, finding);
         }
         let make = |condition: ConditionType| {
             let type_ = condition.to_string();
-            let (truth, cause) = self.0.get(&condition).cloned()?;
+            let (truth, cause) = self.found.get(&condition).cloned()?;
             let status = truth.text().to_owned();
             let earlier = before.iter().find(|earlier| earlier.type_ == type_ && earlier.status == status);
             Some(Condition {
                 last_transition_time: earlier.map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
                 message: cause.message.chars().take(LONGEST_MESSAGE).collect(),
-                observed_generation: Some(generation),
+                observed_generation: Some(self.earlier.get(&condition).copied().unwrap_or(generation)),
                 reason: cause.reason.to_owned(),
                 status,
                 type_,

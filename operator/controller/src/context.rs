@@ -9,7 +9,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::events::Recorder};
 use lime_planner::Bytes;
 
-use crate::{build::Kind, leader::Leadership, metrics::Metrics, probe::Probe, settings::Settings, world::World};
+use crate::{
+    build::Kind, leader::Leadership, metrics::Metrics, probe::Probe, settings::Settings, snapshot::Tried, world::World,
+};
 
 /// What reconciles share.
 pub struct Context {
@@ -38,8 +40,10 @@ pub struct Context {
 pub struct Memory {
     /// Since when each trigger has been there.
     pub since: BTreeMap<&'static str, Timestamp>,
-    /// Nodes that a plan was tried with in vain.
-    pub tried: BTreeSet<String>,
+    /// What a plan was tried for in vain.
+    pub tried: BTreeSet<Tried>,
+    /// Memory that its workers held at the last visit, by node.
+    pub held: Option<BTreeMap<String, Bytes>>,
     /// Memory that its plan takes, by node, until the watches show the plan.
     pub taken: Option<BTreeMap<String, Bytes>>,
     /// What people were told at the last visit.

@@ -16,10 +16,10 @@ use crate::{
     build::{self, Object},
     candidates::{self, Candidates, NO_MEMORY_LEFT},
     conditions::{Cause, Findings, Truth},
-    failures,
+    failures, names,
     settings::Settings,
     shards::{self, Shard},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Tried},
     triggers::Verdict,
     wish::Wish,
 };
@@ -83,8 +83,8 @@ pub struct Decision {
     pub taken: BTreeMap<String, Bytes>,
     /// Since when each trigger has been there.
     pub since: BTreeMap<&'static str, Timestamp>,
-    /// Nodes that a new plan was tried with and did not gain enough.
-    pub tried: BTreeSet<String>,
+    /// What a new plan was tried for in vain.
+    pub tried: BTreeSet<Tried>,
     /// Whether the plan in force wants the certificates of mutual TLS.
     pub certificates: bool,
 }
@@ -114,6 +114,8 @@ struct Deciding<'a> {
     decision: Decision,
     /// Seconds until the next visit if the deployment serves.
     settled_for: i64,
+    /// Time per token of the plan in force as things are, in microseconds: a new plan must be faster.
+    running: Option<i64>,
 }
 
 impl<'a> Deciding<'a> {
@@ -121,17 +123,21 @@ impl<'a> Deciding<'a> {
         let before = snapshot.deployment.status.clone().unwrap_or_default();
         let tried = snapshot.tried.clone();
         let decision = Decision { prune: true, revisit: UNSETTLED, tried, ..Decision::default() };
-        Self { snapshot, settings, wish, before, findings: Findings::default(), decision, settled_for: SETTLED }
+        let findings = Findings::default();
+        Self { snapshot, settings, wish, before, findings, decision, settled_for: SETTLED, running: None }
     }
 
     fn decide(mut self) -> Decision {
         let card = self.model();
-        let candidates = candidates::candidates(self.snapshot, self.wish);
-        self.profiled(&candidates);
         let current = self.current();
-        let (verdict, lost) = self.look(current.as_deref(), &candidates);
-        let made = card.as_ref().and_then(|card| self.make(card, &candidates, current.as_deref(), &verdict));
+        let refused = current.as_ref().map(|plan| changes::refused_before(plan, self.snapshot.now));
+        let candidates = candidates::candidates(self.snapshot, self.wish).without_refused(refused.unwrap_or_default());
+        self.profiled(&candidates);
+        let (verdict, lost, refused) = self.look(current.as_deref(), card.as_ref(), &candidates);
+        let candidates = candidates.without_refused(refused);
+        let made = card.as_ref().and_then(|card| self.make(card, &candidates, &verdict));
         let in_force = self.approve(current, made, &verdict, &candidates);
+        self.remember_figures(card.as_ref(), &candidates, in_force.as_deref());
         self.serve(in_force, &verdict, &lost);
         self.finish()
     }
@@ -160,12 +166,16 @@ impl<'a> Deciding<'a> {
     fn serve(&mut self, in_force: Option<Arc<LimePlan>>, verdict: &Verdict, lost: &[String]) {
         match verdict {
             Verdict::Wait(trigger, message, until) => {
-                let text = format!("{message}; a new plan is made if this lasts until {until}");
-                self.findings.set(ConditionType::Replanning, Truth::Unknown, Cause::new(trigger.reason(), text));
                 let left = until.as_second().saturating_sub(self.snapshot.now.as_second());
+                if trigger.is_news() {
+                    let text = format!("{message}; a new plan is made if this lasts until {until}");
+                    self.findings.set(ConditionType::Replanning, Truth::Unknown, Cause::new(trigger.reason(), text));
+                } else {
+                    self.settled_for = self.settled_for.min(left.max(1));
+                }
                 self.decision.revisit = self.decision.revisit.min(left.max(1));
             }
-            Verdict::Suppressed(trigger, message) => {
+            Verdict::Suppressed(trigger, message) if trigger.is_news() => {
                 self.findings.set(
                     ConditionType::Replanning,
                     Truth::False,
@@ -189,10 +199,12 @@ impl<'a> Deciding<'a> {
         let found = shards::shards(self.snapshot, &plan, lost);
         self.account(&found, same);
         let exhausted = failures::exhausted(&self.wish.spec.failure, self.decision.status.failures.as_ref());
-        let suspended = self.wish.spec.suspend;
+        let suspended = self.wish.spec.asleep();
+        self.decision.status.replicas = Some(i32::from(!suspended));
+        self.decision.status.selector = Some(names::selector(&self.wish.name, "gateway"));
         let tls = self.wish.spec.transport.security == TransportSecurity::MutualTls;
         self.decision.certificates = tls;
-        self.decision.objects.extend(build::standing(self.wish));
+        self.decision.objects.extend(build::standing(self.wish, &plan));
         let file = build::plan_file(self.wish, &plan, &found, self.settings, generation);
         let (file, digest) = file.map_or((None, None), |(file, digest)| (Some(file), Some(digest)));
         self.decision.objects.extend(file);
@@ -200,12 +212,22 @@ impl<'a> Deciding<'a> {
             self.decision.taken.clear();
         } else if !exhausted {
             let workers = build::workers(self.wish, &plan, self.settings);
-            self.decision.objects.extend(workers);
             let over = found.iter().filter(|shard| shard.over && shard.status.state != ShardState::Lost);
             self.decision.finished_pods = over.map(|shard| shard.pod.clone()).collect();
-            let pods = self.snapshot.pods.iter().filter(|pod| found.iter().any(|shard| shard.pod == pod.name_any()));
-            let deaf = pods.filter(|pod| !build::speaks(pod, self.wish, self.settings));
-            self.decision.finished_pods.extend(deaf.map(|pod| pod.name_any()));
+            // All at once: a ring pauses for one of its workers as long as for all.
+            let made =
+                |name: &str| workers.iter().find(|object| object.kind == build::Kind::Pod && object.name == name);
+            let pods = self.snapshot.pods.iter().map(|pod| (pod, made(&pod.name_any())));
+            let outdated = pods.filter(|(pod, made)| made.is_some_and(|made| !build::is_as_made(pod, made)));
+            let outdated: Vec<String> = outdated.map(|(pod, _)| pod.name_any()).collect();
+            if !outdated.is_empty() {
+                let (some, all, image) = (outdated.len(), plan.spec.assignments.len(), &self.settings.image);
+                let text =
+                    format!("{some} of {all} workers are made anew as they are asked for now, with the image {image}");
+                self.note("WorkersUpdated", text, false);
+            }
+            self.decision.finished_pods.extend(outdated);
+            self.decision.objects.extend(workers);
             self.decision.objects.push(build::gateway(self.wish, &plan, self.settings));
             self.follow(&name, &digest.unwrap_or_default());
         }
@@ -286,8 +308,9 @@ impl<'a> Deciding<'a> {
         if ready && !was {
             self.note("Ready", "requests are answered".into(), false);
         } else if was && !ready {
-            let why = self.findings.deepest().map(|(_, cause)| cause.message.clone()).unwrap_or_default();
-            self.note("NotReady", why, true);
+            let ready = || self.findings.get(ConditionType::Ready).map(|(_, cause)| cause);
+            let why = self.findings.deepest().map(|(_, cause)| cause).or_else(ready).map(|cause| cause.message.clone());
+            self.note("NotReady", why.unwrap_or_else(|| "the ring does not answer".into()), true);
         }
         if ready {
             let pending =

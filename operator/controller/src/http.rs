@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::context::Context;
+use kube::ResourceExt as _;
+use lime_api::LimeDeployment;
+
+use crate::{context::Context, metrics::Service};
 
 /// What is served: `/healthz`, `/readyz` and `/metrics`.
 pub fn router(context: Arc<Context>) -> Router {
@@ -30,5 +33,13 @@ async fn metrics(State(context): State<Arc<Context>>) -> String {
     let age = |last: Timestamp| now.as_second().saturating_sub(last.as_second()).max(0);
     let ages: BTreeMap<String, i64> =
         context.world.heartbeats().into_iter().map(|(node, last)| (node, age(last))).collect();
-    context.metrics.render(context.leadership.holds(), &ages)
+    let service = |deployment: &LimeDeployment| {
+        let mut conditions = deployment.status.iter().flat_map(|status| &status.conditions);
+        let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        Service { wanted: !deployment.spec.asleep(), ready }
+    };
+    let deployments = context.world.deployments.state().into_iter();
+    let deployments =
+        deployments.map(|it| ((it.namespace().unwrap_or_default(), it.name_any()), service(&it))).collect();
+    context.metrics.render(context.leadership.holds(), &ages, &deployments)
 }

@@ -3,7 +3,11 @@
 //! An agent says of itself that its profile is fresh; that it has stopped saying anything only another can tell. Each of the
 //! two has a field manager of its own, so that neither takes the other's fields away.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::coordination::v1::Lease,
@@ -61,8 +65,10 @@ async fn look_after(
     if freshness.as_ref().is_some_and(|condition| condition.status == "False") {
         // The watch may be behind, and no node is called silent for that.
         let leases: Api<Lease> = Api::namespaced(context.client.clone(), &context.settings.namespace);
-        let lease = leases.get_opt(&heartbeat_lease(&name)).await?;
-        let last = lease.and_then(|lease| lease.spec?.renew_time).map(|time| time.0);
+        if let Some(lease) = leases.get_opt(&heartbeat_lease(&name)).await? {
+            context.world.heard.saw(&lease, Instant::now());
+        }
+        let last = context.world.heartbeats().get(&name).copied();
         freshness = self::freshness(profile, last, Timestamp::now());
     }
     if let Some(condition) = freshness {
@@ -134,7 +140,7 @@ fn loans(context: &Context) -> BTreeMap<String, Loans> {
     let mut all: BTreeMap<String, Loans> = BTreeMap::new();
     for deployment in context.world.deployments.state() {
         let (Some(namespace), status) = (deployment.namespace(), deployment.status.as_ref()) else { continue };
-        let current = status.and_then(|status| status.current_plan.as_deref()).filter(|_| !deployment.spec.suspend);
+        let current = status.and_then(|status| status.current_plan.as_deref()).filter(|_| !deployment.spec.asleep());
         let plan = current.and_then(|name| context.world.plans.get(&ObjectRef::new(name).within(&namespace)));
         for part in plan.iter().flat_map(|plan| &plan.spec.assignments) {
             let bytes = Bytes(u64::try_from(part.memory_bytes).unwrap_or_default());

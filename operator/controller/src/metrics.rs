@@ -21,6 +21,15 @@ pub struct Metrics {
     errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 
+/// Whether a deployment serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// It is to serve.
+    pub wanted: bool,
+    /// It does.
+    pub ready: bool,
+}
+
 impl Metrics {
     /// A visit ended.
     pub fn reconciled(&self, took: std::time::Duration) {
@@ -47,8 +56,14 @@ impl Metrics {
         *self.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
     }
 
-    /// The text form that Prometheus reads. `profile_ages` are seconds since each node's last heartbeat.
-    pub fn render(&self, leader: bool, profile_ages: &BTreeMap<String, i64>) -> String {
+    /// The text form that Prometheus reads. `profile_ages` are seconds since each node's last heartbeat; `deployments` says of each, by
+    /// namespace and name, whether it is to serve and whether it does.
+    pub fn render(
+        &self,
+        leader: bool,
+        profile_ages: &BTreeMap<String, i64>,
+        deployments: &BTreeMap<(String, String), Service>,
+    ) -> String {
         let mut text = String::new();
         let head = |text: &mut String, name: &str, kind: &str, help: &str| {
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -85,6 +100,17 @@ impl Metrics {
         for (node, age) in profile_ages {
             let _ = writeln!(text, "lime_node_profile_age_seconds{{node=\"{node}\"}} {age}");
         }
+        let of: [(&str, &str, fn(&Service) -> bool); 2] = [
+            ("lime_deployment_wanted", "1 for deployments that are to serve, 0 for those asleep.", |it| it.wanted),
+            ("lime_deployment_ready", "1 for deployments that answer requests.", |it| it.ready),
+        ];
+        for (name, help, value) in of {
+            head(&mut text, name, "gauge", help);
+            for ((namespace, deployment), service) in deployments {
+                let labels = format!("namespace=\"{namespace}\",deployment=\"{deployment}\"");
+                let _ = writeln!(text, "{name}{{{labels}}} {}", u8::from(value(service)));
+            }
+        }
         text
     }
 }
@@ -100,7 +126,12 @@ mod tests {
         metrics.wrote("status");
         metrics.wrote("status");
         metrics.failed("api");
-        let text = metrics.render(true, &BTreeMap::from([("a".into(), 7)]));
+        let asleep = Service::default();
+        let deployments = BTreeMap::from([
+            (("llm".into(), "m".into()), Service { wanted: true, ready: false }),
+            (("llm".into(), "n".into()), asleep),
+        ]);
+        let text = metrics.render(true, &BTreeMap::from([("a".into(), 7)]), &deployments);
         for line in [
             "lime_operator_reconcile_seconds_sum 1.5",
             "lime_operator_reconcile_seconds_count 1",
@@ -108,6 +139,9 @@ mod tests {
             "lime_operator_reconcile_errors_total{reason=\"api\"} 1",
             "lime_operator_leader 1",
             "lime_node_profile_age_seconds{node=\"a\"} 7",
+            "lime_deployment_wanted{namespace=\"llm\",deployment=\"m\"} 1",
+            "lime_deployment_ready{namespace=\"llm\",deployment=\"m\"} 0",
+            "lime_deployment_wanted{namespace=\"llm\",deployment=\"n\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

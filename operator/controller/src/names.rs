@@ -20,6 +20,8 @@ pub const TOKENS_ANNOTATION: &str = "lime.dev/tokens";
 pub const NODE_LABEL: &str = "lime.dev/node";
 /// What a worker's pod was told to speak: [`PLAINTEXT`] or [`MUTUAL_TLS`].
 pub const TRANSPORT_LABEL: &str = "lime.dev/transport";
+/// On a worker's pod: a digest of all that its pod was made with. Pods are made once, and made anew when this changes.
+pub const TEMPLATE_ANNOTATION: &str = "lime.dev/template";
 /// Plain text; also what pods without the label speak.
 pub const PLAINTEXT: &str = "plaintext";
 /// Mutual TLS.
@@ -42,6 +44,11 @@ pub fn labels(deployment: &str, component: &str) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect()
+}
+
+/// The selector of a deployment's pods of a component, as text.
+pub fn selector(deployment: &str, component: &str) -> String {
+    format!("{DEPLOYMENT_LABEL}={deployment},{COMPONENT_LABEL}={component}")
 }
 
 /// A plan's name: the deployment and the beginning of the digest of its inputs.

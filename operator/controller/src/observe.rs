@@ -16,11 +16,11 @@ use crate::{
     build::HTTP_PORT,
     certificates::{self, Existing},
     context::Context,
-    names,
+    held, names, requests,
     snapshot::{RingReport, SecretKey, Snapshot, StoredCard, gateway_pod},
 };
 
-/// Gathers what is. `lent` is left empty: it is read when the decision is made.
+/// Gathers what is. `lent` is left empty, and `held` holds the deployment's own workers alone: both are read when the decision is made.
 pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Result<Snapshot, kube::Error> {
     let world = &context.world;
     let (name, namespace) = (deployment.name_any(), deployment.namespace().unwrap_or_default());
@@ -54,7 +54,10 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         profiles: world.profiles.state(),
         heartbeats: world.heartbeats(),
         lent: BTreeMap::new(),
+        held: held::held(&pods, ring.as_ref(), context.settings.worker_overhead()),
+        requested: requests::of_others(&world.all_pods.state()),
         refused,
+        mishaps: refusals::mishaps(context, &namespace, &pods, Timestamp::now()).await?,
         since: memory.since,
         tried: memory.tried,
         deployment,
@@ -84,13 +87,34 @@ pub fn lent(context: &Context, uid: &str) -> BTreeMap<String, Bytes> {
             continue;
         }
         let current = other.status.as_ref().and_then(|status| status.current_plan.clone());
-        let Some(current) = current.filter(|_| !other.spec.suspend) else { continue };
+        let Some(current) = current.filter(|_| !other.spec.asleep()) else { continue };
         let plan = world_plan(context, &other, &current);
         for part in plan.iter().flat_map(|plan| &plan.spec.assignments) {
             add(&part.node, Bytes(u64::try_from(part.memory_bytes).unwrap_or_default()));
         }
     }
     sums
+}
+
+/// Adds memory that the workers of other deployments hold, by node: as they said at their last visit.
+pub fn add_held_by_others(context: &Context, uid: &str, sums: &mut BTreeMap<String, Bytes>) {
+    for other in context.world.deployments.state() {
+        let other_uid = other.uid().unwrap_or_default();
+        if other_uid == uid {
+            continue;
+        }
+        let held = context.recall(&other_uid).held.unwrap_or_else(|| {
+            let (name, namespace) = (other.name_any(), other.namespace());
+            let pods = context.world.pods.state_filter(|pod| {
+                pod.namespace() == namespace && pod.labels().get(names::DEPLOYMENT_LABEL) == Some(&name)
+            });
+            held::held(&pods, None, context.settings.worker_overhead())
+        });
+        for (node, bytes) in held {
+            let sum = sums.entry(node).or_default();
+            *sum = *sum + bytes;
+        }
+    }
 }
 
 fn world_plan(context: &Context, deployment: &LimeDeployment, name: &str) -> Option<Arc<LimePlan>> {

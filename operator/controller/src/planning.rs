@@ -160,6 +160,18 @@ pub fn infeasible_hash(wish: &Wish, card: &ModelCard, candidates: &Candidates) -
     names::digest(inputs.to_string().as_bytes())
 }
 
+/// A digest of the nodes' figures, so coarse that a plan by other figures of the same digest would hardly be another.
+pub fn figures_hash(wish: &Wish, card: &ModelCard, candidates: &Candidates) -> String {
+    // Two steps to a doubling.
+    let step = |value: u64| [u64::from(value.max(1).ilog2()), value >> value.max(2).ilog2().saturating_sub(1)];
+    let speed = |node: &lime_planner::NodeProfile| {
+        [Some(node.memory_bandwidth), Some(node.throughput), node.disk_bandwidth].map(|value| value.map(step))
+    };
+    let speeds: Vec<_> = candidates.nodes.iter().map(speed).collect();
+    let inputs = serde_json::json!([infeasible_hash(wish, card, candidates), speeds]);
+    names::digest(inputs.to_string().as_bytes())
+}
+
 fn infeasible(
     wish: &Wish,
     hash: String,

@@ -58,12 +58,13 @@ impl Probe {
         let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
         let body = self.get(&format!("http://{host}:{port}/ready")).await?;
         let mut report = report(&body)?;
-        if report.ready
-            && let Some(metrics) = self.get(&format!("http://{host}:{port}/metrics")).await
-        {
+        if let Some(metrics) = self.get(&format!("http://{host}:{port}/metrics")).await {
             let text = String::from_utf8_lossy(&metrics);
-            report.time_per_token_milliseconds = mean_milliseconds(&text, "lime_time_per_output_token_seconds");
-            report.time_to_first_token_milliseconds = mean_milliseconds(&text, "lime_time_to_first_token_seconds");
+            report.held = held(&text);
+            if report.ready {
+                report.time_per_token_microseconds = mean_microseconds(&text, "lime_time_per_output_token_seconds");
+                report.time_to_first_token_microseconds = mean_microseconds(&text, "lime_time_to_first_token_seconds");
+            }
         }
         Some(report)
     }
@@ -95,15 +96,30 @@ fn report(body: &[u8]) -> Option<RingReport> {
     })
 }
 
-/// The mean of a histogram or summary, in milliseconds, rounded up.
-fn mean_milliseconds(text: &str, name: &str) -> Option<i32> {
+/// What each worker says that it holds of its node's memory.
+fn held(text: &str) -> BTreeMap<String, lime_planner::Bytes> {
+    const PARTS: [&str; 5] = ["pinned_bytes", "prefetch_bytes", "kv_bytes", "activation_bytes", "kept_bytes"];
+    let mut sums: BTreeMap<String, lime_planner::Bytes> = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("lime_worker_")) {
+        let Some((name, rest)) = line.split_once("{device=\"") else { continue };
+        let Some((device, value)) = rest.split_once("\"} ") else { continue };
+        let value = value.trim().parse::<f64>().ok().filter(|value| (0.0..9e18).contains(value));
+        let (true, Some(value), true) = (PARTS.contains(&name), value, sums.len() < 1024) else { continue };
+        let sum = sums.entry(device.chars().take(253).collect()).or_default();
+        *sum = lime_planner::Bytes(sum.0.saturating_add(value as u64));
+    }
+    sums
+}
+
+/// The mean of a histogram or summary, in microseconds, rounded up.
+fn mean_microseconds(text: &str, name: &str) -> Option<i64> {
     let value = |suffix: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(suffix)?.strip_prefix(' '))?;
         line.trim().parse::<f64>().ok().filter(|value| value.is_finite())
     };
     let (sum, count) = (value("_sum")?, value("_count")?);
-    let mean = (sum / count * 1e3).ceil();
-    (count > 0.0 && mean >= 0.0 && mean < f64::from(i32::MAX)).then_some(mean as i32)
+    let mean = (sum / count * 1e6).ceil();
+    (count > 0.0 && mean >= 0.0 && mean < 1e15).then_some(mean as i64)
 }
 
 #[cfg(test)]
@@ -127,8 +143,18 @@ mod tests {
     #[test]
     fn means_come_from_sum_and_count() {
         let text = "# TYPE x histogram\nx_bucket{le=\"1\"} 3\nx_sum 0.3\nx_count 4\ny_sum NaN\ny_count 0\n";
-        assert_eq!(mean_milliseconds(text, "x"), Some(75));
-        assert_eq!(mean_milliseconds(text, "y"), None);
-        assert_eq!(mean_milliseconds(text, "z"), None);
+        assert_eq!(mean_microseconds(text, "x"), Some(75_000));
+        assert_eq!(mean_microseconds(text, "y"), None);
+        assert_eq!(mean_microseconds(text, "z"), None);
+    }
+
+    #[test]
+    fn workers_say_what_they_hold() {
+        let text = "# TYPE lime_worker_kv_bytes gauge\nlime_worker_pinned_bytes{device=\"a\"} 100\n\
+                    lime_worker_pinned_bytes{device=\"b\"} 7\nlime_worker_kv_bytes{device=\"a\"} 20\n\
+                    lime_worker_streamed_bytes{device=\"a\"} 1000\nlime_worker_kv_bytes{device=\"b\"} -3\n\
+                    lime_worker_kv_bytes{device=\"c\"} NaN\nlime_worker_kv_bytes{device=\"d 1\nlime_worker_";
+        let of = |bytes| lime_planner::Bytes(bytes);
+        assert_eq!(held(text), BTreeMap::from([("a".into(), of(120)), ("b".into(), of(7))]));
     }
 }

@@ -1,7 +1,6 @@
 //! One visit of one deployment: observe, decide, apply, tell.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -84,18 +83,19 @@ async fn visit(deployment: &Arc<LimeDeployment>, context: &Arc<Context>) -> Resu
     let mut decision = {
         let _one_at_a_time = context.deciding.lock().await;
         snapshot.lent = observe::lent(context, &uid);
+        let held = snapshot.held.clone();
+        observe::add_held_by_others(context, &uid, &mut snapshot.held);
         let settings = context.settings.clone();
         let started = Instant::now();
         let decided = tokio::task::spawn_blocking(move || decide::decide(&snapshot, &settings)).await;
         let decision = decided.map_err(|error| ReconcileError::Step(error.to_string()))?;
         let replanned = decision.notes.iter().any(|note| note.reason == "ReplanStarted");
         context.metrics.decided(started.elapsed(), decision.new_plan.is_some(), replanned);
-        let plan_changed =
-            decision.status.current_plan != deployment.status.as_ref().and_then(|status| status.current_plan.clone());
         context.remember(&uid, |memory| {
             memory.taken = Some(decision.taken.clone());
             memory.since = decision.since.clone();
-            memory.tried = if plan_changed { BTreeSet::new() } else { decision.tried.clone() };
+            memory.tried = decision.tried.clone();
+            memory.held = Some(held);
         });
         decision
     };

@@ -37,9 +37,36 @@ pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String]) -> Vec<Shar
         let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name);
         let gone = lost.iter().any(|node| node == &assignment.node);
         let refusal = snapshot.refused.get(&pod_name).map(String::as_str);
-        shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, ring, refusal)
+        let mut found = shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, ring, refusal);
+        let mishap = snapshot.mishaps.get(&found.pod).filter(|_| found.status.state == ShardState::Pending);
+        if let Some(mishap) = mishap {
+            let text = format!("{}: pod {} does not start: {}", assignment.node, found.pod, advised(mishap));
+            found.trouble = Some(Cause::new("ShardPending", text));
+        }
+        found
     };
     plan.spec.assignments.iter().enumerate().map(of).collect()
+}
+
+/// The pod of the device at place `index` of the ring, if it is there.
+pub fn pod<'a>(snapshot: &'a Snapshot, plan: &LimePlan, index: usize) -> Option<&'a Pod> {
+    let name = names::worker(&plan.name_any(), index);
+    snapshot.pods.iter().map(AsRef::as_ref).find(|pod| pod.name_any() == name)
+}
+
+/// Whether a pod does not run any more, or has never been placed.
+pub fn is_going(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let over = matches!(phase, Some("Failed" | "Succeeded"));
+    over || pod.metadata.deletion_timestamp.is_some() || unschedulable(pod).is_some()
+}
+
+/// Why the scheduler finds no place for a pod, in its own words.
+pub fn unschedulable(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let refused = |reason: Option<&str>| matches!(reason, Some("Unschedulable"));
+    let condition = conditions.iter().find(|it| it.type_ == "PodScheduled" && it.status != "True")?;
+    refused(condition.reason.as_deref()).then(|| condition.message.clone().unwrap_or_default())
 }
 
 fn shard(

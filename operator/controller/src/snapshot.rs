@@ -45,14 +45,31 @@ pub struct Snapshot {
     pub heartbeats: BTreeMap<String, Timestamp>,
     /// Memory that other deployments take, by node.
     pub lent: BTreeMap<String, Bytes>,
+    /// Memory that workers of LIME hold now, whosever they are, by node.
+    pub held: BTreeMap<String, Bytes>,
+    /// Memory that pods other than workers of LIME have requested, by node.
+    pub requested: BTreeMap<String, Bytes>,
     /// What the API server, or a controller of Kubernetes, refused to make, by the name of the object: in its own words.
     pub refused: BTreeMap<String, String>,
+    /// What keeps pods of ours from starting though they have their node, by the pod's name: the kubelet's own words.
+    pub mishaps: BTreeMap<String, String>,
     /// What the gateway said of the ring just now.
     pub ring: Option<RingReport>,
     /// Since when a trigger has been there, by trigger.
     pub since: BTreeMap<&'static str, Timestamp>,
-    /// Nodes that a new plan was tried with and did not gain enough.
-    pub tried: BTreeSet<String>,
+    /// What a new plan was tried for in vain.
+    pub tried: BTreeSet<Tried>,
+}
+
+/// What a new plan was tried for: it gained too little, or was the plan in force.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tried {
+    /// A node.
+    Node(String),
+    /// Nodes with certain figures: their digest.
+    Figures(String),
+    /// A wish, by its digest, that leads to a plan, by its name, that was made for another.
+    Wish(String, String),
 }
 
 /// The gateway's pod, if there is one that is not being deleted.
@@ -100,7 +117,9 @@ pub struct RingReport {
     /// What keeps it from serving.
     pub trouble: Option<String>,
     /// Time per token that clients got lately.
-    pub time_per_token_milliseconds: Option<i32>,
+    pub time_per_token_microseconds: Option<i64>,
     /// Time to the first token that clients got lately.
-    pub time_to_first_token_milliseconds: Option<i32>,
+    pub time_to_first_token_microseconds: Option<i64>,
+    /// Memory for weights, buffers and KV cache that each worker says it holds, by node.
+    pub held: BTreeMap<String, Bytes>,
 }

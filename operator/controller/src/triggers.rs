@@ -10,24 +10,55 @@ pub enum Trigger {
     NoPlan,
     /// The wish changed.
     SpecChanged,
-    /// A node of the plan is lost, cordoned or excluded.
+    /// A node of the plan is lost.
     NodeLost,
-    /// A node's free memory fell under what the plan needs.
+    /// A node of the plan is cordoned or excluded: a move that somebody planned.
+    NodeDraining,
+    /// The scheduler does not put a shard on its node.
+    ShardUnschedulable,
+    /// Others took memory of a node that the plan needs.
     MemoryPressure,
     /// Nodes are there that the plan did not know.
     NodesAdded,
+    /// The nodes have other memory, or are of another speed, than when the plan was made.
+    NodesChanged,
 }
 
 impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 8] = [
+        Self::NoPlan,
+        Self::SpecChanged,
+        Self::NodeLost,
+        Self::NodeDraining,
+        Self::ShardUnschedulable,
+        Self::MemoryPressure,
+        Self::NodesAdded,
+        Self::NodesChanged,
+    ];
+
     /// The reason of the Replanning condition.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::NoPlan => "NoPlan",
             Self::SpecChanged => "SpecChanged",
             Self::NodeLost => "NodeLost",
+            Self::NodeDraining => "NodeDraining",
+            Self::ShardUnschedulable => "ShardUnschedulable",
             Self::MemoryPressure => "MemoryPressure",
             Self::NodesAdded => "NodesAdded",
+            Self::NodesChanged => "NodesChanged",
         }
+    }
+
+    /// Whether a replan for it counts for `maxPerHour`. What somebody asked for does not.
+    pub const fn counts(self) -> bool {
+        !matches!(self, Self::NodeDraining)
+    }
+
+    /// Whether people are told while it only might make for a new plan: figures of nodes move all the time.
+    pub const fn is_news(self) -> bool {
+        !matches!(self, Self::NodesChanged)
     }
 }
 
@@ -42,15 +73,23 @@ pub struct Situation<'a> {
     pub has_plan: bool,
     /// Whether that plan was made for another wish.
     pub stale_wish: bool,
+    /// Whether requests are answered by that plan.
+    pub serves: bool,
     /// Nodes of the plan that are lost, each with why.
     pub lost: Vec<String>,
     /// Nodes of the plan that are to be emptied, each with why.
     pub draining: Vec<String>,
+    /// Whether one of these has no running shard any more: nothing is served until it is planned around.
+    pub emptied: bool,
+    /// Nodes of the plan on which the scheduler does not put their shard, each with why.
+    pub refused: Vec<String>,
     /// Nodes of the plan with too little memory, each with how little.
     pub pressed: Vec<String>,
     /// Nodes that the plan did not know.
     pub added: Vec<String>,
-    /// Since when draining, pressed and added have been seen.
+    /// Whether the nodes' figures are others than those that a plan was made, or tried, with.
+    pub changed: bool,
+    /// Since when each of these has been seen.
     pub since: Since,
     /// When plans came into force in the last hour, the first of all left out.
     pub replans: Vec<Timestamp>,
@@ -61,10 +100,14 @@ pub struct Situation<'a> {
 pub struct Since {
     /// Nodes to be emptied.
     pub draining: Option<Timestamp>,
+    /// Nodes that the scheduler refuses.
+    pub refused: Option<Timestamp>,
     /// Too little memory.
     pub pressed: Option<Timestamp>,
     /// New nodes.
     pub added: Option<Timestamp>,
+    /// Other figures.
+    pub changed: Option<Timestamp>,
 }
 
 /// What the chain says.
@@ -84,7 +127,7 @@ pub enum Verdict {
 
 /// Goes through the chain.
 pub fn verdict(situation: &Situation<'_>) -> Verdict {
-    let chain = [no_plan, spec_changed, node_lost, draining, memory_pressure, nodes_added];
+    let chain = [no_plan, spec_changed, node_lost, draining, refused, memory_pressure, nodes_added, nodes_changed];
     chain.into_iter().find_map(|link| link(situation)).unwrap_or(Verdict::Keep)
 }
 
@@ -109,12 +152,22 @@ fn node_lost(situation: &Situation<'_>) -> Option<Verdict> {
     })
 }
 
+/// A planned move. Several nodes that are cordoned within the time of stabilization make for one; a pod that was evicted already
+/// is waited for no longer. It is never capped: a drain must end.
 fn draining(situation: &Situation<'_>) -> Option<Verdict> {
     let message = told(&situation.draining)?;
     if situation.placement.replan.on_node_loss == Reaction::Never {
-        return Some(Verdict::Suppressed(Trigger::NodeLost, format!("{message}; replan.onNodeLoss is Never")));
+        return Some(Verdict::Suppressed(Trigger::NodeDraining, format!("{message}; replan.onNodeLoss is Never")));
     }
-    Some(steadied(situation, situation.since.draining, Verdict::Replan(Trigger::NodeLost, message)))
+    let verdict = Verdict::Replan(Trigger::NodeDraining, message);
+    Some(if situation.emptied { verdict } else { lasting(situation, situation.since.draining, verdict) })
+}
+
+/// A shard that is not put on its node serves nobody: its plan cannot go on.
+fn refused(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = told(&situation.refused)?;
+    let verdict = Verdict::Replan(Trigger::ShardUnschedulable, message);
+    Some(steadied(situation, situation.since.refused, verdict))
 }
 
 fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
@@ -125,7 +178,9 @@ fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
             format!("{message}; replan.onMemoryPressure is Never"),
         ));
     }
-    Some(steadied(situation, situation.since.pressed, Verdict::Replan(Trigger::MemoryPressure, message)))
+    // While requests are answered, steps give memory up: another plan must be faster than what comes of that.
+    let verdict = if situation.serves { Verdict::TryBetter } else { Verdict::Replan };
+    Some(steadied(situation, situation.since.pressed, verdict(Trigger::MemoryPressure, message)))
 }
 
 fn nodes_added(situation: &Situation<'_>) -> Option<Verdict> {
@@ -133,15 +188,27 @@ fn nodes_added(situation: &Situation<'_>) -> Option<Verdict> {
     Some(steadied(situation, situation.since.added, Verdict::TryBetter(Trigger::NodesAdded, message)))
 }
 
-/// Holds a verdict back until its cause has lasted, and while the hour's replans are used up.
-fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, verdict: Verdict) -> Verdict {
+/// The better plan comes back when what stood in its way has gone.
+fn nodes_changed(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = "the nodes' figures are not what they were when the plan was made".to_owned();
+    let verdict = || Verdict::TryBetter(Trigger::NodesChanged, message);
+    situation.changed.then(|| steadied(situation, situation.since.changed, verdict()))
+}
+
+/// Holds a verdict back until its cause has lasted.
+fn lasting(situation: &Situation<'_>, since: Option<Timestamp>, verdict: Verdict) -> Verdict {
     let (Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message)) = &verdict else { return verdict };
     let replan = &situation.placement.replan;
     let lasted = situation.now.as_second().saturating_sub(since.unwrap_or(situation.now).as_second());
     let left = i64::from(replan.stabilization_seconds).saturating_sub(lasted);
-    if left > 0 {
-        return Verdict::Wait(*trigger, message.clone(), later(situation.now, left));
-    }
+    if left > 0 { Verdict::Wait(*trigger, message.clone(), later(situation.now, left)) } else { verdict }
+}
+
+/// Holds a verdict back until its cause has lasted, and while the hour's replans are used up.
+fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, verdict: Verdict) -> Verdict {
+    let verdict = lasting(situation, since, verdict);
+    let (Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message)) = &verdict else { return verdict };
+    let replan = &situation.placement.replan;
     let an_hour_ago = situation.now.as_second().saturating_sub(3600);
     let recent = situation.replans.iter().filter(|at| at.as_second() > an_hour_ago).count();
     if recent >= usize::try_from(replan.max_per_hour).unwrap_or_default() {
@@ -182,10 +249,14 @@ mod tests {
             placement,
             has_plan: true,
             stale_wish: false,
+            serves: false,
             lost: Vec::new(),
             draining: Vec::new(),
+            emptied: false,
+            refused: Vec::new(),
             pressed: Vec::new(),
             added: Vec::new(),
+            changed: false,
             since: Since::default(),
             replans: Vec::new(),
         }
@@ -245,6 +316,48 @@ mod tests {
             ..quiet(&placement)
         };
         assert!(matches!(verdict(&added), Verdict::TryBetter(Trigger::NodesAdded, _)));
+    }
+
+    #[test]
+    fn while_requests_are_answered_pressure_must_make_for_a_gain() {
+        let placement = Placement::default();
+        let since = Since { pressed: Some(at(0)), changed: Some(at(0)), ..Since::default() };
+        let pressed = |serves| Situation { serves, pressed: vec!["a".into()], since, ..quiet(&placement) };
+        assert_eq!(verdict(&pressed(true)), Verdict::TryBetter(Trigger::MemoryPressure, "a".into()));
+        assert_eq!(verdict(&pressed(false)), Verdict::Replan(Trigger::MemoryPressure, "a".into()));
+        let changed = Situation { changed: true, since, ..quiet(&placement) };
+        assert!(matches!(verdict(&changed), Verdict::TryBetter(Trigger::NodesChanged, _)));
+    }
+
+    #[test]
+    fn a_drain_is_never_capped_and_an_evicted_shard_never_waited_for() {
+        let placement = Placement::default();
+        let draining = |lasted: i64, emptied| Situation {
+            draining: vec!["a".into(), "b".into()],
+            emptied,
+            since: Since { draining: Some(at(10_000 - lasted)), ..Since::default() },
+            replans: vec![at(9_990); 50],
+            ..quiet(&placement)
+        };
+        let moved = Verdict::Replan(Trigger::NodeDraining, "a; b".into());
+        assert!(matches!(verdict(&draining(119, false)), Verdict::Wait(Trigger::NodeDraining, ..)));
+        assert_eq!(verdict(&draining(120, false)), moved);
+        assert_eq!(verdict(&draining(0, true)), moved);
+        assert!(!Trigger::NodeDraining.counts() && Trigger::NodeLost.counts());
+    }
+
+    #[test]
+    fn a_shard_that_is_not_put_on_its_node_is_planned_around_if_that_lasts() {
+        let placement = Placement::default();
+        let refused = |lasted: i64, replans| Situation {
+            refused: vec!["a".into()],
+            since: Since { refused: Some(at(10_000 - lasted)), ..Since::default() },
+            replans,
+            ..quiet(&placement)
+        };
+        assert!(matches!(verdict(&refused(119, vec![])), Verdict::Wait(Trigger::ShardUnschedulable, ..)));
+        assert_eq!(verdict(&refused(120, vec![])), Verdict::Replan(Trigger::ShardUnschedulable, "a".into()));
+        assert!(matches!(verdict(&refused(120, vec![at(9_990); 4])), Verdict::Suppressed(..)));
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! The watches: what is in the cluster, and which deployments are to be visited when it changes.
 
-use std::{collections::BTreeMap, convert::Infallible, fmt::Debug, hash::Hash, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt::Debug,
+    hash::Hash,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt as _, channel::mpsc};
 use k8s_openapi::{
@@ -24,7 +30,7 @@ use kube::{
 use lime_api::{HEARTBEAT_LABEL, LimeDeployment, LimeNodeProfile, LimePlan};
 use serde::de::DeserializeOwned;
 
-use crate::{build::Kind, names};
+use crate::{build::Kind, heartbeats::Heartbeats, names, requests};
 
 /// What is in the cluster, as the watches tell.
 #[derive(Clone)]
@@ -39,10 +45,14 @@ pub struct World {
     pub nodes: Store<Node>,
     /// Pods that the operator made.
     pub pods: Store<Pod>,
+    /// Every pod of the cluster that has not ended, with nothing but its node and what it requests.
+    pub all_pods: Store<Pod>,
     /// Inspections.
     pub jobs: Store<Job>,
-    /// The agents' heartbeats.
+    /// The agents' heartbeats: the Leases themselves,
     pub leases: Store<Lease>,
+    /// and when they were seen to change.
+    pub heard: Heartbeats,
     /// What else the operator made, by kind: metadata only.
     pub owned: BTreeMap<Kind, Store<PartialObjectMeta<DynamicObject>>>,
 }
@@ -86,10 +96,15 @@ pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
     });
     let api = Api::<LimeNodeProfile>::all(client.clone());
     let profiles = follow_changes(api, (), everything(), &sender, plannable, move |_, send| on_profile(send));
-    // Kubelets renew their status every few minutes, and what matters of it changes rarely: a visit reads a store.
-    let nodes = follow(Api::<Node>::all(client.clone()), (), everything(), &sender, move |_, send| on_node(send));
+    // Kubelets renew their status all the time, and what matters of it changes rarely.
+    let nodes = Api::<Node>::all(client.clone());
+    let nodes = follow_changes(nodes, (), everything(), &sender, eligible, move |_, send| on_node(send));
+    // What others request is read at the visits; a pod that comes or goes is no reason for one.
+    let unfinished = everything().fields("status.phase!=Succeeded,status.phase!=Failed");
+    let all_pods = follow_stripped(Api::<Pod>::all(client.clone()), unfinished, requests::strip);
     // Heartbeats are many and say only "still here": silence is noticed by the visits' own clock.
-    let leases = follow(Api::<Lease>::namespaced(client.clone(), namespace), (), heartbeats(), &sender, |_, _| {});
+    let heard = Heartbeats::default();
+    let leases = follow_heartbeats(Api::<Lease>::namespaced(client.clone(), namespace), heartbeats(), heard.clone());
     let mut owned = BTreeMap::new();
     for kind in Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Pod | Kind::Job)) {
         let resource = kind.resource();
@@ -99,7 +114,7 @@ pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
         });
         owned.insert(kind, store);
     }
-    (World { deployments, plans, profiles, nodes, pods, jobs, leases, owned }, queue)
+    (World { deployments, plans, profiles, nodes, pods, all_pods, jobs, leases, heard, owned }, queue)
 }
 
 /// Keeps a store in step with the cluster and asks for visits.
@@ -168,6 +183,59 @@ where
     store
 }
 
+/// Keeps a store of objects of which only a part is kept, and asks for no visits.
+fn follow_stripped<K>(api: Api<K>, config: watcher::Config, strip: fn(&mut K)) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    follow_events(api, config, strip, |_| {})
+}
+
+/// Keeps the heartbeats' Leases and notes when they change.
+fn follow_heartbeats(api: Api<Lease>, config: watcher::Config, heard: Heartbeats) -> Store<Lease> {
+    follow_events(
+        api,
+        config,
+        |_| {},
+        move |event| match event {
+            Event::Apply(lease) | Event::InitApply(lease) => heard.saw(lease, Instant::now()),
+            Event::Delete(lease) => heard.gone(lease),
+            Event::Init | Event::InitDone => {}
+        },
+    )
+}
+
+/// Keeps a store of objects that are changed as they come, and tells of each event.
+fn follow_events<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    change: impl Fn(&mut K) + Send + 'static,
+    mut tell: impl FnMut(&Event<K>) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let writer = Writer::new(());
+    let store = writer.as_reader();
+    let mut events = watcher(api, config.timeout(WATCH_SECONDS))
+        .modify(move |object| {
+            object.managed_fields_mut().clear();
+            change(object);
+        })
+        .reflect(writer)
+        .backoff(ResetTimerBackoff::new(Pauses::default(), Duration::from_secs(20)))
+        .boxed();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => tell(&event),
+                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and starts over"),
+            }
+        }
+    });
+    store
+}
+
 /// How long a watch that failed rests before it starts over. kube's own pauses grow to half a minute and shrink only after two quiet
 /// minutes: a watch that is cut every few seconds would be away most of the time.
 #[derive(Debug, Default)]
@@ -200,15 +268,33 @@ fn plannable(profile: &LimeNodeProfile) -> Option<String> {
     Some(names::digest(&text))
 }
 
+/// Of a node, what plans and their fate depend on: labels, taints, what it may give, and which conditions hold.
+fn eligible(node: &Node) -> Option<String> {
+    let (spec, status) = (node.spec.as_ref(), node.status.as_ref());
+    let conditions: Vec<_> = status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .map(|condition| (&condition.type_, &condition.status, &condition.reason))
+        .collect();
+    let scheduling = spec.map(|spec| (&spec.unschedulable, &spec.taints));
+    let allocatable = status.and_then(|status| status.allocatable.as_ref());
+    let text = serde_json::to_vec(&(node.labels(), scheduling, allocatable, conditions)).ok()?;
+    Some(names::digest(&text))
+}
+
 impl World {
-    /// Each node's last heartbeat.
+    /// When each node's agent was last heard of, by our own clock.
     pub fn heartbeats(&self) -> BTreeMap<String, Timestamp> {
-        let leases = self.leases.state().into_iter();
-        let beat = leases.filter_map(|lease| {
-            let spec = lease.spec.as_ref()?;
-            Some((spec.holder_identity.clone()?, spec.renew_time.as_ref()?.0))
-        });
-        beat.collect()
+        let now = Timestamp::now();
+        // A Lease that has not changed since we began is not believed against a word of before.
+        let profiles = self.profiles.state();
+        let silent = |node: &str| {
+            let profile = profiles.iter().find(|profile| profile.name_any() == node);
+            let mut conditions = profile.iter().flat_map(|it| it.status.iter().flat_map(|it| &it.conditions));
+            conditions.any(|condition| condition.type_ == "Fresh" && condition.status == "False")
+        };
+        let silences = self.heard.silences(Instant::now(), silent).into_iter();
+        silences.filter_map(|(node, silence)| Some((node, now.checked_sub(silence).ok()?))).collect()
     }
 
     /// Waits until every store has been filled once.
@@ -219,6 +305,7 @@ impl World {
         let _ = self.profiles.wait_until_ready().await;
         let _ = self.nodes.wait_until_ready().await;
         let _ = self.pods.wait_until_ready().await;
+        let _ = self.all_pods.wait_until_ready().await;
         let _ = self.jobs.wait_until_ready().await;
         let _ = self.leases.wait_until_ready().await;
         for store in self.owned.values() {
@@ -238,6 +325,29 @@ mod tests {
         assert_eq!(milliseconds, [400, 800, 1600, 3200, 5000, 5000]);
         pauses.reset();
         assert_eq!(pauses.next(), Some(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn a_node_that_only_reports_is_no_reason_for_a_visit() {
+        let node = |change: fn(&mut serde_json::Value)| {
+            let mut whole = crate::testing::node("a");
+            change(&mut whole);
+            eligible(&serde_json::from_value(whole).unwrap())
+        };
+        let before = node(|_| {});
+        let reports: [fn(&mut serde_json::Value); 3] = [
+            |it| it["metadata"]["annotations"] = serde_json::json!({ "seen": "now" }),
+            |it| it["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-01-01T00:00:00Z".into(),
+            |it| it["status"]["images"] = serde_json::json!([{ "names": ["x"] }]),
+        ];
+        reports.into_iter().for_each(|change| assert_eq!(node(change), before));
+        let matters: [fn(&mut serde_json::Value); 4] = [
+            |it| it["metadata"]["labels"]["pool"] = "b".into(),
+            |it| it["spec"] = serde_json::json!({ "unschedulable": true }),
+            |it| it["status"]["conditions"][0]["status"] = "Unknown".into(),
+            |it| it["status"]["allocatable"] = serde_json::json!({ "memory": "1Gi" }),
+        ];
+        matters.into_iter().for_each(|change| assert_ne!(node(change), before));
     }
 
     #[test]

@@ -79,7 +79,9 @@ fn context(
         nodes: reflector::store().0,
         pods: reflector::store().0,
         jobs: reflector::store().0,
+        all_pods: reflector::store().0,
         leases: reflector::store().0,
+        heard: lime_operator::heartbeats::Heartbeats::default(),
         owned,
     };
     let settings = Cli::parse_from(["test"]).settings;
@@ -134,7 +136,7 @@ async fn errors_are_borne_with_longer_and_longer_waits() {
     }
     assert_eq!(context.recall("uid-m").failures, 3);
     assert_eq!(writes(&log), Vec::<String>::new());
-    let figures = context.metrics.render(true, &BTreeMap::new());
+    let figures = context.metrics.render(true, &BTreeMap::new(), &BTreeMap::new());
     assert!(figures.contains("lime_operator_reconcile_errors_total{reason=\"api\"} 3"), "{figures}");
 }
 

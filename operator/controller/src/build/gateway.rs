@@ -8,8 +8,8 @@ use lime_planner::{Plan, PlanInForce, TokenBasis};
 use serde_json::{Value, json};
 
 use super::{
-    HTTP_PORT, Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, source_environment,
-    worker,
+    HTTP_PORT, Kind, Object, RING_PORT, affinity, container_security, model_volume, pod_security, secured,
+    source_environment, worker,
 };
 use crate::{
     names, planning,
@@ -84,7 +84,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     let labels = names::labels(&wish.name, "gateway");
     let selector = json!({ names::DEPLOYMENT_LABEL: wish.name, names::COMPONENT_LABEL: "gateway" });
     let tokens = planning::document(&plan.spec).map(|plan| tokens(wish, &plan)).unwrap_or_default();
-    let rest = json!({ "spec": {
+    let mut rest = json!({ "spec": {
         "replicas": 1,
         // Two gateways would configure one ring against each other.
         "strategy": { "type": "Recreate" },
@@ -115,6 +115,9 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
             },
         },
     }});
+    if let Some(affinity) = affinity(wish) {
+        rest["spec"]["template"]["spec"]["affinity"] = affinity;
+    }
     Object::new(wish, Kind::Deployment, name, "gateway", rest)
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Kind, Object, container_security, model_volume, pod_security, source_environment};
+use super::{Kind, Object, affinity, container_security, model_volume, pod_security, source_environment};
 use crate::{names, settings::Settings, wish::Wish};
 
 /// Seconds that an ended inspection stays: then a refused model is looked at again.
@@ -39,7 +39,7 @@ pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
         "terminationMessagePolicy": "File",
         "volumeMounts": mounts,
     });
-    let rest = json!({ "spec": {
+    let mut rest = json!({ "spec": {
         "backoffLimit": 0,
         "activeDeadlineSeconds": DEADLINE_SECONDS,
         "ttlSecondsAfterFinished": KEPT_SECONDS,
@@ -55,5 +55,8 @@ pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
             },
         },
     }});
+    if let Some(affinity) = affinity(wish) {
+        rest["spec"]["template"]["spec"]["affinity"] = affinity;
+    }
     Object::new(wish, Kind::Job, name, "inspect", rest)
 }

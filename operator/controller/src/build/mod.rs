@@ -17,7 +17,7 @@ mod worker;
 pub use gateway::{PLAN_FILE, gateway, plan_file};
 pub use inspection::inspection;
 pub use standing::standing;
-pub use worker::{speaks, workers};
+pub use worker::{is_as_made, workers};
 
 /// The port on which workers listen.
 pub const RING_PORT: u16 = 7000;
@@ -159,6 +159,18 @@ fn container_security() -> Value {
     json!({
         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
     })
+}
+
+/// Where pods may be that are not pinned: on the nodes that the wish names, as the workers are.
+fn affinity(wish: &Wish) -> Option<Value> {
+    let selector = wish.spec.nodes.selector.as_ref()?;
+    let labels = selector.match_labels.iter().flatten();
+    let labels = labels.map(|(key, value)| json!({ "key": key, "operator": "In", "values": [value] }));
+    let others = selector.match_expressions.iter().flatten().map(|it| json!(it));
+    let expressions: Vec<Value> = labels.chain(others).collect();
+    let required = json!({ "nodeSelectorTerms": [{ "matchExpressions": expressions }] });
+    let affinity = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": required } });
+    (!expressions.is_empty()).then_some(affinity)
 }
 
 /// The model's folder inside pods, the volume behind it, and where it is mounted. Sources that are fetched have none.

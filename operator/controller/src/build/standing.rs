@@ -1,12 +1,13 @@
 //! What stands whatever the plan: Services, NetworkPolicies, the disruption budget.
 
+use lime_api::LimePlan;
 use serde_json::{Value, json};
 
 use super::{HTTP_PORT, Kind, Object, RING_PORT};
 use crate::{names, wish::Wish};
 
-/// Services, NetworkPolicies and the disruption budget of a deployment.
-pub fn standing(wish: &Wish) -> Vec<Object> {
+/// Services, NetworkPolicies and the disruption budget of a deployment by `plan`.
+pub fn standing(wish: &Wish, plan: &LimePlan) -> Vec<Object> {
     let name = &wish.name;
     let of = |component: &str| json!({ names::DEPLOYMENT_LABEL: name, names::COMPONENT_LABEL: component });
     let front = json!({ "spec": {
@@ -25,8 +26,9 @@ pub fn standing(wish: &Wish) -> Vec<Object> {
     let workers =
         policy(&of("worker"), json!([{ "from": peers, "ports": [{ "port": RING_PORT, "protocol": "TCP" }] }]));
     let gateway = policy(&of("gateway"), json!([{ "ports": [{ "port": HTTP_PORT, "protocol": "TCP" }] }]));
+    // Workers are pods without a controller that scales, of which Kubernetes can count only those that must stay, as a number.
     let budget = json!({ "spec": {
-        "maxUnavailable": 1,
+        "minAvailable": plan.spec.assignments.len().saturating_sub(1),
         "selector": { "matchLabels": of("worker") },
         // A pod that does not serve must not stand in the way of a drain.
         "unhealthyPodEvictionPolicy": "AlwaysAllow",

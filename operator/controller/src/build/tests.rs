@@ -36,7 +36,7 @@ fn all(spec: Value, change: impl Fn(&mut Settings)) -> Vec<Object> {
     let plan = plan(&wish);
     let snapshot = testing::snapshot(json!({}));
     let shards = shards::shards(&snapshot, &plan, &[]);
-    let mut objects = standing(&wish);
+    let mut objects = standing(&wish, &plan);
     objects.push(inspection(&wish, &settings));
     objects.extend(plan_file(&wish, &plan, &shards, &settings, 7).map(|(file, _)| file));
     objects.extend(workers(&wish, &plan, &settings));
@@ -51,6 +51,9 @@ fn objects_have_only_fields_that_kubernetes_knows() {
         json!({ "transport": { "security": "MutualTLS" }, "endpoint": { "port": 80, "apiKeySecretRef": { "name": "k", "key": "k" } } }),
         json!({ "model": { "source": "hf://o/n", "revision": "r", "tokenSecretRef": { "name": "t", "key": "t" } } }),
         json!({ "model": { "source": "pvc://claim/path" }, "nodes": { "runtimeClassName": "nvidia" } }),
+        json!({ "nodes": { "selector": {
+            "matchLabels": { "pool": "a" }, "matchExpressions": [{ "key": "gpu", "operator": "DoesNotExist" }],
+        }}}),
     ];
     for spec in specs {
         for object in all(spec.clone(), |settings| settings.ring_tls = true) {
@@ -227,12 +230,40 @@ fn a_ring_speaks_tls_from_end_to_end_or_not_at_all() {
                 assert!(container[probe]["tcpSocket"].is_object(), "the kubelet has no certificate to show");
             }
             let typed: core::Pod = serde_json::from_value(pod.body.clone()).unwrap();
-            let wish = |security: &str| {
-                Wish::check(&testing::deployment(json!({ "transport": { "security": security } }))).unwrap()
+            let as_made = |security: &str| {
+                let asked = all(json!({ "transport": { "security": security } }), |settings| settings.ring_tls = true);
+                is_as_made(&typed, asked.iter().find(|object| object.name == pod.name).unwrap())
             };
-            let tls = crate::settings::Settings { ring_tls: true, ..testing::settings() };
-            assert_eq!(speaks(&typed, &wish("MutualTLS"), &tls), secured, "{case}");
-            assert_eq!(speaks(&typed, &wish("Plaintext"), &tls), !secured, "{case}");
+            assert_eq!((as_made("MutualTLS"), as_made("Plaintext")), (secured, !secured), "{case}");
         }
     }
+}
+
+#[test]
+fn what_is_not_pinned_obeys_the_selector_too() {
+    let selector =
+        json!({ "matchLabels": { "pool": "a" }, "matchExpressions": [{ "key": "gpu", "operator": "Exists" }] });
+    let objects = all(json!({ "nodes": { "selector": selector } }), |_| {});
+    let expected = json!([{ "matchExpressions": [
+        { "key": "pool", "operator": "In", "values": ["a"] }, { "key": "gpu", "operator": "Exists" },
+    ]}]);
+    for kind in [Kind::Deployment, Kind::Job] {
+        let object = objects.iter().find(|object| object.kind == kind).unwrap();
+        let pod = &object.body["spec"]["template"]["spec"];
+        let required = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        assert_eq!(required["nodeSelectorTerms"], expected, "{kind:?}");
+    }
+    let free = all(json!({}), |_| {});
+    assert!(free.iter().all(|object| object.body["spec"]["template"]["spec"].get("affinity").is_none()));
+}
+
+/// Of pods without a controller that scales Kubernetes counts only `minAvailable`, and only as a number: with anything else every
+/// eviction is refused for ever.
+#[test]
+fn the_disruption_budget_is_one_that_kubernetes_can_count() {
+    let objects = all(json!({}), |_| {});
+    let workers = objects.iter().filter(|object| object.kind == Kind::Pod).count();
+    let budget = objects.iter().find(|object| object.kind == Kind::PodDisruptionBudget).unwrap();
+    let spec = &budget.body["spec"];
+    assert_eq!((spec["minAvailable"].as_u64(), spec.get("maxUnavailable")), (Some(workers as u64 - 1), None));
 }

@@ -88,15 +88,22 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
         names::PLAN_LABEL: plan_name, names::NODE_LABEL: label_value(&part.node),
         names::TRANSPORT_LABEL: transport(wish, settings),
     });
-    let rest = json!({ "metadata": { "labels": labels }, "spec": spec });
+    let annotations = json!({ names::TEMPLATE_ANNOTATION: names::digest(spec.to_string().as_bytes()) });
+    let rest = json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec });
     let pod = Object::new(wish, Kind::Pod, name, "worker", rest);
     claim.into_iter().chain([pod]).collect()
 }
 
-/// Whether a worker's pod speaks what it should: pods are made once, and the wish or the operator's settings may have changed.
-pub fn speaks(pod: &Pod, wish: &Wish, settings: &Settings) -> bool {
+/// Whether a worker's pod is as it would be `made` now: pods are made once, and the image, the wish or the operator's settings may have
+/// changed. Of pods of an operator that noted no template, image and transport are compared.
+pub fn is_as_made(pod: &Pod, made: &Object) -> bool {
+    let metadata = &made.body["metadata"];
+    if let Some(template) = pod.annotations().get(names::TEMPLATE_ANNOTATION) {
+        return metadata["annotations"][names::TEMPLATE_ANNOTATION] == template.as_str();
+    }
     let spoken = pod.labels().get(names::TRANSPORT_LABEL).map_or(names::PLAINTEXT, String::as_str);
-    spoken == transport(wish, settings)
+    let image = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| container.image.as_deref());
+    metadata["labels"][names::TRANSPORT_LABEL] == spoken && made.body["spec"]["containers"][0]["image"] == json!(image)
 }
 
 fn transport(wish: &Wish, settings: &Settings) -> &'static str {

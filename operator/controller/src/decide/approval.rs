@@ -10,6 +10,7 @@ use super::Deciding;
 use crate::{
     candidates::Candidates,
     conditions::{Cause, Truth},
+    snapshot::Tried,
     triggers::{Trigger, Verdict},
 };
 
@@ -47,6 +48,10 @@ impl Deciding<'_> {
                 self.findings.holds(ConditionType::Planned, "Planned", message);
             }
         }
+        if let Some(made) = feasible.as_ref().filter(|made| !self.answers(made)) {
+            // The wish changed and its plan did not: that is known from now on.
+            self.decision.tried.insert(Tried::Wish(self.wish.hash(), made.name_any()));
+        }
         let chosen = match self.wish.spec.placement.approval {
             Approval::Automatic => {
                 let chosen = feasible.or_else(|| current.clone());
@@ -66,7 +71,9 @@ impl Deciding<'_> {
             };
             self.decision.status.last_replan = Some(Time(self.snapshot.now));
             if let Some(old) = old {
-                self.count_replan();
+                if trigger.counts() {
+                    self.count_replan();
+                }
                 self.note("PlanSuperseded", format!("{old} is replaced by {name} ({})", trigger.reason()), false);
                 self.note("ReplanStarted", format!("{name} is being put in force ({})", trigger.reason()), false);
                 let why = Cause::new(trigger.reason(), format!("{name} is being put in force"));

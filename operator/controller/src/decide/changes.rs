@@ -7,22 +7,27 @@ use std::{
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt as _;
-use lime_api::{ConditionType, LimePlan};
-use lime_planner::Bytes;
+use lime_api::{ConditionType, LimePlan, RejectedNode};
+use lime_planner::{Bytes, DevicePlan, ModelCard, Nanos, Plan};
 
 use super::{
     Deciding,
     readiness::{self, Standing},
 };
 use crate::{
-    candidates::{self, Candidates, NO_MEMORY_LEFT},
+    candidates::{self, Candidates, NO_MEMORY_LEFT, SCHEDULER_REFUSED},
     conditions::{Cause, Truth},
-    planning,
+    planning, shards,
+    snapshot::Tried,
     triggers::{self, Since, Situation, Verdict},
 };
 
 /// Most replans that are remembered: as many as the status may hold.
 const REMEMBERED_REPLANS: usize = 100;
+/// A twentieth less memory than was planned with is no pressure: profiles are written when a figure moves by a tenth.
+const GRAIN: u64 = 20;
+/// Seconds for which the scheduler's word on a node is believed.
+const BELIEVED: i64 = 3600;
 
 impl Deciding<'_> {
     /// The plan in force, if it can still be read.
@@ -39,15 +44,27 @@ impl Deciding<'_> {
     }
 
     /// What changed since the plan was made.
-    pub(super) fn look(&mut self, current: Option<&LimePlan>, candidates: &Candidates) -> (Verdict, Vec<String>) {
+    ///
+    /// Returns what follows, nodes that are lost, and nodes on which the scheduler does not put their shard.
+    pub(super) fn look(
+        &mut self,
+        current: Option<&LimePlan>,
+        card: Option<&ModelCard>,
+        candidates: &Candidates,
+    ) -> (Verdict, Vec<String>, Vec<RejectedNode>) {
         let snapshot = self.snapshot;
+        let document = current.and_then(|plan| planning::document(&plan.spec).ok());
+        let device = |name: &str| document.iter().flat_map(|plan: &Plan| &plan.devices).find(|it| it.name == name);
+        self.running = current.and_then(|plan| plan.spec.prediction.as_ref()).map(|it| it.time_per_token_microseconds);
         let nodes: BTreeMap<String, _> = snapshot.nodes.iter().map(|node| (node.name_any(), node)).collect();
         let profiles: BTreeMap<String, _> =
             snapshot.profiles.iter().map(|profile| (profile.name_any(), profile)).collect();
         let (mut lost, mut why_lost, mut draining, mut pressed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for assignment in current.iter().flat_map(|plan| &plan.spec.assignments) {
+        let (mut emptied, mut refused) = (false, Vec::new());
+        for (index, assignment) in current.iter().flat_map(|plan| &plan.spec.assignments).enumerate() {
             let name = &assignment.node;
             let node = nodes.get(name).copied();
+            let pod = current.and_then(|plan| shards::pod(snapshot, plan, index));
             match readiness::standing(snapshot, self.wish, name, node) {
                 Standing::There => {}
                 Standing::Suspected(left) => self.settled_for = self.settled_for.min(left),
@@ -60,16 +77,23 @@ impl Deciding<'_> {
             let (Some(node), Some(profile)) = (node, profiles.get(name)) else { continue };
             if let Some((_, why)) = candidates::cordoned(node) {
                 draining.push(why);
+                emptied |= pod.is_none_or(shards::is_going);
             } else if profile.spec.excluded {
                 draining.push(format!("{name}: its LimeNodeProfile says excluded: true"));
+            } else if let Some(why) = pod.and_then(shards::unschedulable) {
+                let message = format!("{name}: the scheduler does not put its shard there: {why}");
+                refused.push(RejectedNode { node: name.clone(), reason: SCHEDULER_REFUSED.to_owned(), message });
             }
             let needed = Bytes(u64::try_from(assignment.memory_bytes).unwrap_or_default());
-            match candidates::room(snapshot, self.wish, node, profile) {
-                Ok(room) if room < needed => {
-                    pressed.push(format!("{name}: the plan needs {needed}, {room} can be had"));
-                }
-                Err((NO_MEMORY_LEFT, why)) => pressed.push(why),
-                _ => {}
+            let (room, why) = match candidates::room(snapshot, self.wish, node, profile) {
+                Ok(room) => (room, format!("{name}: the plan needs {needed}, {room} can be had")),
+                Err((NO_MEMORY_LEFT, why)) => (Bytes::ZERO, why),
+                Err(_) => continue,
+            };
+            if Bytes(needed.0 - needed.0 / GRAIN) > room {
+                pressed.push(why);
+                let slowed = device(name).and_then(|device| with_less(device, needed.saturating_sub(room)));
+                self.running = self.running.max(slowed.map(micros));
             }
         }
         let known: BTreeSet<&str> = current
@@ -86,7 +110,8 @@ impl Deciding<'_> {
             .nodes
             .iter()
             .map(|node| node.name.as_str())
-            .filter(|name| current.is_some() && !known.contains(name) && !snapshot.tried.contains(*name))
+            .filter(|name| current.is_some() && !known.contains(name))
+            .filter(|name| !snapshot.tried.contains(&Tried::Node((*name).to_owned())))
             .collect();
         self.tell_of_nodes(&lost, &added, candidates);
         let added: Vec<String> = added.iter().map(|name| format!("{name} can take part")).collect();
@@ -95,10 +120,14 @@ impl Deciding<'_> {
             self.decision.since.extend(first.map(|first| (what, first)));
             first
         };
+        let figures = card.map(|card| planning::figures_hash(self.wish, card, candidates));
+        let changed = current.is_some() && figures.is_some_and(|it| !snapshot.tried.contains(&Tried::Figures(it)));
         let since = Since {
             draining: since("draining", !draining.is_empty()),
+            refused: since("refused", !refused.is_empty()),
             pressed: since("pressed", !pressed.is_empty()),
             added: since("added", !added.is_empty()),
+            changed: since("changed", changed),
         };
         if !pressed.is_empty() {
             self.findings.set(ConditionType::Degraded, Truth::True, Cause::new("MemoryPressure", pressed.join("; ")));
@@ -108,14 +137,45 @@ impl Deciding<'_> {
             placement: &self.wish.spec.placement,
             has_plan: current.is_some(),
             stale_wish: current.is_some_and(|plan| self.for_another_wish(plan).is_some()),
+            serves: current.is_some_and(|plan| self.is_served(plan)),
             lost: why_lost,
             draining,
+            emptied,
+            refused: refused.iter().map(|node| node.message.clone()).collect(),
             pressed,
             added,
+            changed,
             since,
             replans: self.replans(),
         };
-        (triggers::verdict(&situation), lost)
+        (triggers::verdict(&situation), lost, refused)
+    }
+
+    /// Whether a plan is what the wish leads to: it was made for it, or was found to be the answer to it too.
+    pub(super) fn answers(&self, plan: &LimePlan) -> bool {
+        let wish = self.wish.hash();
+        plan.spec.wish_hash == wish || self.decision.tried.contains(&Tried::Wish(wish, plan.name_any()))
+    }
+
+    /// Whether requests are answered by `plan`.
+    fn is_served(&self, plan: &LimePlan) -> bool {
+        self.snapshot.ring.as_ref().is_some_and(|ring| ring.ready && ring.plan == plan.name_any())
+    }
+
+    /// With a plan in force that was not before: what it was made with is no reason for another.
+    pub(super) fn remember_figures(
+        &mut self,
+        card: Option<&ModelCard>,
+        candidates: &Candidates,
+        in_force: Option<&LimePlan>,
+    ) {
+        let (Some(card), Some(plan)) = (card, in_force) else { return };
+        if self.before.current_plan.as_deref() == Some(plan.name_any().as_str()) {
+            return;
+        }
+        let (wish, name) = (self.wish.hash(), plan.name_any());
+        self.decision.tried.retain(|what| *what == Tried::Wish(wish.clone(), name.clone()));
+        self.decision.tried.insert(Tried::Figures(planning::figures_hash(self.wish, card, candidates)));
     }
 
     /// When plans replaced one another lately. Not read from the plans: a fleet that goes to and fro between two of them puts the
@@ -135,4 +195,31 @@ impl Deciding<'_> {
         times.drain(..times.len().saturating_sub(REMEMBERED_REPLANS));
         self.decision.status.recent_replans = times;
     }
+}
+
+/// What a pass takes when a device has given up memory, by its plan's steps; `None` where steps do not suffice. Requests are answered
+/// all the same then, with less room for their context.
+fn with_less(device: &DevicePlan, missing: Bytes) -> Option<Nanos> {
+    let mut freed = Bytes::ZERO;
+    let enough = device.steps.iter().find(|step| {
+        freed = freed + step.frees;
+        freed >= missing
+    });
+    enough.map(|step| step.time_per_token)
+}
+
+fn micros(time: Nanos) -> i64 {
+    i64::try_from(time.0 / 1000).unwrap_or(i64::MAX)
+}
+
+/// Nodes that `plan` leaves out because the scheduler did: for an hour that is believed, whatever their figures say.
+pub(super) fn refused_before(plan: &LimePlan, now: Timestamp) -> Vec<RejectedNode> {
+    let refused = plan.spec.rejected_nodes.iter().filter(|node| node.reason == SCHEDULER_REFUSED);
+    if age(plan, now) < BELIEVED { refused.cloned().collect() } else { Vec::new() }
+}
+
+/// Seconds since a plan came into force.
+fn age(plan: &LimePlan, now: Timestamp) -> i64 {
+    let since = plan.status.as_ref().and_then(|status| status.activated_at.as_ref());
+    since.map_or(0, |since| now.as_second().saturating_sub(since.0.as_second()))
 }

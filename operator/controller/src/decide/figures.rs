@@ -21,17 +21,22 @@ pub(super) fn performance(plan: &LimePlan, before: &LimeDeploymentStatus, snapsh
     let measured = PerformanceFigures {
         time_to_first_token_milliseconds: moved(
             earlier.time_to_first_token_milliseconds,
-            ring.and_then(|ring| ring.time_to_first_token_milliseconds),
+            ring.and_then(|ring| ring.time_to_first_token_microseconds).map(millis),
         ),
         time_per_token_milliseconds: moved(
             earlier.time_per_token_milliseconds,
-            ring.and_then(|ring| ring.time_per_token_milliseconds),
+            ring.and_then(|ring| ring.time_per_token_microseconds).map(millis),
         ),
     };
     PerformanceStatus {
         predicted,
         measured: Some(measured).filter(|figures| *figures != PerformanceFigures::default()),
     }
+}
+
+/// Rounded up, as predictions are.
+fn millis(micros: i64) -> i32 {
+    i32::try_from(micros.max(0).saturating_add(999) / 1000).unwrap_or(i32::MAX)
 }
 
 /// A figure is shown anew when it moved by a tenth: status writes are not for noise.

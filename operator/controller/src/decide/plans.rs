@@ -3,18 +3,21 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use kube::{ResourceExt as _, core::ObjectMeta};
-use lime_api::{Approval, LimePlan, LimePlanSpec, PlanState};
+use lime_api::{Approval, LimePlan, PlanState};
 use lime_planner::ModelCard;
 
 use super::Deciding;
 use crate::{
     candidates::Candidates,
     names, planning,
+    snapshot::Tried,
     triggers::{self, Verdict},
 };
 
 /// Plans out of force that are kept to be read.
 const KEPT_PLANS: usize = 5;
+/// Most vain tries that are remembered.
+const MOST_TRIED: usize = 1024;
 
 impl Deciding<'_> {
     /// A plan, if one is due: one that exists already where the answer is the same.
@@ -22,7 +25,6 @@ impl Deciding<'_> {
         &mut self,
         card: &ModelCard,
         candidates: &Candidates,
-        current: Option<&LimePlan>,
         verdict: &Verdict,
     ) -> Option<Arc<LimePlan>> {
         let (trigger, message, better) = match verdict {
@@ -36,6 +38,12 @@ impl Deciding<'_> {
         if let Some(waiting) = self.waiting_proposal(candidates) {
             return Some(waiting);
         }
+        let figures = Tried::Figures(planning::figures_hash(self.wish, card, candidates));
+        let nodes = candidates.nodes.iter().map(|node| Tried::Node(node.name.clone()));
+        let all_tried = nodes.clone().chain([figures.clone()]).all(|what| self.decision.tried.contains(&what));
+        if better && all_tried {
+            return None;
+        }
         let hash = planning::infeasible_hash(self.wish, card, candidates);
         let known = self.snapshot.plans.iter().find(|plan| !plan.spec.feasible && plan.spec.input_hash == hash);
         if let Some(known) = known.filter(|_| !better) {
@@ -43,19 +51,17 @@ impl Deciding<'_> {
         }
         let spec = planning::make(self.wish, card, candidates, self.settings.worker_overhead());
         if better {
-            let time =
-                |spec: &LimePlanSpec| spec.prediction.as_ref().map(|prediction| prediction.time_per_token_microseconds);
-            let old = current.and_then(|plan| time(&plan.spec));
-            if !spec.feasible || !triggers::worth_it(&self.wish.spec.placement, old, time(&spec)) {
+            let new = spec.prediction.as_ref().map(|prediction| prediction.time_per_token_microseconds);
+            if !spec.feasible || !triggers::worth_it(&self.wish.spec.placement, self.running, new) {
                 let least = self.wish.spec.placement.replan.min_improvement_percent;
-                self.decision.tried = candidates.nodes.iter().map(|node| node.name.clone()).collect();
-                self.note(
-                    "ReplanSuppressed",
-                    format!(
-                        "{message}; a plan with it would not be faster by replan.minImprovementPercent ({least} %)"
-                    ),
-                    false,
-                );
+                if self.decision.tried.len() > MOST_TRIED {
+                    self.decision.tried.retain(|what| matches!(what, Tried::Wish(..)));
+                }
+                self.decision.tried.extend(nodes.chain([figures]));
+                if trigger.is_news() {
+                    let why = "a new plan would not be faster by replan.minImprovementPercent";
+                    self.note("ReplanSuppressed", format!("{message}; {why} ({least} %)"), false);
+                }
                 return None;
             }
         }
@@ -106,7 +112,7 @@ impl Deciding<'_> {
     /// the one that made the plan. (One that cannot be read is refused elsewhere.)
     pub(super) fn for_another_wish(&self, plan: &LimePlan) -> Option<String> {
         let name = plan.name_any();
-        if plan.spec.wish_hash != self.wish.hash() {
+        if !self.answers(plan) {
             return Some(format!("{name} was made for another spec"));
         }
         let made = planning::document(&plan.spec).ok()?;
@@ -117,10 +123,12 @@ impl Deciding<'_> {
 
     /// Why a plan may not run any more.
     pub(super) fn stale(&self, plan: &LimePlan, candidates: &Candidates) -> Option<String> {
+        self.for_another_wish(plan).or_else(|| self.unable(plan, candidates))
+    }
+
+    /// Why a plan cannot run, whatever it was made for.
+    pub(super) fn unable(&self, plan: &LimePlan, candidates: &Candidates) -> Option<String> {
         let name = plan.name_any();
-        if let Some(why) = self.for_another_wish(plan) {
-            return Some(why);
-        }
         if let Err(fault) = planning::document(&plan.spec) {
             return Some(format!("{name} cannot be followed: {fault}"));
         }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 use lime_api::{ConditionType, LimePlan, ShardState};
+use lime_planner::Nanos;
 
 use super::{
     Deciding,
@@ -12,6 +13,7 @@ use crate::{
     conditions::{Cause, Truth, advised},
     shards::Shard,
     snapshot::{SecretKey, Snapshot},
+    triggers::Trigger,
     wish::Wish,
 };
 
@@ -84,8 +86,9 @@ impl Deciding<'_> {
     }
 
     fn shards(&mut self, shards: &[Shard], exhausted: bool) {
-        if self.wish.spec.suspend {
-            let text = "spec.suspend is true: weights and plan are kept, memory is free";
+        if self.wish.spec.asleep() {
+            let field = if self.wish.spec.suspend { "spec.suspend is true" } else { "spec.replicas is 0" };
+            let text = format!("{field}: weights and plan are kept, memory is free");
             self.findings.fails(ConditionType::ShardsReady, Cause::new("Suspended", text));
             return;
         }
@@ -126,7 +129,7 @@ impl Deciding<'_> {
             self.findings.fails(ConditionType::Ready, Cause::new("ApiKeysMissing", text));
             return;
         }
-        if self.wish.spec.suspend {
+        if self.wish.spec.asleep() {
             return;
         }
         // A gateway that still follows an earlier plan says nothing of this one.
@@ -135,14 +138,16 @@ impl Deciding<'_> {
             self.snapshot.ring.clone().into_iter().partition(|ring| ring.plan == name);
         let ring = ring.into_iter().next().unwrap_or_default();
         if ring.ready {
-            self.findings.holds(ConditionType::Ready, "Ready", "the ring answers requests");
-            let predicted = plan.spec.prediction.as_ref().map(|prediction| prediction.time_per_token_milliseconds);
-            let slow = predicted.zip(ring.time_per_token_milliseconds);
+            self.serves(plan);
+            let predicted = plan.spec.prediction.as_ref().map(|prediction| prediction.time_per_token_microseconds);
+            let slow = predicted.zip(ring.time_per_token_microseconds);
             if let Some((predicted, measured)) = slow
-                && i64::from(measured) * 2 > i64::from(predicted.max(1)) * 3
+                && is_slow(predicted, measured)
                 && self.findings.get(ConditionType::Degraded).is_none()
             {
-                let text = format!("{measured} ms per token measured, {predicted} ms predicted");
+                let [measured, predicted] = [measured, predicted]
+                    .map(|micros| Nanos(u64::try_from(micros).unwrap_or_default().saturating_mul(1000)).to_string());
+                let text = format!("{measured} per token measured, {predicted} predicted");
                 self.findings.set(ConditionType::Degraded, Truth::True, Cause::new("SlowerThanPredicted", text));
             }
         } else if self.findings.deepest().is_none() {
@@ -160,6 +165,28 @@ impl Deciding<'_> {
         }
     }
 
+    /// Ready for a generation of the spec means that this generation is served: by the plan that it leads to. What is served
+    /// meanwhile is told with the generation that it is of.
+    fn serves(&mut self, plan: &LimePlan) {
+        if self.answers(plan) {
+            self.findings.holds(ConditionType::Ready, "Ready", "the ring answers requests");
+            return;
+        }
+        let told = self.before.conditions.iter().find(|it| it.type_ == "Ready").and_then(|it| it.observed_generation);
+        let told = told.filter(|told| *told < self.wish.generation).unwrap_or_default();
+        let served = plan.spec.deployment_generation.max(told);
+        let not_yet = [ConditionType::Planned, ConditionType::Approved].into_iter().find_map(|condition| {
+            self.findings.get(condition).filter(|(truth, _)| *truth != Truth::True).map(|(_, cause)| cause)
+        });
+        let why = not_yet.map_or_else(String::new, |cause| format!(": {}: {}", cause.reason, cause.message));
+        let text = format!(
+            "requests are answered as generation {served} of the spec asked; generation {} is not served{why}",
+            self.wish.generation
+        );
+        self.findings.holds(ConditionType::Ready, "ServesEarlierSpec", text);
+        self.findings.of_generation(ConditionType::Ready, served);
+    }
+
     /// A replan lasts from the new plan until the ring serves by it.
     fn replanning(&mut self, plan: &LimePlan, same_plan: bool) {
         if self.findings.get(ConditionType::Replanning).is_some() {
@@ -172,10 +199,16 @@ impl Deciding<'_> {
             self.note("ReplanCompleted", format!("{} is in force", kube::ResourceExt::name_any(plan)), false);
             return;
         }
-        let known = ["NodeLost", "MemoryPressure", "NodesAdded", "SpecChanged"];
+        let known = Trigger::ALL.map(Trigger::reason);
         let reason = known.into_iter().find(|known| *known == running.reason).unwrap_or("SpecChanged");
         self.findings.set(ConditionType::Replanning, Truth::True, Cause::new(reason, running.message.clone()));
     }
+}
+
+/// Half as slow again as predicted, and by more than what a gateway itself may take for a token.
+const fn is_slow(predicted: i64, measured: i64) -> bool {
+    const MARGIN: i64 = 2_000;
+    measured.saturating_sub(predicted) > MARGIN && measured.saturating_sub(predicted) > predicted / 2
 }
 
 /// A worker's last words that speak of its weights.

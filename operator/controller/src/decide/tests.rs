@@ -11,6 +11,9 @@ use crate::{
 };
 
 mod flapping;
+mod moves;
+mod pressure;
+mod served;
 mod upgrade;
 
 fn condition(decision: &Decision, type_: &str) -> (String, String) {
@@ -341,6 +344,27 @@ fn the_transport_is_what_was_asked_for_or_degraded() {
         let decision = decide(&suspended, &settings);
         assert_ne!(condition(&decision, "Degraded").1, "TransportNotSecured");
     }
+}
+
+#[test]
+fn an_upgrade_reaches_the_workers() {
+    let before = testing::settings();
+    let (mut snapshot, serving) = settled(json!({}));
+    let upgraded = crate::settings::Settings { image: "lime:next".into(), ..testing::settings() };
+    let after = decide(&snapshot, &upgraded);
+    assert_eq!(after.status.current_plan, serving.status.current_plan);
+    assert_eq!(after.finished_pods.len(), snapshot.pods.len());
+    let told = after.notes.iter().find(|note| note.reason == "WorkersUpdated").unwrap();
+    assert!(told.message.contains("lime:next"), "{told:?}");
+    assert_eq!(decide(&carried_out(&snapshot, &after), &upgraded).finished_pods, [""; 0]);
+    // Pods of an operator that noted no template go with their image alone.
+    for pod in &mut snapshot.pods {
+        let mut changed = (**pod).clone();
+        changed.metadata.annotations = None;
+        *pod = Arc::new(changed);
+    }
+    assert_eq!(decide(&snapshot, &before).finished_pods, [""; 0]);
+    assert_eq!(decide(&snapshot, &upgraded).finished_pods.len(), snapshot.pods.len());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Event, Pod},
 };
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _, api::ListParams};
 
 use crate::{build::Kind, context::Context, names};
@@ -43,6 +44,38 @@ async fn failed_create(context: &Context, namespace: &str, job: &Job) -> Result<
     let uid = job.uid().unwrap_or_default();
     let wanted = ListParams::default().fields(&format!("involvedObject.uid={uid},reason=FailedCreate")).limit(20);
     Ok(latest(events.list(&wanted).await?.items))
+}
+
+/// Seconds that a pod may take to start before its kubelet's warnings are asked for.
+const START: i64 = 10;
+/// Most pods that are asked about at a visit.
+const ASKED: usize = 8;
+
+/// Why pods that have their node do not start, such as a volume that cannot be mounted: their statuses do not say it.
+pub(super) async fn mishaps(
+    context: &Context,
+    namespace: &str,
+    pods: &[Arc<Pod>],
+    now: Timestamp,
+) -> Result<BTreeMap<String, String>, kube::Error> {
+    let events: Api<Event> = Api::namespaced(context.client.clone(), namespace);
+    let mut found = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| is_stuck(pod, now)).take(ASKED) {
+        let uid = pod.uid().unwrap_or_default();
+        let wanted = ListParams::default().fields(&format!("involvedObject.uid={uid},type=Warning")).limit(20);
+        let message = latest(events.list(&wanted).await?.items);
+        found.extend(message.map(|message| (pod.name_any(), message)));
+    }
+    Ok(found)
+}
+
+/// Whether a pod has had its node for a while and none of its containers has begun.
+fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let pending = status.phase.as_deref() == Some("Pending") && pod.metadata.deletion_timestamp.is_none();
+    let placed = status.conditions.iter().flatten().find(|it| it.type_ == "PodScheduled" && it.status == "True");
+    let since = placed.and_then(|placed| placed.last_transition_time.as_ref());
+    pending && since.is_some_and(|since| now.as_second().saturating_sub(since.0.as_second()) >= START)
 }
 
 /// The message of the latest event.
@@ -95,5 +128,26 @@ mod tests {
         ];
         assert_eq!(latest(events).as_deref(), Some("second"));
         assert_eq!(latest(Vec::new()), None);
+    }
+
+    #[test]
+    fn pods_that_take_long_to_start_are_asked_about() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        let pod = |phase: &str, placed: &str, at: i64| -> Pod {
+            let at = Timestamp::from_second(at).unwrap();
+            let conditions =
+                serde_json::json!([{ "type": "PodScheduled", "status": placed, "lastTransitionTime": at }]);
+            serde_json::from_value(serde_json::json!({ "status": { "phase": phase, "conditions": conditions } }))
+                .unwrap()
+        };
+        let table = [
+            (pod("Pending", "True", 990), true),
+            (pod("Pending", "True", 991), false),
+            (pod("Pending", "False", 0), false),
+            (pod("Running", "True", 0), false),
+        ];
+        for (index, (pod, expected)) in table.into_iter().enumerate() {
+            assert_eq!(is_stuck(&pod, now), expected, "row {index}");
+        }
     }
 }
