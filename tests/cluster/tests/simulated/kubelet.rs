@@ -1,5 +1,6 @@
 //! The kubelets of simulated nodes: pods run as soon as they are scheduled, an inspection answers with the simulated model's card,
-//! and every gateway says that its ring answers, by the plan that its file says when its pod changes.
+//! and every gateway says that its ring answers, by the plan that its file says when its pod changes. Workers hold no memory, as the
+//! simulated agents' figures do not fall.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +32,14 @@ type Gateways = Arc<Mutex<BTreeMap<String, Gateway>>>;
 struct Gateway {
     address: Ipv4Addr,
     generation: u64,
-    answer: Arc<Mutex<String>>,
+    answers: Arc<Mutex<Answers>>,
+}
+
+/// What a gateway says at `/ready`, and at `/metrics`.
+#[derive(Clone, Default)]
+struct Answers {
+    ready: String,
+    metrics: String,
 }
 
 /// Plays kubelet for every pod of the operator's.
@@ -87,20 +95,22 @@ async fn gateway(client: &Client, pod: &Pod, gateways: &Gateways) -> kube::Resul
     let file = api.get(&format!("{deployment}-plan")).await?;
     let text = file.data.and_then(|mut data| data.remove("plan.json")).unwrap_or_default();
     let in_force = PlanInForce::from_json(&text);
+    let devices = in_force.iter().flat_map(|in_force| &in_force.plan.devices);
+    let metrics = devices.map(|device| format!("lime_worker_pinned_bytes{{device=\"{}\"}} 0\n", device.name)).collect();
     let (name, generation) = in_force.map(|plan| (plan.name, plan.generation)).unwrap_or_default();
     let plan = json!({ "name": name, "digest": PlanInForce::digest(&text) });
-    let body = json!({ "status": "ready", "devices": [], "plan": plan }).to_string();
+    let ready = json!({ "status": "ready", "devices": [], "plan": plan }).to_string();
     let mut gateways = gateways.lock().unwrap();
     let next = u16::try_from(gateways.len() + 1).unwrap().to_be_bytes();
     let gateway = gateways.entry(pod.uid().unwrap_or_default()).or_insert_with(|| {
-        let (address, answer) = (Ipv4Addr::new(127, 78, next[0], next[1]), Arc::<Mutex<String>>::default());
-        tokio::spawn(answering(address, answer.clone()));
-        Gateway { address, generation: 0, answer }
+        let (address, answers) = (Ipv4Addr::new(127, 78, next[0], next[1]), Arc::<Mutex<Answers>>::default());
+        tokio::spawn(answering(address, answers.clone()));
+        Gateway { address, generation: 0, answers }
     });
     // Two looks at the file may come in the wrong order.
     if generation >= gateway.generation {
         gateway.generation = generation;
-        *gateway.answer.lock().unwrap() = body;
+        *gateway.answers.lock().unwrap() = Answers { ready, metrics };
     }
     Ok(gateway.address)
 }
@@ -132,14 +142,15 @@ async fn inspected(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Resul
     Ok((output.status.code().unwrap_or(-1), message.chars().take(4096).collect()))
 }
 
-async fn answering(address: Ipv4Addr, answer: Arc<Mutex<String>>) {
+async fn answering(address: Ipv4Addr, answers: Arc<Mutex<Answers>>) {
     let listener = tokio::net::TcpListener::bind((address, 8000)).await.unwrap();
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { continue };
-        let body = answer.lock().unwrap().clone();
+        let answers = answers.lock().unwrap().clone();
         tokio::spawn(async move {
             let mut asked = [0; 1024];
-            let _ = stream.read(&mut asked).await;
+            let read = stream.read(&mut asked).await.unwrap_or_default();
+            let body = if asked[..read].starts_with(b"GET /metrics") { answers.metrics } else { answers.ready };
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
             let _ = stream.write_all(head.as_bytes()).await;
         });

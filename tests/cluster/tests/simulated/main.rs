@@ -17,6 +17,7 @@ mod proxy;
 mod refused;
 mod returning;
 mod scale;
+mod second_day;
 mod sources;
 
 use std::time::Duration;
