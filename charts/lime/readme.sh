@@ -35,7 +35,7 @@ cat <<'TEXT'
 ## Access
 
 What each service account may do, besides what every account may: `kubectl auth can-i --list` in the release's namespace, where
-a test compares it with this table. Leases are of that namespace only; the rest is of the cluster. An agent may write the profile and the Lease of
+a test compares it with this table. Leases are of that namespace only, but for the operators' own (`lime-operator`), which may be read anywhere; the rest is of the cluster. An agent may write the profile and the Lease of
 its own node only (`agent.admissionPolicy`).
 
 | Account | Resources | Names | Verbs |
@@ -60,7 +60,7 @@ its own node only (`agent.admissionPolicy`).
 | operator | events.events.k8s.io | any | create patch |
 | operator | events | any | list |
 | operator | leases.coordination.k8s.io | any | create get list watch |
-| operator | leases.coordination.k8s.io | lime-operator | update |
+| operator | leases.coordination.k8s.io | lime-operator | get update |
 | agent | nodes | any | get |
 | agent | limenodeprofiles.lime.dev | any | create get list patch |
 | agent | limenodeprofiles.lime.dev/status | any | patch |

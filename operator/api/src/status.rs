@@ -18,6 +18,10 @@ pub struct LimeDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The namespace of the operator that looks after this deployment. Others leave it alone while that one lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+
     /// Accepted, Profiled, Planned, Approved, WeightsReady, ShardsReady, Ready, Degraded and Replanning, each with a reason
     /// that a person can act on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -10,7 +10,8 @@ use kube::{Client, runtime::events::Recorder};
 use lime_planner::Bytes;
 
 use crate::{
-    build::Kind, leader::Leadership, metrics::Metrics, probe::Probe, settings::Settings, snapshot::Tried, world::World,
+    build::Kind, heartbeats::Heartbeats, leader::Leadership, metrics::Metrics, probe::Probe, settings::Settings,
+    snapshot::Tried, world::World,
 };
 
 /// What reconciles share.
@@ -29,6 +30,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Asks gateways.
     pub probe: Probe,
+    /// Operators of other namespaces, and when they were seen to live.
+    pub others: Heartbeats,
     /// One decision at a time: two plans must not lend the same memory twice.
     pub deciding: tokio::sync::Mutex<()>,
     filled: tokio::sync::watch::Sender<bool>,
@@ -69,6 +72,7 @@ impl Context {
             metrics: Metrics::default(),
             recorder,
             probe: Probe::default(),
+            others: Heartbeats::default(),
             deciding: tokio::sync::Mutex::default(),
             filled: tokio::sync::watch::Sender::new(false),
             memory: Mutex::default(),

@@ -99,7 +99,9 @@ pub fn decide(snapshot: &Snapshot, settings: &Settings) -> Decision {
             let generation = snapshot.deployment.metadata.generation.unwrap_or_default();
             let before = snapshot.deployment.status.clone().unwrap_or_default();
             let conditions = findings.into_conditions(&before.conditions, generation, snapshot.now);
-            let status = LimeDeploymentStatus { conditions, observed_generation: Some(generation), ..before };
+            let operator = Some(settings.namespace.clone());
+            let observed_generation = Some(generation);
+            let status = LimeDeploymentStatus { conditions, observed_generation, operator, ..before };
             Decision { status, revisit: 300, ..Decision::default() }
         }
     }
@@ -324,6 +326,7 @@ impl<'a> Deciding<'a> {
             self.findings.into_conditions(&self.before.conditions, self.wish.generation, self.snapshot.now);
         let status = &mut self.decision.status;
         status.observed_generation = Some(self.wish.generation);
+        status.operator = Some(self.settings.namespace.clone());
         status.conditions = conditions;
         status.model = status.model.take().or(self.before.model);
         status.last_replan = status.last_replan.take().or(self.before.last_replan);

@@ -26,12 +26,16 @@ impl Heartbeats {
     pub fn saw(&self, lease: &Lease, now: Instant) {
         let Some(spec) = &lease.spec else { return };
         let Some(node) = spec.holder_identity.clone() else { return };
-        let mark = spec.renew_time.as_ref().map(|time| time.0);
+        self.note(&node, spec.renew_time.as_ref().map(|time| time.0), now);
+    }
+
+    /// Takes in the time that somebody last said it lived, by whatever clock.
+    pub fn note(&self, who: &str, mark: Option<Timestamp>, now: Instant) {
         let mut beats = self.beats();
-        match beats.get_mut(&node) {
+        match beats.get_mut(who) {
             Some(beat) if beat.mark == mark => {}
             Some(beat) => *beat = Beat { mark, at: now, moved: true },
-            None => drop(beats.insert(node, Beat { mark, at: now, moved: false })),
+            None => drop(beats.insert(who.to_owned(), Beat { mark, at: now, moved: false })),
         }
     }
 

@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod names;
 pub mod observe;
+pub mod owner;
 pub mod planning;
 pub mod probe;
 pub mod reconcile;

@@ -100,15 +100,15 @@ impl Metrics {
         for (node, age) in profile_ages {
             let _ = writeln!(text, "lime_node_profile_age_seconds{{node=\"{node}\"}} {age}");
         }
-        let of: [(&str, &str, fn(&Service) -> bool); 2] = [
-            ("lime_deployment_wanted", "1 for deployments that are to serve, 0 for those asleep.", |it| it.wanted),
-            ("lime_deployment_ready", "1 for deployments that answer requests.", |it| it.ready),
+        let families = [
+            ("lime_deployment_wanted", "1 for deployments that are to serve, 0 for those asleep."),
+            ("lime_deployment_ready", "1 for deployments that answer requests."),
         ];
-        for (name, help, value) in of {
+        for (index, (name, help)) in families.into_iter().enumerate() {
             head(&mut text, name, "gauge", help);
             for ((namespace, deployment), service) in deployments {
                 let labels = format!("namespace=\"{namespace}\",deployment=\"{deployment}\"");
-                let _ = writeln!(text, "{name}{{{labels}}} {}", u8::from(value(service)));
+                let _ = writeln!(text, "{name}{{{labels}}} {}", u8::from([service.wanted, service.ready][index]));
             }
         }
         text

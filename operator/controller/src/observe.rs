@@ -112,7 +112,7 @@ pub fn add_held_by_others(context: &Context, uid: &str, sums: &mut BTreeMap<Stri
         });
         for (node, bytes) in held {
             let sum = sums.entry(node).or_default();
-            *sum = *sum + bytes;
+            *sum += bytes;
         }
     }
 }

@@ -119,7 +119,7 @@ fn mean_microseconds(text: &str, name: &str) -> Option<i64> {
     };
     let (sum, count) = (value("_sum")?, value("_count")?);
     let mean = (sum / count * 1e6).ceil();
-    (count > 0.0 && mean >= 0.0 && mean < 1e15).then_some(mean as i64)
+    (count > 0.0 && (0.0..1e15).contains(&mean)).then_some(mean as i64)
 }
 
 #[cfg(test)]

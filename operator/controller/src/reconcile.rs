@@ -19,13 +19,15 @@ use crate::{
     apply,
     certificates::{self, CertificateError},
     context::Context,
-    decide::{self, Decision, Note},
-    observe,
+    decide::{self, Note},
+    observe, owner,
     wish::{self, Wish},
 };
 
 /// Most seconds between a failed visit and the next: after an API server's bad hour nobody waits longer.
 const LONGEST_RETRY: u64 = 60;
+/// Seconds until a deployment of another operator is looked at again.
+const ANOTHERS: u64 = 20;
 
 /// Why a visit failed.
 #[derive(Debug, Error)]
@@ -78,6 +80,13 @@ pub async fn reconcile(deployment: Arc<LimeDeployment>, context: Arc<Context>) -
 
 async fn visit(deployment: &Arc<LimeDeployment>, context: &Arc<Context>) -> Result<Action, ReconcileError> {
     let uid = deployment.uid().unwrap_or_default();
+    let own = &context.settings.namespace;
+    if let Some(other) = owner::another(deployment, own)
+        && owner::lives(context, other).await?
+    {
+        tell(context, deployment, &[owner::note(other, own)]).await;
+        return Ok(Action::requeue(Duration::from_secs(ANOTHERS)));
+    }
     let mut snapshot = observe::observe(context, deployment.clone()).await?;
     let known_plans = snapshot.plans.clone();
     let mut decision = {
@@ -113,7 +122,7 @@ async fn visit(deployment: &Arc<LimeDeployment>, context: &Arc<Context>) -> Resu
     }
     apply::plans(context, &deployment.namespace().unwrap_or_default(), &decision, &known_plans).await?;
     apply::status(context, deployment, &decision).await?;
-    tell(context, deployment, &decision).await;
+    tell(context, deployment, &decision.notes).await;
     Ok(Action::requeue(Duration::from_secs(u64::try_from(decision.revisit).unwrap_or(1).max(1))))
 }
 
@@ -124,11 +133,11 @@ fn behind(seen: Option<&str>, written: Option<&str>) -> bool {
 }
 
 /// Publishes what was not said at the last visit already.
-async fn tell(context: &Context, deployment: &LimeDeployment, decision: &Decision) {
+async fn tell(context: &Context, deployment: &LimeDeployment, notes: &[Note]) {
     let uid = deployment.uid().unwrap_or_default();
     let told = context.recall(&uid).told;
     let about = wish::reference(deployment);
-    for Note { reason, message, warning } in &decision.notes {
+    for Note { reason, message, warning } in notes {
         if told.contains(&(*reason, message.clone())) {
             continue;
         }
@@ -144,7 +153,7 @@ async fn tell(context: &Context, deployment: &LimeDeployment, decision: &Decisio
             tracing::warn!(reason, %error, "an event could not be written");
         }
     }
-    let now_told = decision.notes.iter().map(|note| (note.reason, note.message.clone())).collect();
+    let now_told = notes.iter().map(|note| (note.reason, note.message.clone())).collect();
     context.remember(&uid, |memory| memory.told = now_told);
 }
 

@@ -19,7 +19,7 @@ pub fn of_others(pods: &[Arc<Pod>]) -> BTreeMap<String, Bytes> {
         let Some(spec) = pod.spec.as_ref() else { continue };
         let Some(node) = spec.node_name.as_ref() else { continue };
         let sum = sums.entry(node.clone()).or_default();
-        *sum = *sum + requested(spec);
+        *sum += requested(spec);
     }
     sums
 }
@@ -69,7 +69,7 @@ fn requested(spec: &PodSpec) -> Bytes {
     let (mut beside, mut before) = (Bytes::ZERO, Bytes::ZERO);
     for initial in spec.init_containers.iter().flatten() {
         if initial.restart_policy.as_deref() == Some("Always") {
-            beside = beside + of(initial);
+            beside += of(initial);
             before = before.max(beside);
         } else {
             before = before.max(beside + of(initial));

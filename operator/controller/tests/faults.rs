@@ -128,6 +128,37 @@ async fn the_first_visit_inspects_and_writes_one_status() {
 }
 
 #[tokio::test]
+async fn what_another_operator_looks_after_is_left_alone_while_that_one_lives() {
+    let named = || {
+        let mut deployment = (*deployment()).clone();
+        let operator = Some("elsewhere".to_owned());
+        deployment.status = Some(lime_api::LimeDeploymentStatus { operator, ..Default::default() });
+        Arc::new(deployment)
+    };
+    let lease = |holder: &str| {
+        let spec = json!({ "holderIdentity": holder, "renewTime": "2020-01-01T00:00:00.000000Z" });
+        json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {}, "spec": spec })
+    };
+    // Its clock is years behind: what counts is that it is seen to be renewed.
+    for (holder, left_alone) in [("theirs", true), ("", false)] {
+        let answer =
+            move |method: &Method, path: &str| match path.contains("/namespaces/elsewhere/leases/lime-operator") {
+                true => (200, Some(lease(holder))),
+                false => healthy(method, path),
+            };
+        let (context, log) = context(Leadership::always(), answer);
+        reconcile::reconcile(named(), context).await.unwrap();
+        let written = writes(&log);
+        assert_eq!(written.iter().all(|path| path.contains("/events")), left_alone, "{holder:?}: {written:?}");
+        assert!(!written.is_empty(), "somebody is told");
+    }
+    // With no Lease at all there is nobody.
+    let (context, log) = context(Leadership::always(), healthy);
+    reconcile::reconcile(named(), context).await.unwrap();
+    assert!(writes(&log).iter().any(|path| path.ends_with("/limedeployments/m/status")));
+}
+
+#[tokio::test]
 async fn errors_are_borne_with_longer_and_longer_waits() {
     let (context, log) = context(Leadership::always(), |_, _| (500, None));
     for _ in 0..3 {

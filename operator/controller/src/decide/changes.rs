@@ -202,7 +202,7 @@ impl Deciding<'_> {
 fn with_less(device: &DevicePlan, missing: Bytes) -> Option<Nanos> {
     let mut freed = Bytes::ZERO;
     let enough = device.steps.iter().find(|step| {
-        freed = freed + step.frees;
+        freed += step.frees;
         freed >= missing
     });
     enough.map(|step| step.time_per_token)
