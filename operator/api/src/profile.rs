@@ -213,7 +213,8 @@ pub struct MemoryStatus {
     /// The least that was available in the last hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_water_bytes: Option<i64>,
-    /// Bytes that workers of LIME hold now: they are lent and come back.
+    /// Bytes that workers of LIME hold now: they are lent and come back. Absent where the agent cannot see it (it sees no control
+    /// group but its own); the operator asks the workers then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lime_bytes: Option<i64>,
     /// `availableBytes` for people, such as `13.4Gi`.

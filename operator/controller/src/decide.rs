@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use lime_api::{
     ConditionType, LimeDeploymentStatus, LimePlan, LimePlanStatus, PlanState, ShardState, TransportSecurity,
@@ -33,6 +33,7 @@ mod model;
 mod news;
 mod plans;
 mod readiness;
+mod renewal;
 
 pub use following::Wake;
 
@@ -216,19 +217,7 @@ impl<'a> Deciding<'a> {
             let workers = build::workers(self.wish, &plan, self.settings);
             let over = found.iter().filter(|shard| shard.over && shard.status.state != ShardState::Lost);
             self.decision.finished_pods = over.map(|shard| shard.pod.clone()).collect();
-            // All at once: a ring pauses for one of its workers as long as for all.
-            let made =
-                |name: &str| workers.iter().find(|object| object.kind == build::Kind::Pod && object.name == name);
-            let pods = self.snapshot.pods.iter().map(|pod| (pod, made(&pod.name_any())));
-            let outdated = pods.filter(|(pod, made)| made.is_some_and(|made| !build::is_as_made(pod, made)));
-            let outdated: Vec<String> = outdated.map(|(pod, _)| pod.name_any()).collect();
-            if !outdated.is_empty() {
-                let (some, all, image) = (outdated.len(), plan.spec.assignments.len(), &self.settings.image);
-                let text =
-                    format!("{some} of {all} workers are made anew as they are asked for now, with the image {image}");
-                self.note("WorkersUpdated", text, false);
-            }
-            self.decision.finished_pods.extend(outdated);
+            self.renew(&plan, &workers);
             self.decision.objects.extend(workers);
             self.decision.objects.push(build::gateway(self.wish, &plan, self.settings));
             self.follow(&name, &digest.unwrap_or_default());
@@ -278,23 +267,6 @@ impl<'a> Deciding<'a> {
         }
         self.decision.status.failures = after;
         self.decision.status.shards = found.iter().map(|shard| shard.status.clone()).collect();
-    }
-
-    fn state(&self, plan: &LimePlan, state: PlanState) -> LimePlanStatus {
-        let before = plan.status.as_ref();
-        let activated_at = before.and_then(|status| status.activated_at.clone());
-        let goes_on = before.is_some_and(|status| status.state == PlanState::Active) && activated_at.is_some();
-        let activated_at =
-            if state == PlanState::Active && !goes_on { Some(Time(self.activation())) } else { activated_at };
-        LimePlanStatus { state, activated_at }
-    }
-
-    /// The moment in which a plan comes into force: now, and later than any other did, whatever an earlier leader's clock said.
-    fn activation(&self) -> Timestamp {
-        let statuses = self.snapshot.plans.iter().filter_map(|plan| plan.status.as_ref()?.activated_at.as_ref());
-        let last = statuses.map(|time| time.0.as_second()).max();
-        let after = last.and_then(|last| Timestamp::from_second(last.saturating_add(1)).ok());
-        after.map_or(self.snapshot.now, |after| after.max(self.snapshot.now))
     }
 
     fn note(&mut self, reason: &'static str, message: String, warning: bool) {

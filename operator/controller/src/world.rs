@@ -1,14 +1,8 @@
 //! The watches: what is in the cluster, and which deployments are to be visited when it changes.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    fmt::Debug,
-    hash::Hash,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, convert::Infallible, time::Instant};
 
-use futures::{StreamExt as _, channel::mpsc};
+use futures::channel::mpsc;
 use k8s_openapi::{
     api::{
         batch::v1::Job,
@@ -18,19 +12,19 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     core::{DynamicObject, PartialObjectMeta},
     runtime::{
-        WatchStreamExt as _,
-        reflector::{ObjectRef, Store, store::Writer},
-        utils::{Backoff, ResetTimerBackoff},
-        watcher::{self, Event, watcher},
+        reflector::{ObjectRef, Store},
+        watcher,
     },
 };
 use lime_api::{HEARTBEAT_LABEL, LimeDeployment, LimeNodeProfile, LimePlan};
-use serde::de::DeserializeOwned;
+
+mod follow;
 
 use crate::{build::Kind, heartbeats::Heartbeats, names, requests};
+use follow::{follow, follow_changes, follow_heartbeats, follow_stripped};
 
 /// What is in the cluster, as the watches tell.
 #[derive(Clone)]
@@ -59,11 +53,6 @@ pub struct World {
 
 /// Deployments that are to be visited.
 pub type Queue = mpsc::UnboundedReceiver<Result<ObjectRef<LimeDeployment>, Infallible>>;
-
-/// A watch is asked for anew after so long, and a connection that died without a word is noticed a few seconds later.
-const WATCH_SECONDS: u32 = 60;
-
-type Sender = mpsc::UnboundedSender<Result<ObjectRef<LimeDeployment>, Infallible>>;
 
 /// Starts every watch. Each ends only with the process.
 pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
@@ -115,148 +104,6 @@ pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
         owned.insert(kind, store);
     }
     (World { deployments, plans, profiles, nodes, pods, all_pods, jobs, leases, heard, owned }, queue)
-}
-
-/// Keeps a store in step with the cluster and asks for visits.
-fn follow<K>(
-    api: Api<K>,
-    kind: K::DynamicType,
-    config: watcher::Config,
-    sender: &Sender,
-    visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
-) -> Store<K>
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
-{
-    follow_changes(api, kind, config, sender, |_| None, visit)
-}
-
-/// The same, where objects whose `digest` is what it was are not worth a visit.
-fn follow_changes<K>(
-    api: Api<K>,
-    kind: K::DynamicType,
-    config: watcher::Config,
-    sender: &Sender,
-    digest: impl Fn(&K) -> Option<String> + Send + 'static,
-    mut visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
-) -> Store<K>
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
-{
-    let writer = Writer::new(kind.clone());
-    let store = writer.as_reader();
-    let sender = sender.clone();
-    let mut digests: BTreeMap<String, String> = BTreeMap::new();
-    let mut events = watcher(api, config.timeout(WATCH_SECONDS))
-        .modify(|object| {
-            object.managed_fields_mut().clear();
-        })
-        .reflect(writer)
-        .backoff(ResetTimerBackoff::new(Pauses::default(), Duration::from_secs(20)))
-        .boxed();
-    tokio::spawn(async move {
-        let send = |object: ObjectRef<LimeDeployment>| {
-            // The queue is gone only when the process ends.
-            let _ = sender.unbounded_send(Ok(object));
-        };
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                    let now = digest(&object);
-                    if now.is_none() || now != digests.get(&object.name_any()).cloned() {
-                        visit(&object, &send);
-                        digests.extend(now.map(|now| (object.name_any(), now)));
-                    }
-                }
-                Ok(Event::Delete(object)) => {
-                    digests.remove(&object.name_any());
-                    visit(&object, &send);
-                }
-                Ok(Event::Init | Event::InitDone) => {}
-                // A watch that fails starts over by itself, later and later; a missing CRD shows up here too.
-                Err(error) => tracing::warn!(kind = %K::kind(&kind), %error, "a watch failed and starts over"),
-            }
-        }
-    });
-    store
-}
-
-/// Keeps a store of objects of which only a part is kept, and asks for no visits.
-fn follow_stripped<K>(api: Api<K>, config: watcher::Config, strip: fn(&mut K)) -> Store<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    follow_events(api, config, strip, |_| {})
-}
-
-/// Keeps the heartbeats' Leases and notes when they change.
-fn follow_heartbeats(api: Api<Lease>, config: watcher::Config, heard: Heartbeats) -> Store<Lease> {
-    follow_events(
-        api,
-        config,
-        |_| {},
-        move |event| match event {
-            Event::Apply(lease) | Event::InitApply(lease) => heard.saw(lease, Instant::now()),
-            Event::Delete(lease) => heard.gone(lease),
-            Event::Init | Event::InitDone => {}
-        },
-    )
-}
-
-/// Keeps a store of objects that are changed as they come, and tells of each event.
-fn follow_events<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    change: impl Fn(&mut K) + Send + 'static,
-    mut tell: impl FnMut(&Event<K>) + Send + 'static,
-) -> Store<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let writer = Writer::new(());
-    let store = writer.as_reader();
-    let mut events = watcher(api, config.timeout(WATCH_SECONDS))
-        .modify(move |object| {
-            object.managed_fields_mut().clear();
-            change(object);
-        })
-        .reflect(writer)
-        .backoff(ResetTimerBackoff::new(Pauses::default(), Duration::from_secs(20)))
-        .boxed();
-    tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => tell(&event),
-                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and starts over"),
-            }
-        }
-    });
-    store
-}
-
-/// How long a watch that failed rests before it starts over. kube's own pauses grow to half a minute and shrink only after two quiet
-/// minutes: a watch that is cut every few seconds would be away most of the time.
-#[derive(Debug, Default)]
-struct Pauses {
-    taken: u32,
-}
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = Duration::from_millis(400) * (1 << self.taken.min(4));
-        self.taken = self.taken.saturating_add(1);
-        Some(pause.min(Duration::from_secs(5)))
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.taken = 0;
-    }
 }
 
 /// Of a profile, what plans are made from: not what is written for people, the operator's own lines among it.
@@ -317,15 +164,6 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn watches_rest_longer_and_longer_up_to_five_seconds() {
-        let mut pauses = Pauses::default();
-        let milliseconds: Vec<u128> = pauses.by_ref().take(6).map(|pause| pause.as_millis()).collect();
-        assert_eq!(milliseconds, [400, 800, 1600, 3200, 5000, 5000]);
-        pauses.reset();
-        assert_eq!(pauses.next(), Some(Duration::from_millis(400)));
-    }
 
     #[test]
     fn a_node_that_only_reports_is_no_reason_for_a_visit() {

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{ResourceExt as _, core::ObjectMeta};
-use lime_api::{Approval, LimePlan, PlanState};
+use lime_api::{Approval, LimePlan, LimePlanStatus, PlanState};
 use lime_planner::ModelCard;
 
 use super::Deciding;
@@ -135,6 +136,24 @@ impl Deciding<'_> {
         let missing =
             plan.spec.assignments.iter().find(|part| candidates.nodes.iter().all(|node| node.name != part.node));
         missing.map(|part| format!("{name} needs the node {}, which cannot take part now", part.node))
+    }
+
+    /// The status of a plan that is in `state` now.
+    pub(super) fn state(&self, plan: &LimePlan, state: PlanState) -> LimePlanStatus {
+        let before = plan.status.as_ref();
+        let activated_at = before.and_then(|status| status.activated_at.clone());
+        let goes_on = before.is_some_and(|status| status.state == PlanState::Active) && activated_at.is_some();
+        let activated_at =
+            if state == PlanState::Active && !goes_on { Some(Time(self.activation())) } else { activated_at };
+        LimePlanStatus { state, activated_at }
+    }
+
+    /// The moment in which a plan comes into force: now, and later than any other did, whatever an earlier leader's clock said.
+    fn activation(&self) -> Timestamp {
+        let statuses = self.snapshot.plans.iter().filter_map(|plan| plan.status.as_ref()?.activated_at.as_ref());
+        let last = statuses.map(|time| time.0.as_second()).max();
+        let after = last.and_then(|last| Timestamp::from_second(last.saturating_add(1)).ok());
+        after.map_or(self.snapshot.now, |after| after.max(self.snapshot.now))
     }
 
     /// States of the plans that are out of force, and those that go.

@@ -1,0 +1,156 @@
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn quiet(placement: &Placement) -> Situation<'_> {
+    Situation {
+        now: at(10_000),
+        placement,
+        has_plan: true,
+        stale_wish: false,
+        serves: false,
+        lost: Vec::new(),
+        draining: Vec::new(),
+        emptied: false,
+        refused: Vec::new(),
+        pressed: Vec::new(),
+        added: Vec::new(),
+        changed: false,
+        since: Since::default(),
+        replans: Vec::new(),
+    }
+}
+
+#[test]
+fn nothing_changed_nothing_moves() {
+    assert_eq!(verdict(&quiet(&Placement::default())), Verdict::Keep);
+}
+
+#[test]
+fn a_lost_node_is_planned_around_at_once_even_over_the_cap() {
+    fn lost(placement: &Placement) -> Situation<'_> {
+        Situation { lost: vec!["b is gone".into()], replans: vec![at(9_990); 50], ..quiet(placement) }
+    }
+    let mut placement = Placement::default();
+    assert_eq!(verdict(&lost(&placement)), Verdict::Replan(Trigger::NodeLost, "b is gone".into()));
+    placement.replan.on_node_loss = Reaction::Never;
+    assert!(matches!(verdict(&lost(&placement)), Verdict::Suppressed(Trigger::NodeLost, _)));
+}
+
+#[test]
+fn pressure_and_new_nodes_must_last_and_are_capped() {
+    let placement = Placement::default();
+    let pressed = |since, replans| Situation {
+        pressed: vec!["a is short".into()],
+        since: Since { pressed: since, ..Since::default() },
+        replans,
+        ..quiet(&placement)
+    };
+    let table = [
+        (None, vec![], "wait"),
+        (Some(at(9_950)), vec![], "wait"),
+        (Some(at(9_880)), vec![], "replan"),
+        (Some(at(9_000)), vec![at(9_000); 3], "replan"),
+        (Some(at(9_000)), vec![at(9_000); 4], "suppressed"),
+        (Some(at(9_000)), vec![at(1_000); 9], "replan"),
+    ];
+    for (since, replans, expected) in table {
+        let found = match verdict(&pressed(since, replans.clone())) {
+            Verdict::Wait(Trigger::MemoryPressure, _, until) => {
+                assert!(until > at(10_000));
+                "wait"
+            }
+            Verdict::Replan(Trigger::MemoryPressure, _) => "replan",
+            Verdict::Suppressed(Trigger::MemoryPressure, why) => {
+                assert!(why.contains("maxPerHour is 4"), "{why}");
+                "suppressed"
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{since:?} {replans:?}");
+    }
+    let added = Situation {
+        added: vec!["c".into()],
+        since: Since { added: Some(at(0)), ..Since::default() },
+        ..quiet(&placement)
+    };
+    assert!(matches!(verdict(&added), Verdict::TryBetter(Trigger::NodesAdded, _)));
+}
+
+#[test]
+fn while_requests_are_answered_pressure_must_make_for_a_gain() {
+    let placement = Placement::default();
+    let since = Since { pressed: Some(at(0)), changed: Some(at(0)), ..Since::default() };
+    let pressed = |serves| Situation { serves, pressed: vec!["a".into()], since, ..quiet(&placement) };
+    assert_eq!(verdict(&pressed(true)), Verdict::TryBetter(Trigger::MemoryPressure, "a".into()));
+    assert_eq!(verdict(&pressed(false)), Verdict::Replan(Trigger::MemoryPressure, "a".into()));
+    let changed = Situation { changed: true, since, ..quiet(&placement) };
+    assert!(matches!(verdict(&changed), Verdict::TryBetter(Trigger::NodesChanged, _)));
+}
+
+#[test]
+fn a_drain_is_never_capped_and_an_evicted_shard_never_waited_for() {
+    let placement = Placement::default();
+    let draining = |lasted: i64, emptied| Situation {
+        draining: vec!["a".into(), "b".into()],
+        emptied,
+        since: Since { draining: Some(at(10_000 - lasted)), ..Since::default() },
+        replans: vec![at(9_990); 50],
+        ..quiet(&placement)
+    };
+    let moved = Verdict::Replan(Trigger::NodeDraining, "a; b".into());
+    assert!(matches!(verdict(&draining(119, false)), Verdict::Wait(Trigger::NodeDraining, ..)));
+    assert_eq!(verdict(&draining(120, false)), moved);
+    assert_eq!(verdict(&draining(0, true)), moved);
+    assert!(!Trigger::NodeDraining.counts() && Trigger::NodeLost.counts());
+}
+
+#[test]
+fn a_shard_that_is_not_put_on_its_node_is_planned_around_if_that_lasts() {
+    let placement = Placement::default();
+    let refused = |lasted: i64, replans| Situation {
+        refused: vec!["a".into()],
+        since: Since { refused: Some(at(10_000 - lasted)), ..Since::default() },
+        replans,
+        ..quiet(&placement)
+    };
+    assert!(matches!(verdict(&refused(119, vec![])), Verdict::Wait(Trigger::ShardUnschedulable, ..)));
+    assert_eq!(verdict(&refused(120, vec![])), Verdict::Replan(Trigger::ShardUnschedulable, "a".into()));
+    assert!(matches!(verdict(&refused(120, vec![at(9_990); 4])), Verdict::Suppressed(..)));
+}
+
+#[test]
+fn the_chain_has_an_order() {
+    let placement = Placement::default();
+    let all = Situation {
+        stale_wish: true,
+        lost: vec!["a".into()],
+        pressed: vec!["b".into()],
+        added: vec!["c".into()],
+        ..quiet(&placement)
+    };
+    assert!(matches!(verdict(&all), Verdict::Replan(Trigger::SpecChanged, _)));
+    let none = Situation { has_plan: false, ..all };
+    assert!(matches!(verdict(&none), Verdict::Replan(Trigger::NoPlan, _)));
+}
+
+#[test]
+fn only_a_gain_that_is_large_enough_is_worth_a_move() {
+    let placement = Placement::default();
+    let table = [
+        (Some(100), Some(85), true),
+        (Some(100), Some(86), false),
+        (Some(100), Some(100), false),
+        (None, Some(1), false),
+        (Some(1), None, false),
+    ];
+    for (old, new, expected) in table {
+        assert_eq!(worth_it(&placement, old, new), expected, "{old:?} {new:?}");
+    }
+    let mut any = Placement::default();
+    any.replan.min_improvement_percent = 0;
+    assert!(worth_it(&any, Some(i64::MAX), Some(i64::MAX - 1)));
+    assert!(!worth_it(&any, Some(5), Some(5)));
+}

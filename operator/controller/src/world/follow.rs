@@ -1,0 +1,183 @@
+//! One watch: a store that is kept in step with the cluster, and what is told of its events.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt::Debug,
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, channel::mpsc};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Resource, ResourceExt as _,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store, store::Writer},
+        utils::{Backoff, ResetTimerBackoff},
+        watcher::{self, Event, watcher},
+    },
+};
+use lime_api::LimeDeployment;
+use serde::de::DeserializeOwned;
+
+use crate::heartbeats::Heartbeats;
+
+/// A watch is asked for anew after so long, and a connection that died without a word is noticed a few seconds later.
+const WATCH_SECONDS: u32 = 60;
+
+/// Where visits are asked for.
+pub(super) type Sender = mpsc::UnboundedSender<Result<ObjectRef<LimeDeployment>, Infallible>>;
+
+/// Keeps a store in step with the cluster and asks for visits.
+pub(super) fn follow<K>(
+    api: Api<K>,
+    kind: K::DynamicType,
+    config: watcher::Config,
+    sender: &Sender,
+    visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
+{
+    follow_changes(api, kind, config, sender, |_| None, visit)
+}
+
+/// The same, where objects whose `digest` is what it was are not worth a visit.
+pub(super) fn follow_changes<K>(
+    api: Api<K>,
+    kind: K::DynamicType,
+    config: watcher::Config,
+    sender: &Sender,
+    digest: impl Fn(&K) -> Option<String> + Send + 'static,
+    mut visit: impl FnMut(&K, &dyn Fn(ObjectRef<LimeDeployment>)) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
+{
+    let sender = sender.clone();
+    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    follow_events(
+        api,
+        kind,
+        config,
+        |_| {},
+        move |event| {
+            let send = |object: ObjectRef<LimeDeployment>| {
+                // The queue is gone only when the process ends.
+                let _ = sender.unbounded_send(Ok(object));
+            };
+            match event {
+                Event::Apply(object) | Event::InitApply(object) => {
+                    let now = digest(object);
+                    if now.is_none() || now != digests.get(&object.name_any()).cloned() {
+                        visit(object, &send);
+                        digests.extend(now.map(|now| (object.name_any(), now)));
+                    }
+                }
+                Event::Delete(object) => {
+                    digests.remove(&object.name_any());
+                    visit(object, &send);
+                }
+                Event::Init | Event::InitDone => {}
+            }
+        },
+    )
+}
+
+/// Keeps a store of objects of which only a part is kept, and asks for no visits.
+pub(super) fn follow_stripped<K>(api: Api<K>, config: watcher::Config, strip: fn(&mut K)) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    follow_events(api, (), config, strip, |_| {})
+}
+
+/// Keeps the heartbeats' Leases and notes when they change.
+pub(super) fn follow_heartbeats(api: Api<Lease>, config: watcher::Config, heard: Heartbeats) -> Store<Lease> {
+    follow_events(
+        api,
+        (),
+        config,
+        |_| {},
+        move |event| match event {
+            Event::Apply(lease) | Event::InitApply(lease) => heard.saw(lease, Instant::now()),
+            Event::Delete(lease) => heard.gone(lease),
+            Event::Init | Event::InitDone => {}
+        },
+    )
+}
+
+/// Keeps a store of objects that are changed as they come, and tells of each event.
+fn follow_events<K>(
+    api: Api<K>,
+    kind: K::DynamicType,
+    config: watcher::Config,
+    change: impl Fn(&mut K) + Send + 'static,
+    mut tell: impl FnMut(&Event<K>) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash + Send + Sync + Unpin,
+{
+    let writer = Writer::new(kind.clone());
+    let store = writer.as_reader();
+    let mut events = watcher(api, config.timeout(WATCH_SECONDS))
+        .modify(move |object| {
+            object.managed_fields_mut().clear();
+            change(object);
+        })
+        .reflect(writer)
+        .backoff(ResetTimerBackoff::new(Pauses::default(), Duration::from_secs(20)))
+        .boxed();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => tell(&event),
+                // A watch that fails starts over by itself, later and later; a missing CRD shows up here too.
+                Err(error) => tracing::warn!(kind = %K::kind(&kind), %error, "a watch failed and starts over"),
+            }
+        }
+    });
+    store
+}
+
+/// How long a watch that failed rests before it starts over. kube's own pauses grow to half a minute and shrink only after two quiet
+/// minutes: a watch that is cut every few seconds would be away most of the time.
+#[derive(Debug, Default)]
+struct Pauses {
+    taken: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(400) * (1 << self.taken.min(4));
+        self.taken = self.taken.saturating_add(1);
+        Some(pause.min(Duration::from_secs(5)))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.taken = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_rest_longer_and_longer_up_to_five_seconds() {
+        let mut pauses = Pauses::default();
+        let milliseconds: Vec<u128> = pauses.by_ref().take(6).map(|pause| pause.as_millis()).collect();
+        assert_eq!(milliseconds, [400, 800, 1600, 3200, 5000, 5000]);
+        pauses.reset();
+        assert_eq!(pauses.next(), Some(Duration::from_millis(400)));
+    }
+}
