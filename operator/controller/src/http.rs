@@ -1,9 +1,8 @@
 //! Health and metrics over HTTP.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use k8s_openapi::jiff::Timestamp;
 
 use kube::ResourceExt as _;
 use lime_api::LimeDeployment;
@@ -29,10 +28,10 @@ async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, &'static str
 }
 
 async fn metrics(State(context): State<Arc<Context>>) -> String {
-    let now = Timestamp::now();
-    let age = |last: Timestamp| now.as_second().saturating_sub(last.as_second()).max(0);
-    let ages: BTreeMap<String, i64> =
-        context.world.heartbeats().into_iter().map(|(node, last)| (node, age(last))).collect();
+    // Whoever is silent is told of, what was said of it before we began notwithstanding.
+    let silences = context.world.heard.silences(Instant::now(), |_| false).into_iter();
+    let seconds = |silence: std::time::Duration| i64::try_from(silence.as_secs()).unwrap_or(i64::MAX);
+    let ages: BTreeMap<String, i64> = silences.map(|(node, silence)| (node, seconds(silence))).collect();
     let service = |deployment: &LimeDeployment| {
         let mut conditions = deployment.status.iter().flat_map(|status| &status.conditions);
         let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
