@@ -32,8 +32,8 @@ fn entries(plan: &LimePlan) -> Dtype {
 }
 
 fn gateway(decision: &Decision) -> &Value {
-    let objects = decision.objects.iter().filter(|object| object.kind == Kind::Deployment);
-    &objects.last().unwrap().body["spec"]["template"]
+    let mut objects = decision.objects.iter().filter(|object| object.kind == Kind::Deployment);
+    &objects.next_back().unwrap().body["spec"]["template"]
 }
 
 #[test]
