@@ -124,6 +124,7 @@ pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerH
         threads: 1,
         link: None,
         disk: None,
+        verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
         transport: transport.clone(),
     };
@@ -213,6 +214,7 @@ impl Workers {
                 threads,
                 link,
                 disk,
+                verify_reads: lime_worker::VerifyReads::EVERY_USE,
                 isa: None,
                 transport: transport.clone(),
             };

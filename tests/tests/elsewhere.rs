@@ -157,6 +157,7 @@ fn config(name: &str, store: &Path) -> WorkerConfig {
         threads: 1,
         link: None,
         disk: None,
+        verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
         transport: Transport::Plaintext,
     }

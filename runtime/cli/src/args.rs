@@ -420,6 +420,11 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "RATE")]
     pub(crate) disk_bandwidth: Option<String>,
 
+    /// How often blocks that stream are compared with their digests before they are computed with: every (use), or one use in
+    /// so many, such as 64, for machines whose cores compute while they read. Until damage is found answers may be wrong
+    #[arg(long, value_name = "WHEN", env = "LIME_VERIFY_READS", default_value_t)]
+    pub(crate) verify_reads: lime_model::VerifyReads,
+
     /// Instruction set of the kernels: avx512, avx2, neon or scalar; default: the best there is
     #[arg(long, value_name = "NAME", env = "LIME_ISA")]
     pub(crate) isa: Option<String>,

@@ -56,6 +56,7 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
         threads: args.threads.map_or_else(cores, usize::from),
         link,
         disk: disk.map(|bytes_per_second| DiskShape { bytes_per_second }),
+        verify_reads: args.verify_reads,
         isa: args.isa,
         transport,
     })

@@ -20,8 +20,8 @@ use crate::{
     kv::KvTables,
     layers::{Layers, Shape},
     loader::LoadOptions,
-    residency::{LinkWatch, ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe},
-    stream::{StreamBlock, StreamOptions},
+    residency::{LinkWatch, ReadFrom, ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe, Verified},
+    stream::{StreamBlock, StreamOptions, VerifyReads},
     weights::{HostBlock, Layouts, Loaded, Pinned, load_each, load_pinned},
 };
 
@@ -36,11 +36,13 @@ pub struct EngineOptions {
     pub gpu: Option<usize>,
     /// Reads weights no faster than this, so that one machine can play a slow disk.
     pub disk_bytes_per_second: Option<u64>,
+    /// How often streamed blocks are compared with their digests.
+    pub verify_reads: VerifyReads,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: 1, isa: None, gpu: None, disk_bytes_per_second: None }
+        Self { threads: 1, isa: None, gpu: None, disk_bytes_per_second: None, verify_reads: VerifyReads::EVERY_USE }
     }
 }
 
@@ -254,6 +256,18 @@ impl Engine {
         self.give_back(idle);
     }
 
+    /// Compares the blocks in memory with the digests of the store that they came from, and reads those again that differ; what streams
+    /// is read anew, from files that may be others by now. Blocks that came from a model's folder have no digests.
+    ///
+    /// # Errors
+    /// When a block that differs cannot be read. Passes that meet it fail until another call succeeds.
+    pub fn verify(&mut self) -> Result<Verified, EngineError> {
+        match &mut self.runner {
+            Runner::Exact(layers) => layers.blocks.verify(),
+            Runner::Candle(_) => Ok(Verified::default()),
+        }
+    }
+
     /// The memory that is taken now; of the KV cache, what pages in use take. Overhead and budget are the plan's.
     pub fn memory(&self) -> DeviceMemory {
         let ResidencyFigures { pinned, prefetch, kv, .. } = self.figures;
@@ -357,10 +371,16 @@ impl Loading<'_> {
         let place = |block: Block| ladder.rungs().iter().rev().position(|rung| rung.block == block);
         pinned.sort_by_key(|(block, _)| place(*block).map_or(0, |place| place + 1));
         let loaded: Loaded = load_pinned(&self.source, pinned, self.load_options(), progress)?;
-        let blocks = Resident::new(loaded, ladder, recipe)?;
+        let blocks = Resident::new(loaded, ladder, recipe, self.read_from())?;
         let weights = WeightBytes { pinned: blocks.pinned_bytes(), prefetch: blocks.buffer() };
         let layers = Layers { backend, blocks, shape: self.shape() };
         Ok((Runner::Exact(Box::new(layers)), weights))
+    }
+
+    /// Where blocks that are kept come from; `None` where that has no digests.
+    fn read_from(&self) -> Option<ReadFrom> {
+        let WeightSource { store, reader, .. } = &self.source;
+        store.clone().map(|store| ReadFrom { store, reader: Arc::clone(reader) })
     }
 
     /// What streams or may stream, in the order of a pass; `None` where nothing does.
@@ -388,6 +408,7 @@ impl Loading<'_> {
             buffer: self.device.memory.prefetch,
             uses: self.plan.micro_batches(),
             store: Arc::clone(store),
+            verify: self.options.verify_reads,
             reader: Arc::clone(&self.source.reader),
             bytes_per_second: self.options.disk_bytes_per_second,
             counters: Arc::clone(&self.streaming),

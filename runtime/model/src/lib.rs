@@ -51,12 +51,12 @@ pub use keeper::{KeeperError, KeptCounters, KeptFigures, KeptPages, KeptRows, Pa
 pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT, TensorRole};
 pub use lime_kernels::Isa;
 pub use messages::{plain_prompt, template_messages};
-pub use residency::{ResidencyCounters, ResidencyFigures, Shortage};
+pub use residency::{ResidencyCounters, ResidencyFigures, Shortage, Verified};
 pub use rope::{RopeConfig, RopeScaling};
 pub use safetensors::{check_header, header_bytes, header_file};
 pub use sampling::{Sampled, Sampling, TokenLogprob, sample, uniform};
 pub use source::{ModelFolder, TensorEntry};
-pub use stream::{BlockReader, DirectReader, StreamCounters, StreamFigures};
+pub use stream::{BlockReader, DirectReader, StreamCounters, StreamFigures, VerifyReads};
 pub use survey::ReadTensor;
 pub use template::ChatTemplate;
 pub use tokenizer::Tokenizer;

@@ -68,6 +68,16 @@ pub(crate) enum HostMemory {
     Streamed(Arc<Lease>),
 }
 
+impl HostMemory {
+    /// All bytes of the block, as they lie on the disk.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Pinned(held) => held,
+            Self::Streamed(lease) => lease.bytes(),
+        }
+    }
+}
+
 impl HostBlock {
     /// The entry for `role`, where the block has one.
     pub(crate) fn entry(&self, role: TensorRole) -> Option<&LayoutEntry> {
@@ -81,11 +91,7 @@ impl HostBlock {
 
     /// The stored bytes of a tensor.
     pub(crate) fn bytes(&self, entry: &LayoutEntry) -> &[u8] {
-        let memory = match &self.memory {
-            HostMemory::Pinned(held) => held,
-            HostMemory::Streamed(lease) => lease.bytes(),
-        };
-        &memory[within(0, entry)]
+        &self.memory.bytes()[within(0, entry)]
     }
 
     /// The matrix for `role`.

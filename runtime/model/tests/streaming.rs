@@ -5,15 +5,20 @@
 mod common;
 
 use std::{
+    collections::BTreeMap,
     io,
+    os::unix::fs::FileExt as _,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed};
-use lime_model::{BatchRows, BlockFile, BlockReader, DirectReader, Engine, EngineOptions, ModelFolder, WeightSource};
+use lime_model::{
+    BatchRows, BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, Engine, EngineError, EngineOptions,
+    ModelFolder, WeightSource,
+};
 use lime_planner::{Arithmetic, Block, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {
@@ -138,6 +143,135 @@ impl BlockReader for Failing {
     fn is_direct(&self) -> bool {
         self.reader.is_direct()
     }
+}
+
+/// Blocks as they were written, with digests that say so, and their files for a test to damage.
+struct Digested {
+    blocks: Arc<WrittenBlocks>,
+    right: BTreeMap<Block, Vec<u8>>,
+    /// Whether everything passes.
+    blind: AtomicBool,
+}
+
+impl Digested {
+    fn write(folder: &ModelFolder) -> Arc<Self> {
+        let mut this =
+            Self { blocks: WrittenBlocks::write(folder), right: BTreeMap::new(), blind: AtomicBool::new(false) };
+        for block in folder.card("test").all_blocks() {
+            let bytes = std::fs::read(this.file(block, folder)).unwrap();
+            this.right.insert(block, bytes[4096..].to_vec());
+        }
+        Arc::new(this)
+    }
+
+    fn file(&self, block: Block, folder: &ModelFolder) -> std::path::PathBuf {
+        self.blocks.locate(block, &BlockLayout::of(folder.config(), block)).unwrap().path
+    }
+
+    /// Flips a bit of a block, or flips it back.
+    fn flip(&self, block: Block, folder: &ModelFolder) {
+        let file = std::fs::File::options().read(true).write(true).open(self.file(block, folder)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 9000).unwrap();
+        file.write_all_at(&[byte[0] ^ 4], 9000).unwrap();
+        file.sync_all().unwrap();
+    }
+}
+
+impl BlockFiles for Digested {
+    fn locate(&self, block: Block, layout: &BlockLayout) -> io::Result<BlockFile> {
+        self.blocks.locate(block, layout)
+    }
+
+    fn digest(&self, chunk: &[u8]) -> u128 {
+        chunk.iter().fold(7, |hash: u128, byte| (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    fn check(&self, block: Block, layout: &BlockLayout, digests: &[u128]) -> io::Result<()> {
+        let right = &self.right[&block][..layout.bytes as usize];
+        let right: Vec<u128> = right.chunks(lime_model::DIGEST_CHUNK).map(|chunk| self.digest(chunk)).collect();
+        let right = self.blind.load(Ordering::Relaxed) || right == digests;
+        if right { Ok(()) } else { Err(io::Error::other("a bit has flipped")) }
+    }
+}
+
+const VICTIM: Block = Block::Mlp(LayerIndex(3));
+
+/// One pass of sixty tokens.
+fn pass(ring: &mut Ring) -> Result<Vec<u32>, EngineError> {
+    let tokens = prompt(ring.plan.model.vocabulary);
+    let engine = &mut ring.engines[0];
+    let mut activation = engine.embed(&tokens[..60])?;
+    engine.forward(lime_planner::SegmentIndex(0), &[BatchRows { slot: 0, start: 0, count: 60 }], &mut activation)?;
+    let logits = engine.logits(&[59], &activation);
+    engine.reset();
+    logits.map(|logits| bits(&logits))
+}
+
+#[test]
+fn no_pass_ever_computes_with_a_bit_that_flipped_since_the_last() {
+    let folder = bundled("bard-2m");
+    let blocks = Digested::write(&folder);
+    // Through a buffer of one block, and of several that are read ahead.
+    for share in [0.0, 0.4] {
+        let plan = streamed(wish(&folder).plan(&folder), mlps, share);
+        let mut ring = Ring::load(WeightSource::stored(&folder, blocks.clone()), plan, options());
+        let right = pass(&mut ring).unwrap();
+        for _ in 0..5 {
+            assert!(pass(&mut ring).unwrap() == right);
+        }
+        blocks.flip(VICTIM, &folder);
+        let mut failures = 0;
+        for _ in 0..6 {
+            match pass(&mut ring) {
+                // What was read ahead before the flip was right.
+                Ok(logits) => assert!(logits == right, "a wrong answer left the engine"),
+                Err(EngineError::NotStored { block, .. }) => failures += u32::from(block == VICTIM),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(failures >= 4, "{failures} of 6 passes met the damage");
+        blocks.flip(VICTIM, &folder);
+        assert!(ring.engines[0].verify().unwrap().read_again == 0 && pass(&mut ring).unwrap() == right);
+    }
+}
+
+#[test]
+fn what_is_compared_seldom_is_found_within_so_many_uses() {
+    let folder = bundled("bard-2m");
+    let blocks = Digested::write(&folder);
+    let options = EngineOptions { verify_reads: "8".parse().unwrap(), ..options() };
+    let mut ring = Ring::load(WeightSource::stored(&folder, blocks.clone()), streaming_plan(&folder), options);
+    pass(&mut ring).unwrap();
+    blocks.flip(VICTIM, &folder);
+    let found = (0..8).position(|_| pass(&mut ring).is_err());
+    assert!(found.is_some(), "eight uses, and none was compared");
+}
+
+#[test]
+fn a_bit_that_flips_in_memory_is_found_by_comparing_and_read_again() {
+    let folder = bundled("bard-2m");
+    let blocks = Digested::write(&folder);
+    let load = || Ring::load(WeightSource::stored(&folder, blocks.clone()), streaming_plan(&folder), options());
+    let right = pass(&mut load()).unwrap();
+    // Memory that differs from what the disk has and the digest says: loaded while nobody looked.
+    let kept = Block::Attention(LayerIndex(2));
+    blocks.flip(kept, &folder);
+    blocks.blind.store(true, Ordering::Relaxed);
+    let mut ring = load();
+    blocks.blind.store(false, Ordering::Relaxed);
+    assert!(pass(&mut ring).unwrap() != right);
+
+    // The disk has the same damage: passes that meet the block fail instead of computing with it, until it can be read.
+    for _ in 0..2 {
+        let fault = ring.engines[0].verify().unwrap_err().to_string();
+        assert!(fault.contains("attention(2)"), "{fault}");
+        assert!(matches!(pass(&mut ring), Err(EngineError::NotStored { block, .. }) if block == kept));
+    }
+    blocks.flip(kept, &folder);
+    assert_eq!(ring.engines[0].verify().unwrap().read_again, 1);
+    assert_eq!(ring.engines[0].verify().unwrap().read_again, 0);
+    assert!(pass(&mut ring).unwrap() == right);
 }
 
 fn streaming_plan(folder: &ModelFolder) -> Plan {

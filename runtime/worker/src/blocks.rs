@@ -3,7 +3,7 @@
 use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 
 use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
-use lime_store::{BlockState, EnsureOptions, Progress, Source, Store, StoredModel};
+use lime_store::{BlockState, EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
 
 use crate::compute::ComputeError;
 
@@ -32,9 +32,24 @@ pub(crate) fn ensure(
     trust: Trust,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
-    let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
-    let store = Store::open(root).map_err(failed)?;
+    let store = Store::open(root).map_err(|error| ComputeError::from_error(&error))?;
     let stored = open(&store, model)?;
+    make(&stored, placed, encoding, trust, progress)?;
+    Ok(stored)
+}
+
+/// Makes those of the `placed` blocks of `stored` that are not whole, and says which they were. `progress` hears of bytes that are there and
+/// in all, and may unwind.
+///
+/// # Errors
+/// What the store says.
+pub(crate) fn make(
+    stored: &StoredModel,
+    placed: &[PlacedBlock],
+    encoding: Encoding,
+    trust: Trust,
+    progress: &mut dyn FnMut(Bytes, Bytes),
+) -> Result<Ensured, ComputeError> {
     let blocks: Vec<Block> = placed.iter().map(|placed| placed.block).collect();
     let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
     let (embedding_streams, verify) = (placed.contains(&streamed), trust == Trust::Nothing);
@@ -55,30 +70,29 @@ pub(crate) fn ensure(
         pull.join()
     });
     match ensured {
-        Ok(ensured) => ensured.map_err(failed)?,
+        Ok(ensured) => ensured.map_err(|error| ComputeError::from_error(&error)),
         Err(payload) => resume_unwind(payload),
-    };
-    Ok(stored)
+    }
 }
 
-/// Removes `block` from the store at `root`, so that it is made again before it is read again.
+/// Makes `block` anew, unless the disk gives all of it, whole, now.
 ///
 /// # Errors
 /// What the store says.
-pub(crate) fn discard(root: &Path, model: &Source, block: Block) -> Result<(), ComputeError> {
-    let failed = |error: lime_store::StoreError| ComputeError::from_error(&error);
-    let store = Store::open(root).map_err(failed)?;
-    open(&store, model)?.discard(block).map_err(failed)
+pub(crate) fn make_anew(
+    stored: &StoredModel,
+    block: Block,
+    encoding: Encoding,
+    progress: &mut dyn FnMut(Bytes, Bytes),
+) -> Result<Ensured, ComputeError> {
+    // Whether it stays in memory only matters for a tied head beside the embedding, which has no file of its own to be damaged.
+    let alone = PlacedBlock { block, residency: Residency::Streamed };
+    make(stored, &[alone], encoding, Trust::Nothing, progress)
 }
 
-/// Whether what is there of `block` in the store at `root` can be told to be missing or wrong without reading its data.
-///
-/// # Errors
-/// What the store says.
-pub(crate) fn is_wanting(root: &Path, model: &Source, block: Block) -> Result<bool, ComputeError> {
-    let store = Store::open(root).map_err(|error| ComputeError::from_error(&error))?;
-    let state = open(&store, model)?.state(block);
-    Ok(matches!(state, BlockState::Absent | BlockState::Partial(_) | BlockState::Damaged(_)))
+/// Whether what is there of `block` can be told to be missing or wrong without reading its data.
+pub(crate) fn is_wanting(stored: &StoredModel, block: Block) -> bool {
+    matches!(stored.state(block), BlockState::Absent | BlockState::Partial(_) | BlockState::Damaged(_))
 }
 
 /// The model as its source has it; a server that cannot be asked does not keep a device from serving what it has.

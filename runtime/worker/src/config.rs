@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use lime_model::VerifyReads;
 use lime_ring::{LinkShape, Transport};
 use lime_store::Source;
 
@@ -28,6 +29,8 @@ pub struct WorkerConfig {
     pub link: Option<LinkShape>,
     /// Shapes reads from the disk.
     pub disk: Option<DiskShape>,
+    /// How often blocks that stream are compared with their digests.
+    pub verify_reads: VerifyReads,
     /// The instruction set of the kernels; the best that the machine has where none is named.
     pub isa: Option<String>,
     /// How the ring's members speak to one another.

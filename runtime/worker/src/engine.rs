@@ -1,24 +1,21 @@
 //! The real engine behind the seam: `lime-model`, driven by what the wire brings.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_model::{
     Activation, BatchRows, BlockFiles, Engine, EngineError, EngineOptions, ModelFolder, PageKeeper, ResidencyCounters,
     Sampling, Shortage, StreamCounters, WeightSource,
 };
-use lime_planner::{Block, Bytes as Size, DeviceIndex, Dtype, Encoding, PlacedBlock, Plan, Residency, SegmentIndex};
+use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Encoding, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 use lime_store::{Source, StoredModel};
 
 use crate::{
     blocks::{self, Trust},
-    compute::{Compute, ComputeError, Draw, Footprint, Loader, Span},
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Span},
+    fault_kind::{said, said_by_model},
+    mending::Mending,
 };
 
 /// Loads from a model's folder; from the store where the plan streams, or where the model comes from a server.
@@ -35,9 +32,9 @@ impl Loader for EngineLoader {
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
-        let local = self.model.folder().map(ModelFolder::open).transpose().map_err(|error| said(&error))?;
+        let local = self.model.folder().map(ModelFolder::open).transpose().map_err(|error| said_by_model(&error))?;
         let (mut repaired, mut reread) = (BTreeSet::new(), BTreeSet::new());
-        let engine = loop {
+        let (engine, stored) = loop {
             let stored = self.stored(plan, device, progress)?.map(Arc::new);
             let source = match (&stored, &local) {
                 (Some(stored), _) => WeightSource::stored(stored.folder(), Arc::clone(stored) as Arc<dyn BlockFiles>),
@@ -48,28 +45,28 @@ impl Loader for EngineLoader {
                 // Once for each block: one that comes out wrong again has another cause.
                 Err(EngineError::NotStored { block, source }) if repaired.insert(block) => {
                     tracing::warn!(%block, fault = %source, "a stored block is damaged, it is made again");
-                    self.discard(block)?;
+                    // It is seldom the only one, and each would take another load to be found.
+                    if let Some(stored) = &stored {
+                        let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
+                        blocks::make(stored, placed, plan.model.encoding, Trust::Nothing, progress)?;
+                    }
                 }
                 Err(fault @ EngineError::Stream { block, .. }) if reread.insert(block) => {
                     tracing::warn!(%block, %fault, "a stored block cannot be read, it is looked at again");
-                    // What the load says next tells more than why this failed.
-                    let _ = self
-                        .look_again(block, plan.model.encoding, progress)
-                        .inspect_err(|error| tracing::error!(%block, %error, "the block could not be made anew"));
+                    if let Some(stored) = &stored {
+                        // What the load says next tells more than why this failed.
+                        let made = blocks::make_anew(stored, block, plan.model.encoding, progress);
+                        let _ = made.inspect_err(|error| tracing::error!(%block, %error, "it could not be made anew"));
+                    }
                 }
-                engine => break engine.map_err(|error| said(&error))?,
+                engine => break (engine.map_err(|error| said(&error))?, stored),
             }
         };
-        let repair = self.store.clone().map(|store| Repair {
-            store,
-            model: self.model.clone(),
-            encoding: plan.model.encoding,
-            repaired: BTreeMap::new(),
-            unread: BTreeSet::new(),
-        });
+        let placed = engine.device().blocks.clone();
+        let mending = stored.map(|stored| Mending::new(stored, placed, plan.model.encoding));
         Ok(Box::new(Loaded {
             engine,
-            repair,
+            mending,
             dtype: plan.residual,
             columns: plan.model.hidden as usize,
             vocabulary: plan.model.vocabulary as usize,
@@ -98,87 +95,15 @@ impl EngineLoader {
         blocks::ensure(store, &self.model, placed, plan.model.encoding, Trust::Headers, progress).map(Some)
     }
 
-    /// Makes a block anew that the disk does not give, unless it does so now.
-    fn look_again(
-        &self,
-        block: Block,
-        encoding: Encoding,
-        progress: &mut dyn FnMut(Size, Size),
-    ) -> Result<(), ComputeError> {
-        let Some(store) = &self.store else { return Ok(()) };
-        blocks::ensure(store, &self.model, &[alone(block)], encoding, Trust::Nothing, progress).map(drop)
-    }
-
     fn no_store(&self) -> ComputeError {
         ComputeError::new(format!("{} is fetched into a weight store: start the worker with --store", self.model))
-    }
-
-    /// Takes a damaged block out of the store.
-    fn discard(&self, block: Block) -> Result<(), ComputeError> {
-        let Some(store) = &self.store else { return Ok(()) };
-        blocks::discard(store, &self.model, block)
-    }
-}
-
-/// A block that comes out wrong again within this time has another cause than its file.
-const UNTIL_NEXT_REPAIR: Duration = Duration::from_secs(60);
-
-/// What it takes to make a stored block again.
-struct Repair {
-    store: PathBuf,
-    model: Source,
-    encoding: Encoding,
-    /// When each block was made again.
-    repaired: BTreeMap<Block, Instant>,
-    /// Blocks that failed one pass because they could not be read, and were not looked at since.
-    unread: BTreeSet<Block>,
-}
-
-/// A block by itself. Whether it stays in memory only matters for a tied head beside the embedding, which has no file of its own to
-/// be damaged.
-fn alone(block: Block) -> PlacedBlock {
-    PlacedBlock { block, residency: Residency::Streamed }
-}
-
-impl Repair {
-    /// A pass has failed because the disk did not give `block`. A file that is cut short or gone is made again at once. One that looks
-    /// whole has a second pass, for disks that were away for a moment; then it is made anew beside what is there: sectors that
-    /// cannot be read stay so until they are written.
-    fn unreadable(&mut self, block: Block) {
-        let wanting = blocks::is_wanting(&self.store, &self.model, block);
-        if self.unread.insert(block) && !matches!(wanting, Ok(true)) {
-            return;
-        }
-        self.unread.remove(&block);
-        tracing::warn!(%block, "a stored block cannot be read, it is made anew unless it can now");
-        self.make(block, Trust::Nothing);
-    }
-
-    /// Makes `block` again; the pass that met its damage has failed, the next finds it whole.
-    fn repair(&mut self, block: Block, fault: &std::io::Error) {
-        let now = Instant::now();
-        if self.repaired.get(&block).is_some_and(|then| now.duration_since(*then) < UNTIL_NEXT_REPAIR) {
-            return;
-        }
-        self.repaired.insert(block, now);
-        tracing::warn!(%block, %fault, "a stored block is damaged, it is made again");
-        match blocks::discard(&self.store, &self.model, block) {
-            Ok(()) => self.make(block, Trust::Headers),
-            Err(error) => tracing::error!(%block, %error, "the block could not be removed"),
-        }
-    }
-
-    fn make(&self, block: Block, trust: Trust) {
-        match blocks::ensure(&self.store, &self.model, &[alone(block)], self.encoding, trust, &mut |_, _| {}) {
-            Ok(_) => tracing::info!(%block, "the block is whole again"),
-            Err(error) => tracing::error!(%block, %error, "the block could not be made again"),
-        }
     }
 }
 
 struct Loaded {
     engine: Engine,
-    repair: Option<Repair>,
+    /// Where blocks come from a weight store.
+    mending: Option<Mending>,
     dtype: Dtype,
     columns: usize,
     vocabulary: usize,
@@ -190,6 +115,7 @@ struct Loaded {
 
 impl Compute for Loaded {
     fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
+        self.used();
         self.batch = self.engine.embed(tokens).map_err(|error| self.failed(&error))?;
         Ok(())
     }
@@ -204,6 +130,7 @@ impl Compute for Loaded {
         let part = |span: &Span| BatchRows { slot: span.slot, start: span.start, count: span.count };
         self.parts.clear();
         self.parts.extend(spans.iter().map(part));
+        self.used();
         let passed = self.engine.forward(segment, &self.parts, &mut self.batch);
         passed.map_err(|error| self.failed(&error))
     }
@@ -214,6 +141,7 @@ impl Compute for Loaded {
 
     fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<proto::Token>, ComputeError> {
         let rows: Vec<usize> = draws.iter().map(|draw| draw.row).collect();
+        self.used();
         let mut logits = self.engine.logits(&rows, &self.batch).map_err(|error| self.failed(&error))?;
         let drawn = draws.iter().zip(logits.chunks_mut(self.vocabulary));
         drawn.map(|(draw, logits)| self.draw_one(draw, logits)).collect()
@@ -225,6 +153,14 @@ impl Compute for Loaded {
 
     fn reset(&mut self) {
         self.engine.reset();
+    }
+
+    fn verify(&mut self) -> Result<Mended, ComputeError> {
+        match &mut self.mending {
+            Some(mending) => mending.verify(&mut self.engine),
+            // Read from the model's own folder, which has no digests.
+            None => Ok(Mended::default()),
+        }
     }
 
     fn footprint(&self) -> Footprint {
@@ -258,12 +194,17 @@ impl Compute for Loaded {
 }
 
 impl Loaded {
-    /// A pass has failed: where a stored block was damaged, that is mended before the next.
+    /// Blocks are computed with.
+    fn used(&mut self) {
+        if let Some(mending) = &mut self.mending {
+            mending.used();
+        }
+    }
+
+    /// A pass has failed: where stored blocks are damaged, they are mended before the next.
     fn failed(&mut self, error: &EngineError) -> ComputeError {
-        match (error, &mut self.repair) {
-            (EngineError::NotStored { block, source }, Some(repair)) => repair.repair(*block, source),
-            (EngineError::Stream { block, .. }, Some(repair)) => repair.unreadable(*block),
-            _ => {}
+        if let Some(mending) = &mut self.mending {
+            mending.after(error, &mut self.engine);
         }
         said(error)
     }
@@ -272,7 +213,7 @@ impl Loaded {
         // Drawing uses the logits up.
         let kept = if draw.sampling.return_logits { little_endian(logits) } else { Bytes::new() };
         let sampled = self.engine.sample(logits, &sampling(draw.sampling));
-        let sampled = sampled.map_err(|error| said(&error))?;
+        let sampled = sampled.map_err(|error| said_by_model(&error))?;
         let top = sampled.top.iter();
         let top = top.map(|one| proto::TokenLogprob { token: one.token, logprob: one.logprob });
         Ok(proto::Token {
@@ -301,8 +242,4 @@ fn sampling(wire: &proto::Sampling) -> Sampling {
 
 fn little_endian(logits: &[f32]) -> Bytes {
     logits.iter().flat_map(|logit| logit.to_le_bytes()).collect::<Vec<_>>().into()
-}
-
-fn said(error: &(dyn std::error::Error + 'static)) -> ComputeError {
-    ComputeError::from_error(error)
 }

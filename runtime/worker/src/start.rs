@@ -16,6 +16,7 @@ pub async fn start(config: WorkerConfig, listen: SocketAddr) -> Result<WorkerHan
         threads: config.threads.max(1),
         isa,
         disk_bytes_per_second: config.disk.map(|disk| disk.bytes_per_second),
+        verify_reads: config.verify_reads,
         ..EngineOptions::default()
     };
     let loader = EngineLoader { model: config.model.clone(), store: config.store.clone(), options };

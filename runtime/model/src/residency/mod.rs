@@ -5,21 +5,24 @@
 //! from the buffer that it streams through, by a copy, without a read of its own.
 
 mod counters;
+mod kept;
 mod link;
 mod room;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use lime_kernels::RingBuf;
 use lime_planner::{Block, Bytes, Ladder};
 
 pub use counters::{ResidencyCounters, ResidencyFigures};
+pub(crate) use kept::ReadFrom;
+pub use kept::Verified;
 pub(crate) use link::LinkWatch;
 pub use room::Shortage;
 pub(crate) use room::{Room, Standing, Verdict};
 
 use crate::{
-    EngineError,
+    BlockLayout, EngineError,
     stream::{Lease, Stream, StreamBlock, StreamOptions},
     weights::{BlockSource, HostBlock, HostMemory, Loaded, Pinned},
 };
@@ -29,6 +32,12 @@ pub(crate) struct Resident {
     pinned: Pinned<HostBlock>,
     stream: Option<Stream>,
     arena: Arc<RingBuf>,
+    /// Where in it each block lies while it is kept.
+    starts: BTreeMap<Block, usize>,
+    /// Blocks that should be kept and turned out damaged, until they have been read again.
+    lost: BTreeMap<Block, Arc<BlockLayout>>,
+    /// The store that they came from, where it was one.
+    read_from: Option<ReadFrom>,
     ladder: Ladder,
     /// Steps taken.
     level: usize,
@@ -56,14 +65,29 @@ impl Resident {
     ///
     /// # Errors
     /// When the buffer cannot be had.
-    pub(crate) fn new(loaded: Loaded, ladder: Ladder, recipe: Option<StreamRecipe>) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        loaded: Loaded,
+        ladder: Ladder,
+        recipe: Option<StreamRecipe>,
+        read_from: Option<ReadFrom>,
+    ) -> Result<Self, EngineError> {
         let base_buffer = recipe.as_ref().map_or(Bytes::ZERO, |recipe| recipe.options.buffer);
         let Loaded { blocks, arena } = loaded;
+        let mut start = 0;
+        let starts = blocks.iter().map(|(block, held)| {
+            let begins = start;
+            start += held.layout.bytes as usize;
+            (*block, begins)
+        });
+        let starts = starts.collect();
         let mut this = Self {
             pinned: Pinned::from_iter(blocks),
             stream: None,
             end: arena.len(),
             arena,
+            starts,
+            lost: BTreeMap::new(),
+            read_from,
             ladder,
             level: 0,
             returning: false,
@@ -104,6 +128,7 @@ impl Resident {
         while self.level < level.min(self.ladder.rungs().len()) {
             let rung = self.ladder.rungs()[self.level];
             self.pinned.forget(rung.block);
+            self.lost.remove(&rung.block);
             self.end -= rung.bytes.0 as usize;
             let given_back = self.arena.give_back_from(self.end);
             debug_assert!(given_back, "a pass still holds {}", rung.block);
@@ -200,11 +225,11 @@ impl BlockSource for Resident {
 
     fn block(&mut self, block: Block) -> Result<HostBlock, EngineError> {
         match (self.pinned.block(block), &mut self.stream) {
-            (Err(EngineError::NotHere { .. }), Some(stream)) => {
+            (Err(EngineError::NotHere { .. }), Some(stream)) if !self.lost.contains_key(&block) => {
                 let (lease, layout) = stream.wait_for(block)?;
                 self.keep(block, lease, layout)
             }
-            (pinned, _) => pinned,
+            (pinned, _) => pinned.map_err(|fault| self.missed(block, fault)),
         }
     }
 }

@@ -63,6 +63,8 @@ struct Entry<F> {
     arrived: u64,
     uses: u32,
     holders: u32,
+    /// Of each read, as they are told; taken when they are compared.
+    digests: Vec<u128>,
     /// Nobody will ask for it any more.
     over: bool,
     /// A pass has come to it and waits.
@@ -200,6 +202,7 @@ impl<F> Fifo<F> {
             arrived: 0,
             uses: 0,
             holders: 0,
+            digests: Vec::new(),
             over: false,
             awaited: self.awaited == Some(index),
             fault: None,
@@ -217,6 +220,28 @@ impl<F> Fifo<F> {
     /// Whether so many bytes more fit behind all that has entered.
     fn has_room(&self, bytes: u64) -> bool {
         self.entered + bytes <= self.oldest() + self.capacity
+    }
+
+    /// Notes the digest of what a read gave. It is told before [`Fifo::read_done`] is.
+    pub(crate) fn note_digest(&mut self, request: Request, digest: u128) {
+        let place = (request.from / self.request) as usize;
+        let Some(entry) = self.entry(request.passage) else { return };
+        if entry.digests.len() <= place {
+            entry.digests.resize(place + 1, 0);
+        }
+        entry.digests[place] = digest;
+    }
+
+    /// The digests of a passage's reads, in order, to be compared before anybody computes with its bytes; nothing where that was
+    /// done, or none were told.
+    pub(crate) fn take_digests(&mut self, passage: Passage) -> Vec<u128> {
+        self.entry(passage).map(|entry| std::mem::take(&mut entry.digests)).unwrap_or_default()
+    }
+
+    /// Gives up all that was read: whoever asks next has it read anew. Nobody waits for a block.
+    pub(crate) fn give_up(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.over = true);
+        self.leave();
     }
 
     /// Notes that a read is over.

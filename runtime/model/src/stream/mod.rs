@@ -21,6 +21,7 @@ use lime_kernels::{RingBuf, RingRead};
 use lime_planner::{Block, Bytes};
 
 pub(crate) use checks::Checks;
+pub use checks::VerifyReads;
 pub use counters::{StreamCounters, StreamFigures};
 pub use reader::{BlockReader, DirectReader};
 
@@ -30,6 +31,8 @@ use fifo::{Fifo, Passage, Request, Streamed, Wanted};
 /// One read: large enough that a disk streams, small enough that several readers share a block.
 const REQUEST: usize = crate::DIGEST_CHUNK;
 const READERS: usize = 4;
+/// Readers where each also takes the digest of what it has read: the disk is to have as many requests as with [`READERS`].
+const DIGESTING_READERS: usize = crate::loader::DIGESTING_READERS;
 
 /// A block to be streamed.
 #[derive(Clone)]
@@ -52,6 +55,7 @@ pub(crate) struct StreamOptions {
     pub(crate) uses: u32,
     /// Knows what the blocks' bytes should be.
     pub(crate) store: Arc<dyn BlockFiles>,
+    pub(crate) verify: VerifyReads,
     pub(crate) reader: Arc<dyn BlockReader>,
     pub(crate) bytes_per_second: Option<u64>,
     pub(crate) counters: Arc<StreamCounters>,
@@ -67,8 +71,8 @@ pub(crate) struct Stream {
     mirrored: bool,
     /// Which blocks stream, and their sizes.
     sizes: BTreeMap<Block, (bool, u64)>,
-    /// Which blocks' bytes are compared with their digests when.
-    checks: Checks,
+    /// Where not every use is compared: which are.
+    checks: Option<Checks>,
 }
 
 struct Shared {
@@ -80,6 +84,8 @@ struct Shared {
     ring: Arc<RingBuf>,
     files: Vec<BlockFile>,
     reader: Arc<dyn BlockReader>,
+    /// Takes the digest of all that is read, where every use is compared.
+    digests: Option<Arc<dyn BlockFiles>>,
     pace: Option<Pace>,
     counters: Arc<StreamCounters>,
 }
@@ -163,7 +169,8 @@ impl Stream {
         for idle in blocks.iter().filter(|streamed| !streamed.streams) {
             fifo.set_streams(idle.block, false);
         }
-        let checks = Checks::of(blocks.iter().map(|streamed| streamed.block));
+        let every_use = options.verify.is_every_use();
+        let checks = (!every_use).then(|| Checks::of(blocks.iter().map(|streamed| streamed.block), options.verify));
         let sizes = blocks.iter().map(|it| (it.block, (it.streams, it.layout.bytes))).collect();
         let (layouts, files) = blocks.into_iter().map(|it| ((it.block, Arc::new(it.layout)), it.file)).unzip();
         let shared = Arc::new(Shared {
@@ -173,14 +180,16 @@ impl Stream {
             ring,
             files,
             reader: options.reader,
+            digests: every_use.then(|| Arc::clone(&options.store)),
             pace: options.bytes_per_second.map(Pace::new),
             counters: options.counters,
         });
-        let readers = Vec::with_capacity(READERS);
+        let count = if every_use { DIGESTING_READERS } else { READERS };
+        let readers = Vec::with_capacity(count);
         let (store, planned) = (options.store, options.buffer);
         let mut stream = Self { shared, layouts, readers, store, planned, mirrored, sizes, checks };
         stream.count();
-        for _ in 0..READERS {
+        for _ in 0..count {
             let shared = Arc::clone(&stream.shared);
             let reader = thread::Builder::new().name("lime-read".to_owned()).stack_size(STACK);
             let reader = reader.spawn(move || shared.read_ahead()).map_err(EngineError::Threads)?;
@@ -205,13 +214,21 @@ impl Stream {
     }
 
     /// Ends the stream; gives which blocks were compared with their digests when.
-    pub(crate) fn into_checks(mut self) -> Checks {
-        std::mem::take(&mut self.checks)
+    pub(crate) fn into_checks(mut self) -> Option<Checks> {
+        self.checks.take()
     }
 
     /// Goes on comparing where the stream before left off.
-    pub(crate) fn inherit(&mut self, checks: Checks) {
+    pub(crate) fn inherit(&mut self, checks: Option<Checks>) {
         self.checks = checks;
+    }
+
+    /// Reads everything anew, from files that may be others. No pass holds or awaits a block.
+    pub(crate) fn renew(&self) {
+        // Files first: what is read from now on comes from those that are there now.
+        self.shared.files.iter().for_each(|file| self.shared.reader.forget(file));
+        self.shared.lock().fifo.give_up();
+        self.shared.room.notify_all();
     }
 
     /// Whether this is the stream for `blocks` through a buffer of so many bytes.
@@ -232,12 +249,17 @@ impl Stream {
     /// When it could not be read, is damaged, is not streamed here, or what the caller holds leaves no room for it.
     pub(crate) fn wait_for(&mut self, block: Block) -> Result<(Lease, Arc<BlockLayout>), EngineError> {
         let layout = Arc::clone(self.layouts.get(&block).ok_or(EngineError::NotHere { block })?);
-        let lease = self.lease(block)?;
-        if !self.checks.is_due(block) {
+        let (lease, digests) = self.lease(block)?;
+        let Some(checks) = &mut self.checks else {
+            // Without digests it was compared already, for another micro-batch.
+            let verdict = if digests.is_empty() { Ok(()) } else { self.store.check(block, &layout, &digests) };
+            return Ok((judged(block, verdict, lease)?, layout));
+        };
+        if !checks.is_due(block) {
             return Ok((lease, layout));
         }
-        let lease = self.compared(block, &layout, lease)?;
-        self.checks.passed(block);
+        let lease = judged(block, self.store.check_bytes(block, &layout, lease.bytes()), lease)?;
+        checks.passed(block);
         Ok((lease, layout))
     }
 
@@ -246,16 +268,11 @@ impl Stream {
     /// # Errors
     /// When they are not: they are given back, and what comes next is read anew.
     pub(crate) fn compared(&self, block: Block, layout: &BlockLayout, lease: Lease) -> Result<Lease, EngineError> {
-        match self.store.check_bytes(block, layout, lease.bytes()) {
-            Ok(()) => Ok(lease),
-            Err(source) => {
-                lease.discard();
-                Err(EngineError::NotStored { block, source })
-            }
-        }
+        judged(block, self.store.check_bytes(block, layout, lease.bytes()), lease)
     }
 
-    fn lease(&self, block: Block) -> Result<Lease, EngineError> {
+    /// The block when it is there, and the digests of what was read of it, unless they were asked for before.
+    fn lease(&self, block: Block) -> Result<(Lease, Vec<u128>), EngineError> {
         let shared = &self.shared;
         let mut since = None;
         let mut state = shared.lock();
@@ -263,13 +280,14 @@ impl Stream {
             match state.fifo.want(block) {
                 Wanted::Here { passage, at, bytes } => {
                     shared.counters.wasted(state.fifo.wasted());
+                    let digests = state.fifo.take_digests(passage);
                     drop(state);
                     shared.counters.was_used(bytes, since.map(|since: Instant| since.elapsed()));
                     let claim = shared.ring.read(at as usize, bytes as usize);
                     let lease = Lease { shared: Arc::clone(shared), passage, bytes: claim };
                     debug_assert!(lease.bytes.is_some(), "a block that is there is being written");
                     return match lease.bytes {
-                        Some(_) => Ok(lease),
+                        Some(_) => Ok((lease, digests)),
                         None => Err(EngineError::Stuck { block }),
                     };
                 }
@@ -288,6 +306,17 @@ impl Stream {
                 Wanted::Stuck => return Err(EngineError::Stuck { block }),
                 Wanted::Unknown => return Err(EngineError::NotHere { block }),
             }
+        }
+    }
+}
+
+/// The lease, unless its bytes were found to be other than the block's: they are given back, and what comes next is read anew.
+fn judged(block: Block, verdict: io::Result<()>, lease: Lease) -> Result<Lease, EngineError> {
+    match verdict {
+        Ok(()) => Ok(lease),
+        Err(source) => {
+            lease.discard();
+            Err(EngineError::NotStored { block, source })
         }
     }
 }
@@ -320,8 +349,12 @@ impl Shared {
                 continue;
             };
             drop(state);
-            let outcome = self.read(request).map_err(|source| Fault { file: request.index, source });
+            let outcome = self.read(request);
             state = self.lock();
+            if let Ok(Some(digest)) = outcome {
+                state.fifo.note_digest(request, digest);
+            }
+            let outcome = outcome.map(drop).map_err(|source| Fault { file: request.index, source });
             state.fifo.read_done(request, outcome);
             self.arrived.notify_all();
             // What was skipped may have left the buffer with this read.
@@ -329,7 +362,8 @@ impl Shared {
         }
     }
 
-    fn read(&self, request: Request) -> io::Result<()> {
+    /// Reads, and takes the digest of what was read where that is to be compared.
+    fn read(&self, request: Request) -> io::Result<Option<u128>> {
         if let Some(pace) = &self.pace {
             pace.wait(request.bytes);
         }
@@ -341,7 +375,10 @@ impl Shared {
             tracing::warn!(path = %file.path.display(), offset = request.from, %fault, "a read failed, it is tried again");
         };
         let reader = self.reader.as_ref();
-        let read = || reader::read_all(reader, file, request.from, &mut into, again);
+        let read = || {
+            reader::read_all(reader, file, request.from, &mut into, again)?;
+            Ok(self.digests.as_ref().map(|store| store.digest(&into)))
+        };
         // A reader that panics fails its pass and not the ring.
         let read =
             catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(io::Error::other("the reader panicked")));

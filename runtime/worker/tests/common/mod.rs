@@ -100,6 +100,7 @@ pub fn config(name: &str) -> WorkerConfig {
         threads: 1,
         link: None,
         disk: None,
+        verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
         transport: Transport::Plaintext,
     }

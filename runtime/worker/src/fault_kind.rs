@@ -1,0 +1,73 @@
+//! What may be done about a fault of the engine, by what it is and not by what it says.
+
+use std::io;
+
+use lime_model::{EngineError, ModelError};
+use lime_ring::proto::FailureKind;
+
+use crate::compute::ComputeError;
+
+/// The fault as a pass carries it.
+pub(crate) fn said(error: &EngineError) -> ComputeError {
+    ComputeError::from_error(error).of_kind(of_engine(error))
+}
+
+/// The same of a fault of the model's files or of what a request asks for.
+pub(crate) fn said_by_model(error: &ModelError) -> ComputeError {
+    ComputeError::from_error(error).of_kind(of_model(error))
+}
+
+fn of_engine(error: &EngineError) -> FailureKind {
+    match error {
+        EngineError::Model(fault) => of_model(fault),
+        // What the sequence itself is: no try can change it.
+        EngineError::Token { .. } | EngineError::ContextFull { .. } => FailureKind::Refused,
+        EngineError::NotStored { .. } | EngineError::Truncated { .. } => FailureKind::Damaged,
+        EngineError::Stream { source, .. } => match source.kind() {
+            // Cut short, or gone; a disk that refuses may be well again at the next try.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => FailureKind::Damaged,
+            _ => FailureKind::Unspecified,
+        },
+        EngineError::NoRoom { .. } | EngineError::Memory(_) => FailureKind::NoRoom,
+        _ => FailureKind::Unspecified,
+    }
+}
+
+const fn of_model(error: &ModelError) -> FailureKind {
+    match error {
+        ModelError::Sampling { .. } => FailureKind::Refused,
+        ModelError::Logits { .. } => FailureKind::NotFinite,
+        _ => FailureKind::Unspecified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lime_planner::{Block, Bytes};
+
+    use super::*;
+
+    fn stream(source: io::Error) -> EngineError {
+        EngineError::Stream { block: Block::Head, path: "head.safetensors".into(), source }
+    }
+
+    #[test]
+    fn what_may_be_done_follows_from_what_happened() {
+        let block = Block::Head;
+        for (error, kind) in [
+            (EngineError::Token { token: 9, vocabulary: 8 }, FailureKind::Refused),
+            (EngineError::ContextFull { slot: 0, length: 9, most: 8 }, FailureKind::Refused),
+            (ModelError::Sampling { name: "top_p", expected: "less", found: "2".into() }.into(), FailureKind::Refused),
+            (ModelError::Logits { reason: "token 3 has NaN".into() }.into(), FailureKind::NotFinite),
+            (EngineError::NotStored { block, source: io::Error::other("differs") }, FailureKind::Damaged),
+            (stream(io::ErrorKind::UnexpectedEof.into()), FailureKind::Damaged),
+            (stream(io::ErrorKind::NotFound.into()), FailureKind::Damaged),
+            (stream(io::Error::from_raw_os_error(5)), FailureKind::Unspecified),
+            (EngineError::NoRoom { needed: Bytes(2), room: Bytes(1) }, FailureKind::NoRoom),
+            (EngineError::NotHere { block }, FailureKind::Unspecified),
+        ] {
+            let said = said(&error);
+            assert_eq!((said.kind, said.text), (kind, ComputeError::from_error(&error).text), "{error}");
+        }
+    }
+}

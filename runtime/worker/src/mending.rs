@@ -1,0 +1,101 @@
+//! Stored blocks of a device that turn out damaged or unreadable while it serves: all are compared and mended at once.
+
+use std::{collections::BTreeSet, io, sync::Arc};
+
+use lime_model::{Engine, EngineError, Verified};
+use lime_planner::{Block, Encoding, PlacedBlock};
+use lime_store::StoredModel;
+
+use crate::{
+    blocks::{self, Trust},
+    compute::{ComputeError, Mended},
+    fault_kind,
+};
+
+/// What it takes to make a device's stored blocks again.
+pub(crate) struct Mending {
+    stored: Arc<StoredModel>,
+    placed: Vec<PlacedBlock>,
+    encoding: Encoding,
+    /// Blocks that failed one pass because they could not be read, and were not looked at since.
+    unread: BTreeSet<Block>,
+    /// All blocks were compared, and nothing was computed since.
+    is_fresh: bool,
+    /// Blocks that were mended and of which nobody has been told.
+    mended: u32,
+}
+
+impl Mending {
+    pub(crate) fn new(stored: Arc<StoredModel>, placed: Vec<PlacedBlock>, encoding: Encoding) -> Self {
+        Self { stored, placed, encoding, unread: BTreeSet::new(), is_fresh: false, mended: 0 }
+    }
+
+    /// Blocks are computed with: what was compared before says nothing any more.
+    pub(crate) fn used(&mut self) {
+        self.is_fresh = false;
+    }
+
+    /// Sees to what failed a pass. One damaged block is seldom the only one, and passes meet one after the other: all are compared and
+    /// mended, once.
+    pub(crate) fn after(&mut self, error: &EngineError, engine: &mut Engine) {
+        match error {
+            EngineError::NotStored { block, source } => self.mend_all(*block, source, engine),
+            EngineError::Stream { block, source, .. } if blocks::is_wanting(&self.stored, *block) => {
+                self.mend_all(*block, source, engine);
+            }
+            EngineError::Stream { block, .. } => self.unreadable(*block),
+            _ => {}
+        }
+    }
+
+    fn mend_all(&mut self, block: Block, fault: &io::Error, engine: &mut Engine) {
+        tracing::warn!(%block, %fault, "a stored block is damaged: all of this device are compared, and made again where they differ");
+        match self.compare(engine) {
+            Ok(()) => tracing::info!(mended = self.mended, "the blocks are whole"),
+            Err(error) => tracing::error!(%error, "a block could not be made again"),
+        }
+    }
+
+    /// The disk did not give `block`, whose file looks whole. It has a second pass, for disks that were away for a moment; then it is made
+    /// anew beside what is there: sectors that cannot be read stay so until they are written. The others are left alone: a disk
+    /// that is away would have all of them made anew.
+    fn unreadable(&mut self, block: Block) {
+        if self.unread.insert(block) {
+            return;
+        }
+        self.unread.remove(&block);
+        tracing::warn!(%block, "a stored block cannot be read, it is made anew unless it can now");
+        match blocks::make_anew(&self.stored, block, self.encoding, &mut |_, _| {}) {
+            Ok(made) => {
+                self.mended += made.made.len() as u32;
+                tracing::info!(%block, "the block is whole again");
+            }
+            Err(error) => tracing::error!(%block, %error, "the block could not be made again"),
+        }
+    }
+
+    /// Compares every block with its digest, on the disk and in memory, and mends what differs; also says what was mended since this was
+    /// last asked.
+    ///
+    /// # Errors
+    /// When a block cannot be made again: its source is away, or the disk full.
+    pub(crate) fn verify(&mut self, engine: &mut Engine) -> Result<Mended, ComputeError> {
+        if !self.is_fresh {
+            self.compare(engine)?;
+        }
+        let compared = self.placed.len() as u32;
+        Ok(Mended { compared, mended: std::mem::take(&mut self.mended) })
+    }
+
+    fn compare(&mut self, engine: &mut Engine) -> Result<(), ComputeError> {
+        let made = blocks::make(&self.stored, &self.placed, self.encoding, Trust::Nothing, &mut |_, _| {})?;
+        for (block, reason) in &made.repaired {
+            tracing::warn!(%block, reason, "a stored block was damaged, it was made again");
+        }
+        self.mended += made.made.len() as u32;
+        let Verified { read_again, .. } = engine.verify().map_err(|error| fault_kind::said(&error))?;
+        self.mended += read_again;
+        self.is_fresh = true;
+        Ok(())
+    }
+}
