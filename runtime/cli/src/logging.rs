@@ -22,8 +22,8 @@ pub(crate) fn start(level: &str) {
 /// The level for so many `-v`.
 pub(crate) const fn level(verbose: u8) -> &'static str {
     match verbose {
-        // What goes wrong is told in plain words anyway.
-        0 => "error",
+        // What goes wrong is told in plain words anyway, but for a source that keeps its askers waiting.
+        0 => "error,lime_store=warn",
         1 => "info",
         _ => "debug",
     }

@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use lime_profiler::{
-    ComputeEffort, DiskEffort, ElementType, LinkSpeed, Measured, NodeProfileFile, compute, disk_of_folder, link,
-    listen, machine_identity, memory,
+    ComputeEffort, DiskEffort, ElementType, LinkSpeed, Measured, NodeProfileFile, compute, disk_can_be_measured,
+    disk_of_folder, link, listen, machine_identity, memory,
 };
 
 use crate::{
@@ -23,6 +23,9 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
         return runtime.block_on(answer(addr));
     }
     let peers = args.peers.iter().map(|peer| named(peer)).collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(folder) = &args.store {
+        disk_can_be_measured(folder)?;
+    }
     let reserve = lime_api::parse_bytes(&args.reserve).context("--reserve")?;
     let ty = ElementType::ALL.into_iter().find(|ty| ty.to_string() == args.dtype);
     let ty = ty.with_context(|| format!("--dtype {}: weights are stored as bf16, f16 or f32", args.dtype))?;

@@ -1,20 +1,38 @@
 //! `lime pull`: a model's blocks, or one device's share of them, into the weight store.
 
-use std::{fs, io::IsTerminal as _, path::Path, time::Duration};
+use std::{
+    fs,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Plan, Residency};
-use lime_store::{EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
+use lime_store::{BlockState, EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
 
 use crate::{
     args::{PullArgs, StoreFolder},
+    logging,
     plan::print,
 };
 
-/// Opens the store that the arguments name.
-pub(crate) fn open(folder: &StoreFolder) -> anyhow::Result<Store> {
-    Ok(Store::open(folder.folder.clone().unwrap_or_else(Store::default_root))?)
+/// The folder of the store that the arguments name.
+pub(crate) fn folder(folder: &StoreFolder) -> PathBuf {
+    folder.folder.clone().unwrap_or_else(Store::default_root)
+}
+
+/// Sees whether the blocks of a plan can be had from the default store before anything is started that needs them: it can be written to, or
+/// all that the model has is there.
+pub(crate) fn check_store(source: &Source) -> anyhow::Result<()> {
+    let root = Store::default_root();
+    let Err(fault) = Store::open(&root).and_then(|store| store.check_writable()) else { return Ok(()) };
+    let there = Store::existing(&root).and_then(|store| store.find(source).ok().flatten());
+    let whole = |model: StoredModel| {
+        model.folder().card("").all_blocks().all(|block| matches!(model.state(block), BlockState::Whole(_)))
+    };
+    if there.is_some_and(whole) { Ok(()) } else { Err(fault.into()) }
 }
 
 /// Pulls and says what that took.
@@ -23,7 +41,9 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
     if let Some(revision) = &args.revision {
         source = source.at(revision)?;
     }
-    let model = open(&args.store)?.model(&source).with_context(|| format!("{source} cannot be pulled"))?;
+    logging::start("warn");
+    let model =
+        Store::open(folder(&args.store))?.model(&source).with_context(|| format!("{source} cannot be pulled"))?;
     let (blocks, embedding_streams, encoding) = match (&args.plan, &args.device) {
         (Some(plan), Some(device)) => {
             let (placed, encoding) = blocks_of(plan, device, &model)?;
@@ -86,8 +106,9 @@ fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<(
 }
 
 fn told(model: &StoredModel, ensured: &Ensured) -> String {
-    let mut lines: Vec<String> =
-        ensured.repaired.iter().map(|(block, reason)| format!("block {block} {reason}: made again")).collect();
+    let files = model.mended_files().iter().map(|(file, reason)| format!("file {file} {reason}: fetched again"));
+    let blocks = ensured.repaired.iter().map(|(block, reason)| format!("block {block} {reason}: made again"));
+    let mut lines: Vec<String> = files.chain(blocks).collect();
     let blocks = ensured.there + ensured.made.len();
     let bytes: Bytes = model.folder().card("").all_blocks().map(|block| model.bytes_on_disk(block)).sum();
     lines.push(format!(

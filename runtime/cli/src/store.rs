@@ -9,13 +9,23 @@ use lime_store::{BlockState, EnsureOptions, Listed, Store, StoredModel};
 
 use crate::{
     args::{StoreArgs, StoreCommand},
+    logging,
     plan::print,
     pull,
 };
 
 /// Does what was asked.
 pub(crate) fn run(args: &StoreArgs) -> anyhow::Result<()> {
-    let store = pull::open(&args.store)?;
+    logging::start("warn");
+    let root = pull::folder(&args.store);
+    // Looking at a store makes none.
+    let Some(store) = Store::existing(&root) else {
+        let none = format!("there is no weight store in {}; `lime pull` makes one", root.display());
+        return match args.command {
+            StoreCommand::Ls => print(&none),
+            StoreCommand::Verify { .. } | StoreCommand::Prune { .. } => bail!(none),
+        };
+    };
     match &args.command {
         StoreCommand::Ls => list(&store),
         StoreCommand::Verify { models, repair } => verify(&store, models, *repair),
@@ -68,34 +78,71 @@ fn row(model: &StoredModel) -> [String; 6] {
     ]
 }
 
+/// What verifying found, over all models.
+#[derive(Default)]
+struct Verified {
+    blocks: usize,
+    files: usize,
+    /// What was damaged and is whole again.
+    mended: Vec<String>,
+    /// What is damaged.
+    damaged: Vec<String>,
+    /// What could not be compared.
+    unknown: Vec<String>,
+}
+
 fn verify(store: &Store, wanted: &[String], repair: bool) -> anyhow::Result<()> {
-    let (mut damaged, mut read) = (Vec::new(), 0);
-    for (path, model) in chosen(store, wanted)? {
-        let model = match model {
+    let mut found = Verified::default();
+    // Closed again before their files are looked at: a manifest that lacks digests is written while nobody has the model open.
+    let chosen: Vec<PathBuf> = chosen(store, wanted)?.into_iter().map(|(path, _)| path).collect();
+    for path in chosen {
+        if let Err(fault) = found.add(store, &path, repair) {
+            found.damaged.push(format!("{}: {fault:#}", key(&path)));
+        }
+    }
+    let Verified { blocks, files, mended, damaged, unknown } = found;
+    damaged.iter().chain(&mended).chain(&unknown).for_each(|line| eprintln!("{line}"));
+    let read = format!("{blocks} blocks and {files} files read");
+    let count = |damaged: usize| if damaged == 1 { "1 is".to_owned() } else { format!("{damaged} are") };
+    match (damaged.len(), mended.len()) {
+        (0, 0) if unknown.is_empty() => print(&format!("{read}, every bit as it was written")),
+        (0, 0) => print(&format!("{read}, every bit as it was written, but for what could not be compared")),
+        (0, mended) => print(&format!("{read}, {mended} damaged and made again")),
+        (left, _) if repair => bail!("{read}, {} damaged and could not be mended", count(left)),
+        (left, _) => bail!("{read}, {} damaged: `lime store verify --repair` makes them again", count(left)),
+    }
+}
+
+impl Verified {
+    /// Compares everything of the model in `path`.
+    fn add(&mut self, store: &Store, path: &Path, repair: bool) -> anyhow::Result<()> {
+        let key = key(path);
+        let card = store.verify_card(path, repair)?;
+        self.files += card.files;
+        let cannot_open = !repair && !card.damaged.is_empty();
+        self.unknown.extend(card.unrecorded.map(|reason| {
+            format!("{key}: its small files were fetched without digests, and cannot be compared with the source's: {reason}")
+        }));
+        let lines = card.damaged.iter().map(|(file, reason)| format!("{key}: file {file} {reason}"));
+        if repair { &mut self.mended } else { &mut self.damaged }.extend(lines);
+        let model = match store.open_at(path) {
             Ok(model) => model,
-            Err(fault) => {
-                damaged.push(format!("{}: {fault}", key(&path)));
-                continue;
-            }
+            // Its files say why already.
+            Err(_) if cannot_open => return Ok(()),
+            Err(fault) => return Err(fault.into()),
         };
         let there: Vec<Block> =
             blocks(&model).into_iter().filter(|block| model.state(*block) != BlockState::Absent).collect();
-        read += there.len();
+        self.blocks += there.len();
         let found = model.verify(&there, &|_, _| {})?;
-        for (block, reason) in &found {
-            damaged.push(format!("{}: block {block} {reason}", model.key()));
-        }
         let again: Vec<Block> = found.iter().map(|(block, _)| *block).collect();
         if repair && !again.is_empty() {
             again.iter().try_for_each(|block| model.discard(*block))?;
             pull::ensure(&model, &again, EnsureOptions::default())?;
         }
-    }
-    damaged.iter().for_each(|line| eprintln!("{line}"));
-    match (damaged.len(), repair) {
-        (0, _) => print(&format!("{read} blocks read, every bit as it was written")),
-        (count, true) => print(&format!("{read} blocks read, {count} damaged and made again")),
-        (count, false) => bail!("{count} of {read} blocks are damaged: `lime store verify --repair` makes them again"),
+        let lines = found.iter().map(|(block, reason)| format!("{key}: block {block} {reason}"));
+        if repair { &mut self.mended } else { &mut self.damaged }.extend(lines);
+        Ok(())
     }
 }
 

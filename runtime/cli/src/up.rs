@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use lime_gateway::{Event, GatewayConfig, GatewayHandle, Orders};
 use lime_model::ChatTemplate;
-use lime_planner::Plan;
+use lime_planner::{DevicePlan, Encoding, Plan, Residency};
 use lime_ring::Transport;
 use serde_json::json;
 use tokio::{
@@ -32,7 +32,7 @@ use self::{
 use crate::{
     args::UpArgs,
     http::{Input, Question, Server, ask},
-    logging, plan,
+    logging, plan, pull,
     stop::StopSignals,
     table,
     wish::Wish,
@@ -59,11 +59,22 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         return plan::print(&table::plan_table(&plan));
     }
     eprintln!("{}", table::plan_table(&plan));
+    if needs_store(&plan, &wish) {
+        pull::check_store(&wish.source)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(serve(&args, &wish, plan));
     // Whatever still runs in the background may not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Whether workers will take blocks from this machine's weight store.
+fn needs_store(plan: &Plan, wish: &Wish) -> bool {
+    let streams = |device: &DevicePlan| {
+        !device.steps.is_empty() || device.blocks.iter().any(|placed| placed.residency == Residency::Streamed)
+    };
+    wish.source.folder().is_none() || plan.model.encoding == Encoding::Compact || plan.devices.iter().any(streams)
 }
 
 async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {

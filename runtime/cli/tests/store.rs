@@ -4,9 +4,14 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::FileExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use common::{failure, lime};
+use common::{Running, failure, lime, wish};
 
 const MODEL: &str = "tests/fixtures/models/bard-2m";
 
@@ -36,7 +41,8 @@ fn a_model_is_pulled_listed_checked_repaired_and_removed() {
     assert!(said.contains("(0 made, 26 there before)"), "{said}");
     let listed = ok(&["store", "ls", "--store", store]);
     assert!(listed.contains("26 of 26") && listed.contains("ok"), "{listed}");
-    assert!(ok(&["store", "verify", "--store", store]).contains("26 blocks read"));
+    let said = ok(&["store", "verify", "--store", store]);
+    assert!(said.contains("26 blocks and") && said.contains("files read, every bit"), "{said}");
 
     let victim = blocks(store).into_iter().find(|path| path.ends_with("mlp-0003.safetensors")).unwrap();
     let file = fs::File::options().read(true).write(true).open(victim).unwrap();
@@ -44,7 +50,7 @@ fn a_model_is_pulled_listed_checked_repaired_and_removed() {
     file.read_exact_at(&mut byte, 50_000).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], 50_000).unwrap();
     let fault = failure(&["store", "verify", "--store", store]);
-    assert!(fault.contains("block mlp(3)") && fault.contains("1 of 26") && fault.contains("--repair"), "{fault}");
+    assert!(fault.contains("block mlp(3)") && fault.contains("1 is damaged") && fault.contains("--repair"), "{fault}");
     assert!(ok(&["store", "verify", "--repair", "--store", store]).contains("1 damaged and made again"));
     assert!(ok(&["store", "verify", "--store", store]).contains("every bit"));
 
@@ -53,6 +59,69 @@ fn a_model_is_pulled_listed_checked_repaired_and_removed() {
     assert!(ok(&["store", "prune", "bard-2m", "--store", store]).contains("removed bard-2m-"));
     assert_eq!(blocks(store).len(), 0);
     assert!(failure(&["store", "prune", "bard-2m", "--store", store]).contains("no model \"bard-2m\""));
+}
+
+/// Whoever opens the model would speak another language.
+#[test]
+fn a_tokenizer_that_was_changed_in_the_store_is_found_and_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    ok(&["pull", MODEL, "--store", store]);
+    let model = fs::read_dir(folder.path().join("models")).unwrap().next().unwrap().unwrap().path();
+    let tokenizer = model.join("card/tokenizer.json");
+    let whole = fs::read_to_string(&tokenizer).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    let vocabulary: Vec<_> = json["model"]["vocab"].as_object().unwrap().iter().take(40).collect();
+    let ((one, first), (two, second)) = (vocabulary[20], vocabulary[30]);
+    let mut swapped = json.clone();
+    swapped["model"]["vocab"][one] = second.clone();
+    swapped["model"]["vocab"][two] = first.clone();
+    assert_ne!(json, swapped);
+    for damage in [swapped.to_string(), whole[..100].to_owned()] {
+        fs::write(&tokenizer, &damage).unwrap();
+        let fault = failure(&["store", "verify", "--store", store]);
+        assert!(fault.contains("file tokenizer.json") && fault.contains("1 is damaged"), "{fault}");
+        let said = ok(&["store", "verify", "--repair", "--store", store]);
+        assert!(said.contains("1 damaged and made again"), "{said}");
+        assert_eq!(fs::read_to_string(&tokenizer).unwrap(), whole);
+        for verify in [&[][..], &["--verify"]] {
+            fs::write(&tokenizer, &damage).unwrap();
+            let said = ok(&[&["pull", MODEL, "--store", store], verify].concat());
+            assert!(said.contains("file tokenizer.json") && said.contains("fetched again"), "{said}");
+            assert_eq!(fs::read_to_string(&tokenizer).unwrap(), whole);
+        }
+    }
+}
+
+#[test]
+fn looking_at_a_store_that_is_not_there_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = folder.path().join("none");
+    let store = none.to_str().unwrap();
+    let said = ok(&["store", "ls", "--store", store]);
+    assert!(said.contains("no weight store") && said.contains(store) && said.contains("lime pull"), "{said}");
+    for command in [&["store", "verify"][..], &["store", "prune", "--all"]] {
+        assert!(failure(&[command, &["--store", store]].concat()).contains("no weight store"));
+    }
+    let fault = failure(&["profile", "--store", store]);
+    assert!(fault.contains("none: looking at the folder failed") && !fault.contains("peer"), "{fault}");
+    assert!(!none.exists());
+}
+
+#[test]
+fn a_store_that_cannot_be_written_to_is_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let store = file.join("store");
+    let fault = failure(&["pull", MODEL, "--store", store.to_str().unwrap()]);
+    assert!(fault.contains("file/store") && fault.contains("LIME_STORE"), "{fault}");
+    let begun = Instant::now();
+    let wish = wish(folder.path(), &[1600, 1600]);
+    let up = Running::start_with(&["up", "--port", "0", "-f", &wish], &[("LIME_STORE", store.as_path())]);
+    assert_eq!(up.end().0, Some(1));
+    // It took a minute of tries, and the variable was not named.
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
 }
 
 #[test]

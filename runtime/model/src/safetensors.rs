@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
@@ -11,8 +11,9 @@ use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 
 use crate::ModelError;
 
-/// The format's own limit on a header.
-const HEADER_LIMIT: u64 = 100_000_000;
+/// Longer headers are refused before they are read. The format allows 100 MB, over a million tensors; the largest that are known have
+/// under 12 MB, and what they are parsed to takes several times as much.
+const HEADER_LIMIT: u64 = 16 << 20;
 const LENGTH_BYTES: u64 = 8;
 
 /// One tensor as its file's header describes it.
@@ -56,7 +57,9 @@ pub fn header_bytes(prefix: &[u8]) -> Result<u64, String> {
     let length = prefix.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
     let length = length.ok_or_else(|| format!("{} bytes are too few for a safetensors file", prefix.len()))?;
     if length > HEADER_LIMIT {
-        return Err(format!("the header claims {length} bytes: not a safetensors file"));
+        return Err(format!(
+            "the header claims {length} bytes, more than the {HEADER_LIMIT} that are read: not a safetensors file, or far too many tensors"
+        ));
     }
     Ok(LENGTH_BYTES + length)
 }
@@ -64,6 +67,11 @@ pub fn header_bytes(prefix: &[u8]) -> Result<u64, String> {
 /// Reads the header of the file at `path`, or of its [`header_file`] where the weights themselves are elsewhere. Every
 /// tensor in the answer lies within the file, and none overlaps another.
 pub(crate) fn read_header(path: &Path, hint: &'static str) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
+    // Opening a pipe would wait for its other end.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let reason = "it is not a file, but a folder, pipe or device".to_owned();
+        return Err(ModelError::Weights { path: path.to_owned(), reason });
+    }
     match File::open(path) {
         Ok(file) => read_open(path, file, false),
         Err(fault) if fault.kind() == ErrorKind::NotFound => {
@@ -86,7 +94,8 @@ fn read_open(path: &Path, mut file: File, alone: bool) -> Result<BTreeMap<String
     let mut length = [0; LENGTH_BYTES as usize];
     file.read_exact(&mut length).map_err(unreadable)?;
     let length = u64::from_le_bytes(length);
-    if length > HEADER_LIMIT || length > size - LENGTH_BYTES {
+    header_bytes(&length.to_le_bytes()).map_err(damaged)?;
+    if length > size - LENGTH_BYTES {
         return Err(damaged(format!(
             "the header claims {length} bytes, the file has {size}: not a safetensors file, or cut short; copy or download it again"
         )));
@@ -123,4 +132,25 @@ fn locate(metadata: &Metadata, available: u64, start: u64) -> Result<BTreeMap<St
         (name, StoredTensor { dtype, shape, offset: start + from, bytes: to - from })
     });
     Ok(tensors.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_of_too_many_tensors_is_refused_by_its_length() {
+        assert_eq!(header_bytes(&HEADER_LIMIT.to_le_bytes()), Ok(LENGTH_BYTES + HEADER_LIMIT));
+        for length in [HEADER_LIMIT + 1, 99_000_000, u64::MAX] {
+            assert!(header_bytes(&length.to_le_bytes()).unwrap_err().contains("too many tensors"), "{length}");
+        }
+        assert!(header_bytes(&[0; 7]).is_err());
+    }
+
+    #[test]
+    fn a_folder_or_a_pipe_is_no_weights_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = read_header(folder.path(), "").unwrap_err().to_string();
+        assert!(fault.contains("not a file"), "{fault}");
+    }
 }

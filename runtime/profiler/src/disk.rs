@@ -77,6 +77,21 @@ pub fn disk_of_file(path: &Path, effort: DiskEffort) -> Result<Option<Disk>, Pro
     Ok(Some(Disk { bandwidth, file_bytes: length, direct }))
 }
 
+/// Sees whether [`disk_of_folder`] can measure there, in no time.
+///
+/// # Errors
+/// When the folder is not there, or cannot be written to.
+pub fn disk_can_be_measured(folder: &Path) -> Result<(), ProfileError> {
+    let fail = |doing| move |source| ProfileError::Disk { path: folder.to_owned(), doing, source };
+    let found = std::fs::metadata(folder).map_err(fail("looking at the folder"))?;
+    if !found.is_dir() {
+        return Err(fail("looking at the folder")(std::io::ErrorKind::NotADirectory.into()));
+    }
+    let file = TemporaryFile(folder.join(format!(".lime-profile-{}", std::process::id())));
+    let made = OpenOptions::new().write(true).create_new(true).open(&file.0);
+    made.map(drop).map_err(fail("making a file to measure with"))
+}
+
 /// Writes a file into `folder`, reads it, and removes it again.
 ///
 /// # Errors
@@ -207,6 +222,11 @@ mod tests {
         assert!(disk_of_file(&path, LITTLE).expect("it can be read").is_none());
         let missing = disk_of_file(&folder.path().join("none"), LITTLE).expect_err("it is not there").to_string();
         assert!(missing.contains("none: looking at the file failed"), "{missing}");
+        let early = disk_can_be_measured(&folder.path().join("none")).expect_err("it is not there").to_string();
+        assert!(early.contains("none: looking at the folder failed"), "{early}");
+        assert!(disk_can_be_measured(&path).is_err(), "a file is no folder");
+        disk_can_be_measured(folder.path()).expect("a folder that can be written to");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left behind");
         let nowhere = disk_of_folder(&folder.path().join("none"), LITTLE).expect_err("it is not there").to_string();
         assert!(nowhere.contains("making a file to measure with failed"), "{nowhere}");
     }

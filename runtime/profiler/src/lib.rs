@@ -18,7 +18,7 @@ mod sample;
 
 pub use cache::{Cache, Cached};
 pub use compute::{Compute, ComputeEffort, compute};
-pub use disk::{Disk, DiskEffort, disk_of_file, disk_of_folder};
+pub use disk::{Disk, DiskEffort, disk_can_be_measured, disk_of_file, disk_of_folder};
 pub use error::ProfileError;
 pub use identity::machine_identity;
 pub use lime_kernels::{ElementType, Isa};

@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fmt, fs,
     path::{Component, Path},
 };
 
 use lime_model::{check_header, header_bytes, header_file};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
 
 use crate::{OriginFile, StoreError, disk, origin::Origin};
 
@@ -24,17 +27,20 @@ const OTHERS: [&str; 6] = [
     "chat_template.json",
 ];
 /// No such file is larger.
-const SMALL_FILE: u64 = 64 << 20;
+pub(crate) const SMALL_FILE: u64 = 64 << 20;
+/// Nor is an index: the largest that are known have 10 MiB.
+const INDEX_LIMIT: u64 = 32 << 20;
+/// No model is in so many files: the largest that are known have some hundred.
+const MOST_SHARDS: usize = 4096;
+/// How often a file that is not what its source promises is fetched.
+const TRIES: u32 = 3;
 /// Most headers fit into this, and so take one request.
 const FIRST_LOOK: u64 = 64 << 10;
+const WEIGHTS: &str = ".safetensors";
 
 /// What the source says now of each file that [`fetch`] would bring; `None` where that cannot be told without fetching, because
-/// the index of `known`, the files that are in `folder`, is no longer the source's.
-pub(crate) fn describe(
-    origin: &dyn Origin,
-    folder: &Path,
-    known: &[OriginFile],
-) -> Result<Option<Vec<OriginFile>>, StoreError> {
+/// the index among the `known` files is no longer the source's.
+pub(crate) fn describe(origin: &dyn Origin, known: &[OriginFile]) -> Result<Option<Vec<OriginFile>>, StoreError> {
     let mut files = Vec::with_capacity(known.len());
     for name in std::iter::once(CONFIG).chain(OTHERS) {
         files.extend(origin.describe(name)?);
@@ -45,8 +51,8 @@ pub(crate) fn describe(
     }
     let Some(index) = origin.describe(INDEX)?.filter(|index| known.contains(index)) else { return Ok(None) };
     files.push(index);
-    for shard in shards(&folder.join(INDEX))? {
-        files.extend(origin.describe(&shard)?);
+    for shard in known.iter().filter(|file| file.name.ends_with(WEIGHTS)) {
+        files.extend(origin.describe(&shard.name)?);
     }
     Ok(Some(files))
 }
@@ -83,12 +89,49 @@ pub(crate) fn fetch(origin: &dyn Origin, model: &str, folder: &Path) -> Result<V
 
 fn whole(origin: &dyn Origin, file: OriginFile, folder: &Path) -> Result<OriginFile, StoreError> {
     let path = folder.join(&file.name);
-    if file.bytes > SMALL_FILE {
-        let reason = format!("the source gives it {} bytes, which no such file has", file.bytes);
-        return Err(StoreError::Damaged { path: file.name.into(), reason });
+    let damaged = |reason: String| StoreError::Damaged { path: file.name.clone().into(), reason };
+    if file.bytes > if file.name == INDEX { INDEX_LIMIT } else { SMALL_FILE } {
+        return Err(damaged(format!("the source gives it {} bytes, which no such file has", file.bytes)));
     }
-    disk::write_whole(&path, &bytes(origin, &file, 0, file.bytes)?)?;
-    Ok(file)
+    let promised = origin.promised(&file.name);
+    for _ in 0..TRIES {
+        let bytes = bytes(origin, &file, 0, file.bytes)?;
+        if promised.as_ref().is_none_or(|promised| promised.is_of(&bytes)) {
+            disk::write_whole(&path, &bytes)?;
+            return Ok(file);
+        }
+        tracing::warn!(file = file.name, "its bytes are not those that its source promises: fetched again");
+    }
+    let promised = promised.map(|promised| promised.to_string()).unwrap_or_default();
+    Err(damaged(format!(
+        "its source promises {promised}, and {TRIES} times other bytes came: something on the way changes them, or the server's copy is damaged"
+    )))
+}
+
+/// Fetches the files of those `names` of a card into `folder`, each as it was described in `files`.
+pub(crate) fn fetch_again<'a>(
+    origin: &dyn Origin,
+    files: &[OriginFile],
+    names: impl Iterator<Item = &'a str>,
+    folder: &Path,
+) -> Result<(), StoreError> {
+    for name in names {
+        let of = |wanted: &str| files.iter().find(|file| file.name == wanted);
+        match (of(name), name.strip_suffix(".header").and_then(of)) {
+            (Some(file), _) => drop(whole(origin, file.clone(), folder)?),
+            (None, Some(file)) => header(origin, file, folder)?,
+            (None, None) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The names of the card's files, by what the source has.
+pub(crate) fn names(files: &[OriginFile]) -> impl Iterator<Item = String> {
+    files.iter().map(|file| match file.name.ends_with(WEIGHTS) {
+        true => header_file(Path::new(&file.name)).to_string_lossy().into_owned(),
+        false => file.name.clone(),
+    })
 }
 
 fn header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), StoreError> {
@@ -107,7 +150,8 @@ fn header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), S
 }
 
 fn bytes(origin: &dyn Origin, file: &OriginFile, from: u64, bytes: u64) -> Result<Vec<u8>, StoreError> {
-    let mut all = Vec::with_capacity(bytes as usize);
+    // As it comes: what a source claims is not what it has.
+    let mut all = Vec::new();
     if bytes > 0 {
         origin.read(file, from, bytes, &mut |part| {
             all.extend_from_slice(part);
@@ -121,15 +165,81 @@ fn bytes(origin: &dyn Origin, file: &OriginFile, from: u64, bytes: u64) -> Resul
 fn shards(index: &Path) -> Result<BTreeSet<String>, StoreError> {
     let damaged = |reason: &str| StoreError::Damaged { path: INDEX.into(), reason: reason.into() };
     let text = fs::read(index).map_err(StoreError::io("read", index))?;
-    let value: Value = serde_json::from_slice(&text).map_err(|fault| damaged(&format!("not valid JSON: {fault}")))?;
-    let map = value.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| damaged("it has no \"weight_map\": not an index of safetensors files"))?;
-    let plain = |name: &&str| {
+    let index: Index = serde_json::from_slice(&text).map_err(|fault| damaged(&format!("not an index: {fault}")))?;
+    let Shards(names) =
+        index.weight_map.ok_or_else(|| damaged("it has no \"weight_map\": not an index of safetensors files"))?;
+    let plain = |name: &String| {
         let mut parts = Path::new(name).components();
         matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
-            && name.ends_with(".safetensors")
+            && name.ends_with(WEIGHTS)
             && !name.contains(['\0', '\\', '?', '#', '%'])
     };
-    let names = map.values().map(|file| file.as_str().filter(plain).map(str::to_owned));
-    names.collect::<Option<_>>().ok_or_else(|| damaged("it names a file that is not a *.safetensors of its folder"))
+    if names.iter().all(plain) {
+        return Ok(names);
+    }
+    Err(damaged("it names a file that is not a *.safetensors of its folder"))
+}
+
+/// What is needed of an index; the rest of it is never held.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: Option<Shards>,
+}
+
+/// The files of an index's map, each once.
+struct Shards(BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = Shards;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from tensors to files")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shards, A::Error> {
+                let mut files = BTreeSet::new();
+                while let Some((IgnoredAny, file)) = map.next_entry::<IgnoredAny, String>()? {
+                    files.insert(file);
+                    if files.len() > MOST_SHARDS {
+                        return Err(Error::custom(format!("it names more than {MOST_SHARDS} files")));
+                    }
+                }
+                Ok(Shards(files))
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<BTreeSet<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(INDEX);
+        fs::write(&path, text).unwrap();
+        shards(&path).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn an_index_names_files_of_its_folder_and_not_too_many() {
+        let map = |entries: &str| format!("{{\"metadata\": {{\"total_size\": 1}}, \"weight_map\": {{{entries}}}}}");
+        let two = of(&map("\"a\": \"1.safetensors\", \"b\": \"1.safetensors\", \"c\": \"2.safetensors\"")).unwrap();
+        assert_eq!(two.into_iter().collect::<Vec<_>>(), ["1.safetensors", "2.safetensors"]);
+        let many: Vec<String> = (0..5000).map(|index| format!("\"{index}\": \"{index}.safetensors\"")).collect();
+        for (text, says) in [
+            (map("\"a\": \"../1.safetensors\""), "not a *.safetensors of its folder"),
+            (map("\"a\": 1"), "not an index"),
+            ("{}".to_owned(), "weight_map"),
+            ("[]".to_owned(), "not an index"),
+            (map(&many.join(",")), "more than 4096 files"),
+        ] {
+            let fault = of(&text).unwrap_err();
+            assert!(fault.contains(says), "{fault}");
+        }
+    }
 }

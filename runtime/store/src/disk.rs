@@ -32,6 +32,17 @@ pub(crate) fn patiently<T, E>(mut read: impl FnMut() -> Result<T, E>) -> Result<
     read()
 }
 
+/// Opens a file that others made, if it is one: a pipe would keep its reader waiting, a device may have no end.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let what = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what} and not a file")))
+}
+
 /// Bytes free for this process on the disk of `path`.
 pub(crate) fn free_bytes(path: &Path) -> Result<Bytes, StoreError> {
     let stat = statvfs(path).map_err(|fault| StoreError::io("ask for free space on", path)(fault.into()))?;
@@ -50,7 +61,7 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
 
 /// Writes a small file that is either there whole or not at all.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let fault = || StoreError::io("write", path);
+    let fault = || StoreError::writing("write", path);
     let mut file = File::create(path).map_err(fault())?;
     io::Write::write_all(&mut file, bytes).map_err(|source| no_space(path, bytes.len() as u64, source))?;
     file.sync_all().map_err(fault())
@@ -64,7 +75,7 @@ pub(crate) fn forget(file: &File, from: u64, bytes: u64) {
 /// A write's fault, told apart where the disk is full.
 fn no_space(path: &Path, wanted: u64, source: io::Error) -> StoreError {
     if !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-        return StoreError::io("write", path)(source);
+        return StoreError::writing("write", path)(source);
     }
     let folder = path.parent().unwrap_or(path);
     let (wanted, free) = (Bytes(wanted), free_bytes(folder).unwrap_or_default());
@@ -82,7 +93,7 @@ impl<'a> Filling<'a> {
     /// Opens or creates the file and takes room for `bytes` of it.
     pub(crate) fn open(path: &'a Path, bytes: u64) -> Result<Self, StoreError> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(StoreError::io("create", path))?;
+        let file = file.map_err(StoreError::writing("create", path))?;
         match fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(io::Error::from) {
             Ok(()) => {}
             // Not every file system can; a full disk is then met by a write.

@@ -20,6 +20,19 @@ pub enum StoreError {
         /// Why not.
         source: io::Error,
     },
+    /// The store's folder may not be written to.
+    #[error(
+        "cannot {action} {}: {source}; the weight store must be writable: put it elsewhere (--store, LIME_STORE), or let this user write there",
+        path.display()
+    )]
+    Unwritable {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The disk has no room.
     #[error(
         "{} needs {wanted} more and its disk has {free} free: free {short} there, remove models with `lime store prune`, or put the store elsewhere (--store, LIME_STORE)",
@@ -55,6 +68,16 @@ pub enum StoreError {
         path: PathBuf,
         /// What was expected, what was found and what to do.
         reason: String,
+    },
+    /// A model was brought into the store by a version after this one.
+    #[error("{}: written in form {found}, this build reads forms up to {known}: use another folder, or a newer build", path.display())]
+    OtherForm {
+        /// The manifest.
+        path: PathBuf,
+        /// Its form.
+        found: u32,
+        /// The last one that is known here.
+        known: u32,
     },
     /// A block is not in the store.
     #[error("block {block} of {model} is not in the store: `lime pull` it first")]
@@ -120,5 +143,17 @@ impl StoreError {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// The same of an attempt to change the store, told apart where that is not allowed.
+    pub(crate) fn writing(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            // Also where a part of the path is a file.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
+                Self::Unwritable { action, path, source }
+            }
+            _ => Self::Io { action, path, source },
+        }
     }
 }

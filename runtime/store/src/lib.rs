@@ -6,14 +6,17 @@
 //! else is trusted: what was interrupted goes on from where it was, what was damaged is made again, alone.
 
 mod card;
+mod card_check;
 mod compact;
 mod digest;
 mod disk;
 mod ensure;
 mod error;
+mod file_digest;
 mod header;
 mod http;
 mod journal;
+mod known;
 mod local;
 mod make;
 mod manifest;
@@ -28,6 +31,7 @@ mod store;
 mod survey;
 mod verify;
 
+pub use card_check::CardState;
 pub use digest::{BlockHasher, CHUNK_BYTES, Digest};
 pub use ensure::{EnsureOptions, Ensured};
 pub use error::{RemoteCause, StoreError};

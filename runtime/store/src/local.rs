@@ -20,7 +20,7 @@ pub(crate) struct LocalFolder(pub(crate) PathBuf);
 impl LocalFolder {
     fn open(&self, name: &str) -> Result<Option<(File, OriginFile)>, StoreError> {
         let path = self.0.join(name);
-        let file = match File::open(&path) {
+        let file = match disk::open_regular(&path) {
             Ok(file) => file,
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(fault) => return Err(StoreError::io("read", path)(fault)),

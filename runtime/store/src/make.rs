@@ -159,7 +159,7 @@ impl Names {
 
     /// Gives the finished block its name, for good.
     pub(crate) fn publish(&self) -> Result<(), StoreError> {
-        fs::rename(&self.part, &self.whole).map_err(StoreError::io("name", &self.whole))?;
+        fs::rename(&self.part, &self.whole).map_err(StoreError::writing("name", &self.whole))?;
         disk::sync_folder(&self.folder)?;
         // Without its block a journal says nothing; one that stays behind is harmless.
         let _ = fs::remove_file(&self.journal);
@@ -170,7 +170,7 @@ impl Names {
 /// Locks a block for this process until the answer is dropped or the process ends; `None` where another holds it.
 pub(crate) fn lock(path: &Path, wait: bool) -> Result<Option<File>, StoreError> {
     let file = File::options().write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(StoreError::io("create", path))?;
+    let file = file.map_err(StoreError::writing("create", path))?;
     if wait {
         file.lock().map_err(StoreError::io("lock", path))?;
         return Ok(Some(file));
@@ -249,7 +249,7 @@ fn clear_gaps(path: &Path, start: u64, bytes: u64, pieces: &[Piece]) -> Result<(
 /// Removes a file that may not be there.
 pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(fault)),
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(StoreError::writing("remove", path)(fault)),
         _ => Ok(()),
     }
 }

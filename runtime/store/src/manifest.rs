@@ -1,18 +1,20 @@
 //! What the store knows of a model: where it comes from and which files it has there. Blocks describe themselves.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{OriginFile, Source, StoreError, disk};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Has no digests of the small files.
+const WITHOUT_DIGESTS: u32 = 1;
 const FILE: &str = "manifest.json";
 const LIMIT: u64 = 16 << 20;
 
-/// What the store knows of a model. It is written once, with the model's folder, and never changes: another revision, or the
-/// same place with other files, is another model.
+/// What the store knows of a model. It is written once, with the model's folder: another revision, or the same place with other files, is
+/// another model. Only the digests of small files that an older version did not record are added later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
@@ -29,13 +31,22 @@ pub struct Manifest {
     pub revision: String,
     /// The model's files at the source, by name.
     pub files: Vec<OriginFile>,
+    /// The SHA-256 of each file in the folder `card`, by name; empty where an older version did not record them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub card: BTreeMap<String, String>,
 }
 
 impl Manifest {
     pub(crate) fn new(source: &Source, revision: String, mut files: Vec<OriginFile>) -> Self {
         files.sort_by(|one, other| one.name.cmp(&other.name));
         let asked = source.revision().map(str::to_owned);
-        Self { version: VERSION, name: source.name(), place: source.place(), asked, revision, files }
+        let card = BTreeMap::new();
+        Self { version: VERSION, name: source.name(), place: source.place(), asked, revision, files, card }
+    }
+
+    /// The same with the digests of the small files.
+    pub(crate) fn with_card(self, card: BTreeMap<String, String>) -> Self {
+        Self { version: VERSION, card, ..self }
     }
 
     /// The name of the model's folder: readable, and different whenever place, revision or a file of the source is.
@@ -84,16 +95,27 @@ impl Manifest {
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
         let size = fs::metadata(&path).map_err(StoreError::io("read", &path))?.len();
         if size > LIMIT {
-            return Err(damaged(format!("{size} bytes are too many for a manifest: remove the folder and pull again")));
+            return Err(damaged(format!(
+                "{size} bytes are too many for a manifest: pull the model again, which writes it anew"
+            )));
         }
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
-        let manifest: Self = serde_json::from_slice(&bytes)
-            .map_err(|fault| damaged(format!("not a manifest ({fault}): remove the folder and pull again")))?;
-        if manifest.version != VERSION {
-            let found = manifest.version;
-            return Err(damaged(format!(
-                "written in form {found}, this build reads form {VERSION}: use another folder"
-            )));
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(|fault| {
+            damaged(format!("not a manifest ({fault}): pull the model again, which writes it anew"))
+        })?;
+        if !(WITHOUT_DIGESTS..=VERSION).contains(&manifest.version) {
+            return Err(StoreError::OtherForm { path: path.clone(), found: manifest.version, known: VERSION });
+        }
+        if manifest.card.is_empty() && manifest.version != WITHOUT_DIGESTS {
+            return Err(damaged(
+                "it has no digests of the model's files: pull the model again, which writes it anew".into(),
+            ));
+        }
+        // The folder's name comes of what the manifest says: one that says another thing has changed.
+        if folder.file_name().is_none_or(|name| name != manifest.key().as_str()) {
+            return Err(damaged(
+                "it is not what this folder is named after: pull the model again, which writes it anew".into(),
+            ));
         }
         Ok(manifest)
     }
@@ -103,6 +125,13 @@ impl Manifest {
         let text = serde_json::to_vec_pretty(self)
             .map_err(|fault| StoreError::Damaged { path: path.clone(), reason: fault.to_string() })?;
         disk::write_whole(&path, &text)
+    }
+
+    /// Takes the place of the manifest in `folder`.
+    pub(crate) fn replace(&self, folder: &Path, scratch: &Path) -> Result<(), StoreError> {
+        self.write(scratch)?;
+        fs::rename(scratch.join(FILE), folder.join(FILE)).map_err(StoreError::io("name", folder.join(FILE)))?;
+        disk::sync_folder(folder)
     }
 }
 

@@ -1,8 +1,9 @@
 //! One model in the store.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,7 @@ use lime_planner::{Block, Bytes};
 use crate::{
     BlockState, Digest, EnsureOptions, Ensured, Manifest, Progress, RemoteOptions, StoreError,
     ensure::{ensure, started_bytes},
+    known::KnownDigests,
     make::{Names, remove},
     part::Part,
     state::{header_bytes, look},
@@ -27,6 +29,9 @@ pub struct StoredModel {
     manifest: Manifest,
     folder: ModelFolder,
     remote: RemoteOptions,
+    /// What readers' digests are compared with.
+    known: KnownDigests,
+    mended_files: Vec<(String, String)>,
     /// Locked, shared, for as long as this lives.
     _in_use: File,
 }
@@ -36,15 +41,38 @@ pub(crate) const BLOCKS: &str = "blocks";
 /// Locked, shared, by every process that has the model open.
 pub(crate) const IN_USE: &str = "manifest.json";
 
-impl StoredModel {
-    pub(crate) fn open(path: PathBuf, remote: RemoteOptions) -> Result<Self, StoreError> {
+/// The lock of a process that has the model in `path` open.
+fn use_of(path: &Path) -> Result<File, StoreError> {
+    let lock = path.join(IN_USE);
+    loop {
         // A lock needs no right to write: a store may be mounted read-only.
-        let lock = path.join(IN_USE);
         let in_use = File::open(&lock).map_err(StoreError::io("open", &lock))?;
         in_use.lock_shared().map_err(StoreError::io("lock", &lock))?;
+        let held = in_use.metadata().map_err(StoreError::io("read", &lock))?.ino();
+        // Another may have taken its place meanwhile: a lock on what is gone keeps nobody away.
+        if held == fs::metadata(&lock).map_err(StoreError::io("read", &lock))?.ino() {
+            return Ok(in_use);
+        }
+    }
+}
+
+impl StoredModel {
+    pub(crate) fn open(path: PathBuf, remote: RemoteOptions) -> Result<Self, StoreError> {
+        let in_use = use_of(&path)?;
         let manifest = Manifest::read(&path)?;
         let folder = ModelFolder::open(path.join(CARD))?;
-        Ok(Self { key: manifest.key(), path, manifest, folder, remote, _in_use: in_use })
+        let known = KnownDigests::default();
+        let mended_files = Vec::new();
+        Ok(Self { key: manifest.key(), path, manifest, folder, remote, known, mended_files, _in_use: in_use })
+    }
+
+    pub(crate) fn with_mended(self, mended_files: Vec<(String, String)>) -> Self {
+        Self { mended_files, ..self }
+    }
+
+    /// Small files that turned out damaged when the model was opened and were fetched again, with what was wrong.
+    pub fn mended_files(&self) -> &[(String, String)] {
+        &self.mended_files
     }
 
     /// The model's folder in the store.
@@ -218,6 +246,10 @@ impl BlockFiles for StoredModel {
     }
 
     fn check(&self, block: Block, layout: &BlockLayout, digests: &[u128]) -> io::Result<()> {
+        let found = Digest::of_block(digests.iter().copied().map(Digest));
+        if self.known.get(block, layout) == Some(found) {
+            return Ok(());
+        }
         let (part, path, expected) = self.find(block, layout).map_err(io::Error::other)?;
         let whole = part.layout(self.folder.config());
         if whole.bytes != layout.bytes {
@@ -227,11 +259,14 @@ impl BlockFiles for StoredModel {
                     let reason = state.fault().unwrap_or_default().to_owned();
                     Err(io::Error::other(StoreError::Damaged { path, reason }))
                 }
-                None => Ok(()),
+                None => {
+                    self.known.set(block, layout, found);
+                    Ok(())
+                }
             };
         }
-        let found = Digest::of_block(digests.iter().copied().map(Digest));
         if found == expected {
+            self.known.set(block, layout, found);
             return Ok(());
         }
         let reason = format!(

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RemoteOptions, Source, StoreError, http::HttpOrigin, local::LocalFolder};
+use crate::{RemoteOptions, Source, StoreError, file_digest::PromisedDigest, http::HttpOrigin, local::LocalFolder};
 
 /// A file as its source described it when the model was first met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub(crate) trait Origin: Send + Sync {
 
     /// Describes the file `name`; `None` where there is none.
     fn describe(&self, name: &str) -> Result<Option<OriginFile>, StoreError>;
+
+    /// The digest that the source itself gives of a file that was described, whole.
+    fn promised(&self, name: &str) -> Option<PromisedDigest> {
+        let _ = name;
+        None
+    }
 
     /// Hands exactly the `bytes` bytes of `file` from `from` on to `sink`.
     ///

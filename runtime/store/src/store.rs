@@ -13,7 +13,7 @@ use std::{
 use lime_planner::Bytes;
 
 use crate::{
-    Manifest, RemoteOptions, Source, StoreError, StoredModel, card, disk,
+    CardState, Manifest, RemoteOptions, Source, StoreError, StoredModel, card, card_check, disk,
     model::{BLOCKS, CARD, IN_USE},
     origin::{Origin, connect},
 };
@@ -51,8 +51,22 @@ impl Store {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root = root.into();
         let models = root.join(MODELS);
-        fs::create_dir_all(&models).map_err(StoreError::io("create", &models))?;
+        fs::create_dir_all(&models).map_err(StoreError::writing("create", &models))?;
         Ok(Self { root, remote: RemoteOptions::from_env() })
+    }
+
+    /// Opens the store in the folder `root` if there is one.
+    pub fn existing(root: impl Into<PathBuf>) -> Option<Self> {
+        let root = root.into();
+        root.join(MODELS).is_dir().then(|| Self { root, remote: RemoteOptions::from_env() })
+    }
+
+    /// Sees whether models can be written here, before anything is begun that would need it.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        self.in_scratch(|_| Ok(()))
     }
 
     /// The same store, asking servers so.
@@ -81,29 +95,94 @@ impl Store {
     /// # Errors
     /// What the source refused, or what is wrong with the model's files.
     pub fn model(&self, source: &Source) -> Result<StoredModel, StoreError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         let origin = connect(source, &self.remote)?;
         let revision = origin.revision()?;
         if let Some(path) = self.known(source, &revision, &*origin)? {
-            return StoredModel::open(path, self.remote.clone());
+            let manifest = Manifest::read(&path)?;
+            let damaged = recorded_faults(&path, &manifest)?;
+            if !damaged.is_empty() {
+                self.in_scratch(|scratch| mend(&path, &manifest, &damaged, &*origin, scratch))?;
+            }
+            return Ok(StoredModel::open(path, self.remote.clone())?.with_mended(damaged));
         }
+        let path = self.in_scratch(|unfinished| {
+            let card = unfinished.join(CARD);
+            let files = card::fetch(&*origin, &source.to_string(), &card)?;
+            let manifest = Manifest::new(source, revision, files).with_card(card_check::digests(&card)?);
+            let path = self.publish(&manifest, unfinished)?;
+            let damaged = recorded_faults(&path, &manifest)?;
+            if !damaged.is_empty() {
+                mend(&path, &manifest, &damaged, &*origin, unfinished)?;
+            }
+            Ok(path)
+        })?;
+        StoredModel::open(path, self.remote.clone())
+    }
+
+    /// Lets `work` fill a folder of its own, with a folder for small files in it, that goes again afterwards.
+    fn in_scratch<T>(&self, work: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.root.join(MODELS).join(format!("{UNFINISHED}{}-{number}", process::id()));
-        let made = fs::create_dir_all(unfinished.join(CARD)).map_err(StoreError::io("create", &unfinished));
-        let found = made.and_then(|()| {
-            let files = card::fetch(&*origin, &source.to_string(), &unfinished.join(CARD))?;
-            self.publish(&Manifest::new(source, revision, files), &unfinished)
-        });
+        let scratch = self.root.join(MODELS).join(format!("{UNFINISHED}{}-{number}", process::id()));
+        let made = fs::create_dir_all(scratch.join(CARD)).map_err(StoreError::writing("create", &scratch));
+        let done = made.and_then(|()| work(&scratch));
         // Gone already where it became the model's folder.
-        let _ = fs::remove_dir_all(&unfinished);
-        StoredModel::open(found?, self.remote.clone())
+        let _ = fs::remove_dir_all(&scratch);
+        done
+    }
+
+    /// Compares the small files of the model in `path` with the digests that its manifest has; with `mend`, fetches those again that
+    /// differ. A model of an older version has no digests: they are taken from its source, which then must be there.
+    ///
+    /// # Errors
+    /// When the manifest is damaged, or what is damaged cannot be fetched.
+    pub fn verify_card(&self, path: &Path, repair: bool) -> Result<CardState, StoreError> {
+        let manifest = Manifest::read(path)?;
+        if manifest.card.is_empty() {
+            return Ok(self.record_card(path, manifest, repair));
+        }
+        let (files, damaged) = (manifest.card.len(), recorded_faults(path, &manifest)?);
+        if repair && !damaged.is_empty() {
+            let origin = connect(&manifest.source()?, &self.remote)?;
+            self.in_scratch(|scratch| mend(path, &manifest, &damaged, &*origin, scratch))?;
+        }
+        Ok(CardState { files, damaged, unrecorded: None })
+    }
+
+    /// Fetches the small files of a model without digests once more, compares, and records their digests.
+    fn record_card(&self, path: &Path, manifest: Manifest, repair: bool) -> CardState {
+        let recorded = self.in_scratch(|scratch| {
+            let (origin, card) = (connect(&manifest.source()?, &self.remote)?, scratch.join(CARD));
+            let names: Vec<String> = card::names(&manifest.files).collect();
+            card::fetch_again(&*origin, &manifest.files, names.iter().map(String::as_str), &card)?;
+            let manifest = manifest.with_card(card_check::digests(&card)?);
+            let damaged = recorded_faults(path, &manifest)?;
+            if repair {
+                mend(path, &manifest, &damaged, &*origin, scratch)?;
+            }
+            // Whoever has the model open holds a lock on the manifest that is there: it stays until nobody does.
+            let in_use = File::open(path.join(IN_USE)).is_ok_and(|lock| lock.try_lock().is_err());
+            if !in_use && (repair || damaged.is_empty()) {
+                manifest.replace(path, scratch)?;
+            }
+            Ok(CardState { files: manifest.card.len(), damaged, unrecorded: None })
+        });
+        recorded.unwrap_or_else(|fault| CardState { unrecorded: Some(fault.to_string()), ..CardState::default() })
+    }
+
+    /// Opens the model in the folder `path` of this store.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open_at(&self, path: &Path) -> Result<StoredModel, StoreError> {
+        StoredModel::open(path.to_owned(), self.remote.clone())
     }
 
     /// The folder of a model of which the source describes every file as it did when it was brought here.
     fn known(&self, source: &Source, revision: &str, origin: &dyn Origin) -> Result<Option<PathBuf>, StoreError> {
         let here = self.folders()?.into_iter().filter_map(|path| Some((Manifest::read(&path).ok()?, path)));
         for (manifest, path) in here.filter(|(manifest, _)| manifest.is_at(source, revision)) {
-            let described = card::describe(origin, &path.join(CARD), &manifest.files)?;
+            let described = card::describe(origin, &manifest.files)?;
             let now = described.map(|files| Manifest::new(source, revision.to_owned(), files));
             if now.is_some_and(|now| now.files == manifest.files) {
                 return Ok(Some(path));
@@ -140,7 +219,13 @@ impl Store {
                 newest = Some((made, path));
             }
         }
-        newest.map(|(_, path)| StoredModel::open(path, self.remote.clone())).transpose()
+        let Some((_, path)) = newest else { return Ok(None) };
+        // Nobody is asked: what is damaged stays so, and must not be served.
+        if let Some((file, reason)) = recorded_faults(&path, &Manifest::read(&path)?)?.into_iter().next() {
+            let reason = format!("{reason}: `lime store verify --repair` fetches it again when its source is there");
+            return Err(StoreError::Damaged { path: path.join(CARD).join(file), reason });
+        }
+        StoredModel::open(path, self.remote.clone()).map(Some)
     }
 
     /// Every model's folder with the model, or with why it cannot be read.
@@ -180,14 +265,23 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Makes the filled folder the model's, unless another process was faster.
+    /// Makes the filled folder the model's, unless another process was faster. Where the model is there and only its manifest is damaged,
+    /// that alone is written anew.
     fn publish(&self, manifest: &Manifest, unfinished: &Path) -> Result<PathBuf, StoreError> {
         let models = self.root.join(MODELS);
         let path = models.join(manifest.key());
         if path.join(IN_USE).is_file() {
+            match Manifest::read(&path) {
+                Ok(_) => {}
+                Err(fault @ StoreError::OtherForm { .. }) => return Err(fault),
+                Err(fault) => {
+                    tracing::warn!(%fault, "the manifest is written anew");
+                    manifest.replace(&path, unfinished)?;
+                }
+            }
             return Ok(path);
         }
-        fs::create_dir(unfinished.join(BLOCKS)).map_err(StoreError::io("create", unfinished))?;
+        fs::create_dir(unfinished.join(BLOCKS)).map_err(StoreError::writing("create", unfinished))?;
         manifest.write(unfinished)?;
         disk::sync_folder(&unfinished.join(CARD))?;
         disk::sync_folder(unfinished)?;
@@ -208,6 +302,38 @@ impl Store {
         folders.sort();
         Ok(folders)
     }
+}
+
+/// Which small files of the model in `path` are not as its manifest says.
+fn recorded_faults(path: &Path, manifest: &Manifest) -> Result<Vec<(String, String)>, StoreError> {
+    if manifest.card.is_empty() { Ok(Vec::new()) } else { card_check::compare(&path.join(CARD), &manifest.card) }
+}
+
+/// Fetches the `damaged` small files of a model again, by way of `scratch`, and removes those that are none of its.
+fn mend(
+    path: &Path,
+    manifest: &Manifest,
+    damaged: &[(String, String)],
+    origin: &dyn Origin,
+    scratch: &Path,
+) -> Result<(), StoreError> {
+    let (fetched, card) = (scratch.join(CARD), path.join(CARD));
+    card::fetch_again(origin, &manifest.files, damaged.iter().map(|(name, _)| name.as_str()), &fetched)?;
+    let right = card_check::digests(&fetched)?;
+    for (name, reason) in damaged {
+        tracing::warn!(file = %card.join(name).display(), reason, "damaged: fetched again");
+        let Some(recorded) = manifest.card.get(name) else {
+            fs::remove_file(card.join(name)).map_err(StoreError::writing("remove", card.join(name)))?;
+            continue;
+        };
+        if right.get(name) != Some(recorded) {
+            let reason =
+                "its source gives other bytes than the manifest has a digest of: remove the folder, and pull again";
+            return Err(StoreError::Damaged { path: card.join(name), reason: reason.into() });
+        }
+        fs::rename(fetched.join(name), card.join(name)).map_err(StoreError::writing("write", card.join(name)))?;
+    }
+    disk::sync_folder(&card)
 }
 
 fn is_unfinished(path: &Path) -> bool {

@@ -49,6 +49,8 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// The commit, where the server names one.
     pub(crate) commit: Option<String>,
+    /// Whether the ETag is what the hub says of a file that lies elsewhere.
+    pub(crate) is_linked: bool,
     /// The file's ETag, the hub's own before that of the place that it redirects to.
     pub(crate) etag: Option<String>,
     /// The file's size, likewise.
@@ -152,9 +154,11 @@ impl Said {
         let status = response.status().as_u16();
         let (head, body) = response.into_parts();
         let own = |name| text(&head.headers, name).map(str::to_owned);
+        let is_linked = self.linked_etag.is_some();
         let etag = self.linked_etag.or_else(|| own("etag")).or_else(|| own("last-modified"));
         let size = self.linked_size.or_else(|| own("content-length")?.parse().ok());
-        Answer { url, status, commit: self.commit, etag, size, code: self.code, headers: head.headers, body }
+        let (commit, code, headers) = (self.commit, self.code, head.headers);
+        Answer { url, status, commit, is_linked, etag, size, code, headers, body }
     }
 }
 

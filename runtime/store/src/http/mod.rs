@@ -3,25 +3,35 @@
 mod answer;
 mod client;
 mod options;
+mod trouble;
 mod url;
 
 use std::{
-    collections::hash_map::RandomState, hash::BuildHasher as _, io::Read as _, sync::OnceLock, thread, time::Duration,
+    collections::{BTreeMap, hash_map::RandomState},
+    hash::BuildHasher as _,
+    io::Read as _,
+    sync::{Mutex, OnceLock, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 pub use options::RemoteOptions;
 
 use crate::{
     RemoteCause, StoreError,
+    file_digest::PromisedDigest,
     http::{
         answer::{Fault, Want, check_part, refusal},
         client::{Answer, Ask, Client},
+        trouble::{Tries, Trouble},
     },
     origin::{Origin, OriginFile, Sink},
 };
 
 const BUFFER: usize = 256 << 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Fewer bytes than this in the time for which a silent connection is kept are next to nothing. An attempt that got so far made headway.
+const LEAST: u64 = 32 << 10;
 
 /// How the files of a model are addressed.
 enum Place {
@@ -38,18 +48,26 @@ pub(crate) struct HttpOrigin {
     place: Place,
     /// The commit that the revision stands for, once it was asked for: from then on all is asked of that commit.
     commit: OnceLock<String>,
+    /// What the hub says that whole files hash to.
+    promised: Mutex<BTreeMap<String, PromisedDigest>>,
+    trouble: Trouble,
 }
 
 impl HttpOrigin {
     pub(crate) fn hub(repository: &str, revision: &str, options: RemoteOptions) -> Result<Self, StoreError> {
         let client = Client::new(&options, options.token_for_endpoint())?;
         let place = Place::Hub { repository: repository.to_owned(), revision: revision.to_owned() };
-        Ok(Self { client, options, place, commit: OnceLock::new() })
+        Ok(Self::at(place, client, options))
     }
 
     pub(crate) fn folder(url: &str, options: RemoteOptions) -> Result<Self, StoreError> {
         let client = Client::new(&options, None)?;
-        Ok(Self { client, options, place: Place::Folder(url.to_owned()), commit: OnceLock::new() })
+        Ok(Self::at(Place::Folder(url.to_owned()), client, options))
+    }
+
+    fn at(place: Place, client: Client, options: RemoteOptions) -> Self {
+        let (commit, promised, trouble) = (OnceLock::new(), Mutex::default(), Trouble::default());
+        Self { client, options, place, commit, promised, trouble }
     }
 
     fn url(&self, file: &str) -> String {
@@ -62,28 +80,31 @@ impl HttpOrigin {
         }
     }
 
-    /// Tries until something other than a passing fault comes of it. An attempt that got further than those before it starts
-    /// the count anew.
+    /// Tries until something other than a passing fault comes of it, or there is too much trouble. An attempt that got further than those
+    /// before it starts the count anew.
     fn retry<T>(&self, mut attempt: impl FnMut() -> Result<T, Failed>) -> Result<T, StoreError> {
-        let mut failures = 0;
+        let (mut tries, mut headway) = (Tries::default(), Instant::now());
         loop {
+            self.trouble.asked();
             let failed = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
-            failures = if failed.got_further { 1 } else { failures + 1 };
-            match failed.fault {
+            let (url, reason, wait) = match failed.fault {
                 Fault::Final(fault) => return Err(fault),
-                Fault::Passing { url, reason, .. } if failures > self.options.retries => {
-                    let reason = format!("{reason}; tried {failures} times; what is there is kept, try again later");
-                    return Err(StoreError::Remote { url, reason, cause: RemoteCause::Trouble });
-                }
-                Fault::Passing { url, reason, wait } => {
-                    let pause = wait.unwrap_or_else(|| self.pause(failures)).min(LONGEST_PAUSE);
-                    tracing::info!(url, reason, ?pause, "asked again");
-                    thread::sleep(pause);
-                }
+                Fault::Passing { url, reason, wait } => (url, reason, wait),
+            };
+            if failed.got_further {
+                headway = Instant::now();
             }
+            let idle = headway.elapsed();
+            if let Some(trouble) = self.trouble.too_much(&mut tries, failed.got_further, idle, &self.options) {
+                let reason = format!("{reason}; {trouble}; what is there is kept, try again later");
+                return Err(StoreError::Remote { url, reason, cause: RemoteCause::Trouble });
+            }
+            let pause = wait.unwrap_or_else(|| self.pause(tries.failures)).min(LONGEST_PAUSE);
+            tracing::warn!(url, reason, ?pause, failures = tries.failures, "the source is asked again");
+            thread::sleep(pause);
         }
     }
 
@@ -111,13 +132,23 @@ impl HttpOrigin {
         check_part(&answer, want, file)?;
         let mut body = answer.body.into_reader();
         let (mut buffer, mut left) = (vec![0; BUFFER], want.bytes);
+        let (mut since, mut before) = (Instant::now(), left);
         while left > 0 {
+            if since.elapsed() >= self.options.patience {
+                let came = before - left;
+                if came < LEAST {
+                    let reason = format!("only {came} bytes in {:?}, {left} are missing", self.options.patience);
+                    return Err(Fault::Passing { url: answer.url, reason, wait: None });
+                }
+                (since, before) = (Instant::now(), left);
+            }
             let room = buffer.len().min(left as usize);
             let cut = |reason: String| Fault::Passing { url: answer.url.clone(), reason, wait: None };
             match body.read(&mut buffer[..room]) {
                 Ok(0) => return Err(cut(format!("the connection ended {left} bytes early"))),
                 Ok(length) => {
                     sink(&buffer[..length]).map_err(Fault::Final)?;
+                    self.trouble.came(length as u64);
                     *done += length as u64;
                     left -= length as u64;
                 }
@@ -161,7 +192,17 @@ impl Origin for HttpOrigin {
                 format!("the server does not say how large {name} is, without which parts of it cannot be asked for");
             return Err(StoreError::Remote { url: answer.url, reason, cause: RemoteCause::Trouble });
         };
-        Ok(Some(OriginFile { name: name.to_owned(), bytes, etag: answer.etag.unwrap_or_default() }))
+        let etag = answer.etag.unwrap_or_default();
+        // Other servers' ETags say nothing of the bytes.
+        let is_hub = matches!(self.place, Place::Hub { .. });
+        if let Some(digest) = PromisedDigest::named(&etag, answer.is_linked).filter(|_| is_hub) {
+            self.promised.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), digest);
+        }
+        Ok(Some(OriginFile { name: name.to_owned(), bytes, etag }))
+    }
+
+    fn promised(&self, name: &str) -> Option<PromisedDigest> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     fn read(&self, file: &OriginFile, from: u64, bytes: u64, sink: Sink<'_>) -> Result<(), StoreError> {
@@ -169,7 +210,8 @@ impl Origin for HttpOrigin {
         self.retry(|| {
             let (before, want) = (done, Want { from: from + done, bytes: bytes - done });
             let part = self.part(file, want, sink, &mut done);
-            part.map_err(|fault| Failed { fault, got_further: done > before })
+            // A few bytes are none: a source that drips would never come to an end.
+            part.map_err(|fault| Failed { fault, got_further: done >= before + LEAST })
         })
     }
 }

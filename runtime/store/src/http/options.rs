@@ -19,8 +19,10 @@ pub struct RemoteOptions {
     pub retries: u32,
     /// The pause before the first repetition; each further one is twice as long, and all are shortened at random.
     pub pause: Duration,
-    /// A connection on which nothing comes for so long is given up.
+    /// A connection on which nothing, or next to nothing, comes for so long is given up.
     pub patience: Duration,
+    /// A request that made no headway for so long is given up, however often it may still be repeated.
+    pub deadline: Duration,
 }
 
 impl RemoteOptions {
@@ -47,6 +49,7 @@ impl RemoteOptions {
             retries: 6,
             pause: Duration::from_millis(500),
             patience: Duration::from_secs(30),
+            deadline: Duration::from_secs(120),
         }
     }
 

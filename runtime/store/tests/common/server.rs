@@ -1,7 +1,7 @@
 //! A server on loopback that holds the fixtures as the hub does, counts what it sends, and fails on demand.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Redirect(String),
     /// To itself.
     Loop,
+    /// A bit in the middle of what is sent is another.
+    Flip,
 }
 
 /// One request as it came.
@@ -54,6 +56,8 @@ pub(crate) struct Seen {
 pub(crate) enum Strikes {
     Weights,
     Anything,
+    /// Requests for bytes of a file.
+    File(&'static str),
 }
 
 #[derive(Default)]
@@ -63,6 +67,11 @@ struct State {
     seen: Vec<Seen>,
     token: Option<String>,
     etag_suffix: String,
+    /// ETags of files, and whether the hub gives them for a file elsewhere.
+    promised: BTreeMap<String, (String, bool)>,
+    /// Of requests for weights, one in so many is answered.
+    one_in: usize,
+    asked: usize,
 }
 
 /// The server; it ends with the test process.
@@ -119,6 +128,16 @@ impl Server {
         self.state.lock().unwrap().token = Some(token.to_owned());
     }
 
+    /// From now on a file of this name has this ETag; as the hub gives it for a file elsewhere where it is `linked`.
+    pub(crate) fn promise(&self, file: &str, etag: &str, linked: bool) {
+        self.state.lock().unwrap().promised.insert(file.to_owned(), (etag.to_owned(), linked));
+    }
+
+    /// Of requests for parts of weights, one in so many is answered.
+    pub(crate) fn refuse_but_every(&self, one_in: usize) {
+        self.state.lock().unwrap().one_in = one_in;
+    }
+
     /// From now on every file has another ETag.
     pub(crate) fn change(&self) {
         self.state.lock().unwrap().etag_suffix.push('x');
@@ -166,13 +185,20 @@ impl Server {
         let weights = path.ends_with(".safetensors") && range.as_ref().is_some_and(|range| range.start > 0);
         let (fault, wanted, suffix, index) = {
             let mut state = self.state.lock().unwrap();
-            let hits = |strikes: Strikes| strikes == Strikes::Anything || weights;
+            let hits = |strikes: Strikes| match strikes {
+                Strikes::Anything => true,
+                Strikes::Weights => weights,
+                Strikes::File(name) => range.is_some() && path.ends_with(name),
+            };
             let next = state.faults.iter().position(|(strikes, _)| hits(*strikes));
             let next = next.and_then(|index| state.faults.remove(index)).map(|(_, fault)| fault);
             let always = state.always.clone().filter(|(strikes, _)| hits(*strikes)).map(|(_, fault)| fault);
             let (method, path, range, token) = (method.clone(), path.clone(), range.clone(), token.clone());
+            state.asked += usize::from(weights);
+            let refused = (weights && state.one_in > 0 && !state.asked.is_multiple_of(state.one_in))
+                .then_some(Fault::Status(503, "", "0"));
             state.seen.push(Seen { method, path, range, token, sent: 0 });
-            (next.or(always), state.token.clone(), state.etag_suffix.clone(), state.seen.len() - 1)
+            (next.or(always).or(refused), state.token.clone(), state.etag_suffix.clone(), state.seen.len() - 1)
         };
         let status =
             |code: u16, more: &str| format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\n{more}\r\n").into_bytes();
@@ -204,8 +230,19 @@ impl Server {
         else {
             return stream.write_all(&status(404, "x-error-code: EntryNotFound\r\n")).is_ok();
         };
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let promised = self.state.lock().unwrap().promised.get(file).cloned();
         let mut etag = format!("\"{}{suffix}\"", body.len());
         let mut total = body.len() as u64;
+        let mut linked = String::new();
+        match promised {
+            Some((promised, true)) => {
+                linked = format!("X-Linked-ETag: {promised}\r\nX-Linked-Size: {total}\r\n");
+                etag = promised;
+            }
+            Some((promised, false)) => etag = promised,
+            None => {}
+        }
         match fault {
             Some(Fault::OtherEtag) => etag = "\"other\"".into(),
             Some(Fault::OtherSize) => total += 4096,
@@ -217,7 +254,13 @@ impl Server {
             return stream.write_all(&status(416, "")).is_ok();
         }
         let mut part = range.clone().map_or(&body[..], |range| &body[range.start as usize..range.end as usize]);
-        let mut head = format!("ETag: {etag}\r\nX-Repo-Commit: {COMMIT}\r\nAccept-Ranges: bytes\r\n");
+        let mut flipped = part.to_vec();
+        if matches!(fault, Some(Fault::Flip)) {
+            let middle = flipped.len() / 2;
+            flipped[middle] ^= 1;
+            part = &flipped;
+        }
+        let mut head = format!("{linked}ETag: {etag}\r\nX-Repo-Commit: {COMMIT}\r\nAccept-Ranges: bytes\r\n");
         let code = if let Some(range) = range {
             let shift = if let Some(Fault::Shifted(shift)) = fault { shift } else { 0 };
             head += &format!("Content-Range: bytes {}-{}/{total}\r\n", range.start + shift, range.end - 1 + shift);

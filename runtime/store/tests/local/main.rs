@@ -1,6 +1,7 @@
 //! Stores filled from folders.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod card;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;

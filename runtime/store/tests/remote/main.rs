@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod digests;
 mod faults;
 mod good;
 #[path = "../common/server.rs"]
