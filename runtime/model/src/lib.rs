@@ -34,7 +34,11 @@ mod special;
 mod stream;
 mod survey;
 mod template;
-mod template_functions;
+mod template_conversation;
+mod template_dates;
+mod template_filters;
+mod template_methods;
+mod template_source;
 mod tokenizer;
 mod weights;
 

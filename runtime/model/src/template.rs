@@ -12,7 +12,10 @@ use crate::{
     ModelError,
     json::read_bounded,
     special::{special_tokens, tokenizer_config},
-    template_functions::{prepared, strftime_now, tojson, trim, without_generation_marks},
+    template_conversation::prepared,
+    template_dates::strftime_now,
+    template_filters, template_methods,
+    template_source::adapted,
 };
 
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -105,15 +108,14 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|fault| ModelError::Template { reason: explain(&fault) })?);
         environment.set_recursion_limit(RECURSION_LIMIT);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
-        environment.add_filter("trim", trim);
+        environment.set_unknown_method_callback(template_methods::call);
+        template_filters::add_to(&mut environment);
         environment.add_function("strftime_now", |format: &str| strftime_now(format));
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         for (name, source) in sources {
-            let source = without_generation_marks(&source);
+            let source = adapted(&source);
             let added = environment.add_template_owned(name, source);
             added.map_err(|fault| ModelError::Template { reason: format!("does not compile: {fault}") })?;
         }

@@ -6,6 +6,7 @@
 mod card;
 mod config;
 mod foreign;
+mod jinja;
 mod places;
 mod rope;
 mod sampling;
