@@ -1,133 +1,84 @@
-//! Tokens to bytes to text, one token at a time.
+//! Tokens to text, without the tokenizer that made them.
 
-use tokenizers::DecoderWrapper;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Tokenizer;
+use crate::decoding::{Decoded, Decoding};
 
-/// How a tokenizer's vocabulary writes bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ByteStyle {
-    /// GPT-2's: every byte is a printable character.
-    ByteLevel,
-    /// SentencePiece's: `▁` for a space, `<0x0A>` for a byte; perhaps one space at the start of a text is not part of it.
-    Pieces { strip_start: bool },
-    /// Tokens are their text.
-    Plain,
+/// The texts of a model's tokens and how they become one: all of a tokenizer that answers need.
+pub struct Detokenizer {
+    /// The texts, one after another.
+    texts: String,
+    places: BTreeMap<u32, (u32, u32)>,
+    special: BTreeSet<u32>,
+    decoding: Decoding,
 }
 
-impl ByteStyle {
-    pub(crate) fn of(decoder: Option<&DecoderWrapper>) -> Self {
-        match decoder {
-            Some(DecoderWrapper::ByteLevel(_)) => Self::ByteLevel,
-            Some(DecoderWrapper::Metaspace(metaspace)) => {
-                let never = tokenizers::pre_tokenizers::metaspace::PrependScheme::Never;
-                Self::Pieces { strip_start: metaspace.get_prepend_scheme() != never }
-            }
-            Some(DecoderWrapper::Sequence(sequence)) => {
-                let parts = sequence.get_decoders();
-                let any = |wanted: fn(&DecoderWrapper) -> bool| parts.iter().any(wanted);
-                if any(|part| matches!(part, DecoderWrapper::ByteLevel(_))) {
-                    Self::ByteLevel
-                } else if any(|part| matches!(part, DecoderWrapper::ByteFallback(_))) {
-                    let strips =
-                        |part: &DecoderWrapper| matches!(part, DecoderWrapper::Strip(strip) if strip.start > 0);
-                    Self::Pieces { strip_start: any(strips) }
-                } else {
-                    Self::Plain
-                }
-            }
-            _ => Self::Plain,
+impl Detokenizer {
+    pub(crate) fn of(tokenizer: &tokenizers::Tokenizer, named_special: &BTreeSet<u32>) -> Self {
+        let added = tokenizer.get_added_tokens_decoder();
+        let mut special = named_special.clone();
+        special.extend(added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id));
+        let mut ids: BTreeSet<u32> = tokenizer.get_vocab(false).into_values().collect();
+        ids.extend(added.keys());
+        let (mut texts, mut places) = (String::new(), BTreeMap::new());
+        for id in ids {
+            let Some(text) = tokenizer.id_to_token(id) else { continue };
+            // A file of tokens is read only up to a length that fits.
+            let (Ok(start), Ok(length)) = (u32::try_from(texts.len()), u32::try_from(text.len())) else { break };
+            texts.push_str(&text);
+            places.insert(id, (start, length));
         }
+        Self { texts, places, special, decoding: Decoding::of(tokenizer.get_decoder()) }
     }
 
-    /// The bytes of a token's text in the vocabulary.
-    pub(crate) fn bytes(self, text: &str) -> Vec<u8> {
-        match self {
-            // A token with a character outside the alphabet was added as it is.
-            Self::ByteLevel => text.chars().map(byte_of).collect::<Option<_>>().unwrap_or_else(|| text.into()),
-            Self::Pieces { .. } => match fallback_byte(text) {
-                Some(byte) => vec![byte],
-                None => text.replace('▁', " ").into_bytes(),
-            },
-            Self::Plain => text.into(),
-        }
+    /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`DecodeStream`] gives piece by piece.
+    pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
+        let mut stream = self.decode_stream(skip_special);
+        let mut text: String = tokens.iter().map(|token| stream.push(*token)).collect();
+        text.push_str(&stream.finish());
+        text
     }
 
-    const fn strips_start(self) -> bool {
-        matches!(self, Self::Pieces { strip_start: true })
+    /// A decoder that takes one token at a time and gives whole characters only.
+    pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
+        DecodeStream { detokenizer: self, skip_special, decoded: Decoded::new(&self.decoding) }
+    }
+
+    /// The bytes that `token` adds to a text; none for an id that is no token. Not always valid UTF-8 on their own.
+    pub fn token_bytes(&self, token: u32) -> Vec<u8> {
+        self.text(token).map(|text| self.decoding.bytes(text)).unwrap_or_default()
+    }
+
+    /// Whether `token` is a special token, which is not part of an answer's text.
+    pub fn is_special(&self, token: u32) -> bool {
+        self.special.contains(&token)
+    }
+
+    fn text(&self, token: u32) -> Option<&str> {
+        let (start, length) = *self.places.get(&token)?;
+        Some(&self.texts[start as usize..(start + length) as usize])
     }
 }
 
-/// The byte that a character of GPT-2's alphabet stands for.
-const fn byte_of(character: char) -> Option<u8> {
-    match character as u32 {
-        code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),
-        // The other bytes, ascending, are the characters from 256 on.
-        code @ 0x100..=0x120 => Some((code - 0x100) as u8),
-        code @ 0x121..=0x142 => Some((code - 0x121 + 0x7f) as u8),
-        0x143 => Some(0xad),
-        _ => None,
-    }
-}
-
-/// The byte of a token like `<0x0A>`.
-fn fallback_byte(text: &str) -> Option<u8> {
-    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
-}
-
-/// Turns tokens into text as they come. The pieces together are the text of the whole: what is not yet a whole
-/// character is held back, what can never become one is `U+FFFD`.
+/// Turns tokens into text as they come. The pieces together are the text of the whole, as the `tokenizers` library
+/// decodes it: what the next token may still change is held back.
 pub struct DecodeStream<'a> {
-    tokenizer: &'a Tokenizer,
+    detokenizer: &'a Detokenizer,
     skip_special: bool,
-    at_start: bool,
-    pending: Vec<u8>,
+    decoded: Decoded,
 }
 
-impl<'a> DecodeStream<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, at_start: tokenizer.style().strips_start(), pending: Vec::new() }
-    }
-
-    /// Takes the next token and gives the text that is complete now, perhaps none.
+impl DecodeStream<'_> {
+    /// Takes the next token and gives the text that is certain now, perhaps none.
     pub fn push(&mut self, token: u32) -> String {
-        if self.skip_special && self.tokenizer.is_special(token) {
+        if self.skip_special && self.detokenizer.is_special(token) {
             return String::new();
         }
-        let bytes = self.tokenizer.token_bytes(token);
-        let mut bytes = bytes.as_slice();
-        if self.at_start && !bytes.is_empty() {
-            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
-            self.at_start = false;
-        }
-        self.pending.extend_from_slice(bytes);
-        self.take_complete()
+        self.detokenizer.text(token).map(|text| self.decoded.push(text.to_owned())).unwrap_or_default()
     }
 
-    /// Ends the text and gives what was held back.
+    /// Ends the text and gives what was held back. What is pushed after it goes on after that text.
     pub fn finish(&mut self) -> String {
-        String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
-    }
-
-    fn take_complete(&mut self) -> String {
-        let mut text = String::new();
-        let mut rest = self.pending.as_slice();
-        while let Err(fault) = std::str::from_utf8(rest) {
-            let (valid, after) = rest.split_at(fault.valid_up_to());
-            text.push_str(&String::from_utf8_lossy(valid));
-            rest = after;
-            // Without a length the end is cut off in the middle of a character, which the next token may complete.
-            let Some(length) = fault.error_len() else { break };
-            text.push(char::REPLACEMENT_CHARACTER);
-            rest = &rest[length..];
-        }
-        if let Ok(valid) = std::str::from_utf8(rest) {
-            text.push_str(valid);
-            rest = &[];
-        }
-        let held_back = self.pending.len() - rest.len()..;
-        self.pending = self.pending[held_back].to_vec();
-        text
+        self.decoded.finish()
     }
 }

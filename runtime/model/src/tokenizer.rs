@@ -6,11 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
+
 use crate::{
     GenerationConfig, ModelConfig, ModelError,
-    detokenizer::{ByteStyle, DecodeStream},
+    detokenizer::{DecodeStream, Detokenizer},
     json::read_bounded,
-    special::{special_tokens, tokenizer_config},
+    special::{extra_special_tokens, special_tokens, tokenizer_config},
 };
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -20,8 +22,7 @@ const TOKENIZER_LIMIT: u64 = 256 << 20;
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
-    style: ByteStyle,
-    special: BTreeSet<u32>,
+    detokenizer: Detokenizer,
     bos: Option<u32>,
     eos: Vec<u32>,
 }
@@ -44,8 +45,11 @@ impl Tokenizer {
         // A training-time truncation or padding would silently change prompts.
         inner.with_truncation(None).map_err(|reason| fault(reason.to_string()))?;
         inner.with_padding(None);
-        let style = ByteStyle::of(inner.get_decoder());
-        let named = special_tokens(dir, &tokenizer_config(dir)?)?;
+        check_decoder(&bytes).map_err(fault)?;
+        let config = tokenizer_config(dir)?;
+        let named = special_tokens(dir, &config)?;
+        let extra: BTreeSet<u32> =
+            extra_special_tokens(&config).iter().filter_map(|text| inner.token_to_id(text)).collect();
         let id_of = |name: &str| named.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
         let mut eos: Vec<u32> = id_of("eos_token").into_iter().collect();
         eos.extend(GenerationConfig::load(dir)?.eos);
@@ -58,9 +62,8 @@ impl Tokenizer {
         eos.sort_unstable();
         eos.dedup();
         let bos = id_of("bos_token").or(config.and_then(|config| config.bos));
-        let added = inner.get_added_tokens_decoder().into_iter();
-        let special = added.filter(|(_, token)| token.special).map(|(id, _)| id).collect();
-        Ok(Self { path, inner, style, special, bos, eos })
+        let detokenizer = Detokenizer::of(&inner, &extra);
+        Ok(Self { path, inner, detokenizer, bos, eos })
     }
 
     /// The tokens of `text`. With `add_special`, the tokenizer adds what the model expects around a whole text (most
@@ -76,25 +79,27 @@ impl Tokenizer {
 
     /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`DecodeStream`] gives piece by piece.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
-        let mut stream = self.decode_stream(skip_special);
-        let mut text: String = tokens.iter().map(|token| stream.push(*token)).collect();
-        text.push_str(&stream.finish());
-        text
+        self.detokenizer.decode(tokens, skip_special)
     }
 
     /// A decoder that takes one token at a time and gives whole characters only.
     pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
-        DecodeStream::new(self, skip_special)
+        self.detokenizer.decode_stream(skip_special)
     }
 
     /// The bytes that `token` adds to a text; none for an id that is no token. Not always valid UTF-8 on their own.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
-        self.inner.id_to_token(token).map(|text| self.style.bytes(&text)).unwrap_or_default()
+        self.detokenizer.token_bytes(token)
     }
 
     /// Whether `token` is a special token, which is not part of an answer's text.
     pub fn is_special(&self, token: u32) -> bool {
-        self.special.contains(&token)
+        self.detokenizer.is_special(token)
+    }
+
+    /// The part that answers need, without the rest, which is many times larger.
+    pub fn into_detokenizer(self) -> Detokenizer {
+        self.detokenizer
     }
 
     /// The id of a token given by its exact text.
@@ -116,10 +121,35 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
+}
 
-    pub(crate) const fn style(&self) -> &ByteStyle {
-        &self.style
+/// Times that a decoder may lengthen a token: it runs beside everybody's streams, not in a process that can be given up.
+const MOST_GROWTH: f64 = 256.0;
+const MOST_STEPS: usize = 64;
+
+/// Refuses a decoder that makes much of little, such as replacements that double a text again and again.
+fn check_decoder(file: &[u8]) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct Parts {
+        decoder: Option<Value>,
     }
+    let parts: Parts = serde_json::from_slice(file).map_err(|fault| format!("not a tokenizer: {fault}"))?;
+    let (mut growth, mut steps) = (1.0, 0);
+    let mut left: Vec<&Value> = parts.decoder.iter().collect();
+    while let Some(part) = left.pop() {
+        steps += 1;
+        left.extend(part.get("decoders").and_then(Value::as_array).into_iter().flatten());
+        let content = part.get("content").and_then(Value::as_str).map_or(0, str::len) as f64;
+        let pattern = part.get("pattern").and_then(|pattern| pattern.get("String")?.as_str()).map_or(1, str::len);
+        growth *= (content / pattern.max(1) as f64).max(1.0);
+    }
+    if steps > MOST_STEPS || growth > MOST_GROWTH {
+        return Err(format!(
+            "the decoder's {steps} steps can make a token {growth} times as long: no honest one has more than \
+             {MOST_STEPS}, or makes it more than {MOST_GROWTH} times as long"
+        ));
+    }
+    Ok(())
 }
 
 /// Runs foreign code over foreign bytes: a panic in it becomes an error.

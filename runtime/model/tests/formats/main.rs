@@ -5,6 +5,7 @@
 
 mod card;
 mod config;
+mod decoders;
 mod foreign;
 mod jinja;
 mod places;
