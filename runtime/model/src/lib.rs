@@ -43,13 +43,14 @@ mod template_filters;
 mod template_methods;
 mod template_source;
 mod tokenizer;
+mod tokenizer_check;
 mod weights;
 
 pub use activation::Activation;
 pub use batch::BatchRows;
 pub use block_file::{BlockFile, BlockFiles, DIGEST_CHUNK};
 pub use config::ModelConfig;
-pub use detokenizer::{DecodeStream, Detokenizer};
+pub use detokenizer::DecodeStream;
 pub use engine::{Engine, EngineOptions};
 pub use engine_error::EngineError;
 pub use error::ModelError;

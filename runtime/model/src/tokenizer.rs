@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
-
 use crate::{
     GenerationConfig, ModelConfig, ModelError,
-    detokenizer::{DecodeStream, Detokenizer},
+    decoding::Decoding,
+    detokenizer::DecodeStream,
     json::read_bounded,
     special::{extra_special_tokens, special_tokens, tokenizer_config},
+    tokenizer_check,
 };
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -22,7 +22,8 @@ const TOKENIZER_LIMIT: u64 = 256 << 20;
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
-    detokenizer: Detokenizer,
+    decoding: Decoding,
+    special: BTreeSet<u32>,
     bos: Option<u32>,
     eos: Vec<u32>,
 }
@@ -40,12 +41,12 @@ impl Tokenizer {
             "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained";
         let bytes = read_bounded(&path, TOKENIZER_LIMIT, hint)?;
         let fault = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
+        tokenizer_check::check(&bytes).map_err(&fault)?;
         let parsed = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|fault| fault.to_string()));
         let mut inner = parsed.map_err(|reason| fault(format!("not a tokenizer: {reason}")))?;
         // A training-time truncation or padding would silently change prompts.
         inner.with_truncation(None).map_err(|reason| fault(reason.to_string()))?;
         inner.with_padding(None);
-        check_decoder(&bytes).map_err(fault)?;
         let config = tokenizer_config(dir)?;
         let named = special_tokens(dir, &config)?;
         let extra: BTreeSet<u32> =
@@ -62,8 +63,10 @@ impl Tokenizer {
         eos.sort_unstable();
         eos.dedup();
         let bos = id_of("bos_token").or(config.and_then(|config| config.bos));
-        let detokenizer = Detokenizer::of(&inner, &extra);
-        Ok(Self { path, inner, detokenizer, bos, eos })
+        let added = inner.get_added_tokens_decoder().into_iter();
+        let special = added.filter(|(_, token)| token.special).map(|(id, _)| id).chain(extra).collect();
+        let decoding = Decoding::of(inner.get_decoder());
+        Ok(Self { path, inner, decoding, special, bos, eos })
     }
 
     /// The tokens of `text`. With `add_special`, the tokenizer adds what the model expects around a whole text (most
@@ -79,27 +82,33 @@ impl Tokenizer {
 
     /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`DecodeStream`] gives piece by piece.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
-        self.detokenizer.decode(tokens, skip_special)
+        let mut stream = self.decode_stream(skip_special);
+        let mut text: String = tokens.iter().map(|token| stream.push(*token)).collect();
+        text.push_str(&stream.finish());
+        text
     }
 
     /// A decoder that takes one token at a time and gives whole characters only.
     pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
-        self.detokenizer.decode_stream(skip_special)
+        DecodeStream::new(self, skip_special)
     }
 
     /// The bytes that `token` adds to a text; none for an id that is no token. Not always valid UTF-8 on their own.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
-        self.detokenizer.token_bytes(token)
+        self.text_of(token).map(|text| self.decoding.bytes(&text)).unwrap_or_default()
     }
 
     /// Whether `token` is a special token, which is not part of an answer's text.
     pub fn is_special(&self, token: u32) -> bool {
-        self.detokenizer.is_special(token)
+        self.special.contains(&token)
     }
 
-    /// The part that answers need, without the rest, which is many times larger.
-    pub fn into_detokenizer(self) -> Detokenizer {
-        self.detokenizer
+    pub(crate) fn text_of(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
+    pub(crate) const fn decoding(&self) -> &Decoding {
+        &self.decoding
     }
 
     /// The id of a token given by its exact text.
@@ -121,35 +130,6 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
-}
-
-/// Times that a decoder may lengthen a token: it runs beside everybody's streams, not in a process that can be given up.
-const MOST_GROWTH: f64 = 256.0;
-const MOST_STEPS: usize = 64;
-
-/// Refuses a decoder that makes much of little, such as replacements that double a text again and again.
-fn check_decoder(file: &[u8]) -> Result<(), String> {
-    #[derive(serde::Deserialize)]
-    struct Parts {
-        decoder: Option<Value>,
-    }
-    let parts: Parts = serde_json::from_slice(file).map_err(|fault| format!("not a tokenizer: {fault}"))?;
-    let (mut growth, mut steps) = (1.0, 0);
-    let mut left: Vec<&Value> = parts.decoder.iter().collect();
-    while let Some(part) = left.pop() {
-        steps += 1;
-        left.extend(part.get("decoders").and_then(Value::as_array).into_iter().flatten());
-        let content = part.get("content").and_then(Value::as_str).map_or(0, str::len) as f64;
-        let pattern = part.get("pattern").and_then(|pattern| pattern.get("String")?.as_str()).map_or(1, str::len);
-        growth *= (content / pattern.max(1) as f64).max(1.0);
-    }
-    if steps > MOST_STEPS || growth > MOST_GROWTH {
-        return Err(format!(
-            "the decoder's {steps} steps can make a token {growth} times as long: no honest one has more than \
-             {MOST_STEPS}, or makes it more than {MOST_GROWTH} times as long"
-        ));
-    }
-    Ok(())
 }
 
 /// Runs foreign code over foreign bytes: a panic in it becomes an error.

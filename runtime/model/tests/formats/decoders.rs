@@ -117,18 +117,6 @@ fn common_decoders_hold_nothing_back() {
 }
 
 #[test]
-fn decoders_that_make_much_of_little_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
-    let many: Vec<&Value> = std::iter::repeat_n(&double, 34).collect();
-    let file = json!({"version": "1.0", "added_tokens": [], "decoder": {"type": "Sequence", "decoders": many},
-        "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}});
-    fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
-    let fault = Tokenizer::open(folder.path()).err().unwrap().to_string();
-    assert!(fault.contains("the decoder's 35 steps"), "{fault}");
-}
-
-#[test]
 fn special_tokens_of_every_list_are_no_text() {
     let folder = tempfile::tempdir().unwrap();
     with(&Value::Null, folder.path());
