@@ -124,6 +124,7 @@ async fn start_gateway(
         orders,
         transport,
         model: wish.model.clone(),
+        template_program: Some(std::env::current_exe().context("the path of this program is not known")?),
         served_name: wish.served_name(),
         api_keys: Vec::new(),
         queue_limit: 64,

@@ -131,7 +131,9 @@ impl Decoded {
             self.first = false;
             return text;
         }
-        self.steps.iter_mut().fold(vec![token], |texts, step| texts.into_iter().flat_map(|text| step.push(text)).collect())
+        self.steps
+            .iter_mut()
+            .fold(vec![token], |texts, step| texts.into_iter().flat_map(|text| step.push(text)).collect())
             .concat()
     }
 
@@ -162,7 +164,10 @@ impl Step {
             Rule::LastDiffers(part) => {
                 let before = std::mem::replace(&mut self.held, vec![text]);
                 // With another one after it, the text is not the last.
-                before.into_iter().filter_map(|text| chain(part, vec![text, String::new()])?.into_iter().next()).collect()
+                before
+                    .into_iter()
+                    .filter_map(|text| chain(part, vec![text, String::new()])?.into_iter().next())
+                    .collect()
             }
             Rule::ByteFallback(part) => {
                 if fallback_byte(&text).is_some() {

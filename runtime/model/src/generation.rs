@@ -81,8 +81,14 @@ fn is_neutral(name: &str, value: &Value) -> bool {
         (_, Value::Object(map)) => map.is_empty(),
         ("max_length", Value::Number(length)) => length.as_u64() == Some(20),
         (
-            "repetition_penalty" | "encoder_repetition_penalty" | "typical_p" | "length_penalty" | "num_beams"
-            | "num_beam_groups" | "num_return_sequences" | "guidance_scale",
+            "repetition_penalty"
+            | "encoder_repetition_penalty"
+            | "typical_p"
+            | "length_penalty"
+            | "num_beams"
+            | "num_beam_groups"
+            | "num_return_sequences"
+            | "guidance_scale",
             Value::Number(number),
         ) => number.as_f64() == Some(1.0),
         (_, Value::Number(number)) => number.as_f64() == Some(0.0),

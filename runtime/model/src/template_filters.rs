@@ -210,11 +210,7 @@ pub(crate) fn trim(value: Value, characters: Option<String>) -> String {
 }
 
 /// `tojson` as transformers has it: Python's `json.dumps`, with no escapes for HTML.
-pub(crate) fn tojson(
-    value: Value,
-    positional: Rest<Value>,
-    named: Kwargs,
-) -> Result<String, Error> {
+pub(crate) fn tojson(value: Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     let fault = |fault: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {fault}"));
     let argument = |place: usize, name: &str| argument(&positional, &named, place, name);
     let ensure_ascii = argument(0, "ensure_ascii")?.is_some_and(|flag| flag.is_true());

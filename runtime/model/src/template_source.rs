@@ -199,9 +199,9 @@ fn precedes_tightly(tokens: &[&str], begin: usize) -> bool {
     let mut before = tokens[..begin].iter().rev().filter(|token| !is_space(token));
     match before.next().copied() {
         // A sum binds less tightly than `%`; a sign has no operand before it.
-        Some("-" | "+") => before.next().is_none_or(|token| {
-            is_keyword(token) || !(is_word(token) || matches!(*token, ")" | "]" | "}"))
-        }),
+        Some("-" | "+") => before
+            .next()
+            .is_none_or(|token| is_keyword(token) || !(is_word(token) || matches!(*token, ")" | "]" | "}"))),
         Some(_) => true,
         None => false,
     }
@@ -297,7 +297,9 @@ mod tests {
         ] {
             assert_eq!(adapted(source), expected);
         }
-        for same in ["{{ 2 * x % 3 }}", "{{ 7 % 3 }}", "{{ -x % 3 }}", "{{ '%' }}", "{{ % }}", "{{ x % }}", "{{ x % 2 ** 3 }}"] {
+        for same in
+            ["{{ 2 * x % 3 }}", "{{ 7 % 3 }}", "{{ -x % 3 }}", "{{ '%' }}", "{{ % }}", "{{ x % }}", "{{ x % 2 ** 3 }}"]
+        {
             assert_eq!(adapted(same), same);
         }
     }

@@ -36,6 +36,20 @@ impl Tokenizer {
     /// A file that is missing, damaged or not a tokenizer.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
+        let config = match ModelConfig::load(dir) {
+            Ok(config) => Some(config),
+            Err(ModelError::Missing { .. }) => None,
+            Err(other) => return Err(other),
+        };
+        Self::open_beside(dir, GenerationConfig::load(dir)?.eos, config.as_ref())
+    }
+
+    /// As [`Tokenizer::open`], with what its neighbours say: `eos` of `generation_config.json`, and `config.json`.
+    pub(crate) fn open_beside(
+        dir: &Path,
+        eos: impl IntoIterator<Item = u32>,
+        config: Option<&ModelConfig>,
+    ) -> Result<Self, ModelError> {
         let path = dir.join(TOKENIZER_FILE);
         let hint =
             "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained";
@@ -47,18 +61,12 @@ impl Tokenizer {
         // A training-time truncation or padding would silently change prompts.
         inner.with_truncation(None).map_err(|reason| fault(reason.to_string()))?;
         inner.with_padding(None);
-        let config = tokenizer_config(dir)?;
-        let named = special_tokens(dir, &config)?;
+        let names = tokenizer_config(dir)?;
+        let named = special_tokens(dir, &names)?;
         let extra: BTreeSet<u32> =
-            extra_special_tokens(&config).iter().filter_map(|text| inner.token_to_id(text)).collect();
+            extra_special_tokens(&names).iter().filter_map(|text| inner.token_to_id(text)).collect();
         let id_of = |name: &str| named.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
-        let mut eos: Vec<u32> = id_of("eos_token").into_iter().collect();
-        eos.extend(GenerationConfig::load(dir)?.eos);
-        let config = match ModelConfig::load(dir) {
-            Ok(config) => Some(config),
-            Err(ModelError::Missing { .. }) => None,
-            Err(other) => return Err(other),
-        };
+        let mut eos: Vec<u32> = id_of("eos_token").into_iter().chain(eos).collect();
         eos.extend(config.iter().flat_map(|config| &config.eos));
         eos.sort_unstable();
         eos.dedup();

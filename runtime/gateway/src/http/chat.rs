@@ -53,11 +53,12 @@ pub(super) fn read(fields: Fields<'_>, text: &TextModel, context: u32) -> Result
     let logprobs = logprobs(fields)?;
     let most = i64::from(u32::MAX);
     let asked = fields.integer("max_completion_tokens", 1..=most)?.or(fields.integer("max_tokens", 1..=most)?);
-    let tokens = text.chat_tokens(&messages, variables).map_err(|fault| match fault {
+    let chat = text.chat_text(&messages, variables).map_err(|fault| match fault {
         // Templates refuse conversations in their own words: the client's to mend.
         ModelError::Template { .. } => ApiError::template(&fault),
         other => wrong_value("messages", other),
     })?;
+    let tokens = text.encode(&chat.text, chat.special).map_err(|fault| wrong_value("messages", fault))?;
     let room = room(context, tokens.len(), asked.map(|asked| asked as u32), "messages")?;
     // The model's own bound is for requests that name none.
     let max_tokens = if asked.is_some() { room } else { room.min(text.generation.max_new_tokens.unwrap_or(u32::MAX)) };

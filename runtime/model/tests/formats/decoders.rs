@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const TOKENS: [&str; 24] = [
-    "▁", "▁Hello", "▁world", "Hello", "world", "▁▁a", "a▁", "</w>", "Hel</w>", "lo</w>", "##ing", "##s", ".", "!", "'s",
-    "<0xE2>", "<0x96>", "<0x81>", "<0xFF>", "<0x41>", "Ġthe", "Ċ", "ðŁ", "|",
+    "▁", "▁Hello", "▁world", "Hello", "world", "▁▁a", "a▁", "</w>", "Hel</w>", "lo</w>", "##ing", "##s", ".", "!",
+    "'s", "<0xE2>", "<0x96>", "<0x81>", "<0xFF>", "<0x41>", "Ġthe", "Ċ", "ðŁ", "|",
 ];
 
 fn decoders() -> Vec<Value> {
@@ -21,7 +21,8 @@ fn decoders() -> Vec<Value> {
     let regex = json!({"type": "Replace", "pattern": {"Regex": "l+"}, "content": "L"});
     let strip = |start: usize, stop: usize| json!({"type": "Strip", "content": " ", "start": start, "stop": stop});
     let (bytes, fuse) = (json!({"type": "ByteFallback"}), json!({"type": "Fuse"}));
-    let metaspace = |scheme: &str| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
+    let metaspace =
+        |scheme: &str| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
     let word_piece = |cleanup: bool| json!({"type": "WordPiece", "prefix": "##", "cleanup": cleanup});
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     let ctc = json!({"type": "CTC", "pad_token": "▁", "word_delimiter_token": "|", "cleanup": true});
@@ -110,7 +111,11 @@ fn common_decoders_hold_nothing_back() {
     };
     assert_eq!(pieces(13, &[1, 2]), [" Hello", " world"], "Replace and Fuse");
     assert_eq!(pieces(14, &[1, 2]), ["Hello", " world"], "a Sequence of Metaspace");
-    assert_eq!(pieces(15, &[1, 15, 16, 17, 2]), ["Hello", "", "", "", "▁ world"], "bytes wait for the end of their run");
+    assert_eq!(
+        pieces(15, &[1, 15, 16, 17, 2]),
+        ["Hello", "", "", "", "▁ world"],
+        "bytes wait for the end of their run"
+    );
     assert_eq!(pieces(7, &[3, 10, 12]), ["Hello", "ing", "."], "WordPiece");
     assert_eq!(pieces(5, &[8, 9, 8]), ["", "Hel ", "lo "], "the last word has no space after it");
     assert_eq!(pieces(0, &[3, 24, 4]), ["Hello", "", " world"], "words without a decoder");
