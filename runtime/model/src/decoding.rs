@@ -3,7 +3,10 @@
 //! Each step takes the texts of tokens and hands on texts. Most look at one token and at whether it is the first;
 //! some have to wait: for the end of a run of bytes, for the next token, or for the end of the text.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use tokenizers::{Decoder as _, DecoderWrapper};
 
@@ -14,16 +17,17 @@ pub(crate) struct Decoding {
     separated: bool,
 }
 
+/// The library's steps are shared by all streams: a copy would compile its expression again.
 #[derive(Clone, Debug)]
 enum Rule {
     /// Looks at one text and at whether it is the first.
-    Each(DecoderWrapper),
+    Each(Arc<DecoderWrapper>),
     /// Drops a text that repeats the one before.
-    Unrepeated(DecoderWrapper),
+    Unrepeated(Arc<DecoderWrapper>),
     /// Writes the last text otherwise.
-    LastDiffers(DecoderWrapper),
+    LastDiffers(Arc<DecoderWrapper>),
     /// `<0x0A>` is a byte; a run of bytes is read together.
-    ByteFallback(DecoderWrapper),
+    ByteFallback(Arc<DecoderWrapper>),
     /// GPT-2's alphabet: every character is a byte, and the text is read as a whole.
     ByteLevel,
     /// From here on the text is one.
@@ -31,7 +35,7 @@ enum Rule {
     /// Of the whole text, spaces at its two ends, so many at most.
     Ends { content: char, start: usize, stop: usize },
     /// Of the whole text, whatever it is: nothing is known before the end.
-    Whole(DecoderWrapper),
+    Whole(Arc<DecoderWrapper>),
 }
 
 impl Decoding {
@@ -85,15 +89,15 @@ fn rule(part: &DecoderWrapper, whole: &mut bool) -> Rule {
         DecoderWrapper::Strip(strip) if *whole => {
             Rule::Ends { content: strip.content, start: strip.start, stop: strip.stop }
         }
-        _ if *whole => Rule::Whole(part.clone()),
+        _ if *whole => Rule::Whole(Arc::new(part.clone())),
         DecoderWrapper::ByteLevel(_) => {
             *whole = true;
             Rule::ByteLevel
         }
-        DecoderWrapper::ByteFallback(_) => Rule::ByteFallback(part.clone()),
-        DecoderWrapper::CTC(_) => Rule::Unrepeated(part.clone()),
-        DecoderWrapper::BPE(_) => Rule::LastDiffers(part.clone()),
-        _ => Rule::Each(part.clone()),
+        DecoderWrapper::ByteFallback(_) => Rule::ByteFallback(Arc::new(part.clone())),
+        DecoderWrapper::CTC(_) => Rule::Unrepeated(Arc::new(part.clone())),
+        DecoderWrapper::BPE(_) => Rule::LastDiffers(Arc::new(part.clone())),
+        _ => Rule::Each(Arc::new(part.clone())),
     }
 }
 
