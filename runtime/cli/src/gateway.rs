@@ -12,7 +12,9 @@ use lime_ring::Transport;
 use lime_store::{Source, Store, StoredModel};
 use tokio::sync::{mpsc, watch};
 
-use crate::{args::GatewayArgs, document::read_text, logging, stop::StopSignals, worker::source};
+use crate::{
+    args::GatewayArgs, document::read_text, logging, program::this_program, stop::StopSignals, worker::source,
+};
 
 /// A plan names every block of every device.
 pub(crate) const LONGEST_PLAN: u64 = 64 << 20;
@@ -44,7 +46,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             orders,
             transport,
             model,
-            template_program: Some(std::env::current_exe().context("the path of this program is not known")?),
+            template_program: Some(this_program()?),
             api_keys,
             queue_limit: args.queue_limit,
         };

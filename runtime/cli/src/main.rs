@@ -12,6 +12,7 @@ mod logging;
 mod plan;
 mod profile;
 mod profiles;
+mod program;
 mod pull;
 mod stop;
 mod store;
