@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use crate::{ChatTemplate, GenerationConfig, ModelConfig, ModelError, Tokenizer};
+use crate::{ChatTemplate, GenerationConfig, ModelConfig, ModelError, Tokenizer, special::Names};
 
 /// A model's tokenizer, chat template and sampling defaults.
 pub struct ServedText {
@@ -32,12 +32,16 @@ impl ServedText {
                 None
             }
         };
+        // What is wrong with them is said once; tokenizer and template are looked at all the same.
+        let names = Names::load(dir).map_err(&mut keep).ok();
+        let known = names.is_some();
+        let names = names.unwrap_or_default();
         let eos = generation.iter().flat_map(|generation| &generation.eos);
-        let tokenizer = Tokenizer::open_beside(dir, eos.copied(), config.as_ref().and_then(Option::as_ref));
+        let tokenizer = Tokenizer::open_beside(dir, eos.copied(), config.as_ref().and_then(Option::as_ref), &names);
         let tokenizer = tokenizer.map_err(&mut keep).ok();
-        let template = ChatTemplate::open(dir).map_err(&mut keep).ok();
+        let template = ChatTemplate::open_beside(dir, &names).map_err(&mut keep).ok();
         match (generation, config, tokenizer, template) {
-            (Some(generation), Some(_), Some(tokenizer), Some(template)) => {
+            (Some(generation), Some(_), Some(tokenizer), Some(template)) if known => {
                 Ok(Self { tokenizer, template, generation })
             }
             _ => Err(TextFaults(faults)),

@@ -10,14 +10,30 @@ const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 const LIMIT: u64 = 32 << 20;
 
+/// What a folder's files say of its special tokens and its templates, read once.
+#[derive(Default)]
+pub(crate) struct Names {
+    /// The object in `tokenizer_config.json`.
+    pub(crate) config: Map<String, Value>,
+    /// The texts of special tokens by name.
+    pub(crate) special: Map<String, Value>,
+}
+
+impl Names {
+    pub(crate) fn load(dir: &Path) -> Result<Self, ModelError> {
+        let config = tokenizer_config(dir)?;
+        Ok(Self { special: special_tokens(dir, &config)?, config })
+    }
+}
+
 /// The object in `tokenizer_config.json`, or an empty one where the folder has none.
-pub(crate) fn tokenizer_config(dir: &Path) -> Result<Map<String, Value>, ModelError> {
+fn tokenizer_config(dir: &Path) -> Result<Map<String, Value>, ModelError> {
     optional_object(dir, TOKENIZER_CONFIG_FILE)
 }
 
 /// `bos_token`, `eos_token` and the like with their texts, and the model's own names such as `image_token`;
 /// `tokenizer_config.json` goes first.
-pub(crate) fn special_tokens(dir: &Path, config: &Map<String, Value>) -> Result<Map<String, Value>, ModelError> {
+fn special_tokens(dir: &Path, config: &Map<String, Value>) -> Result<Map<String, Value>, ModelError> {
     let names = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let older = optional_object(dir, SPECIAL_TOKENS_FILE)?;
     let find = |name: &str| config.get(name).and_then(text_of).or_else(|| older.get(name).and_then(text_of));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     ModelError,
-    special::{special_tokens, tokenizer_config},
+    special::Names,
     template_conversation::prepared,
     template_dates::strftime_now,
     template_files::{DEFAULT, sources},
@@ -41,13 +41,16 @@ impl ChatTemplate {
     /// A file that cannot be read, or a template that does not compile.
     pub fn open(dir: impl AsRef<Path>) -> Result<Option<Self>, ModelError> {
         let dir = dir.as_ref();
-        let config = tokenizer_config(dir)?;
-        let special = special_tokens(dir, &config)?;
-        let sources = sources(dir, &config)?;
+        Self::open_beside(dir, &Names::load(dir)?)
+    }
+
+    /// As [`ChatTemplate::open`], with what the neighbours say.
+    pub(crate) fn open_beside(dir: &Path, names: &Names) -> Result<Option<Self>, ModelError> {
+        let sources = sources(dir, &names.config)?;
         if sources.is_empty() {
             return Ok(None);
         }
-        Self::compile(sources, special).map(Some)
+        Self::compile(sources, names.special.clone()).map(Some)
     }
 
     /// Compiles one template. `special` holds the texts of `bos_token`, `eos_token` and so on.

@@ -11,7 +11,7 @@ use crate::{
     decoding::Decoding,
     detokenizer::DecodeStream,
     json::read_bounded,
-    special::{extra_special_tokens, special_tokens, tokenizer_config},
+    special::{Names, extra_special_tokens},
     tokenizer_check,
 };
 
@@ -41,7 +41,7 @@ impl Tokenizer {
             Err(ModelError::Missing { .. }) => None,
             Err(other) => return Err(other),
         };
-        Self::open_beside(dir, GenerationConfig::load(dir)?.eos, config.as_ref())
+        Self::open_beside(dir, GenerationConfig::load(dir)?.eos, config.as_ref(), &Names::load(dir)?)
     }
 
     /// As [`Tokenizer::open`], with what its neighbours say: `eos` of `generation_config.json`, and `config.json`.
@@ -49,6 +49,7 @@ impl Tokenizer {
         dir: &Path,
         eos: impl IntoIterator<Item = u32>,
         config: Option<&ModelConfig>,
+        names: &Names,
     ) -> Result<Self, ModelError> {
         let path = dir.join(TOKENIZER_FILE);
         let hint =
@@ -61,11 +62,9 @@ impl Tokenizer {
         // A training-time truncation or padding would silently change prompts.
         inner.with_truncation(None).map_err(|reason| fault(reason.to_string()))?;
         inner.with_padding(None);
-        let names = tokenizer_config(dir)?;
-        let named = special_tokens(dir, &names)?;
         let extra: BTreeSet<u32> =
-            extra_special_tokens(&names).iter().filter_map(|text| inner.token_to_id(text)).collect();
-        let id_of = |name: &str| named.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
+            extra_special_tokens(&names.config).iter().filter_map(|text| inner.token_to_id(text)).collect();
+        let id_of = |name: &str| names.special.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
         let mut eos: Vec<u32> = id_of("eos_token").into_iter().chain(eos).collect();
         eos.extend(config.iter().flat_map(|config| &config.eos));
         eos.sort_unstable();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::places::{fixture, json as read_json};
 
 /// Where this differs, knowingly: nothing that a chat template was seen to use.
-const UNLIKE: [&str; 30] = [
+const UNLIKE: [&str; 31] = [
     // A view is a list here, a range too, and a namespace a dictionary.
     "{{ d.items() is sequence }}",
     "{{ namespace(a=1) is iterable }}",
@@ -38,6 +38,7 @@ const UNLIKE: [&str; 30] = [
     "{{ 'abc def ghi' | wordwrap(4) }}",
     "{{ list | random | string | length }}",
     "{{ d | xmlattr }}",
+    "{{ 'a b' | urlencode }}",
     "{{ +n }}",
     "{{ 'a'.format.__globals__ }}",
     "{% macro m(a) %}[{{ a }}]{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, x=3) }}",
