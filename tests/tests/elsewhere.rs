@@ -368,6 +368,7 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
         orders,
         transport: Transport::Plaintext,
         model: fixtures::bard(),
+        template_program: None,
         served_name: "bard".into(),
         api_keys: Vec::new(),
         queue_limit: 8,

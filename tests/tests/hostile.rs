@@ -191,6 +191,7 @@ async fn chat_bodies() -> Result<()> {
         orders,
         transport: Transport::Plaintext,
         model: fixtures::bard(),
+        template_program: None,
         served_name: "bard".into(),
         api_keys: Vec::new(),
         queue_limit: 8,

@@ -34,6 +34,15 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run one gateway in front of workers that run elsewhere (pods do this)
     Gateway(GatewayArgs),
+    /// Render a model's chat template for a gateway, conversation by conversation
+    #[command(hide = true)]
+    Render(RenderArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RenderArgs {
+    /// The model's folder
+    pub(crate) model: PathBuf,
 }
 
 /// Files that say what to serve, and with what.

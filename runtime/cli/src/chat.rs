@@ -14,6 +14,9 @@ use crate::{
     http::{AskError, Input, Question, Server, ask},
 };
 
+/// The server's word for a model that is not there yet.
+const LOADING: &str = "model_loading";
+
 /// Longest wait for a model that is still loading.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -22,17 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 struct Conversation {
     system: Option<String>,
     turns: Vec<(&'static str, String)>,
-    /// The model has no chat template: it continues one text instead.
-    plain: bool,
 }
 
 impl Conversation {
     fn input(&self) -> Input {
-        if self.plain {
-            // What the model wrote ends where it stopped; the person's words go on after it.
-            let text: Vec<&str> = self.turns.iter().map(|(_, text)| text.as_str()).collect();
-            return Input::Text(text.concat());
-        }
         let system = self.system.iter().map(|text| ("system", text.as_str()));
         let turns = self.turns.iter().map(|(role, text)| (*role, text.as_str()));
         let message = |(role, content): (&str, &str)| -> Value { json!({ "role": role, "content": content }) };
@@ -40,8 +36,7 @@ impl Conversation {
     }
 
     fn say(&mut self, line: &str) {
-        let text = if self.plain { format!("{line}\n") } else { line.to_owned() };
-        self.turns.push(("user", text));
+        self.turns.push(("user", line.to_owned()));
     }
 }
 
@@ -125,7 +120,8 @@ async fn talk(args: &ChatArgs, server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks with what was said so far; waits for a model that loads; falls back to plain text without a chat template.
+/// Asks with what was said so far; waits for a model that loads. What the server refuses is an error in its own words: a
+/// model without a chat template is its affair, and one that takes no system message is not to be asked without it.
 async fn answer(
     server: &Server,
     conversation: &mut Conversation,
@@ -150,16 +146,9 @@ async fn answer(
                 conversation.turns.push(("assistant", answer.text));
                 return Ok(());
             }
-            Err(AskError::Refused { status: 400, message, .. })
-                if !conversation.plain && message.contains("chat template") =>
+            Err(AskError::Refused { code, message, retry_after, .. })
+                if code.as_deref() == Some(LOADING) && waited < PATIENCE =>
             {
-                eprintln!("(this model has no chat template: it continues your text instead)");
-                conversation.plain = true;
-                if let Some((_, text)) = conversation.turns.last_mut() {
-                    text.push('\n');
-                }
-            }
-            Err(AskError::Refused { status: 503, message, retry_after }) if waited < PATIENCE => {
                 if waited.is_zero() {
                     eprintln!("({message})");
                 }
@@ -203,16 +192,6 @@ mod tests {
         assert_eq!(understand("/reset"), Said::Reset);
         assert_eq!(understand("/rset"), Said::Unknown("/rset"));
         assert_eq!(understand(" hello / there "), Said::Message("hello / there"));
-    }
-
-    #[test]
-    fn a_model_without_template_continues_one_text() {
-        let mut conversation = Conversation { plain: true, ..Conversation::default() };
-        conversation.say("ROMEO:");
-        conversation.turns.push(("assistant", "Ay me!\n".into()));
-        conversation.say("JULIET:");
-        let Input::Text(text) = conversation.input() else { panic!("plain text was expected") };
-        assert_eq!(text, "ROMEO:\nAy me!\nJULIET:\n");
     }
 
     #[test]

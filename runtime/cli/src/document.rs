@@ -12,6 +12,15 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// No file that a person writes is larger.
+const LONGEST_DOCUMENT: u64 = 16 << 20;
+
+/// The text of a file that a person names, which may come through a pipe.
+pub(crate) fn read_text(path: &Path, limit: u64) -> std::io::Result<String> {
+    let bytes = lime_model::read_small_or_pipe(path, limit)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
 /// One document of a file, its structure known and nothing else.
 #[derive(Debug)]
 pub(crate) struct Document {
@@ -22,7 +31,7 @@ pub(crate) struct Document {
 impl Document {
     /// Every document of the file at `path` that is not empty.
     pub(crate) fn read_all(path: &Path) -> Result<Vec<Self>, Faults> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = read_text(path, LONGEST_DOCUMENT).map_err(|error| {
             let hint = match error.kind() {
                 std::io::ErrorKind::NotFound => "there is no such file: check the path",
                 std::io::ErrorKind::InvalidData => "this is not text in UTF-8: is it a YAML file?",

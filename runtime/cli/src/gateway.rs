@@ -12,7 +12,13 @@ use lime_ring::Transport;
 use lime_store::{Source, Store, StoredModel};
 use tokio::sync::{mpsc, watch};
 
-use crate::{args::GatewayArgs, logging, stop::StopSignals, worker::source};
+use crate::{
+    args::GatewayArgs, document::read_text, logging, program::this_program, stop::StopSignals, worker::source,
+};
+
+/// A plan names every block of every device.
+pub(crate) const LONGEST_PLAN: u64 = 64 << 20;
+const LONGEST_KEYS: u64 = 1 << 20;
 
 /// Serves until a signal.
 pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
@@ -40,6 +46,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             orders,
             transport,
             model,
+            template_program: Some(this_program()?),
             api_keys,
             queue_limit: args.queue_limit,
         };
@@ -102,7 +109,7 @@ fn log(event: &Event) {
 
 /// A plan from a file, checked as every plan from elsewhere is.
 fn read_plan(path: &Path) -> anyhow::Result<Plan> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("the plan {} cannot be read", path.display()))?;
+    let text = read_text(path, LONGEST_PLAN).with_context(|| format!("the plan {} cannot be read", path.display()))?;
     let fault = || format!("{} is no plan: make one with `lime plan -o json`", path.display());
     let plan: Plan = serde_json::from_str(&text).with_context(fault)?;
     plan.validate().with_context(fault)?;
@@ -135,7 +142,7 @@ fn peers(workers: &[String], plan: &Plan, transport: &Transport) -> anyhow::Resu
 }
 
 fn read_keys(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("the keys {} cannot be read", path.display()))?;
+    let text = read_text(path, LONGEST_KEYS).with_context(|| format!("the keys {} cannot be read", path.display()))?;
     let keys: Vec<String> = text.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
     ensure!(!keys.is_empty(), "{} holds no key: write one a line, or leave --api-keys out", path.display());
     Ok(keys)

@@ -85,7 +85,7 @@ impl Server {
         let response = self.send("GET", path, None).await?;
         let status = response.status();
         let body = read_whole(response).await?;
-        ensure!(status.is_success(), "{}{path} answers {status}: {}", self.url(), refusal(&body));
+        ensure!(status.is_success(), "{}{path} answers {status}: {}", self.url(), Refusal::read(&body).message);
         serde_json::from_slice(&body)
             .with_context(|| format!("{}{path} does not answer in JSON: is it a model server?", self.url()))
     }
@@ -104,10 +104,19 @@ async fn read_whole(response: Response<Incoming>) -> anyhow::Result<Bytes> {
 }
 
 /// What a server says of a request that it refuses.
-fn refusal(body: &[u8]) -> String {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
-    let message = json.as_ref().and_then(|json| json["error"]["message"].as_str().or(json["message"].as_str()));
-    message.map_or_else(|| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned(), str::to_owned)
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    code: Option<String>,
+    message: String,
+}
+
+impl Refusal {
+    fn read(body: &[u8]) -> Self {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let message = json["error"]["message"].as_str().or(json["message"].as_str()).map(str::to_owned);
+        let plain = || String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned();
+        Self { code: json["error"]["code"].as_str().map(str::to_owned), message: message.unwrap_or_else(plain) }
+    }
 }
 
 #[cfg(test)]
@@ -133,8 +142,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_shown_in_the_servers_words() {
-        assert_eq!(refusal(br#"{"error":{"message":"no"}}"#), "no");
-        assert_eq!(refusal(b"plain"), "plain");
-        assert_eq!(refusal(&[0xff; 3]), "\u{fffd}\u{fffd}\u{fffd}");
+        let said = |body: &[u8]| Refusal::read(body).message;
+        assert_eq!(said(br#"{"error":{"message":"no"}}"#), "no");
+        assert_eq!(said(b"plain"), "plain");
+        assert_eq!(said(&[0xff; 3]), "\u{fffd}\u{fffd}\u{fffd}");
+        let coded = Refusal::read(br#"{"error":{"message":"not yet","code":"model_loading"}}"#);
+        assert_eq!(coded, Refusal { code: Some("model_loading".into()), message: "not yet".into() });
     }
 }

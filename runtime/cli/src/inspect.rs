@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use lime_model::{ModelError, ModelFolder};
+use lime_model::{ModelError, ModelFolder, ServedText, TextFaults};
 use lime_planner::{BriefCard, Inspection, ModelCard};
 use lime_store::{RemoteCause, RemoteOptions, Source, Store, StoreError};
+use thiserror::Error;
 
 use crate::{
     args::{InspectArgs, Output},
@@ -36,24 +37,80 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// The card, and the commit where the source has such.
-fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>), StoreError> {
+/// Why a model cannot be served: its weights or where they are, its texts, or both.
+#[derive(Debug, Error)]
+enum Unfit {
+    #[error(transparent)]
+    Weights(#[from] StoreError),
+    #[error(transparent)]
+    Texts(#[from] TextFaults),
+    #[error("{0}; {1}")]
+    Both(StoreError, TextFaults),
+}
+
+/// The card, and the commit where the source has such. Opens all that serving opens.
+fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>), Unfit> {
     let mut source: Source = args.model.parse()?;
     if let Some(revision) = &args.revision {
         source = source.at(revision)?;
     }
     if let Some(folder) = source.folder() {
-        return Ok((ModelFolder::open(folder)?.surveyed_card(&source.name()), None));
+        let card = ModelFolder::open(folder).map(|model| model.surveyed_card(&source.name()));
+        let card = card.map_err(StoreError::from);
+        // Of a folder that is none, nothing else is to be said.
+        let card = if folder.is_dir() { both(card, ServedText::open(folder))? } else { card? };
+        return Ok((card, None));
     }
     let model = Store::open(scratch)?.model(&source)?;
     let commit = Some(model.manifest().revision.clone()).filter(|revision| !revision.is_empty());
-    Ok((model.surveyed_card(&source.name())?, commit))
+    let card = both(model.surveyed_card(&source.name()), ServedText::open(model.folder().path()))?;
+    Ok((card, commit))
+}
+
+/// The card, where the texts are fit too; every fault is named, once.
+fn both(card: Result<ModelCard, StoreError>, texts: Result<ServedText, TextFaults>) -> Result<ModelCard, Unfit> {
+    match (card, texts) {
+        (Ok(card), Ok(texts)) => {
+            for unapplied in &texts.generation.unapplied {
+                eprintln!("note: {unapplied}");
+            }
+            Ok(card)
+        }
+        (Ok(_), Err(faults)) => Err(faults.into()),
+        (Err(fault), Ok(_)) => Err(fault.into()),
+        (Err(fault), Err(TextFaults(mut faults))) => {
+            // Both read config.json.
+            if let StoreError::Model(ModelError::Config { path: known, .. } | ModelError::Read { path: known, .. }) =
+                &fault
+            {
+                let again = |path: &Path| path == known;
+                faults.retain(|other| {
+                    !matches!(other, ModelError::Config { path, .. } | ModelError::Read { path, .. } if again(path))
+                });
+            }
+            if faults.is_empty() { Err(fault.into()) } else { Err(Unfit::Both(fault, TextFaults(faults))) }
+        }
+    }
 }
 
 /// Why there is no card, in a word that the operator shows and a sentence of at most a kilobyte: the same at each inspection, so
 /// without the name of the `scratch` folder.
-fn refusal(error: &StoreError, with_token: bool, scratch: Option<&Path>) -> Inspection {
+fn refusal(error: &Unfit, with_token: bool, scratch: Option<&Path>) -> Inspection {
     let reason = match error {
+        Unfit::Weights(error) | Unfit::Both(error, _) => weights_reason(error, with_token),
+        // A tokenizer that is missing is to be brought, the rest to be mended.
+        Unfit::Texts(TextFaults(faults)) => match faults.as_slice() {
+            [ModelError::Missing { .. } | ModelError::Read { .. }, ..] => "ModelNotFound",
+            _ => "ModelDamaged",
+        },
+    };
+    let message = error.to_string();
+    let message = scratch.map_or(message.clone(), |it| message.replace(&format!("{}/models/", it.display()), ""));
+    Inspection::Refused { reason: reason.to_owned(), message: message.chars().take(1000).collect() }
+}
+
+fn weights_reason(error: &StoreError, with_token: bool) -> &'static str {
+    match error {
         StoreError::Remote { cause: RemoteCause::Forbidden, .. } if with_token => "ModelGated",
         StoreError::Remote { cause: RemoteCause::Forbidden, .. } => "TokenMissing",
         StoreError::Remote { cause: RemoteCause::Unknown, .. } => "ModelNotFound",
@@ -64,10 +121,7 @@ fn refusal(error: &StoreError, with_token: bool, scratch: Option<&Path>) -> Insp
         StoreError::Model(_) | StoreError::Damaged { .. } => "ModelDamaged",
         // The pod's own disk.
         _ => "InspectionFailed",
-    };
-    let message = error.to_string();
-    let message = scratch.map_or(message.clone(), |it| message.replace(&format!("{}/models/", it.display()), ""));
-    Inspection::Refused { reason: reason.to_owned(), message: message.chars().take(1000).collect() }
+    }
 }
 
 #[cfg(test)]
@@ -103,7 +157,7 @@ mod tests {
             (StoreError::NotThere { file: "f".into(), model: "m".into(), hint: "h" }, false, "ModelNotFound"),
         ];
         for (error, with_token, expected) in table {
-            let found = refusal(&error, with_token, Some(Path::new("/scratch")));
+            let found = refusal(&error.into(), with_token, Some(Path::new("/scratch")));
             assert!(matches!(&found, Inspection::Refused { reason, .. } if reason == expected), "{found:?}");
         }
     }

@@ -12,6 +12,7 @@ mod logging;
 mod plan;
 mod profile;
 mod profiles;
+mod program;
 mod pull;
 mod stop;
 mod store;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Gateway(args) => gateway::run(args),
+        Command::Render(args) => lime_gateway::render_templates(&args.model).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

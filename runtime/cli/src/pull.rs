@@ -1,7 +1,6 @@
 //! `lime pull`: a model's blocks, or one device's share of them, into the weight store.
 
 use std::{
-    fs,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,6 +13,7 @@ use lime_store::{BlockState, EnsureOptions, Ensured, Progress, Source, Store, St
 
 use crate::{
     args::{PullArgs, StoreFolder},
+    gateway::LONGEST_PLAN,
     logging,
     plan::print,
 };
@@ -85,7 +85,8 @@ fn target() -> ProgressDrawTarget {
 
 /// The blocks of one device of a plan and how they lie, which must be of this very model.
 fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<(Vec<PlacedBlock>, Encoding)> {
-    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = lime_model::read_small_or_pipe(path, LONGEST_PLAN)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let plan: Plan = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a plan; make one with `lime plan -o json`", path.display()))?;
     plan.validate().with_context(|| format!("{} cannot be followed", path.display()))?;

@@ -32,7 +32,9 @@ use self::{
 use crate::{
     args::UpArgs,
     http::{Input, Question, Server, ask},
-    logging, plan, pull,
+    logging, plan,
+    program::this_program,
+    pull,
     stop::StopSignals,
     table,
     wish::Wish,
@@ -135,6 +137,7 @@ async fn start_gateway(
         orders,
         transport,
         model: wish.model.clone(),
+        template_program: Some(this_program()?),
         served_name: wish.served_name(),
         api_keys: Vec::new(),
         queue_limit: 64,

@@ -29,6 +29,11 @@ pub struct GatewayConfig {
     pub transport: Transport,
     /// The model's folder: tokenizer, chat template and generation defaults are read from it, no weights.
     pub model: PathBuf,
+    /// `lime` itself, which runs the model's chat template in a process of its own ([`render_templates`]); `None`: it runs
+    /// here, which only a template that is trusted may.
+    ///
+    /// [`render_templates`]: crate::render_templates
+    pub template_program: Option<PathBuf>,
     /// The name under which clients ask for the model.
     pub served_name: String,
     /// Accepted bearer tokens; empty: anyone may ask.

@@ -47,9 +47,9 @@ pub enum GatewayError {
     /// The plan breaks a rule.
     #[error(transparent)]
     Plan(#[from] lime_planner::PlanError),
-    /// The model's tokenizer or another of its text files cannot be read.
+    /// The model's tokenizer or others of its text files cannot be used.
     #[error(transparent)]
-    Model(#[from] lime_model::ModelError),
+    Model(#[from] lime_model::TextFaults),
 }
 
 /// A running gateway.
@@ -109,11 +109,12 @@ pub async fn start_with<T: RingTransport>(
     transport: T,
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<GatewayHandle, GatewayError> {
-    let GatewayConfig { listen, orders, transport: wire, model, served_name, api_keys, queue_limit } = config;
+    let GatewayConfig { listen, orders, transport: wire, model, template_program, served_name, api_keys, queue_limit } =
+        config;
     let following = Following::new(orders);
     let plan = following.served.plan.clone();
     plan.validate()?;
-    let text = Arc::new(TextModel::open(&model, &plan)?);
+    let text = Arc::new(TextModel::open(&model, &plan, template_program)?);
     let fault = |source| GatewayError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(fault)?;
     let addr = listener.local_addr().map_err(fault)?;

@@ -22,6 +22,7 @@ mod sampling;
 pub mod schedule;
 mod status;
 mod stop;
+mod template_process;
 mod text;
 mod worker_figures;
 
@@ -32,3 +33,4 @@ pub use orders::Orders;
 pub use plan_file::{PlanFile, PlanFileError};
 pub use ring::{Progress, Ring, RingError, RingTransport};
 pub use sampling::SamplingParams;
+pub use template_process::render_templates;

@@ -1,15 +1,26 @@
 //! Text to tokens and back, as the served model does it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use lime_model::{ChatTemplate, GenerationConfig, ModelError, Tokenizer, plain_prompt, template_messages};
+use lime_model::{
+    ChatTemplate, GenerationConfig, ModelError, ServedText, TextFaults, Tokenizer, plain_prompt, template_messages,
+};
 use lime_planner::Plan;
 use serde_json::{Map, Value};
+
+use crate::template_process::TemplateProcess;
+
+/// How long a template may take. Real ones take milliseconds.
+const RENDERING: Duration = Duration::from_secs(10);
 
 /// The model as far as text goes: no weights.
 pub(crate) struct TextModel {
     pub(crate) tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    template: Option<Template>,
     pub(crate) generation: GenerationConfig,
     /// Tokens that end an answer.
     pub(crate) end_tokens: Arc<[u32]>,
@@ -17,37 +28,54 @@ pub(crate) struct TextModel {
     pub(crate) vocabulary: u32,
 }
 
+/// Where the model's template runs.
+enum Template {
+    Here(Box<ChatTemplate>),
+    Apart(TemplateProcess),
+}
+
+/// A conversation as one text.
+pub(crate) struct ChatText {
+    pub(crate) text: String,
+    /// Whether the tokenizer has to add what a text begins with: a template has it already.
+    pub(crate) special: bool,
+}
+
 impl TextModel {
-    /// Opens the model in `dir`, to be served as `plan` says.
-    pub(crate) fn open(dir: &Path, plan: &Plan) -> Result<Self, ModelError> {
-        let tokenizer = Tokenizer::open(dir)?;
-        let end_tokens = tokenizer.eos().into();
-        Ok(Self {
-            template: ChatTemplate::open(dir)?,
-            generation: GenerationConfig::load(dir)?,
-            end_tokens,
-            tokenizer,
-            vocabulary: plan.model.vocabulary,
-        })
-    }
-
-    /// The tokens of a conversation up to where the answer begins. A model without a chat template gets the texts alone,
-    /// a newline between them, and goes on writing from there.
-    pub(crate) fn chat_tokens(&self, messages: &Value, variables: &Map<String, Value>) -> Result<Vec<u32>, ModelError> {
-        match &self.template {
-            Some(template) => {
-                let text = template.render(&template_messages(messages)?, true, None, variables)?;
-                self.tokenizer.encode(&text, false)
-            }
-            None => self.prompt_tokens(&plain_prompt(messages)?),
+    /// Opens the model in `dir`, to be served as `plan` says. With `program`, templates run in a process of its own.
+    pub(crate) fn open(dir: &Path, plan: &Plan, program: Option<PathBuf>) -> Result<Self, TextFaults> {
+        let ServedText { tokenizer, template, generation } = ServedText::open(dir)?;
+        for unapplied in &generation.unapplied {
+            tracing::warn!("{unapplied}");
         }
+        let template = match (template, program) {
+            (None, _) => None,
+            (Some(here), None) => Some(Template::Here(Box::new(here))),
+            (Some(_), Some(program)) => {
+                let process = TemplateProcess::start(program, dir.to_owned(), RENDERING);
+                Some(Template::Apart(process.map_err(|fault| TextFaults(vec![fault]))?))
+            }
+        };
+        let end_tokens = tokenizer.eos().into();
+        Ok(Self { template, generation, end_tokens, tokenizer, vocabulary: plan.model.vocabulary })
     }
 
-    /// The tokens of a text that begins a sequence.
-    pub(crate) fn prompt_tokens(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let mut tokens = self.tokenizer.encode(text, true)?;
+    /// The text of a conversation up to where the answer begins. A model without a chat template gets the texts alone,
+    /// a newline between them, and goes on writing from there.
+    pub(crate) fn chat_text(&self, messages: &Value, variables: &Map<String, Value>) -> Result<ChatText, ModelError> {
+        let text = match &self.template {
+            Some(Template::Here(template)) => template.render(&template_messages(messages)?, true, None, variables)?,
+            Some(Template::Apart(process)) => process.render(template_messages(messages)?, variables)?,
+            None => return Ok(ChatText { text: plain_prompt(messages)?, special: true }),
+        };
+        Ok(ChatText { text, special: false })
+    }
+
+    /// The tokens of a text that begins a sequence; with `special`, as the model expects a whole text to begin.
+    pub(crate) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, ModelError> {
+        let mut tokens = self.tokenizer.encode(text, special)?;
         // An empty prompt of a model that needs no first token still has to begin somewhere.
-        if tokens.is_empty() {
+        if special && tokens.is_empty() {
             tokens.extend(self.tokenizer.bos().or(self.end_tokens.first().copied()));
         }
         Ok(tokens)

@@ -1,29 +1,17 @@
 //! Bounded reading of JSON files, and typed access to their fields with errors that name the field.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::ModelError;
+use crate::{ModelError, small_file::read_small};
 
-/// Reads a whole file, but never more than `limit` bytes of it.
+/// Reads a whole regular file, but never more than `limit` bytes of it.
 pub(crate) fn read_bounded(path: &Path, limit: u64, hint: &'static str) -> Result<Vec<u8>, ModelError> {
-    let file = File::open(path).map_err(|source| match source.kind() {
+    read_small(path, limit).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => ModelError::Missing { path: path.to_owned(), hint },
         _ => ModelError::Read { path: path.to_owned(), source },
-    })?;
-    let mut bytes = Vec::new();
-    let read = file.take(limit + 1).read_to_end(&mut bytes);
-    read.map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
-    if bytes.len() as u64 > limit {
-        let source = std::io::Error::other(format!("the file is larger than {limit} bytes, which no such file is"));
-        return Err(ModelError::Read { path: path.to_owned(), source });
-    }
-    Ok(bytes)
+    })
 }
 
 /// A JSON object and the file that it came from.

@@ -10,13 +10,13 @@ use serde_json::{Map, Value};
 
 use crate::{
     ModelError,
-    json::read_bounded,
-    special::{special_tokens, tokenizer_config},
-    template_functions::{prepared, strftime_now, tojson, trim, without_generation_marks},
+    special::Names,
+    template_conversation::prepared,
+    template_dates::strftime_now,
+    template_files::{DEFAULT, sources},
+    template_filters, template_methods,
+    template_source::adapted,
 };
-
-const TEMPLATE_FILE: &str = "chat_template.jinja";
-const TEMPLATE_LIMIT: u64 = 4 << 20;
 
 /// Steps that any rendering may take, and more for each byte of the conversation: a template that reads a
 /// conversation a hundred times stays far below, one that loops for ever is stopped in about a second.
@@ -24,7 +24,6 @@ const FUEL: u64 = 2_000_000;
 const FUEL_PER_BYTE: u64 = 32;
 const RECURSION_LIMIT: usize = 200;
 
-const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
 /// A model's chat template, compiled.
@@ -34,20 +33,24 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Opens the template of a model folder: `chat_template.jinja`, or the one in `tokenizer_config.json`.
+    /// Opens the template of a model folder: `chat_template.jinja`, `chat_template.json` or the one in
+    /// `tokenizer_config.json`.
     /// `None` where the model has none; see [`plain_prompt`](crate::plain_prompt) for what to do then.
     ///
     /// # Errors
     /// A file that cannot be read, or a template that does not compile.
     pub fn open(dir: impl AsRef<Path>) -> Result<Option<Self>, ModelError> {
         let dir = dir.as_ref();
-        let config = tokenizer_config(dir)?;
-        let special = special_tokens(dir, &config)?;
-        let sources = sources(dir, &config)?;
+        Self::open_beside(dir, &Names::load(dir)?)
+    }
+
+    /// As [`ChatTemplate::open`], with what the neighbours say.
+    pub(crate) fn open_beside(dir: &Path, names: &Names) -> Result<Option<Self>, ModelError> {
+        let sources = sources(dir, &names.config)?;
         if sources.is_empty() {
             return Ok(None);
         }
-        Self::compile(sources, special).map(Some)
+        Self::compile(sources, names.special.clone()).map(Some)
     }
 
     /// Compiles one template. `special` holds the texts of `bos_token`, `eos_token` and so on.
@@ -105,50 +108,19 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|fault| ModelError::Template { reason: explain(&fault) })?);
         environment.set_recursion_limit(RECURSION_LIMIT);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
-        environment.add_filter("trim", trim);
+        environment.set_unknown_method_callback(template_methods::call);
+        template_filters::add_to(&mut environment);
         environment.add_function("strftime_now", |format: &str| strftime_now(format));
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         for (name, source) in sources {
-            let source = without_generation_marks(&source);
+            let source = adapted(&source);
             let added = environment.add_template_owned(name, source);
             added.map_err(|fault| ModelError::Template { reason: format!("does not compile: {fault}") })?;
         }
         Ok(Self { environment, special })
     }
-}
-
-/// The templates of a folder by name.
-fn sources(dir: &Path, config: &Map<String, Value>) -> Result<BTreeMap<String, String>, ModelError> {
-    let named = |name: &str, source: String| BTreeMap::from([(name.to_owned(), source)]);
-    match read_bounded(&dir.join(TEMPLATE_FILE), TEMPLATE_LIMIT, "") {
-        Err(ModelError::Missing { .. }) => {}
-        Err(other) => return Err(other),
-        Ok(bytes) => {
-            let source = String::from_utf8(bytes);
-            let source =
-                source.map_err(|_| ModelError::Template { reason: format!("{TEMPLATE_FILE} is not UTF-8") })?;
-            return Ok(named(DEFAULT, source));
-        }
-    }
-    match config.get("chat_template") {
-        None | Some(Value::Null) => Ok(BTreeMap::new()),
-        Some(Value::String(source)) => Ok(named(DEFAULT, source.clone())),
-        Some(Value::Array(list)) => {
-            let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).map(str::to_owned);
-            let entries = list.iter().map(|entry| Some((text(entry, "name")?, text(entry, "template")?)));
-            entries.collect::<Option<_>>().ok_or_else(malformed)
-        }
-        Some(_) => Err(malformed()),
-    }
-}
-
-fn malformed() -> ModelError {
-    let reason = "\"chat_template\" in tokenizer_config.json must be a string or a list of {\"name\", \"template\"}";
-    ModelError::Template { reason: reason.into() }
 }
 
 /// The template's own words where it raised an exception, else what went wrong and where.

@@ -8,9 +8,11 @@ use std::{
 
 use crate::{
     GenerationConfig, ModelConfig, ModelError,
-    detokenizer::{ByteStyle, DecodeStream},
+    decoding::Decoding,
+    detokenizer::DecodeStream,
     json::read_bounded,
-    special::{special_tokens, tokenizer_config},
+    special::{Names, extra_special_tokens},
+    tokenizer_check,
 };
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -20,7 +22,7 @@ const TOKENIZER_LIMIT: u64 = 256 << 20;
 pub struct Tokenizer {
     path: PathBuf,
     inner: tokenizers::Tokenizer,
-    style: ByteStyle,
+    decoding: Decoding,
     special: BTreeSet<u32>,
     bos: Option<u32>,
     eos: Vec<u32>,
@@ -34,33 +36,44 @@ impl Tokenizer {
     /// A file that is missing, damaged or not a tokenizer.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        let path = dir.join(TOKENIZER_FILE);
-        let hint =
-            "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained";
-        let bytes = read_bounded(&path, TOKENIZER_LIMIT, hint)?;
-        let fault = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
-        let parsed = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|fault| fault.to_string()));
-        let mut inner = parsed.map_err(|reason| fault(format!("not a tokenizer: {reason}")))?;
-        // A training-time truncation or padding would silently change prompts.
-        inner.with_truncation(None).map_err(|reason| fault(reason.to_string()))?;
-        inner.with_padding(None);
-        let style = ByteStyle::of(inner.get_decoder());
-        let named = special_tokens(dir, &tokenizer_config(dir)?)?;
-        let id_of = |name: &str| named.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
-        let mut eos: Vec<u32> = id_of("eos_token").into_iter().collect();
-        eos.extend(GenerationConfig::load(dir)?.eos);
         let config = match ModelConfig::load(dir) {
             Ok(config) => Some(config),
             Err(ModelError::Missing { .. }) => None,
             Err(other) => return Err(other),
         };
+        Self::open_beside(dir, GenerationConfig::load(dir)?.eos, config.as_ref(), &Names::load(dir)?)
+    }
+
+    /// As [`Tokenizer::open`], with what its neighbours say: `eos` of `generation_config.json`, and `config.json`.
+    pub(crate) fn open_beside(
+        dir: &Path,
+        eos: impl IntoIterator<Item = u32>,
+        config: Option<&ModelConfig>,
+        names: &Names,
+    ) -> Result<Self, ModelError> {
+        let path = dir.join(TOKENIZER_FILE);
+        let hint =
+            "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained";
+        let bytes = read_bounded(&path, TOKENIZER_LIMIT, hint)?;
+        let fault = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
+        tokenizer_check::check(&bytes).map_err(&fault)?;
+        let parsed = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|fault| fault.to_string()));
+        let mut inner = parsed.map_err(|reason| fault(format!("not a tokenizer: {reason}")))?;
+        // A training-time truncation or padding would silently change prompts.
+        inner.with_truncation(None).map_err(|reason| fault(reason.to_string()))?;
+        inner.with_padding(None);
+        let extra: BTreeSet<u32> =
+            extra_special_tokens(&names.config).iter().filter_map(|text| inner.token_to_id(text)).collect();
+        let id_of = |name: &str| names.special.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
+        let mut eos: Vec<u32> = id_of("eos_token").into_iter().chain(eos).collect();
         eos.extend(config.iter().flat_map(|config| &config.eos));
         eos.sort_unstable();
         eos.dedup();
         let bos = id_of("bos_token").or(config.and_then(|config| config.bos));
         let added = inner.get_added_tokens_decoder().into_iter();
-        let special = added.filter(|(_, token)| token.special).map(|(id, _)| id).collect();
-        Ok(Self { path, inner, style, special, bos, eos })
+        let special = added.filter(|(_, token)| token.special).map(|(id, _)| id).chain(extra).collect();
+        let decoding = Decoding::of(inner.get_decoder());
+        Ok(Self { path, inner, decoding, special, bos, eos })
     }
 
     /// The tokens of `text`. With `add_special`, the tokenizer adds what the model expects around a whole text (most
@@ -89,12 +102,20 @@ impl Tokenizer {
 
     /// The bytes that `token` adds to a text; none for an id that is no token. Not always valid UTF-8 on their own.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
-        self.inner.id_to_token(token).map(|text| self.style.bytes(&text)).unwrap_or_default()
+        self.text_of(token).map(|text| self.decoding.bytes(&text)).unwrap_or_default()
     }
 
     /// Whether `token` is a special token, which is not part of an answer's text.
     pub fn is_special(&self, token: u32) -> bool {
         self.special.contains(&token)
+    }
+
+    pub(crate) fn text_of(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
+    pub(crate) const fn decoding(&self) -> &Decoding {
+        &self.decoding
     }
 
     /// The id of a token given by its exact text.
@@ -115,10 +136,6 @@ impl Tokenizer {
     /// Number of tokens, added ones included. The model's matrices may have more rows.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
-    }
-
-    pub(crate) const fn style(&self) -> &ByteStyle {
-        &self.style
     }
 }
 

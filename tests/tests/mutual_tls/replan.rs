@@ -62,6 +62,7 @@ async fn a_gateway_joins_the_workers_of_a_new_plan_with_the_certificate_that_it_
         orders: receiver,
         transport: front.transport.clone(),
         model: fixtures::bard(),
+        template_program: None,
         served_name: "bard".into(),
         api_keys: Vec::new(),
         queue_limit: 8,

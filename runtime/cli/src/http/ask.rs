@@ -4,7 +4,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::{Server, events::EventReader, read_whole, refusal};
+use super::{Refusal, Server, events::EventReader, read_whole};
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -43,7 +43,9 @@ pub(crate) enum AskError {
     Refused {
         /// HTTP status.
         status: u16,
-        /// The server's words.
+        /// The server's word for it, by which a program decides.
+        code: Option<String>,
+        /// The server's words, for people.
         message: String,
         /// Seconds after which to come back, where the server says so.
         retry_after: Option<u64>,
@@ -86,7 +88,8 @@ pub(crate) async fn ask(server: &Server, question: &Question, mut show: impl FnM
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let body = read_whole(response).await?;
         let status = status.as_u16();
-        return Err(AskError::Refused { status, message: refusal(&body), retry_after });
+        let Refusal { code, message } = Refusal::read(&body);
+        return Err(AskError::Refused { status, code, message, retry_after });
     }
     let mut answer = Answer::default();
     let mut reader = EventReader::default();

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{fleet::LocalDevice, logging, worker::Listening};
+use crate::{fleet::LocalDevice, logging, program::this_program, worker::Listening};
 
 /// How long a worker may take until it listens.
 const UNTIL_LISTENING: Duration = Duration::from_secs(30);
@@ -125,10 +125,7 @@ impl WorkerProcess {
 }
 
 fn command(device: &LocalDevice, model: &Source, tls: Option<&Path>, verbose: u8) -> anyhow::Result<Command> {
-    let program = std::env::current_exe().context("the path of this program cannot be found")?;
-    // A program that was replaced while it runs can still be started by this name.
-    let program = if program.exists() { program } else { "/proc/self/exe".into() };
-    let mut command = Command::new(program);
+    let mut command = Command::new(this_program()?);
     command.args(["worker", "--exit-with-parent", "--listen", "127.0.0.1:0", "--name", &device.name]);
     command.arg("--model").arg(model.to_string());
     command.arg("--store").arg(lime_store::Store::default_root());

@@ -1,5 +1,6 @@
 //! Reading a request for a chat completion.
 
+use lime_model::ModelError;
 use serde_json::{Map, Value};
 
 use super::{
@@ -52,9 +53,15 @@ pub(super) fn read(fields: Fields<'_>, text: &TextModel, context: u32) -> Result
     let logprobs = logprobs(fields)?;
     let most = i64::from(u32::MAX);
     let asked = fields.integer("max_completion_tokens", 1..=most)?.or(fields.integer("max_tokens", 1..=most)?);
-    // Templates refuse conversations in their own words: the client's to mend.
-    let tokens = text.chat_tokens(&messages, variables).map_err(|fault| wrong_value("messages", fault))?;
-    let max_tokens = room(context, tokens.len(), asked.map(|asked| asked as u32), "messages")?;
+    let chat = text.chat_text(&messages, variables).map_err(|fault| match fault {
+        // Templates refuse conversations in their own words: the client's to mend.
+        ModelError::Template { .. } => ApiError::template(&fault),
+        other => wrong_value("messages", other),
+    })?;
+    let tokens = text.encode(&chat.text, chat.special).map_err(|fault| wrong_value("messages", fault))?;
+    let room = room(context, tokens.len(), asked.map(|asked| asked as u32), "messages")?;
+    // The model's own bound is for requests that name none.
+    let max_tokens = if asked.is_some() { room } else { room.min(text.generation.max_new_tokens.unwrap_or(u32::MAX)) };
     let prompts = vec![Prompt { tokens: tokens.into(), echo: String::new() }];
     Ok(Job { prompts, common, max_tokens: vec![max_tokens], logprobs })
 }

@@ -55,7 +55,7 @@ fn prompts(fields: Fields<'_>, text: &TextModel, echo: bool) -> Result<Vec<Promp
 }
 
 fn of_text(prompt: &str, text: &TextModel, echo: bool) -> Result<Prompt, ApiError> {
-    let tokens = text.prompt_tokens(prompt).map_err(|fault| wrong_value("prompt", fault))?;
+    let tokens = text.encode(prompt, true).map_err(|fault| wrong_value("prompt", fault))?;
     if tokens.is_empty() {
         return Err(wrong_value("prompt", "it has no tokens, and this model has none to begin a text with"));
     }

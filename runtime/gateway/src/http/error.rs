@@ -36,6 +36,12 @@ impl ApiError {
         Self::invalid(param, "unsupported_parameter", format!("'{param}' is not supported: {what}"))
     }
 
+    /// 400: the model's chat template refuses the conversation.
+    pub(crate) fn template(fault: &lime_model::ModelError) -> Self {
+        let message = format!("Invalid 'messages': {fault}.");
+        Self::invalid("messages", "chat_template_error", message)
+    }
+
     /// 400: prompt and answer do not fit the context.
     pub(crate) fn context(param: &str, context: u32, prompt: usize, answer: u64) -> Self {
         let total = prompt as u64 + answer;

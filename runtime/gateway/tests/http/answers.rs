@@ -72,6 +72,27 @@ async fn a_chat_template_is_used_where_there_is_one() {
     let refused = post(addr, CHAT, &wrong).await;
     assert_eq!(refused.status, 400);
     assert!(refused.json()["error"]["message"].as_str().unwrap().contains("the user speaks first"));
+    assert_eq!(refused.json()["error"]["code"], "chat_template_error");
+}
+
+#[tokio::test]
+async fn the_models_own_bound_is_for_chats_that_name_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(bard().join(file), folder.path().join(file)).unwrap();
+    }
+    let generation = json!({"max_new_tokens": 3, "do_sample": false, "repetition_penalty": 1.1});
+    std::fs::write(folder.path().join("generation_config.json"), generation.to_string()).unwrap();
+    let (_served, addr) =
+        start(Setup { model: folder.path().into(), ..Setup::default() }, crate::fake::babble(vec![300])).await;
+    let messages = json!([{"role": "user", "content": "Hark"}]);
+    let open = post(addr, CHAT, &json!({"model": "bard", "messages": messages})).await.json();
+    assert_eq!(
+        (&open["usage"]["completion_tokens"], &open["choices"][0]["finish_reason"]),
+        (&json!(3), &json!("length"))
+    );
+    let named = post(addr, CHAT, &json!({"model": "bard", "messages": messages, "max_tokens": 5})).await.json();
+    assert_eq!(named["usage"]["completion_tokens"], 5);
 }
 
 #[tokio::test]

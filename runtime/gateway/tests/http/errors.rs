@@ -259,6 +259,7 @@ async fn what_cannot_start_says_why() {
         orders,
         transport: lime_ring::Transport::Plaintext,
         model: fake::bard(),
+        template_program: None,
         served_name: "bard".into(),
         api_keys: Vec::new(),
         queue_limit: 1,

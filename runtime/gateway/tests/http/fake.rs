@@ -281,6 +281,7 @@ pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
         orders: receiver,
         transport: Transport::Plaintext,
         model: setup.model,
+        template_program: None,
         served_name: "bard".into(),
         api_keys: setup.keys,
         queue_limit: setup.queue,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lime_model::{ChatTemplate, GenerationConfig, ModelConfig, ModelFolder, Tokenizer};
+use lime_model::{ChatTemplate, GenerationConfig, ModelConfig, ModelFolder, ServedText, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -218,6 +218,26 @@ proptest! {
         fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
         if let Ok(tokenizer) = Tokenizer::open(folder.path()) {
             let _ = tokenizer.encode("To be", true);
+        }
+    }
+}
+
+#[test]
+fn hugely_nested_json_is_an_error_of_every_reader() {
+    let nested = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    for file in
+        ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.json"]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        for kept in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+            fs::copy(fixture("models/bard-2m").join(kept), folder.path().join(kept)).unwrap();
+        }
+        let inside = format!("{{\"added_tokens\": {nested}, \"normalizer\": {nested}, \"chat_template\": {nested}}}");
+        for text in [&nested, &inside] {
+            fs::write(folder.path().join(file), text).unwrap();
+            let faults = ServedText::open(folder.path()).err().unwrap();
+            assert_eq!(faults.0.len(), 1, "{file}: {faults}");
+            assert!(faults.to_string().contains(file), "{faults}");
         }
     }
 }

@@ -5,7 +5,9 @@
 
 mod card;
 mod config;
+mod decoders;
 mod foreign;
+mod jinja;
 mod places;
 mod rope;
 mod sampling;

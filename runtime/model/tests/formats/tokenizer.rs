@@ -3,7 +3,9 @@
 use lime_model::Tokenizer;
 use proptest::prelude::*;
 
-use crate::places::{fixture, json, read, shared};
+use serde_json::json;
+
+use crate::places::{fixture, json as read_json, read, shared};
 
 fn agrees_with_vectors(tokenizer: &str, vectors: &str) {
     let (Some(folder), Some(inputs)) =
@@ -62,7 +64,7 @@ fn special_tokens_are_the_models() {
 fn golden_prompts_are_the_golden_ids() {
     let folder = fixture("models/bard-2m");
     let tokenizer = Tokenizer::open(&folder).unwrap();
-    let golden = json(folder.join("golden.json"));
+    let golden = read_json(folder.join("golden.json"));
     let ids = |value: &serde_json::Value| -> Vec<u32> {
         value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
     };
@@ -110,6 +112,33 @@ fn what_is_no_tokenizer_is_named() {
         std::fs::write(folder.path().join("tokenizer.json"), text).unwrap();
         let fault = fault(folder.path());
         assert!(fault.contains("tokenizer.json: not a tokenizer"), "{fault}");
+    }
+}
+
+#[test]
+fn tokenizers_that_make_much_of_little_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    let many = |name: &str, kind: &str| json!({"type": "Sequence", name: vec![double.clone(); 34], "of": kind});
+    let around = json!({"type": "TemplateProcessing", "pair": [],
+        "single": vec![json!({"SpecialToken": {"id": "a", "type_id": 0}}); 1000],
+        "special_tokens": {"a": {"id": "a", "ids": vec![0; 1000], "tokens": vec!["a"; 1000]}}});
+    let repeated = json!({"type": "TemplateProcessing", "pair": [], "special_tokens": {},
+        "single": vec![json!({"Sequence": {"id": "A", "type_id": 0}}); 1000]});
+    let within = (0..20).fold(double.clone(), |inner, _| json!({"type": "Sequence", "normalizers": [inner]}));
+    for (part, value, expected) in [
+        ("normalizer", many("normalizers", "n"), "its normalizer can make a text 17179869184 times as long"),
+        ("decoder", many("decoders", "d"), "its decoder can make a text"),
+        ("post_processor", around, "puts 1000000 special tokens around a text"),
+        ("post_processor", repeated, "repeats it 1000 times"),
+        ("normalizer", within, "or more than 8 within each other"),
+    ] {
+        let mut file: serde_json::Value =
+            serde_json::from_str(&read(fixture("models/bard-2m/tokenizer.json"))).unwrap();
+        file[part] = value;
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+        let fault = Tokenizer::open(folder.path()).err().unwrap().to_string();
+        assert!(fault.contains(expected), "{fault}");
     }
 }
 
