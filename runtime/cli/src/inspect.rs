@@ -22,12 +22,15 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let looked = look(args, scratch.unwrap_or(Path::new("")));
     if let Some(log) = &args.termination_log {
         let found = match &looked {
-            Ok((card, revision)) => Inspection::Card(Box::new(BriefCard::new(card, revision.clone()))),
+            Ok((card, revision, _)) => Inspection::Card(Box::new(BriefCard::new(card, revision.clone()))),
             Err(error) => refusal(error, RemoteOptions::from_env().token.is_some(), scratch),
         };
         std::fs::write(log, found.to_line()).with_context(|| format!("{} cannot be written", log.display()))?;
     }
-    let (card, _) = looked.with_context(|| format!("{} cannot be used as a model", args.model))?;
+    let (card, _, remarks) = looked.with_context(|| format!("{} cannot be used as a model", args.model))?;
+    for remark in remarks {
+        eprintln!("{remark}");
+    }
     let text = match args.output {
         Output::Table => table::card_table(&card),
         Output::Json => serde_json::to_string_pretty(&card)?,
@@ -36,18 +39,19 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// The card, and the commit where the source has such.
-fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>), StoreError> {
+/// The card, the commit where the source has such, and what is to be said of how the files were read.
+fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>, Vec<String>), StoreError> {
     let mut source: Source = args.model.parse()?;
     if let Some(revision) = &args.revision {
         source = source.at(revision)?;
     }
     if let Some(folder) = source.folder() {
-        return Ok((ModelFolder::open(folder)?.surveyed_card(&source.name()), None));
+        let model = ModelFolder::open(folder)?;
+        return Ok((model.surveyed_card(&source.name()), None, model.remarks().to_vec()));
     }
     let model = Store::open(scratch)?.model(&source)?;
     let commit = Some(model.manifest().revision.clone()).filter(|revision| !revision.is_empty());
-    Ok((model.surveyed_card(&source.name())?, commit))
+    Ok((model.surveyed_card(&source.name())?, commit, model.folder().remarks().to_vec()))
 }
 
 /// Why there is no card, in a word that the operator shows and a sentence of at most a kilobyte: the same at each inspection, so
@@ -59,7 +63,9 @@ fn refusal(error: &StoreError, with_token: bool, scratch: Option<&Path>) -> Insp
         StoreError::Remote { cause: RemoteCause::Unknown, .. } => "ModelNotFound",
         StoreError::Remote { cause: RemoteCause::Trouble, .. } | StoreError::Changed { .. } => "SourceUnreachable",
         StoreError::NotThere { .. } | StoreError::Source { .. } => "ModelNotFound",
-        StoreError::Model(ModelError::Missing { .. } | ModelError::Read { .. }) => "ModelNotFound",
+        StoreError::Model(ModelError::Missing { .. } | ModelError::OtherForm { .. } | ModelError::Read { .. }) => {
+            "ModelNotFound"
+        }
         StoreError::Model(ModelError::Config { .. }) => "UnsupportedArchitecture",
         StoreError::Model(_) | StoreError::Damaged { .. } => "ModelDamaged",
         // The pod's own disk.
@@ -100,7 +106,7 @@ mod tests {
             (remote(RemoteCause::Unknown), true, "ModelNotFound"),
             (remote(RemoteCause::Trouble), true, "SourceUnreachable"),
             (StoreError::Damaged { path: "p".into(), reason: "r".into() }, false, "ModelDamaged"),
-            (StoreError::NotThere { file: "f".into(), model: "m".into(), hint: "h" }, false, "ModelNotFound"),
+            (StoreError::NotThere { file: "f".into(), model: "m".into(), hint: "h".into() }, false, "ModelNotFound"),
         ];
         for (error, with_token, expected) in table {
             let found = refusal(&error, with_token, Some(Path::new("/scratch")));

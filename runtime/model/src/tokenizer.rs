@@ -35,8 +35,12 @@ impl Tokenizer {
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
         let path = dir.join(TOKENIZER_FILE);
-        let hint =
-            "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained";
+        let hint = if dir.join("tokenizer.model").exists() {
+            "there is tokenizer.model, which is not read: transformers makes the fast tokenizer from it, \
+             AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        } else {
+            "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained"
+        };
         let bytes = read_bounded(&path, TOKENIZER_LIMIT, hint)?;
         let fault = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
         let parsed = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|fault| fault.to_string()));

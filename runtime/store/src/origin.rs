@@ -26,6 +26,11 @@ pub(crate) trait Origin: Send + Sync {
     /// Describes the file `name`; `None` where there is none.
     fn describe(&self, name: &str) -> Result<Option<OriginFile>, StoreError>;
 
+    /// The names of its files, where it can list them.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Hands exactly the `bytes` bytes of `file` from `from` on to `sink`.
     ///
     /// # Errors

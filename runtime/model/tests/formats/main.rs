@@ -5,8 +5,10 @@
 
 mod card;
 mod config;
+mod families;
 mod foreign;
 mod places;
+mod published;
 mod rope;
 mod sampling;
 mod source;
