@@ -18,6 +18,19 @@ pub enum Architecture {
     Qwen2,
     /// Qwen3: normalised q and k, a head dimension of its own.
     Qwen3,
+    /// Seed-OSS: biases on q, k and v, and on the output projection by a field of its own.
+    SeedOss,
+    /// Ministral 3, the language model alone.
+    Ministral3,
+    /// InternLM3: Llama with other names for its biases.
+    InternLm3,
+    /// EXAONE 3 and 3.5: Llama with other names for its tensors.
+    Exaone,
+    /// Phi-3, and Phi-4 of 14 B: q, k and v in one tensor, and gate and up.
+    Phi3,
+    /// ERNIE 4.5, dense: neighbouring elements of a head are rotated together.
+    #[serde(rename = "ernie4_5")]
+    Ernie45,
 }
 
 /// The unit of residency and of disk reads.

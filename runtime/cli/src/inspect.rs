@@ -23,12 +23,15 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let looked = look(args, scratch.unwrap_or(Path::new("")));
     if let Some(log) = &args.termination_log {
         let found = match &looked {
-            Ok((card, revision)) => Inspection::Card(Box::new(BriefCard::new(card, revision.clone()))),
+            Ok((card, revision, _)) => Inspection::Card(Box::new(BriefCard::new(card, revision.clone()))),
             Err(error) => refusal(error, RemoteOptions::from_env().token.is_some(), scratch),
         };
         std::fs::write(log, found.to_line()).with_context(|| format!("{} cannot be written", log.display()))?;
     }
-    let (card, _) = looked.with_context(|| format!("{} cannot be used as a model", args.model))?;
+    let (card, _, remarks) = looked.with_context(|| format!("{} cannot be used as a model", args.model))?;
+    for remark in remarks {
+        eprintln!("{remark}");
+    }
     let text = match args.output {
         Output::Table => table::card_table(&card),
         Output::Json => serde_json::to_string_pretty(&card)?,
@@ -48,33 +51,36 @@ enum Unfit {
     Both(StoreError, TextFaults),
 }
 
-/// The card, and the commit where the source has such. Opens all that serving opens.
-fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>), Unfit> {
+/// The card, the commit where the source has such, and what is to be said of how the files were read. Opens all that serving opens.
+fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>, Vec<String>), Unfit> {
     let mut source: Source = args.model.parse()?;
     if let Some(revision) = &args.revision {
         source = source.at(revision)?;
     }
     if let Some(folder) = source.folder() {
-        let card = ModelFolder::open(folder).map(|model| model.surveyed_card(&source.name()));
+        let card =
+            ModelFolder::open(folder).map(|model| (model.surveyed_card(&source.name()), model.remarks().to_vec()));
         let card = card.map_err(StoreError::from);
         // Of a folder that is none, nothing else is to be said.
-        let card = if folder.is_dir() { both(card, ServedText::open(folder))? } else { card? };
-        return Ok((card, None));
+        let (card, remarks) = if folder.is_dir() { both(card, ServedText::open(folder))? } else { card? };
+        return Ok((card, None, remarks));
     }
     let model = Store::open(scratch)?.model(&source)?;
     let commit = Some(model.manifest().revision.clone()).filter(|revision| !revision.is_empty());
-    let card = both(model.surveyed_card(&source.name()), ServedText::open(model.folder().path()))?;
-    Ok((card, commit))
+    let card = model.surveyed_card(&source.name()).map(|card| (card, model.folder().remarks().to_vec()));
+    let (card, remarks) = both(card, ServedText::open(model.folder().path()))?;
+    Ok((card, commit, remarks))
 }
 
 /// The card, where the texts are fit too; every fault is named, once.
-fn both(card: Result<ModelCard, StoreError>, texts: Result<ServedText, TextFaults>) -> Result<ModelCard, Unfit> {
+fn both(
+    card: Result<(ModelCard, Vec<String>), StoreError>,
+    texts: Result<ServedText, TextFaults>,
+) -> Result<(ModelCard, Vec<String>), Unfit> {
     match (card, texts) {
-        (Ok(card), Ok(texts)) => {
-            for unapplied in &texts.generation.unapplied {
-                eprintln!("note: {unapplied}");
-            }
-            Ok(card)
+        (Ok((card, mut remarks)), Ok(texts)) => {
+            remarks.extend(texts.generation.unapplied.iter().map(ToString::to_string));
+            Ok((card, remarks))
         }
         (Ok(_), Err(faults)) => Err(faults.into()),
         (Err(fault), Ok(_)) => Err(fault.into()),
@@ -116,7 +122,9 @@ fn weights_reason(error: &StoreError, with_token: bool) -> &'static str {
         StoreError::Remote { cause: RemoteCause::Unknown, .. } => "ModelNotFound",
         StoreError::Remote { cause: RemoteCause::Trouble, .. } | StoreError::Changed { .. } => "SourceUnreachable",
         StoreError::NotThere { .. } | StoreError::Source { .. } => "ModelNotFound",
-        StoreError::Model(ModelError::Missing { .. } | ModelError::Read { .. }) => "ModelNotFound",
+        StoreError::Model(ModelError::Missing { .. } | ModelError::OtherForm { .. } | ModelError::Read { .. }) => {
+            "ModelNotFound"
+        }
         StoreError::Model(ModelError::Config { .. }) => "UnsupportedArchitecture",
         StoreError::Model(_) | StoreError::Damaged { .. } => "ModelDamaged",
         // The pod's own disk.
@@ -154,7 +162,7 @@ mod tests {
             (remote(RemoteCause::Unknown), true, "ModelNotFound"),
             (remote(RemoteCause::Trouble), true, "SourceUnreachable"),
             (StoreError::Damaged { path: "p".into(), reason: "r".into() }, false, "ModelDamaged"),
-            (StoreError::NotThere { file: "f".into(), model: "m".into(), hint: "h" }, false, "ModelNotFound"),
+            (StoreError::NotThere { file: "f".into(), model: "m".into(), hint: "h".into() }, false, "ModelNotFound"),
         ];
         for (error, with_token, expected) in table {
             let found = refusal(&error.into(), with_token, Some(Path::new("/scratch")));

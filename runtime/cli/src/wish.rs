@@ -69,6 +69,7 @@ impl Wish {
     pub(crate) fn plan_to_run(&self, segments: Option<u32>, notes: &mut Vec<String>) -> anyhow::Result<Plan> {
         let folder = ModelFolder::open(&self.model)
             .with_context(|| format!("the model in {} cannot be used", self.model.display()))?;
+        notes.extend(folder.remarks().iter().cloned());
         let card = match &self.fetched {
             Some(fetched) => fetched.surveyed_card(&self.served_name())?,
             None => folder.surveyed_card(&self.served_name()),
@@ -90,7 +91,10 @@ impl Wish {
     /// What the planner needs to know of the model. Weights need not be there: config.json says enough.
     pub(crate) fn card(&self, notes: &mut Vec<String>) -> anyhow::Result<ModelCard> {
         match &self.fetched {
-            Some(fetched) => Ok(fetched.surveyed_card(&self.served_name())?),
+            Some(fetched) => {
+                notes.extend(fetched.folder().remarks().iter().cloned());
+                Ok(fetched.surveyed_card(&self.served_name())?)
+            }
             None => card_of(&self.model, &self.served_name(), notes),
         }
     }
@@ -170,9 +174,13 @@ pub(crate) fn card_of(folder: &Path, name: &str, notes: &mut Vec<String>) -> any
     let context = || format!("the model in {} cannot be used", folder.display());
     let weights = std::fs::read_dir(folder).with_context(context)?.filter_map(Result::ok);
     if weights.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "safetensors")) {
-        return Ok(ModelFolder::open(folder).with_context(context)?.surveyed_card(name));
+        let model = ModelFolder::open(folder).with_context(context)?;
+        notes.extend(model.remarks().iter().cloned());
+        return Ok(model.surveyed_card(name));
     }
-    let card = ModelConfig::load(folder).with_context(context)?.card(name);
+    let config = ModelConfig::load_without_weights(folder).with_context(context)?;
+    let card = config.card(name);
+    notes.extend(config.remarks);
     notes.push(format!("{} holds no weights: sizes follow from config.json", folder.display()));
     if let Some(stored) = stored_bytes(folder) {
         let expected = card.parameters.saturating_mul(card.dtype.size());

@@ -14,12 +14,12 @@ use server::{COMMIT, Fault, Server, Strikes};
 
 /// The bundled model, one of a family that nobody knows, and one without weights.
 fn models(folder: &Path) {
-    for name in ["good", "strange", "empty", "broken"] {
+    for name in ["good", "strange", "empty", "broken", "pickled", "windowed"] {
         fs::create_dir(folder.join(name)).unwrap();
         for file in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
             fs::copy(common::model().join(file), folder.join(name).join(file)).unwrap();
         }
-        if name != "empty" {
+        if !matches!(name, "empty" | "pickled") {
             fs::copy(common::model().join("model.safetensors"), folder.join(name).join("model.safetensors")).unwrap();
         }
     }
@@ -27,6 +27,9 @@ fn models(folder: &Path) {
     let config = config.replace("LlamaForCausalLM", "StrangeForCausalLM").replace("\"llama\"", "\"strange\"");
     fs::write(folder.join("strange/config.json"), config).unwrap();
     fs::write(folder.join("broken/model.safetensors"), [0xff; 64]).unwrap();
+    fs::write(folder.join("pickled/pytorch_model.bin"), [0x80; 64]).unwrap();
+    let config = fs::read_to_string(folder.join("good/config.json")).unwrap();
+    fs::write(folder.join("windowed/config.json"), config.replacen('{', "{\"sliding_window\": 100,", 1)).unwrap();
 }
 
 /// What `lime inspect` writes for the operator, and what it says itself.
@@ -69,6 +72,20 @@ fn models_on_servers_are_inspected_by_their_headers() {
 }
 
 #[test]
+fn what_is_special_about_a_models_files_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    models(folder.path());
+    let server = Server::start(folder.path().to_owned());
+    let there = folder.path().join("windowed").display().to_string();
+    for source in [there.as_str(), "hf://lime/windowed"] {
+        let (found, said) = inspect(server.url(), None, &[source]);
+        let Inspection::Card(brief) = found else { panic!("{found:?} {said}") };
+        assert_eq!(brief.card().unwrap().context, 100);
+        assert!(said.contains("\"sliding_window\": 100") && said.contains("the context is 100 of 512"), "{said}");
+    }
+}
+
+#[test]
 fn each_bad_source_has_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     models(folder.path());
@@ -93,6 +110,7 @@ fn each_bad_source_has_its_reason() {
         (&unrevised, None, hub, "ModelNotFound", "no such revision"),
         (&open, None, "hf://lime/nothing".into(), "ModelNotFound", "config.json"),
         (&open, None, "hf://lime/empty".into(), "ModelNotFound", "model.safetensors"),
+        (&open, None, "hf://lime/pickled".into(), "ModelNotFound", "there is pytorch_model.bin, pickled weights"),
         (&open, None, "hf://lime/strange".into(), "UnsupportedArchitecture", "strange"),
         (&open, None, "hf://lime/broken".into(), "ModelDamaged", "model.safetensors"),
         (&open, None, web(&open, "nothing"), "ModelNotFound", "config.json"),

@@ -6,11 +6,18 @@ use lime_planner::{Architecture, Dtype, Encoding};
 use serde_json::Value;
 
 use crate::{
-    ModelError, RopeConfig,
+    ModelError, RopeConfig, TensorRole,
+    family::Family,
     json::{Fields, read_bounded},
+    known_fields::{self, refuse_other_code},
+    reach,
+    rope_config::Rotation,
+    stored::{OUTPUT_NAME, embedding_names},
+    weight_files::{instead, names_in_index},
 };
 
 const CONFIG_FILE: &str = "config.json";
+const MISSING_CONFIG: &str = "the folder must hold a Hugging Face model (config.json, *.safetensors, tokenizer.json)";
 const CONFIG_LIMIT: u64 = 16 << 20;
 
 const MOST_LAYERS: u64 = 4096;
@@ -18,7 +25,7 @@ const MOST_HEADS: u64 = 1 << 14;
 const MOST_HEAD_DIM: u64 = 1 << 13;
 const MOST_WIDTH: u64 = 1 << 20;
 const MOST_VOCABULARY: u64 = 1 << 24;
-const MOST_CONTEXT: u64 = 1 << 27;
+pub(crate) const MOST_CONTEXT: u64 = 1 << 27;
 
 /// The shape of a model that this build can run. Every number has been checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,14 +46,16 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Rows of the embedding and of the output matrix.
     pub vocabulary: usize,
-    /// Longest context in tokens.
+    /// Longest context in tokens in which the model is exact.
     pub context: usize,
     /// Added to the mean square in every norm.
     pub rms_norm_eps: f32,
     /// Whether embedding and output matrix are one tensor.
     pub tied: bool,
-    /// Element type of the weights.
+    /// Element type of the layers' matrices, and of every tensor that is not among `other_types`.
     pub dtype: Dtype,
+    /// Tensors that are stored in another type, in all layers alike.
+    pub other_types: Vec<(TensorRole, Dtype)>,
     /// How the weights lie in the store and in memory; raw as the config is read.
     pub encoding: Encoding,
     /// Rotary position embedding.
@@ -63,6 +72,8 @@ pub struct ModelConfig {
     pub bos: Option<u32>,
     /// The tokens that end a text.
     pub eos: Vec<u32>,
+    /// What a person should know of how the files were read.
+    pub remarks: Vec<String>,
 }
 
 impl ModelConfig {
@@ -71,19 +82,29 @@ impl ModelConfig {
     /// # Errors
     /// As [`ModelConfig::parse`], or when the file cannot be read.
     pub fn load(dir: &Path) -> Result<Self, ModelError> {
-        let path = dir.join(CONFIG_FILE);
-        let hint = "the folder must hold a Hugging Face model (config.json, *.safetensors, tokenizer.json)";
-        let bytes = read_bounded(&path, CONFIG_LIMIT, hint)?;
-        Self::from_bytes(&path, &bytes)
+        Ok(Self::read(dir)?.alone())
+    }
+
+    /// Reads `config.json` of a model whose weights are not there: an index says whether the head has a matrix of its own, as
+    /// headers would.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::load`].
+    pub fn load_without_weights(dir: &Path) -> Result<Self, ModelError> {
+        let draft = Self::read(dir).map_err(|fault| instead(dir, fault))?;
+        let names = names_in_index(dir);
+        let mut config = draft.alone();
+        config.untie_where(&|name| names.contains(name));
+        Ok(config)
     }
 
     /// Reads the text of a `config.json`, in the form of transformers 4 or 5.
     ///
     /// # Errors
-    /// A field that is missing or out of range, or an architecture, rope type, quantization, activation or attention
-    /// window that this build does not run, by name.
+    /// A field that is missing, out of range or unknown, or an architecture, rope type, quantization or activation that this
+    /// build does not run, by name.
     pub fn parse(json: &str) -> Result<Self, ModelError> {
-        Self::from_bytes(&PathBuf::from(CONFIG_FILE), json.as_bytes())
+        Ok(Self::from_bytes(&PathBuf::from(CONFIG_FILE), json.as_bytes())?.alone())
     }
 
     /// The same model with its weights laid out as `encoding` says.
@@ -102,21 +123,48 @@ impl ModelConfig {
         self.kv_heads * self.head_dim
     }
 
-    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
+    /// A head whose matrix lies beside the embedding's is not tied, whatever the config says.
+    pub(crate) fn untie_where(&mut self, is_there: &dyn Fn(&str) -> bool) {
+        let embedding = || embedding_names(self.architecture).iter().any(|name| is_there(name));
+        if self.tied && is_there(OUTPUT_NAME) && embedding() {
+            self.tied = false;
+            let remark = "lies beside the embedding and is used, although \"tie_word_embeddings\" is true";
+            self.remarks.push(format!("{OUTPUT_NAME} {remark}"));
+        }
+    }
+
+    /// How a tensor's numbers are stored.
+    pub fn dtype_of(&self, role: TensorRole) -> Dtype {
+        let other = self.other_types.iter().find(|(other, _)| *other == role);
+        other.map_or(self.dtype, |(_, dtype)| *dtype)
+    }
+
+    /// Reads the config of a folder for whoever knows the headers of its weights.
+    pub(crate) fn read(dir: &Path) -> Result<Draft, ModelError> {
+        let path = dir.join(CONFIG_FILE);
+        let bytes = read_bounded(&path, CONFIG_LIMIT, MISSING_CONFIG)?;
+        Self::from_bytes(&path, &bytes)
+    }
+
+    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Draft, ModelError> {
         let value: Value = serde_json::from_slice(bytes).map_err(|fault| ModelError::Config {
             path: path.to_owned(),
             reason: format!("not valid JSON: {fault}"),
         })?;
         let fields = Fields::new(path, &value)?;
-        let architecture = architecture(&fields)?;
+        let family = Family::of(&fields)?;
         refuse_quantized(&fields)?;
-        refuse_other_activations(&fields)?;
-        let shape = Shape::read(&fields, architecture)?;
-        refuse_sliding_window(&fields, architecture, &shape)?;
-        let attention_bias = fields.flag("attention_bias", false)?;
-        let has_bias_field = matches!(architecture, Architecture::Llama | Architecture::Qwen3);
-        Ok(Self {
-            architecture,
+        refuse_other_code(&fields, family)?;
+        refuse_other_activations(&fields, family)?;
+        known_fields::check(&fields, family)?;
+        let shape = Shape::read(&fields, family)?;
+        let rotation = Rotation::read(&fields, family, shape.context)?;
+        let window = reach::window(&fields, family, shape.layers)?;
+        let (context, cut) = reach::within(rotation.context, rotation.limit.into_iter().chain(window));
+        let biases = family.biases(&fields)?;
+        let dtype = dtype(&fields)?;
+        let config = Self {
+            architecture: family.architecture,
             hidden: shape.hidden,
             intermediate: shape.intermediate,
             layers: shape.layers,
@@ -124,19 +172,41 @@ impl ModelConfig {
             kv_heads: shape.kv_heads,
             head_dim: shape.head_dim,
             vocabulary: shape.vocabulary,
-            context: shape.context,
-            rms_norm_eps: fields.number("rms_norm_eps", 0.0, 1.0)?.unwrap_or(1e-6) as f32,
-            tied: fields.flag("tie_word_embeddings", false)?,
-            dtype: dtype(&fields)?,
+            context,
+            rms_norm_eps: shape.rms_norm_eps,
+            tied: fields.flag("tie_word_embeddings", family.tied)?,
+            dtype: dtype.unwrap_or(Dtype::Bf16),
+            other_types: Vec::new(),
             encoding: Encoding::Raw,
-            rope: RopeConfig::from_fields(&fields, shape.context)?,
-            qkv_bias: architecture == Architecture::Qwen2 || (has_bias_field && attention_bias),
-            o_bias: has_bias_field && attention_bias,
-            mlp_bias: architecture == Architecture::Llama && fields.flag("mlp_bias", false)?,
-            qk_norm: architecture == Architecture::Qwen3,
+            rope: rotation.rope,
+            qkv_bias: biases.qkv,
+            o_bias: biases.o,
+            mlp_bias: biases.mlp,
+            qk_norm: family.architecture == Architecture::Qwen3,
             bos: fields.token_ids("bos_token_id")?.first().copied(),
             eos: fields.token_ids("eos_token_id")?,
-        })
+            remarks: rotation.remarks.into_iter().chain(cut).collect(),
+        };
+        Ok(Draft { config, dtype })
+    }
+}
+
+/// A config before the headers of its weights, which know better what is stored and how, have been looked at.
+pub(crate) struct Draft {
+    pub(crate) config: ModelConfig,
+    /// What the config says of the weights' type; many say nothing.
+    pub(crate) dtype: Option<Dtype>,
+}
+
+impl Draft {
+    /// The config alone.
+    fn alone(mut self) -> ModelConfig {
+        if self.dtype.is_none() {
+            let assumed = self.config.dtype;
+            let remark = format!("config.json does not say in which type the weights are stored: {assumed} is assumed");
+            self.config.remarks.push(remark);
+        }
+        self.config
     }
 }
 
@@ -148,23 +218,25 @@ struct Shape {
     kv_heads: usize,
     head_dim: usize,
     vocabulary: usize,
+    /// As the config says it.
     context: usize,
+    rms_norm_eps: f32,
 }
 
 impl Shape {
-    fn read(fields: &Fields<'_>, architecture: Architecture) -> Result<Self, ModelError> {
+    fn read(fields: &Fields<'_>, family: &Family) -> Result<Self, ModelError> {
         let hidden = fields.required_count("hidden_size", MOST_WIDTH)?;
         let heads = fields.required_count("num_attention_heads", MOST_HEADS)?;
         // An explicit null means multi-head attention; a field left out means the family's default.
-        let kv_default = if fields.has("num_key_value_heads") { heads } else { default_kv_heads(architecture, heads) };
-        let kv_heads = fields.count("num_key_value_heads", MOST_HEADS)?.unwrap_or(kv_default);
+        let default = if fields.has("num_key_value_heads") { None } else { family.kv_heads };
+        let kv_heads = fields.count("num_key_value_heads", MOST_HEADS)?.or(default).unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             let reason = format!("{heads} \"num_attention_heads\" cannot share {kv_heads} \"num_key_value_heads\"");
             return Err(fields.error(reason));
         }
-        let head_dim = match fields.count("head_dim", MOST_HEAD_DIM)? {
+        let default = if fields.has("head_dim") { None } else { family.head_dim };
+        let head_dim = match fields.count("head_dim", MOST_HEAD_DIM)?.or(default) {
             Some(given) => given,
-            None if architecture == Architecture::Qwen3 && !fields.has("head_dim") => 128,
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
                 let reason = format!("\"hidden_size\" {hidden} is no multiple of \"num_attention_heads\" {heads}");
@@ -174,128 +246,58 @@ impl Shape {
         if !head_dim.is_multiple_of(2) {
             return Err(fields.error(format!("\"head_dim\" must be even for rotary positions, found {head_dim}")));
         }
+        let layers = fields.either("num_hidden_layers", family.renamed("num_hidden_layers"))?;
+        let eps = fields.either("rms_norm_eps", family.renamed("rms_norm_eps"))?;
         Ok(Self {
             hidden,
             intermediate: fields.required_count("intermediate_size", MOST_WIDTH)?,
-            layers: fields.required_count("num_hidden_layers", MOST_LAYERS)?,
+            layers: fields.required_count(layers, MOST_LAYERS)?,
             heads,
             kv_heads,
             head_dim,
             vocabulary: fields.required_count("vocab_size", MOST_VOCABULARY)?,
             context: fields.required_count("max_position_embeddings", MOST_CONTEXT)?,
+            rms_norm_eps: fields.number(eps, 0.0, 1.0)?.unwrap_or(family.rms_norm_eps) as f32,
         })
     }
 }
 
-/// What transformers assumes where `num_key_value_heads` is left out.
-const fn default_kv_heads(architecture: Architecture, heads: usize) -> usize {
-    match architecture {
-        Architecture::Llama => heads,
-        Architecture::Mistral => 8,
-        Architecture::Qwen2 | Architecture::Qwen3 => 32,
-    }
-}
-
-fn architecture(fields: &Fields<'_>) -> Result<Architecture, ModelError> {
-    const SUPPORTED: &str =
-        "this build runs LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM";
-    let class = match fields.get("architectures") {
-        Some(Value::Array(names)) if names.len() == 1 => names[0].as_str(),
-        Some(Value::Array(names)) if names.is_empty() => None,
-        Some(other) => {
-            return Err(fields.wrong("architectures", "a list of one class name", other));
-        }
-        None => None,
-    };
-    if let Some(class) = class {
-        return match class {
-            "LlamaForCausalLM" => Ok(Architecture::Llama),
-            "MistralForCausalLM" => Ok(Architecture::Mistral),
-            "Qwen2ForCausalLM" => Ok(Architecture::Qwen2),
-            "Qwen3ForCausalLM" => Ok(Architecture::Qwen3),
-            other => Err(fields.error(format!("the architecture {other:?} is not supported: {SUPPORTED}"))),
-        };
-    }
-    match fields.text("model_type")? {
-        Some("llama") => Ok(Architecture::Llama),
-        Some("mistral") => Ok(Architecture::Mistral),
-        Some("qwen2") => Ok(Architecture::Qwen2),
-        Some("qwen3") => Ok(Architecture::Qwen3),
-        Some(other) => Err(fields.error(format!("the model type {other:?} is not supported: {SUPPORTED}"))),
-        None => Err(fields.error(format!("neither \"architectures\" nor \"model_type\" is given: {SUPPORTED}"))),
-    }
-}
-
-fn dtype(fields: &Fields<'_>) -> Result<Dtype, ModelError> {
+/// The type of the weights, where the config says one.
+fn dtype(fields: &Fields<'_>) -> Result<Option<Dtype>, ModelError> {
     let name = match fields.text("dtype")? {
         Some(name) => Some(name),
         None => fields.text("torch_dtype")?,
     };
-    let Some(name) = name else {
-        let reason = "neither \"dtype\" nor \"torch_dtype\" is given: add \"dtype\" with the type that the weights are stored in \
-             (bfloat16, float16 or float32)";
-        return Err(fields.error(reason));
-    };
-    match name.trim_start_matches("torch.") {
-        "bfloat16" => Ok(Dtype::Bf16),
-        "float16" | "half" => Ok(Dtype::F16),
-        "float32" | "float" => Ok(Dtype::F32),
-        _ => {
-            Err(fields
-                .error(format!("the dtype {name:?} is not supported: use weights in bfloat16, float16 or float32")))
+    match name.map(|name| name.trim_start_matches("torch.")) {
+        None | Some("auto") => Ok(None),
+        Some("bfloat16") => Ok(Some(Dtype::Bf16)),
+        Some("float16" | "half") => Ok(Some(Dtype::F16)),
+        Some("float32" | "float") => Ok(Some(Dtype::F32)),
+        Some(other) => {
+            let what = "is not supported: use weights in bfloat16, float16 or float32";
+            Err(fields.error(format!("the dtype {other:?} {what}")))
         }
     }
 }
 
 fn refuse_quantized(fields: &Fields<'_>) -> Result<(), ModelError> {
-    let Some(quantization) = fields.get("quantization_config") else {
-        return Ok(());
-    };
-    let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("an unnamed method");
-    Err(fields.error(format!(
-        "the weights are quantized (\"quantization_config\": {method:?}), which is not supported: use the bf16, f16 or f32 \
-         weights of the model"
-    )))
+    // The second is MLX's.
+    for field in ["quantization_config", "quantization"] {
+        if let Some(quantization) = fields.get(field) {
+            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("an unnamed method");
+            return Err(fields.error(format!(
+                "the weights are quantized ({field:?}: {method:?}), which is not supported: use the bf16, f16 or f32 weights of \
+                 the model"
+            )));
+        }
+    }
+    Ok(())
 }
 
-fn refuse_other_activations(fields: &Fields<'_>) -> Result<(), ModelError> {
-    match fields.text("hidden_act")? {
+fn refuse_other_activations(fields: &Fields<'_>, family: &Family) -> Result<(), ModelError> {
+    let field = fields.either("hidden_act", family.renamed("hidden_act"))?;
+    match fields.text(field)? {
         None | Some("silu" | "swish") => Ok(()),
-        Some(other) => {
-            Err(fields.error(format!("the activation \"hidden_act\": {other:?} is not supported, only silu is")))
-        }
-    }
-}
-
-fn refuse_sliding_window(fields: &Fields<'_>, family: Architecture, shape: &Shape) -> Result<(), ModelError> {
-    const WHAT_TO_DO: &str = "attention windows are not supported: use a model with full attention, or lower \
-         \"max_position_embeddings\" to the window";
-    if let Some(Value::Array(types)) = fields.get("layer_types") {
-        if let Some(other) = types.iter().find(|kind| kind.as_str() != Some("full_attention")) {
-            let found = crate::json::kind(other);
-            return Err(fields.error(format!("\"layer_types\" names {found}; {WHAT_TO_DO}")));
-        }
-        return Ok(());
-    }
-    let default = if fields.has("sliding_window") { None } else { Some(4096) };
-    let window = fields.count("sliding_window", u64::MAX)?.or(default);
-    let in_use = match family {
-        Architecture::Llama => false,
-        Architecture::Mistral => true,
-        Architecture::Qwen2 | Architecture::Qwen3 => {
-            let full_layers = match fields.get("max_window_layers") {
-                Some(value) => value.as_u64().unwrap_or(0),
-                None => 28,
-            };
-            fields.flag("use_sliding_window", false)? && full_layers < shape.layers as u64
-        }
-    };
-    match window {
-        Some(window) if in_use && window < shape.context => {
-            let context = shape.context;
-            Err(fields
-                .error(format!("\"sliding_window\" of {window} is in use in a context of {context}; {WHAT_TO_DO}")))
-        }
-        _ => Ok(()),
+        Some(other) => Err(fields.error(format!("the activation {field:?}: {other:?} is not supported, only silu is"))),
     }
 }

@@ -24,6 +24,14 @@ pub enum ModelError {
         /// What to do.
         hint: &'static str,
     },
+    /// Weights in a form that is not read.
+    #[error("{} is missing: {found}", path.display())]
+    OtherForm {
+        /// The file that would have been read.
+        path: PathBuf,
+        /// What is there in its place, and what to do.
+        found: String,
+    },
     /// `config.json` or `generation_config.json` is wrong, or asks for what this build cannot run.
     #[error("{}: {reason}", path.display())]
     Config {

@@ -86,6 +86,25 @@ impl<'a> Fields<'a> {
         self.count(name, most)?.ok_or_else(missing)
     }
 
+    /// Which of two names of one field is given.
+    ///
+    /// # Errors
+    /// When both are, and do not say the same.
+    pub(crate) fn either<'n>(&self, name: &'n str, other: &'n str) -> Result<&'n str, ModelError> {
+        match (self.get(name), self.get(other)) {
+            (Some(one), Some(two)) if one != two => Err(self.contradiction((name, one), (other, two))),
+            (None, Some(_)) => Ok(other),
+            _ => Ok(name),
+        }
+    }
+
+    /// Two fields that should say the same and do not.
+    pub(crate) fn contradiction(&self, one: (&str, &Value), other: (&str, &Value)) -> ModelError {
+        let (one_says, other_says) = (kind(one.1), kind(other.1));
+        let (one, other) = (one.0, other.0);
+        self.error(format!("{one:?} is {one_says}, {other:?} is {other_says}, and they must say the same: remove one"))
+    }
+
     /// A number within `low..=high`.
     pub(crate) fn number(&self, name: &str, low: f64, high: f64) -> Result<Option<f64>, ModelError> {
         let Some(value) = self.get(name) else {

@@ -3,7 +3,10 @@
 use lime_kernels::compact_bytes;
 use lime_planner::{Block, Dtype, Encoding};
 
-use crate::ModelConfig;
+use crate::{
+    ModelConfig,
+    stored::{OUTPUT_NAME, layer_of},
+};
 
 /// Tensors start at multiples of this, so that every row load of a kernel is aligned.
 pub const TENSOR_ALIGNMENT: u64 = 64;
@@ -58,10 +61,10 @@ pub enum TensorRole {
 }
 
 impl TensorRole {
-    /// The tensor's name in Hugging Face files. `block` supplies the layer.
+    /// The tensor's name in the files of most families, and in LIME's own. `block` supplies the layer.
     pub fn file_name(self, block: Block) -> String {
         let within = match self {
-            Self::Embedding => return EMBEDDING_NAME.into(),
+            Self::Embedding => return "model.embed_tokens.weight".into(),
             Self::Output => return OUTPUT_NAME.into(),
             Self::FinalNorm => return "model.norm.weight".into(),
             Self::InputNorm => "input_layernorm.weight",
@@ -83,16 +86,9 @@ impl TensorRole {
             Self::UpBias => "mlp.up_proj.bias",
             Self::DownBias => "mlp.down_proj.bias",
         };
-        let layer = match block {
-            Block::Attention(layer) | Block::Mlp(layer) => layer.0,
-            Block::Embedding | Block::Head => 0,
-        };
-        format!("model.layers.{layer}.{within}")
+        format!("model.layers.{}.{within}", layer_of(block))
     }
 }
-
-pub(crate) const EMBEDDING_NAME: &str = "model.embed_tokens.weight";
-pub(crate) const OUTPUT_NAME: &str = "lm_head.weight";
 
 /// A tensor's place in its block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +108,11 @@ pub struct LayoutEntry {
 }
 
 impl LayoutEntry {
+    /// Whether it is a matrix of a layer, which are all of one type.
+    pub(crate) fn is_layer_matrix(&self) -> bool {
+        self.shape.len() == 2 && !matches!(self.role, TensorRole::Embedding | TensorRole::Output)
+    }
+
     /// Numbers that it holds.
     pub fn elements(&self) -> u64 {
         self.shape.iter().map(|size| *size as u64).product()
@@ -149,8 +150,9 @@ impl BlockLayout {
     }
 
     fn pack(config: &ModelConfig, tensors: Vec<(TensorRole, Vec<usize>)>) -> Self {
-        let (dtype, mut end) = (config.dtype, 0);
+        let mut end = 0;
         let entries = tensors.into_iter().map(|(role, shape)| {
+            let dtype = config.dtype_of(role);
             let encoding = if dtype == Dtype::Bf16 && shape.len() == 2 { config.encoding } else { Encoding::Raw };
             let mut entry = LayoutEntry { role, offset: end, bytes: 0, encoding, dtype, shape };
             entry.bytes = match (encoding, entry.shape.as_slice()) {

@@ -56,11 +56,16 @@ pub(crate) fn load(
     let files = open(&pieces)?;
     let (mut tensors, mut requests) = (Vec::with_capacity(pieces.len()), Vec::new());
     for Piece { tensor, into } in pieces {
-        let mut offset = tensor.offset;
-        for into in into.chunks_mut(REQUEST) {
-            let length = into.len() as u64;
-            requests.push(Request { tensor: tensors.len(), offset, into });
-            offset += length;
+        let mut rest = into;
+        for run in tensor.runs() {
+            let (run_into, behind) = std::mem::take(&mut rest).split_at_mut(run.bytes as usize);
+            rest = behind;
+            let mut offset = run.from;
+            for into in run_into.chunks_mut(REQUEST) {
+                let length = into.len() as u64;
+                requests.push(Request { tensor: tensors.len(), offset, into });
+                offset += length;
+            }
         }
         tensors.push(tensor);
     }
@@ -165,11 +170,12 @@ mod tests {
     use lime_planner::Dtype;
 
     use super::*;
-    use crate::TensorRole;
+    use crate::{RowOrder, TensorRole};
 
     fn tensor(file: &Path, offset: u64, bytes: u64) -> TensorEntry {
         let (role, name) = (TensorRole::Q, "model.layers.0.self_attn.q_proj.weight".into());
-        TensorEntry { role, name, file: file.to_owned(), offset, bytes, dtype: Dtype::F32, shape: vec![] }
+        let (shape, order) = (vec![], RowOrder::Same);
+        TensorEntry { role, name, file: file.to_owned(), offset, bytes, dtype: Dtype::F32, shape, order }
     }
 
     fn written(bytes: usize) -> (tempfile::TempDir, PathBuf, Vec<u8>) {

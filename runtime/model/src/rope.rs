@@ -2,8 +2,6 @@
 
 use std::f64::consts::PI;
 
-use crate::{ModelError, json::Fields};
-
 /// Base and scaling of the rotary frequencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeConfig {
@@ -57,27 +55,6 @@ impl RopeConfig {
         Self { theta, scaling: RopeScaling::Default }
     }
 
-    pub(crate) fn from_fields(config: &Fields<'_>, context: usize) -> Result<Self, ModelError> {
-        let nested = match config.object("rope_scaling")?.filter(|scaling| scaling.values().next().is_some()) {
-            Some(scaling) => Some(scaling),
-            None => config.object("rope_parameters")?,
-        };
-        refuse_partial_rotation(config)?;
-        let top_theta = theta(config)?;
-        let Some(nested) = nested else {
-            return Ok(Self::plain(top_theta.unwrap_or(DEFAULT_THETA)));
-        };
-        refuse_partial_rotation(&nested)?;
-        if let Some((layers, _)) = nested.values().find(|(_, value)| value.is_object()) {
-            let reason = format!(
-                "\"rope_parameters\" apart for the layers {layers:?} are not supported: one set must hold for all layers"
-            );
-            return Err(config.error(reason));
-        }
-        let theta = theta(&nested)?.or(top_theta).unwrap_or(DEFAULT_THETA);
-        Ok(Self { theta, scaling: RopeScaling::from_fields(config, &nested, context)? })
-    }
-
     /// The inverse frequencies of a head's `head_dim / 2` planes, and the factor on cos and sin.
     ///
     /// `context` is the model's longest context; it is the same for every request, so that no table depends on the load.
@@ -124,83 +101,5 @@ impl RopeConfig {
         (low, high) = (low.max(0.0), high.min(dim - 1.0));
         // The same guard against a division by zero as transformers has.
         if low == high { (low, high + 0.001) } else { (low, high) }
-    }
-}
-
-const DEFAULT_THETA: f64 = 10_000.0;
-const MOST: f64 = 1e12;
-
-impl RopeScaling {
-    fn from_fields(config: &Fields<'_>, nested: &Fields<'_>, context: usize) -> Result<Self, ModelError> {
-        let name = match nested.text("rope_type")? {
-            Some(name) => name,
-            None => nested.text("type")?.unwrap_or("default"),
-        };
-        let required = |field: &'static str, low: f64| {
-            let missing = || nested.error(format!("rope type {name:?} needs the field {field:?}"));
-            nested.number(field, low, MOST)?.ok_or_else(missing)
-        };
-        let original_context = || {
-            let top = config.number("original_max_position_embeddings", 1.0, MOST)?;
-            let inner = nested.number("original_max_position_embeddings", 1.0, MOST)?;
-            Ok::<_, ModelError>(top.or(inner).unwrap_or(context as f64))
-        };
-        match name {
-            "default" => Ok(Self::Default),
-            "linear" => Ok(Self::Linear { factor: required("factor", SMALLEST_FACTOR)? }),
-            "llama3" => {
-                let low_freq_factor = required("low_freq_factor", SMALLEST_FACTOR)?;
-                let high_freq_factor = required("high_freq_factor", SMALLEST_FACTOR)?;
-                if high_freq_factor <= low_freq_factor {
-                    return Err(nested.error(format!(
-                        "rope type \"llama3\": \"high_freq_factor\" {high_freq_factor} must be above \"low_freq_factor\" \
-                         {low_freq_factor}"
-                    )));
-                }
-                let (factor, original_context) = (required("factor", SMALLEST_FACTOR)?, original_context()?);
-                Ok(Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context })
-            }
-            "yarn" => Self::yarn(nested, original_context()?, context),
-            other => Err(nested.error(format!(
-                "the rope type {other:?} is not supported: this build knows default, linear, llama3 and yarn"
-            ))),
-        }
-    }
-
-    fn yarn(nested: &Fields<'_>, original_context: f64, context: usize) -> Result<Self, ModelError> {
-        let factor = nested.number("factor", SMALLEST_FACTOR, MOST)?.unwrap_or(context as f64 / original_context);
-        let scale = |mscale: f64| {
-            if factor <= 1.0 { 1.0 } else { 0.1 * mscale * libm::log(factor) + 1.0 }
-        };
-        // Zero counts as absent here, as it does in transformers.
-        let nonzero = |name| Ok::<_, ModelError>(nested.number(name, 0.0, MOST)?.filter(|number| *number != 0.0));
-        let computed = match (nonzero("mscale")?, nonzero("mscale_all_dim")?) {
-            (Some(one), Some(all)) => scale(one) / scale(all),
-            _ => scale(1.0),
-        };
-        Ok(Self::Yarn {
-            factor,
-            original_context,
-            beta_fast: nonzero("beta_fast")?.unwrap_or(32.0),
-            beta_slow: nonzero("beta_slow")?.unwrap_or(1.0),
-            truncate: nested.flag("truncate", true)?,
-            attention_factor: nested.number("attention_factor", 0.0, MOST)?.unwrap_or(computed),
-        })
-    }
-}
-
-const SMALLEST_FACTOR: f64 = 1e-6;
-
-fn theta(fields: &Fields<'_>) -> Result<Option<f64>, ModelError> {
-    // A base of 1 or less has no falling frequencies, and YaRN divides by its logarithm.
-    fields.number("rope_theta", 1.001, 1e15)
-}
-
-fn refuse_partial_rotation(fields: &Fields<'_>) -> Result<(), ModelError> {
-    match fields.number("partial_rotary_factor", 0.0, 1.0)? {
-        None | Some(1.0) => Ok(()),
-        Some(part) => {
-            Err(fields.error(format!("\"partial_rotary_factor\" {part} is not supported: whole heads are rotated")))
-        }
     }
 }

@@ -1,27 +1,20 @@
 //! A model's folder: config and headers read and checked, weights left where they are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Component, Path, PathBuf},
+    collections::BTreeSet,
+    path::{Path, PathBuf},
 };
 
-use lime_planner::{Block, Dtype, ModelCard};
+use lime_planner::{Block, Dtype, LayerIndex, ModelCard};
 use safetensors::tensor::Dtype as StoredDtype;
-use serde_json::Value;
 
 use crate::{
-    BlockLayout, ModelConfig, ModelError, TensorRole,
-    json::{Fields, read_bounded},
-    layout::{EMBEDDING_NAME, LayoutEntry, OUTPUT_NAME},
-    safetensors::{StoredTensor, header_file, read_header},
+    BlockLayout, ModelConfig, ModelError, RowOrder, Run, TensorRole,
+    config::Draft,
+    layout::LayoutEntry,
+    stored::{OUTPUT_NAME, Stored},
+    weight_files::{Tensors, instead, locate},
 };
-
-const SINGLE_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
-const INDEX_LIMIT: u64 = 64 << 20;
-const MISSING_WEIGHTS: &str =
-    "the folder must hold model.safetensors, or model.safetensors.index.json and the files that it names";
-const MISSING_SHARD: &str = "model.safetensors.index.json names it; copy or download the whole model again";
 
 /// Where a tensor of the model is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +33,15 @@ pub struct TensorEntry {
     pub dtype: Dtype,
     /// `[rows, columns]` of a matrix, `[length]` of a vector.
     pub shape: Vec<usize>,
+    /// The order of its rows in the file.
+    pub order: RowOrder,
+}
+
+impl TensorEntry {
+    /// Its bytes in the layout's order.
+    pub fn runs(&self) -> Vec<Run> {
+        self.order.runs(self.offset, self.bytes, self.shape.first().copied().unwrap_or(1))
+    }
 }
 
 /// A Hugging Face model folder whose config and headers have been checked against each other.
@@ -47,31 +49,47 @@ pub struct TensorEntry {
 pub struct ModelFolder {
     path: PathBuf,
     config: ModelConfig,
-    tensors: BTreeMap<String, (PathBuf, StoredTensor)>,
+    tensors: Tensors,
 }
 
 impl ModelFolder {
     /// Opens a folder: reads `config.json` and the header of every safetensors file, and checks that every tensor of
-    /// the model is there with the right dtype and shape. Reads no weights; tensors that the model does not use are ignored.
-    /// In the place of a weights file its [`header_file`] will do, as in the weight store's folders of models.
+    /// the model is there with the right shape. Reads no weights. What headers know better than the config, types and whether
+    /// the head has a matrix of its own, is taken from them.
+    /// In the place of a weights file its [`crate::header_file`] will do, as in the weight store's folders of models.
     ///
     /// # Errors
     /// The first fault, with the file and the tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref().to_owned();
-        let config = ModelConfig::load(&path)?;
-        let (single, index) = (path.join(SINGLE_FILE), path.join(INDEX_FILE));
-        // As transformers does: one file goes before an index.
-        let tensors = if single.exists() || header_file(&single).exists() || !index.exists() {
-            in_file(&single, MISSING_WEIGHTS)?.collect()
-        } else {
-            in_shards(&path, &index)?
-        };
-        let folder = Self { path, config, tensors };
+        let draft = ModelConfig::read(&path).map_err(|fault| instead(&path, fault))?;
+        let tensors = locate(&path)?;
+        let config = settled(draft, &tensors);
+        let mut folder = Self { path, config, tensors };
+        let mut used = BTreeSet::new();
         for block in folder.config.card("").all_blocks() {
-            folder.tensors(block)?;
+            used.extend(folder.tensors(block)?.into_iter().map(|tensor| tensor.name));
         }
+        let remark = folder.unused(&used)?;
+        folder.config.remarks.extend(remark);
         Ok(folder)
+    }
+
+    /// A sentence about the tensors that are not used. None may be of the kinds that would have changed what is computed.
+    fn unused(&self, used: &BTreeSet<String>) -> Result<Option<String>, ModelError> {
+        let unused = || self.tensors.iter().filter(|(name, _)| !used.contains(*name));
+        if let Some((name, (file, _))) =
+            unused().find(|(name, _)| name.ends_with(".bias") || name.ends_with("norm.weight"))
+        {
+            let reason = "is in the file and has no place in a model as config.json describes it: correct the number of layers or the \
+                          biases in config.json, or take the files that belong to it";
+            return Err(ModelError::Tensor { path: file.clone(), tensor: name.clone(), reason: reason.into() });
+        }
+        Ok(match (unused().count(), unused().next()) {
+            (_, None) => None,
+            (1, Some((name, _))) => Some(format!("one tensor is not used: {name}")),
+            (count, Some((name, _))) => Some(format!("{count} tensors are not used, such as {name}")),
+        })
     }
 
     /// The folder.
@@ -87,6 +105,11 @@ impl ModelFolder {
     /// The files that hold the model's tensors.
     pub fn weight_files(&self) -> BTreeSet<&Path> {
         self.tensors.values().map(|(file, _)| file.as_path()).collect()
+    }
+
+    /// What a person should know of how the files were read, in sentences.
+    pub fn remarks(&self) -> &[String] {
+        &self.config.remarks
     }
 
     /// The model's shape.
@@ -109,61 +132,96 @@ impl ModelFolder {
     }
 
     fn find(&self, block: Block, entry: LayoutEntry) -> Result<TensorEntry, ModelError> {
-        let name = entry.role.file_name(block);
-        let alias = match entry.role {
-            TensorRole::Embedding if self.config.tied => Some(OUTPUT_NAME),
-            TensorRole::Output if self.config.tied => Some(EMBEDDING_NAME),
-            _ => None,
-        };
-        // Of a tied matrix stored twice the embedding's copy is used, by embedding and head alike.
-        let names = match alias {
-            Some(_) => vec![EMBEDDING_NAME, OUTPUT_NAME],
-            None => vec![name.as_str()],
-        };
-        let found = names.iter().find_map(|name| Some((*name, self.tensors.get(*name)?)));
+        let place = Stored::of(&self.config, block, entry.role, &entry.shape);
+        let found = place.names.iter().find_map(|name| Some((name, self.tensors.get(name)?)));
         let Some((name, (file, stored))) = found else {
-            return Err(self.missing(&name, alias));
+            return Err(self.missing(&place.names));
         };
-        let fault = |reason| ModelError::Tensor { path: file.clone(), tensor: name.to_owned(), reason };
-        if stored.shape != entry.shape {
+        let fault = |reason| ModelError::Tensor { path: file.clone(), tensor: name.clone(), reason };
+        if stored.shape != place.shape {
             return Err(fault(format!(
                 "has shape {:?}, config.json asks for {:?}: config and weights are not of the same model",
-                stored.shape, entry.shape
+                stored.shape, place.shape
             )));
         }
-        let dtype = supported(stored.dtype);
-        if dtype != Some(entry.dtype) {
+        let Some(dtype) = supported(stored.dtype) else {
+            let what = "which is not supported: use the bf16, f16 or f32 weights of the model";
+            return Err(fault(format!("is stored as {}, {what}", stored.dtype)));
+        };
+        if dtype != entry.dtype {
+            let others =
+                if entry.is_layer_matrix() { "other matrices of the layers" } else { "the same of other layers" };
+            let expected = entry.dtype;
             return Err(fault(format!(
-                "is stored as {}, config.json says {}: convert the weights to one dtype, or correct \"dtype\" (\"torch_dtype\") \
-                 in config.json",
-                stored.dtype, entry.dtype
+                "is stored as {dtype}, {others} as {expected}: convert the weights to one dtype"
             )));
         }
+        // A tensor may be some rows of a larger one.
+        let rows = stored.shape.first().copied().unwrap_or(1).max(1) as u64;
+        let row_bytes = stored.bytes / rows;
         Ok(TensorEntry {
             role: entry.role,
-            name: name.to_owned(),
+            name: name.clone(),
             file: file.clone(),
-            offset: stored.offset,
-            bytes: stored.bytes,
-            dtype: entry.dtype,
+            offset: stored.offset + place.first_row as u64 * row_bytes,
+            bytes: row_bytes * entry.shape.first().copied().unwrap_or(1) as u64,
+            dtype,
             shape: entry.shape,
+            order: place.order,
         })
     }
 
-    fn missing(&self, name: &str, alias: Option<&str>) -> ModelError {
+    fn missing(&self, names: &[String]) -> ModelError {
         let files: BTreeSet<&PathBuf> = self.tensors.values().map(|(file, _)| file).collect();
         let path = match (files.len(), files.first()) {
             (1, Some(only)) => (*only).clone(),
             _ => self.path.clone(),
         };
-        let or = alias.map(|alias| format!(" (nor {alias:?}, which the tied config would allow)")).unwrap_or_default();
-        let hint = if name == OUTPUT_NAME && alias.is_none() {
+        let (name, others) = names.split_first().map_or(("", names), |(name, others)| (name.as_str(), others));
+        let or: String = others.iter().map(|other| format!(" (nor {other:?}, which would do)")).collect();
+        let hint = if name == OUTPUT_NAME {
             "; where the model shares it with the embedding, config.json must say \"tie_word_embeddings\": true"
         } else {
             "; config and weights are not of the same model, or a file is incomplete"
         };
         ModelError::Tensor { path, tensor: name.to_owned(), reason: format!("is missing{or}{hint}") }
     }
+}
+
+/// The config with what the headers know better.
+fn settled(draft: Draft, tensors: &Tensors) -> ModelConfig {
+    let Draft { mut config, dtype: declared } = draft;
+    config.untie_where(&|name| tensors.contains_key(name));
+    let layers = [Block::Attention(LayerIndex(0)), Block::Mlp(LayerIndex(0))];
+    let entries = |config: &ModelConfig, block| BlockLayout::of(config, block).entries;
+    let stored = |config: &ModelConfig, block, entry: &LayoutEntry| {
+        let names = Stored::of(config, block, entry.role, &entry.shape).names;
+        names.iter().find_map(|name| tensors.get(name)).and_then(|(_, stored)| supported(stored.dtype))
+    };
+    let mut matrices =
+        layers.into_iter().flat_map(|block| entries(&config, block).into_iter().map(move |it| (block, it)));
+    let found = matrices.find_map(|(block, it)| stored(&config, block, &it).filter(|_| it.is_layer_matrix()));
+    config.dtype = found.unwrap_or(config.dtype);
+    if let Some(declared) = declared.filter(|declared| *declared != config.dtype) {
+        let found = config.dtype;
+        config
+            .remarks
+            .push(format!("config.json says {declared}, the weights are stored as {found} and used as they are"));
+    }
+    let mut others = Vec::new();
+    for block in layers.into_iter().chain([Block::Embedding, Block::Head]) {
+        let differs = entries(&config, block).into_iter().filter(|entry| !entry.is_layer_matrix());
+        others.extend(differs.filter_map(|entry| Some((entry.role, stored(&config, block, &entry)?))));
+    }
+    others.retain(|(_, dtype)| *dtype != config.dtype);
+    if let Some((role, dtype)) = others.first() {
+        let (kinds, usual) = (others.len(), config.dtype);
+        config.remarks.push(format!(
+            "the layers' matrices are stored as {usual}, {kinds} kinds of other tensors are not, such as {role:?} ({dtype})"
+        ));
+    }
+    config.other_types = others;
+    config
 }
 
 const fn supported(stored: StoredDtype) -> Option<Dtype> {
@@ -173,51 +231,4 @@ const fn supported(stored: StoredDtype) -> Option<Dtype> {
         StoredDtype::F32 => Some(Dtype::F32),
         _ => None,
     }
-}
-
-type Located = (String, (PathBuf, StoredTensor));
-
-fn in_file(path: &Path, hint: &'static str) -> Result<impl Iterator<Item = Located> + use<>, ModelError> {
-    let (tensors, path) = (read_header(path, hint)?, path.to_owned());
-    Ok(tensors.into_iter().map(move |(name, tensor)| (name, (path.clone(), tensor))))
-}
-
-/// The tensors that the index names, each from the file that the index gives for it.
-fn in_shards(dir: &Path, index: &Path) -> Result<BTreeMap<String, (PathBuf, StoredTensor)>, ModelError> {
-    let damaged = |reason: String| ModelError::Weights { path: index.to_owned(), reason };
-    let bytes = read_bounded(index, INDEX_LIMIT, MISSING_WEIGHTS)?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|fault| damaged(format!("not valid JSON: {fault}")))?;
-    let map = Fields::new(index, &value)?.object("weight_map")?;
-    let map =
-        map.ok_or_else(|| damaged("the field \"weight_map\" is missing: not an index of safetensors files".into()))?;
-    let mut files = BTreeMap::new();
-    for (tensor, file) in map.values() {
-        let name = file.as_str().filter(|name| is_plain_file_name(name)).ok_or_else(|| {
-            damaged(format!(
-                "tensor {tensor:?} must be given the name of a file in this folder, found {}",
-                crate::json::kind(file)
-            ))
-        })?;
-        files.entry(name).or_insert_with(Vec::new).push(tensor);
-    }
-    let mut located = BTreeMap::new();
-    for (file, tensors) in files {
-        let path = dir.join(file);
-        let mut stored = read_header(&path, MISSING_SHARD)?;
-        for tensor in tensors {
-            let found = stored.remove(tensor).ok_or_else(|| ModelError::Tensor {
-                path: path.clone(),
-                tensor: tensor.clone(),
-                reason: format!("is missing; {INDEX_FILE} says that it is in this file: download the model again"),
-            })?;
-            located.insert(tensor.clone(), (path.clone(), found));
-        }
-    }
-    Ok(located)
-}
-
-/// Whether `name` stays in the folder that it is joined to.
-fn is_plain_file_name(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) && !name.contains(['\0', '\\'])
 }

@@ -45,8 +45,9 @@ impl ModelFolder {
         let blocks = layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]);
         for block in blocks.chain([Block::Embedding, Block::Head]) {
             for tensor in self.tensors(block).map_err(io::Error::other)? {
-                // Vectors stay raw.
+                // Vectors and what is stored otherwise stay raw.
                 if let &[rows, columns] = tensor.shape.as_slice()
+                    && tensor.dtype == Dtype::Bf16
                     && !is_sample_compactible(&tensor, rows, columns, read)?
                 {
                     return Ok(false);

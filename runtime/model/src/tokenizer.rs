@@ -52,8 +52,12 @@ impl Tokenizer {
         names: &Names,
     ) -> Result<Self, ModelError> {
         let path = dir.join(TOKENIZER_FILE);
-        let hint =
-            "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained";
+        let hint = if dir.join("tokenizer.model").exists() {
+            "there is tokenizer.model, which is not read: transformers makes the fast tokenizer from it, \
+             AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        } else {
+            "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained"
+        };
         let bytes = read_bounded(&path, TOKENIZER_LIMIT, hint)?;
         let fault = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
         tokenizer_check::check(&bytes).map_err(&fault)?;

@@ -6,11 +6,13 @@ mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use common::{Ring, TINY, Wish, argmax, bundled, isas, repository, shared};
+use common::{OTHER_NAMES, Ring, TINY, Wish, WrittenBlocks, argmax, bundled, isas, repository, shared, streamed};
 use lime_kernels::Kernels;
-use lime_model::{BatchRows, EngineOptions, ModelFolder, Tokenizer};
+use lime_model::{BatchRows, EngineOptions, ModelFolder, Tokenizer, WeightSource};
 use lime_planner::{Arithmetic, Dtype};
+use safetensors::{Dtype as StoredDtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -86,6 +88,97 @@ fn every_family_and_rope() {
         let folder = bundled(name);
         check(name, &folder, &Golden::read(folder.path()));
     }
+}
+
+#[test]
+fn llama_by_other_names() {
+    for name in OTHER_NAMES {
+        let folder = bundled(name);
+        check(name, &folder, &Golden::read(folder.path()));
+    }
+}
+
+/// A copy of a model of the repository whose config says other things.
+fn copy(name: &str, changes: &[(&str, Value)]) -> tempfile::TempDir {
+    let (from, to) = (repository().join("tests/fixtures/models").join(name), tempfile::tempdir().unwrap());
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(from.join("config.json")).unwrap()).unwrap();
+    for (field, value) in changes {
+        config[field] = value.clone();
+    }
+    fs::write(to.path().join("config.json"), config.to_string()).unwrap();
+    fs::copy(from.join("model.safetensors"), to.path().join("model.safetensors")).unwrap();
+    to
+}
+
+/// Runs every case in a ring of two devices of which the first has embedding and head, and on one that streams both.
+fn check_apart(name: &str, folder: &ModelFolder, golden: &Golden) {
+    let wish = Wish { devices: 2, segments: 2, ..Wish::golden(folder) };
+    check_on(name, "two devices", Ring::load(folder, wish.plan(folder), EngineOptions::default()), golden);
+    let far = Wish { head: 1, ..wish };
+    check_on(
+        name,
+        "two devices, the head apart",
+        Ring::load(folder, far.plan(folder), EngineOptions::default()),
+        golden,
+    );
+    let plan = streamed(Wish::golden(folder).plan(folder), |_| true, 0.5);
+    let source = WeightSource::stored(folder, WrittenBlocks::write(folder));
+    check_on(name, "a device that streams all", Ring::load(source, plan, EngineOptions::default()), golden);
+}
+
+/// The config says that the head is the embedding, and the file has another one.
+#[test]
+fn a_head_of_its_own_under_a_config_that_ties_it() {
+    let name = "tiny-llama3-bf16";
+    let copied = copy(name, &[("tie_word_embeddings", true.into())]);
+    let folder = ModelFolder::open(copied.path()).unwrap();
+    let golden = Golden::read(bundled(name).path());
+    check(name, &folder, &golden);
+    check_apart(name, &folder, &golden);
+}
+
+/// Norms, embedding and head in f32 among layers in bf16, and a config that says float16.
+#[test]
+fn types_of_their_own_for_norms_and_ends() {
+    let name = "tiny-llama3-bf16";
+    let copied = copy(name, &[("dtype", "float16".into())]);
+    let path = copied.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    let widened: Vec<(String, Vec<u8>)> = stored
+        .iter()
+        .filter(|(name, _)| name.ends_with("norm.weight") || name.contains("embed") || name.contains("lm_head"))
+        .map(|(name, view)| {
+            (name.to_owned(), view.data().as_chunks().0.iter().flat_map(|[a, b]| [0, 0, *a, *b]).collect())
+        })
+        .collect();
+    let views = stored.iter().map(|(name, view)| match widened.iter().find(|(wide, _)| wide == name) {
+        Some((_, wide)) => (name, TensorView::new(StoredDtype::F32, view.shape().to_vec(), wide).unwrap()),
+        None => (name, view),
+    });
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let folder = ModelFolder::open(copied.path()).unwrap();
+    assert_eq!(folder.config().dtype, Dtype::Bf16);
+    let golden = Golden::read(bundled(name).path());
+    check(name, &folder, &golden);
+    check_apart(name, &folder, &golden);
+}
+
+/// Positions before the first step of Ministral 3's temperature are those of a model without one.
+#[test]
+fn up_to_the_first_step_of_a_temperature() {
+    let name = "tiny-ministral3-bf16";
+    let original = repository().join("tests/fixtures/models").join(name).join("config.json");
+    let config: Value = serde_json::from_str(&fs::read_to_string(original).unwrap()).unwrap();
+    let mut rope = config["rope_parameters"].clone();
+    rope["llama_4_scaling_beta"] = 0.1.into();
+    let copied = copy(name, &[("rope_parameters", rope)]);
+    let folder = ModelFolder::open(copied.path()).unwrap();
+    assert_eq!(folder.config().context, 64);
+    let mut golden = Golden::read(bundled(name).path());
+    golden.cases.retain(|case| case.prompt_ids.len() + case.greedy_ids.len() <= 64);
+    assert!(!golden.cases.is_empty());
+    check(name, &folder, &golden);
 }
 
 #[test]

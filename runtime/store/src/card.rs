@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path},
 };
 
-use lime_model::{check_header, header_bytes, header_file};
+use lime_model::{check_header, header_bytes, header_file, other_form};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
@@ -25,6 +25,15 @@ const OTHERS: [&str; 6] = [
     "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
+];
+/// Asked for where there are no weights as they are read and a source cannot list what it has.
+const OTHER_FORMS: [&str; 6] = [
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "consolidated.safetensors",
+    "consolidated.00.pth",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
 ];
 /// No such file is larger.
 pub(crate) const SMALL_FILE: u64 = 64 << 20;
@@ -45,11 +54,13 @@ pub(crate) fn describe(origin: &dyn Origin, known: &[OriginFile]) -> Result<Opti
     for name in std::iter::once(CONFIG).chain(OTHERS) {
         files.extend(origin.describe(name)?);
     }
-    if let Some(single) = origin.describe(SINGLE)? {
-        files.push(single);
+    let Some(index) = origin.describe(INDEX)? else {
+        files.extend(origin.describe(SINGLE)?);
         return Ok(Some(files));
+    };
+    if !known.contains(&index) {
+        return Ok(None);
     }
-    let Some(index) = origin.describe(INDEX)?.filter(|index| known.contains(index)) else { return Ok(None) };
     files.push(index);
     for shard in known.iter().filter(|file| file.name.ends_with(WEIGHTS)) {
         files.extend(origin.describe(&shard.name)?);
@@ -61,30 +72,41 @@ pub(crate) fn describe(origin: &dyn Origin, known: &[OriginFile]) -> Result<Opti
 pub(crate) fn fetch(origin: &dyn Origin, model: &str, folder: &Path) -> Result<Vec<OriginFile>, StoreError> {
     let mut files = Vec::new();
     let missing = |file: &str, hint| StoreError::NotThere { file: file.to_owned(), model: model.to_owned(), hint };
-    let hint =
-        "a Hugging Face model has config.json, tokenizer.json and *.safetensors; GGUF and pickled weights are not read";
-    let config = origin.describe(CONFIG)?.ok_or_else(|| missing(CONFIG, hint))?;
+    let Some(config) = origin.describe(CONFIG)? else { return Err(missing(CONFIG, instead(origin)?)) };
     files.push(whole(origin, config, folder)?);
     for name in OTHERS {
         if let Some(file) = origin.describe(name)? {
             files.push(whole(origin, file, folder)?);
         }
     }
-    // As transformers does: one file goes before an index.
-    if let Some(single) = origin.describe(SINGLE)? {
+    // An index says which files are the model's; one file beside them is of something else.
+    let Some(index) = origin.describe(INDEX)? else {
+        let Some(single) = origin.describe(SINGLE)? else { return Err(missing(SINGLE, instead(origin)?)) };
         header(origin, &single, folder)?;
         files.push(single);
         return Ok(files);
-    }
-    let index = origin.describe(INDEX)?.ok_or_else(|| missing(SINGLE, hint))?;
+    };
     files.push(whole(origin, index, folder)?);
     for shard in shards(&folder.join(INDEX))? {
         let file = origin.describe(&shard)?;
-        let file = file.ok_or_else(|| missing(&shard, "its index names it: the model is incomplete there"))?;
+        let file = file.ok_or_else(|| missing(&shard, "its index names it: the model is incomplete there".into()))?;
         header(origin, &file, folder)?;
         files.push(file);
     }
     Ok(files)
+}
+
+/// What the source has in the place of a model in a form that is read.
+fn instead(origin: &dyn Origin) -> Result<String, StoreError> {
+    let mut names = origin.names();
+    if names.is_empty() {
+        for name in OTHER_FORMS {
+            names.extend(origin.describe(name)?.map(|file| file.name));
+        }
+    }
+    let hint =
+        "a Hugging Face model has config.json, tokenizer.json and *.safetensors; GGUF and pickled weights are not read";
+    Ok(other_form(&names).unwrap_or_else(|| hint.to_owned()))
 }
 
 fn whole(origin: &dyn Origin, file: OriginFile, folder: &Path) -> Result<OriginFile, StoreError> {

@@ -122,8 +122,8 @@ pub enum StoreError {
         file: String,
         /// The source.
         model: String,
-        /// What to do.
-        hint: &'static str,
+        /// What is there in its place, and what to do.
+        hint: String,
     },
 }
 

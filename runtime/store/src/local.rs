@@ -45,6 +45,11 @@ impl Origin for LocalFolder {
         Ok(self.open(name)?.map(|(_, described)| described))
     }
 
+    fn names(&self) -> Vec<String> {
+        let listed = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        listed.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     fn read(&self, file: &OriginFile, from: u64, bytes: u64, sink: Sink<'_>) -> Result<(), StoreError> {
         let path = self.path(&file.name);
         let changed = |reason: &str| StoreError::Changed { file: path.display().to_string(), reason: reason.into() };

@@ -32,6 +32,11 @@ pub(crate) trait Origin: Send + Sync {
         None
     }
 
+    /// The names of its files, where it can list them.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Hands exactly the `bytes` bytes of `file` from `from` on to `sink`.
     ///
     /// # Errors

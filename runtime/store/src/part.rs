@@ -23,6 +23,12 @@ impl Part {
         }
     }
 
+    /// The compact form of `block`; the block as it is where nothing in it can be compact.
+    fn compact(config: &ModelConfig, block: Block) -> Self {
+        let (compact, whole) = (Self::Compact(block), Self::Whole(block));
+        if compact.layout(config) == whole.layout(config) { whole } else { compact }
+    }
+
     pub(crate) const fn block(self) -> Block {
         match self {
             Self::Whole(block) | Self::Compact(block) => block,
@@ -54,7 +60,11 @@ impl Part {
         parts.extend(blocks);
         parts.push(Self::Whole(Block::Head));
         if config.dtype == Dtype::Bf16 {
-            let compact: Vec<Self> = parts.iter().map(|part| Self::Compact(part.block())).collect();
+            let compact: Vec<Self> = parts
+                .iter()
+                .map(|part| Self::compact(config, part.block()))
+                .filter(|part| !parts.contains(part))
+                .collect();
             parts.extend(compact);
         }
         parts.push(Self::HeadNorm);
@@ -72,7 +82,7 @@ impl Part {
         let shared = config.tied && !embedding_streams && blocks.contains(&Block::Embedding);
         let part = |block: &Block| match block {
             Block::Head if shared => Self::HeadNorm,
-            block if encoding == Encoding::Compact => Self::Compact(*block),
+            block if encoding == Encoding::Compact => Self::compact(config, *block),
             block => Self::Whole(*block),
         };
         let mut parts: Vec<Self> = blocks.iter().map(part).collect();

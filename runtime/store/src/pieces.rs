@@ -56,13 +56,15 @@ pub(crate) fn pieces(folder: &ModelFolder, part: Part) -> Result<Vec<Piece>, Mod
     for (entry, tensor) in layout.entries.iter().zip(folder.tensors(part.block())?) {
         debug_assert_eq!((entry.role, entry.bytes), (tensor.role, tensor.bytes), "a tensor fills its place");
         let file = tensor.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let cuts = (0..tensor.bytes).step_by(PIECE as usize);
-        pieces.extend(cuts.map(|cut| Piece {
-            file: file.clone(),
-            from: tensor.offset + cut,
-            at: entry.offset + cut,
-            bytes: PIECE.min(tensor.bytes - cut),
-        }));
+        for run in tensor.runs() {
+            let cuts = (0..run.bytes).step_by(PIECE as usize);
+            pieces.extend(cuts.map(|cut| Piece {
+                file: file.clone(),
+                from: run.from + cut,
+                at: entry.offset + run.at + cut,
+                bytes: PIECE.min(run.bytes - cut),
+            }));
+        }
     }
     Ok(pieces)
 }

@@ -49,6 +49,7 @@ fn the_bundled_models_config_reads_as_it_is() {
         tied: true,
         encoding: lime_planner::Encoding::Raw,
         dtype: Dtype::Bf16,
+        other_types: vec![],
         rope: RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default },
         qkv_bias: false,
         o_bias: false,
@@ -56,6 +57,7 @@ fn the_bundled_models_config_reads_as_it_is() {
         qk_norm: false,
         bos: Some(0),
         eos: vec![1],
+        remarks: vec![],
     };
     assert_eq!(config, expected);
 }
@@ -79,40 +81,117 @@ fn defaults_are_those_of_transformers() {
 
 #[test]
 fn biases_and_norms_follow_the_family() {
-    let kinds = |architecture: &str, biased: bool| {
-        let fields = json!({"attention_bias": biased, "mlp_bias": biased});
+    let kinds = |architecture: &str, fields: Value| {
         let config = ModelConfig::parse(&with(architecture, fields)).unwrap();
         (config.qkv_bias, config.o_bias, config.mlp_bias, config.qk_norm)
     };
-    assert_eq!(kinds("LlamaForCausalLM", false), (false, false, false, false));
-    assert_eq!(kinds("LlamaForCausalLM", true), (true, true, true, false));
-    assert_eq!(kinds("MistralForCausalLM", true), (false, false, false, false));
-    assert_eq!(kinds("Qwen2ForCausalLM", false), (true, false, false, false));
-    assert_eq!(kinds("Qwen2ForCausalLM", true), (true, false, false, false));
-    assert_eq!(kinds("Qwen3ForCausalLM", false), (false, false, false, true));
-    assert_eq!(kinds("Qwen3ForCausalLM", true), (true, true, false, true));
+    let both = |biased: bool| json!({"attention_bias": biased, "mlp_bias": biased});
+    let attention = json!({"attention_bias": true});
+    assert_eq!(kinds("LlamaForCausalLM", both(false)), (false, false, false, false));
+    assert_eq!(kinds("LlamaForCausalLM", both(true)), (true, true, true, false));
+    assert_eq!(kinds("MistralForCausalLM", both(false)), (false, false, false, false));
+    assert_eq!(kinds("Qwen2ForCausalLM", both(false)), (true, false, false, false));
+    assert_eq!(kinds("Qwen2ForCausalLM", attention.clone()), (true, false, false, false));
+    assert_eq!(kinds("Qwen3ForCausalLM", both(false)), (false, false, false, true));
+    assert_eq!(kinds("Qwen3ForCausalLM", attention), (true, true, false, true));
+    assert_eq!(kinds("SeedOssForCausalLM", json!({})), (true, false, false, false));
+    assert_eq!(kinds("SeedOssForCausalLM", json!({"attention_out_bias": true})), (true, true, false, false));
+    assert_eq!(kinds("InternLM3ForCausalLM", json!({"qkv_bias": true, "bias": false})), (true, false, false, false));
+    assert_eq!(kinds("InternLM3ForCausalLM", json!({"bias": true})), (false, true, true, false));
+    assert_eq!(kinds("ExaoneForCausalLM", both(false)), (false, false, false, false));
+    // Families that have no such biases have no place for them.
+    for (architecture, field) in [
+        ("MistralForCausalLM", "attention_bias"),
+        ("Qwen2ForCausalLM", "mlp_bias"),
+        ("Qwen3ForCausalLM", "mlp_bias"),
+        ("Phi3ForCausalLM", "attention_bias"),
+        ("Ernie4_5ForCausalLM", "use_bias"),
+    ] {
+        let message = refusal(&with(architecture, json!({field: true})));
+        assert!(message.contains(&format!("{field:?} is true, this build computes false alone")), "{message}");
+    }
+}
+
+/// The context, and what is said of it.
+fn reach(architecture: &str, fields: Value) -> (usize, Vec<String>) {
+    let config = ModelConfig::parse(&with(architecture, fields)).unwrap();
+    (config.context, config.remarks)
 }
 
 #[test]
-fn attention_windows_are_refused_where_they_matter() {
-    let accepted = |architecture: &str, fields: Value| ModelConfig::parse(&with(architecture, fields)).is_ok();
-    assert!(accepted("MistralForCausalLM", json!({"sliding_window": 128})));
-    assert!(!accepted("MistralForCausalLM", json!({"sliding_window": 127})));
-    assert!(accepted("LlamaForCausalLM", json!({"sliding_window": 16})));
-    assert!(accepted("Qwen2ForCausalLM", json!({"sliding_window": 16, "use_sliding_window": false})));
+fn attention_windows_end_the_context_where_they_are_in_force() {
+    let context = |architecture: &str, fields: Value| reach(architecture, fields).0;
+    assert_eq!(context("MistralForCausalLM", json!({"sliding_window": 128})), 128);
+    let (capped, said) = reach("MistralForCausalLM", json!({"sliding_window": 127}));
+    assert_eq!(capped, 127);
+    assert!(said[0].contains("\"sliding_window\": 127") && said[0].contains("127 of 128"), "{said:?}");
+    assert_eq!(context("LlamaForCausalLM", json!({"sliding_window": 16})), 16);
+    assert_eq!(context("Phi3ForCausalLM", json!({"sliding_window": 16})), 16);
+    assert_eq!(context("Qwen2ForCausalLM", json!({"sliding_window": 16, "use_sliding_window": false})), 128);
     let used = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 1});
-    assert!(!accepted("Qwen2ForCausalLM", used.clone()));
-    assert!(!accepted("Qwen3ForCausalLM", used));
+    assert_eq!(context("Qwen2ForCausalLM", used.clone()), 16);
+    assert_eq!(context("Qwen3ForCausalLM", used), 16);
     let beyond = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 2});
-    assert!(accepted("Qwen2ForCausalLM", beyond));
-    assert!(accepted("Qwen3ForCausalLM", json!({"layer_types": ["full_attention", "full_attention"]})));
-    assert!(!accepted("Qwen3ForCausalLM", json!({"layer_types": ["full_attention", "sliding_attention"]})));
-    // Left out, the window is 4096, as transformers has it.
+    assert_eq!(context("Qwen2ForCausalLM", beyond), 128);
+    let kinds = |one: &str, window: Value| json!({"layer_types": ["full_attention", one], "sliding_window": window});
+    assert_eq!(context("Qwen3ForCausalLM", kinds("full_attention", json!(16))), 128);
+    assert_eq!(context("Qwen3ForCausalLM", kinds("sliding_attention", json!(16))), 16);
+    assert!(refusal(&with("Qwen3ForCausalLM", kinds("sliding_attention", json!(null)))).contains("not given"));
+    assert!(refusal(&with("Qwen3ForCausalLM", kinds("linear_attention", json!(16)))).contains("linear_attention"));
+    let short = json!({"layer_types": ["full_attention"]});
+    assert!(refusal(&with("Qwen3ForCausalLM", short)).contains("1 entries for 2 layers"));
+    // Left out, the window is 4096, as transformers has it: Mistral-7B-v0.1 is exact so far.
     let mut config = smallest("MistralForCausalLM");
     config.as_object_mut().unwrap().remove("sliding_window");
-    assert!(ModelConfig::parse(&config.to_string()).is_ok());
-    config["max_position_embeddings"] = json!(8192);
-    assert!(refusal(&config.to_string()).contains("\"sliding_window\" of 4096"));
+    assert_eq!(ModelConfig::parse(&config.to_string()).unwrap().context, 128);
+    config["max_position_embeddings"] = json!(32768);
+    assert_eq!(ModelConfig::parse(&config.to_string()).unwrap().context, 4096);
+}
+
+#[test]
+fn ropes_that_change_with_the_text_end_the_context_where_they_do() {
+    let dynamic = json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}});
+    let (context, said) = reach("LlamaForCausalLM", dynamic);
+    assert!(context == 128 && said[0].contains("\"dynamic\""), "{context} {said:?}");
+    let early = json!({"rope_scaling": {"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 64}});
+    assert_eq!(reach("LlamaForCausalLM", early).0, 64);
+    let warm = |beta: f64| {
+        json!({"rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 1e6, "factor": 2.0, "original_max_position_embeddings": 64,
+            "llama_4_scaling_beta": beta, "max_position_embeddings": 128
+        }})
+    };
+    assert_eq!(reach("Ministral3ForCausalLM", warm(0.0)), (128, vec![]));
+    let (context, said) = reach("Ministral3ForCausalLM", warm(0.1));
+    assert!(context == 64 && said[0].contains("llama_4_scaling_beta"), "{context} {said:?}");
+    assert!(refusal(&with("Ministral3ForCausalLM", json!({}))).contains("\"rope_parameters\" is missing"));
+}
+
+#[test]
+fn yarn_stretches_the_context_as_the_cards_of_its_models_say() {
+    let yarn = |more: Value| {
+        let mut rope = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128});
+        rope.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"rope_scaling": rope})
+    };
+    let (context, said) = reach("Qwen2ForCausalLM", yarn(json!({})));
+    assert!(context == 512 && said[0].contains("the context is 512, not the 128"), "{context} {said:?}");
+    // The context that is given already counts the factor.
+    let mut counted = yarn(json!({}));
+    counted["max_position_embeddings"] = json!(512);
+    assert_eq!(reach("Qwen2ForCausalLM", counted), (512, vec![]));
+    let factor = |more: Value| {
+        let config = ModelConfig::parse(&with("Qwen2ForCausalLM", yarn(more))).unwrap();
+        config.rope.inverse_frequencies(16, 128).1
+    };
+    let plain = 0.1 * 4f64.ln() + 1.0;
+    assert!((factor(json!({})) - plain).abs() < 1e-12);
+    assert!((factor(json!({"attn_factor": 0.5})) - plain / 2.0).abs() < 1e-12);
+    assert!((factor(json!({"attention_factor": 0.5})) - 0.5).abs() < 1e-12);
+    let twice = with("Qwen2ForCausalLM", yarn(json!({"attention_factor": 0.5, "attn_factor": 0.5})));
+    assert!(refusal(&twice).contains("twice"));
+    let said = reach("Qwen2ForCausalLM", yarn(json!({"attn_factor": 0.5}))).1;
+    assert!(said.iter().any(|remark| remark.contains("\"attn_factor\" 0.5 is obeyed")), "{said:?}");
 }
 
 #[test]
@@ -126,8 +205,11 @@ fn what_cannot_run_is_refused_by_name() {
         (llama(json!({"quantization_config": {"quant_method": "gptq"}})), "\"gptq\""),
         (llama(json!({"hidden_act": "gelu"})), "\"gelu\""),
         (llama(json!({"dtype": "float64"})), "\"float64\""),
-        (llama(json!({"dtype": null})), "add \"dtype\""),
-        (llama(json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}})), "rope type \"dynamic\""),
+        (llama(json!({"quantization": {"bits": 4}})), "quantized"),
+        (llama(json!({"rope_scaling": {"type": "dynamic"}})), "rope type \"dynamic\" needs"),
+        (llama(json!({"rope_scaling": {"type": "yarn", "factor": 2.0, "mscaling": 3}})), "\"mscaling\" (3)"),
+        (llama(json!({"rope_scaling": {"type": "linear", "factor": 2.0, "attn_factor": 3}})), "\"attn_factor\" (3)"),
+        (refusal(&with("Phi3ForCausalLM", json!({"rope_scaling": {"type": "yarn"}}))), "rope type \"yarn\""),
         (llama(json!({"rope_parameters": {"rope_type": "longrope"}})), "rope type \"longrope\""),
         (llama(json!({"rope_scaling": {"type": "linear"}})), "needs the field \"factor\""),
         (llama(json!({"rope_scaling": {"type": "linear", "factor": 0}})), "\"factor\" must be"),
@@ -139,6 +221,15 @@ fn what_cannot_run_is_refused_by_name() {
             message.starts_with("config.json: ") && message.contains(part),
             "{message:?} does not contain {part:?}"
         );
+    }
+}
+
+#[test]
+fn a_config_without_a_dtype_says_what_is_assumed() {
+    for dtype in [json!(null), json!("auto")] {
+        let config = ModelConfig::parse(&with("LlamaForCausalLM", json!({"dtype": dtype}))).unwrap();
+        assert_eq!(config.dtype, Dtype::Bf16);
+        assert!(config.remarks[0].contains("bf16 is assumed"), "{:?}", config.remarks);
     }
 }
 

@@ -6,9 +6,11 @@
 mod card;
 mod config;
 mod decoders;
+mod families;
 mod foreign;
 mod jinja;
 mod places;
+mod published;
 mod rope;
 mod sampling;
 mod source;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lime_model::{BlockLayout, ModelFolder, TensorRole};
+use lime_model::{BlockLayout, ModelConfig, ModelFolder, TensorRole};
 use lime_planner::{Block, Dtype, LayerIndex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -131,11 +131,9 @@ fn tensors_that_the_model_does_not_use_are_ignored() {
 #[test]
 fn a_tied_matrix_has_either_name() {
     let tied = CONFIG.replace("\"dtype\"", "\"tie_word_embeddings\": true, \"dtype\"");
-    for (without, used) in [
-        ("lm_head.weight", "model.embed_tokens.weight"),
-        ("model.embed_tokens.weight", "lm_head.weight"),
-        ("nothing", "model.embed_tokens.weight"),
-    ] {
+    for (without, used) in
+        [("lm_head.weight", "model.embed_tokens.weight"), ("model.embed_tokens.weight", "lm_head.weight")]
+    {
         let kept = tensors().into_iter().filter(|(name, _)| *name != without).collect();
         let folder = folder(&tied, &safetensors(&kept));
         let opened = ModelFolder::open(folder.path()).unwrap();
@@ -149,6 +147,115 @@ fn a_tied_matrix_has_either_name() {
         tensors().into_iter().filter(|(name, _)| !name.contains("embed") && !name.contains("lm_head")).collect();
     let message = fault(folder(&tied, &safetensors(&neither)).path());
     assert!(message.contains("\"model.embed_tokens.weight\" is missing (nor \"lm_head.weight\""), "{message}");
+}
+
+#[test]
+fn a_head_of_its_own_is_used_whatever_the_config_says() {
+    let tied = CONFIG.replace("\"dtype\"", "\"tie_word_embeddings\": true, \"dtype\"");
+    let folder = folder(&tied, &safetensors(&tensors()));
+    entries_point_at_tensors(folder.path());
+    let opened = ModelFolder::open(folder.path()).unwrap();
+    assert!(!opened.config().tied && !opened.card("m").tied);
+    assert_eq!(opened.tensors(Block::Embedding).unwrap()[0].name, "model.embed_tokens.weight");
+    assert_eq!(opened.tensors(Block::Head).unwrap()[1].name, "lm_head.weight");
+    assert!(opened.remarks()[0].contains("lm_head.weight lies beside the embedding"), "{:?}", opened.remarks());
+    // An index says the same of weights that are not there.
+    let bare = sharded(&index());
+    fs::write(bare.path().join("config.json"), &tied).unwrap();
+    assert!(!ModelConfig::load_without_weights(bare.path()).unwrap().tied);
+    fs::remove_file(bare.path().join("model.safetensors.index.json")).unwrap();
+    assert!(ModelConfig::load_without_weights(bare.path()).unwrap().tied);
+}
+
+/// The file with some tensors stored in another type of as many bytes, or none.
+fn retyped(types: &[(&str, &str)]) -> Vec<u8> {
+    let mut header = json!({});
+    let mut end = 0;
+    for (name, shape) in tensors() {
+        let dtype = types.iter().find(|(tensor, _)| *tensor == name).map_or("F32", |(_, dtype)| dtype);
+        let start = end;
+        end += shape.iter().product::<usize>() * if dtype == "F32" { 4 } else { 2 };
+        header[name] = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
+    }
+    file(&header.to_string(), end)
+}
+
+#[test]
+fn types_are_those_of_the_headers() {
+    let norms = ["model.layers.0.input_layernorm.weight", "model.norm.weight", "model.layers.0.self_attn.q_proj.bias"];
+    let ends = ["model.embed_tokens.weight", "lm_head.weight"];
+    let types: Vec<_> = norms.into_iter().chain(ends).map(|name| (name, "BF16")).collect();
+    for declared in ["\"float32\"", "\"bfloat16\"", "\"auto\"", "null"] {
+        let config = CONFIG.replace("\"float32\"", declared);
+        let folder = folder(&config, &retyped(&types));
+        entries_point_at_tensors(folder.path());
+        let opened = ModelFolder::open(folder.path()).unwrap();
+        assert_eq!(opened.config().dtype, Dtype::F32);
+        let found = |block| opened.tensors(block).unwrap().into_iter().map(|it| it.dtype).collect::<Vec<_>>();
+        use Dtype::{Bf16, F32};
+        let attention = Block::Attention(LayerIndex(0));
+        assert_eq!(found(attention), [Bf16, F32, F32, F32, F32, Bf16, F32, F32]);
+        assert_eq!((found(Block::Embedding), found(Block::Head)), (vec![Bf16], vec![Bf16, Bf16]));
+        let said = opened
+            .remarks()
+            .iter()
+            .any(|remark| remark.contains("config.json says bf16, the weights are stored as f32"));
+        assert_eq!(said, declared == "\"bfloat16\"", "{:?}", opened.remarks());
+    }
+    let folder = folder(CONFIG, &retyped(&[("model.layers.0.mlp.up_proj.weight", "BF16")]));
+    let message = fault(folder.path());
+    assert!(message.contains("\"model.layers.0.mlp.up_proj.weight\" is stored as bf16"), "{message}");
+    assert!(message.contains("other matrices of the layers as f32"), "{message}");
+}
+
+#[test]
+fn tensors_without_a_place_are_counted_or_refused() {
+    let opened = folder(CONFIG, &safetensors(&tensors()));
+    let said = ModelFolder::open(opened.path()).unwrap().remarks().to_vec();
+    assert_eq!(said, ["one tensor is not used: model.layers.0.self_attn.rotary_emb.inv_freq"]);
+    let with = |more: &[&'static str]| {
+        let mut all = tensors();
+        all.extend(more.iter().map(|name| (*name, vec![4])));
+        folder(CONFIG, &safetensors(&all))
+    };
+    let opened = with(&["score.weight", "value_head.weight"]);
+    let said = ModelFolder::open(opened.path()).unwrap().remarks().to_vec();
+    assert_eq!(said, ["3 tensors are not used, such as model.layers.0.self_attn.rotary_emb.inv_freq"]);
+    for name in [
+        "model.layers.0.self_attn.o_proj.bias",
+        "model.layers.0.self_attn.q_norm.weight",
+        "model.layers.0.pre_feedforward_layernorm.weight",
+        "model.layers.1.input_layernorm.weight",
+        "lm_head.bias",
+    ] {
+        let message = fault(with(&[name]).path());
+        assert!(message.contains(&format!("{name:?} is in the file and has no place")), "{message}");
+    }
+}
+
+#[test]
+fn weights_in_another_form_are_named() {
+    for (file, part) in [
+        ("llama.Q4_K_M.gguf", "a GGUF file"),
+        ("pytorch_model-00001-of-00002.bin", "pickled weights"),
+        ("consolidated.safetensors", "their makers' own names"),
+        ("model-00001-of-00002.safetensors", "without model.safetensors.index.json"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(file), "x").unwrap();
+        let message = fault(folder.path());
+        assert!(message.contains("config.json is missing: there is") && message.contains(part), "{message}");
+        fs::write(folder.path().join("config.json"), CONFIG).unwrap();
+        let message = fault(folder.path());
+        assert!(message.contains("model.safetensors is missing: there is") && message.contains(file), "{message}");
+    }
+}
+
+#[test]
+fn an_index_goes_before_a_stray_file() {
+    let folder = sharded(&index());
+    fs::write(folder.path().join("model.safetensors"), "something else").unwrap();
+    entries_point_at_tensors(folder.path());
 }
 
 #[test]
@@ -178,7 +285,7 @@ fn a_wrong_shape_or_dtype_is_named() {
     let (mut header, data) = header(&tensors());
     header["model.norm.weight"]["dtype"] = json!("I32");
     let message = refusal(&file(&header.to_string(), data));
-    assert!(message.contains("\"model.norm.weight\" is stored as I32, config.json says f32"), "{message}");
+    assert!(message.contains("\"model.norm.weight\" is stored as I32, which is not supported"), "{message}");
 }
 
 #[test]
@@ -281,6 +388,20 @@ fn a_damaged_index_is_named() {
     let mut short = index();
     short["weight_map"].as_object_mut().unwrap().remove("model.norm.weight");
     assert!(fault(sharded(&short).path()).contains("\"model.norm.weight\" is missing"));
+    // Not even of a model whose config would do without it.
+    let mut headless = index();
+    headless["weight_map"].as_object_mut().unwrap().remove("lm_head.weight");
+    let folder = sharded(&headless);
+    fs::write(
+        folder.path().join("config.json"),
+        CONFIG.replace("\"dtype\"", "\"tie_word_embeddings\": true, \"dtype\""),
+    )
+    .unwrap();
+    let message = fault(folder.path());
+    assert!(
+        message.contains("\"lm_head.weight\" is in this file, and model.safetensors.index.json does not"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use lime_planner::Block;
 use lime_store::{EnsureOptions, Ensured, Source, Store, StoreError, StoredModel};
 
 /// Every model of the repository, in every dtype and with and without a tied head.
-pub(crate) const MODELS: [&str; 7] = [
+pub(crate) const MODELS: [&str; 9] = [
     "bard-2m",
     "tiny-llama3-bf16",
     "tiny-llama-yarn-f16",
@@ -20,6 +20,9 @@ pub(crate) const MODELS: [&str; 7] = [
     "tiny-mistral-bf16",
     "tiny-qwen2-bf16",
     "tiny-qwen3-bf16",
+    // Parts of larger tensors, and rows in another order.
+    "tiny-phi3-bf16",
+    "tiny-ernie4-5-bf16",
 ];
 
 /// A model of the repository.
@@ -61,7 +64,10 @@ pub(crate) fn expected(folder: &ModelFolder, block: Block, layout: &BlockLayout)
     let mut bytes = vec![0; layout.bytes as usize];
     for (entry, tensor) in layout.entries.iter().zip(folder.tensors(block).unwrap()) {
         let into = &mut bytes[entry.offset as usize..][..entry.bytes as usize];
-        fs::File::open(&tensor.file).unwrap().read_exact_at(into, tensor.offset).unwrap();
+        let file = fs::File::open(&tensor.file).unwrap();
+        for run in tensor.runs() {
+            file.read_exact_at(&mut into[run.at as usize..][..run.bytes as usize], run.from).unwrap();
+        }
     }
     bytes
 }

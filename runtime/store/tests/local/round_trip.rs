@@ -3,8 +3,8 @@
 use std::fs;
 
 use lime_model::{BlockFiles as _, BlockLayout, ModelFolder};
-use lime_planner::{Block, LayerIndex};
-use lime_store::{BlockState, EnsureOptions};
+use lime_planner::{Block, Encoding, LayerIndex};
+use lime_store::{BlockState, EnsureOptions, Source};
 use safetensors::SafeTensors;
 
 use crate::common::{MODELS, all_blocks, ensure, expected, file_of, fixture, source, store, stored, verified};
@@ -127,4 +127,42 @@ fn progress_ends_at_the_total_and_never_passes_it() {
         .unwrap();
     let last = last.unwrap();
     assert_eq!((last.done, last.blocks, last.before), (last.total, last.of_blocks, lime_planner::Bytes::ZERO));
+}
+
+/// The embedding is stored in f32 and stays as it is among compact blocks.
+#[test]
+fn blocks_in_another_type_are_not_made_compact() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        fs::copy(fixture("bard-2m").join(file), folder.path().join(file)).unwrap();
+    }
+    let bytes = fs::read(fixture("bard-2m").join("model.safetensors")).unwrap();
+    let source = SafeTensors::deserialize(&bytes).unwrap();
+    let embedding = "model.embed_tokens.weight";
+    let wide: Vec<u8> =
+        source.tensor(embedding).unwrap().data().as_chunks().0.iter().flat_map(|[a, b]| [0, 0, *a, *b]).collect();
+    let views = source.iter().map(|(name, view)| match name == embedding {
+        true => {
+            let shape = view.shape().to_vec();
+            (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &wide).unwrap())
+        }
+        false => (name, view),
+    });
+    fs::write(folder.path().join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+
+    let (_dir, store) = store();
+    let model = store.model(&Source::Folder(folder.path().to_owned())).unwrap();
+    let options = EnsureOptions { encoding: Encoding::Compact, embedding_streams: true, ..EnsureOptions::default() };
+    model.ensure(&all_blocks(&model), options, &mut |_| {}).unwrap();
+    let config = model.folder().config();
+    assert!(config.tied);
+    for block in all_blocks(&model) {
+        let layout = BlockLayout::of(&config.encoded(Encoding::Compact), block);
+        let found = stored(&model, block, &layout);
+        if matches!(block, Block::Embedding | Block::Head) {
+            let original = ModelFolder::open(folder.path()).unwrap();
+            assert_eq!(found, expected(&original, block, &layout), "{block}");
+        }
+    }
+    verified(&model, &all_blocks(&model));
 }

@@ -1,0 +1,145 @@
+//! Configs as their makers publish them: each with every field of the file, its context and its size.
+
+use lime_model::ModelConfig;
+use lime_planner::Architecture;
+use serde_json::{Value, json};
+
+/// Fields that all of these have.
+fn with(own: Value) -> String {
+    let mut config = json!({
+        "attention_dropout": 0.0, "hidden_act": "silu", "initializer_range": 0.02, "rms_norm_eps": 1e-05, "use_cache": true,
+        "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16", "transformers_version": "4.47.0",
+        "tie_word_embeddings": false
+    });
+    config.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    config.to_string()
+}
+
+/// Family, context, parameters in units of ten millions, and what of the config needs a remark.
+fn check(own: Value, (family, context, size): (Architecture, usize, u64), remark: Option<&str>) {
+    let config = ModelConfig::parse(&with(own)).unwrap();
+    let parameters = (config.card("").parameters as f64 / 1e7).round() as u64;
+    assert_eq!((config.architecture, config.context, parameters), (family, context, size));
+    match (config.remarks.as_slice(), remark) {
+        ([], None) => {}
+        ([found], Some(remark)) => assert!(found.contains(remark), "{found}"),
+        (found, _) => panic!("{found:?}"),
+    }
+}
+
+#[test]
+fn of_families_that_transformers_has_long_known() {
+    check(
+        json!({
+            "architectures": ["LlamaForCausalLM"], "attention_bias": false, "hidden_size": 576, "intermediate_size": 1536,
+            "is_llama_config": true, "max_position_embeddings": 8192, "mlp_bias": false, "model_type": "llama",
+            "num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3, "pad_token_id": 2, "pretraining_tp": 1,
+            "rope_interleaved": false, "rope_scaling": null, "rope_theta": 100000, "tie_word_embeddings": true,
+            "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}, "vocab_size": 49152
+        }),
+        (Architecture::Llama, 8192, 13),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["MistralForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336,
+            "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32,
+            "num_key_value_heads": 8, "rope_theta": 10000.0, "sliding_window": 4096, "vocab_size": 32000
+        }),
+        (Architecture::Mistral, 4096, 724),
+        Some("window"),
+    );
+    check(
+        json!({
+            "architectures": ["Qwen2ForCausalLM"], "hidden_size": 3584, "intermediate_size": 18944,
+            "max_position_embeddings": 32768, "max_window_layers": 28, "model_type": "qwen2", "num_attention_heads": 28,
+            "num_hidden_layers": 28, "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+            "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"},
+            "sliding_window": 131072, "use_sliding_window": false, "vocab_size": 152064
+        }),
+        (Architecture::Qwen2, 131_072, 762),
+        Some("YaRN"),
+    );
+    check(
+        json!({
+            "_name_or_path": "Phi-3-mini-4k-instruct", "architectures": ["Phi3ForCausalLM"], "attention_bias": false,
+            "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config", "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"},
+            "embd_pdrop": 0.0, "eos_token_id": 32000, "hidden_size": 3072, "intermediate_size": 8192,
+            "max_position_embeddings": 4096, "model_type": "phi3", "num_attention_heads": 32, "num_hidden_layers": 32,
+            "num_key_value_heads": 32, "original_max_position_embeddings": 4096, "pad_token_id": 32000, "resid_pdrop": 0.0,
+            "rope_scaling": null, "rope_theta": 10000.0, "sliding_window": 2047, "vocab_size": 32064
+        }),
+        (Architecture::Phi3, 2047, 382),
+        Some("window"),
+    );
+    check(
+        json!({
+            "_name_or_path": "microsoft/phi-4", "architectures": ["Phi3ForCausalLM"], "attention_bias": false,
+            "bos_token_id": 100257, "embd_pdrop": 0.0, "eos_token_id": 100265, "hidden_size": 5120, "intermediate_size": 17920,
+            "max_position_embeddings": 16384, "model_type": "phi3", "num_attention_heads": 40, "num_hidden_layers": 40,
+            "num_key_value_heads": 10, "original_max_position_embeddings": 16384, "pad_token_id": 100349, "resid_pdrop": 0.0,
+            "rope_scaling": null, "rope_theta": 250000, "sliding_window": null, "vocab_size": 100352
+        }),
+        (Architecture::Phi3, 16384, 1466),
+        None,
+    );
+}
+
+#[test]
+fn of_families_with_names_of_their_own() {
+    check(
+        json!({
+            "activation_function": "silu", "architectures": ["ExaoneForCausalLM"],
+            "auto_map": {
+                "AutoConfig": "configuration_exaone.ExaoneConfig", "AutoModelForCausalLM": "modeling_exaone.ExaoneForCausalLM",
+                "AutoModelForSequenceClassification": "modeling_exaone.ExaoneForSequenceClassification"
+            },
+            "embed_dropout": 0.0, "eos_token_id": 361, "head_dim": 80, "hidden_size": 2560, "intermediate_size": 7168,
+            "layer_norm_epsilon": 1e-05, "max_position_embeddings": 32768, "model_type": "exaone", "num_attention_heads": 32,
+            "num_key_value_heads": 8, "num_layers": 30, "pad_token_id": 0, "rope_theta": 1000000,
+            "rope_scaling": {
+                "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+                "rope_type": "llama3"
+            },
+            "tie_word_embeddings": true, "vocab_size": 102400
+        }),
+        (Architecture::Exaone, 32768, 241),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["InternLM3ForCausalLM"],
+            "auto_map": {
+                "AutoConfig": "configuration_internlm3.InternLM3Config", "AutoModel": "modeling_internlm3.InternLM3Model",
+                "AutoModelForCausalLM": "modeling_internlm3.InternLM3ForCausalLM"
+            },
+            "bias": false, "head_dim": 128, "hidden_size": 4096, "intermediate_size": 10240, "max_position_embeddings": 32768,
+            "model_type": "internlm3", "num_attention_heads": 32, "num_hidden_layers": 48, "num_key_value_heads": 2,
+            "pad_token_id": 2, "qkv_bias": false, "rope_scaling": {"factor": 6.0, "rope_type": "dynamic"},
+            "rope_theta": 50000000, "vocab_size": 128512
+        }),
+        (Architecture::InternLm3, 32768, 880),
+        Some("dynamic"),
+    );
+    check(
+        json!({
+            "architectures": ["SeedOssForCausalLM"], "attention_bias": true, "attention_dropout": 0.1,
+            "attention_out_bias": false, "head_dim": 128, "hidden_size": 5120, "intermediate_size": 27648,
+            "max_position_embeddings": 524288, "mlp_bias": false, "model_type": "seed_oss", "num_attention_heads": 80,
+            "num_hidden_layers": 64, "num_key_value_heads": 8, "pad_token_id": 1, "residual_dropout": 0.1,
+            "rms_norm_eps": 1e-06, "rope_scaling": {"rope_type": "default"}, "rope_theta": 10000000.0, "vocab_size": 155136
+        }),
+        (Architecture::SeedOss, 524_288, 3615),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["Ernie4_5ForCausalLM"], "head_dim": 128, "hidden_size": 1024, "intermediate_size": 3072,
+            "max_position_embeddings": 131072, "model_type": "ernie4_5", "num_attention_heads": 16, "num_hidden_layers": 18,
+            "num_key_value_heads": 2, "pad_token_id": 0, "rope_theta": 500000, "tie_word_embeddings": true, "use_bias": false,
+            "vocab_size": 103424
+        }),
+        (Architecture::Ernie45, 131_072, 36),
+        None,
+    );
+}
