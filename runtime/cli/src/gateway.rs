@@ -41,6 +41,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             transport,
             model,
             api_keys,
+            allow_hosts: args.allow_hosts,
             queue_limit: args.queue_limit,
         };
         let gateway = lime_gateway::start(config, events).await?;

@@ -126,6 +126,7 @@ async fn start_gateway(
         model: wish.model.clone(),
         served_name: wish.served_name(),
         api_keys: Vec::new(),
+        allow_hosts: args.allow_hosts.clone(),
         queue_limit: 64,
     };
     match lime_gateway::start(config, events).await {

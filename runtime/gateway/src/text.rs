@@ -31,25 +31,32 @@ impl TextModel {
         })
     }
 
-    /// The tokens of a conversation up to where the answer begins. A model without a chat template gets the texts alone,
+    /// The text of a conversation up to where the answer begins. A model without a chat template gets the texts alone,
     /// a newline between them, and goes on writing from there.
-    pub(crate) fn chat_tokens(&self, messages: &Value, variables: &Map<String, Value>) -> Result<Vec<u32>, ModelError> {
+    pub(crate) fn chat_text(&self, messages: &Value, variables: &Map<String, Value>) -> Result<ChatText, ModelError> {
         match &self.template {
             Some(template) => {
                 let text = template.render(&template_messages(messages)?, true, None, variables)?;
-                self.tokenizer.encode(&text, false)
+                Ok(ChatText { text, special: false })
             }
-            None => self.prompt_tokens(&plain_prompt(messages)?),
+            None => Ok(ChatText { text: plain_prompt(messages)?, special: true }),
         }
     }
 
-    /// The tokens of a text that begins a sequence.
-    pub(crate) fn prompt_tokens(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let mut tokens = self.tokenizer.encode(text, true)?;
+    /// The tokens of a text that begins a sequence; with `special`, as the model expects a whole text to begin.
+    pub(crate) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, ModelError> {
+        let mut tokens = self.tokenizer.encode(text, special)?;
         // An empty prompt of a model that needs no first token still has to begin somewhere.
-        if tokens.is_empty() {
+        if special && tokens.is_empty() {
             tokens.extend(self.tokenizer.bos().or(self.end_tokens.first().copied()));
         }
         Ok(tokens)
     }
+}
+
+/// A conversation as one text.
+pub(crate) struct ChatText {
+    pub(crate) text: String,
+    /// Whether the tokenizer has to add what a text begins with: a template has it already.
+    pub(crate) special: bool,
 }
