@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs conformance.py, the official openai client, against a running server:
+# Runs conformance.py, or the script that LIME_SCRIPT names, with the official openai client against a running server:
 #   LIME_BASE_URL=http://127.0.0.1:8000/v1 tests/openai/run.sh
 # LIME_API_KEY      a key that the server accepts, where it asks for one
 # LIME_CAPACITY     slots and queue of the server together: tells how to fill it
@@ -30,4 +30,4 @@ if ! "$python" -c 'import openai' >/dev/null 2>&1; then
     exec 9>&-
     python=$venv/bin/python
 fi
-exec "$python" "$here/conformance.py" "$@"
+exec "$python" "$here/${LIME_SCRIPT:-conformance.py}" "$@"

@@ -326,7 +326,8 @@ async fn stream(addr: SocketAddr, begun: impl AsyncFnOnce() -> Result<()>) -> Re
     });
     let (body, mut begun) = (body.to_string(), Some(begun));
     let mut socket = TcpStream::connect(addr).await?;
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: lime\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
     socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
     let (mut text, mut count, mut whole) = (String::new(), 0, String::new());
     let mut lines = tokio::io::BufReader::new(socket).lines();
@@ -371,6 +372,7 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
         template_program: None,
         served_name: "bard".into(),
         api_keys: Vec::new(),
+        allow_hosts: Vec::new(),
         queue_limit: 8,
     };
     let gateway = lime_gateway::start(config, events).await?;
@@ -410,7 +412,7 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
 
 async fn metrics(addr: SocketAddr) -> Result<String> {
     let mut socket = TcpStream::connect(addr).await?;
-    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: lime\r\nconnection: close\r\n\r\n").await?;
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
     let (mut text, mut lines) = (String::new(), tokio::io::BufReader::new(socket).lines());
     while let Some(line) = lines.next_line().await? {
         text.push_str(&line);

@@ -194,6 +194,7 @@ async fn chat_bodies() -> Result<()> {
         template_program: None,
         served_name: "bard".into(),
         api_keys: Vec::new(),
+        allow_hosts: Vec::new(),
         queue_limit: 8,
     };
     let gateway = lime_gateway::start(config, events).await?;
@@ -226,7 +227,7 @@ async fn chat_bodies() -> Result<()> {
 async fn post(addr: std::net::SocketAddr, path: &str, body: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(addr).await?;
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: lime\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

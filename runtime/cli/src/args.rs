@@ -83,6 +83,11 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "N")]
     pub(crate) port: Option<u16>,
 
+    /// A host name that clients may ask by, beside addresses and localhost; may be given several times, * for any. Other names
+    /// are refused, and web pages from elsewhere
+    #[arg(long = "allow-host", value_name = "NAME")]
+    pub(crate) allow_hosts: Vec<String>,
+
     /// Stop once the answer to --prompt is complete
     #[arg(long, requires = "prompt")]
     pub(crate) once: bool,
@@ -494,6 +499,11 @@ pub(crate) struct GatewayArgs {
     /// File with the keys that clients must send, one a line; default: anyone is served
     #[arg(long, value_name = "FILE")]
     pub(crate) api_keys: Option<PathBuf>,
+
+    /// A host name that clients may ask by, beside addresses and localhost; may be given several times, * for any. On a loopback
+    /// address other names are refused, and web pages from elsewhere
+    #[arg(long = "allow-host", value_name = "NAME")]
+    pub(crate) allow_hosts: Vec<String>,
 
     /// Most requests that may wait; more are answered with 429
     #[arg(long, value_name = "N", default_value_t = 64)]

@@ -48,6 +48,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             model,
             template_program: Some(this_program()?),
             api_keys,
+            allow_hosts: args.allow_hosts,
             queue_limit: args.queue_limit,
         };
         let gateway = lime_gateway::start(config, events).await?;

@@ -140,6 +140,7 @@ async fn start_gateway(
         template_program: Some(this_program()?),
         served_name: wish.served_name(),
         api_keys: Vec::new(),
+        allow_hosts: args.allow_hosts.clone(),
         queue_limit: 64,
     };
     match lime_gateway::start(config, events).await {

@@ -38,6 +38,10 @@ pub struct GatewayConfig {
     pub served_name: String,
     /// Accepted bearer tokens; empty: anyone may ask.
     pub api_keys: Vec<String>,
+    /// Host names, beside those of this machine's loopback and any address, under which clients may ask. On a loopback address
+    /// others are refused, so that no web page reaches the API through its reader's browser; elsewhere only where names are
+    /// given. `*`: anyone may ask under any name.
+    pub allow_hosts: Vec<String>,
     /// Most sequences that may wait for a slot; past it, requests are answered with 429.
     pub queue_limit: usize,
 }

@@ -23,7 +23,7 @@ use crate::{
     Event, GatewayConfig, Options, RingTransport,
     coordinator::{Coordinator, Epochs},
     desk::Desk,
-    http::{App, router, serve},
+    http::{App, BodyBudget, Hosts, Readers, raise_open_files, router, serve},
     intake::Intake,
     metrics::Metrics,
     orders::Following,
@@ -94,6 +94,7 @@ impl GatewayHandle {
 pub async fn start(config: GatewayConfig, events: mpsc::UnboundedSender<Event>) -> Result<GatewayHandle, GatewayError> {
     let plan = config.orders.borrow().plan.clone();
     plan.validate()?;
+    raise_open_files();
     let options = Options::default();
     let transport = WorkerRing::new(plan, config.transport.clone(), options.patience);
     start_with(config, options, transport, events).await
@@ -109,8 +110,17 @@ pub async fn start_with<T: RingTransport>(
     transport: T,
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<GatewayHandle, GatewayError> {
-    let GatewayConfig { listen, orders, transport: wire, model, template_program, served_name, api_keys, queue_limit } =
-        config;
+    let GatewayConfig {
+        listen,
+        orders,
+        transport: wire,
+        model,
+        template_program,
+        served_name,
+        api_keys,
+        allow_hosts,
+        queue_limit,
+    } = config;
     let following = Following::new(orders);
     let plan = following.served.plan.clone();
     plan.validate()?;
@@ -118,6 +128,14 @@ pub async fn start_with<T: RingTransport>(
     let fault = |source| GatewayError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(fault)?;
     let addr = listener.local_addr().map_err(fault)?;
+    if text.tokenizer.vocab_size() > text.vocabulary as usize {
+        let (tokens, rows) = (text.tokenizer.vocab_size(), text.vocabulary);
+        tracing::warn!(
+            tokens,
+            rows,
+            "the tokenizer has more tokens than the model has rows: prompts with the others are refused"
+        );
+    }
 
     let limits = Limits::of(&plan, queue_limit);
     let status = Arc::new(RingStatus::new(&following.served));
@@ -140,12 +158,15 @@ pub async fn start_with<T: RingTransport>(
     let ended = Arc::new(AtomicBool::new(false));
     let passes = tokio::spawn(watch_over(coordinator, ended.clone()));
 
-    let (grace, header_timeout) = (options.grace, options.header_timeout);
+    let (grace, connecting) = (options.grace, options.clone());
     let app = App {
         fingerprint: fingerprint(&plan),
         queue_limit,
         served_name,
         api_keys,
+        hosts: Hosts::new(addr, allow_hosts),
+        bodies: BodyBudget::new(options.body_budget),
+        readers: Readers::new(options.readers),
         options,
         text,
         intake,
@@ -155,7 +176,7 @@ pub async fn start_with<T: RingTransport>(
         started: App::now(),
         ended,
     };
-    let http = tokio::spawn(serve(listener, router(Arc::new(app)), header_timeout, stop_http.clone()));
+    let http = tokio::spawn(serve(listener, router(Arc::new(app)), connecting, metrics.clone(), stop_http.clone()));
     Ok(GatewayHandle { addr, status, metrics, grace, stop_passes, stop_http, passes, http })
 }
 

@@ -16,6 +16,7 @@ mod intake;
 mod metrics;
 mod options;
 mod orders;
+mod pace;
 mod plan_file;
 mod ring;
 mod sampling;

@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use crate::status::ServedPlan;
+use crate::{pace::Pace, status::ServedPlan};
 
 /// Upper bounds of the time-to-first-token histogram, in seconds.
 const FIRST_TOKEN: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     passes: AtomicU64,
     rows: AtomicU64,
     cancelled: AtomicU64,
+    connections: AtomicU64,
+    pace: Pace,
 }
 
 impl Metrics {
@@ -50,6 +52,10 @@ impl Metrics {
     /// An answer of `tokens` tokens ended this long after its first one.
     pub(crate) fn answered(&self, tokens: u64, since_first: Duration) {
         self.answer_tokens.fetch_add(tokens, Ordering::Relaxed);
+        // Without a token it was none.
+        if tokens > 0 {
+            self.pace.answered();
+        }
         if let Some(gaps) = u32::try_from(tokens).ok().and_then(|tokens| tokens.checked_sub(1)).filter(|gaps| *gaps > 0)
         {
             self.per_token.observe(since_first / gaps, &PER_TOKEN);
@@ -65,6 +71,18 @@ impl Metrics {
     pub(crate) fn sequences(&self, waiting: usize, active: usize) {
         self.waiting.store(waiting as u64, Ordering::Relaxed);
         self.active.store(active as u64, Ordering::Relaxed);
+        self.pace.sequences(waiting, active);
+    }
+
+    /// A client connected, until what is given is dropped.
+    pub(crate) fn connected(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(self.clone())
+    }
+
+    /// When a client whose `sequences` found the queue full should come again.
+    pub(crate) fn appointment(&self, sequences: usize) -> Duration {
+        self.pace.appointment(sequences)
     }
 
     /// Sequences that have a slot.
@@ -125,6 +143,7 @@ impl Metrics {
         one("lime_plans_taken_total", "counter", "Plans taken up in place of others.", read(&self.plans_taken));
         one("lime_queue_depth", "gauge", "Sequences that wait for a slot.", read(&self.waiting));
         one("lime_active_sequences", "gauge", "Sequences that have a slot.", read(&self.active));
+        one("lime_http_connections", "gauge", "Connections of clients.", read(&self.connections));
         one("lime_ring_epoch", "gauge", "The ring's epoch.", read(&self.epoch));
         one("lime_ready", "gauge", "1 while the ring serves.", u64::from(ready));
         let ServedPlan { name, generation, .. } = plan;
@@ -140,6 +159,16 @@ impl Metrics {
         for ((route, status), count) in requests.iter() {
             let _ = writeln!(text, "{name}{{route=\"{route}\",status=\"{status}\"}} {count}");
         }
+    }
+}
+
+/// A connection, as the figures know it.
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<Metrics>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -5,32 +5,49 @@ use std::time::Duration;
 /// Limits and waits that are no part of a deployment's wish.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Longest request body in bytes.
+    /// Longest request body in bytes, however long the context.
     pub body_limit: usize,
-    /// How long a client may take to send its request's head.
+    /// Bytes of all bodies that are read at the same time.
+    pub body_budget: usize,
+    /// How long a client may take to send its first request's head.
     pub header_timeout: Duration,
     /// How long a client may take to send its request's body.
     pub body_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// How long a client may leave its answer unread. More than the 15 s after which a stream without tokens shows that it
+    /// lives.
+    pub unread_timeout: Duration,
+    /// Most connections at once; `None`: as many as the limit of open files has room for.
+    pub max_connections: Option<usize>,
+    /// How long a request may take to be read as tokens, and how long it may wait for that.
+    pub reading_timeout: Duration,
+    /// Long requests that are read as tokens at the same time.
+    pub readers: usize,
     /// How long a stopping gateway lets answers go on before it ends them.
     pub grace: Duration,
     /// How long one attempt to reach the workers may take.
     pub patience: Duration,
     /// Longest pause between attempts to bring the ring back.
     pub longest_pause: Duration,
-    /// Seconds that a client is told to wait when the queue is full.
-    pub retry_after: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             body_limit: 8 << 20,
+            body_budget: 64 << 20,
             header_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            unread_timeout: Duration::from_secs(60),
+            max_connections: None,
+            reading_timeout: Duration::from_secs(30),
+            readers: (cores / 2).clamp(1, 4),
             grace: Duration::from_secs(3),
             patience: Duration::from_secs(2),
             longest_pause: Duration::from_secs(2),
-            retry_after: 2,
         }
     }
 }

@@ -23,7 +23,8 @@ async fn stream(addr: std::net::SocketAddr, begun: impl AsyncFnOnce() -> Result<
     });
     let (body, mut begun) = (body.to_string(), Some(begun));
     let mut socket = TcpStream::connect(addr).await?;
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: lime\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
     socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
     let (mut text, mut count, mut lines) = (String::new(), 0, BufReader::new(socket).lines());
     while let Some(line) = timeout(Duration::from_secs(60), lines.next_line()).await.context("the stream stalls")?? {
@@ -65,6 +66,7 @@ async fn a_gateway_joins_the_workers_of_a_new_plan_with_the_certificate_that_it_
         template_program: None,
         served_name: "bard".into(),
         api_keys: Vec::new(),
+        allow_hosts: Vec::new(),
         queue_limit: 8,
     };
     let gateway = lime_gateway::start(config, events).await?;

@@ -83,7 +83,9 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     let name = names::gateway(&wish.name);
     let labels = names::labels(&wish.name, "gateway");
     let selector = json!({ names::DEPLOYMENT_LABEL: wish.name, names::COMPONENT_LABEL: "gateway" });
-    let tokens = planning::document(&plan.spec).map(|plan| tokens(wish, &plan)).unwrap_or_default();
+    let document = planning::document(&plan.spec).ok();
+    let tokens = document.as_ref().map(|plan| tokens(wish, plan)).unwrap_or_default();
+    let memory = document.as_ref().map_or_else(Memory::default, |plan| Memory::of(plan.model.vocabulary));
     let mut rest = json!({ "spec": {
         "replicas": 1,
         // Two gateways would configure one ring against each other.
@@ -104,7 +106,10 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                     "args": arguments,
                     "env": source_environment(wish, settings),
                     "ports": [{ "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" }],
-                    "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } },
+                    "resources": {
+                        "requests": { "cpu": "100m", "memory": memory.request() },
+                        "limits": { "memory": memory.limit() },
+                    },
                     "securityContext": container_security(),
                     "livenessProbe": { "httpGet": { "path": "/health", "port": "http" }, "periodSeconds": 10, "timeoutSeconds": 5 },
                     "readinessProbe": { "tcpSocket": { "port": "http" }, "periodSeconds": 1 },
@@ -119,6 +124,38 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         rest["spec"]["template"]["spec"]["affinity"] = affinity;
     }
     Object::new(wish, Kind::Deployment, name, "gateway", rest)
+}
+
+/// Memory for a gateway. Its tokenizer takes most of what it rests at, and follows from the model alone, as this must: what
+/// changes with the plan would end streams.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    /// Of the tokenizer.
+    kibibytes: u64,
+}
+
+impl Memory {
+    /// For a vocabulary: Llama 3's 128,256 tokens were measured at 181 MB, all told.
+    fn of(vocabulary: u32) -> Self {
+        /// Strings, merges and tables of one token, with room to spare.
+        const TOKEN: f64 = 1.6;
+        Self { kibibytes: (f64::from(vocabulary) * TOKEN) as u64 }
+    }
+
+    /// What it rests at.
+    fn request(self) -> String {
+        self.beside(48)
+    }
+
+    /// With requests being read and answered: 64 MiB of bodies, their values, texts that become tokens, connections.
+    fn limit(self) -> String {
+        self.beside(448)
+    }
+
+    /// In steps of 64 MiB: a few tokens more or less are another model and no other pod.
+    fn beside(self, mebibytes: u64) -> String {
+        format!("{}Mi", (self.kibibytes.div_ceil(1 << 10) + mebibytes).next_multiple_of(64))
+    }
 }
 
 /// On a node that is lost a gateway is waited for no longer than the deployment's workers are; Kubernetes would wait 300 s.
@@ -141,4 +178,20 @@ fn tokens(wish: &Wish, plan: &Plan) -> String {
 /// An address as URLs want it.
 fn bracketed(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_from_the_tokenizer() {
+        let of = |vocabulary: u32| (Memory::of(vocabulary).request(), Memory::of(vocabulary).limit());
+        let mib = |request: u32, limit: u32| (format!("{request}Mi"), format!("{limit}Mi"));
+        assert_eq!(of(1024), mib(64, 512));
+        assert_eq!(of(32_000), mib(128, 512));
+        // Llama 3 and Gemma.
+        assert_eq!(of(128_256), mib(256, 704));
+        assert_eq!(of(262_144), mib(512, 896));
+    }
 }

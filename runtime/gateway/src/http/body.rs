@@ -1,41 +1,75 @@
-//! Reading a request's body, within a size and a time.
+//! Reading a request's body, within a size, a time and a budget.
 
-use axum::body::{Body, HttpBody as _};
+use axum::{
+    body::{BodyDataStream, HttpBody as _},
+    extract::Request,
+    http::header,
+};
 use futures::StreamExt as _;
-use serde_json::Value;
 use tokio::time::timeout;
 
-use super::error::ApiError;
-use crate::Options;
+use super::{App, budget::Held, error::ApiError, extent::Extent, server::Traffic};
+use crate::pace;
 
-/// The body as bytes.
-pub(super) async fn read(body: Body, options: &Options) -> Result<Vec<u8>, ApiError> {
-    let limit = options.body_limit;
-    // What the client announces is refused before any of it is read.
-    if body.size_hint().lower() > limit as u64 {
-        return Err(ApiError::large_body(limit));
-    }
-    timeout(options.body_timeout, gather(body, limit)).await.map_err(|_| ApiError::slow_body())?
+/// Most of a refused body that is heard out: many clients listen only once they have said everything.
+const HEARD_OUT: usize = 64 << 20;
+
+/// A body, with what it takes of the budget.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) bytes: Vec<u8>,
+    pub(super) held: Held,
 }
 
-async fn gather(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let mut stream = body.into_data_stream();
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.next().await {
+/// Reads the body of a request where `check` finds nothing against it.
+pub(super) async fn read(
+    app: &App,
+    extent: &Extent,
+    request: Request,
+    check: Result<(), ApiError>,
+) -> Result<Gathered, ApiError> {
+    let _arriving = request.extensions().get::<Traffic>().map(Traffic::arriving);
+    let waits_to_be_asked = request.headers().contains_key(header::EXPECT);
+    let body = request.into_body();
+    let announced = body.size_hint().lower();
+    let mut parts = body.into_data_stream();
+    let reading = async {
+        // What the client announces is refused before any of it is kept.
+        let fault = match check.and_then(|()| extent.check_body(announced)) {
+            Ok(()) => match gather(&mut parts, app, extent, announced as usize).await {
+                Ok(gathered) => return Ok(gathered),
+                Err(fault) => fault,
+            },
+            Err(fault) if waits_to_be_asked => return Err(fault),
+            Err(fault) => fault,
+        };
+        let mut heard = 0;
+        while let Some(Ok(part)) = parts.next().await {
+            heard += part.len();
+            if heard > HEARD_OUT {
+                break;
+            }
+        }
+        Err(fault)
+    };
+    timeout(app.options.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::slow_body()))
+}
+
+async fn gather(
+    parts: &mut BodyDataStream,
+    app: &App,
+    extent: &Extent,
+    announced: usize,
+) -> Result<Gathered, ApiError> {
+    let mut share = app.bodies.open();
+    // No page of it is touched before its bytes come.
+    let mut bytes = Vec::with_capacity(announced);
+    while let Some(part) = parts.next().await {
         let cut = |fault| ApiError::invalid("", "invalid_body", format!("The request's body was cut short: {fault}."));
         let part = part.map_err(cut)?;
-        if bytes.len() + part.len() > limit {
-            return Err(ApiError::large_body(limit));
-        }
+        extent.check_body((bytes.len() + part.len()) as u64)?;
+        share.grow(part.len()).map_err(|_| ApiError::crowded(pace::a_little()))?;
         bytes.extend_from_slice(&part);
     }
-    Ok(bytes)
-}
-
-/// The body as JSON.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes).map_err(|fault| {
-        let message = format!("We could not parse the JSON body of your request: {fault}.");
-        ApiError::invalid("", "invalid_json", message)
-    })
+    Ok(Gathered { bytes, held: share.close() })
 }

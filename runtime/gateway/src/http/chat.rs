@@ -4,15 +4,15 @@ use lime_model::ModelError;
 use serde_json::{Map, Value};
 
 use super::{
+    encoder::Encoder,
     error::ApiError,
     fields::{Fields, wrong_type, wrong_value},
-    job::{Job, Prompt, room},
+    job::{Job, check_choices, room},
     params::{COMMON, Common},
 };
-use crate::text::TextModel;
 
 /// Names that only a chat completion knows.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "messages",
     "max_completion_tokens",
     "top_logprobs",
@@ -25,9 +25,10 @@ const OWN: [&str; 12] = [
     "audio",
     "prediction",
     "chat_template_kwargs",
+    "reasoning_effort",
 ];
 /// Names that change nothing here.
-const IGNORED: [&str; 10] = [
+const IGNORED: [&str; 9] = [
     "metadata",
     "store",
     "service_tier",
@@ -35,35 +36,73 @@ const IGNORED: [&str; 10] = [
     "safety_identifier",
     "prompt_cache_key",
     "prompt_cache_retention",
-    "reasoning_effort",
     "verbosity",
     "web_search_options",
+];
+/// What `chat_template_kwargs` may not say: what the conversation and the way of rendering it are.
+const NOT_VARIABLES: [&str; 8] = [
+    "messages",
+    "conversation",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template",
+    "tokenize",
 ];
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 const MOST_ALTERNATIVES: i64 = 20;
 
-/// Reads and tokenizes, for a plan with room for sequences of `context` tokens.
-pub(super) fn read(fields: Fields<'_>, text: &TextModel, context: u32) -> Result<Job, ApiError> {
+/// Reads and tokenizes.
+pub(super) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<Job, ApiError> {
+    let extent = encoder.extent;
     fields.only(&[&COMMON, &OWN, &IGNORED])?;
     refuse_unsupported(fields)?;
-    let common = Common::read(fields, text)?;
+    let common = Common::read(fields, encoder.text)?;
+    check_choices(1, common.n, extent.sequences)?;
     let messages = messages(fields)?;
-    let nothing = Map::new();
-    let variables = fields.object("chat_template_kwargs")?.unwrap_or(&nothing);
+    let variables = variables(fields)?;
     let logprobs = logprobs(fields)?;
     let most = i64::from(u32::MAX);
     let asked = fields.integer("max_completion_tokens", 1..=most)?.or(fields.integer("max_tokens", 1..=most)?);
-    let chat = text.chat_text(&messages, variables).map_err(|fault| match fault {
+    extent.check_messages("messages", text_bytes(&messages))?;
+    let chat = encoder.text.chat_text(&messages, &variables).map_err(|fault| match fault {
         // Templates refuse conversations in their own words: the client's to mend.
         ModelError::Template { .. } => ApiError::template(&fault),
         other => wrong_value("messages", other),
     })?;
-    let tokens = text.encode(&chat.text, chat.special).map_err(|fault| wrong_value("messages", fault))?;
-    let room = room(context, tokens.len(), asked.map(|asked| asked as u32), "messages")?;
+    let prompt = encoder.prompt("messages", &chat.text, chat.special, String::new())?;
+    let room = room(extent.context, prompt.tokens.len(), asked.map(|asked| asked as u32), "messages")?;
     // The model's own bound is for requests that name none.
-    let max_tokens = if asked.is_some() { room } else { room.min(text.generation.max_new_tokens.unwrap_or(u32::MAX)) };
-    let prompts = vec![Prompt { tokens: tokens.into(), echo: String::new() }];
-    Ok(Job { prompts, common, max_tokens: vec![max_tokens], logprobs })
+    let own_bound = encoder.text.generation.max_new_tokens.unwrap_or(u32::MAX);
+    let max_tokens = if asked.is_some() { room } else { room.min(own_bound) };
+    Ok(Job { prompts: vec![prompt], common, max_tokens: vec![max_tokens], logprobs })
+}
+
+/// Bytes of what the messages say.
+fn text_bytes(messages: &Value) -> usize {
+    let of = |content: &Value| match content {
+        Value::String(text) => text.len(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).map(str::len).sum(),
+        _ => 0,
+    };
+    let contents = messages.as_array().into_iter().flatten().filter_map(|message| message.get("content"));
+    contents.map(of).sum()
+}
+
+/// The template's own variables.
+fn variables(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+    let mut variables = fields.object("chat_template_kwargs")?.cloned().unwrap_or_default();
+    if let Some(name) = NOT_VARIABLES.into_iter().find(|name| variables.contains_key(*name)) {
+        let path = format!("chat_template_kwargs.{name}");
+        let what = "it is no variable of a template: the request's own fields say it, or this server does";
+        return Err(ApiError::unsupported(&path, what));
+    }
+    // A template that knows no such variable does not look at it.
+    if let Some(effort) = fields.text("reasoning_effort")? {
+        variables.entry("reasoning_effort").or_insert_with(|| effort.into());
+    }
+    Ok(variables)
 }
 
 /// The conversation, each message with a known role and a content that is there.

@@ -1,8 +1,10 @@
 //! Errors in the form of the OpenAI API.
 
+use std::time::Duration;
+
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -17,7 +19,7 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     param: Option<String>,
     code: Option<&'static str>,
-    retry_after: Option<u64>,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
@@ -52,10 +54,35 @@ impl ApiError {
         Self::invalid(param, "context_length_exceeded", message)
     }
 
+    /// 400: something is longer than any prompt that fits the context, as `what` says.
+    pub(crate) fn context_in_words(param: &str, context: u32, what: &str) -> Self {
+        let message = format!(
+            "This model's maximum context length is {context} tokens. However, {what}. Please reduce the length of the \
+             {}.",
+            if param.is_empty() { "request" } else { param }
+        );
+        Self::invalid(param, "context_length_exceeded", message)
+    }
+
+    /// 400: the tokenizer does not come to an end.
+    pub(crate) fn slow_text() -> Self {
+        Self::invalid(
+            "",
+            "tokenizing_timeout",
+            "The text of your request took too long to be read as tokens: shorten it.",
+        )
+    }
+
     /// 401.
     pub(crate) fn unauthorized(message: &str) -> Self {
         let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);
         Self { code: Some("invalid_api_key"), ..error }
+    }
+
+    /// 403: a name that is not this server's, or a page of another.
+    pub(crate) fn foreign(message: String) -> Self {
+        let error = Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message);
+        Self { code: Some("forbidden_host"), ..error }
     }
 
     /// 404: another model.
@@ -93,15 +120,32 @@ impl ApiError {
         Self { code: Some("request_too_large"), ..error }
     }
 
+    /// 415: a body that says not that it is JSON.
+    pub(crate) fn media_type(found: &str) -> Self {
+        let message = format!(
+            "The request's body must be sent as 'Content-Type: application/json', but was sent {found}. With curl: \
+             -H 'content-type: application/json'."
+        );
+        let error = Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message);
+        Self { code: Some("unsupported_media_type"), ..error }
+    }
+
     /// 429: the queue is full.
-    pub(crate) fn queue_full(full: QueueFull, retry_after: u64) -> Self {
-        let message = format!("The server is busy: {full}. Please try again in {retry_after} s.");
+    pub(crate) fn queue_full(full: QueueFull, retry_after: Duration) -> Self {
+        let message = format!("The server is busy: {full}. Please try again in {} s.", whole_seconds(retry_after));
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
         Self { code: Some("queue_full"), retry_after: Some(retry_after), ..error }
     }
 
+    /// 503: too many requests are being read.
+    pub(crate) fn crowded(retry_after: Duration) -> Self {
+        let message = "The server is reading as many requests as it can at once. Please try again.";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message);
+        Self { code: Some("server_busy"), retry_after: Some(retry_after), ..error }
+    }
+
     /// 503: not yet.
-    pub(crate) fn loading(message: String, retry_after: u64) -> Self {
+    pub(crate) fn loading(message: String, retry_after: Duration) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message);
         Self { code: Some("model_loading"), retry_after: Some(retry_after), ..error }
     }
@@ -109,7 +153,7 @@ impl ApiError {
     /// 503: no more.
     pub(crate) fn stopping() -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "The server is shutting down.");
-        Self { code: Some("server_shutdown"), retry_after: Some(5), ..error }
+        Self { code: Some("server_shutdown"), retry_after: Some(Duration::from_secs(5)), ..error }
     }
 
     /// 500.
@@ -150,11 +194,27 @@ impl ApiError {
     }
 }
 
+/// How long to wait, in whole seconds as HTTP has it, and in milliseconds as the official clients would rather have it.
+pub(super) fn retry_after(wait: Duration) -> [(HeaderName, HeaderValue); 2] {
+    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    [
+        (header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait))),
+        (HeaderName::from_static("retry-after-ms"), HeaderValue::from(millis)),
+    ]
+}
+
+/// Rounded up, and never none.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_millis().div_ceil(1000) as u64).max(1)
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(wait) = self.retry_after {
+            for (name, value) in retry_after(wait) {
+                response.headers_mut().insert(name, value);
+            }
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

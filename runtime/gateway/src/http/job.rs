@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{error::ApiError, params::Common};
+use super::{error::ApiError, fields::wrong_value, params::Common};
 use crate::{intake::Wish, text::TextModel};
 
 /// Which of the two interfaces was asked.
@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Text,
 }
 
-/// One prompt.
+/// One prompt. Made by the encoder alone, which lets no token through that the model has no row for.
 #[derive(Clone, Debug)]
 pub(crate) struct Prompt {
     pub(crate) tokens: Arc<[u32]>,
@@ -78,4 +78,15 @@ pub(super) fn room(context: u32, prompt: usize, asked: Option<u32>, param: &str)
         None if left > 0 => Ok(left as u32),
         asked => Err(ApiError::context(param, context, prompt, asked.unwrap_or(1).into())),
     }
+}
+
+/// Whether `prompts` prompts with `n` choices each are no more than the `most` sequences that could ever be taken up.
+pub(super) fn check_choices(prompts: usize, n: usize, most: usize) -> Result<(), ApiError> {
+    let asked = prompts.saturating_mul(n);
+    if asked <= most {
+        return Ok(());
+    }
+    let param = if n > 1 { "n" } else { "prompt" };
+    let message = format!("a request may ask for at most {most} sequences at once here, but this one asks for {asked}");
+    Err(wrong_value(param, message))
 }

@@ -2,21 +2,29 @@
 
 mod auth;
 mod body;
+mod budget;
 mod chat;
 mod completions;
+mod encoder;
 mod error;
+mod extent;
 mod fields;
 mod job;
+mod origin;
 mod pages;
 mod params;
+mod reading;
 mod server;
 mod shape;
 mod stream;
 mod whole;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -39,10 +47,13 @@ use crate::{
     status::{Phase, RingStatus},
     text::TextModel,
 };
+pub(crate) use budget::BodyBudget;
 use error::ApiError;
-use fields::Fields;
+use extent::Extent;
 use job::{Job, Kind};
-pub(crate) use server::serve;
+pub(crate) use origin::Hosts;
+pub(crate) use reading::Readers;
+pub(crate) use server::{raise_open_files, serve};
 use shape::{Shape, now};
 
 /// Pieces that may lie between a reader and a slow client.
@@ -56,6 +67,9 @@ pub(crate) struct App {
     /// Most sequences that may wait for a slot.
     pub(crate) queue_limit: usize,
     pub(crate) options: Options,
+    pub(crate) hosts: Hosts,
+    pub(crate) bodies: BodyBudget,
+    pub(crate) readers: Readers,
     pub(crate) text: Arc<TextModel>,
     pub(crate) intake: Intake,
     pub(crate) status: Arc<RingStatus>,
@@ -84,17 +98,24 @@ impl App {
         })
     }
 
+    /// Since the gateway began.
+    fn age(&self) -> Duration {
+        Duration::from_secs(now().saturating_sub(self.started))
+    }
+
     fn pass_loop_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
     /// Refuses requests that could only wait for a ring that was never there.
     fn check_serving(&self) -> Result<(), ApiError> {
-        let retry_after = self.options.retry_after;
         match self.status.phase() {
             // While the ring is brought back, or another plan's ring up, requests wait in the queue.
             Phase::Ready | Phase::Recovering => Ok(()),
-            Phase::Loading => Err(ApiError::loading(pages::loading_message(&self.status.view()), retry_after)),
+            Phase::Loading => {
+                let state = self.status.view();
+                Err(ApiError::loading(pages::loading_message(&state), pages::loading_wait(&state, self.age())))
+            }
             Phase::Stopping => Err(ApiError::stopping()),
         }
     }
@@ -115,6 +136,7 @@ pub(crate) fn router(app: SharedApp) -> Router {
         .route("/metrics", get(pages::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), origin::check))
         .layer(middleware::from_fn_with_state(app.clone(), account))
         .with_state(app)
 }
@@ -128,12 +150,9 @@ async fn text_completions(State(app): State<SharedApp>, request: Request) -> Res
 }
 
 async fn complete(app: SharedApp, request: Request, kind: Kind) -> Result<Response, ApiError> {
-    app.check_serving()?;
-    let bytes = body::read(request.into_body(), &app.options).await?;
-    let reading = app.clone();
-    // Parsing and tokenizing may take long: not on the threads that drive connections and passes.
-    let job = tokio::task::spawn_blocking(move || read_job(&reading, &bytes, kind)).await;
-    let job = job.map_err(|fault| ApiError::internal(format!("The request could not be read: {fault}.")))??;
+    let extent = Extent::of(&app.status.plan(), app.queue_limit, &app.options);
+    let body = body::read(&app, &extent, request, app.check_serving()).await?;
+    let job = reading::read(&app, extent, body, kind).await?;
     let pieces = begin(&app, &job).await?;
     let shape = Shape::new(kind, &app.served_name, &app.fingerprint, job.common.return_token_ids);
     if job.common.stream {
@@ -143,30 +162,6 @@ async fn complete(app: SharedApp, request: Request, kind: Kind) -> Result<Respon
     }
 }
 
-fn read_job(app: &App, bytes: &[u8], kind: Kind) -> Result<Job, ApiError> {
-    let body = body::parse(bytes)?;
-    let fields = Fields::of_body(&body)?;
-    let model = fields.text("model")?;
-    let missing = || ApiError::invalid("model", "missing_required_parameter", "you must provide a model parameter");
-    let model = model.ok_or_else(missing)?;
-    if model != app.served_name {
-        return Err(ApiError::unknown_model(model, &app.served_name));
-    }
-    let plan = app.status.plan();
-    let job = match kind {
-        Kind::Chat => chat::read(fields, &app.text, plan.context)?,
-        Kind::Text => completions::read(fields, &app.text, plan.context)?,
-    };
-    let (asked, most) = (job.choices(), plan.slots as usize + app.queue_limit);
-    if asked > most {
-        let param = if job.common.n > 1 { "n" } else { "prompt" };
-        let message =
-            format!("a request may ask for at most {most} sequences at once here, but this one asks for {asked}");
-        return Err(fields::wrong_value(param, message));
-    }
-    Ok(job)
-}
-
 /// Has the sequences of a request taken up and reads each in a task of its own.
 async fn begin(app: &SharedApp, job: &Job) -> Result<mpsc::Receiver<Piece>, ApiError> {
     let (sender, pieces) = mpsc::channel(PIECES);
@@ -174,7 +169,7 @@ async fn begin(app: &SharedApp, job: &Job) -> Result<mpsc::Receiver<Piece>, ApiE
         return Ok(pieces);
     }
     let sequences = app.intake.admit(job.wishes(&app.text)).await.map_err(|refusal| match refusal {
-        Refusal::QueueFull(full) => ApiError::queue_full(full, app.options.retry_after),
+        Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.appointment(job.choices())),
         Refusal::Stopping => ApiError::stopping(),
     })?;
     for (choice, sequence) in sequences.into_iter().enumerate() {

@@ -1,5 +1,7 @@
 //! Everything but completions: models, health, readiness, figures.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -8,8 +10,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{SharedApp, error::ApiError};
+use super::{
+    SharedApp,
+    error::{ApiError, retry_after},
+};
 use crate::{
+    pace,
     status::{Phase, RingState, percent},
     worker_figures,
 };
@@ -48,9 +54,8 @@ pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
     if state.phase == Phase::Ready {
         return Json(body).into_response();
     }
-    body["reason"] = state.trouble.into();
-    let retry_after = app.options.retry_after.to_string();
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, retry_after)], Json(body)).into_response()
+    body["reason"] = state.trouble.clone().into();
+    (StatusCode::SERVICE_UNAVAILABLE, retry_after(loading_wait(&state, app.age())), Json(body)).into_response()
 }
 
 /// `GET /metrics`.
@@ -71,4 +76,18 @@ pub(super) fn loading_message(state: &RingState) -> String {
         message.push_str(trouble);
     }
     message
+}
+
+/// When to ask again: by what is loaded after the gateway's `age`.
+pub(super) fn loading_wait(state: &RingState, age: Duration) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(30);
+    let (loaded, total) = state
+        .devices
+        .values()
+        .fold((0, 0), |sum: (u64, u64), device| (sum.0.saturating_add(device.0), sum.1.saturating_add(device.1)));
+    if state.phase != Phase::Loading || loaded == 0 {
+        return pace::a_little();
+    }
+    let left = total.saturating_sub(loaded) as f64 / loaded as f64;
+    pace::a_little() + Duration::try_from_secs_f64(age.as_secs_f64() * left).unwrap_or(LONGEST).min(LONGEST)
 }

@@ -53,6 +53,7 @@ async fn a_chat_template_is_used_where_there_is_one() {
         std::fs::copy(bard().join(file), folder.path().join(file)).unwrap();
     }
     let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if shout %}!{% endif %}\
+                    {{ reasoning_effort }}\
                     {% if messages[0].role == 'assistant' %}{{ raise_exception('the user speaks first') }}{% endif %}";
     let config = json!({"chat_template": template, "eos_token": "<|end_of_text|>", "bos_token": "<|begin_of_text|>"});
     std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
@@ -68,6 +69,23 @@ async fn a_chat_template_is_used_where_there_is_one() {
         post(addr, CHAT, &loud).await.json()["usage"]["prompt_tokens"],
         tokens("system: Be brief\nuser: Hark\n!")
     );
+    // As vLLM does, the effort is a variable of the template.
+    let effort = |fields: Value| {
+        let mut body = json!({"model": "bard", "messages": developer});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        async move { post(addr, CHAT, &body).await.json()["usage"]["prompt_tokens"].clone() }
+    };
+    let with = |effort: &str| tokens(&format!("system: Be brief\nuser: Hark\n{effort}"));
+    assert_eq!(effort(json!({"reasoning_effort": "high"})).await, with("high"));
+    let both = json!({"reasoning_effort": "high", "chat_template_kwargs": {"reasoning_effort": "lowest of all"}});
+    assert_eq!(effort(both).await, with("lowest of all"));
+    for name in ["messages", "tools", "documents", "add_generation_prompt", "chat_template"] {
+        let body = json!({"model": "bard", "messages": developer, "chat_template_kwargs": {name: false}});
+        let refused = post(addr, CHAT, &body).await;
+        let error = refused.json()["error"].clone();
+        let param = format!("chat_template_kwargs.{name}");
+        assert_eq!((refused.status.as_u16(), &error["param"]), (400, &json!(param)), "{error}");
+    }
     let wrong = json!({"model": "bard", "messages": [{"role": "assistant", "content": "I begin"}]});
     let refused = post(addr, CHAT, &wrong).await;
     assert_eq!(refused.status, 400);

@@ -243,6 +243,8 @@ pub(crate) struct Setup {
     pub(crate) model: PathBuf,
     /// Accepted keys.
     pub(crate) keys: Vec<String>,
+    /// Names to answer to, beside the machine's own.
+    pub(crate) hosts: Vec<String>,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
     /// The rest.
@@ -253,7 +255,7 @@ impl Default for Setup {
     fn default() -> Self {
         let options = Options { grace: Duration::from_millis(200), ..Options::default() };
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { slots: 4, queue: 4, model: bard(), keys: Vec::new(), listen, options }
+        Self { slots: 4, queue: 4, model: bard(), keys: Vec::new(), hosts: Vec::new(), listen, options }
     }
 }
 
@@ -284,6 +286,7 @@ pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
         template_program: None,
         served_name: "bard".into(),
         api_keys: setup.keys,
+        allow_hosts: setup.hosts,
         queue_limit: setup.queue,
     };
     let handle = start_with(config, setup.options, FakeTransport(ring.clone()), sender).await.unwrap();

@@ -6,9 +6,13 @@
 mod answers;
 #[allow(dead_code)]
 mod client;
+mod connections;
+mod crowds;
 mod errors;
 #[allow(dead_code)]
 mod fake;
+mod hosts;
+mod lengths;
 mod official_client;
 mod replans;
 mod streams;
