@@ -126,6 +126,8 @@ pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerH
         disk: None,
         isa: None,
         transport: transport.clone(),
+        health: None,
+        stuck_after: lime_worker::STUCK_AFTER,
     };
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let worker = lime_worker::start_with(config, Box::new(lime_worker::fake::FakeLoader::default()), anywhere).await?;
@@ -215,6 +217,8 @@ impl Workers {
                 disk,
                 isa: None,
                 transport: transport.clone(),
+                health: None,
+                stuck_after: lime_worker::STUCK_AFTER,
             };
             handles.push(lime_worker::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await?);
         }

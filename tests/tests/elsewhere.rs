@@ -159,6 +159,8 @@ fn config(name: &str, store: &Path) -> WorkerConfig {
         disk: None,
         isa: None,
         transport: Transport::Plaintext,
+        health: None,
+        stuck_after: lime_worker::STUCK_AFTER,
     }
 }
 

@@ -102,6 +102,8 @@ pub fn config(name: &str) -> WorkerConfig {
         disk: None,
         isa: None,
         transport: Transport::Plaintext,
+        health: None,
+        stuck_after: lime_worker::STUCK_AFTER,
     }
 }
 
