@@ -209,6 +209,10 @@ impl Watch {
                     bail!("the ring could not be made ready; at first: {first}");
                 }
             }
+            Event::Unavailable { reason } => {
+                let told = "requests are answered with an error until the ring is back";
+                self.screen.say(&format!("the ring does not come back ({reason}): {told}"));
+            }
             Event::PlanTaken { name, .. } => self.screen.say(&format!("another plan is followed: {name}")),
             Event::Recovered { epoch } => self.screen.say(&format!("the ring is back (epoch {epoch}): answers go on")),
         }

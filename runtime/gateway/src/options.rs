@@ -15,6 +15,10 @@ pub struct Options {
     pub grace: Duration,
     /// How long one attempt to reach the workers may take.
     pub patience: Duration,
+    /// How long the ring may go without a served pass or loading progress before those who wait are told that it is away.
+    pub recovery: Duration,
+    /// A result that has not come for so long has workers asked whether one of them is stuck.
+    pub quiet: Duration,
     /// Longest pause between attempts to bring the ring back.
     pub longest_pause: Duration,
     /// Seconds that a client is told to wait when the queue is full.
@@ -29,6 +33,8 @@ impl Default for Options {
             body_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(3),
             patience: Duration::from_secs(2),
+            recovery: Duration::from_secs(120),
+            quiet: Duration::from_secs(15),
             longest_pause: Duration::from_secs(2),
             retry_after: 2,
         }

@@ -10,6 +10,7 @@ mod errors;
 #[allow(dead_code)]
 mod fake;
 mod official_client;
+mod refusals;
 mod replans;
 mod streams;
 mod survival;
