@@ -106,7 +106,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                     "ports": [{ "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" }],
                     "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "512Mi" } },
                     "securityContext": container_security(),
-                    "livenessProbe": { "httpGet": { "path": "/health", "port": "http" }, "periodSeconds": 10, "timeoutSeconds": 5 },
+                    "livenessProbe": { "httpGet": { "path": "/live", "port": "http" }, "periodSeconds": 10, "timeoutSeconds": 5 },
                     "readinessProbe": { "tcpSocket": { "port": "http" }, "periodSeconds": 1 },
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "volumeMounts": mounts,
