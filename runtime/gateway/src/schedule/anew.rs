@@ -1,6 +1,6 @@
 //! Rings that know nothing: after a failure, or by another plan. And the ends of those that cannot go on.
 
-use super::{Limits, Restart, Scheduler, SequenceId, sequence::Sequence};
+use super::{Limits, Restart, Scheduler, SequenceId};
 
 impl Scheduler {
     /// Begins anew on a ring that knows nothing: every sequence will be prefilled from its prompt and its answer so far.
