@@ -127,6 +127,8 @@ pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerH
         verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
         transport: transport.clone(),
+        health: None,
+        stuck_after: lime_worker::STUCK_AFTER,
     };
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let worker = lime_worker::start_with(config, Box::new(lime_worker::fake::FakeLoader::default()), anywhere).await?;
@@ -217,6 +219,8 @@ impl Workers {
                 verify_reads: lime_worker::VerifyReads::EVERY_USE,
                 isa: None,
                 transport: transport.clone(),
+                health: None,
+                stuck_after: lime_worker::STUCK_AFTER,
             };
             handles.push(lime_worker::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await?);
         }

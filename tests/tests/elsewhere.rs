@@ -160,6 +160,8 @@ fn config(name: &str, store: &Path) -> WorkerConfig {
         verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
         transport: Transport::Plaintext,
+        health: None,
+        stuck_after: lime_worker::STUCK_AFTER,
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// How often a shard may be restarted before the deployment stops trying; ten minutes without a failure clear the
-    /// count. The first and the last error are kept in the status.
+    /// How many restarts a shard may have in about ten minutes before the deployment stops trying: each is forgotten
+    /// little by little over that time. The first and the last error are kept in the status.
     #[serde(default = "Failure::default_max_restarts")]
     #[schemars(range(min = 0, max = 1000))]
     pub max_restarts: i32,

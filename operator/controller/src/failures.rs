@@ -1,12 +1,20 @@
-//! The restart budget: how often shards failed, the first and the last error kept.
+//! The restart budget: how often shards failed of late, the first and the last error kept.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use lime_api::{Failure, FailureStatus, ShardStatus};
 
 use crate::shards::Shard;
 
-/// Seconds without a failure after which the count starts anew.
+/// Seconds over which the count is forgotten: it falls to nothing in them, so that where failures come at an even pace it is the number of
+/// those within this time.
 pub const FORGIVEN_AFTER: i64 = 600;
+
+/// What is left of a count after so many seconds without a failure: all of it begins to go at once, the last of it goes at the end.
+fn left(count: i32, seconds: i64) -> i32 {
+    let left = FORGIVEN_AFTER.saturating_sub(seconds.max(0)).max(0);
+    let left = i64::from(count.max(0)).saturating_mul(left);
+    i32::try_from(left / FORGIVEN_AFTER + i64::from(left % FORGIVEN_AFTER > 0)).unwrap_or(i32::MAX)
+}
 
 /// Adds what failed since the last status; `None` once all is forgiven.
 pub fn account(
@@ -40,7 +48,12 @@ pub fn account(
         return before.filter(|_| !forgiven).cloned();
     }
     let mut status = before.cloned().unwrap_or_default();
-    status.restarts = status.restarts.saturating_add(restarts);
+    let last = status.last_time.as_ref().map_or(0, |time| time.0.as_second());
+    let seconds = now.as_second().saturating_sub(last);
+    if seconds > FORGIVEN_AFTER {
+        status = FailureStatus::default();
+    }
+    status.restarts = left(status.restarts, seconds).saturating_add(restarts);
     status.last_message = messages.last().cloned();
     if status.first_message.is_none() {
         status.first_message = messages.into_iter().next();
@@ -78,6 +91,41 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    /// Whether a shard that fails every so many seconds uses up a budget of five.
+    fn exhausts(every: i64) -> bool {
+        let failure = Failure { max_restarts: 5, ..Failure::default() };
+        let (mut status, mut seen) = (None, shard(0, None).status);
+        (1..=50).any(|restarts| {
+            let now = shard(restarts, Some("killed"));
+            status = account(
+                status.as_ref(),
+                std::slice::from_ref(&seen),
+                std::slice::from_ref(&now),
+                at(every * i64::from(restarts)),
+            );
+            seen = now.status;
+            exhausted(&failure, status.as_ref())
+        })
+    }
+
+    #[test]
+    fn the_budget_is_one_over_time() {
+        for (every, expected) in
+            [(1, true), (60, true), (100, true), (120, false), (300, false), (590, false), (3600, false)]
+        {
+            assert_eq!(exhausts(every), expected, "every {every} s");
+        }
+        assert_eq!(
+            [(5, 0), (5, 1), (5, 300), (5, 599), (5, 600), (0, 10), (5, -9)].map(|(count, after)| left(count, after)),
+            [5, 5, 3, 1, 0, 0, 5]
+        );
+        // What is long past is no first error of what fails now.
+        let first = account(None, &[], &[shard(1, Some("old"))], at(10));
+        let seen = [shard(1, None).status];
+        let second = account(first.as_ref(), &seen, &[shard(2, Some("new"))], at(1000)).unwrap();
+        assert_eq!((second.restarts, second.first_message.as_deref()), (1, Some("a: new")));
     }
 
     #[test]

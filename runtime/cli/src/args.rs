@@ -131,7 +131,8 @@ Examples:
   The speed of each device is measured here once a day (a second); `profile: { memoryBandwidth: 10GB, throughput: 50GFLOP,
   blockLatency: 20us }` overrides it. Without `segments`, the planner chooses.
 
-A worker that dies is restarted (spec.failure.maxRestarts times) and answers go on. Ctrl-C or SIGTERM stops everything;
+A worker that dies or hangs is restarted, at most spec.failure.maxRestarts times in ten minutes, and answers go on. One that fails more often
+is done without where a plan without its device can be made. Ctrl-C or SIGTERM stops everything;
 nothing outlives this process, however it ends. LIME_LOG=debug sets what the logs say.";
 
 #[derive(Args, Debug)]
@@ -447,6 +448,11 @@ pub(crate) struct WorkerArgs {
     /// authority are let in. Default: plain text, and anyone is
     #[arg(long, value_name = "DIR")]
     pub(crate) tls: Option<PathBuf>,
+
+    /// Say over plain HTTP at this address whether the worker gets on: GET /health is answered with 200, with 503 where it is stuck,
+    /// and with nothing where it hangs. For probes that have no certificate of the ring
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) health: Option<SocketAddr>,
 
     /// End when standard input does: a parent holds the other end of the pipe
     #[arg(long)]

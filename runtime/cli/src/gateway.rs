@@ -103,6 +103,7 @@ fn log(event: &Event) {
         Event::Loading { device, loaded, total } => tracing::debug!(device, "loaded {loaded} of {total}"),
         Event::Ready { epoch } => tracing::info!(epoch, "the ring is ready"),
         Event::WorkerLost { device, reason } => tracing::warn!(device, reason, "worker lost"),
+        Event::Unavailable { reason } => tracing::error!(reason, "the ring does not come back"),
         Event::PlanTaken { name, generation } => tracing::info!(name, generation, "another plan is followed"),
         Event::Recovered { epoch } => tracing::info!(epoch, "the ring is back"),
     }

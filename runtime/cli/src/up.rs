@@ -3,6 +3,8 @@
 mod certificates;
 mod child;
 mod policy;
+mod pulse;
+mod replan;
 mod screen;
 mod supervisor;
 
@@ -26,8 +28,9 @@ use tokio::{
 use self::{
     certificates::Throwaway,
     policy::RestartPolicy,
+    replan::Replanning,
     screen::Screen,
-    supervisor::{Supervisor, WorkerEvent},
+    supervisor::{Supervisor, Upbringing, WorkerEvent},
 };
 use crate::{
     args::UpArgs,
@@ -65,7 +68,7 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         pull::check_store(&wish.source)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(serve(&args, &wish, plan));
+    let result = runtime.block_on(serve(&args, wish, plan));
     // Whatever still runs in the background may not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -79,7 +82,7 @@ fn needs_store(plan: &Plan, wish: &Wish) -> bool {
     wish.source.folder().is_none() || plan.model.encoding == Encoding::Compact || plan.devices.iter().any(streams)
 }
 
-async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
+async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
     let mut signals = StopSignals::new()?;
     let (publish, orders) = watch::channel(Orders::new(plan.clone(), Vec::new()));
     let (gateway_events, gateway_happened) = mpsc::unbounded_channel();
@@ -87,14 +90,21 @@ async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
     let certificates = args.tls.then(Throwaway::make).transpose()?;
     let tls = certificates.as_ref().map(Throwaway::folder);
     let transport = Transport::open(tls)?;
-    let gateway = start_gateway(args, wish, orders, transport, gateway_events).await?;
-    let devices = wish.fleet.devices.iter().filter(|device| plan.device(&device.name).is_some()).cloned().collect();
+    let gateway = start_gateway(args, &wish, orders, transport.clone(), gateway_events).await?;
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
-    let supervisor = Supervisor::start(devices, &wish.source, tls, args.verbose, policy, publish, &worker_events);
+    let shared = Upbringing {
+        model: wish.source.clone(),
+        tls: tls.map(std::path::Path::to_owned),
+        transport,
+        verbose: args.verbose,
+        policy,
+        events: worker_events,
+    };
+    let supervisor = Supervisor::start(replan::devices_of(&wish, &plan), shared, publish);
     let mut watch = Watch {
         screen: Screen::new(&plan),
         server: Server::parse(&format!("http://{}", gateway.addr()), None)?,
-        question: question(args, wish)?,
+        question: question(args, &wish)?,
         name: wish.served_name(),
         once: args.once,
         verbose: args.verbose > 0,
@@ -103,6 +113,8 @@ async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
         losses: 0,
         first_loss: None,
         answering: None,
+        supervisor,
+        replanning: Replanning::new(wish, args.wish.segments, &plan),
     };
     let result = tokio::select! {
         () = signals.wait() => {
@@ -113,7 +125,8 @@ async fn serve(args: &UpArgs, wish: &Wish, plan: Plan) -> anyhow::Result<()> {
         result = watch.follow(gateway_happened, worker_happened) => result,
     };
     watch.screen.settle();
-    if let Some(answering) = watch.answering.take() {
+    let Watch { answering, supervisor, .. } = watch;
+    if let Some(answering) = answering {
         answering.abort();
     }
     if tokio::time::timeout(PATIENCE, gateway.stop()).await.is_err() {
@@ -177,6 +190,8 @@ struct Watch {
     losses: u32,
     first_loss: Option<String>,
     answering: Option<JoinHandle<anyhow::Result<()>>>,
+    supervisor: Supervisor,
+    replanning: Replanning,
 }
 
 impl Watch {
@@ -190,6 +205,7 @@ impl Watch {
             tokio::select! {
                 Some(event) = gateway.recv() => self.gateway_event(event)?,
                 Some(event) = workers.recv() => self.worker_event(event)?,
+                outcome = self.replanning.made() => self.go_over(outcome?),
                 result = answered(&mut self.answering) => {
                     self.answering = None;
                     result?;
@@ -224,6 +240,10 @@ impl Watch {
                     bail!("the ring could not be made ready; at first: {first}");
                 }
             }
+            Event::Unavailable { reason } => {
+                let told = "requests are answered with an error until the ring is back";
+                self.screen.say(&format!("the ring does not come back ({reason}): {told}"));
+            }
             Event::PlanTaken { name, .. } => self.screen.say(&format!("another plan is followed: {name}")),
             Event::Recovered { epoch } => self.screen.say(&format!("the ring is back (epoch {epoch}): answers go on")),
         }
@@ -241,8 +261,20 @@ impl Watch {
                 self.screen.say(&format!("worker {device}: {reason}; starting it again (restart {restarts})"));
             }
             WorkerEvent::Failed { reason } => bail!(reason),
+            WorkerEvent::Exhausted { device, reason } => {
+                self.screen.say(&format!("{reason}; a plan without {device} is looked for"));
+                self.replanning.without(device, reason);
+            }
         }
         Ok(())
+    }
+
+    /// Serves on by another plan.
+    fn go_over(&mut self, plan: Plan) {
+        self.screen
+            .say(&format!("serving goes on by a plan without the devices that failed:\n{}", table::plan_table(&plan)));
+        let devices = self.replanning.devices_of(&plan);
+        self.supervisor.go_over(plan, devices);
     }
 
     fn invite(&self) {

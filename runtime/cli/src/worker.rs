@@ -5,7 +5,7 @@ use std::{io::Write as _, time::Duration};
 use anyhow::Context as _;
 use lime_ring::{LinkShape, Transport};
 use lime_store::{Source, Store};
-use lime_worker::{DiskShape, WorkerConfig};
+use lime_worker::{DiskShape, STUCK_AFTER, WorkerConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{args::WorkerArgs, logging, stop, units};
@@ -59,6 +59,8 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
         verify_reads: args.verify_reads,
         isa: args.isa,
         transport,
+        health: args.health,
+        stuck_after: STUCK_AFTER,
     })
 }
 

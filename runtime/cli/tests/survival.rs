@@ -55,6 +55,57 @@ fn an_answer_goes_on_when_any_worker_is_killed_in_the_middle_of_it() {
 }
 
 #[test]
+fn an_answer_goes_on_when_a_worker_hangs_in_the_middle_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut up, address, workers) = serving(folder.path());
+    let undisturbed = client::stream(&address, 100, &mut |_| {}).unwrap();
+    let stop = |count| {
+        if count == 7 {
+            signal(workers[1], "STOP");
+        }
+    };
+    let text = client::stream(&address, 100, &mut { stop }).unwrap();
+    assert_eq!(text, undisturbed);
+    let line = up.wait_for("it has not answered for");
+    assert!(line.contains("starting it again"), "{line}");
+    up.wait_for("the ring is back");
+    common::wait_until_gone(&workers[1..2]);
+    up.signal("INT");
+    assert_eq!(up.end().0, Some(0));
+}
+
+#[test]
+fn a_device_whose_worker_fails_too_often_is_done_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = wish(folder.path(), &[16384, 16384]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let budget = text.replace("nodes: { minCount: 2 }", "nodes: { minCount: 1 }\n  failure: { maxRestarts: 0 }");
+    std::fs::write(&file, budget).unwrap();
+    let mut up = Running::start(&["up", "-v", "--port", "0", "-f", &file]);
+    let address = client::address(&up.wait_for("serving bard at"));
+    let first = client::workers(&up.heard);
+    assert_eq!(first.len(), 1, "one of the two is enough: {}", up.heard);
+    let undisturbed = client::stream(&address, 100, &mut |_| {}).unwrap();
+    let kill = |count| {
+        if count == 7 {
+            signal(first[0], "KILL");
+        }
+    };
+    let text = client::stream(&address, 100, &mut { kill }).unwrap();
+    assert_eq!(text, undisturbed, "the other device goes on with the answer");
+    up.wait_for("is looked for");
+    let second = client::workers(&up.wait_for(": process "));
+    up.wait_for("the ring is back");
+    // And where there is none, it ends with every reason.
+    signal(second[0], "KILL");
+    up.wait_for("there is no plan without");
+    for device in ["d0", "d1"] {
+        assert!(up.heard.contains(&format!("worker {device} failed once, and maxRestarts is 0")), "{}", up.heard);
+    }
+    assert_eq!(up.end().0, Some(1));
+}
+
+#[test]
 fn the_official_client_is_content_with_a_real_ring() {
     let folder = tempfile::tempdir().unwrap();
     let (up, address, _) = serving(folder.path());

@@ -70,6 +70,11 @@ pub enum Event {
         /// What was seen.
         reason: String,
     },
+    /// The ring does not come back: who waits is told so, and it is tried on.
+    Unavailable {
+        /// The last cause.
+        reason: String,
+    },
     /// Another plan is taken up.
     PlanTaken {
         /// The plan's name.

@@ -1,24 +1,31 @@
 //! The pass loop: brings the ring up, sends passes, hands tokens out, and brings the ring up again when it breaks or when
 //! another plan is to be followed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use lime_planner::Bytes;
-use tokio::{sync::mpsc, time::sleep};
+use lime_ring::Demands;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Event, Peer,
     desk::Desk,
+    epochs::Epochs,
     intake::Command,
     metrics::Metrics,
     orders::{Change, Following},
-    ring::{Progress, Ring, RingError, RingTransport},
-    schedule::{Limits, Restart},
+    recovery::{Recovery, Repair},
+    ring::{Progress, Ring, RingError, RingTransport, SubmitError},
+    schedule::{Completed, Limits, Restart},
     status::{Phase, RingStatus},
 };
-
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everything that the pass loop owns.
 pub(crate) struct Coordinator<T: RingTransport> {
@@ -32,17 +39,10 @@ pub(crate) struct Coordinator<T: RingTransport> {
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) stop: CancellationToken,
     pub(crate) longest_pause: Duration,
+    pub(crate) quiet: Duration,
     pub(crate) state: Epochs,
-}
-
-/// How many rings there were, and how the last attempts went.
-#[derive(Debug, Default)]
-pub(crate) struct Epochs {
-    last: u64,
-    served: bool,
-    /// Attempts since the last result.
-    attempts: u32,
-    told: Option<String>,
+    pub(crate) recovery: Recovery,
+    pub(crate) repair: Repair,
 }
 
 enum End {
@@ -62,10 +62,14 @@ impl<T: RingTransport> Coordinator<T> {
             match self.serve(ring).await {
                 End::Stopped => break,
                 // The passes on their way are abandoned: what they would have drawn is drawn again.
-                End::Replanned => self.status.set_phase(Phase::Recovering, self.state.last),
+                End::Replanned => {
+                    self.recovery.trouble(Instant::now());
+                    self.status.set_phase(Phase::Recovering, self.state.last);
+                }
                 End::Lost { error, why } => {
                     tracing::warn!(epoch = self.state.last, error = %error.reason, "the ring is over");
                     self.status.set_phase(Phase::Recovering, self.state.last);
+                    self.recovery.trouble(Instant::now());
                     self.tell_lost(&error);
                     self.desk.restart(why, &error.reason);
                 }
@@ -77,14 +81,25 @@ impl<T: RingTransport> Coordinator<T> {
     /// Sends passes and takes results until the ring breaks, or another plan comes.
     async fn serve(&mut self, mut ring: T::Ring) -> End {
         let lost = |error| End::Lost { error, why: Restart::RingLost };
+        let mut heard = Instant::now();
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 self.desk.handle(command);
             }
             while let Some(pass) = self.desk.next_pass() {
-                if let Err(error) = ring.submit(pass).await {
-                    return lost(error);
+                match ring.submit(pass).await {
+                    Ok(()) => {}
+                    Err(SubmitError::Refused { slot, reason }) => {
+                        if let Err(fault) = self.desk.take_back(slot, &reason) {
+                            return lost(RingError { device: None, reason: fault.to_string(), epoch: None });
+                        }
+                    }
+                    Err(SubmitError::Lost(error)) => return lost(error),
                 }
+            }
+            if self.desk.idle() {
+                self.recovery.over();
+                heard = Instant::now();
             }
             let result = tokio::select! {
                 biased;
@@ -102,19 +117,33 @@ impl<T: RingTransport> Coordinator<T> {
                     self.desk.handle(command);
                     continue;
                 }
+                // A pass may take its time; a worker that hangs takes all of it.
+                () = sleep_until(heard + self.quiet) => {
+                    if let Some(error) = ring.stuck().await {
+                        return lost(error);
+                    }
+                    heard = Instant::now();
+                    continue;
+                }
             };
+            heard = Instant::now();
             let result = match result {
                 Ok(result) => result,
                 Err(error) => return lost(error),
             };
-            if !result.failure.is_empty() {
-                let error = RingError { device: None, reason: result.failure, epoch: None };
-                return End::Lost { error, why: Restart::PassFailed };
+            let served = result.failure.is_empty();
+            match self.desk.complete(result) {
+                Ok(Completed::Taken | Completed::Refused(..)) => {}
+                Ok(Completed::Failed(kind, reason)) => {
+                    let why = self.repair.failed(kind, Instant::now());
+                    return End::Lost { error: RingError { device: None, reason, epoch: None }, why };
+                }
+                Err(fault) => return lost(RingError { device: None, reason: fault.to_string(), epoch: None }),
             }
-            if let Err(fault) = self.desk.complete(result) {
-                return lost(RingError { device: None, reason: fault.to_string(), epoch: None });
+            if served {
+                self.recovery.over();
+                self.state.attempts = 0;
             }
-            self.state.attempts = 0;
         }
     }
 
@@ -122,7 +151,7 @@ impl<T: RingTransport> Coordinator<T> {
     async fn bring_up(&mut self) -> Option<T::Ring> {
         loop {
             self.take_up();
-            if !self.wait(self.pause()).await {
+            if !self.wait(self.state.pause(self.longest_pause)).await {
                 return None;
             }
             self.state.attempts = self.state.attempts.saturating_add(1);
@@ -130,12 +159,20 @@ impl<T: RingTransport> Coordinator<T> {
             self.state.last += 1;
             match self.configure(&peers).await? {
                 Ok(ring) => {
+                    self.state.replaces.clear();
+                    self.repair.done(ring.verified(), Instant::now());
                     self.tell_ready();
                     return Some(ring);
                 }
                 Err(_) if self.following.has_next() => {}
                 Err(error) => {
-                    self.state.last = self.state.last.max(error.epoch.unwrap_or(0));
+                    if let Some(current) = error.epoch {
+                        self.state.learn(error.device.as_ref(), current);
+                    }
+                    // Before it has served for the first time nobody waits.
+                    if self.state.served {
+                        self.recovery.trouble(Instant::now());
+                    }
                     tracing::debug!(error = %error.reason, "the ring is not ready");
                     self.tell_lost(&error);
                 }
@@ -162,19 +199,31 @@ impl<T: RingTransport> Coordinator<T> {
 
     /// One attempt. It ends early when a worker comes up at a new address, or another plan comes.
     async fn configure(&mut self, peers: &[Peer]) -> Option<Result<T::Ring, RingError>> {
-        let Self { transport, desk, commands, following, status, events, stop, state, .. } = self;
+        let Self { transport, desk, commands, following, status, events, stop, state, recovery, repair, .. } = self;
+        // Progress moves the deadline that is waited for below.
+        let recovery = Mutex::new(recovery);
+        let recovery = || recovery.lock().unwrap_or_else(PoisonError::into_inner);
+        let demands = Demands { verify: repair.wanted(), replaces: state.replaces.clone() };
         let progress = |progress: Progress| {
             status.set_progress(&progress);
+            let now = Instant::now();
+            if progress.verifying {
+                recovery().goes_on(now);
+            } else if let Some(peer) = peers.iter().find(|peer| peer.device == progress.device) {
+                recovery().loaded(peer, progress.loaded, now);
+            }
             let (loaded, total) = (Bytes(progress.loaded), Bytes(progress.total));
             // Nobody need listen.
             let _ = events.send(Event::Loading { device: progress.device, loaded, total });
         };
-        let mut attempt = std::pin::pin!(transport.configure(state.last, peers, progress));
+        let mut attempt = std::pin::pin!(transport.configure(state.last, peers, &demands, progress));
         loop {
+            let deadline = recovery().deadline();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
                 result = &mut attempt => return Some(result),
+                () = overdue(deadline) => give_up(&mut recovery(), desk, status, events),
                 Some(command) = commands.recv() => desk.handle(command),
                 Some(change) = following.changed() => {
                     let over = |reason: &str| Some(Err(RingError { device: None, reason: reason.into(), epoch: None }));
@@ -199,6 +248,7 @@ impl<T: RingTransport> Coordinator<T> {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
+                () = overdue(self.recovery.deadline()) => self.give_up(),
                 Some(command) = self.commands.recv() => self.desk.handle(command),
                 change = self.following.changed() => match change {
                     Some(Change::Plan) => return Some(None),
@@ -220,6 +270,7 @@ impl<T: RingTransport> Coordinator<T> {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return false,
+                () = overdue(self.recovery.deadline()) => self.give_up(),
                 Some(command) = self.commands.recv() => self.desk.handle(command),
                 Some(change) = self.following.changed() => match change {
                     Change::Plan => return true,
@@ -234,16 +285,13 @@ impl<T: RingTransport> Coordinator<T> {
         }
     }
 
-    /// None before the first attempt; then from 50 ms doubling.
-    fn pause(&self) -> Duration {
-        match self.state.attempts {
-            0 => Duration::ZERO,
-            attempts => (FIRST_PAUSE * 2_u32.saturating_pow((attempts - 1).min(10))).min(self.longest_pause),
-        }
+    fn give_up(&mut self) {
+        give_up(&mut self.recovery, &mut self.desk, &self.status, &self.events);
     }
 
     fn tell_ready(&mut self) {
         let epoch = self.state.last;
+        self.desk.serves();
         self.status.set_phase(Phase::Ready, epoch);
         self.state.told = None;
         let event = if self.state.served { Event::Recovered { epoch } } else { Event::Ready { epoch } };
@@ -263,4 +311,26 @@ impl<T: RingTransport> Coordinator<T> {
         let device = error.device.clone().unwrap_or_else(|| "ring".to_owned());
         let _ = self.events.send(Event::WorkerLost { device, reason: error.reason.clone() });
     }
+}
+
+/// Resolves at the deadline, if there is one.
+async fn overdue(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells those who wait that the ring does not come back, unless it has got on meanwhile. It is tried on all the same.
+fn give_up(recovery: &mut Recovery, desk: &mut Desk, status: &RingStatus, events: &mpsc::UnboundedSender<Event>) {
+    if recovery.deadline().is_none_or(|deadline| deadline > Instant::now()) {
+        return;
+    }
+    recovery.give_up();
+    let view = status.view();
+    let reason = view.trouble.unwrap_or_else(|| "its workers do not get ready".to_owned());
+    tracing::error!(reason, "the ring does not come back: requests are answered with an error until it does");
+    status.set_phase(Phase::Unavailable, view.epoch);
+    desk.give_up(&reason);
+    let _ = events.send(Event::Unavailable { reason });
 }

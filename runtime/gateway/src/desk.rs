@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::{
     intake::{Command, SequenceEvent, StreamFault},
     metrics::Metrics,
-    schedule::{Limits, OutOfTurn, PassRequest, QueueFull, Restart, Scheduler, SequenceId},
+    schedule::{Completed, Limits, OutOfTurn, PassRequest, QueueFull, Restart, Scheduler, SequenceId},
 };
 
 /// What the pass loop works with, whether a ring is there or not.
@@ -16,11 +16,13 @@ pub(crate) struct Desk {
     scheduler: Scheduler,
     streams: HashMap<SequenceId, mpsc::UnboundedSender<SequenceEvent>>,
     metrics: Arc<Metrics>,
+    /// Why nobody is served at the moment, where those who wait have been told.
+    unavailable: Option<String>,
 }
 
 impl Desk {
     pub(crate) fn new(scheduler: Scheduler, metrics: Arc<Metrics>) -> Self {
-        Self { scheduler, streams: HashMap::new(), metrics }
+        Self { scheduler, streams: HashMap::new(), metrics, unavailable: None }
     }
 
     /// Does what HTTP asks.
@@ -48,8 +50,41 @@ impl Desk {
         Some(pass)
     }
 
+    /// Nobody asks for anything at the moment.
+    pub(crate) fn idle(&self) -> bool {
+        self.scheduler.active() + self.scheduler.waiting() == 0
+    }
+
+    /// The last pass was not sent: the sequence in `slot` asks for what no try can give it, and ends with `cause`.
+    pub(crate) fn take_back(&mut self, slot: u32, cause: &str) -> Result<(), OutOfTurn> {
+        let refused = self.scheduler.take_back(slot)?;
+        self.end(refused, StreamFault::Refused(cause.to_owned()));
+        self.show();
+        Ok(())
+    }
+
+    /// Ends every sequence with `cause`, and each that comes, until the ring serves.
+    pub(crate) fn give_up(&mut self, cause: &str) {
+        for id in self.scheduler.give_up_all() {
+            self.end(id, StreamFault::Unavailable(cause.to_owned()));
+        }
+        self.unavailable = Some(cause.to_owned());
+        self.show();
+    }
+
+    /// The ring serves.
+    pub(crate) fn serves(&mut self) {
+        self.unavailable = None;
+    }
+
+    fn end(&mut self, id: SequenceId, fault: StreamFault) {
+        if let Some(stream) = self.streams.remove(&id) {
+            let _ = stream.send(SequenceEvent::Failed(fault));
+        }
+    }
+
     /// Hands the tokens of a result to their streams.
-    pub(crate) fn complete(&mut self, result: PassResult) -> Result<(), OutOfTurn> {
+    pub(crate) fn complete(&mut self, result: PassResult) -> Result<Completed, OutOfTurn> {
         let streams = &mut self.streams;
         let done = self.scheduler.complete(result, |drawn| {
             let event = SequenceEvent::Drawn { token: drawn.token, finish: drawn.finish };
@@ -61,6 +96,9 @@ impl Desk {
                 streams.remove(&drawn.id);
             }
         });
+        if let Ok(Completed::Refused(id, cause)) = &done {
+            self.end(*id, StreamFault::Refused(cause.clone()));
+        }
         self.give_up_outgrown();
         self.show();
         done
@@ -76,9 +114,7 @@ impl Desk {
     /// Makes every sequence ready for a ring that knows nothing; those that failed too often end with `cause`.
     pub(crate) fn restart(&mut self, why: Restart, cause: &str) {
         for id in self.scheduler.restart(why) {
-            if let Some(stream) = self.streams.remove(&id) {
-                let _ = stream.send(SequenceEvent::Failed(StreamFault::Failed(cause.to_owned())));
-            }
+            self.end(id, StreamFault::Failed(cause.to_owned()));
         }
         self.show();
     }
@@ -99,6 +135,9 @@ impl Desk {
         self.scheduler.admit(wishes)?;
         self.streams.extend(streams);
         self.give_up_outgrown();
+        if let Some(cause) = self.unavailable.clone() {
+            self.give_up(&cause);
+        }
         Ok(())
     }
 
@@ -106,9 +145,7 @@ impl Desk {
     fn give_up_outgrown(&mut self) {
         let context = self.scheduler.context();
         for id in self.scheduler.outgrown() {
-            if let Some(stream) = self.streams.remove(&id) {
-                let _ = stream.send(SequenceEvent::Failed(StreamFault::Outgrown { context }));
-            }
+            self.end(id, StreamFault::Outgrown { context });
         }
     }
 

@@ -21,12 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Event, GatewayConfig, Options, RingTransport,
-    coordinator::{Coordinator, Epochs},
+    coordinator::Coordinator,
     desk::Desk,
+    epochs::Epochs,
     http::{App, BodyBudget, Hosts, Readers, raise_open_files, router, serve},
     intake::Intake,
     metrics::Metrics,
     orders::Following,
+    recovery::{Recovery, Repair},
     ring::WorkerRing,
     schedule::{Limits, Scheduler},
     status::{Phase, RingStatus},
@@ -153,7 +155,10 @@ pub async fn start_with<T: RingTransport>(
         events,
         stop: stop_passes.clone(),
         longest_pause: options.longest_pause,
+        quiet: options.quiet,
         state: Epochs::default(),
+        recovery: Recovery::new(options.recovery),
+        repair: Repair::default(),
     };
     let ended = Arc::new(AtomicBool::new(false));
     let passes = tokio::spawn(watch_over(coordinator, ended.clone()));

@@ -32,6 +32,10 @@ pub(crate) enum SequenceEvent {
 pub(crate) enum StreamFault {
     /// The ring fails at this very sequence, again and again.
     Failed(String),
+    /// What it asks for can be done on no try.
+    Refused(String),
+    /// The ring does not come back.
+    Unavailable(String),
     /// The plan in force has room for `context` tokens only, and the sequence would need more.
     Outgrown {
         /// Prompt and answer together.

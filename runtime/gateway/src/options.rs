@@ -28,6 +28,10 @@ pub struct Options {
     pub grace: Duration,
     /// How long one attempt to reach the workers may take.
     pub patience: Duration,
+    /// How long the ring may go without a served pass or loading progress before those who wait are told that it is away.
+    pub recovery: Duration,
+    /// A result that has not come for so long has workers asked whether one of them is stuck.
+    pub quiet: Duration,
     /// Longest pause between attempts to bring the ring back.
     pub longest_pause: Duration,
 }
@@ -47,6 +51,8 @@ impl Default for Options {
             readers: (cores / 2).clamp(1, 4),
             grace: Duration::from_secs(3),
             patience: Duration::from_secs(2),
+            recovery: Duration::from_secs(120),
+            quiet: Duration::from_secs(15),
             longest_pause: Duration::from_secs(2),
         }
     }

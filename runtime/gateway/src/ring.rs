@@ -3,14 +3,20 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::future::join_all;
 use lime_planner::{Dtype, Plan};
 use lime_ring::{
-    DriverError, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingTopology, Transport,
+    Demands, DriverError, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingTopology, Transport, Verified,
     proto::{self, ActivationType, PassResult},
+    status,
 };
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::{Peer, schedule::PassRequest};
+
+/// A worker says in milliseconds how it is.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// A ring that could not be had, or broke.
 #[derive(Clone, Debug, Error)]
@@ -24,6 +30,22 @@ pub struct RingError {
     pub epoch: Option<u64>,
 }
 
+/// A pass that was not sent.
+#[derive(Clone, Debug, Error)]
+pub enum SubmitError {
+    /// A sequence of it asks for what can be done on no try; the ring goes on.
+    #[error("{reason}")]
+    Refused {
+        /// The sequence's KV slot.
+        slot: u32,
+        /// What it asks for.
+        reason: String,
+    },
+    /// The ring is over.
+    #[error(transparent)]
+    Lost(#[from] RingError),
+}
+
 /// How far a worker is with its configuration.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -33,6 +55,8 @@ pub struct Progress {
     pub loaded: u64,
     /// Bytes that it will hold.
     pub total: u64,
+    /// It compares its blocks with their digests, and gets on with it.
+    pub verifying: bool,
 }
 
 /// Brings rings up.
@@ -43,11 +67,12 @@ pub trait RingTransport: Send + 'static {
     /// Takes another plan up: rings that are brought up from now on are its.
     fn take_up(&mut self, plan: Arc<Plan>);
 
-    /// Takes every worker of the plan to `epoch` and opens the streams. `progress` hears of loading.
+    /// Takes every worker of the plan to `epoch` as `demands` say, and opens the streams. `progress` hears of loading.
     fn configure(
         &mut self,
         epoch: u64,
         peers: &[Peer],
+        demands: &Demands,
         progress: impl FnMut(Progress) + Send,
     ) -> impl Future<Output = Result<Self::Ring, RingError>> + Send;
 }
@@ -55,10 +80,20 @@ pub trait RingTransport: Send + 'static {
 /// A ring at one epoch. After an error it is over.
 pub trait Ring: Send {
     /// Sends a pass: the first one is number 1, each other one more than the last.
-    fn submit(&mut self, pass: PassRequest) -> impl Future<Output = Result<(), RingError>> + Send;
+    fn submit(&mut self, pass: PassRequest) -> impl Future<Output = Result<(), SubmitError>> + Send;
 
     /// The next result, in the order of the passes. Dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Result<PassResult, RingError>> + Send;
+
+    /// A worker that says that it is stuck, if one does.
+    fn stuck(&self) -> impl Future<Output = Option<RingError>> + Send {
+        async { None }
+    }
+
+    /// What comparing found, where the configuration asked for it.
+    fn verified(&self) -> Verified {
+        Verified::default()
+    }
 }
 
 /// The ring of a plan's workers, over gRPC.
@@ -109,6 +144,7 @@ impl RingTransport for WorkerRing {
         &mut self,
         epoch: u64,
         peers: &[Peer],
+        demands: &Demands,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<OpenRing, RingError> {
         let topology = self.topology(peers)?;
@@ -117,11 +153,14 @@ impl RingTransport for WorkerRing {
                 device: peer.device.clone(),
                 loaded: message.loaded_bytes,
                 total: message.total_bytes,
+                verifying: message.phase == "verifying",
             });
         };
-        let driver = RingDriver::configure(&topology, epoch, self.patience, report).await?;
+        let driver = RingDriver::configure_with(&topology, epoch, demands, self.patience, report).await?;
+        let verified = driver.verified();
         let (submitter, results) = driver.split();
-        Ok(OpenRing { submitter, results })
+        let (peers, transport) = (topology.peers.clone(), self.transport.clone());
+        Ok(OpenRing { submitter, results, verified, peers, transport })
     }
 }
 
@@ -129,25 +168,48 @@ impl RingTransport for WorkerRing {
 pub(crate) struct OpenRing {
     submitter: PassSubmitter,
     results: ResultStream,
+    verified: Verified,
+    peers: Vec<proto::Peer>,
+    transport: Transport,
 }
 
 impl Ring for OpenRing {
-    async fn submit(&mut self, pass: PassRequest) -> Result<(), RingError> {
+    async fn submit(&mut self, pass: PassRequest) -> Result<(), SubmitError> {
         let sent = self.submitter.submit(pass.rows, pass.tokens, pass.release).await;
         match sent {
             Ok(_) => Ok(()),
+            Err(DriverError::Pass(fault)) => Err(match fault.refused_slot() {
+                Some(slot) => SubmitError::Refused { slot, reason: fault.to_string() },
+                None => SubmitError::Lost(DriverError::Pass(fault).into()),
+            }),
             // The result stream knows the cause.
             Err(DriverError::Closed { .. }) => match self.results.next().await {
-                Err(cause) => Err(cause.into()),
-                Ok(_) => Err(DriverError::Closed { epoch: 0 }.into()),
+                Err(cause) => Err(RingError::from(cause).into()),
+                Ok(_) => Err(RingError::from(DriverError::Closed { epoch: 0 }).into()),
             },
-            Err(other) => Err(other.into()),
+            Err(other) => Err(RingError::from(other).into()),
         }
     }
 
     async fn next(&mut self) -> Result<PassResult, RingError> {
         Ok(self.results.next().await?)
     }
+
+    async fn stuck(&self) -> Option<RingError> {
+        let asked = self.peers.iter().map(|peer| stuck(self.transport.clone(), peer.clone()));
+        join_all(asked).await.into_iter().flatten().next()
+    }
+
+    fn verified(&self) -> Verified {
+        self.verified
+    }
+}
+
+/// What the worker at `peer` says that it is stuck in. Who does not answer at all is found by the streams to it.
+async fn stuck(transport: Transport, peer: proto::Peer) -> Option<RingError> {
+    let stuck = timeout(ANSWER, status(&transport, &peer)).await.ok()?.ok()?.stuck;
+    let reason = format!("device {:?} is stuck: {stuck}", peer.device);
+    (!stuck.is_empty()).then_some(RingError { device: Some(peer.device), reason, epoch: None })
 }
 
 impl From<DriverError> for RingError {

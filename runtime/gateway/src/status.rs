@@ -19,6 +19,8 @@ pub(crate) enum Phase {
     Ready,
     /// It broke and is being brought back.
     Recovering,
+    /// It has been brought back for so long that nobody is kept waiting for it any more.
+    Unavailable,
     /// The gateway is stopping.
     Stopping,
 }
@@ -30,6 +32,7 @@ impl Phase {
             Self::Loading => "loading",
             Self::Ready => "ready",
             Self::Recovering => "recovering",
+            Self::Unavailable => "unavailable",
             Self::Stopping => "stopping",
         }
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lime_ring::{
-    CONTROL_MESSAGE_BYTES, Transport, incoming,
+    CONTROL_MESSAGE_BYTES, LONGEST_PROBE_REPLY, Transport, incoming,
     proto::{
         ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, ProbeReply, ProbeRequest, StatusReply,
         StatusRequest,
@@ -16,9 +16,6 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Request, Response, Status};
 
 use crate::ProfileError;
-
-/// A probe's answer may be as long as half of the largest message.
-const LONGEST_REPLY: usize = CONTROL_MESSAGE_BYTES / 2;
 
 /// A running agent; it ends with this value.
 #[derive(Debug)]
@@ -88,8 +85,8 @@ impl Control for Probed {
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
         let bytes = request.into_inner().reply_bytes as usize;
-        if bytes > LONGEST_REPLY {
-            let message = format!("a reply of {bytes} bytes is too long, the most is {LONGEST_REPLY}");
+        if bytes > LONGEST_PROBE_REPLY {
+            let message = format!("a reply of {bytes} bytes is too long, the most is {LONGEST_PROBE_REPLY}");
             return Err(Status::invalid_argument(message));
         }
         Ok(Response::new(ProbeReply { payload: Bytes::from(vec![0; bytes]) }))

@@ -72,8 +72,10 @@ pub enum FrameError {
         rows: u64,
     },
     /// A token that the model does not have.
-    #[error("token {found} of a vocabulary of {vocabulary}")]
+    #[error("KV slot {slot}: token {found} of a vocabulary of {vocabulary}")]
     Token {
+        /// The slot.
+        slot: u32,
         /// The token named.
         found: u32,
         /// Tokens of the model.
@@ -115,6 +117,27 @@ pub enum FrameError {
     },
 }
 
+impl FrameError {
+    /// The KV slot of the sequence that asks for what no try can give it, where that is what is wrong. All else is the sender's
+    /// fault and no request's.
+    pub const fn refused_slot(&self) -> Option<u32> {
+        match self {
+            Self::Token { slot, .. } | Self::Context { slot, .. } | Self::Sampling { slot, .. } => Some(*slot),
+            Self::Epoch { .. }
+            | Self::Unnumbered
+            | Self::Segment { .. }
+            | Self::Slot { .. }
+            | Self::SlotTwice(_)
+            | Self::NoRows(_)
+            | Self::TooManyRows { .. }
+            | Self::Tokens { .. }
+            | Self::ActivationType { .. }
+            | Self::Columns { .. }
+            | Self::Length { .. } => None,
+        }
+    }
+}
+
 impl FrameLimits {
     /// Checks a pass from the gateway; gives its number of rows.
     ///
@@ -129,10 +152,14 @@ impl FrameLimits {
         if pass.tokens.len() as u64 != u64::from(rows) {
             return Err(FrameError::Tokens { tokens: pass.tokens.len(), rows: rows.into() });
         }
-        match pass.tokens.iter().find(|token| **token >= self.vocabulary) {
-            Some(token) => Err(FrameError::Token { found: *token, vocabulary: self.vocabulary }),
-            None => Ok(rows),
+        let mut tokens = pass.tokens.iter();
+        for of_slot in &pass.rows {
+            let mut own = tokens.by_ref().take(of_slot.count as usize);
+            if let Some(found) = own.find(|token| **token >= self.vocabulary) {
+                return Err(FrameError::Token { slot: of_slot.slot, found: *found, vocabulary: self.vocabulary });
+            }
         }
+        Ok(rows)
     }
 
     /// Checks a frame from the predecessor; gives its number of rows. A frame with a failure carries no activations.
@@ -217,7 +244,7 @@ impl FrameLimits {
         for bias in &sampling.bias {
             if bias.token >= self.vocabulary {
                 let (found, vocabulary) = (bias.token, self.vocabulary);
-                return Err(FrameError::Token { found, vocabulary });
+                return Err(FrameError::Token { slot, found, vocabulary });
             }
             if !bias.value.is_finite() {
                 return fault("a logit bias is not a finite number");

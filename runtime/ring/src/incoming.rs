@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -15,63 +15,52 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::{RingSecurity, Transport, security::Refusal};
+use crate::{Transport, handshakes::Handshakes, security::Refusal};
 
-/// How long a peer may take for its handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Handshakes at once; more wait in the listener's queue.
-const HANDSHAKES: usize = 128;
+/// How long a peer may take for its handshake: a member's takes milliseconds.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Until the rest of it is looked for.
+const REST_OF_PREFACE: Duration = Duration::from_millis(10);
 /// A refused peer may try again and again: the log tells of one in so much time.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 
 /// The connections that a worker serves.
 #[derive(Debug)]
-pub struct Incoming(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Plaintext(TcpIncoming),
-    Secured(mpsc::Receiver<io::Result<Connection>>),
-}
+pub struct Incoming(mpsc::Receiver<io::Result<Connection>>);
 
 /// Connections accepted by `listener`, each set up as [`crate::server`] expects. Call it within a runtime.
 pub fn incoming(listener: TcpListener, transport: &Transport) -> Incoming {
-    Incoming(match transport {
-        Transport::Plaintext => Kind::Plaintext(TcpIncoming::from(listener).with_nodelay(Some(true))),
-        Transport::MutualTls(security) => {
-            let (connections, accepted) = mpsc::channel(1);
-            tokio::spawn(accept_all(listener, security.clone(), connections));
-            Kind::Secured(accepted)
-        }
-    })
+    let (connections, accepted) = mpsc::channel(1);
+    tokio::spawn(accept_all(listener, transport.clone(), connections));
+    Incoming(accepted)
 }
 
 impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match &mut self.0 {
-            Kind::Plaintext(incoming) => {
-                Pin::new(incoming).poll_next(cx).map(|next| next.map(|stream| stream.map(Connection::Plaintext)))
-            }
-            Kind::Secured(accepted) => accepted.poll_recv(cx),
-        }
+        self.0.poll_recv(cx)
     }
 }
 
+/// The handshakes under way, each with what breaks it off.
+type Guests = Arc<Mutex<Handshakes<CancellationToken>>>;
+
 /// Accepts until nobody serves any more. A handshake that takes its time, or fails, holds up no other.
-async fn accept_all(listener: TcpListener, security: Arc<RingSecurity>, to: mpsc::Sender<io::Result<Connection>>) {
-    let room = Arc::new(Semaphore::new(HANDSHAKES));
+async fn accept_all(listener: TcpListener, transport: Transport, to: mpsc::Sender<io::Result<Connection>>) {
+    let guests = Guests::default();
     let warnings = Arc::new(Warnings::default());
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             () = to.closed() => return,
             accepted = listener.accept() => accepted,
@@ -85,24 +74,68 @@ async fn accept_all(listener: TcpListener, security: Arc<RingSecurity>, to: mpsc
                 continue;
             }
         };
-        let (security, warnings, to) = (security.clone(), warnings.clone(), to.clone());
+        let broken_off = CancellationToken::new();
+        let number = {
+            let mut guests = guests.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = guests.number();
+            if let Some(displaced) = guests.enter(number, peer.ip(), broken_off.clone()) {
+                displaced.cancel();
+            }
+            number
+        };
+        let (transport, guests, warnings, to) = (transport.clone(), guests.clone(), warnings.clone(), to.clone());
         tokio::spawn(async move {
-            match timeout(HANDSHAKE, shake_hands(stream, &security)).await {
-                Ok(Ok(stream)) => {
+            let shaken = tokio::select! {
+                shaken = timeout(HANDSHAKE, shake_hands(stream, &transport)) => shaken,
+                () = broken_off.cancelled() => {
+                    tracing::debug!(%peer, "a handshake was broken off: newer ones need its place");
+                    return;
+                }
+            };
+            guests.lock().unwrap_or_else(PoisonError::into_inner).leave(number);
+            match shaken {
+                Ok(Ok(connection)) => {
                     // Nobody serves any more: the connection just closes.
-                    let _ = to.send(Ok(Connection::Secured(Box::new(stream)))).await;
+                    let _ = to.send(Ok(connection)).await;
                 }
                 Ok(Err(error)) => warnings.refused(peer, &error),
                 Err(_) => tracing::debug!(%peer, "a handshake took too long"),
             }
-            drop(place);
         });
     }
 }
 
-async fn shake_hands(stream: TcpStream, security: &RingSecurity) -> io::Result<TlsStream<TcpStream>> {
+async fn shake_hands(stream: TcpStream, transport: &Transport) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
-    TlsAcceptor::from(security.server()).accept(stream).await
+    match transport {
+        Transport::Plaintext => {
+            greeted(&stream).await?;
+            Ok(Connection::Plaintext(stream))
+        }
+        Transport::MutualTls(security) => {
+            let stream = TlsAcceptor::from(security.server()).accept(stream).await?;
+            Ok(Connection::Secured(Box::new(stream)))
+        }
+    }
+}
+
+/// Waits until a client has said what it speaks; it stays to be read.
+async fn greeted(stream: &TcpStream) -> io::Result<()> {
+    let mut said = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut said).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if said[..length] != PREFACE[..length] {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"));
+        }
+        if length == PREFACE.len() {
+            return Ok(());
+        }
+        // What was peeked at already counts as readable.
+        sleep(REST_OF_PREFACE).await;
+    }
 }
 
 /// Tells of refused peers, now and then.

@@ -10,9 +10,11 @@ pub mod proto {
 }
 
 mod check;
+mod checksum;
 mod connect;
 mod driver;
 mod fault;
+mod handshakes;
 mod incoming;
 mod limits;
 mod outgoing;
@@ -22,14 +24,17 @@ mod shape;
 mod transport;
 
 pub use check::FrameError;
+pub use checksum::{Checksummed, NOT_AS_SENT};
 pub use connect::{Backoff, ConnectError, connect, connect_until};
-pub use driver::{DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, drain, probe, status};
+pub use driver::{
+    Demands, DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, Verified, drain, probe, status,
+};
 pub use fault::{ASKER_KEY, EPOCH_KEY, FaultKind, RingFault, asker_of, epoch_of, wrong_epoch};
 pub use incoming::{Connection, Incoming, incoming};
 pub use limits::{FrameLimits, KeepLimits};
 pub use outgoing::{FrameQueue, LinkCounters, OutgoingFrames, QueueFull, outgoing};
 pub use proto::Peer;
 pub use security::{RingSecurity, SERVER_NAME, SecurityError};
-pub use settings::{CONTROL_MESSAGE_BYTES, JOIN_DEADLINE, MAX_IN_FLIGHT, server};
+pub use settings::{CONTROL_MESSAGE_BYTES, JOIN_DEADLINE, LAST_EPOCH, LONGEST_PROBE_REPLY, MAX_IN_FLIGHT, server};
 pub use shape::{LinkSchedule, LinkShape, ShapedLink};
 pub use transport::Transport;

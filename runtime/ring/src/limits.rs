@@ -37,11 +37,15 @@ pub struct KeepLimits {
 impl KeepLimits {
     /// Longest order or answer on the wire: a page, or where the heads of the largest pass stand.
     pub fn message_bytes(&self) -> usize {
+        let rows = PER_TOKEN.saturating_mul(2).saturating_mul(self.max_rows as usize);
+        self.answer_bytes().saturating_add(rows).saturating_add(SMALL)
+    }
+
+    /// Longest payload of an answer.
+    pub fn answer_bytes(&self) -> usize {
         let heads = u64::from(self.max_rows).saturating_mul(u64::from(self.heads));
         let state = heads.saturating_mul(u64::from(self.head_dim) + 2).saturating_mul(4);
-        let rows = PER_TOKEN.saturating_mul(2).saturating_mul(self.max_rows as usize);
-        let large = usize::try_from(state.max(self.page_bytes)).unwrap_or(usize::MAX);
-        large.saturating_add(rows).saturating_add(SMALL)
+        usize::try_from(state.max(self.page_bytes)).unwrap_or(usize::MAX)
     }
 }
 

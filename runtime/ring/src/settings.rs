@@ -12,8 +12,19 @@ pub const MAX_IN_FLIGHT: usize = 64;
 /// How long a worker tries to reach its successor before it gives its epoch up.
 pub const JOIN_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Largest message of the control service: a plan, or a probe's payload.
-pub const CONTROL_MESSAGE_BYTES: usize = 64 << 20;
+/// Largest message of the control service: a plan, or a probe's payload, which are at most 16 MiB long.
+pub const CONTROL_MESSAGE_BYTES: usize = (16 << 20) + (64 << 10);
+
+/// Longest reply to a probe: whoever leaves replies unread costs little. Bandwidth is measured on the way there.
+pub const LONGEST_PROBE_REPLY: usize = 64 << 10;
+
+/// Epochs end here, so that there is always a next one: nobody comes near it by counting.
+pub const LAST_EPOCH: u64 = 1 << 62;
+
+/// Streams that a connection may have open at once. A member has a handful.
+const STREAMS: u32 = 64;
+/// Requests of a connection whose messages are read at once; streams that are open do not count.
+const REQUESTS: usize = 8;
 
 /// One activation of a large prefill chunk goes out without waiting for a window update.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -58,6 +69,8 @@ pub fn server() -> Server {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(HTTP2_FRAME)
+        .max_concurrent_streams(STREAMS)
+        .concurrency_limit_per_connection(REQUESTS)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
 }

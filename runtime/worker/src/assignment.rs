@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lime_planner::{DeviceIndex, Dtype, MemoryModel, Plan};
 use lime_ring::{
-    FrameLimits, KeepLimits,
+    FrameLimits, KeepLimits, LAST_EPOCH,
     proto::{ActivationType, ConfigureRequest, Peer},
 };
 use thiserror::Error;
@@ -33,9 +33,9 @@ pub(crate) enum AssignmentError {
         /// The peers given.
         found: String,
     },
-    /// Epochs start from 1.
-    #[error("epochs are numbered from 1")]
-    NoEpoch,
+    /// Epochs start from 1 and do not end.
+    #[error("epoch {0}: epochs are numbered from 1 to {LAST_EPOCH}")]
+    Epoch(u64),
 }
 
 /// What a worker is to be.
@@ -46,13 +46,17 @@ pub(crate) struct Assignment {
     pub(crate) plan: Plan,
     pub(crate) device: DeviceIndex,
     pub(crate) peers: Vec<Peer>,
+    /// The epoch that whoever asks knows of and gives up for this one; 0 for none.
+    pub(crate) replaces: u64,
+    /// Every block that is used is to be compared before anything is computed.
+    pub(crate) verify: bool,
 }
 
 impl Assignment {
     pub(crate) fn check(request: ConfigureRequest) -> Result<Self, AssignmentError> {
-        let ConfigureRequest { epoch, plan_json, device: name, peers } = request;
-        if epoch == 0 {
-            return Err(AssignmentError::NoEpoch);
+        let ConfigureRequest { epoch, plan_json, device: name, peers, replaces, verify, checksum: _ } = request;
+        if !(1..=LAST_EPOCH).contains(&epoch) {
+            return Err(AssignmentError::Epoch(epoch));
         }
         let plan: Plan = serde_json::from_slice(&plan_json)?;
         plan.validate()?;
@@ -64,7 +68,7 @@ impl Assignment {
             let found = listed(peers.iter().map(|peer| peer.device.as_str()));
             return Err(AssignmentError::Peers { expected: listed(names()), found });
         }
-        Ok(Self { epoch, plan_json, plan, device, peers })
+        Ok(Self { epoch, plan_json, plan, device, peers, replaces, verify })
     }
 }
 

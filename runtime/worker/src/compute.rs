@@ -14,6 +14,8 @@ use thiserror::Error;
 pub struct ComputeError {
     /// What may be done about it.
     pub kind: FailureKind,
+    /// The KV slot of the sequence that asks for what cannot be done, where one does.
+    pub refused_slot: Option<u32>,
     /// What happened.
     pub text: String,
 }
@@ -21,13 +23,18 @@ pub struct ComputeError {
 impl ComputeError {
     /// A fault of this device, of which nothing more is known.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Unspecified, text: text.into() }
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// The same fault, known to be of that kind.
     #[must_use]
     pub fn of_kind(self, kind: FailureKind) -> Self {
         Self { kind, ..self }
+    }
+
+    /// What the sequence in KV slot `slot` asks for can be done on no try.
+    pub fn refused(slot: u32, text: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Refused, refused_slot: Some(slot), text: text.into() }
     }
 
     /// Says why, with every cause.

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,11 +14,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    compute::{ComputeError, Loader},
+    compute::{ComputeError, Loader, Mended},
     counters::Counters,
     pass::{Engine, Visit, said},
     pressure::Press,
     session::Session,
+    vitals::{Doing, Vitals},
     work::{Command, ProgressSender},
 };
 
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) struct ComputeThread {
     loader: Box<dyn Loader>,
     counters: Arc<Counters>,
+    vitals: Arc<Vitals>,
     stopping: CancellationToken,
     loaded: Option<Loaded>,
     press: Press,
@@ -52,16 +54,37 @@ fn pressed(mut engine: Box<dyn crate::compute::Compute>, press: &Press) -> Engin
     Ok(engine)
 }
 
+/// Has an engine compare all that it uses with its digests, and mend it.
+fn verified(engine: &mut Engine) -> Result<Mended, ComputeError> {
+    let Ok(compute) = engine else { return Ok(Mended::default()) };
+    // A panicking engine is dropped here: nobody sees what it left half done.
+    match catch_unwind(AssertUnwindSafe(|| compute.verify())) {
+        Ok(verified) => verified,
+        Err(payload) => {
+            let error = ComputeError::new(format!("comparing its blocks panicked: {}", said(payload.as_ref())));
+            *engine = Err(error.clone());
+            Err(error)
+        }
+    }
+}
+
 /// Unwinds out of a load that nobody waits for any more.
 struct LoadCutShort;
 
 impl ComputeThread {
-    pub(crate) fn new(loader: Box<dyn Loader>, counters: Arc<Counters>, stopping: CancellationToken) -> Self {
-        Self { loader, counters, stopping, loaded: None, press: Press::default() }
+    pub(crate) fn new(
+        loader: Box<dyn Loader>,
+        counters: Arc<Counters>,
+        vitals: Arc<Vitals>,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self { loader, counters, vitals, stopping, loaded: None, press: Press::default() }
     }
 
     /// Handles requests until told to stop.
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.vitals.this_is_the_thread();
+        let vitals = self.vitals.clone();
         loop {
             let begin = Instant::now();
             let command = commands.blocking_recv();
@@ -77,7 +100,7 @@ impl ComputeThread {
                         let engine = &mut loaded.engine;
                         let counters = &self.counters;
                         let begin = Instant::now();
-                        Visit { session: &session, engine, counters, work }.run();
+                        vitals.during(Doing::Pass, || Visit { session: &session, engine, counters, work }.run());
                         Counters::add(&self.counters.compute_micros, begin.elapsed());
                     } else {
                         let why = "it was sent work before it was ready";
@@ -86,13 +109,14 @@ impl ComputeThread {
                 }
                 Some(Command::Take { session, progress, reply }) => {
                     // The asking side is gone when the epoch is.
-                    let _ = reply.send(self.take(&session, &progress));
+                    let _ = reply.send(vitals.during(Doing::TakingUp, || self.take(&session, &progress)));
                 }
                 Some(Command::Press(press)) => {
                     self.press = press;
                     if let Some(loaded) = &mut self.loaded {
-                        loaded.engine = std::mem::replace(&mut loaded.engine, Err(ComputeError::default()))
-                            .and_then(|engine| pressed(engine, &self.press));
+                        let engine = std::mem::replace(&mut loaded.engine, Err(ComputeError::default()));
+                        let press = || engine.and_then(|engine| pressed(engine, &self.press));
+                        loaded.engine = vitals.during(Doing::Pressed, press);
                     }
                 }
                 Some(Command::Stop) | None => return,
@@ -100,7 +124,7 @@ impl ComputeThread {
         }
     }
 
-    fn take(&mut self, session: &Session, progress: &ProgressSender) -> Result<(), ComputeError> {
+    fn take(&mut self, session: &Session, progress: &ProgressSender) -> Result<Mended, ComputeError> {
         let kept = self
             .loaded
             .take()
@@ -118,8 +142,15 @@ impl ComputeThread {
         self.counters.took(engine.as_ref());
         let (plan_json, device) = (session.plan_json.clone(), session.device);
         let epoch = session.epoch;
-        self.loaded = Some(Loaded { epoch, plan_json, device, engine: Ok(engine) });
-        Ok(())
+        let loaded = self.loaded.insert(Loaded { epoch, plan_json, device, engine: Ok(engine) });
+        // Whoever has begun a newer epoch meanwhile asks again.
+        if !session.verify || session.is_over() {
+            return Ok(Mended::default());
+        }
+        session.verifying.store(true, Ordering::Release);
+        let verified = verified(&mut loaded.engine);
+        session.verifying.store(false, Ordering::Release);
+        verified
     }
 
     fn load(
@@ -130,7 +161,9 @@ impl ComputeThread {
         const EVERY: Duration = Duration::from_millis(50);
         let stopping = self.stopping.clone();
         let mut told = None::<Instant>;
+        let vitals = &self.vitals;
         let mut tell = |loaded: Size, total: Size| {
+            vitals.beat();
             if session.is_over() || stopping.is_cancelled() {
                 resume_unwind(Box::new(LoadCutShort));
             }
@@ -141,6 +174,7 @@ impl ComputeThread {
                     phase: "loading".to_owned(),
                     loaded_bytes: loaded.0,
                     total_bytes: total.0,
+                    ..ConfigureProgress::default()
                 }));
             }
         };

@@ -1,6 +1,6 @@
 //! What a worker is told when it starts; everything else comes with a plan.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use lime_model::VerifyReads;
 use lime_ring::{LinkShape, Transport};
@@ -12,6 +12,9 @@ pub struct DiskShape {
     /// Bytes read in a second.
     pub bytes_per_second: u64,
 }
+
+/// Long for a read of a disk that spins up, or an answer of a device that keeps pages; passes and loads of any length get on in it.
+pub const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// A worker before it has a plan.
 #[derive(Clone, Debug)]
@@ -35,4 +38,8 @@ pub struct WorkerConfig {
     pub isa: Option<String>,
     /// How the ring's members speak to one another.
     pub transport: Transport,
+    /// Where to say over plain HTTP whether the worker gets on, where anywhere.
+    pub health: Option<SocketAddr>,
+    /// A compute thread that has not got on with what it does for so long is stuck.
+    pub stuck_after: Duration,
 }

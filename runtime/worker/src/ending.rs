@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use lime_ring::{OutgoingFrames, proto::Frame};
+use lime_ring::{Checksummed as _, OutgoingFrames, proto::Frame};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -94,8 +94,8 @@ impl Stream for Outbound {
         if self.end.poll(cx).is_ready() {
             self.over = true;
             let session = &self.end.session;
-            return Poll::Ready(session.cause().map(|cause| cause.frame(session.epoch)));
+            return Poll::Ready(session.cause().map(|cause| cause.frame(session.epoch).sealed()));
         }
-        Pin::new(&mut self.frames).poll_next(cx)
+        Pin::new(&mut self.frames).poll_next(cx).map(|frame| frame.map(Frame::sealed))
     }
 }

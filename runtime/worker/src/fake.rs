@@ -13,9 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use lime_planner::{Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
-use lime_ring::proto::Token;
+use lime_ring::proto::{FailureKind, Token};
 
-use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Span};
+use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Span};
 
 /// Values stay below this, exact in f32.
 const MODULUS: u64 = 65_521;
@@ -35,6 +35,12 @@ pub struct FakeLoader {
     pub failing_token: Option<u32>,
     /// Panics when it embeds this token.
     pub panicking_token: Option<u32>,
+    /// Hangs so long over a pass that embeds this token.
+    pub hanging_token: Option<(u32, Duration)>,
+    /// Blocks that are damaged, its clones' included: passes fail until they have been compared.
+    pub damaged: Arc<AtomicU32>,
+    /// How often it compared its blocks, its clones included.
+    pub compared: Arc<AtomicU32>,
 }
 
 impl Loader for FakeLoader {
@@ -109,6 +115,12 @@ impl Compute for Fake {
         if tokens.iter().any(|token| Some(*token) == self.options.panicking_token) {
             std::panic::resume_unwind(Box::new("this token panics"));
         }
+        if let Some((_, time)) = self.options.hanging_token.filter(|(token, _)| tokens.contains(token)) {
+            thread::sleep(time);
+        }
+        if self.options.damaged.load(Ordering::Relaxed) > 0 {
+            return Err(ComputeError::new("a block is damaged").of_kind(FailureKind::Damaged));
+        }
         self.values = tokens.iter().map(|token| u64::from(*token) + 1).collect();
         Ok(())
     }
@@ -153,6 +165,11 @@ impl Compute for Fake {
 
     fn reset(&mut self) {
         self.kv.clear();
+    }
+
+    fn verify(&mut self) -> Result<Mended, ComputeError> {
+        self.options.compared.fetch_add(1, Ordering::Relaxed);
+        Ok(Mended { compared: 1, mended: self.options.damaged.swap(0, Ordering::Relaxed) })
     }
 
     fn footprint(&self) -> Footprint {

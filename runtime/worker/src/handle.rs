@@ -12,8 +12,8 @@ use tokio::{runtime, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    WorkerConfig, WorkerError, compute::Loader, compute_thread::ComputeThread, counters::Counters, pressure::Pressure,
-    service::routes, state::Worker, work::Command,
+    WorkerConfig, WorkerError, compute::Loader, compute_thread::ComputeThread, counters::Counters, health,
+    pressure::Pressure, service::routes, state::Worker, vitals::Vitals, work::Command,
 };
 
 /// How long connections may take to close when the worker stops.
@@ -23,6 +23,7 @@ const CLOSING: Duration = Duration::from_millis(800);
 #[derive(Debug)]
 pub struct WorkerHandle {
     addr: SocketAddr,
+    health: Option<SocketAddr>,
     stopping: CancellationToken,
     io: Option<JoinHandle<Result<(), WorkerError>>>,
 }
@@ -31,6 +32,11 @@ impl WorkerHandle {
     /// Where the worker listens.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where its health is asked for, where it was told to say.
+    pub const fn health(&self) -> Option<SocketAddr> {
+        self.health
     }
 
     /// Stops the worker: the listener is closed and every task and thread has ended when this returns. A pass being
@@ -67,26 +73,27 @@ pub async fn start_with(
     loader: Box<dyn Loader>,
     listen: SocketAddr,
 ) -> Result<WorkerHandle, WorkerError> {
-    let listener = std::net::TcpListener::bind(listen)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
-    let (listener, addr) = listener.map_err(|source| WorkerError::Listen { addr: listen, source })?;
+    let (listener, addr) = bind(listen)?;
+    let health = config.health.map(bind).transpose()?;
+    let health_addr = health.as_ref().map(|(_, addr)| *addr);
+    let health = health.map(|(listener, _)| listener);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(WorkerError::Threads)?;
 
     let stopping = CancellationToken::new();
     let counters = Arc::new(Counters::default());
+    let vitals = Arc::new(Vitals::new(config.stuck_after));
     let (commands, queue) = mpsc::channel(2 * MAX_IN_FLIGHT);
-    let (counted, told) = (counters.clone(), stopping.clone());
-    let compute = move || ComputeThread::new(loader, counted, told).run(queue);
+    let (counted, watched, told) = (counters.clone(), vitals.clone(), stopping.clone());
+    let compute = move || ComputeThread::new(loader, counted, watched, told).run(queue);
     let compute =
         thread::Builder::new().name("lime-compute".to_owned()).spawn(compute).map_err(WorkerError::Threads)?;
     let transport = config.transport.clone();
-    let worker = Arc::new(Worker::new(config, counters, commands));
+    let worker = Arc::new(Worker::new(config, counters, vitals, commands));
 
     let token = stopping.clone();
     let pressure = Pressure::start(worker.clone()).map_err(WorkerError::Threads)?;
     let serve = move || {
-        let served = runtime.block_on(serve(&worker, listener, &transport, &token));
+        let served = runtime.block_on(serve(&worker, (listener, health), &transport, &token));
         // Connections that are still open and tasks that still run end here.
         runtime.shutdown_background();
         drop(pressure);
@@ -95,17 +102,31 @@ pub async fn start_with(
         served.and(computed)
     };
     let io = thread::Builder::new().name("lime-io".to_owned()).spawn(serve).map_err(WorkerError::Threads)?;
-    Ok(WorkerHandle { addr, stopping, io: Some(io) })
+    Ok(WorkerHandle { addr, health: health_addr, stopping, io: Some(io) })
+}
+
+fn bind(addr: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), WorkerError> {
+    let listener = std::net::TcpListener::bind(addr)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
+    listener.map_err(|source| WorkerError::Listen { addr, source })
 }
 
 async fn serve(
     worker: &Arc<Worker>,
-    listener: std::net::TcpListener,
+    (listener, health): (std::net::TcpListener, Option<std::net::TcpListener>),
     transport: &Transport,
     stopping: &CancellationToken,
 ) -> Result<(), WorkerError> {
     let served = async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(WorkerError::Threads)?;
+        let health = health.map(tokio::net::TcpListener::from_std).transpose().map_err(WorkerError::Threads)?;
+        let asked = async {
+            match health {
+                Some(listener) => health::answer(listener, worker.vitals.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
         let told = async {
             stopping.cancelled().await;
             worker.leave();
@@ -119,6 +140,7 @@ async fn serve(
         tokio::select! {
             served = serving => served.map_err(WorkerError::Serve),
             () = too_long => Ok(()),
+            () = asked => Ok(()),
         }
     };
     let served = served.await;

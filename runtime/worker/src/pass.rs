@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use lime_planner::{Hop, SegmentIndex, Stage};
 use lime_ring::{
-    RingFault,
+    Checksummed as _, RingFault,
     proto::{Frame, PassResult, Token},
 };
 
@@ -81,6 +81,8 @@ impl Visit<'_> {
         if self.session.is_draining() && self.work.failure.is_none() {
             self.fail(&ComputeError::new("draining, it takes no new passes"));
         }
+        // Slots are released whatever became of the pass: nobody says so again. A failure of its own stays the first.
+        let failure = self.work.failure.take();
         let release = std::mem::take(&mut self.work.release);
         self.guarded(|engine, _| {
             for slot in &release {
@@ -89,6 +91,7 @@ impl Visit<'_> {
             Ok(())
         });
         self.work.release = release;
+        self.work.failure = failure.or(self.work.failure.take());
     }
 
     fn layers(&mut self, segment: SegmentIndex) {
@@ -130,13 +133,15 @@ impl Visit<'_> {
             Input::AtHand | Input::Tokens(_) => Bytes::new(),
         };
         let work = &mut self.work;
-        let ComputeError { kind, text: failure } = work.failure.take().unwrap_or_default();
+        let ComputeError { kind, refused_slot, text: failure } = work.failure.take().unwrap_or_default();
+        let rows = std::mem::take(&mut work.rows);
         Frame {
             epoch: self.session.epoch,
             pass: work.pass,
             micro_batch: work.micro_batch,
             segment: work.segment,
-            rows: std::mem::take(&mut work.rows),
+            // Nobody computes with a pass that has failed.
+            rows: if failure.is_empty() { rows } else { vec![] },
             // Every device meets segment 0 once: there slots are released.
             release: if work.segment == 0 { std::mem::take(&mut work.release) } else { vec![] },
             activation_type: limits.activation as i32,
@@ -144,16 +149,20 @@ impl Visit<'_> {
             activations: if failure.is_empty() { activations } else { Bytes::new() },
             failure,
             failure_kind: kind.into(),
+            refused_slot,
             lost: String::new(),
+            checksum: 0,
         }
     }
 
     fn finish(&mut self) {
         let tokens = self.draw();
-        let ComputeError { kind, text: failure } = self.work.failure.take().unwrap_or_default();
+        let ComputeError { kind, refused_slot, text: failure } = self.work.failure.take().unwrap_or_default();
         let tokens = if failure.is_empty() { tokens } else { vec![] };
         let (epoch, pass) = (self.session.epoch, self.work.pass);
-        if !self.session.results.publish(PassResult { epoch, pass, tokens, failure, failure_kind: kind.into() }) {
+        let failure_kind = kind.into();
+        let result = PassResult { epoch, pass, tokens, failure, failure_kind, refused_slot, checksum: 0 };
+        if !self.session.results.publish(result.sealed()) {
             let why = "nobody takes its results";
             self.session.end(RingFault::failed(self.session.name(), why));
         }
@@ -211,7 +220,7 @@ impl Visit<'_> {
 
     fn fail(&mut self, why: &ComputeError) {
         let text = format!("device {:?}: {why}", self.session.name());
-        self.work.failure = Some(ComputeError::new(text).of_kind(why.kind));
+        self.work.failure = Some(ComputeError { text, ..why.clone() });
     }
 }
 

@@ -39,6 +39,10 @@ pub(crate) struct Session {
     askers: Mutex<BTreeSet<DeviceIndex>>,
     ready: AtomicBool,
     draining: AtomicBool,
+    /// Whether every block that is used is to be compared first.
+    pub(crate) verify: bool,
+    /// Whether that is being done.
+    pub(crate) verifying: AtomicBool,
     predecessor_joined: AtomicBool,
     last_pass: AtomicU64,
     in_hand: AtomicU64,
@@ -51,7 +55,7 @@ impl Session {
         link: Option<LinkShape>,
         counters: Arc<LinkCounters>,
     ) -> std::io::Result<Self> {
-        let Assignment { epoch, plan_json, plan, device, peers } = assignment;
+        let Assignment { epoch, plan_json, plan, device, peers, replaces: _, verify } = assignment;
         let (to_successor, frames) = if plan.devices.len() > 1 {
             let (queue, frames) = outgoing(link, counters)?;
             (Some(queue), Some(frames))
@@ -79,6 +83,8 @@ impl Session {
             askers: Mutex::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            verify,
+            verifying: AtomicBool::new(false),
             predecessor_joined: AtomicBool::new(false),
             last_pass: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),

@@ -7,7 +7,9 @@ use lime_ring::{LinkShape, RingFault, Transport, wrong_epoch};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::{WorkerConfig, assignment::Assignment, counters::Counters, session::Session, work::Command};
+use crate::{
+    WorkerConfig, assignment::Assignment, counters::Counters, session::Session, vitals::Vitals, work::Command,
+};
 
 /// A worker, as its services see it.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub(crate) struct Worker {
     pub(crate) link: Option<LinkShape>,
     pub(crate) transport: Transport,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) vitals: Arc<Vitals>,
     pub(crate) compute: mpsc::Sender<Command>,
     /// Instruction set and threads of what is computed for other devices.
     pub(crate) kernels: (Isa, usize),
@@ -23,10 +26,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(config: WorkerConfig, counters: Arc<Counters>, compute: mpsc::Sender<Command>) -> Self {
+    pub(crate) fn new(
+        config: WorkerConfig,
+        counters: Arc<Counters>,
+        vitals: Arc<Vitals>,
+        compute: mpsc::Sender<Command>,
+    ) -> Self {
         let WorkerConfig { name, link, transport, isa, threads, .. } = config;
         let isa = isa.and_then(|name| Isa::by_name(&name)).unwrap_or_else(Isa::detect);
-        Self { name, link, transport, counters, compute, kernels: (isa, threads.max(1)), session: Mutex::default() }
+        let kernels = (isa, threads.max(1));
+        Self { name, link, transport, counters, vitals, compute, kernels, session: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
@@ -43,7 +52,10 @@ impl Worker {
         let mut current = self.lock();
         let epoch = assignment.epoch;
         if let Some(old) = current.as_ref() {
-            if epoch <= old.epoch {
+            // Who says which epoch it gives up has seen it, and is no message that was late. Else one with an epoch out of all proportion
+            // would have this worker to itself until it is restarted.
+            let given_up = assignment.replaces == old.epoch && epoch != old.epoch;
+            if epoch <= old.epoch && !given_up {
                 return Err(wrong_epoch(old.name(), epoch, old.epoch));
             }
             old.end(RingFault::superseded(old.name(), old.epoch, epoch));

@@ -1,17 +1,24 @@
 //! From a configuration to a ready device: load, join, report.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use lime_ring::{RingFault, proto::ConfigureProgress};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
+    compute::Mended,
     join::join,
     keeper::join_keeper,
     session::Session,
     state::Worker,
     work::{Command, ProgressSender},
 };
+
+/// How often a worker that compares its blocks says that it still does.
+const STILL_AT_IT: Duration = Duration::from_secs(2);
 
 /// Takes the session's plan up and streams how far it is; the last message is ready, or the fault that ended the epoch.
 pub(crate) async fn take_up(worker: Arc<Worker>, session: Arc<Session>, progress: ProgressSender) {
@@ -20,29 +27,55 @@ pub(crate) async fn take_up(worker: Arc<Worker>, session: Arc<Session>, progress
         () = session.ended.cancelled() => None,
         outcome = load_and_join(&worker, &session, &progress) => Some(outcome),
     };
-    if let Some(Err(fault)) = outcome {
-        tracing::warn!(epoch = session.epoch, reason = fault.reason, "not ready");
-        session.end(fault);
-    }
+    let mended = match outcome {
+        Some(Ok(mended)) => Some(mended),
+        Some(Err(fault)) => {
+            tracing::warn!(epoch = session.epoch, reason = fault.reason, "not ready");
+            session.end(fault);
+            None
+        }
+        None => None,
+    };
+    let mended = mended.unwrap_or_default();
     let last = match session.cause() {
         Some(cause) => Err(cause.status()),
         None => {
             session.set_ready();
             tracing::info!(device = session.name(), epoch = session.epoch, "ready");
-            Ok(phase("ready", &worker))
+            Ok(ConfigureProgress { compared: mended.compared, mended: mended.mended, ..phase("ready", &worker) })
         }
     };
     // Who configured may have gone; the status tells the next one.
     let _ = progress.send(last).await;
 }
 
-async fn load_and_join(worker: &Worker, session: &Arc<Session>, progress: &ProgressSender) -> Result<(), RingFault> {
+async fn load_and_join(
+    worker: &Worker,
+    session: &Arc<Session>,
+    progress: &ProgressSender,
+) -> Result<Mended, RingFault> {
     let (reply, loaded) = oneshot::channel();
     let take = Command::Take { session: session.clone(), progress: progress.clone(), reply };
     let stopped = |_| RingFault::lost(session.name(), "its compute thread has ended");
     worker.compute.send(take).await.map_err(|_| stopped(()))?;
-    let loaded = loaded.await.map_err(|_| stopped(()))?;
-    loaded.map_err(|error| RingFault::failed(session.name(), &error.to_string()))?;
+    let mut loaded = std::pin::pin!(loaded);
+    let taken = loop {
+        tokio::select! {
+            biased;
+            taken = &mut loaded => break taken.map_err(|_| stopped(()))?,
+            () = sleep(STILL_AT_IT) => {
+                // Comparing has no bar; that it gets on is all there is to say of it.
+                if session.verifying.load(Ordering::Acquire) && worker.vitals.stuck().is_none() {
+                    let _ = progress.try_send(Ok(phase("verifying", worker)));
+                }
+            }
+        }
+    };
+    let mended = taken.map_err(|error| RingFault::failed(session.name(), &error.to_string()))?;
+    if mended.compared > 0 {
+        let Mended { compared, mended } = mended;
+        tracing::info!(device = session.name(), compared, mended, "blocks were compared with their digests");
+    }
     if let Some(frames) = session.take_outgoing() {
         let _ = progress.send(Ok(phase("joining", worker))).await;
         join(session, &worker.transport, frames).await?;
@@ -50,10 +83,15 @@ async fn load_and_join(worker: &Worker, session: &Arc<Session>, progress: &Progr
     if let Some(asking) = session.take_asking() {
         join_keeper(session, &worker.transport, asking).await?;
     }
-    Ok(())
+    Ok(mended)
 }
 
 fn phase(phase: &str, worker: &Worker) -> ConfigureProgress {
     let pinned = worker.counters.footprint().pinned.0;
-    ConfigureProgress { phase: phase.to_owned(), loaded_bytes: pinned, total_bytes: pinned }
+    ConfigureProgress {
+        phase: phase.to_owned(),
+        loaded_bytes: pinned,
+        total_bytes: pinned,
+        ..ConfigureProgress::default()
+    }
 }

@@ -7,7 +7,11 @@ use lime_ring::proto::{ConfigureProgress, Frame, Pass, Rows};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use crate::{compute::ComputeError, pressure::Press, session::Session};
+use crate::{
+    compute::{ComputeError, Mended},
+    pressure::Press,
+    session::Session,
+};
 
 /// Where progress of a load goes.
 pub(crate) type ProgressSender = mpsc::Sender<Result<ConfigureProgress, Status>>;
@@ -15,7 +19,7 @@ pub(crate) type ProgressSender = mpsc::Sender<Result<ConfigureProgress, Status>>
 /// A request to the compute thread. Requests are handled strictly in order.
 pub(crate) enum Command {
     /// Load what the session needs, or keep what is loaded, and forget the KV cache.
-    Take { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<(), ComputeError>> },
+    Take { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<Mended, ComputeError>> },
     /// The device is to leave so much of its memory to others from now on.
     Press(Press),
     /// A pass or a frame, checked.
@@ -62,10 +66,18 @@ impl Work {
         }
     }
 
+    /// A pass that is refused because of what one of its sequences asks for: it goes round the ring as one that has failed, so that its
+    /// number is counted everywhere and its slots are released.
+    pub(crate) fn from_refused(pass: Pass, refusal: ComputeError) -> Self {
+        let pass = Pass { rows: Vec::new(), tokens: Vec::new(), ..pass };
+        Self { failure: Some(refusal), ..Self::from_pass(pass, 0) }
+    }
+
     /// A frame from the predecessor; it has `row_count` rows.
     pub(crate) fn from_frame(frame: Frame, row_count: u32) -> Self {
         let kind = frame.failure_kind();
-        let failure = (!frame.failure.is_empty()).then(|| ComputeError::new(frame.failure).of_kind(kind));
+        let failure = ComputeError { kind, refused_slot: frame.refused_slot, text: frame.failure };
+        let failure = (!failure.text.is_empty()).then_some(failure);
         Self {
             pass: frame.pass,
             micro_batch: frame.micro_batch,

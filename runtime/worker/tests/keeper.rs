@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Ring, anywhere, card, config, generate, plan};
 use lime_planner::{MemoryModel, Nanos, Plan, Relief, Step};
 use lime_ring::{
-    ASKER_KEY, EPOCH_KEY, Transport,
+    ASKER_KEY, Checksummed as _, EPOCH_KEY, Transport,
     proto::{
         ConfigureRequest, KeepAnswer, KeepOrder, KeepPage, KeepQuestion, KeptPage, KeptRows, Peer, ProbeRequest,
         control_client::ControlClient, keep_order::Order, keeper_client::KeeperClient,
@@ -54,7 +54,9 @@ impl Keeper {
             plan_json: serde_json::to_vec(&self.plan).unwrap().into(),
             device: "b".into(),
             peers: vec![peer("a"), peer("b")],
-        };
+            ..ConfigureRequest::default()
+        }
+        .sealed();
         let mut progress = ControlClient::new(self.channel().await).configure(request).await.unwrap().into_inner();
         progress.message().await.unwrap();
     }
@@ -62,7 +64,9 @@ impl Keeper {
     /// What it answers to `orders`, the joining included.
     async fn ask(&self, epoch: Option<u64>, asker: &str, orders: Vec<Order>) -> Result<Vec<KeepAnswer>, Status> {
         let epoch_of_orders = epoch.unwrap_or(self.epoch);
-        let orders = orders.into_iter().map(move |order| KeepOrder { epoch: epoch_of_orders, order: Some(order) });
+        let orders = orders.into_iter().map(move |order| {
+            KeepOrder { epoch: epoch_of_orders, order: Some(order), ..KeepOrder::default() }.sealed()
+        });
         let mut request = Request::new(tokio_stream::iter(orders.collect::<Vec<_>>()));
         if let Some(epoch) = epoch {
             request.metadata_mut().insert(EPOCH_KEY, epoch.into());

@@ -9,7 +9,7 @@ use std::{
 
 use common::{PATIENCE, Ring, anywhere, card, config, generate, next, plan, rows};
 use lime_ring::{
-    DriverError, FaultKind, LinkShape, RingDriver, Transport, drain, probe,
+    Checksummed as _, DriverError, FaultKind, LinkShape, RingDriver, Transport, drain, probe,
     proto::{Peer, driver_client::DriverClient, ring_client::RingClient},
     status,
 };
@@ -185,7 +185,7 @@ async fn messages_of_other_epochs_are_refused() {
 
     // A stream without the epoch's metadata is joined to the epoch in force; its messages are checked one by one.
     let mut first = DriverClient::connect(peer(&ring, 0).uri.clone()).await.unwrap();
-    let stale = lime_ring::proto::Pass { epoch: 6, pass: 1, ..Default::default() };
+    let stale = lime_ring::proto::Pass { epoch: 6, pass: 1, ..Default::default() }.sealed();
     let mut acks = first.submit(tokio_stream::iter([stale])).await.unwrap().into_inner();
     assert!(acks.message().await.unwrap().is_some());
     let refused = acks.message().await.unwrap_err();
@@ -307,8 +307,10 @@ async fn status_probe_and_drain_answer() {
 
     let took = probe(&Transport::Plaintext, peer(&ring, 0), vec![0; 100].into(), 16 << 10, 3).await.unwrap();
     assert_eq!(took.len(), 3);
-    let error = probe(&Transport::Plaintext, peer(&ring, 0), bytes::Bytes::new(), u32::MAX, 1).await.unwrap_err();
-    assert!(error.to_string().contains("too long"), "{error}");
+    for long in [(64 << 10) + 1, 32 << 20, u32::MAX] {
+        let error = probe(&Transport::Plaintext, peer(&ring, 0), bytes::Bytes::new(), long, 1).await.unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
 
     driver.submit(vec![rows(1, 0, 1, Some(0))], vec![1], vec![]).await.unwrap();
     assert_eq!(next(&mut driver).await.failure, "");

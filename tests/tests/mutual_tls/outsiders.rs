@@ -83,9 +83,12 @@ async fn noise_and_silence_do_no_harm() -> Result<()> {
     }
     // Open and silent, more than there may be handshakes of a host's worth of fools.
     let mut silent = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..400 {
         silent.push(TcpStream::connect(worker.addr()).await?);
     }
+    // Less than any of them is given to speak.
+    let member = timeout(Duration::from_millis(2500), status(&joined.transport, &peer)).await;
+    assert_eq!(member.expect("a member is let in at once")?.phase, "idle");
     for noise in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

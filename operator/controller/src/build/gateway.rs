@@ -111,7 +111,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                         "limits": { "memory": memory.limit() },
                     },
                     "securityContext": container_security(),
-                    "livenessProbe": { "httpGet": { "path": "/health", "port": "http" }, "periodSeconds": 10, "timeoutSeconds": 5 },
+                    "livenessProbe": { "httpGet": { "path": "/live", "port": "http" }, "periodSeconds": 10, "timeoutSeconds": 5 },
                     "readinessProbe": { "tcpSocket": { "port": "http" }, "periodSeconds": 1 },
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "volumeMounts": mounts,

@@ -229,6 +229,10 @@ fn a_ring_speaks_tls_from_end_to_end_or_not_at_all() {
             for probe in ["startupProbe", "readinessProbe"] {
                 assert!(container[probe]["tcpSocket"].is_object(), "the kubelet has no certificate to show");
             }
+            // A worker that hangs is made anew: asked in plain text, at a port that only says so.
+            assert_eq!(container["livenessProbe"]["httpGet"], json!({ "path": "/health", "port": "health" }));
+            let port = container["ports"].as_array().unwrap().iter().find(|port| port["name"] == "health").unwrap();
+            assert!(text.contains(&format!("\"--health\",\"0.0.0.0:{}\"", port["containerPort"])), "{text}");
             let typed: core::Pod = serde_json::from_value(pod.body.clone()).unwrap();
             let as_made = |security: &str| {
                 let asked = all(json!({ "transport": { "security": security } }), |settings| settings.ring_tls = true);

@@ -15,6 +15,8 @@ use crate::{
 /// Where certificates are mounted.
 pub(super) const TLS_AT: &str = "/tls";
 pub(super) const STORE_AT: &str = "/store";
+/// Where a worker says whether it gets on, to the kubelet.
+const HEALTH_PORT: u16 = 7001;
 
 /// The workers' pods, and the claims that hold their weights.
 pub fn workers(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Vec<Object> {
@@ -35,6 +37,8 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
         part.node.clone(),
         "--listen".into(),
         format!("0.0.0.0:{RING_PORT}"),
+        "--health".into(),
+        format!("0.0.0.0:{HEALTH_PORT}"),
         "--model".into(),
         model,
         "--store".into(),
@@ -69,13 +73,20 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
             "command": ["lime"],
             "args": arguments,
             "env": source_environment(wish, settings),
-            "ports": [{ "name": "ring", "containerPort": RING_PORT, "protocol": "TCP" }],
+            "ports": [
+                { "name": "ring", "containerPort": RING_PORT, "protocol": "TCP" },
+                { "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" },
+            ],
             "resources": { "requests": { "cpu": "100m", "memory": memory }, "limits": { "memory": memory } },
             "securityContext": container_security(),
-            // A probe of the kubelet's has no certificate of the ring: it opens the port and no more. Whether the ring serves is
-            // what the gateway's /ready says.
+            // A probe of the kubelet's has no certificate of the ring: it opens the port and no more, and asks at another port whether the worker
+            // gets on. Whether the ring serves is what the gateway's /ready says.
             "startupProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 2, "failureThreshold": 150 },
             "readinessProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 5, "timeoutSeconds": 5 },
+            "livenessProbe": {
+                "httpGet": { "path": "/health", "port": "health" },
+                "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3,
+            },
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": mounts,
         }],

@@ -113,6 +113,12 @@ impl WorkerProcess {
         self.child.wait().await.ok()
     }
 
+    /// Ends a process that does not listen any more.
+    pub(super) async fn kill(&mut self) {
+        // It may have ended by itself at last.
+        let _ = self.child.kill().await;
+    }
+
     /// The end of its log, as a suffix for an error.
     pub(super) async fn last_words(&mut self) -> String {
         // The pipe closes with the process: what it wrote last has then been read.

@@ -1,12 +1,10 @@
 //! Keeps one worker process per device alive.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
 use lime_gateway::{Orders, Peer};
+use lime_planner::Plan;
+use lime_ring::Transport;
 use lime_store::Source;
 use tokio::{
     sync::{mpsc, watch},
@@ -16,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     child::{self, WorkerProcess},
-    policy::{Decision, RestartPolicy},
+    policy::{Decision, Record, RestartPolicy},
+    pulse,
 };
 use crate::fleet::LocalDevice;
 
@@ -27,67 +26,93 @@ pub(super) enum WorkerEvent {
     Started { device: String, process: u32, uri: String },
     /// A process ended and will be started again.
     Restarting { device: String, reason: String, restarts: u32 },
-    /// It will not be.
+    /// It never came up: nothing is to be had from trying again.
     Failed { reason: String },
+    /// It ended too often: its device is to be done without.
+    Exhausted { device: String, reason: String },
+}
+
+/// What is the same for every worker.
+#[derive(Clone, Debug)]
+pub(super) struct Upbringing {
+    pub(super) model: Source,
+    pub(super) tls: Option<PathBuf>,
+    pub(super) transport: Transport,
+    pub(super) verbose: u8,
+    pub(super) policy: RestartPolicy,
+    pub(super) events: mpsc::UnboundedSender<WorkerEvent>,
 }
 
 /// Every worker process of the ring.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     tasks: JoinSet<()>,
-    stop: CancellationToken,
+    /// What ends each device's worker.
+    running: BTreeMap<String, CancellationToken>,
+    orders: Arc<watch::Sender<Orders>>,
+    shared: Upbringing,
 }
 
 struct Keeper {
     device: LocalDevice,
-    model: Source,
-    tls: Option<PathBuf>,
-    verbose: u8,
-    policy: RestartPolicy,
+    shared: Upbringing,
     orders: Arc<watch::Sender<Orders>>,
-    events: mpsc::UnboundedSender<WorkerEvent>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
     /// Starts a worker for each of `devices`; addresses go into `orders` as they come and go.
     pub(super) fn start(
-        devices: Vec<LocalDevice>,
-        model: &Source,
-        tls: Option<&Path>,
-        verbose: u8,
-        policy: RestartPolicy,
+        devices: impl IntoIterator<Item = LocalDevice>,
+        shared: Upbringing,
         orders: watch::Sender<Orders>,
-        events: &mpsc::UnboundedSender<WorkerEvent>,
     ) -> Self {
-        let (stop, orders) = (CancellationToken::new(), Arc::new(orders));
-        let mut tasks = JoinSet::new();
+        let mut supervisor = Self { tasks: JoinSet::new(), running: BTreeMap::new(), orders: Arc::new(orders), shared };
+        devices.into_iter().for_each(|device| supervisor.raise(device));
+        supervisor
+    }
+
+    /// Goes over to `plan`: workers of devices that it does not have end, those of `devices` that have none are started, and all others
+    /// stay as they are.
+    pub(super) fn go_over(&mut self, plan: Plan, devices: impl IntoIterator<Item = LocalDevice>) {
+        self.running.retain(|name, stop| {
+            let stays = plan.device(name).is_some();
+            if !stays {
+                stop.cancel();
+            }
+            stays
+        });
+        self.orders.send_modify(|orders| {
+            let mut workers = std::mem::take(&mut orders.workers);
+            workers.retain(|peer| plan.device(&peer.device).is_some());
+            let generation = orders.generation + 1;
+            *orders = Orders { generation, ..Orders::new(plan, workers) };
+        });
         for device in devices {
-            let keeper = Keeper {
-                device,
-                model: model.clone(),
-                tls: tls.map(Path::to_owned),
-                verbose,
-                policy,
-                orders: Arc::clone(&orders),
-                events: events.clone(),
-                stop: stop.clone(),
-            };
-            tasks.spawn(keeper.keep());
+            if !self.running.contains_key(&device.name) {
+                self.raise(device);
+            }
         }
-        Self { tasks, stop }
+    }
+
+    fn raise(&mut self, device: LocalDevice) {
+        let stop = CancellationToken::new();
+        self.running.insert(device.name.clone(), stop.clone());
+        let (shared, orders) = (self.shared.clone(), Arc::clone(&self.orders));
+        self.tasks.spawn(Keeper { device, shared, orders, stop }.keep());
     }
 
     /// Ends every worker and returns when all are gone.
     pub(super) async fn stop(mut self) {
-        self.stop.cancel();
+        self.running.values().for_each(CancellationToken::cancel);
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
 impl Keeper {
     async fn keep(self) {
-        let mut restarts = 0;
+        let origin = Instant::now();
+        let mut record = Record::default();
         let mut first_failure: Option<String> = None;
         loop {
             let started = Instant::now();
@@ -95,13 +120,14 @@ impl Keeper {
                 Ok(None) => return,
                 Ok(Some(reason)) => reason,
                 // One that never came up at all will not the next time: the model or the machine is at fault.
-                Err(error) if first_failure.is_none() => return self.fail(format!("{error:#}")),
+                Err(error) if first_failure.is_none() => {
+                    return self.tell(WorkerEvent::Failed { reason: format!("{error:#}") });
+                }
                 Err(error) => format!("{error:#}"),
             };
             let first = first_failure.get_or_insert_with(|| reason.clone()).clone();
-            match self.policy.decide(restarts, started.elapsed()) {
-                Decision::Restart { delay, restarts: used } => {
-                    restarts = used;
+            match self.shared.policy.decide(&mut record, origin.elapsed(), started.elapsed()) {
+                Decision::Restart { delay, restarts } => {
                     let device = self.device.name.clone();
                     self.tell(WorkerEvent::Restarting { device, reason, restarts });
                     tokio::select! {
@@ -110,10 +136,16 @@ impl Keeper {
                     }
                 }
                 Decision::GiveUp => {
-                    let name = &self.device.name;
+                    let device = self.device.name.clone();
+                    let (most, minutes) = (self.shared.policy.max_restarts, self.shared.policy.window.as_secs() / 60);
                     let last = if first == reason { String::new() } else { format!("; the last time: {reason}") };
-                    return self
-                        .fail(format!("worker {name} failed more than {restarts} times; at first: {first}{last}"));
+                    let times = if most == 0 {
+                        "once, and maxRestarts is 0".to_owned()
+                    } else {
+                        format!("more than {most} times in {minutes} minutes")
+                    };
+                    let reason = format!("worker {device} failed {times}; at first: {first}{last}");
+                    return self.tell(WorkerEvent::Exhausted { device, reason });
                 }
             }
         }
@@ -122,14 +154,20 @@ impl Keeper {
     /// One life of the worker: `None` when it was asked to end, else why it did.
     async fn live(&self) -> anyhow::Result<Option<String>> {
         let mut process = tokio::select! {
-            process = WorkerProcess::start(&self.device, &self.model, self.tls.as_deref(), self.verbose) => process?,
+            process = self.begin() => process?,
             () = self.stop.cancelled() => return Ok(None),
         };
         let (device, uri) = (self.device.name.clone(), process.uri.clone());
-        self.tell(WorkerEvent::Started { device, process: process.id(), uri: uri.clone() });
-        self.publish(Some(uri));
+        self.tell(WorkerEvent::Started { device: device.clone(), process: process.id(), uri: uri.clone() });
+        self.publish(Some(uri.clone()));
+        let member = lime_ring::Peer { device, uri };
         let status = tokio::select! {
             status = process.ended() => status,
+            reason = pulse::lost(&self.shared.transport, &member) => {
+                self.publish(None);
+                process.kill().await;
+                return Ok(Some(format!("{reason}; it was killed")));
+            }
             () = self.stop.cancelled() => {
                 process.end().await;
                 return Ok(None);
@@ -142,6 +180,11 @@ impl Keeper {
         Ok(Some(format!("{}{words}", child::describe(status))))
     }
 
+    async fn begin(&self) -> anyhow::Result<WorkerProcess> {
+        let Upbringing { model, tls, verbose, .. } = &self.shared;
+        WorkerProcess::start(&self.device, model, tls.as_deref(), *verbose).await
+    }
+
     fn publish(&self, uri: Option<String>) {
         let device = &self.device.name;
         self.orders.send_modify(|orders| {
@@ -150,12 +193,8 @@ impl Keeper {
         });
     }
 
-    fn fail(&self, reason: String) {
-        self.tell(WorkerEvent::Failed { reason });
-    }
-
     fn tell(&self, event: WorkerEvent) {
         // Nobody listens any more once everything is being stopped.
-        let _ = self.events.send(event);
+        let _ = self.shared.events.send(event);
     }
 }

@@ -150,6 +150,13 @@ impl ApiError {
         Self { code: Some("model_loading"), retry_after: Some(retry_after), ..error }
     }
 
+    /// 503: the ring broke and does not come back.
+    pub(crate) fn unavailable(cause: &str) -> Self {
+        let message = format!("The model is not served at the moment: {cause}. It is tried again all the time.");
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message);
+        Self { code: Some("ring_unavailable"), retry_after: Some(Duration::from_secs(10)), ..error }
+    }
+
     /// 503: no more.
     pub(crate) fn stopping() -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "The server is shutting down.");
@@ -178,6 +185,10 @@ impl ApiError {
             StreamFault::Failed(cause) => {
                 Self::internal(format!("The request was tried again and again and failed each time: {cause}"))
             }
+            StreamFault::Refused(cause) => {
+                Self::invalid("", "request_refused", format!("The model cannot do what this request asks for: {cause}"))
+            }
+            StreamFault::Unavailable(cause) => Self::unavailable(cause),
             StreamFault::Outgrown { context } => Self::outgrown(*context),
             StreamFault::Stopping => Self::stopping(),
         }

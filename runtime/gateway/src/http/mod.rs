@@ -112,6 +112,9 @@ impl App {
         match self.status.phase() {
             // While the ring is brought back, or another plan's ring up, requests wait in the queue.
             Phase::Ready | Phase::Recovering => Ok(()),
+            Phase::Unavailable => {
+                Err(ApiError::unavailable(self.status.view().trouble.as_deref().unwrap_or("the ring is away")))
+            }
             Phase::Loading => {
                 let state = self.status.view();
                 Err(ApiError::loading(pages::loading_message(&state), pages::loading_wait(&state, self.age())))
@@ -132,6 +135,7 @@ pub(crate) fn router(app: SharedApp) -> Router {
     Router::new()
         .merge(v1)
         .route("/health", get(pages::health))
+        .route("/live", get(pages::live))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(pages::metrics))
         .fallback(unknown_path)
@@ -207,8 +211,8 @@ async fn account(State(app): State<SharedApp>, request: Request, next: Next) -> 
 
 /// A route for figures: few names, whatever clients ask for.
 fn route_name(path: &str) -> &'static str {
-    const ROUTES: [&str; 6] =
-        ["/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/ready", "/metrics"];
+    const ROUTES: [&str; 7] =
+        ["/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/live", "/ready", "/metrics"];
     let known = ROUTES.into_iter().find(|route| *route == path);
     known.unwrap_or(if path.starts_with("/v1/models/") { "/v1/models/{id}" } else { "other" })
 }

@@ -34,8 +34,18 @@ pub(super) async fn model(State(app): State<SharedApp>, Path(id): Path<String>) 
     }
 }
 
-/// `GET /health`: the process lives.
-pub(super) async fn health(State(app): State<SharedApp>) -> Response {
+/// `GET /health`: the process lives, and serves or may soon.
+pub(super) async fn health(app: State<SharedApp>) -> Response {
+    let state = app.status.view();
+    if state.phase == Phase::Unavailable && !app.pass_loop_ended() {
+        let body = Json(json!({"status": state.phase.name(), "reason": state.trouble}));
+        return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+    }
+    live(app).await
+}
+
+/// `GET /live`: the process lives. To start it anew would help nobody.
+pub(super) async fn live(State(app): State<SharedApp>) -> Response {
     if app.pass_loop_ended() {
         let body = Json(json!({"status": "failed", "reason": "the pass loop has ended: restart this process"}));
         return (StatusCode::INTERNAL_SERVER_ERROR, body).into_response();

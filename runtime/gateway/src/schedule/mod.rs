@@ -5,8 +5,13 @@
 //! travel together and weights are read once for all of them. Chunks of prefill follow each other without waiting for
 //! results; only the last one of a sequence draws a token.
 
+mod anew;
+mod passes;
+#[cfg(test)]
+mod refusal_tests;
 #[cfg(test)]
 mod replan_tests;
+mod results;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -16,7 +21,7 @@ use std::collections::VecDeque;
 use lime_planner::{Plan, Residency};
 use lime_ring::{
     MAX_IN_FLIGHT,
-    proto::{PassResult, Rows, Token},
+    proto::{FailureKind, Rows, Token},
 };
 use thiserror::Error;
 
@@ -119,14 +124,43 @@ pub enum Restart {
     PassFailed,
     /// The ring is lost.
     RingLost,
+    /// Weights are damaged, or may be: no sequence is to blame.
+    Damaged,
+}
+
+/// What a result was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// It was taken in; the ring goes on.
+    Taken,
+    /// One sequence asks for what cannot be done, for the reason given. It is at its end, and the ring goes on without it.
+    Refused(SequenceId, String),
+    /// The pass has failed, and the ring must begin anew.
+    Failed(FailureKind, String),
 }
 
 #[derive(Debug)]
 struct Flight {
     pass: u64,
-    /// Slots with rows in the pass; true where the last row draws.
-    rows: Vec<(u32, bool)>,
+    rows: Vec<Carried>,
+    /// Slots that are released before the pass.
+    release: Vec<u32>,
     decodes: bool,
+}
+
+/// Rows of a sequence in a pass on its way.
+#[derive(Clone, Copy, Debug)]
+struct Carried {
+    slot: u32,
+    start: u32,
+    /// Whether the last row draws.
+    draws: bool,
+}
+
+impl Flight {
+    fn carries(&self, slot: u32) -> bool {
+        self.rows.iter().any(|rows| rows.slot == slot)
+    }
 }
 
 /// The state of all sequences, waiting and under way.
@@ -182,126 +216,6 @@ impl Scheduler {
         self.drop_cancelled();
     }
 
-    /// The next pass, or `None` where there is nothing to send before the next result.
-    pub fn next_pass(&mut self) -> Option<PassRequest> {
-        if self.flights.len() >= self.limits.depth {
-            return None;
-        }
-        let mut pass = PassRequest::default();
-        let mut flight = Flight { pass: self.passes + 1, rows: Vec::new(), decodes: false };
-        if let Some(suspect) = self.active.iter().position(|sequence| sequence.suspect() && !sequence.cancelled) {
-            self.take_alone(suspect, &mut pass, &mut flight);
-        } else {
-            self.take_decodes(&mut pass, &mut flight);
-            if flight.decodes || !self.limits.ride_along || !self.flights.iter().any(|flight| flight.decodes) {
-                self.take_prefills(&mut pass, &mut flight);
-            }
-        }
-        if pass.rows.is_empty() {
-            return None;
-        }
-        // A slot that begins anew in this very pass needs no release.
-        let begun = |slot: &u32| pass.rows.iter().any(|rows| rows.slot == *slot);
-        pass.release = std::mem::take(&mut self.release);
-        pass.release.retain(|slot| !begun(slot));
-        debug_assert_eq!(pass.rows.iter().map(|rows| rows.count as usize).sum::<usize>(), pass.tokens.len());
-        self.passes += 1;
-        self.flights.push_back(flight);
-        Some(pass)
-    }
-
-    /// Takes the result of the oldest pass on its way; `drawn` hears of each token.
-    ///
-    /// # Errors
-    /// A result that does not fit: the ring must begin anew.
-    pub fn complete(&mut self, result: PassResult, mut drawn: impl FnMut(Drawn)) -> Result<(), OutOfTurn> {
-        let flight = self.flights.pop_front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?;
-        if result.pass != flight.pass {
-            return Err(OutOfTurn(format!("pass {} where {} was next", result.pass, flight.pass)));
-        }
-        let mut tokens = result.tokens.into_iter();
-        for (slot, draws) in flight.rows {
-            let sequence = self.active.iter_mut().find(|sequence| sequence.slot == slot);
-            let sequence = sequence.ok_or_else(|| OutOfTurn(format!("slot {slot} is free")))?;
-            sequence.in_flight = sequence.in_flight.saturating_sub(1);
-            if !draws {
-                continue;
-            }
-            let token = tokens.next().ok_or_else(|| OutOfTurn(format!("no token for slot {slot}")))?;
-            if token.slot != slot || token.token >= self.limits.vocabulary {
-                let found = format!("token {} of slot {} for slot {slot}", token.token, token.slot);
-                return Err(OutOfTurn(found));
-            }
-            if sequence.cancelled {
-                continue;
-            }
-            let finish = sequence.push(token.token);
-            // A finished sequence leaves as a cancelled one does.
-            sequence.cancelled = finish.is_some();
-            drawn(Drawn { id: sequence.id, token, finish });
-        }
-        self.drop_cancelled();
-        Ok(())
-    }
-
-    /// Begins anew on a ring that knows nothing: every sequence will be prefilled from its prompt and its answer so far.
-    /// Gives the sequences that have failed too often to go on.
-    pub fn restart(&mut self, why: Restart) -> Vec<SequenceId> {
-        self.blame(why);
-        self.flights.clear();
-        self.passes = 0;
-        let limits = self.limits;
-        let mut given_up = Vec::new();
-        for sequence in &mut self.active {
-            sequence.rewind();
-            let over = sequence.failures >= limits.most_failures || sequence.losses >= limits.most_losses;
-            if over && !sequence.cancelled {
-                sequence.cancelled = true;
-                given_up.push(sequence.id);
-            }
-        }
-        self.drop_cancelled();
-        self.release.clear();
-        given_up
-    }
-
-    /// Begins anew on the ring of another plan, with every sequence that is not at its end. Where it has fewer slots, those
-    /// admitted last wait for one, before all others.
-    pub fn take_up(&mut self, limits: Limits) {
-        self.flights.clear();
-        self.passes = 0;
-        self.release.clear();
-        for mut sequence in self.active.drain(..).rev().filter(|sequence| !sequence.cancelled) {
-            sequence.rewind();
-            self.waiting.push_front(sequence);
-        }
-        self.free = (0..limits.slots).rev().collect();
-        self.limits = limits;
-        self.fill_slots();
-    }
-
-    /// Forgets the sequences that have no room for another token in the context, and gives them. Requests ask for no more than
-    /// the context: there are such only where it has become smaller since.
-    pub fn outgrown(&mut self) -> Vec<SequenceId> {
-        let context = self.limits.context as usize;
-        let mut outgrown = Vec::new();
-        self.waiting.retain(|sequence| {
-            let fits = sequence.length() < context;
-            if !fits {
-                outgrown.push(sequence.id);
-            }
-            fits
-        });
-        for sequence in self.active.iter_mut().filter(|sequence| sequence.length() >= context && !sequence.cancelled) {
-            sequence.cancelled = true;
-            outgrown.push(sequence.id);
-        }
-        if !outgrown.is_empty() {
-            self.drop_cancelled();
-        }
-        outgrown
-    }
-
     /// Longest sequence in tokens, prompt and answer together.
     pub fn context(&self) -> u32 {
         self.limits.context
@@ -320,59 +234,6 @@ impl Scheduler {
     /// Passes on their way.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
-    }
-
-    /// Marks who was in the pass that failed, or in the passes that were lost. Suspects then run alone, so that one bad
-    /// request can neither hide behind its batch mates nor take them with it.
-    fn blame(&mut self, why: Restart) {
-        match why {
-            Restart::PassFailed => {
-                let failed = self.flights.front().map(|flight| flight.rows.as_slice()).unwrap_or_default();
-                for sequence in &mut self.active {
-                    sequence.failures += u32::from(failed.iter().any(|(slot, _)| *slot == sequence.slot));
-                }
-            }
-            Restart::RingLost => {
-                for sequence in &mut self.active {
-                    sequence.losses += u32::from(sequence.in_flight > 0);
-                }
-            }
-        }
-    }
-
-    fn take_alone(&mut self, suspect: usize, pass: &mut PassRequest, flight: &mut Flight) {
-        let sequence = &mut self.active[suspect];
-        let others = self.flights.iter().any(|flight| flight.rows.iter().any(|(slot, _)| *slot != sequence.slot));
-        if !others && (sequence.ready_to_decode() || sequence.ready_to_prefill()) {
-            flight.decodes = sequence.ready_to_decode();
-            take(sequence, self.limits.chunk as usize, pass, flight);
-        }
-    }
-
-    fn take_decodes(&mut self, pass: &mut PassRequest, flight: &mut Flight) {
-        let groups = self.limits.decode_groups;
-        if self.flights.iter().filter(|flight| flight.decodes).count() >= groups {
-            return;
-        }
-        let decoding = self.active.iter().filter(|sequence| sequence.decoding() && !sequence.cancelled).count();
-        let share = decoding.div_ceil(groups);
-        let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_decode());
-        for sequence in ready.take(share) {
-            take(sequence, 1, pass, flight);
-            flight.decodes = true;
-        }
-    }
-
-    fn take_prefills(&mut self, pass: &mut PassRequest, flight: &mut Flight) {
-        let mut room = self.limits.chunk as usize;
-        while room > 0 {
-            let carried = |sequence: &Sequence| flight.rows.iter().any(|(slot, _)| *slot == sequence.slot);
-            let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_prefill() && !carried(sequence));
-            let Some(sequence) = ready.min_by_key(|sequence| sequence.served) else { return };
-            self.clock += 1;
-            sequence.served = self.clock;
-            room -= take(sequence, room, pass, flight);
-        }
     }
 
     fn fill_slots(&mut self) {
@@ -396,13 +257,4 @@ impl Scheduler {
         });
         self.fill_slots();
     }
-}
-
-/// Moves up to `most` rows of a sequence into a pass; gives their number.
-fn take(sequence: &mut Sequence, most: usize, pass: &mut PassRequest, flight: &mut Flight) -> usize {
-    let (rows, draws) = sequence.take_rows(most, &mut pass.tokens);
-    let count = rows.count as usize;
-    flight.rows.push((sequence.slot, draws));
-    pass.rows.push(rows);
-    count
 }

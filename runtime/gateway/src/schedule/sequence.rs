@@ -54,6 +54,8 @@ pub(super) struct Sequence {
     scheduled: usize,
     /// Passes on their way with rows of this sequence.
     pub(super) in_flight: u32,
+    /// It begins anew once its passes are back: what they bring is of no use.
+    pub(super) settling: bool,
     /// Nobody wants the answer any more.
     pub(super) cancelled: bool,
     /// When it last had a prefill chunk; the longest wait goes first.
@@ -80,6 +82,7 @@ impl Sequence {
             counts: HashMap::new(),
             scheduled: 0,
             in_flight: 0,
+            settling: false,
             cancelled: false,
             served: 0,
             failures: 0,
@@ -110,12 +113,12 @@ impl Sequence {
 
     /// Whether a decode row can go out now.
     pub(super) fn ready_to_decode(&self) -> bool {
-        self.decoding() && self.remaining() == 1 && self.in_flight == 0 && !self.cancelled
+        self.decoding() && self.remaining() == 1 && self.in_flight == 0 && !self.cancelled && !self.settling
     }
 
     /// Whether a prefill chunk can go out now.
     pub(super) fn ready_to_prefill(&self) -> bool {
-        !self.decoding() && self.remaining() > 0 && !self.cancelled
+        !self.decoding() && self.remaining() > 0 && !self.cancelled && !self.settling
     }
 
     /// Whether it may be in trouble that it causes itself.
@@ -156,6 +159,25 @@ impl Sequence {
     pub(super) fn rewind(&mut self) {
         self.scheduled = 0;
         self.in_flight = 0;
+        self.settling = false;
+    }
+
+    /// The same while the ring goes on: passes that are on their way come back first.
+    pub(super) fn settle(&mut self) {
+        self.scheduled = 0;
+        self.settling = self.in_flight > 0;
+    }
+
+    /// A pass with rows of it is back.
+    pub(super) fn land(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.settling &= self.in_flight > 0;
+    }
+
+    /// Rows that were taken into a pass did not go out: they begin at `start` again.
+    pub(super) fn take_back(&mut self, start: u32) {
+        self.scheduled = start as usize;
+        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     fn generated(&self) -> usize {

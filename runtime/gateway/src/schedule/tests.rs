@@ -38,7 +38,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    fn next_of(tokens: &[u32]) -> u32 {
+    pub(super) fn next_of(tokens: &[u32]) -> u32 {
         let hash = tokens.iter().fold(17_u32, |hash, token| hash.wrapping_mul(31).wrapping_add(*token));
         hash % 997 % 50
     }

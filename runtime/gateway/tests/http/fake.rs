@@ -9,14 +9,14 @@ use std::{
 };
 
 use lime_gateway::{
-    Event, GatewayConfig, GatewayHandle, Options, Orders, Peer, Progress, Ring, RingError, RingTransport,
+    Event, GatewayConfig, GatewayHandle, Options, Orders, Peer, Progress, Ring, RingError, RingTransport, SubmitError,
     schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
 use lime_planner::{Arithmetic, Bytes, DeviceBudget, Dtype, Plan, PlanRequest, ServingLimits, proportional};
 use lime_ring::{
-    Transport,
-    proto::{PassResult, Sampling, Token, TokenLogprob},
+    Demands, Transport, Verified,
+    proto::{FailureKind, PassResult, Sampling, Token, TokenLogprob},
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -38,6 +38,18 @@ pub(crate) struct State {
     pub(crate) dies_after: Option<u64>,
     /// Passes with this token fail.
     pub(crate) poison: Option<u32>,
+    /// And so.
+    pub(crate) poison_kind: FailureKind,
+    /// Passes with this token are not sent.
+    pub(crate) refused: Option<u32>,
+    /// Every pass fails for as long as so many blocks are damaged; comparing mends one.
+    pub(crate) damaged: u32,
+    /// How often everything was compared.
+    pub(crate) compared: u32,
+    /// What the worker says that it is stuck in.
+    pub(crate) stuck: Option<String>,
+    /// An epoch that somebody has brought the worker to.
+    pub(crate) hijacked: Option<u64>,
     /// Every plan that took the place of another.
     pub(crate) plans: Vec<Arc<Plan>>,
     /// Every epoch that was configured.
@@ -64,6 +76,12 @@ impl Controls {
             up: true,
             dies_after: None,
             poison: None,
+            poison_kind: FailureKind::Unspecified,
+            refused: None,
+            damaged: 0,
+            compared: 0,
+            stuck: None,
+            hijacked: None,
             plans: Vec::new(),
             epochs: Vec::new(),
             passes: Vec::new(),
@@ -90,6 +108,7 @@ pub(crate) struct FakeRing {
     last: u64,
     slots: HashMap<u32, Vec<u32>>,
     results: VecDeque<PassResult>,
+    verified: Verified,
 }
 
 fn lost(reason: &str) -> RingError {
@@ -107,25 +126,58 @@ impl RingTransport for FakeTransport {
         &mut self,
         epoch: u64,
         peers: &[Peer],
+        demands: &Demands,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<FakeRing, RingError> {
         for peer in peers {
-            progress(Progress { device: peer.device.clone(), loaded: 1, total: 2 });
+            progress(Progress { device: peer.device.clone(), loaded: 1, total: 2, verifying: false });
         }
         sleep(Duration::from_millis(5)).await;
         let up = self.0.with(|state| {
             state.epochs.push(epoch);
             state.up
         });
+        if let Some(current) = self.0.with_quietly(|state| state.hijacked) {
+            if epoch <= current && demands.replaces.get("device-0") != Some(&current) {
+                return Err(RingError { epoch: Some(current), ..lost("it is at another epoch") });
+            }
+            self.0.with_quietly(|state| state.hijacked = None);
+        }
+        let mut verified = Verified::default();
+        if demands.verify {
+            self.0.with_quietly(|state| {
+                verified = Verified { compared: 1, mended: state.damaged.min(1) };
+                state.damaged -= verified.mended;
+                state.compared += 1;
+            });
+        }
         if !up {
             return Err(lost("nobody answers"));
         }
-        Ok(FakeRing { controls: self.0.clone(), epoch, last: 0, slots: HashMap::new(), results: VecDeque::new() })
+        Ok(FakeRing {
+            controls: self.0.clone(),
+            epoch,
+            last: 0,
+            slots: HashMap::new(),
+            results: VecDeque::new(),
+            verified,
+        })
     }
 }
 
 impl Ring for FakeRing {
-    async fn submit(&mut self, pass: PassRequest) -> Result<(), RingError> {
+    async fn stuck(&self) -> Option<RingError> {
+        self.controls.with_quietly(|state| state.stuck.as_deref().map(lost))
+    }
+
+    fn verified(&self) -> Verified {
+        self.verified
+    }
+
+    async fn submit(&mut self, pass: PassRequest) -> Result<(), SubmitError> {
+        if let Some(slot) = self.controls.with_quietly(|state| state.refused.and_then(|token| slot_of(&pass, token))) {
+            return Err(SubmitError::Refused { slot, reason: "this token is not in the vocabulary".into() });
+        }
         self.last += 1;
         let (epoch, number) = (self.epoch, self.last);
         let slots = &mut self.slots;
@@ -135,6 +187,15 @@ impl Ring for FakeRing {
             let mut result = PassResult { epoch, pass: number, ..PassResult::default() };
             if state.poison.is_some_and(|poison| pass.tokens.contains(&poison)) {
                 result.failure = "device \"device-0\": the logits are not usable".into();
+                result.set_failure_kind(state.poison_kind);
+                if state.poison_kind == FailureKind::Refused {
+                    result.refused_slot = state.poison.and_then(|token| slot_of(&pass, token));
+                }
+                return result;
+            }
+            if state.damaged > 0 {
+                result.failure = "device \"device-0\": a block is damaged".into();
+                result.set_failure_kind(FailureKind::Damaged);
                 return result;
             }
             let mut given = pass.tokens.iter().copied();
@@ -142,6 +203,10 @@ impl Ring for FakeRing {
                 let held = slots.entry(rows.slot).or_default();
                 if rows.start == 0 {
                     held.clear();
+                }
+                if held.len() != rows.start as usize && state.poison_kind == FailureKind::Refused {
+                    // What a refused pass would have brought is not there.
+                    return PassResult { failure: "rows out of order".into(), tokens: Vec::new(), ..result };
                 }
                 assert_eq!(held.len(), rows.start as usize, "rows follow each other");
                 held.extend(given.by_ref().take(rows.count as usize));
@@ -178,6 +243,16 @@ impl Ring for FakeRing {
             return Ok(result);
         }
     }
+}
+
+/// The slot whose rows have this token.
+fn slot_of(pass: &PassRequest, token: u32) -> Option<u32> {
+    let place = pass.tokens.iter().position(|found| *found == token)?;
+    let mut end = 0;
+    pass.rows.iter().find_map(|rows| {
+        end += rows.count as usize;
+        (place < end).then_some(rows.slot)
+    })
 }
 
 impl Controls {

@@ -14,6 +14,7 @@ mod fake;
 mod hosts;
 mod lengths;
 mod official_client;
+mod refusals;
 mod replans;
 mod streams;
 mod survival;

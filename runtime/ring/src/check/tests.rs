@@ -34,7 +34,7 @@ fn frame() -> Frame {
 }
 
 fn pass() -> Pass {
-    Pass { epoch: 1, pass: 1, rows: vec![rows(0, 0, 2)], tokens: vec![1, 9], release: vec![] }
+    Pass { epoch: 1, pass: 1, rows: vec![rows(0, 0, 2)], tokens: vec![1, 9], ..Pass::default() }
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn each_wrong_field_of_a_pass_is_named() {
     let spoilt: &[(Spoil, FrameError)] = &[
         (|p| p.pass = 0, FrameError::Unnumbered),
         (|p| p.tokens.push(0), FrameError::Tokens { tokens: 3, rows: 2 }),
-        (|p| p.tokens[0] = 10, FrameError::Token { found: 10, vocabulary: 10 }),
+        (|p| p.tokens[0] = 10, FrameError::Token { slot: 0, found: 10, vocabulary: 10 }),
         (
             |p| p.rows[0].sample = Some(Sampling { temperature: f32::NAN, ..Sampling::default() }),
             FrameError::Sampling { slot: 0, what: "the temperature must be a number from 0" },
@@ -91,7 +91,7 @@ fn each_wrong_field_of_a_pass_is_named() {
                 let bias = vec![LogitBias { token: 10, value: 0.0 }];
                 p.rows[0].sample = Some(Sampling { bias, ..Sampling::default() });
             },
-            FrameError::Token { found: 10, vocabulary: 10 },
+            FrameError::Token { slot: 0, found: 10, vocabulary: 10 },
         ),
     ];
     for (spoil, expected) in spoilt {
@@ -99,6 +99,33 @@ fn each_wrong_field_of_a_pass_is_named() {
         spoil(&mut wrong);
         assert_eq!(LIMITS.check_pass(&wrong).as_ref(), Err(expected));
     }
+}
+
+#[test]
+fn what_a_request_can_ask_for_is_the_fault_of_its_slot_and_all_else_of_the_sender() {
+    let refused = |spoil: &dyn Fn(&mut Pass)| {
+        let mut pass = Pass { rows: vec![rows(2, 0, 2), rows(1, 0, 1)], tokens: vec![1, 2, 3], ..pass() };
+        spoil(&mut pass);
+        LIMITS.check_pass(&pass).unwrap_err().refused_slot()
+    };
+    let sampling = |change: &dyn Fn(&mut Sampling)| {
+        let mut sampling = Sampling::default();
+        change(&mut sampling);
+        refused(&|pass| pass.rows[1].sample = Some(sampling.clone()))
+    };
+    assert_eq!(refused(&|pass| pass.tokens[1] = 10), Some(2));
+    assert_eq!(refused(&|pass| pass.tokens[2] = 10), Some(1));
+    assert_eq!(refused(&|pass| pass.rows[1].start = 32), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.temperature = f32::INFINITY), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.top_p = f32::NAN), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.top_logprobs = 11), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias { token: 10, value: 0.0 }]), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias { token: 1, value: f32::NAN }]), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias::default(); 11]), Some(1));
+    assert_eq!(refused(&|pass| pass.rows[1].slot = 3), None);
+    assert_eq!(refused(&|pass| pass.rows[1].slot = 2), None);
+    assert_eq!(refused(&|pass| pass.tokens.push(1)), None);
+    assert_eq!(refused(&|pass| pass.release = vec![3]), None);
 }
 
 #[test]

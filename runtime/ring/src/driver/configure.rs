@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tonic::transport::Channel;
 
-use super::{DriverError, RingTopology};
+use super::{Demands, DriverError, RingTopology};
 use crate::{
-    RingFault, Transport, connect_until,
+    Checksummed, RingFault, Transport, connect_until,
     proto::{ConfigureProgress, ConfigureRequest, Peer, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
@@ -18,6 +18,7 @@ type Progress = mpsc::UnboundedSender<(usize, ConfigureProgress)>;
 pub(super) async fn configure_all(
     topology: &RingTopology,
     epoch: u64,
+    demands: &Demands,
     patience: Duration,
     mut progress: impl FnMut(&Peer, &ConfigureProgress),
 ) -> Result<Vec<Channel>, DriverError> {
@@ -37,7 +38,11 @@ pub(super) async fn configure_all(
             plan_json: topology.plan_json.clone(),
             device: peer.device.clone(),
             peers: topology.peers.clone(),
-        };
+            replaces: demands.replaces.get(&peer.device).copied().unwrap_or_default(),
+            verify: demands.verify,
+            checksum: 0,
+        }
+        .sealed();
         tasks.spawn(configure_one(index, peer.clone(), topology.transport.clone(), request, deadline, heard.clone()));
     }
     let mut channels: Vec<Option<Channel>> = vec![None; topology.peers.len()];

@@ -5,7 +5,7 @@ mod control;
 mod error;
 mod passes;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
@@ -33,12 +33,31 @@ pub struct RingTopology {
     pub transport: Transport,
 }
 
+/// What a configuration asks for beside the plan and the epoch.
+#[derive(Clone, Debug, Default)]
+pub struct Demands {
+    /// Every worker compares what it uses with its digests, and mends it, before it is ready.
+    pub verify: bool,
+    /// Workers whose epoch is known and to be given up, be it higher or lower.
+    pub replaces: BTreeMap<String, u64>,
+}
+
+/// What comparing found, on all devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Blocks that were compared.
+    pub compared: u32,
+    /// Of them, blocks that were damaged and are whole again.
+    pub mended: u32,
+}
+
 /// A ring at one epoch, ready for passes. After an error it is over: configure again with a higher epoch.
 #[derive(Debug)]
 pub struct RingDriver {
     epoch: u64,
     submitter: PassSubmitter,
     results: ResultStream,
+    verified: Verified,
 }
 
 impl RingDriver {
@@ -53,9 +72,34 @@ impl RingDriver {
         patience: Duration,
         progress: impl FnMut(&Peer, &ConfigureProgress),
     ) -> Result<Self, DriverError> {
-        let channels = configure::configure_all(topology, epoch, patience, progress).await?;
+        Self::configure_with(topology, epoch, &Demands::default(), patience, progress).await
+    }
+
+    /// The same with more to ask for.
+    ///
+    /// # Errors
+    /// As [`Self::configure`].
+    pub async fn configure_with(
+        topology: &RingTopology,
+        epoch: u64,
+        demands: &Demands,
+        patience: Duration,
+        mut progress: impl FnMut(&Peer, &ConfigureProgress),
+    ) -> Result<Self, DriverError> {
+        let mut verified = Verified::default();
+        let count = |peer: &Peer, message: &ConfigureProgress| {
+            verified.compared = verified.compared.saturating_add(message.compared);
+            verified.mended = verified.mended.saturating_add(message.mended);
+            progress(peer, message);
+        };
+        let channels = configure::configure_all(topology, epoch, demands, patience, count).await?;
         let (submitter, results) = passes::open(topology, epoch, &channels).await?;
-        Ok(Self { epoch, submitter, results })
+        Ok(Self { epoch, submitter, results, verified })
+    }
+
+    /// What comparing found, where it was asked for.
+    pub const fn verified(&self) -> Verified {
+        self.verified
     }
 
     /// The epoch of this ring.

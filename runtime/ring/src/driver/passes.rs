@@ -11,7 +11,7 @@ use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 
 use super::{DriverError, RingTopology};
 use crate::{
-    EPOCH_KEY, FrameLimits, MAX_IN_FLIGHT, RingFault,
+    Checksummed, EPOCH_KEY, FrameLimits, MAX_IN_FLIGHT, NOT_AS_SENT, RingFault,
     proto::{Ack, Pass, PassResult, ResultsRequest, Rows, driver_client::DriverClient},
 };
 
@@ -115,7 +115,7 @@ impl PassSubmitter {
     /// # Errors
     /// When the pass breaks a rule of the wire (it is not sent, the ring goes on), or the ring is over.
     pub async fn submit(&mut self, rows: Vec<Rows>, tokens: Vec<u32>, release: Vec<u32>) -> Result<u64, DriverError> {
-        let pass = Pass { epoch: self.epoch, pass: self.last + 1, rows, tokens, release };
+        let pass = Pass { epoch: self.epoch, pass: self.last + 1, rows, tokens, release, checksum: 0 };
         self.limits.check_pass(&pass)?;
         self.check_slots(&pass)?;
         let closed = DriverError::Closed { epoch: self.epoch };
@@ -124,7 +124,7 @@ impl PassSubmitter {
         room.forget();
         self.flight.lock().begin(&pass.rows);
         self.last = pass.pass;
-        place.send(pass);
+        place.send(pass.sealed());
         Ok(self.last)
     }
 
@@ -163,6 +163,9 @@ impl ResultStream {
                 biased;
                 result = self.results.message() => match result {
                     Ok(Some(result)) => {
+                        let Some(result) = result.unsealed() else {
+                            break DriverError::Fault(RingFault::lost(&self.head_device, NOT_AS_SENT));
+                        };
                         self.flight.lock().finish();
                         self.flight.room.add_permits(1);
                         return Ok(result);

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use lime_model::{KeeperError, KeptRows, PageKeeper};
 use lime_ring::{
-    ASKER_KEY, EPOCH_KEY, LinkShape, RingFault, ShapedLink, Transport,
+    ASKER_KEY, Checksummed as _, EPOCH_KEY, LinkShape, NOT_AS_SENT, RingFault, ShapedLink, Transport,
     proto::{self, KeepAnswer, KeepOrder, KeepPage, KeepQuestion, ProbeRequest, keep_order::Order},
 };
 use tokio::sync::mpsc;
@@ -49,7 +49,7 @@ pub(crate) fn asking(name: &str, epoch: u64, link: Option<LinkShape>) -> (Remote
 
 impl RemoteKeeper {
     fn order(&mut self, order: Order) -> Result<Bytes, KeeperError> {
-        let order = KeepOrder { epoch: self.epoch, order: Some(order) };
+        let order = KeepOrder { epoch: self.epoch, order: Some(order), checksum: 0 }.sealed();
         if let Some(link) = &mut self.link {
             link.carry(&order);
         }
@@ -139,6 +139,7 @@ async fn watch(session: Arc<Session>, keeper: String, mut stream: Streaming<Keep
         match answer {
             // One order is on its way at a time, so there is room.
             Ok(Some(answer)) => {
+                let Some(answer) = answer.unsealed() else { break RingFault::lost(&keeper, NOT_AS_SENT) };
                 if answer.epoch != session.epoch || answers.try_send(answer.payload).is_err() {
                     break RingFault::failed(&keeper, "it answers what it was not asked about KV pages");
                 }

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use lime_model::{KeeperError, KeptPages, KeptRows};
 use lime_planner::DeviceIndex;
 use lime_ring::{
-    CONTROL_MESSAGE_BYTES, ShapedLink,
+    Checksummed as _, ShapedLink,
     proto::{self, KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},
 };
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{from_wire, to_wire};
-use crate::{session::Session, state::Worker};
+use crate::{assignment::keep_limits, session::Session, state::Worker};
 
 /// Where answers go, or the refusal that ends the stream.
 type Answers = mpsc::Sender<Result<KeepAnswer, Status>>;
@@ -35,10 +35,11 @@ pub(crate) fn keep(
     let mut pages = kept.map_err(|error| Status::failed_precondition(error.to_string()))?;
     let mut link = worker.link.map(ShapedLink::new);
     let (orders, mut queue) = mpsc::channel::<KeepOrder>(1);
-    let epoch = session.epoch;
+    let (epoch, longest) = (session.epoch, keep_limits(&session.plan).answer_bytes());
     let keeping = move || {
         while let Some(order) = queue.blocking_recv() {
-            let answer = obey(&mut pages, order).map(|payload| KeepAnswer { epoch, payload });
+            let answer =
+                obey(&mut pages, order, longest).map(|payload| KeepAnswer { epoch, payload, checksum: 0 }.sealed());
             if let (Some(link), Ok(answer)) = (&mut link, &answer) {
                 link.carry(answer);
             }
@@ -54,7 +55,8 @@ pub(crate) fn keep(
     Ok(orders)
 }
 
-fn obey(pages: &mut KeptPages, order: KeepOrder) -> Result<Bytes, KeeperError> {
+/// Does as it is told; nothing that is asked of it makes an answer longer than `longest`.
+fn obey(pages: &mut KeptPages, order: KeepOrder, longest: usize) -> Result<Bytes, KeeperError> {
     match order.order {
         Some(Order::Store(page)) => pages.store(page.slot, page.page, &page.entries).map(|()| Bytes::new()),
         Some(Order::TakeBack(page)) => pages.take_back(page.slot, page.page, Bytes::copy_from_slice),
@@ -63,7 +65,7 @@ fn obey(pages: &mut KeptPages, order: KeepOrder) -> Result<Bytes, KeeperError> {
             pages.release(slot);
             Ok(Bytes::new())
         }
-        Some(Order::Probe(probe)) if probe.reply_bytes as usize <= CONTROL_MESSAGE_BYTES => {
+        Some(Order::Probe(probe)) if probe.reply_bytes as usize <= longest => {
             Ok(Bytes::from(vec![0; probe.reply_bytes as usize]))
         }
         Some(Order::Probe(probe)) => Err(KeeperError(format!("a reply of {} bytes is too long", probe.reply_bytes))),

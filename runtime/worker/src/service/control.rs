@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use lime_ring::{
-    CONTROL_MESSAGE_BYTES,
+    Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT,
     proto::{
         ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, ProbeReply, ProbeRequest, StatusReply,
         StatusRequest, control_server::Control,
@@ -41,8 +41,9 @@ impl Control for ControlService {
     type ConfigureStream = ReceiverStream<Result<ConfigureProgress, Status>>;
 
     async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<Self::ConfigureStream>, Status> {
-        let assignment =
-            Assignment::check(request.into_inner()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let request = request.into_inner().unsealed();
+        let request = request.ok_or_else(|| Status::data_loss(format!("the gateway: {NOT_AS_SENT}")))?;
+        let assignment = Assignment::check(request).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let session = self.worker.begin(assignment)?;
         tracing::info!(device = session.name(), epoch = session.epoch, "configuring");
         let (progress, stream) = mpsc::channel(64);
@@ -101,14 +102,14 @@ impl Control for ControlService {
             kept_pages: kept.pages,
             kept_questions: kept.questions,
             kv_saturated: residency.saturated,
+            stuck: self.worker.vitals.stuck().unwrap_or_default(),
         }))
     }
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
         let bytes = request.into_inner().reply_bytes as usize;
-        if bytes > CONTROL_MESSAGE_BYTES / 2 {
-            let most = CONTROL_MESSAGE_BYTES / 2;
-            let message = format!("a reply of {bytes} bytes is too long, the most is {most}");
+        if bytes > LONGEST_PROBE_REPLY {
+            let message = format!("a reply of {bytes} bytes is too long, the most is {LONGEST_PROBE_REPLY}");
             return Err(Status::invalid_argument(message));
         }
         Ok(Response::new(ProbeReply { payload: Bytes::from(vec![0; bytes]) }))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lime_ring::{
-    epoch_of,
+    Checksummed as _, FrameError, NOT_AS_SENT, epoch_of,
     proto::{Ack, Pass, PassResult, ResultsRequest, driver_server::Driver},
     wrong_epoch,
 };
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{hand_over, invalid};
-use crate::{ending::Ending, session::Session, state::Worker, work::Work};
+use crate::{compute::ComputeError, ending::Ending, session::Session, state::Worker, work::Work};
 
 pub(super) struct DriverService {
     worker: Arc<Worker>,
@@ -84,6 +84,7 @@ async fn read_passes(
 }
 
 fn accept(session: &Session, pass: Pass) -> Result<Work, Status> {
+    let pass = pass.unsealed().ok_or_else(|| Status::data_loss(format!("the gateway: {NOT_AS_SENT}")))?;
     if pass.epoch != session.epoch {
         return Err(wrong_epoch(session.name(), pass.epoch, session.epoch));
     }
@@ -91,9 +92,23 @@ fn accept(session: &Session, pass: Pass) -> Result<Work, Status> {
         let message = format!("device {:?} is draining: it takes no new passes", session.name());
         return Err(Status::failed_precondition(message));
     }
-    let rows = session.limits.check_pass(&pass).map_err(|error| invalid(&error))?;
+    let checked = session.limits.check_pass(&pass);
+    let refusal = match &checked {
+        Ok(_) => None,
+        Err(error) => {
+            Some(error.refused_slot().map(|slot| refusal(session, slot, error)).ok_or_else(|| invalid(error))?)
+        }
+    };
     session
         .follow(pass.pass)
         .map_err(|expected| Status::invalid_argument(format!("pass {} where pass {expected} is next", pass.pass)))?;
-    Ok(Work::from_pass(pass, rows))
+    Ok(match refusal {
+        Some(refusal) => Work::from_refused(pass, refusal),
+        None => Work::from_pass(pass, checked.unwrap_or_default()),
+    })
+}
+
+/// What a request can say ends that request, and neither the stream nor the epoch.
+fn refusal(session: &Session, slot: u32, error: &FrameError) -> ComputeError {
+    ComputeError::refused(slot, format!("device {:?} refuses: {error}", session.name()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lime_ring::{
-    asker_of, epoch_of,
+    Checksummed as _, NOT_AS_SENT, RingFault, asker_of, epoch_of,
     proto::{KeepAnswer, KeepOrder, keeper_server::Keeper},
     wrong_epoch,
 };
@@ -39,13 +39,13 @@ impl Keeper for KeeperService {
         };
         let (answers, stream) = mpsc::channel(2);
         // The channel is new and has room.
-        let _ = answers.try_send(Ok(KeepAnswer { epoch: session.epoch, ..KeepAnswer::default() }));
+        let _ = answers.try_send(Ok(KeepAnswer { epoch: session.epoch, ..KeepAnswer::default() }.sealed()));
         if !session.admit_asker(asker) {
             let message = format!("device {name:?} has joined epoch {} already", session.epoch);
             return Err(Status::already_exists(message));
         }
         let keeping = keep(&self.worker, &session, asker, answers.clone())?;
-        tokio::spawn(read_orders(session.clone(), request.into_inner(), keeping, answers));
+        tokio::spawn(read_orders(session.clone(), name, request.into_inner(), keeping, answers));
         Ok(Response::new(Ending::new(stream, session)))
     }
 }
@@ -53,6 +53,7 @@ impl Keeper for KeeperService {
 /// Takes orders until the epoch or the stream ends. A wrong order ends the stream and not the epoch: who sent it ends that.
 async fn read_orders(
     session: Arc<Session>,
+    asker: String,
     mut orders: Streaming<KeepOrder>,
     keeping: Keeping,
     answers: mpsc::Sender<Result<KeepAnswer, Status>>,
@@ -71,6 +72,10 @@ async fn read_orders(
                 let _ = answers.send(Err(status)).await;
                 return;
             }
+        };
+        let Some(order) = order.unsealed() else {
+            let _ = answers.send(Err(RingFault::lost(&asker, NOT_AS_SENT).status())).await;
+            return;
         };
         if order.epoch != session.epoch {
             let _ = answers.send(Err(wrong_epoch(session.name(), order.epoch, session.epoch))).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lime_ring::{
-    RingFault, epoch_of,
+    Checksummed as _, NOT_AS_SENT, RingFault, epoch_of,
     proto::{Ack, Frame, ring_server::Ring},
     wrong_epoch,
 };
@@ -85,6 +85,8 @@ enum Refusal {
 }
 
 fn accept(session: &Session, frame: Frame) -> Result<Work, Refusal> {
+    let damaged = || Refusal::Broken(RingFault::lost(session.predecessor(), NOT_AS_SENT));
+    let frame = frame.unsealed().ok_or_else(damaged)?;
     if frame.epoch != session.epoch {
         let status = wrong_epoch(session.name(), frame.epoch, session.epoch);
         return Err(Refusal::Wrong(status));

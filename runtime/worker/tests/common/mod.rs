@@ -103,6 +103,8 @@ pub fn config(name: &str) -> WorkerConfig {
         verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
         transport: Transport::Plaintext,
+        health: None,
+        stuck_after: lime_worker::STUCK_AFTER,
     }
 }
 

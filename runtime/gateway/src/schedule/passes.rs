@@ -1,0 +1,102 @@
+//! Which rows go into the next pass.
+
+use super::{Carried, Flight, OutOfTurn, PassRequest, Scheduler, SequenceId, sequence::Sequence};
+
+impl Scheduler {
+    /// The next pass, or `None` where there is nothing to send before the next result.
+    pub fn next_pass(&mut self) -> Option<PassRequest> {
+        if self.flights.len() >= self.limits.depth {
+            return None;
+        }
+        let mut pass = PassRequest::default();
+        let mut flight = Flight { pass: self.passes + 1, rows: Vec::new(), release: Vec::new(), decodes: false };
+        if let Some(suspect) = self.active.iter().position(|sequence| sequence.suspect() && !sequence.cancelled) {
+            self.take_alone(suspect, &mut pass, &mut flight);
+        } else {
+            self.take_decodes(&mut pass, &mut flight);
+            if flight.decodes || !self.limits.ride_along || !self.flights.iter().any(|flight| flight.decodes) {
+                self.take_prefills(&mut pass, &mut flight);
+            }
+        }
+        if pass.rows.is_empty() {
+            return None;
+        }
+        // A slot that begins anew in this very pass needs no release.
+        let begun = |slot: &u32| pass.rows.iter().any(|rows| rows.slot == *slot);
+        pass.release = std::mem::take(&mut self.release);
+        pass.release.retain(|slot| !begun(slot));
+        debug_assert_eq!(pass.rows.iter().map(|rows| rows.count as usize).sum::<usize>(), pass.tokens.len());
+        flight.release.clone_from(&pass.release);
+        self.passes += 1;
+        self.flights.push_back(flight);
+        Some(pass)
+    }
+
+    /// The last pass was not sent: what the sequence in `slot` asks for can be done on no try. Gives that sequence, which is at its end;
+    /// the rows of all others go into the next pass.
+    ///
+    /// # Errors
+    /// Where the pass carries no such slot: the ring must begin anew.
+    pub fn take_back(&mut self, slot: u32) -> Result<SequenceId, OutOfTurn> {
+        let carries = self.flights.back().is_some_and(|flight| flight.carries(slot));
+        let flight = self.flights.pop_back().filter(|_| carries);
+        let flight = flight.ok_or_else(|| OutOfTurn(format!("slot {slot} is refused, and is in no pass")))?;
+        self.passes -= 1;
+        self.release.splice(0..0, flight.release);
+        let mut refused = None;
+        for rows in flight.rows {
+            let Some(sequence) = self.active.iter_mut().find(|sequence| sequence.slot == rows.slot) else { continue };
+            sequence.take_back(rows.start);
+            if rows.slot == slot {
+                sequence.cancelled = true;
+                refused = Some(sequence.id);
+            }
+        }
+        self.drop_cancelled();
+        refused.ok_or_else(|| OutOfTurn(format!("slot {slot} is free")))
+    }
+
+    fn take_alone(&mut self, suspect: usize, pass: &mut PassRequest, flight: &mut Flight) {
+        let sequence = &mut self.active[suspect];
+        let others = self.flights.iter().any(|flight| flight.rows.iter().any(|rows| rows.slot != sequence.slot));
+        if !others && (sequence.ready_to_decode() || sequence.ready_to_prefill()) {
+            flight.decodes = sequence.ready_to_decode();
+            take(sequence, self.limits.chunk as usize, pass, flight);
+        }
+    }
+
+    fn take_decodes(&mut self, pass: &mut PassRequest, flight: &mut Flight) {
+        let groups = self.limits.decode_groups;
+        if self.flights.iter().filter(|flight| flight.decodes).count() >= groups {
+            return;
+        }
+        let decoding = self.active.iter().filter(|sequence| sequence.decoding() && !sequence.cancelled).count();
+        let share = decoding.div_ceil(groups);
+        let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_decode());
+        for sequence in ready.take(share) {
+            take(sequence, 1, pass, flight);
+            flight.decodes = true;
+        }
+    }
+
+    fn take_prefills(&mut self, pass: &mut PassRequest, flight: &mut Flight) {
+        let mut room = self.limits.chunk as usize;
+        while room > 0 {
+            let carried = |sequence: &Sequence| flight.carries(sequence.slot);
+            let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_prefill() && !carried(sequence));
+            let Some(sequence) = ready.min_by_key(|sequence| sequence.served) else { return };
+            self.clock += 1;
+            sequence.served = self.clock;
+            room -= take(sequence, room, pass, flight);
+        }
+    }
+}
+
+/// Moves up to `most` rows of a sequence into a pass; gives their number.
+fn take(sequence: &mut Sequence, most: usize, pass: &mut PassRequest, flight: &mut Flight) -> usize {
+    let (rows, draws) = sequence.take_rows(most, &mut pass.tokens);
+    let count = rows.count as usize;
+    flight.rows.push(Carried { slot: rows.slot, start: rows.start, draws });
+    pass.rows.push(rows);
+    count
+}

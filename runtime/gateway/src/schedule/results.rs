@@ -1,0 +1,75 @@
+//! What comes back: tokens, refusals, failures.
+
+use lime_ring::proto::{FailureKind, PassResult};
+
+use super::{Carried, Completed, Drawn, OutOfTurn, Scheduler};
+
+impl Scheduler {
+    /// Takes the result of the oldest pass on its way; `drawn` hears of each token.
+    ///
+    /// # Errors
+    /// A result that does not fit: the ring must begin anew.
+    pub fn complete(&mut self, result: PassResult, mut drawn: impl FnMut(Drawn)) -> Result<Completed, OutOfTurn> {
+        let next = self.flights.front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?.pass;
+        if result.pass != next {
+            return Err(OutOfTurn(format!("pass {} where {next} was next", result.pass)));
+        }
+        if !result.failure.is_empty() {
+            return Ok(self.failed(result));
+        }
+        let flight = self.flights.pop_front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?;
+        let mut tokens = result.tokens.into_iter();
+        for Carried { slot, draws, .. } in flight.rows {
+            let sequence = self.active.iter_mut().find(|sequence| sequence.slot == slot);
+            let sequence = sequence.ok_or_else(|| OutOfTurn(format!("slot {slot} is free")))?;
+            let stale = sequence.settling;
+            sequence.land();
+            if !draws {
+                continue;
+            }
+            let token = tokens.next().ok_or_else(|| OutOfTurn(format!("no token for slot {slot}")))?;
+            if token.slot != slot || token.token >= self.limits.vocabulary {
+                let found = format!("token {} of slot {} for slot {slot}", token.token, token.slot);
+                return Err(OutOfTurn(found));
+            }
+            if sequence.cancelled || stale {
+                continue;
+            }
+            let finish = sequence.push(token.token);
+            // A finished sequence leaves as a cancelled one does.
+            sequence.cancelled = finish.is_some();
+            drawn(Drawn { id: sequence.id, token, finish });
+        }
+        self.drop_cancelled();
+        Ok(Completed::Taken)
+    }
+
+    /// The oldest pass on its way has failed. Where a sequence in it is to blame, or one that had such a mate before, the ring goes on: every
+    /// sequence of the pass begins anew when its other passes are back, for devices differ in what they hold of it.
+    fn failed(&mut self, result: PassResult) -> Completed {
+        let kind = result.failure_kind();
+        let Some(flight) = self.flights.front() else { return Completed::Failed(kind, result.failure) };
+        let blamed = result.refused_slot.filter(|slot| kind == FailureKind::Refused && flight.carries(*slot));
+        let stale = self.active.iter().any(|sequence| sequence.settling && flight.carries(sequence.slot));
+        if blamed.is_none() && !stale {
+            return Completed::Failed(kind, result.failure);
+        }
+        let carried = self.flights.pop_front().map(|flight| flight.rows).unwrap_or_default();
+        let mut refused = None;
+        for Carried { slot, .. } in carried {
+            let Some(sequence) = self.active.iter_mut().find(|sequence| sequence.slot == slot) else { continue };
+            let was_stale = sequence.settling;
+            sequence.land();
+            if was_stale {
+                continue;
+            }
+            sequence.settle();
+            if blamed == Some(slot) && !sequence.cancelled {
+                sequence.cancelled = true;
+                refused = Some(sequence.id);
+            }
+        }
+        self.drop_cancelled();
+        refused.map_or(Completed::Taken, |id| Completed::Refused(id, result.failure))
+    }
+}
