@@ -56,9 +56,9 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         eprintln!("note: {note}");
     }
     if args.dry_run {
-        return plan::print(&table::plan_table(&plan));
+        return plan::print(&table::plan_table(&plan, table::screen_width()));
     }
-    eprintln!("{}", table::plan_table(&plan));
+    eprintln!("{}", table::plan_table(&plan, table::notes_width()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(serve(&args, &wish, plan));
     // Whatever still runs in the background may not keep the process.
