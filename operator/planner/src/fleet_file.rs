@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::quantity::{self, Kind, Quantity};
+use crate::quantity::{Quantity, QuantityKind as Kind};
 use crate::{Bytes, Fleet, Link, Nanos, NodeProfile};
 
 /// What a process needs besides its buffers, where a profile does not say.
@@ -166,20 +166,20 @@ impl NodeEntry {
                 0
             }),
         };
-        let memory = Bytes(needed(&self.memory, quantity::MEMORY));
-        let memory_bandwidth = needed(&self.memory_bandwidth, quantity::MEMORY_BANDWIDTH);
-        let throughput = needed(&self.throughput, quantity::THROUGHPUT);
+        let memory = Bytes(needed(&self.memory, Kind::MEMORY));
+        let memory_bandwidth = needed(&self.memory_bandwidth, Kind::MEMORY_BANDWIDTH);
+        let throughput = needed(&self.throughput, Kind::THROUGHPUT);
         let no_disk = matches!(&self.disk_bandwidth, Some(Quantity::Text(text)) if text == "none");
-        let disk_bandwidth = (!no_disk).then(|| needed(&self.disk_bandwidth, quantity::DISK));
+        let disk_bandwidth = (!no_disk).then(|| needed(&self.disk_bandwidth, Kind::DISK));
         let overhead = match &self.overhead {
             None => DEFAULT_OVERHEAD,
-            given => Bytes(needed(given, quantity::OVERHEAD)),
+            given => Bytes(needed(given, Kind::MEMORY.named("overhead").within(0.0, Kind::MEMORY.most))),
         };
         let block_latency = match &self.block_latency {
             None => Nanos::ZERO,
-            given => Nanos(needed(given, Kind { name: "blockLatency", ..quantity::LATENCY })),
+            given => Nanos(needed(given, Kind::LATENCY.named("blockLatency"))),
         };
-        let compact = Kind { name: "compactBandwidth", ..quantity::MEMORY_BANDWIDTH };
+        let compact = Kind::MEMORY_BANDWIDTH.named("compactBandwidth");
         let compact_bandwidth = self.compact_bandwidth.is_some().then(|| needed(&self.compact_bandwidth, compact));
         let name = name?.to_owned();
         (faults.len() == before).then_some(NodeProfile {
@@ -261,7 +261,7 @@ fn read_link(
         }
         Some(value) => value.read(kind).map_err(|fault| faults.push(format!("{called}: {fault}"))).ok(),
     };
-    let bandwidth = needed(bandwidth, quantity::LINK);
-    let latency = needed(latency, quantity::LATENCY);
+    let bandwidth = needed(bandwidth, Kind::LINK);
+    let latency = needed(latency, Kind::LATENCY);
     Some(Link { bandwidth: bandwidth?, latency: Nanos(latency?) })
 }

@@ -55,12 +55,6 @@ pub(crate) const fn range(segment: u32, at: usize, start: u32, end: u32) -> (u32
 }
 
 impl Layout {
-    /// The same with nothing streamed, as if memory did not matter.
-    pub(crate) fn without_streams(&self) -> Self {
-        let bare = |share: &Share| Share { streamed: Vec::new(), buffer: 0, ..*share };
-        Self { shares: self.shares.iter().map(bare).collect(), ..*self }
-    }
-
     /// Visits `(segment, position, first layer, one past the last)` in the order of computation.
     pub(crate) fn visits(&self) -> impl Iterator<Item = (u32, usize, u32, u32)> {
         let mut next = 0;

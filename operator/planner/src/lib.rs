@@ -33,6 +33,8 @@ mod run;
 mod schedule;
 mod search;
 mod steps;
+#[cfg(test)]
+mod stricter_wishes;
 mod svg;
 #[cfg(test)]
 mod testing;
@@ -58,7 +60,7 @@ pub use plan::{
 pub use planning::{plan, plan_or_suggest};
 pub use profile::{Fleet, Link, NodeProfile};
 pub use proportional::proportional;
-pub use quantity::Quantity;
+pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use refusal::{Refusal, Shortage, Suggestion};
 pub use route::{Hop, Stage};
 pub use steps::{HandOver, Ladder, Relief, Rung, Step};

@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{Unit, nanos};
-use crate::layout::Layout;
+use crate::layout::{Layout, Share};
 use crate::period::Scratch;
-use crate::search::Problem;
+use crate::search::{Problem, Work};
 use crate::timeline::{goal_of, layout_of};
 use crate::{
     Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, Relief,
@@ -56,20 +56,40 @@ pub fn adaptations(plan: &Plan, fleet: &Fleet) -> Option<Vec<Adaptation>> {
 
 /// The steps of the device at position `at` that stream a block.
 pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize) -> Vec<Step> {
-    let mut scratch = Scratch::default();
+    let mut work = Work::new(u64::MAX);
     let mut layout = layout.clone();
     let mut above = base(plan.devices[at].memory);
     let mut steps = Vec::new();
-    let Some(mut time) = problem.evaluate(&layout, &mut scratch).map(|(_, steady)| steady.nanos()) else {
+    let Some(mut time) = work.evaluate(problem, &layout).map(|(_, steady)| steady.nanos()) else {
         return steps;
     };
-    while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut scratch) {
+    while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut work) {
         above += step.frees;
         time = step.time_per_token.0;
         steps.push(step);
         layout = next;
     }
     steps
+}
+
+/// The share of a device that has made room for a longer KV cache.
+pub(crate) struct Stretched {
+    pub(crate) share: Share,
+    /// Bytes that its steps freed.
+    pub(crate) frees: u64,
+}
+
+/// The device at `at` after the steps that free `missing` bytes, those of [`steps`]; with all that there are where these do not.
+pub(crate) fn stretched(problem: &Problem<'_>, layout: &Layout, at: usize, missing: u64, work: &mut Work) -> Stretched {
+    let (mut layout, mut frees, mut time) = (layout.clone(), 0, None);
+    while frees < missing {
+        let Some(before) = time.or_else(|| Some(work.evaluate(problem, &layout)?.1.nanos())) else { break };
+        let Some((step, next)) = cheapest(problem, &layout, at, (Bytes::ZERO, before), work) else { break };
+        frees += step.frees.0;
+        time = Some(step.time_per_token.0);
+        layout = next;
+    }
+    Stretched { share: layout.shares.swap_remove(at), frees }
 }
 
 /// KV cache that fits before any step.
@@ -198,7 +218,7 @@ fn cheapest(
     layout: &Layout,
     at: usize,
     (above, before): (Bytes, u64),
-    scratch: &mut Scratch,
+    work: &mut Work,
 ) -> Option<(Step, Layout)> {
     let mut best: Option<(u128, Step, Layout)> = None;
     let mut consider = |cost: u64, frees: u64, step: Step, next: Layout| {
@@ -222,7 +242,7 @@ fn cheapest(
             if frees == 0 && share.streamed.len() > 1 {
                 continue;
             }
-            let Some((_, steady)) = problem.evaluate(&next, scratch) else { continue };
+            let Some((_, steady)) = work.evaluate(problem, &next) else { continue };
             let time = steady.nanos();
             let relief = Relief::Stream(unit.block(problem.card.layers));
             let step = Step { above, relief, frees: Bytes(frees), time_per_token: Nanos(time) };

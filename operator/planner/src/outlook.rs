@@ -21,6 +21,25 @@ impl Nanos {
     }
 }
 
+impl Nanos {
+    /// Two times for one sentence: with as many digits as it takes to tell them apart, where they differ.
+    pub fn apart(self, other: Self) -> (String, String) {
+        let short = (self.to_string(), other.to_string());
+        if short.0 != short.1 || self == other {
+            return short;
+        }
+        // In the unit of the larger.
+        let (scale, unit) = match self.0.max(other.0) {
+            0..1_000_000 => (1e3, "us"),
+            1_000_000..1_000_000_000 => (1e6, "ms"),
+            _ => (1e9, "s"),
+        };
+        let with = |digits: usize| [self, other].map(|it| format!("{:.digits$} {unit}", it.0 as f64 / scale));
+        let told = (2..=9).map(with).find(|[one, another]| one != another);
+        told.map_or_else(|| (format!("{} ns", self.0), format!("{} ns", other.0)), |[one, another]| (one, another))
+    }
+}
+
 impl ops::Add for Nanos {
     type Output = Self;
     fn add(self, other: Self) -> Self {
@@ -63,6 +82,9 @@ pub struct Outlook {
     /// Whether everything that the planner may choose was tried or bounded, so that nothing better exists.
     #[serde(default)]
     pub complete: bool,
+    /// The least time of a pass that was found. The plan may take one per cent more where it is better at the longest context.
+    #[serde(default)]
+    pub least_time: Nanos,
     /// The predicted speed.
     pub prediction: Prediction,
     /// Wishes that the best plan still misses, as sentences.
@@ -118,7 +140,8 @@ pub struct ContextPoint {
     pub time_per_token: Nanos,
 }
 
-/// What one device does in a pass. Compute, disk and link may overlap; idle is when none of them works.
+/// What one device does in a pass. It computes, waits for weights or has nothing to do: the three add up to the pass. Its disk and its
+/// link work at the same time, neither for longer than the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceShare {
@@ -132,7 +155,7 @@ pub struct DeviceShare {
     pub link: Nanos,
     /// Time that it has an activation but waits for weights.
     pub stall: Nanos,
-    /// Time that nothing of it works.
+    /// Time in which it has nothing to compute: the activation is elsewhere.
     pub idle: Nanos,
     /// Bytes read from disk.
     pub streamed: Bytes,
@@ -161,4 +184,29 @@ pub struct Alternative {
     pub micro_batches: u32,
     /// Time of a pass.
     pub time_per_token: Nanos,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_differ_read_differently() {
+        let table = [
+            (1_390_000_000, 1_391_000_000, ("1.390 s", "1.391 s")),
+            (1_390_000_000, 2_390_000_000, ("1.39 s", "2.39 s")),
+            (1_390_000_000, 1_390_000_000, ("1.39 s", "1.39 s")),
+            (902_400_000, 902_410_000, ("902.40 ms", "902.41 ms")),
+            (1, 2, ("0.001 us", "0.002 us")),
+            (
+                5_000_000_000_000_000_000,
+                5_000_000_000_000_000_001,
+                ("5000000000000000000 ns", "5000000000000000001 ns"),
+            ),
+        ];
+        for (one, another, expected) in table {
+            let found = Nanos(one).apart(Nanos(another));
+            assert_eq!((found.0.as_str(), found.1.as_str()), expected);
+        }
+    }
 }

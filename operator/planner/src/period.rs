@@ -5,7 +5,7 @@
 //! found here in a few sweeps: assume a ratio, let times grow along causes, and when a circuit keeps growing take
 //! its ratio instead. The circuit that is left says what binds.
 
-use crate::schedule::{Kind, Schedule};
+use crate::schedule::{Cause, Kind, Schedule};
 
 const NONE: u32 = u32::MAX;
 
@@ -137,6 +137,35 @@ fn longest_circuit(assumed: &Period, scratch: &mut Scratch) -> Option<Period> {
     }
     best
 }
+
+/// When every event of a pass ends once the steady state is reached, in units of 1 / `period.passes` nanoseconds after some event of
+/// the critical circuit: the next pass does the same one period later.
+pub(crate) fn steady_ends(schedule: &Schedule, period: &Period) -> Vec<i64> {
+    let mut ends = vec![UNREACHED; schedule.events.len()];
+    if let Some(first) = period.circuit.first().or(schedule.ends.first()) {
+        ends[*first as usize] = 0;
+    }
+    // No circuit is longer than the critical one, so times stop growing.
+    for _ in 0..MOST_SWEEPS {
+        let mut grew = false;
+        for (index, event) in schedule.events.iter().enumerate() {
+            let reached = schedule.causes(index).filter(|cause| ends[cause.from as usize] > UNREACHED);
+            let after = |cause: Cause| {
+                ends[cause.from as usize] + (cause.delay + event.duration) * period.passes - cause.passes * period.time
+            };
+            let end = reached.map(after).max().unwrap_or(UNREACHED);
+            grew |= end > ends[index];
+            ends[index] = ends[index].max(end);
+        }
+        if !grew {
+            break;
+        }
+    }
+    ends
+}
+
+/// Before anything.
+const UNREACHED: i64 = i64::MIN / 4;
 
 /// Time along the critical circuit by what is done: compute, load, send and latency, the first two by position.
 pub(crate) fn tally(schedule: &Schedule, period: &Period) -> (Vec<(Kind, usize, u64)>, u64) {

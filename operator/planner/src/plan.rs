@@ -225,7 +225,7 @@ pub enum PlanError {
         block: String,
     },
     /// A device over its budget.
-    #[error("device {device:?} needs {used} of a budget of {budget}")]
+    #[error("device {device:?} needs {} of a budget of {}", .used.apart(*.budget).0, .used.apart(*.budget).1)]
     OverBudget {
         /// The device.
         device: String,

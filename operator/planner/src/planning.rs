@@ -9,7 +9,7 @@ use crate::layout::Layout;
 use crate::online::{give_steps, grown};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
-use crate::search::{Found, Problem, Settled, fits, search_subsets, time_with};
+use crate::search::{Found, Merit, Problem, Settled, as_good_as, find, fits, left_out};
 use crate::{
     Alternative, Arithmetic, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal, LayerRange,
     MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction,
@@ -47,10 +47,18 @@ fn forms<'a>(card: &'a ModelCard, fleet: &Fleet, goal: &Goal) -> Vec<Cow<'a, Mod
 /// Compact weights are made from raw ones before they are served: that much faster they must be, in percent.
 const COMPACT_GAIN: u64 = 3;
 
-/// Whether `other` is worth more than `plan`, which is there without further ado.
+/// Whether `other` is worth more than `plan`, which is there without further ado: faster by that much, or about as fast and that much
+/// faster at the longest context.
 fn beats(other: &Plan, plan: &Plan) -> bool {
-    let time = |plan: &Plan| plan.outlook.as_ref().map_or(u64::MAX, |outlook| outlook.prediction.time_per_token.0);
-    u128::from(time(other)) * 100 < u128::from(time(plan)) * u128::from(100 - COMPACT_GAIN)
+    let times = |plan: &Plan| {
+        let prediction = plan.outlook.as_ref().map(|outlook| &outlook.prediction);
+        let time = prediction.map_or(u64::MAX, |prediction| prediction.time_per_token.0);
+        let longest = prediction.and_then(|prediction| prediction.growth.last());
+        (time, longest.map_or(time, |point| point.time_per_token.0))
+    };
+    let gains = |other: u64, plan: u64| u128::from(other) * 100 < u128::from(plan) * u128::from(100 - COMPACT_GAIN);
+    let ((time, longest), (plan_time, plan_longest)) = (times(other), times(plan));
+    gains(time, plan_time) || time <= as_good_as(plan_time) && !gains(plan_time, time) && gains(longest, plan_longest)
 }
 
 /// A plan, or `None` where nothing fits.
@@ -72,16 +80,17 @@ fn plan_form(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan
     check_size(fleet, goal)?;
     let fleet = &*offered(fleet, goal);
     let problem = Problem::new(card, fleet, goal);
-    let Found { settled, complete } = search_subsets(&problem);
-    let Some((best, others)) = settled.split_first() else { return Ok(None) };
+    let Some(found) = find(&problem) else { return Ok(None) };
+    let Some((best, others)) = found.settled.split_first() else { return Ok(None) };
     let Some(prediction) = predict(&problem, &best.layout) else { return Ok(None) };
     let outlook = Outlook {
         objective: goal.objective,
         micro_batches: best.layout.micro_batches,
-        complete,
+        complete: found.complete,
+        least_time: Nanos(found.least),
         missed: missed(goal, &prediction),
         prediction,
-        rejected: rejected(&problem, best),
+        rejected: rejected(&problem, &found, best),
         alternatives: others.iter().map(|other| alternative(&problem, other)).collect(),
     };
     Ok(Some(assemble(&problem, &best.layout, outlook)))
@@ -190,36 +199,80 @@ fn missed(goal: &Goal, prediction: &Prediction) -> Vec<String> {
     ];
     let late = wishes.into_iter().filter_map(|(what, wish, found)| Some((what, wish?, found)));
     late.filter(|(_, wish, found)| found > wish)
-        .map(|(what, wish, found)| format!("{what} within {wish} was wished for, the best plan takes {found}"))
+        .map(|(what, wish, found)| {
+            let (wish, found) = wish.apart(found);
+            format!("{what} within {wish} was wished for, the best plan takes {found}")
+        })
         .collect()
 }
 
-fn rejected(problem: &Problem<'_>, best: &Settled) -> Vec<RejectedNode> {
-    let nodes = problem.fleet.nodes().iter().enumerate();
-    let out = nodes.filter(|(node, _)| best.layout.shares.iter().all(|share| share.node != *node));
-    out.map(|(node, profile)| {
-        let room = problem.room_at_worst(node, 1, false, false);
-        let smallest = problem.attention_bytes.min(problem.mlp_bytes);
-        let full = best.layout.shares.len() == problem.most_devices();
-        let reason = if full && problem.goal.most_devices.is_some() {
-            format!("no more than {} may take part", best.layout.shares.len())
-        } else if room <= 0 {
-            format!("{} of memory leave no room beside buffers, KV cache and overhead", profile.memory)
-        } else if (room as u64) < smallest {
-            format!("{} are left there for weights, less than one block of {}", Bytes(room as u64), Bytes(smallest))
-        } else {
-            match time_with(problem, best, node) {
-                Some((time, simulated)) => {
-                    let at_least = if simulated { "" } else { "at least " };
-                    format!("with it a pass would take {at_least}{} instead of {}", Nanos(time), Nanos(best.time))
-                }
-                None => format!(
-                    "no place in the ring was found for it that fits; without it a pass takes {}",
-                    Nanos(best.time)
-                ),
-            }
-        };
-        RejectedNode { name: profile.name.clone(), reason }
+fn rejected(problem: &Problem<'_>, found: &Found, best: &Settled) -> Vec<RejectedNode> {
+    let out = left_out(problem, &best.layout).into_iter();
+    out.map(|node| RejectedNode {
+        name: problem.fleet.nodes()[node].name.clone(),
+        reason: why_left_out(problem, found, best, node),
     })
     .collect()
+}
+
+/// Why the best ring does without `node`: what is said of times is of rings that were simulated.
+fn why_left_out(problem: &Problem<'_>, found: &Found, best: &Settled, node: usize) -> String {
+    let room = problem.room_at_worst(node, 1, false, false);
+    let smallest = problem.attention_bytes.min(problem.mlp_bytes);
+    let devices = best.layout.shares.len();
+    if devices == problem.most_devices() && problem.goal.most_devices.is_some() {
+        return format!("no more than {devices} may take part");
+    }
+    if devices == problem.most_devices() && devices == problem.card.layers as usize {
+        return format!("every device holds a layer, and the model has {devices}");
+    }
+    if room <= 0 {
+        let memory = problem.fleet.nodes()[node].memory;
+        return format!("{memory} of memory leave no room beside buffers, KV cache and overhead");
+    }
+    if (room as u64) < smallest {
+        let (room, smallest) = Bytes(room as u64).apart(Bytes(smallest));
+        return format!("{room} are left there for weights, less than one block of {smallest}");
+    }
+    match found.with.iter().find(|(other, ..)| *other == node) {
+        Some((_, with, merit)) => compared((with, *merit), (best, found.merit), problem.goal),
+        None => {
+            format!("no place in the ring was found for it that fits; without it a pass takes {}", Nanos(best.time))
+        }
+    }
+}
+
+/// The best ring found with a node, and the plan without it, in words.
+fn compared((with, merit): (&Settled, Option<Merit>), (best, without): (&Settled, Merit), goal: &Goal) -> String {
+    let (with_it, instead) = Nanos(with.time).apart(Nanos(best.time));
+    let mut text = match with.time == best.time {
+        true => format!("with it a pass takes {with_it}, as without it"),
+        false => format!("with it the best ring that was found takes {with_it} a pass instead of {instead}"),
+    };
+    if with.time > best.time {
+        return text;
+    }
+    // About as fast: what decided.
+    let context = goal.serving.max_context_tokens;
+    let decided = match merit {
+        None => Some(format!("but cannot hold {context} tokens of context")),
+        Some(merit) if merit.longest > without.longest => {
+            let (with_it, instead) = Nanos(merit.longest).apart(Nanos(without.longest));
+            Some(format!("and {with_it} instead of {instead} at {context} tokens of context"))
+        }
+        Some(merit) if merit.longest == without.longest && merit.first_token > without.first_token => {
+            let (with_it, instead) = Nanos(merit.first_token).apart(Nanos(without.first_token));
+            Some(format!("and its first token comes after {with_it} instead of {instead}"))
+        }
+        Some(merit) if merit.longest == without.longest && merit.first_token == without.first_token => {
+            let (more, less) = (with.layout.shares.len(), best.layout.shares.len());
+            (more > less).then(|| format!("so {less} devices are enough"))
+        }
+        Some(_) => None,
+    };
+    if let Some(decided) = decided {
+        text.push_str(", ");
+        text.push_str(&decided);
+    }
+    text
 }

@@ -2,20 +2,20 @@
 
 use crate::cost::Costs;
 use crate::layout::Layout;
-use crate::period::{Period, Scratch, period, tally};
-use crate::run::{Played, play};
+use crate::period::{Period, Scratch, period, steady_ends, tally};
+use crate::run::play;
 use crate::schedule::{Feedback, Kind, Schedule};
 use crate::search::Problem;
 use crate::{Bytes, ContextPoint, DeviceShare, Nanos, Prediction};
 
-/// Passes that are played before shares are read off.
-pub(crate) const WARM_UP: usize = 24;
+/// Chunks of a prompt that are played; from then on the steady state is believed.
+const WARM_UP: usize = 24;
 
 /// Everything that is predicted of a candidate.
 pub(crate) fn predict(problem: &Problem<'_>, layout: &Layout) -> Option<Prediction> {
     let mut scratch = Scratch::default();
     let (schedule, steady) = problem.evaluate(layout, &mut scratch)?;
-    let played = play(&schedule, WARM_UP);
+    let ends = steady_ends(&schedule, &steady);
     let names: Vec<&str> = layout.shares.iter().map(|share| problem.fleet.nodes()[share.node].name.as_str()).collect();
     let most = problem.goal.serving.max_context_tokens;
     let at = |context: u32| {
@@ -29,23 +29,30 @@ pub(crate) fn predict(problem: &Problem<'_>, layout: &Layout) -> Option<Predicti
         time_per_token: Nanos(steady.nanos()),
         sequences: problem.sequences,
         context_tokens: problem.goal.context(),
-        time_to_first_token: Nanos(first_token(problem, layout)?),
+        time_to_first_token: Nanos(first_token(problem, &prefill_costs(problem), layout)?),
         prompt_tokens: problem.goal.prompt(),
         lower_bound: Nanos(problem.lower_bound(layout)),
         binds: binds(&schedule, &steady, &names),
         growth: contexts.into_iter().filter_map(at).collect(),
-        devices: (0..layout.shares.len()).map(|at| share(problem, layout, &schedule, &played, at)).collect(),
+        devices: (0..layout.shares.len()).map(|at| share(problem, layout, (&schedule, &steady), &ends, at)).collect(),
     })
 }
 
-/// Time from a prompt on an idle ring to its first token: chunks follow each other round the ring.
-fn first_token(problem: &Problem<'_>, layout: &Layout) -> Option<u64> {
+/// The costs of a chunk of the prompt that the goal expects.
+pub(crate) fn prefill_costs(problem: &Problem<'_>) -> Costs {
+    let goal = problem.goal;
+    let rows = goal.prompt().min(goal.serving.prefill_chunk_tokens);
+    Costs::new(problem.card, problem.fleet, goal, goal.prompt() / 2, [rows], 1)
+}
+
+/// Time from a prompt on an idle ring to its first token: chunks follow each other round the ring. `costs` are those of
+/// [`prefill_costs`].
+pub(crate) fn first_token(problem: &Problem<'_>, costs: &Costs, layout: &Layout) -> Option<u64> {
     let (prompt, chunk) = (problem.goal.prompt(), problem.goal.serving.prefill_chunk_tokens);
     let rows = prompt.min(chunk);
-    let costs = Costs::new(problem.card, problem.fleet, problem.goal, prompt / 2, [rows], 1);
     let single = Layout { micro_batches: 1, ..layout.clone() };
     // A chunk is one micro-batch of `rows` rows: hence as many sequences as rows.
-    let schedule = Schedule::build(&costs, problem.fleet, &single, rows, Feedback::None)?;
+    let schedule = Schedule::build(costs, problem.fleet, &single, rows, Feedback::None)?;
     let chunks = prompt.div_ceil(rows) as usize;
     let simulated = chunks.min(WARM_UP);
     let played = play(&schedule, simulated);
@@ -57,24 +64,29 @@ fn first_token(problem: &Problem<'_>, layout: &Layout) -> Option<u64> {
     u64::try_from(time).ok()
 }
 
-/// What one device does in the last pass that was played.
-fn share(problem: &Problem<'_>, layout: &Layout, schedule: &Schedule, played: &Played, at: usize) -> DeviceShare {
+/// What one device does in a pass of the steady state, whose events end at `ends`.
+fn share(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    (schedule, steady): (&Schedule, &Period),
+    ends: &[i64],
+    at: usize,
+) -> DeviceShare {
     let (mut compute, mut disk, mut link, mut stall) = (0, 0, 0, 0);
-    let last = played.ends.len() - 1;
     for (index, event) in schedule.events.iter().enumerate().filter(|(_, event)| event.at == at) {
         let duration = event.duration.max(0) as u64;
         match event.kind {
             Kind::Compute => {
                 compute += duration;
-                stall += waiting(schedule, played, last, index);
+                stall += waiting(schedule, steady, ends, index);
             }
             Kind::Load => disk += duration,
             Kind::Send => link += duration,
             Kind::Relay => {}
         }
     }
-    let (from, to) = (played.end(schedule, last - 1), played.end(schedule, last));
-    let busy = busy_within(schedule, played, at, from, to);
+    // Whole nanoseconds: what is left of one goes to the time in which nothing is to be done.
+    let stall = stall / steady.passes.max(1) as u64;
     let node = &problem.fleet.nodes()[layout.shares[at].node];
     let streamed: u64 = layout.shares[at].streamed.iter().map(|unit| problem.costs.bytes[unit.index()]).sum();
     DeviceShare {
@@ -83,44 +95,21 @@ fn share(problem: &Problem<'_>, layout: &Layout, schedule: &Schedule, played: &P
         disk: Nanos(disk),
         link: Nanos(link),
         stall: Nanos(stall),
-        idle: Nanos(((to - from).max(0) as u64).saturating_sub(busy)),
+        idle: Nanos(steady.nanos().saturating_sub(compute + stall)),
         streamed: Bytes(streamed),
     }
 }
 
-/// How long an event that was otherwise ready waited for a load.
-fn waiting(schedule: &Schedule, played: &Played, pass: usize, index: usize) -> u64 {
-    let (mut loaded, mut ready) = (0, 0);
+/// How long an event that was otherwise ready waits for a load, in units of 1 / `steady.passes` nanoseconds.
+fn waiting(schedule: &Schedule, steady: &Period, ends: &[i64], index: usize) -> u64 {
+    let (mut loaded, mut ready) = (None, None);
     for cause in schedule.causes(index) {
-        let ended = played.ends[pass - cause.passes as usize][cause.from as usize] + cause.delay;
-        if schedule.events[cause.from as usize].kind == Kind::Load {
-            loaded = loaded.max(ended);
-        } else {
-            ready = ready.max(ended);
-        }
+        let ended = ends[cause.from as usize] + cause.delay * steady.passes - cause.passes * steady.time;
+        let load = schedule.events[cause.from as usize].kind == Kind::Load;
+        let latest = if load { &mut loaded } else { &mut ready };
+        *latest = (*latest).max(Some(ended));
     }
-    (loaded - ready).max(0) as u64
-}
-
-/// Time between `from` and `to` in which any resource of the device works.
-fn busy_within(schedule: &Schedule, played: &Played, at: usize, from: i64, to: i64) -> u64 {
-    let mut spans: Vec<(i64, i64)> = Vec::new();
-    let recent = played.ends.len().saturating_sub(3);
-    for ends in &played.ends[recent..] {
-        for (event, &end) in schedule.events.iter().zip(ends).filter(|(event, _)| event.at == at) {
-            let span = ((end - event.duration).max(from), end.min(to));
-            if span.0 < span.1 {
-                spans.push(span);
-            }
-        }
-    }
-    spans.sort_unstable();
-    let (mut busy, mut reached) = (0, from);
-    for (start, end) in spans {
-        busy += (end - start.max(reached)).max(0);
-        reached = reached.max(end);
-    }
-    busy as u64
+    loaded.zip(ready).map_or(0, |(loaded, ready)| (loaded - ready).max(0) as u64)
 }
 
 /// The critical circuit as a sentence.

@@ -1,6 +1,6 @@
 //! What tests share: numbers from a seed and small models.
 
-use crate::{Architecture, BlockBytes, Bytes, Dtype, ModelCard};
+use crate::{Architecture, BlockBytes, Bytes, Dtype, ModelCard, Nanos, NodeProfile};
 
 /// SplitMix64.
 pub(crate) struct Random(u64);
@@ -52,5 +52,19 @@ pub(crate) fn small_card(random: &mut Random, layers: u32) -> ModelCard {
             head,
             head_beside_embedding: if tied { Bytes(4096) } else { head },
         },
+    }
+}
+
+/// A node with drawn speeds whose memory is somewhere around `fair`; one of six has no disk.
+pub(crate) fn drawn_node(random: &mut Random, index: u64, fair: u64) -> NodeProfile {
+    NodeProfile {
+        name: format!("n{index}"),
+        memory: Bytes(fair * random.between(40, 220) / 100 + 400_000),
+        overhead: Bytes(random.between(0, 100_000)),
+        memory_bandwidth: random.between(1, 20) * 1_000_000_000,
+        compact_bandwidth: None,
+        throughput: random.between(1, 20) * 10_000_000_000,
+        disk_bandwidth: (random.between(0, 5) > 0).then(|| random.between(1, 30) * 100_000_000),
+        block_latency: Nanos(random.between(0, 20_000)),
     }
 }

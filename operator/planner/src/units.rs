@@ -39,6 +39,15 @@ impl Bytes {
         Self(self.0.div_ceil(unit.0) * unit.0)
     }
 
+    /// Two sizes for one sentence: to the byte where they differ and would read alike.
+    pub fn apart(self, other: Self) -> (String, String) {
+        let short = (self.to_string(), other.to_string());
+        if short.0 != short.1 || self == other {
+            return short;
+        }
+        (format!("{self} ({} bytes)", self.0), format!("{other} ({} bytes)", other.0))
+    }
+
     /// `self - other`, or zero where `other` is larger.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))

@@ -1,6 +1,6 @@
 //! LocalFleet: the devices that one machine plays.
 
-use lime_planner::{Bytes, Nanos};
+use lime_planner::{Bytes, Nanos, Quantity, QuantityError};
 use lime_ring::LinkShape;
 use lime_worker::DiskShape;
 use schemars::JsonSchema;
@@ -73,7 +73,7 @@ struct DeviceFile {
 
     /// What the engine may use for weights, KV cache and activations, such as `4Mi`.
     #[schemars(schema_with = "quantity")]
-    memory: Value,
+    memory: Quantity,
 
     /// Threads that compute. Default: the machine's, shared evenly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,38 +98,45 @@ struct DeviceFile {
 struct ProfileFile {
     /// Bytes per second at which weights are read from memory, such as `10GB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    memory_bandwidth: Option<String>,
+    #[schemars(schema_with = "quantity")]
+    memory_bandwidth: Option<Quantity>,
     /// Bytes per second at which compact weights are computed with, such as `8GB`. Default: what is measured where the bandwidth is
     /// measured too; without a figure nothing is made compact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    compact_bandwidth: Option<String>,
+    #[schemars(schema_with = "quantity")]
+    compact_bandwidth: Option<Quantity>,
     /// Operations per second in matrix products, such as `50GFLOP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    throughput: Option<String>,
+    #[schemars(schema_with = "quantity")]
+    throughput: Option<Quantity>,
     /// Fixed cost of a block, such as `20us`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    block_latency: Option<String>,
+    #[schemars(schema_with = "quantity")]
+    block_latency: Option<Quantity>,
 }
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LinkFile {
     /// Bits per second, such as `100Mbit`.
-    bandwidth: String,
+    #[schemars(schema_with = "quantity")]
+    bandwidth: Quantity,
     /// One way, such as `2ms`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    latency: Option<String>,
+    #[schemars(schema_with = "quantity")]
+    latency: Option<Quantity>,
 }
 
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DiskFile {
     /// Bytes per second, such as `200MB`.
-    bandwidth: String,
+    #[schemars(schema_with = "quantity")]
+    bandwidth: Quantity,
 }
 
 fn quantity(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "x-kubernetes-int-or-string": true })
+    schemars::json_schema!({ "x-lime-quantity": true })
 }
 
 /// The schema of a LocalFleet document.
@@ -189,37 +196,41 @@ impl DeviceFile {
         if !self.name.chars().all(plain) {
             refuse("name", "must be made of letters, digits, dots, dashes and underscores");
         }
-        let text = self.memory.as_str().map_or_else(|| self.memory.to_string(), str::to_owned);
-        let memory = lime_api::parse_bytes(&text).unwrap_or_else(|error| {
+        let memory = units::memory(&self.memory).unwrap_or_else(|error| {
             refuse("memory", &error.to_string());
             Bytes::ZERO
         });
         let link = self.link.as_ref().and_then(|link| {
             let bandwidth =
                 units::bits_per_second(&link.bandwidth).map_err(|error| refuse("link.bandwidth", &error.to_string()));
-            let latency = units::duration(link.latency.as_deref().unwrap_or("0s"))
-                .map_err(|error| refuse("link.latency", &error.to_string()));
-            Some(LinkShape { bandwidth_bits: bandwidth.ok()?, latency: latency.ok()? })
+            let latency = link.latency.as_ref().map(|latency| units::duration(latency, "latency")).transpose();
+            let latency = latency.map_err(|error| refuse("link.latency", &error.to_string()));
+            Some(LinkShape { bandwidth_bits: bandwidth.ok()?, latency: latency.ok()?.unwrap_or_default() })
         });
         let disk = self.disk.as_ref().and_then(|disk| {
-            let rate =
-                units::bytes_per_second(&disk.bandwidth).map_err(|error| refuse("disk.bandwidth", &error.to_string()));
+            let rate = units::bytes_per_second(&disk.bandwidth, "bandwidth");
+            let rate = rate.map_err(|error| refuse("disk.bandwidth", &error.to_string()));
             Some(DiskShape { bytes_per_second: rate.ok()? })
         });
         let profile = self.profile.clone().unwrap_or_default();
-        let mut figure = |name: &str, text: &Option<String>, read: fn(&str) -> Result<u64, units::UnitError>| {
-            let read = text.as_deref().map(read).transpose();
+        type Read = fn(&Quantity) -> Result<u64, QuantityError>;
+        let mut figure = |name: &str, amount: &Option<Quantity>, read: Read| {
+            let read = amount.as_ref().map(read).transpose();
             read.unwrap_or_else(|error| {
                 refuse(&format!("profile.{name}"), &error.to_string());
                 None
             })
         };
         let given = Given {
-            memory_bandwidth: figure("memoryBandwidth", &profile.memory_bandwidth, units::bytes_per_second),
-            compact_bandwidth: figure("compactBandwidth", &profile.compact_bandwidth, units::bytes_per_second),
+            memory_bandwidth: figure("memoryBandwidth", &profile.memory_bandwidth, |amount| {
+                units::bytes_per_second(amount, "memoryBandwidth")
+            }),
+            compact_bandwidth: figure("compactBandwidth", &profile.compact_bandwidth, |amount| {
+                units::bytes_per_second(amount, "compactBandwidth")
+            }),
             throughput: figure("throughput", &profile.throughput, units::flops_per_second),
-            block_latency: figure("blockLatency", &profile.block_latency, |text| {
-                units::duration(text).map(|time| time.as_nanos() as u64)
+            block_latency: figure("blockLatency", &profile.block_latency, |amount| {
+                units::duration(amount, "blockLatency").map(|time| time.as_nanos() as u64)
             })
             .map(Nanos),
         };
@@ -234,10 +245,17 @@ fn default_threads(devices: usize) -> usize {
     (cores / devices.max(1)).max(1)
 }
 
-/// A fault that names a document's place, for callers that know more than the schema.
+/// What is said of a document that is no LocalFleet.
 pub(crate) fn no_fleet_here(document: &Document) -> Fault {
-    let kind = document.kind().unwrap_or("nothing");
-    document.fault("kind", &format!("expected LocalFleet, found {kind:?}"))
+    let json = document.to_json();
+    let message = match document.kind() {
+        Some(kind) => format!("expected LocalFleet, found {kind:?}"),
+        None if json.get("nodes").is_some() || json.get("node").is_some() => {
+            "expected LocalFleet, found a fleet of other machines: name it with --profiles of `lime plan`".to_owned()
+        }
+        None => "expected LocalFleet, found a document without a kind".to_owned(),
+    };
+    document.fault("kind", &message)
 }
 
 #[cfg(test)]

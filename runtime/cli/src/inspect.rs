@@ -33,7 +33,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         eprintln!("{remark}");
     }
     let text = match args.output {
-        Output::Table => table::card_table(&card),
+        Output::Table => table::card_table(&card, table::screen_width()),
         Output::Json => serde_json::to_string_pretty(&card)?,
         Output::Yaml => serde_saphyr::to_string(&card)?,
     };

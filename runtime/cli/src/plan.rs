@@ -65,14 +65,15 @@ fn report(plan: &Plan, comparison: Vec<Comparison>) -> Report<'_> {
 }
 
 fn for_people(args: &PlanArgs, plan: &Plan, fleet: &Fleet, comparison: &[Comparison]) -> String {
-    let mut parts = vec![table::plan_table(plan)];
+    let width = table::screen_width();
+    let mut parts = vec![table::plan_table(plan, width)];
     if args.explain {
         let steps = adaptations(plan, fleet).unwrap_or_default().into_iter();
         let steps: Vec<Adaptation> = steps.map(|adaptation| adaptation.as_planned(plan)).collect();
-        parts.push(table::explanation(plan, &steps));
+        parts.push(table::explanation(plan, &steps, width));
     }
     if !comparison.is_empty() {
-        parts.push(table::comparison_table(comparison));
+        parts.push(table::comparison_table(comparison, width));
     }
     parts.join("\n\n")
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
         eprintln!("note: this file system takes no direct reads: the disk's figure is the page cache's");
     }
     let text = match args.output {
-        Output::Table => table::profile_table(&profile),
+        Output::Table => table::profile_table(&profile, table::screen_width()),
         Output::Json => serde_json::to_string_pretty(&profile)?,
         Output::Yaml => serde_saphyr::to_string(&profile)?,
     };

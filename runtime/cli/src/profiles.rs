@@ -68,6 +68,18 @@ fn add(whole: &mut FleetFile, file: &Path) -> Result<(), Faults> {
         return Err(Faults::one(file, 0, "", "is too long for a profile: is this another file?"));
     }
     for document in Document::read_all(file)? {
+        if let Some(kind) = document.kind() {
+            let elsewhere = match kind {
+                "LocalFleet" => ": devices that this machine plays are named with --fleet",
+                "LimeDeployment" => ": the wish is named with -f",
+                _ => "",
+            };
+            let message = format!(
+                "expected a fleet (nodes and links, as in manifests/fleets/) or a profile of `lime profile -o json`, found a \
+                 {kind}{elsewhere}"
+            );
+            return Err(document.fault("kind", &message).into());
+        }
         let (json, fault) = (document.to_json(), |error: serde_json::Error| document.fault("", &error.to_string()));
         if json.get("node").is_some() {
             let profile: ProfileFile = serde_json::from_value(json).map_err(fault)?;

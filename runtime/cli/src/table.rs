@@ -1,30 +1,30 @@
 //! Plans and models as tables.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use lime_planner::{Block, Bytes, DeviceIndex, DevicePlan, Encoding, LayerRange, ModelCard, Plan, Residency};
 
 mod explain;
+mod grid;
 mod profile;
 
 pub(crate) use explain::{comparison_table, explanation};
+use grid::Grid;
 pub(crate) use profile::profile_table;
 
-fn table(header: &[&str], numbers_from: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(header.iter().map(Cell::new));
-    table.discover_columns();
-    for column in table.column_iter_mut().skip(numbers_from) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+/// Columns of the screen that standard output is, if it is one: what goes to a file or a program is not wrapped.
+pub(crate) fn screen_width() -> Option<usize> {
+    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))
+}
+
+/// The same for standard error.
+pub(crate) fn notes_width() -> Option<usize> {
+    console::Term::stderr().size_checked().map(|(_, columns)| usize::from(columns))
 }
 
 /// Most segments whose layers are shown one by one.
 const SEGMENTS_SHOWN: u32 = 3;
 
 /// Who holds what, and how much of it.
-pub(crate) fn plan_table(plan: &Plan) -> String {
+pub(crate) fn plan_table(plan: &Plan, width: Option<usize>) -> String {
     let streams = plan.devices.iter().any(|device| device.memory.prefetch > Bytes::ZERO);
     let mut header = vec!["device".to_owned()];
     if plan.segments <= SEGMENTS_SHOWN {
@@ -37,10 +37,14 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
     let weights: &[&str] = if streams { &["pinned", "streamed", "buffer"] } else { &["weights"] };
     let lends = plan.devices.iter().any(|device| device.memory.lent > Bytes::ZERO);
     let lent: &[&str] = if lends { &["lent"] } else { &[] };
-    let sizes = weights.iter().chain(&["KV cache", "activations"]).chain(lent).chain(&["total", "budget"]);
+    // What the process needs besides: the columns add up to the total.
+    let besides_buffers = plan.devices.iter().any(|device| device.memory.overhead > Bytes::ZERO);
+    let overhead: &[&str] = if besides_buffers { &["overhead"] } else { &[] };
+    let sizes = weights.iter().chain(&["KV cache", "activations"]).chain(overhead).chain(lent);
+    let sizes = sizes.chain(&["total", "budget"]);
     header.extend(sizes.map(|name| (*name).to_owned()));
     let names: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut table = table(&names, numbers_from);
+    let mut table = Grid::new(&names, numbers_from);
     for (index, device) in plan.devices.iter().enumerate() {
         let memory = device.memory;
         let mut row = vec![device.name.clone()];
@@ -52,7 +56,9 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
         }
         row.push(besides(plan, DeviceIndex(index as u32)));
         let lent = lends.then_some(memory.lent);
-        let sizes = [memory.kv, memory.activations].into_iter().chain(lent).chain([memory.used(), memory.budget]);
+        let overhead = besides_buffers.then_some(memory.overhead);
+        let sizes = [memory.kv, memory.activations].into_iter().chain(overhead).chain(lent);
+        let sizes = sizes.chain([memory.used(), memory.budget]);
         if streams {
             row.extend([memory.pinned, streamed(plan, device), memory.prefetch].map(|bytes| bytes.to_string()));
         } else {
@@ -66,7 +72,8 @@ pub(crate) fn plan_table(plan: &Plan) -> String {
     let alone =
         if largest < weights { "no device could hold it alone" } else { "the largest device could hold it alone" };
     let mut text = format!(
-        "{table}\n{}: {weights} of weights in {} layers of {}{}, KV cache in {}; {alone}.",
+        "{}\n{}: {weights} of weights in {} layers of {}{}, KV cache in {}; {alone}.",
+        table.render(width),
         plan.model.name,
         plan.model.layers,
         plan.model.dtype,
@@ -102,8 +109,8 @@ fn besides(plan: &Plan, index: DeviceIndex) -> String {
 }
 
 /// What the planner knows of a model.
-pub(crate) fn card_table(card: &ModelCard) -> String {
-    let mut table = table(&["model", &card.name], 1);
+pub(crate) fn card_table(card: &ModelCard, width: Option<usize>) -> String {
+    let mut table = Grid::new(&["model", &card.name], 1);
     let kv = card.dtype.kv_entries();
     let head = if card.tied { "shares the embedding's matrix" } else { "has a matrix of its own" };
     let rows = [
@@ -130,7 +137,7 @@ pub(crate) fn card_table(card: &ModelCard) -> String {
     for (name, value) in rows {
         table.add_row([name.to_owned(), value]);
     }
-    table.to_string()
+    table.render(width)
 }
 
 /// `2346112` as `2.35 M (2346112)`.

@@ -61,9 +61,9 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         eprintln!("note: {note}");
     }
     if args.dry_run {
-        return plan::print(&table::plan_table(&plan));
+        return plan::print(&table::plan_table(&plan, table::screen_width()));
     }
-    eprintln!("{}", table::plan_table(&plan));
+    eprintln!("{}", table::plan_table(&plan, table::notes_width()));
     if needs_store(&plan, &wish) {
         pull::check_store(&wish.source)?;
     }
@@ -271,8 +271,10 @@ impl Watch {
 
     /// Serves on by another plan.
     fn go_over(&mut self, plan: Plan) {
-        self.screen
-            .say(&format!("serving goes on by a plan without the devices that failed:\n{}", table::plan_table(&plan)));
+        self.screen.say(&format!(
+            "serving goes on by a plan without the devices that failed:\n{}",
+            table::plan_table(&plan, table::notes_width())
+        ));
         let devices = self.replanning.devices_of(&plan);
         self.supervisor.go_over(plan, devices);
     }

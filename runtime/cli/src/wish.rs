@@ -185,10 +185,9 @@ pub(crate) fn card_of(folder: &Path, name: &str, notes: &mut Vec<String>) -> any
     if let Some(stored) = stored_bytes(folder) {
         let expected = card.parameters.saturating_mul(card.dtype.size());
         if stored != expected {
+            let (stored, expected) = Bytes(stored).apart(Bytes(expected));
             notes.push(format!(
-                "model.safetensors.index.json says {} of weights, config.json {}: the plan believes config.json",
-                Bytes(stored),
-                Bytes(expected)
+                "model.safetensors.index.json says {stored} of weights, config.json {expected}: the plan believes config.json"
             ));
         }
     }

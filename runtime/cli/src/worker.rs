@@ -40,11 +40,13 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
     let link = match &args.link_bandwidth {
         None => None,
         Some(rate) => Some(LinkShape {
-            bandwidth_bits: units::bits_per_second(rate)?,
-            latency: units::duration(args.link_latency.as_deref().unwrap_or("0s"))?,
+            bandwidth_bits: units::bits_per_second(&rate.as_str().into()).context("--link-bandwidth")?,
+            latency: units::duration(&args.link_latency.as_deref().unwrap_or("0s").into(), "latency")
+                .context("--link-latency")?,
         }),
     };
-    let disk = args.disk_bandwidth.as_deref().map(units::bytes_per_second).transpose()?;
+    let rate = |text: &str| units::bytes_per_second(&text.into(), "bandwidth").context("--disk-bandwidth");
+    let disk = args.disk_bandwidth.as_deref().map(rate).transpose()?;
     let model = source(&args.model, args.revision.as_deref())?;
     // What comes from a server must be kept somewhere.
     let store = args.store.or_else(|| model.folder().is_none().then(Store::default_root));

@@ -171,7 +171,15 @@ impl<'p, 'a> Stations<'p, 'a> {
 /// The least time that the formula believes possible on a ring, and the layers for it; `None` where that is not below `limit`.
 pub(crate) fn estimate(problem: &Problem<'_>, ring: &Ring, limit: u64) -> Option<Estimate> {
     let stations = Stations::new(problem, ring);
-    let mut high = limit.min(LONGEST) - 1;
+    if stations.fixed >= limit {
+        return None;
+    }
+    stations.deal(limit.min(LONGEST) - 1)?;
+    // The same steps whatever the limit, so that a ring is dealt alike whoever asks.
+    let mut high = LONGEST - 1;
+    while high / 4 >= limit {
+        high /= 4;
+    }
     let mut layers = stations.deal(high)?;
     let mut low = stations.fixed;
     // Down from afar by factors, then by halves: a part in a thousand is finer than the formula deserves.
@@ -188,7 +196,7 @@ pub(crate) fn estimate(problem: &Problem<'_>, ring: &Ring, limit: u64) -> Option
             None => low = middle,
         }
     }
-    Some(Estimate { time: high, layers })
+    (high < limit).then_some(Estimate { time: high, layers })
 }
 
 /// Layers dealt one by one where they delay the token least, waiting for the disk counted in full: what a single segment

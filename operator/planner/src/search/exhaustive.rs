@@ -37,8 +37,9 @@ pub(crate) fn is_small(problem: &Problem<'_>) -> bool {
 
 /// A candidate without residency, small enough to keep very many.
 #[derive(Clone, Copy)]
-struct Candidate {
-    bound: u64,
+pub(crate) struct Candidate {
+    /// It cannot take less.
+    pub(crate) bound: u64,
     devices: u8,
     nodes: [u8; MOST_NODES],
     layers: [u8; MOST_NODES],
@@ -48,7 +49,18 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn layout(&self) -> Layout {
+    /// The bound by other tables; `None` where it does not fit by them.
+    pub(crate) fn bound_by(&self, floors: &Floors<'_, '_>) -> Option<u64> {
+        let devices = usize::from(self.devices);
+        let nodes: Vec<usize> = self.nodes[..devices].iter().map(|&node| usize::from(node)).collect();
+        let layers: Vec<u32> = self.layers[..devices].iter().map(|&layers| u32::from(layers)).collect();
+        let rows = floors.rows.iter().find(|rows| rows.micro_batches == u32::from(self.micro_batches))?;
+        let head = usize::from(self.head);
+        let reading = floors.reading(&nodes, &layers, head)?;
+        Some(floors.time(rows, &nodes, &layers, head, u32::from(self.segments)).max(reading))
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
         let share = |(&node, &layers): (&u8, &u8)| Share {
             node: usize::from(node),
             layers: u32::from(layers),
@@ -65,7 +77,7 @@ impl Candidate {
 }
 
 /// Goes through all rings and cuts, and keeps the candidates that may beat `limit`.
-struct Candidates<'p, 'a> {
+pub(crate) struct Candidates<'p, 'a> {
     problem: &'p Problem<'a>,
     floors: Floors<'p, 'a>,
     twins: Vec<Vec<usize>>,
@@ -79,7 +91,7 @@ struct Candidates<'p, 'a> {
 }
 
 impl<'p, 'a> Candidates<'p, 'a> {
-    fn below(problem: &'p Problem<'a>, limit: u64) -> Vec<Candidate> {
+    pub(crate) fn below(problem: &'p Problem<'a>, limit: u64) -> Vec<Candidate> {
         let floors = Floors::new(problem);
         let least = |node: usize| floors.rows.iter().map(|rows| rows.layer[node]).min().unwrap_or(0);
         let layer: Vec<u64> = (0..problem.fleet.nodes().len()).map(least).collect();
@@ -178,7 +190,12 @@ pub(crate) fn improve(problem: &Problem<'_>, best: Option<Settled>, work: &mut W
 }
 
 /// The choices of each device that beat `limit` as long as no other device streams; `None` where a device has none.
-fn promising(problem: &Problem<'_>, layout: &Layout, limit: u64, work: &mut Work) -> Option<Vec<Vec<Choice>>> {
+pub(crate) fn promising(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    limit: u64,
+    work: &mut Work,
+) -> Option<Vec<Vec<Choice>>> {
     let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
     for (at, stretches) in layout.stretches(problem.card.layers).iter().enumerate() {
         let found = choices(problem, layout, at, stretches, Effort::Every);

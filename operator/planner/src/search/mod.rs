@@ -5,23 +5,28 @@ mod climb;
 mod estimate;
 mod exhaustive;
 mod floors;
+mod left_out;
+mod merit;
 mod problem;
 mod residency;
 pub(crate) mod rings;
 mod settle;
-mod subsets;
+mod stricter;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 use crate::layout::{Layout, Share};
 
+pub(crate) use left_out::left_out;
+pub(crate) use merit::{Merit, as_good_as};
 pub(crate) use problem::Problem;
-pub(crate) use settle::Settled;
-pub(crate) use subsets::search_subsets;
+pub(crate) use settle::{Settled, Work};
 
 use estimate::{Estimate, Ring, deal_by_delay, estimate};
+use merit::Judge;
 use problem::micro_batch_choices;
-use settle::{THOROUGH, Work, settle};
+use settle::{THOROUGH, settle};
 
 /// Rings that are refined by simulation, of all that were estimated.
 const REFINED: usize = 4;
@@ -38,12 +43,84 @@ const ALTERNATIVES: usize = 4;
 /// Numbers of segments that are estimated; climbing reaches those between.
 const SEGMENTS: [u32; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20];
 
-/// What the search found.
+/// What was found.
 pub(crate) struct Found {
-    /// The best first.
+    /// The best, then others, the fastest first.
     pub(crate) settled: Vec<Settled>,
+    /// What decided for the best of those about as fast.
+    pub(crate) merit: Merit,
+    /// The least time of any.
+    pub(crate) least: u64,
     /// Whether everything was tried, so that nothing better exists.
     pub(crate) complete: bool,
+    /// For nodes that the best does without: the best ring found with them.
+    pub(crate) with: Vec<(usize, Settled, Option<Merit>)>,
+}
+
+/// What one search found.
+struct Searched {
+    /// The fastest first.
+    settled: Vec<Settled>,
+    /// Whether everything was tried, so that nothing faster exists.
+    complete: bool,
+}
+
+/// Work for one search that goes through everything, and for the choice among those about as fast.
+const IN_FULL: u64 = 60_000_000;
+
+/// Work for the choice among those about as fast where there are too many nodes to weigh them all.
+const ON_LARGE_FLEETS: u64 = 1_000_000;
+
+/// The best candidates; `None` where no candidate fits.
+pub(crate) fn find(problem: &Problem<'_>) -> Option<Found> {
+    let judge = Judge::new(problem);
+    let Searched { settled: mut pool, mut complete } = stricter::search_each(problem);
+    let small = complete;
+    let choice = if small || problem.fleet.nodes().len() <= 8 { IN_FULL } else { ON_LARGE_FLEETS };
+    if !complete {
+        sort(&mut pool);
+        let (_, merit) = judge.best(&pool, &mut Work::new(choice))?;
+        let near = as_good_as(pool[0].time).saturating_add(1);
+        pool.extend(stricter::with_room_for_the_longest(problem, near, merit.longest));
+    }
+    let mut work = Work::new(choice);
+    let (mut best, mut merit, with) = loop {
+        sort(&mut pool);
+        let (index, merit) = judge.best(&pool, &mut work)?;
+        let best = pool[index].clone();
+        let more = left_out(problem, &best.layout).into_iter();
+        let with: Vec<Settled> = more.filter_map(|node| left_out::with_node(problem, &best, node, &mut work)).collect();
+        let least = pool[0].time;
+        let useful = |one: &Settled| one.time <= as_good_as(least) && !pool.contains(one);
+        if small || work.spent() || !with.iter().any(useful) {
+            break (best, merit, with);
+        }
+        pool.extend(with);
+    };
+    let least = pool[0].time;
+    if small {
+        let mut work = Work::new(IN_FULL);
+        (best, merit) = ties::improve(problem, &judge, least, (best, merit), &mut work);
+        complete &= !work.spent();
+    }
+    let with = left_out(problem, &best.layout).into_iter().filter_map(|node| {
+        let holds = |one: &&Settled| one.layout.shares.iter().any(|share| share.node == node);
+        let one = pool.iter().chain(&with).filter(holds).min_by_key(|one| one.time)?.clone();
+        let merit = judge.merit(&one.layout, u64::MAX, &mut Work::new(u64::MAX));
+        Some((node, one, merit))
+    });
+    let with = with.collect();
+    pool.retain(|one| shape(&one.layout) != shape(&best.layout));
+    pool.dedup_by_key(|one| shape(&one.layout));
+    pool.truncate(ALTERNATIVES);
+    pool.insert(0, best);
+    Some(Found { settled: pool, merit, least, complete, with })
+}
+
+/// The fastest first, each once.
+fn sort(settled: &mut Vec<Settled>) {
+    settled.sort_by_cached_key(Settled::rank);
+    settled.dedup();
 }
 
 /// A ring with its layers dealt out.
@@ -62,50 +139,59 @@ impl Dealt {
     }
 }
 
-/// The best candidates, best first; none where no candidate fits.
-pub(crate) fn search(problem: &Problem<'_>) -> Found {
+/// Work for one search by formula and simulation.
+fn effort(problem: &Problem<'_>) -> Work {
     let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
-    let mut work = Work::new(200_000 + 250 * size);
-    let mut dealt = estimates(problem);
+    Work::new(200_000 + 250 * size)
+}
+
+/// The fastest candidates; none where no candidate fits, or where no estimate is below `limit`.
+fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
+    let narrow = stricter::is_narrow(problem);
+    // The formula is a little less exact than what is simulated.
+    let mut dealt = estimates(problem, limit.saturating_add(limit / 8));
     dealt.sort_by_cached_key(key);
+    if narrow && let Some(least) = dealt.first().map(|dealt| dealt.estimate.time) {
+        dealt.retain(|dealt| dealt.estimate.time <= least.saturating_add(least / 8));
+    }
     dealt.dedup_by(|a, b| a.ring == b.ring);
     let mut settled: Vec<Settled> = Vec::new();
     // The formula flatters rings of several segments: plain pipelines are looked at in any case.
     let plain = dealt.iter().skip(4 * REFINED).filter(|dealt| dealt.ring.segments == 1).take(REFINED);
     for dealt in dealt.iter().take(4 * REFINED).chain(plain) {
-        settled.extend(settle(problem, &dealt.layout(), u64::MAX, 0, &mut work));
+        settled.extend(settle(problem, &dealt.layout(), limit, 0, work));
     }
-    if settled.is_empty() {
+    if settled.is_empty() && limit == u64::MAX {
         // The formula is optimistic about whole blocks: fall back to what surely fits.
         let some = capacity::some_ring(problem).map(|(ring, estimate)| Dealt { ring, estimate });
-        settled.extend(some.and_then(|dealt| settle(problem, &dealt.layout(), u64::MAX, THOROUGH, &mut work)));
+        settled.extend(some.and_then(|dealt| settle(problem, &dealt.layout(), u64::MAX, THOROUGH, work)));
     }
-    settled.sort_by_cached_key(Settled::rank);
-    settled.dedup_by(|a, b| a.layout == b.layout);
+    sort(&mut settled);
+    if narrow && let Some(least) = settled.first().map(|one| one.time) {
+        settled.retain(|one| one.time <= least.saturating_add(least / 16));
+    }
     // Where simulation agrees with the best that the formula hopes for, there is nothing left to climb to.
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);
     let mut refined: Vec<Settled> = Vec::new();
     for start in settled.iter().take(REFINED) {
-        refined.extend(settle(problem, &start.layout, u64::MAX, THOROUGH, &mut work));
+        refined.extend(settle(problem, &start.layout, limit, THOROUGH, work));
     }
     refined.sort_by_cached_key(Settled::rank);
     for start in refined.iter_mut().take(CLIMBS) {
         if start.time > hoped {
-            *start = climb::climb(problem, start.clone(), hoped, &mut work);
+            *start = climb::climb(problem, start.clone(), hoped, work);
         }
     }
     let mut complete = false;
-    if exhaustive::is_small(problem) {
+    if limit == u64::MAX && exhaustive::is_small(problem) {
         let best = refined.iter().min_by_key(|settled| settled.time).cloned();
-        let mut work = Work::new(60_000_000);
+        let mut work = Work::new(IN_FULL);
         refined.extend(exhaustive::improve(problem, best, &mut work));
         complete = !work.spent();
     }
     refined.extend(settled);
-    refined.sort_by_cached_key(Settled::rank);
-    refined.dedup_by(|a, b| shape(&a.layout) == shape(&b.layout));
-    refined.truncate(1 + ALTERNATIVES);
-    Found { settled: refined, complete }
+    sort(&mut refined);
+    Searched { settled: refined, complete }
 }
 
 type Shape = (Vec<(usize, u32)>, u32, u32);
@@ -128,9 +214,9 @@ fn segment_choices(problem: &Problem<'_>) -> Vec<u32> {
     }
 }
 
-/// Estimated rings: for each number of segments and micro-batches the best few sets of nodes, thinned and turned.
-fn estimates(problem: &Problem<'_>) -> Vec<Dealt> {
-    let sets: Vec<Vec<usize>> = rings::sets(problem).iter().map(|set| rings::cheap_order(problem, set)).collect();
+/// Estimated rings below `most`: for each number of segments and micro-batches the best few sets of nodes, thinned and turned.
+fn estimates(problem: &Problem<'_>, most: u64) -> Vec<Dealt> {
+    let sets: Vec<Vec<usize>> = rings::more_sets(problem).iter().map(|set| rings::cheap_order(problem, set)).collect();
     let mut all = Vec::new();
     let (mut delayed, mut pinned): (Vec<Dealt>, Vec<Dealt>) = (Vec::new(), Vec::new());
     for micro_batches in micro_batch_choices(problem.sequences, problem.fleet.nodes().len()) {
@@ -140,10 +226,10 @@ fn estimates(problem: &Problem<'_>) -> Vec<Dealt> {
             for order in sets.iter().filter(|order| segments == 1 || order.len() > 1 || problem.goal.segments.is_some())
             {
                 let ring = Ring { order: order.clone(), head: order.len() - 1, segments, micro_batches };
-                let limit = found.get(1).map_or(u64::MAX, |second| second.estimate.time);
+                let limit = found.get(1).map_or(most, |second| second.estimate.time);
                 if (segments == 1 || problem.goal.segments.is_some()) && micro_batches == 1 {
                     for (deal, best) in [(Deal::ByDelay, &mut delayed), (Deal::InMemory, &mut pinned)] {
-                        best.extend(dealt(problem, ring.clone(), u64::MAX, deal));
+                        best.extend(dealt(problem, ring.clone(), most, deal));
                         best.sort_by_cached_key(key);
                         best.truncate(2);
                     }
@@ -167,7 +253,7 @@ fn estimates(problem: &Problem<'_>) -> Vec<Dealt> {
         all.push(best_turn(problem, &thinned, Deal::ByTarget));
         all.push(thinned);
     }
-    if all.is_empty() {
+    if all.is_empty() && most == u64::MAX {
         all.extend(capacity::some_ring(problem).map(|(ring, estimate)| Dealt { ring, estimate }));
     }
     all
@@ -250,21 +336,4 @@ fn best_turn(problem: &Problem<'_>, start: &Dealt, deal: Deal) -> Dealt {
         best = dealt(problem, ring, limit, deal).unwrap_or(best);
     }
     best
-}
-
-/// The time of a pass if `node` took part in `best` with one layer, and whether it was simulated (else it is a lower bound).
-pub(crate) fn time_with(problem: &Problem<'_>, best: &Settled, node: usize) -> Option<(u64, bool)> {
-    let count = best.layout.shares.len();
-    let from =
-        (0..count).filter(|&at| best.layout.shares[at].layers > 1).max_by_key(|&at| best.layout.shares[at].layers)?;
-    let mut layout = best.layout.clone();
-    layout.shares[from].layers -= 1;
-    let place = count - 1;
-    layout.shares.insert(place, Share { node, layers: 1, streamed: Vec::new(), buffer: 0 });
-    layout.head += usize::from(layout.head >= place);
-    let bound = problem.lower_bound(&layout.without_streams());
-    if bound >= best.time {
-        return Some((bound, false));
-    }
-    settle(problem, &layout, u64::MAX, 0, &mut Work::new(u64::MAX)).map(|settled| (settled.time, true))
 }

@@ -1,5 +1,7 @@
 //! The inputs of a search with everything precomputed that does not depend on the candidate.
 
+use std::rc::Rc;
+
 use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
 use crate::layout::{Layout, Stretch, range};
 use crate::period::{Period, Scratch, is_below, period};
@@ -13,7 +15,7 @@ pub(crate) struct Problem<'a> {
     pub(crate) card: &'a ModelCard,
     pub(crate) fleet: &'a Fleet,
     pub(crate) goal: &'a Goal,
-    pub(crate) costs: Costs,
+    pub(crate) costs: Rc<Costs>,
     pub(crate) sequences: u32,
     /// Mean bytes of a layer's attention and MLP.
     pub(crate) attention_bytes: u64,
@@ -55,8 +57,19 @@ impl<'a> Problem<'a> {
             card,
             fleet,
             goal,
-            costs,
+            costs: Rc::new(costs),
         }
+    }
+
+    /// The same with `goal`, which asks for another ring and nothing else.
+    pub(crate) fn asked<'b>(&'b self, goal: &'b Goal) -> Problem<'b> {
+        Problem { goal, costs: Rc::clone(&self.costs), ..*self }
+    }
+
+    /// The same while every request is at its longest: times are for that, and there is room for it from the beginning.
+    pub(crate) fn at_longest(&self) -> Problem<'a> {
+        let longest = Self::at_context(self.card, self.fleet, self.goal, self.goal.serving.max_context_tokens);
+        Problem { kv_expected: longest.kv_per_layer, ..longest }
     }
 
     /// Bytes for pinned layers, head and buffers on a node with `layers` layers while requests are as the goal expects them;

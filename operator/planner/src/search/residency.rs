@@ -74,10 +74,12 @@ impl Device {
         let largest = [largest(&attention), largest(&mlp), problem.costs.bytes[Unit::head(layers).index()]];
         let kept = if head { signed(problem.head_bytes(first)) } else { 0 };
         let most_buffer = [room - kept, room];
-        // What a plan counts on later must be possible: else it keeps room for the longest requests from the beginning.
+        // What a plan counts on later must be possible: else it keeps room for the longest requests from the beginning. With several
+        // micro-batches the blocks of a visit are in the buffer together, which blocks that give way later could not be.
+        let steps_allowed = disk && layout.micro_batches == 1;
         let deficit = |streams: bool| {
             let least = largest[0].max(largest[1]).max(if streams { largest[2] } else { 0 });
-            let steps = disk && most_buffer[usize::from(streams)] >= signed(least);
+            let steps = steps_allowed && most_buffer[usize::from(streams)] >= signed(least);
             if steps { expected } else { worst }.max(least_deficit)
         };
         Self {

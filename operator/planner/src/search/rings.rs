@@ -73,6 +73,25 @@ pub(crate) fn sets(problem: &Problem<'_>) -> Vec<Vec<usize>> {
     sets
 }
 
+/// Nodes of a fleet so small that each set of them is considered, and of one of which any two may be left out.
+const ALL_SETS: usize = 6;
+const ALL_BUT_TWO: usize = 8;
+
+/// As [`sets`], and on small fleets more.
+pub(crate) fn more_sets(problem: &Problem<'_>) -> Vec<Vec<usize>> {
+    let nodes = problem.fleet.nodes().len();
+    let mut all = sets(problem);
+    if nodes <= ALL_BUT_TWO {
+        let counts = problem.least_devices()..=problem.most_devices();
+        let wanted = |set: &Vec<usize>| counts.contains(&set.len()) && (nodes <= ALL_SETS || set.len() + 2 >= nodes);
+        let every = (1_u32..1 << nodes).map(|code| (0..nodes).filter(|node| code >> node & 1 == 1).collect());
+        all.extend(every.filter(wanted));
+        all.sort();
+        all.dedup();
+    }
+    all
+}
+
 /// The ring turned so that each node comes first once, with the head at its end or its beginning.
 pub(crate) fn turns(ring: &Ring) -> Vec<Ring> {
     let count = ring.order.len();

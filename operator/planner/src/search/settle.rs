@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::residency::{Choice, Effort, apply, choices};
 
 /// A layout with its residency, and how fast it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
     pub(crate) layout: Layout,
     /// Nanoseconds per pass.

@@ -41,6 +41,12 @@ impl Checker {
             }
             return;
         }
+        if schema["x-lime-quantity"] == true {
+            if !matches!(node.content, Content::Integer(_) | Content::Float(_) | Content::Text(_)) {
+                self.mismatch(path, line, node, &wanted(schema));
+            }
+            return;
+        }
         match (schema["type"].as_str(), &node.content) {
             (Some("object"), Content::Map(entries)) => self.map(path, line, entries, schema),
             (Some("array"), Content::List(items)) => {
@@ -152,6 +158,9 @@ fn wanted(schema: &Value) -> String {
     }
     if schema["x-kubernetes-int-or-string"] == true {
         return "a quantity such as 512Mi".to_owned();
+    }
+    if schema["x-lime-quantity"] == true {
+        return "a number with its unit".to_owned();
     }
     let name = match schema["type"].as_str() {
         Some("object") => "a map of fields",

@@ -32,11 +32,11 @@ fn faults_name_the_device_by_its_place() {
         ("  devices: []", "fleet.yaml:4: spec.devices: must not be empty"),
         (
             "  devices:\n    - { name: a }",
-            "fleet.yaml:5: spec.devices[0].memory: is missing: give a quantity such as 512Mi",
+            "fleet.yaml:5: spec.devices[0].memory: is missing: give a number with its unit",
         ),
         (
-            "  devices:\n    - { name: a, memory: 4 MB }",
-            "fleet.yaml:5: spec.devices[0].memory: \"4 MB\" is not a quantity of bytes: write a number and a suffix such as 512Mi, 1.5Gi or 4G",
+            "  devices:\n    - { name: a, memory: 4 Mb }",
+            "fleet.yaml:5: spec.devices[0].memory: memory is \"4 Mb\", expected something like \"14 GiB\"",
         ),
         (
             "  devices:\n    - { name: a, memory: 4Mi }\n    - { name: a, memory: 4Mi }",
@@ -48,11 +48,11 @@ fn faults_name_the_device_by_its_place() {
         ),
         (
             "  devices:\n    - name: a\n      memory: 4Mi\n      link:\n        bandwidth: fast",
-            "fleet.yaml:8: spec.devices[0].link.bandwidth: \"fast\" is not a link's bandwidth: write bits per second such as 100Mbit, 2.5Gbit or 500kbit",
+            "fleet.yaml:8: spec.devices[0].link.bandwidth: bandwidth is \"fast\", expected something like \"100 Mbit/s\"",
         ),
         (
             "  devices:\n    - { name: a, memory: 4Mi, link: { bandwidth: 1Gbit, latency: soon } }",
-            "fleet.yaml:5: spec.devices[0].link.latency: \"soon\" is not a duration up to an hour: write a time such as 2ms, 500us or 1.5s",
+            "fleet.yaml:5: spec.devices[0].link.latency: latency is \"soon\", expected something like \"500 us\"",
         ),
         (
             "  devices:\n    - { name: a, memory: 4Mi, disk: { bandwidht: 1GB, bandwidth: 1GB } }",
@@ -83,6 +83,31 @@ fn figures_of_the_planner_can_be_given() {
     let fault = read("  devices:\n    - { name: a, memory: 4Mi, profile: { throughput: fast } }").unwrap_err();
     assert_eq!(
         fault.to_string(),
-        "fleet.yaml:5: spec.devices[0].profile.throughput: \"fast\" is not a matrix throughput: write operations per second such as 50GFLOP or 1.5TFLOP"
+        "fleet.yaml:5: spec.devices[0].profile.throughput: throughput is \"fast\", expected something like \"900 GFLOP/s\""
     );
+}
+
+/// What a fleet of other machines takes, a LocalFleet takes, and the other way round: one grammar.
+#[test]
+fn amounts_are_written_as_in_any_other_file() {
+    let ways = [
+        "{ name: a, memory: 8Gi, link: { bandwidth: 100Mbit, latency: 2ms }, disk: { bandwidth: 200MB } }",
+        "{ name: a, memory: 8 GiB, link: { bandwidth: 100 Mbit/s, latency: 2 ms }, disk: { bandwidth: 200 MB/s } }",
+        "{ name: a, memory: 8589934592, link: { bandwidth: 1e8, latency: 0.002 }, disk: { bandwidth: 2e8 } }",
+    ];
+    let read = ways.map(|device| read(&format!("  devices:\n    - {device}")).unwrap());
+    assert_eq!(read[0].devices[0].memory, Bytes::gib(8));
+    assert!(read.iter().all(|fleet| *fleet == read[0]), "{read:?}");
+    let node = |memory: &str, link: &str, latency: &str, disk: &str| {
+        let text = format!(
+            "nodes:\n- {{ name: a, memory: {memory}, memoryBandwidth: 1 GB/s, throughput: 50GFLOP, diskBandwidth: {disk} }}\n\
+             - {{ name: b, memory: 1Gi, memoryBandwidth: 1GB, throughput: 50 GFLOP/s, diskBandwidth: none }}\n\
+             links: {{ default: {{ bandwidth: {link}, latency: {latency} }} }}"
+        );
+        let file: lime_planner::FleetFile = serde_saphyr::from_str(&text).unwrap();
+        file.check().unwrap()
+    };
+    let fleet = node("8Gi", "100Mbit", "2ms", "200MB");
+    assert_eq!(fleet, node("8 GiB", "100 Mbit/s", "2 ms", "200 MB/s"));
+    assert_eq!((fleet.nodes()[0].memory, fleet.link(0, 1).bandwidth), (Bytes::gib(8), 12_500_000));
 }

@@ -61,6 +61,15 @@ fn faults_name_the_file_or_the_node() {
 }
 
 #[test]
+fn other_kinds_are_told_where_they_belong() {
+    let of = |kind: &str| fault(&[("a.yaml", &format!("apiVersion: lime.dev/v1alpha1\nkind: {kind}\nspec: {{}}\n"))]);
+    let local = of("LocalFleet");
+    assert!(local.starts_with("DIR/a.yaml:2: kind: expected a fleet"), "{local}");
+    assert!(local.contains("found a LocalFleet") && local.contains("--fleet"), "{local}");
+    assert!(of("LimeDeployment").contains("-f") && of("Pod").contains("found a Pod"));
+}
+
+#[test]
 fn the_shipped_fleets_are_sound() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/fleets");
     let mut read_any = 0;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use lime_planner::{Adaptation, Bytes, Comparison, Nanos, Outlook, Plan, Prediction, Relief, Strategy};
 
-use super::table;
+use super::Grid;
 
 /// Steps of a device that are shown before "and so on".
 const STEPS_SHOWN: usize = 3;
@@ -15,8 +15,11 @@ pub(super) fn speed(prediction: &Prediction) -> String {
         1 => "one request".to_owned(),
         several => format!("{several} requests at once"),
     };
+    let longest = prediction.growth.last().filter(|point| point.context_tokens > prediction.context_tokens);
+    let longest = longest.map(|point| format!(", {} at {} tokens", point.time_per_token, point.context_tokens));
+    let longest = longest.unwrap_or_default();
     format!(
-        "Predicted: {} per token ({:.1} tokens/s, {requests}, {} tokens of context); \
+        "Predicted: {} per token ({:.1} tokens/s, {requests}, {} tokens of context){longest}; \
          first token of a prompt of {} after {}.\nWhat binds: {}.",
         prediction.time_per_token,
         prediction.tokens_per_second(),
@@ -28,9 +31,9 @@ pub(super) fn speed(prediction: &Prediction) -> String {
 }
 
 /// Everything that is known of a plan's choice; empty where a plan has no outlook.
-pub(crate) fn explanation(plan: &Plan, adaptations: &[Adaptation]) -> String {
+pub(crate) fn explanation(plan: &Plan, adaptations: &[Adaptation], width: Option<usize>) -> String {
     let Some(outlook) = &plan.outlook else { return String::new() };
-    let mut parts = vec![shares(&outlook.prediction), bound(plan, outlook)];
+    let mut parts = vec![shares(&outlook.prediction, width), bound(plan, outlook)];
     if !outlook.prediction.growth.is_empty() {
         parts.push(growth(&outlook.prediction));
     }
@@ -42,7 +45,7 @@ pub(crate) fn explanation(plan: &Plan, adaptations: &[Adaptation]) -> String {
         parts.push(listed("Left out", rejected));
     }
     if !outlook.alternatives.is_empty() {
-        parts.push(alternatives(outlook));
+        parts.push(alternatives(outlook, width));
     }
     let steps: Vec<String> = adaptations.iter().filter(|one| !one.steps.is_empty()).map(steps_of).collect();
     if !steps.is_empty() {
@@ -52,16 +55,22 @@ pub(crate) fn explanation(plan: &Plan, adaptations: &[Adaptation]) -> String {
 }
 
 /// Where the time of a pass goes on each device.
-fn shares(prediction: &Prediction) -> String {
-    let mut table = table(&["device", "compute", "disk", "link", "waits for weights", "idle", "read per token"], 1);
+fn shares(prediction: &Prediction, width: Option<usize>) -> String {
+    let header =
+        ["device", "compute", "waits for weights", "idle", "pass", "disk reads", "link sends", "read per token"];
+    let mut table = Grid::new(&header, 1);
     for share in &prediction.devices {
-        let times = [share.compute, share.disk, share.link, share.stall, share.idle].map(|time| time.to_string());
+        let pass = share.compute + share.stall + share.idle;
+        let times = [share.compute, share.stall, share.idle, pass, share.disk, share.link].map(|time| time.to_string());
         let mut row = vec![share.name.clone()];
         row.extend(times);
         row.push(share.streamed.to_string());
         table.add_row(row);
     }
-    format!("Where the time goes (compute, disk and link work at once):\n{table}")
+    format!(
+        "Where the time goes (compute, waits and idle time make up the pass; disk and link work meanwhile):\n{}",
+        table.render(width)
+    )
 }
 
 fn bound(plan: &Plan, outlook: &Outlook) -> String {
@@ -98,8 +107,8 @@ fn listed(title: &str, lines: impl Iterator<Item = String>) -> String {
     })
 }
 
-fn alternatives(outlook: &Outlook) -> String {
-    let mut table = table(&["runner-up", "segments", "micro-batches", "time per token"], 1);
+fn alternatives(outlook: &Outlook, width: Option<usize>) -> String {
+    let mut table = Grid::new(&["runner-up", "segments", "micro-batches", "time per token"], 1).with_prose(0);
     for other in &outlook.alternatives {
         let devices = other.devices.iter().zip(&other.layers).map(|(name, layers)| format!("{name} {layers}"));
         table.add_row([
@@ -109,7 +118,7 @@ fn alternatives(outlook: &Outlook) -> String {
             other.time_per_token.to_string(),
         ]);
     }
-    format!("Also considered (devices in ring order with their layers):\n{table}")
+    format!("Also considered (devices in ring order with their layers):\n{}", table.render(width))
 }
 
 fn steps_of(adaptation: &Adaptation) -> String {
@@ -126,12 +135,9 @@ fn steps_of(adaptation: &Adaptation) -> String {
 }
 
 /// The same fleet under each strategy.
-pub(crate) fn comparison_table(comparison: &[Comparison]) -> String {
+pub(crate) fn comparison_table(comparison: &[Comparison], width: Option<usize>) -> String {
     let ours = comparison.iter().find(|one| one.strategy == Strategy::Lime).and_then(|one| one.time_per_token);
-    let mut table = table(&["strategy", "time per token", "of LIME's", "because"], 1);
-    if let Some(column) = table.column_mut(3) {
-        column.set_cell_alignment(comfy_table::CellAlignment::Left);
-    }
+    let mut table = Grid::new(&["strategy", "time per token", "of LIME's", "because"], 1).with_prose(3);
     for one in comparison {
         let ratio = match (one.time_per_token, ours) {
             (Some(time), Some(ours)) => format!("{:.2}x", time.seconds() / ours.seconds().max(1e-12)),
@@ -141,7 +147,8 @@ pub(crate) fn comparison_table(comparison: &[Comparison]) -> String {
         table.add_row([one.strategy.name().to_owned(), time, ratio, one.because.clone()]);
     }
     format!(
-        "The same fleet under other systems' strategies, each at its best (lower bounds, not measurements):\n{table}"
+        "The same fleet under other systems' strategies, each at its best (lower bounds, not measurements):\n{}",
+        table.render(width)
     )
 }
 

@@ -3,12 +3,12 @@
 use lime_planner::{Bytes, Nanos};
 use lime_profiler::{Bound, NodeProfileFile};
 
-use super::{explain::rate, table};
+use super::{Grid, explain::rate};
 
 /// What a node has for LIME.
-pub(crate) fn profile_table(profile: &NodeProfileFile) -> String {
+pub(crate) fn profile_table(profile: &NodeProfileFile, width: Option<usize>) -> String {
     let (node, measured) = (&profile.node, &profile.measured);
-    let mut table = table(&["node", &node.name], 1);
+    let mut table = Grid::new(&["node", &node.name, "how"], 1).with_prose(2);
     let limited = match &measured.memory.bound {
         Bound::Machine => format!("of {}; what the machine has free", Bytes(measured.memory.total)),
         Bound::Cgroup(folder) => format!("limited by {folder}"),
@@ -42,12 +42,8 @@ pub(crate) fn profile_table(profile: &NodeProfileFile) -> String {
         let latency = Nanos((link.latency * 1e9) as u64);
         rows.push((format!("link to {}", link.to), bandwidth, format!("{latency} one way")));
     }
-    table.set_header(["node".to_owned(), node.name.clone(), "how".to_owned()]);
-    if let Some(column) = table.column_mut(2) {
-        column.set_cell_alignment(comfy_table::CellAlignment::Left);
-    }
     for (name, value, how) in rows {
         table.add_row([name, value, how]);
     }
-    table.to_string()
+    table.render(width)
 }

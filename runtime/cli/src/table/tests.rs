@@ -1,5 +1,6 @@
 use lime_planner::{
-    Architecture, Arithmetic, BlockBytes, Bytes, DeviceBudget, Dtype, PlanRequest, ServingLimits, proportional,
+    Architecture, Arithmetic, BlockBytes, Bytes, DeviceBudget, Dtype, Fleet, Goal, Link, Nanos, NodeProfile,
+    PlanRequest, ServingLimits, plan, proportional,
 };
 
 use super::*;
@@ -49,12 +50,12 @@ fn a_plan_reads_as_a_table() {
 │ cora   ┆ layers 4-5 ┆ layers 9-11 ┆ -               ┆ 1.8 MiB ┆  1.9 MiB ┆   535.8 KiB ┆ 4.2 MiB ┆ 4.4 MiB │
 └────────┴────────────┴─────────────┴─────────────────┴─────────┴──────────┴─────────────┴─────────┴─────────┘
 bard: 4.6 MiB of weights in 12 layers of bf16, KV cache in f16; no device could hold it alone.";
-    assert_eq!(plan_table(&plan), expected);
+    assert_eq!(plan_table(&plan, None), expected);
 }
 
 #[test]
 fn a_card_reads_as_a_table() {
-    let text = card_table(&card());
+    let text = card_table(&card(), None);
     for words in [
         "2.35 M (2346112)",
         "4 (of 32)",
@@ -71,4 +72,47 @@ fn a_card_reads_as_a_table() {
 fn counts_are_short_and_exact() {
     assert_eq!(count(70_553_706_496), "70.55 B (70553706496)");
     assert_eq!(count(999), "999");
+}
+
+/// A plan with everything that has a column, at the widths of screens.
+#[test]
+fn tables_fit_their_screens_and_their_columns_add_up() {
+    let card = card();
+    let node = |name: &str, kib: u64| NodeProfile {
+        name: name.into(),
+        memory: Bytes::kib(kib),
+        overhead: Bytes::kib(100),
+        memory_bandwidth: 5_000_000_000,
+        compact_bandwidth: None,
+        throughput: 20_000_000_000,
+        disk_bandwidth: Some(200_000_000),
+        block_latency: Nanos(1000),
+    };
+    let link = Link { bandwidth: 12_500_000, latency: Nanos(1_000_000) };
+    let fleet =
+        Fleet::uniform(vec![node("ada", 3000), node("bea", 3500), node("a-board-with-a-long-name", 3200)], link);
+    let found = plan(&card, &fleet, &Goal::sporadic(&card, 512)).unwrap();
+    let compared = lime_planner::compare(&card, &fleet, &Goal::sporadic(&card, 512));
+    let all = |width: Option<usize>| {
+        let parts = [plan_table(&found, width), explanation(&found, &[], width), comparison_table(&compared, width)];
+        parts.join("\n")
+    };
+    for width in [40, 60, 80, 120] {
+        let text = all(Some(width));
+        // Sentences below the tables are the terminal's to wrap.
+        let of_tables = text.lines().filter(|line| line.starts_with(['┌', '│', '╞', '└', ' ']));
+        for line in of_tables {
+            assert!(line.chars().count() <= width, "{width}: {line}\n{text}");
+        }
+        for words in ["overhead", "waits for weights", "idle", "budget", "a-board-with-a-long-name", "EdgeShard"] {
+            assert!(text.contains(words), "{words:?} is missing at {width}:\n{text}");
+        }
+    }
+    let prediction = &found.outlook.as_ref().unwrap().prediction;
+    let most = prediction.growth.last().unwrap();
+    assert!(all(None).contains(&format!("{} at 512 tokens", most.time_per_token)), "{}", all(None));
+    for device in &found.devices {
+        let it = device.memory;
+        assert_eq!(it.pinned + it.prefetch + it.kv + it.activations + it.overhead + it.lent, it.used());
+    }
 }

@@ -1,0 +1,56 @@
+//! Nodes that take no part: what a pass would take with each of them.
+
+use crate::layout::{Layout, Share};
+
+use super::problem::Problem;
+use super::settle::{Settled, Work, settle};
+
+/// Most places of a ring in which a node is tried; on large fleets one will do.
+const PLACES: usize = 8;
+const LARGE: usize = 8;
+
+/// The nodes that a layout does without.
+pub(crate) fn left_out(problem: &Problem<'_>, layout: &Layout) -> Vec<usize> {
+    let nodes = 0..problem.fleet.nodes().len();
+    nodes.filter(|node| layout.shares.iter().all(|share| share.node != *node)).collect()
+}
+
+/// The fastest ring that is `best` and `node` besides, with one layer or half of what the fullest device has, where any holds.
+pub(crate) fn with_node(problem: &Problem<'_>, best: &Settled, node: usize, work: &mut Work) -> Option<Settled> {
+    let shares = &best.layout.shares;
+    let count = shares.len();
+    if count >= problem.most_devices() {
+        return None;
+    }
+    let from = (0..count).filter(|&at| shares[at].layers > 1).max_by_key(|&at| shares[at].layers)?;
+    let large = problem.fleet.nodes().len() > LARGE;
+    let (most_places, most_moves) = if large { (1, 1) } else { (PLACES, 2) };
+    let mut moves = vec![1, shares[from].layers / 2];
+    moves.dedup();
+    moves.truncate(most_moves);
+    // Beside the device that gives, at the ends, and in between as far as that is affordable.
+    let mut places = vec![from + 1, from, count, 0];
+    places.extend(0..=count);
+    let mut tried: Vec<usize> = Vec::new();
+    for place in places {
+        if !tried.contains(&place) && tried.len() < most_places {
+            tried.push(place);
+        }
+    }
+    let mut found: Option<Settled> = None;
+    for (place, moved) in tried.into_iter().flat_map(|place| moves.iter().map(move |&moved| (place, moved))) {
+        for head_stays in [true, false] {
+            let mut layout = best.layout.clone();
+            layout.shares[from].layers -= moved;
+            layout.shares.insert(place, Share { node, layers: moved, streamed: Vec::new(), buffer: 0 });
+            let behind = usize::from(layout.head >= place);
+            layout.head = if head_stays { layout.head + behind } else { place };
+            if !head_stays && place != 0 && place != count {
+                continue;
+            }
+            let limit = found.as_ref().map_or(u64::MAX, |found| found.time);
+            found = settle(problem, &layout, limit, 1, work).filter(|one| one.time < limit).or(found);
+        }
+    }
+    found
+}

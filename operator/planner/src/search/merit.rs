@@ -1,0 +1,119 @@
+//! Which of several candidates that are about as fast a person would choose: the fastest at the longest context, then to the first
+//! token, then the one that reads least.
+
+use crate::cost::{Costs, Unit};
+use crate::layout::{Layout, Share};
+use crate::online::{Stretched, stretched};
+use crate::predict::{first_token, prefill_costs};
+
+use super::problem::{Problem, signed};
+use super::settle::{Settled, Work};
+
+/// Candidates that take so many percent more than the fastest are as good as it is: predictions are no better than that.
+const AS_GOOD: u64 = 1;
+
+/// The longest time that is as good as `least`.
+pub(crate) const fn as_good_as(least: u64) -> u64 {
+    least.saturating_add(least / 100 * AS_GOOD)
+}
+
+/// What decides between candidates that are as good as each other in the expected case; less is better, the first field first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Merit {
+    /// Nanoseconds per pass while every request is at its longest, blocks giving way to the KV cache where they must.
+    pub(crate) longest: u64,
+    /// Nanoseconds to the first token of the expected prompt.
+    pub(crate) first_token: u64,
+    /// Bytes read from disk in every pass.
+    pub(crate) read: u64,
+}
+
+/// Tells candidates apart by [`Merit`].
+pub(crate) struct Judge<'p, 'a> {
+    problem: &'p Problem<'a>,
+    /// The same with every request at its longest.
+    pub(crate) longest: Problem<'a>,
+    prefill: Costs,
+}
+
+impl<'p, 'a> Judge<'p, 'a> {
+    pub(crate) fn new(problem: &'p Problem<'a>) -> Self {
+        Self { problem, longest: problem.at_longest(), prefill: prefill_costs(problem) }
+    }
+
+    /// The merit of a candidate, if its time at the longest context is no more than `limit`; `None` also where it cannot hold that.
+    pub(crate) fn merit(&self, layout: &Layout, limit: u64, work: &mut Work) -> Option<Merit> {
+        // Blocks that give way only delay: what is too late without them needs no steps.
+        if self.longest.lower_bound(layout) > limit {
+            return None;
+        }
+        let grown = self.grown(layout, work)?;
+        if grown != *layout && self.longest.lower_bound(&grown) > limit {
+            return None;
+        }
+        let longest = work.evaluate(&self.longest, &grown)?.1.nanos();
+        if longest > limit {
+            return None;
+        }
+        let first_token = first_token(self.problem, &self.prefill, layout)?;
+        let streamed = layout.shares.iter().flat_map(|share| &share.streamed);
+        let read = streamed.map(|unit| self.problem.costs.bytes[unit.index()]).sum();
+        Some(Merit { longest, first_token, read })
+    }
+
+    /// The layout while every request is at its longest: with the steps taken that this needs.
+    fn grown(&self, layout: &Layout, work: &mut Work) -> Option<Layout> {
+        let mut grown = layout.clone();
+        for at in 0..layout.shares.len() {
+            let missing = self.missing(layout, at);
+            if missing > 0 {
+                let Stretched { share, frees } = stretched(self.problem, layout, at, missing as u64, work);
+                if signed(frees) < missing {
+                    return None;
+                }
+                grown.shares[at] = share;
+            }
+        }
+        Some(grown)
+    }
+
+    /// Bytes that the device at `at` lacks while every request is at its longest.
+    fn missing(&self, layout: &Layout, at: usize) -> i64 {
+        let problem = self.problem;
+        let share: &Share = &layout.shares[at];
+        let (first, head) = (at == 0, at == layout.head);
+        let logits = Unit::head(problem.card.layers);
+        let held: u64 = layout
+            .units_of(at, problem.card.layers)
+            .into_iter()
+            .map(|(unit, _)| unit)
+            .filter(|unit| *unit != Unit::EMBEDDING && share.streamed.binary_search(unit).is_err())
+            .map(|unit| if unit == logits { problem.head_bytes(first) } else { problem.costs.bytes[unit.index()] })
+            .sum();
+        signed(held + share.buffer) - problem.room_at_worst(share.node, share.layers, first, head)
+    }
+
+    /// Of `settled`, the fastest first, the index of the best: the one with most merit of those as good as the first that can hold the
+    /// longest requests.
+    pub(crate) fn best(&self, settled: &[Settled], work: &mut Work) -> Option<(usize, Merit)> {
+        let of =
+            |(index, one): (usize, &Settled), work: &mut Work| Some((index, self.merit(&one.layout, u64::MAX, work)?));
+        let mut best = settled.iter().enumerate().find_map(|one| of(one, work))?;
+        let near = as_good_as(settled[best.0].time);
+        let close = settled.iter().enumerate().skip(best.0 + 1).take_while(|(_, one)| one.time <= near);
+        let mut close: Vec<(u64, usize)> =
+            close.map(|(index, one)| (self.longest.lower_bound(&one.layout), index)).collect();
+        close.sort_unstable();
+        for (bound, index) in close {
+            if bound > best.1.longest || work.spent() {
+                break;
+            }
+            let Some(merit) = self.merit(&settled[index].layout, best.1.longest, work) else { continue };
+            let key = |index: usize, merit: Merit| (merit, settled[index].rank());
+            if key(index, merit) < key(best.0, best.1) {
+                best = (index, merit);
+            }
+        }
+        Some(best)
+    }
+}

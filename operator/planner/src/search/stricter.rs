@@ -1,0 +1,145 @@
+//! The wish as it is and every stricter one: whatever a person could find by asking for so many devices, so many segments, nothing
+//! from disk or room for the longest requests, the plain wish finds too.
+//!
+//! That holds because a wish is searched as the union of stricter ones, each of which is searched alike whoever asks: a number of
+//! devices or of segments that is asked for leaves some of them out, and adds none.
+
+use std::borrow::Cow;
+
+use crate::{Goal, NodeProfile, Offload};
+
+use super::problem::Problem;
+use super::settle::{Settled, THOROUGH, Work, settle};
+use super::{SEGMENTS, Searched, effort, search};
+
+/// Nodes of the largest fleet that is searched under every stricter wish, whatever that takes.
+const MOST_NODES: usize = 8;
+
+/// What the search may still do, and what is worth looking at.
+struct Means {
+    /// Whether every stricter wish is searched in full; else each number of devices, as far as the work goes.
+    every: bool,
+    work: Work,
+}
+
+impl Means {
+    fn of(problem: &Problem<'_>) -> Self {
+        let every = problem.fleet.nodes().len() <= MOST_NODES;
+        Self { every, work: effort(problem) }
+    }
+
+    /// Work for one more search.
+    fn renew(&mut self, problem: &Problem<'_>) {
+        if self.every {
+            self.work = effort(problem);
+        }
+    }
+
+    /// Longer than `time` by as much as simulation is seen to differ from the formula: beyond, nothing is looked at.
+    const fn about(&self, time: u64) -> u64 {
+        time.saturating_add(time / if self.every { 8 } else { 64 })
+    }
+}
+
+/// Whether this is one of the stricter wishes of a fleet on which all of them are searched. Such a search begins with what is close to
+/// its own best, and not with what is close to the best so far, which is another one for whoever asks.
+pub(crate) fn is_narrow(problem: &Problem<'_>) -> bool {
+    let goal = problem.goal;
+    let narrow = goal.segments.is_some() || goal.least_devices > 1 || goal.most_devices.is_some();
+    narrow && problem.fleet.nodes().len() <= MOST_NODES
+}
+
+/// What is found, the wish with most freedom first: whether that was everything, too.
+pub(crate) fn search_each(problem: &Problem<'_>) -> Searched {
+    let mut means = Means::of(problem);
+    let mut found = Searched { settled: Vec::new(), complete: false };
+    for (index, goal) in stricter(problem, &means).into_iter().enumerate() {
+        let fastest = found.settled.iter().min_by_key(|one| one.time);
+        let limit = fastest.map_or(u64::MAX, |one| means.about(one.time));
+        if index < 2 {
+            // Work of its own for what has most freedom, and then for all the rest.
+            means.work = effort(problem);
+        }
+        means.renew(problem);
+        let Searched { settled, complete } = search(&problem.asked(&goal), limit, &mut means.work);
+        found.settled.extend(settled);
+        if complete && *goal == *problem.goal {
+            return Searched { complete, ..found };
+        }
+    }
+    found.settled.extend(in_memory(problem, &found.settled));
+    found
+}
+
+/// The wish itself where it leaves the ring open, and each number of devices and of segments that it leaves open.
+fn stricter<'g>(problem: &Problem<'g>, means: &Means) -> Vec<Cow<'g, Goal>> {
+    let goal = problem.goal;
+    let (least, most) = (problem.least_devices() as u32, problem.most_devices() as u32);
+    let any_count = least == 1 && most as usize == problem.fleet.nodes().len().min(problem.card.layers as usize);
+    let mut all = Vec::new();
+    // Small fleets are searched in full as they are.
+    if any_count || !means.every || super::exhaustive::is_small(problem) {
+        all.push(Cow::Borrowed(goal));
+    }
+    if goal.segments.is_none() || !any_count {
+        let with_count = |count: u32| Goal { least_devices: count, most_devices: Some(count), ..goal.clone() };
+        all.extend((least..=most).rev().map(|count| Cow::Owned(with_count(count))));
+    }
+    if goal.segments.is_none() && any_count && means.every {
+        let with_segments = |count: u32| Goal { segments: Some(count), ..goal.clone() };
+        let segments = SEGMENTS.into_iter().filter(|&count| count <= problem.card.layers);
+        all.extend(segments.map(|count| Cow::Owned(with_segments(count))));
+    }
+    all
+}
+
+/// As if nothing could be read from disk.
+fn in_memory(problem: &Problem<'_>, known: &[Settled]) -> Vec<Settled> {
+    let reads = |node: &NodeProfile| node.disk_bandwidth.is_some();
+    if problem.goal.offload != Offload::Auto || !problem.fleet.nodes().iter().any(reads) {
+        return Vec::new();
+    }
+    let fleet = problem.fleet.map_nodes(|node| NodeProfile { disk_bandwidth: None, ..node.clone() });
+    let problem = Problem::new(problem.card, &fleet, problem.goal);
+    if !super::fits(&problem) {
+        return Vec::new();
+    }
+    let mut means = Means::of(&problem);
+    let mut found: Vec<Settled> = Vec::new();
+    for goal in stricter(&problem, &means) {
+        let fastest = known.iter().chain(&found).map(|one| one.time).min();
+        means.renew(&problem);
+        let limit = fastest.map_or(u64::MAX, |time| means.about(time));
+        found.extend(search(&problem.asked(&goal), limit, &mut means.work).settled);
+        if !means.every {
+            break;
+        }
+    }
+    found
+}
+
+/// As if every request were at its longest, which takes about `known`: each with the room for that, and without. Only what takes
+/// less than `near` as requests are expected is of use.
+pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known: u64) -> Vec<Settled> {
+    let most = problem.goal.serving.max_context_tokens;
+    if problem.goal.context() >= most {
+        return Vec::new();
+    }
+    let goal = Goal { typical_context: Some(most), ..problem.goal.clone() };
+    let longest = Problem::new(problem.card, problem.fleet, &goal);
+    let mut means = Means::of(&longest);
+    let mut work = Work::new(u64::MAX);
+    let mut found = Vec::new();
+    for goal in stricter(&longest, &means) {
+        means.renew(&longest);
+        for one in search(&longest.asked(&goal), means.about(known), &mut means.work).settled {
+            found.extend(settle(problem, &one.layout, near, THOROUGH, &mut work));
+            let time = work.evaluate(problem, &one.layout).map(|(_, steady)| steady.nanos());
+            found.extend(time.filter(|time| *time < near).map(|time| Settled { time, layout: one.layout }));
+        }
+        if !means.every {
+            break;
+        }
+    }
+    found
+}

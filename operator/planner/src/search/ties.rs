@@ -1,0 +1,92 @@
+//! Small fleets, gone through once more: of all candidates that are as good as the fastest, the one with most merit.
+
+use crate::layout::Layout;
+
+use super::exhaustive::{Candidates, promising};
+use super::floors::Floors;
+use super::merit::{Judge, Merit, as_good_as};
+use super::problem::Problem;
+use super::residency::{Choice, apply};
+use super::settle::{Settled, Work};
+
+/// The search for the candidate with most merit.
+struct Ties<'s, 'p, 'a> {
+    problem: &'p Problem<'a>,
+    judge: &'s Judge<'p, 'a>,
+    /// Candidates must take less than this.
+    limit: u64,
+    best: Settled,
+    merit: Merit,
+}
+
+/// The candidate with most merit of all that are as good as `least`, the time of the fastest; `best` is where to begin.
+pub(crate) fn improve(
+    problem: &Problem<'_>,
+    judge: &Judge<'_, '_>,
+    least: u64,
+    (best, merit): (Settled, Merit),
+    work: &mut Work,
+) -> (Settled, Merit) {
+    let mut ties = Ties { problem, judge, limit: as_good_as(least).saturating_add(1), best, merit };
+    let floors = Floors::new(&judge.longest);
+    let mut candidates = Candidates::below(problem, ties.limit);
+    // What none of them can beat at the longest context: beyond the best of them nothing need be looked at.
+    candidates.retain_mut(|candidate| match candidate.bound_by(&floors) {
+        Some(bound) if bound <= ties.merit.longest => {
+            candidate.bound = bound;
+            true
+        }
+        _ => false,
+    });
+    candidates.sort_by_key(|candidate| candidate.bound);
+    for candidate in candidates {
+        if candidate.bound > ties.merit.longest || work.spent() {
+            break;
+        }
+        let layout = candidate.layout();
+        if ties.may_win(&layout)
+            && let Some(all) = promising(problem, &layout, ties.limit, work)
+        {
+            ties.descend(layout, &all, 0, work);
+        }
+    }
+    (ties.best, ties.merit)
+}
+
+impl Ties<'_, '_, '_> {
+    fn may_win(&self, layout: &Layout) -> bool {
+        self.problem.lower_bound(layout) < self.limit && self.judge.longest.lower_bound(layout) <= self.merit.longest
+    }
+
+    /// Chooses for the device at `position` and all after it.
+    fn descend(&mut self, layout: Layout, all: &[Vec<Choice>], position: usize, work: &mut Work) {
+        if position == all.len() {
+            return self.try_one(layout, work);
+        }
+        for choice in &all[position] {
+            if work.spent() {
+                return;
+            }
+            let mut tried = layout.clone();
+            apply(&mut tried.shares[position], choice);
+            if self.may_win(&tried) {
+                self.descend(tried, all, position + 1, work);
+            }
+        }
+    }
+
+    fn try_one(&mut self, layout: Layout, work: &mut Work) {
+        // The longest context alone rules most of them out.
+        if !work.beats(&self.judge.longest, &layout, self.merit.longest.saturating_add(1))
+            || !work.beats(self.problem, &layout, self.limit)
+        {
+            return;
+        }
+        let Some((_, period)) = work.evaluate(self.problem, &layout) else { return };
+        let Some(merit) = self.judge.merit(&layout, self.merit.longest, work) else { return };
+        let one = Settled { time: period.nanos(), layout };
+        if (merit, one.rank()) < (self.merit, self.best.rank()) {
+            (self.merit, self.best) = (merit, one);
+        }
+    }
+}
