@@ -1,7 +1,12 @@
-//! What reads foreign bytes is given thousands of damaged ones, the same in every run: each is an error or harmless. Arithmetic that
-//! overflows panics in this build.
+//! What reads foreign bytes is given damaged ones, the same in every run: each is an error or harmless, costs little time, and all
+//! of them little memory. Arithmetic that overflows panics in this build.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use lime_gateway::{GatewayConfig, Orders, Peer};
@@ -14,6 +19,10 @@ use lime_tests::{
     ring::{Workers, card, even_plan, lending, topology},
 };
 use lime_worker::frame_limits;
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -23,6 +32,29 @@ use tokio::{
 
 const SERVING: ServingLimits =
     ServingLimits { max_context_tokens: 128, max_concurrent_requests: 2, prefill_chunk_tokens: 16 };
+
+/// Processor time that one input may take: a length that is believed takes far more, a busy machine takes none.
+const MOST_TIME: Duration = Duration::from_secs(5);
+/// Address space of this whole process, its workers and threads included.
+const MOST_MEMORY: u64 = 6 << 30;
+
+/// Reads one input: within [`MOST_TIME`], and in a process that cannot have more than [`MOST_MEMORY`] (what asks for more ends it).
+fn bounded<T>(seed: u64, read: impl FnOnce() -> T) -> T {
+    static LIMITED: Once = Once::new();
+    LIMITED.call_once(|| {
+        let limit = Rlimit { current: Some(MOST_MEMORY), maximum: getrlimit(Resource::As).maximum };
+        setrlimit(Resource::As, limit).expect("a process may lower its own limits");
+    });
+    let now = || {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    };
+    let began = now();
+    let result = read();
+    let took = now() - began;
+    assert!(took < MOST_TIME, "the input of seed {seed} took {took:?}");
+    result
+}
 
 fn plan() -> Result<Plan> {
     even_plan(&card(&fixtures::bard())?, 2, 2, SERVING, Dtype::Bf16)
@@ -55,12 +87,10 @@ fn plans() -> Result<()> {
         let mut sound = 0;
         for seed in 0..4000 {
             let damaged = Mutator::new(seed).damaged(&text);
-            if let Ok(plan) = serde_json::from_slice::<Plan>(&damaged)
-                && plan.validate().is_ok()
-            {
-                sound += 1;
-                look_at(&plan);
-            }
+            sound += usize::from(bounded(seed, || {
+                let plan = serde_json::from_slice::<Plan>(&damaged).ok().filter(|plan| plan.validate().is_ok());
+                plan.as_ref().map(look_at).is_some()
+            }));
         }
         assert!(sound > 20, "most damage is noticed, but not all of it is any: {sound}");
     }
@@ -76,10 +106,10 @@ fn plans_in_force() -> Result<()> {
     let mut sound = 0;
     for seed in 0..4000 {
         let damaged = Mutator::new(seed).damaged(text.as_bytes());
-        if let Ok(found) = PlanInForce::from_json(&String::from_utf8_lossy(&damaged)) {
-            sound += 1;
-            look_at(&found.plan);
-        }
+        sound += usize::from(bounded(seed, || {
+            let found = PlanInForce::from_json(&String::from_utf8_lossy(&damaged));
+            found.as_ref().map(|found| look_at(&found.plan)).is_ok()
+        }));
     }
     assert!(sound > 20, "most damage is noticed, but not all of it is any: {sound}");
     Ok(())
@@ -114,9 +144,8 @@ fn fleets() -> Result<()> {
         let text = fs::read(entry?.path())?;
         for seed in 0..400 {
             let damaged = String::from_utf8_lossy(&Mutator::new(seed).damaged(&text)).into_owned();
-            if let Ok(fleet) = serde_saphyr::from_str::<FleetFile>(&damaged) {
-                sound += usize::from(fleet.check().is_ok());
-            }
+            let read = || serde_saphyr::from_str::<FleetFile>(&damaged).is_ok_and(|fleet| fleet.check().is_ok());
+            sound += usize::from(bounded(seed, read));
         }
     }
     assert!(sound > 20, "{sound}");
@@ -130,7 +159,7 @@ fn configs() -> Result<()> {
     for seed in 0..4000 {
         let damaged = Mutator::new(seed).damaged(&text);
         if let Ok(text) = std::str::from_utf8(&damaged) {
-            sound += usize::from(ModelConfig::parse(text).is_ok());
+            sound += usize::from(bounded(seed, || ModelConfig::parse(text).is_ok()));
         }
     }
     assert!(sound > 20, "{sound}");
@@ -164,10 +193,12 @@ fn models() -> Result<()> {
             ("generation_config.json", b"{\"eos_token_id\": 2, \"temperature\": 0.6, \"top_p\": 0.9}".to_vec()),
         ] {
             folder_with(name, &Mutator::new(seed).damaged(&original), folder.path())?;
-            if let Ok(model) = ModelFolder::open(folder.path()) {
-                let _ = model.card("damaged").weight_bytes();
-            }
-            let _ = GenerationConfig::load(folder.path());
+            bounded(seed, || {
+                if let Ok(model) = ModelFolder::open(folder.path()) {
+                    let _ = model.card("damaged").weight_bytes();
+                }
+                let _ = GenerationConfig::load(folder.path());
+            });
             if bard.join(name).exists() {
                 fs::copy(bard.join(name), folder.path().join(name))?;
             }

@@ -121,7 +121,7 @@ fn inspection_finds_all_that_serving_would() {
     let broken = fs::read_to_string(folder.path().join("config.json")).unwrap().replace("hidden_size", "hidden_sighs");
     fs::write(folder.path().join("config.json"), broken).unwrap();
     let config = failure(&["inspect", path]);
-    assert_eq!(config.matches("hidden_size").count(), 1, "one fault, named once: {config}");
+    assert_eq!(config.matches("hidden_sighs").count(), 1, "one fault, named once: {config}");
 }
 
 #[test]

@@ -77,15 +77,12 @@ impl Repair {
     /// A pass has failed; says what the ring begins anew for.
     pub(crate) fn failed(&mut self, kind: FailureKind, now: Instant) -> Restart {
         let believed = self.clean.is_some_and(|clean| now.duration_since(clean) < BELIEVED);
+        self.wanted |= kind == FailureKind::Damaged || (kind == FailureKind::NotFinite && !believed);
         match kind {
-            FailureKind::Damaged => {}
-            FailureKind::NotFinite if !believed => {}
-            FailureKind::NotFinite | FailureKind::Refused | FailureKind::NoRoom | FailureKind::Unspecified => {
-                return Restart::PassFailed;
-            }
+            FailureKind::Damaged | FailureKind::NotFinite if !believed => Restart::Damaged,
+            // Damage that comparing does not find is a disk that reads wrongly: a fault of its device as any other.
+            _ => Restart::PassFailed,
         }
-        self.wanted = true;
-        Restart::Damaged
     }
 
     /// Whether the next ring compares before it serves.
@@ -159,7 +156,7 @@ mod tests {
         );
         repair.done(Verified { compared: 9, mended: 0 }, at(10));
         assert_eq!((repair.failed(NotFinite, at(11)), repair.wanted()), (Restart::PassFailed, false), "all is whole");
-        assert_eq!((repair.failed(Damaged, at(12)), repair.wanted()), (Restart::Damaged, true));
+        assert_eq!((repair.failed(Damaged, at(12)), repair.wanted()), (Restart::PassFailed, true), "a disk that lies");
         repair.done(Verified { compared: 9, mended: 1 }, at(13));
         assert_eq!((repair.failed(NotFinite, at(14)), repair.wanted()), (Restart::Damaged, true), "it was not");
         repair.done(Verified { compared: 9, mended: 0 }, at(20));

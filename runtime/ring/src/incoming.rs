@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{sleep, timeout},
@@ -109,7 +109,10 @@ async fn shake_hands(stream: TcpStream, transport: &Transport) -> io::Result<Con
     stream.set_nodelay(true)?;
     match transport {
         Transport::Plaintext => {
-            greeted(&stream).await?;
+            if let Err(stranger) = greeted(&stream).await {
+                turn_away(stream).await;
+                return Err(stranger);
+            }
             Ok(Connection::Plaintext(stream))
         }
         Transport::MutualTls(security) => {
@@ -135,6 +138,15 @@ async fn greeted(stream: &TcpStream) -> io::Result<()> {
         }
         // What was peeked at already counts as readable.
         sleep(REST_OF_PREFACE).await;
+    }
+}
+
+/// Answers whoever speaks something else, in plain text: a client with TLS learns from it that there is none here. A connection that is closed with bytes unread is reset, and its peer would learn nothing.
+async fn turn_away(mut stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    const HEARD_OUT: u64 = 64 << 10;
+    if stream.write_all(ANSWER).await.is_ok() && stream.shutdown().await.is_ok() {
+        let _ = tokio::io::copy(&mut stream.take(HEARD_OUT), &mut tokio::io::sink()).await;
     }
 }
 

@@ -203,10 +203,12 @@ impl Loaded {
 
     /// A pass has failed: where stored blocks are damaged, they are mended before the next.
     fn failed(&mut self, error: &EngineError) -> ComputeError {
-        if let Some(mending) = &mut self.mending {
-            mending.after(error, &mut self.engine);
+        let seen = self.mending.as_mut().and_then(|mending| mending.after(error, &mut self.engine));
+        let said = said(error);
+        match seen {
+            Some(kind) => said.of_kind(kind),
+            None => said,
         }
-        said(error)
     }
 
     fn draw_one(&self, draw: &Draw<'_>, logits: &mut [f32]) -> Result<proto::Token, ComputeError> {

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, io, sync::Arc};
 
 use lime_model::{Engine, EngineError, Verified};
 use lime_planner::{Block, Encoding, PlacedBlock};
+use lime_ring::proto::FailureKind;
 use lime_store::StoredModel;
 
 use crate::{
@@ -36,15 +37,23 @@ impl Mending {
     }
 
     /// Sees to what failed a pass. One damaged block is seldom the only one, and passes meet one after the other: all are compared and
-    /// mended, once.
-    pub(crate) fn after(&mut self, error: &EngineError, engine: &mut Engine) {
+    /// mended, once. Gives what is known of the fault then: a disk that gives too little of a file which is whole is a disk at fault, and
+    /// there is nothing to mend.
+    pub(crate) fn after(&mut self, error: &EngineError, engine: &mut Engine) -> Option<FailureKind> {
         match error {
-            EngineError::NotStored { block, source } => self.mend_all(*block, source, engine),
+            EngineError::NotStored { block, source } => {
+                self.mend_all(*block, source, engine);
+                Some(FailureKind::Damaged)
+            }
             EngineError::Stream { block, source, .. } if blocks::is_wanting(&self.stored, *block) => {
                 self.mend_all(*block, source, engine);
+                Some(FailureKind::Damaged)
             }
-            EngineError::Stream { block, .. } => self.unreadable(*block),
-            _ => {}
+            EngineError::Stream { block, .. } => {
+                self.unreadable(*block);
+                Some(FailureKind::Unspecified)
+            }
+            _ => None,
         }
     }
 

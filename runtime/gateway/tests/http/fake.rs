@@ -20,7 +20,7 @@ use lime_ring::{
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 
 /// What comes after the tokens of a slot.
@@ -108,6 +108,8 @@ pub(crate) struct FakeRing {
     last: u64,
     slots: HashMap<u32, Vec<u32>>,
     results: VecDeque<PassResult>,
+    /// When the oldest of them was first waited for.
+    begun: Option<Instant>,
     verified: Verified,
 }
 
@@ -160,6 +162,7 @@ impl RingTransport for FakeTransport {
             last: 0,
             slots: HashMap::new(),
             results: VecDeque::new(),
+            begun: None,
             verified,
         })
     }
@@ -237,7 +240,13 @@ impl Ring for FakeRing {
                 changed.await;
                 continue;
             }
-            sleep(pass_time).await;
+            // A pass goes on while nobody listens; what is set meanwhile holds for the one that is on its way, too.
+            let begun = *self.begun.get_or_insert_with(Instant::now);
+            tokio::select! {
+                () = sleep_until(begun + pass_time) => {}
+                () = changed => continue,
+            }
+            self.begun = None;
             let Some(result) = self.results.pop_front() else { continue };
             self.controls.with_quietly(|state| state.dies_after = state.dies_after.map(|left| left - 1));
             return Ok(result);
