@@ -15,6 +15,13 @@ pub(crate) struct Share {
     pub(crate) buffer: u64,
 }
 
+impl Share {
+    /// The same with nothing chosen about what streams.
+    pub(crate) const fn bare(&self) -> Self {
+        Self { node: self.node, layers: self.layers, streamed: Vec::new(), buffer: 0 }
+    }
+}
+
 /// A candidate: who takes part in which order, how the layers are cut, what streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {

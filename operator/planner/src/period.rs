@@ -5,7 +5,7 @@
 //! found here in a few sweeps: assume a ratio, let times grow along causes, and when a circuit keeps growing take
 //! its ratio instead. The circuit that is left says what binds.
 
-use crate::schedule::{Cause, Kind, Schedule};
+use crate::schedule::{Cause, Kind, Schedule, Spare};
 
 const NONE: u32 = u32::MAX;
 
@@ -19,6 +19,7 @@ pub(crate) struct Scratch {
     cause: Vec<u32>,
     cause_weight: Vec<(i64, i64)>,
     mark: Vec<u32>,
+    pub(crate) spare: Spare,
 }
 
 /// The steady state of a schedule.
@@ -61,9 +62,13 @@ fn settle_down(schedule: &Schedule, assumed: Period, once: bool, scratch: &mut S
     scratch.cause_weight.clear();
     scratch.cause_weight.resize(count, (0, 0));
     let mut best = assumed;
+    // Within a pass causes come first: a circuit goes through some cause in a pass before.
+    let mut wrapped = false;
     for _ in 0..MOST_SWEEPS {
-        if !sweep(schedule, &best, scratch) {
-            break;
+        let Some(across) = sweep(schedule, &best, scratch) else { break };
+        wrapped |= across;
+        if !wrapped {
+            continue;
         }
         if let Some(longer) = longest_circuit(&best, scratch) {
             // Times are kept in units of 1 / passes; any start will do, so rounding is harmless.
@@ -71,7 +76,7 @@ fn settle_down(schedule: &Schedule, assumed: Period, once: bool, scratch: &mut S
                 *time = *time / best.passes * longer.passes;
             }
             scratch.cause.fill(NONE);
-            best = longer;
+            (best, wrapped) = (longer, false);
             if once {
                 break;
             }
@@ -80,11 +85,11 @@ fn settle_down(schedule: &Schedule, assumed: Period, once: bool, scratch: &mut S
     best
 }
 
-/// Lets every time grow to what its causes ask for; whether any did.
-fn sweep(schedule: &Schedule, assumed: &Period, scratch: &mut Scratch) -> bool {
-    let mut grew = false;
-    for index in 0..schedule.events.len() {
-        let duration = schedule.events[index].duration;
+/// Lets every time grow to what its causes ask for: `None` where none did, else whether any did for a cause in a pass before.
+fn sweep(schedule: &Schedule, assumed: &Period, scratch: &mut Scratch) -> Option<bool> {
+    let (mut grew, mut across) = (false, false);
+    for (index, event) in schedule.events.iter().enumerate() {
+        let duration = event.duration;
         let mut time = scratch.times[index];
         for cause in schedule.causes(index) {
             let weight = cause.delay + duration;
@@ -94,11 +99,12 @@ fn sweep(schedule: &Schedule, assumed: &Period, scratch: &mut Scratch) -> bool {
                 scratch.cause[index] = cause.from;
                 scratch.cause_weight[index] = (weight, cause.passes);
                 grew = true;
+                across |= cause.passes > 0;
             }
         }
         scratch.times[index] = time;
     }
-    grew
+    grew.then_some(across)
 }
 
 /// The circuit of noted causes with the largest ratio, if that is larger than what was assumed.

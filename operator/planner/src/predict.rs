@@ -4,7 +4,7 @@ use crate::cost::Costs;
 use crate::layout::Layout;
 use crate::period::{Period, Scratch, period, steady_ends, tally};
 use crate::run::play;
-use crate::schedule::{Feedback, Kind, Schedule};
+use crate::schedule::{Feedback, Kind, Schedule, Spare};
 use crate::search::Problem;
 use crate::{Bytes, ContextPoint, DeviceShare, Nanos, Prediction};
 
@@ -52,7 +52,7 @@ pub(crate) fn first_token(problem: &Problem<'_>, costs: &Costs, layout: &Layout)
     let rows = prompt.min(chunk);
     let single = Layout { micro_batches: 1, ..layout.clone() };
     // A chunk is one micro-batch of `rows` rows: hence as many sequences as rows.
-    let schedule = Schedule::build(costs, problem.fleet, &single, rows, Feedback::None)?;
+    let schedule = Schedule::build(costs, problem.fleet, &single, rows, Feedback::None, &mut Spare::default())?;
     let chunks = prompt.div_ceil(rows) as usize;
     let simulated = chunks.min(WARM_UP);
     let played = play(&schedule, simulated);

@@ -4,9 +4,14 @@
 //! event's end is its duration after the latest of its causes, so time is a max-plus recurrence: nothing slower
 //! can make anything earlier, and more of any resource never hurts.
 
+mod spare;
+
 use crate::Fleet;
 use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
 use crate::layout::{Layout, Stretch, range};
+
+use spare::Device;
+pub(crate) use spare::Spare;
 
 /// What an event does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,31 +91,10 @@ pub(crate) enum Feedback {
     None,
 }
 
-/// The loader of one device while a schedule is built.
-#[derive(Default)]
-struct Loader {
-    /// Bytes of each streamed unit, in cyclic order.
-    bytes: Vec<u64>,
-    segments: Vec<u32>,
-    loads: Vec<u32>,
-    releases: Vec<u32>,
-}
-
-impl Loader {
-    /// The latest unit that must have left the buffer before unit `index` may be read into it, and whether that was in
-    /// the pass before.
-    fn predecessor(&self, index: usize, buffer: u64) -> (usize, i64) {
-        let count = self.bytes.len();
-        let mut held = self.bytes[index];
-        for back in 1..=count {
-            let (earlier, passes) = if back <= index { (index - back, 0) } else { (index + count - back, 1) };
-            held += self.bytes[earlier];
-            if back == count || held > buffer {
-                return (earlier, passes);
-            }
-        }
-        (index, 1)
-    }
+#[cfg(test)]
+thread_local! {
+    /// Events of all schedules that this thread has built: what a search takes on any machine.
+    pub(crate) static SIMULATED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 struct Builder<'a> {
@@ -119,12 +103,8 @@ struct Builder<'a> {
     fleet: &'a Fleet,
     layout: &'a Layout,
     tables: Vec<&'a RowCosts>,
-    loaders: Vec<Loader>,
-    next_load: Vec<usize>,
-    first_compute: Vec<u32>,
-    last_compute: Vec<u32>,
-    first_send: Vec<u32>,
-    last_send: Vec<u32>,
+    /// By position; there may be more of them than there are shares.
+    devices: Vec<Device>,
     /// Where each micro-batch's activation is: the event that it left and the delay since.
     arrivals: Vec<(u32, i64)>,
     entries: Vec<u32>,
@@ -138,36 +118,21 @@ impl Schedule {
         layout: &Layout,
         sequences: u32,
         feedback: Feedback,
+        spare: &mut Spare,
     ) -> Option<Self> {
-        let tables: Vec<&RowCosts> =
-            micro_batch_rows(sequences, layout.micro_batches).map(|rows| costs.rows(rows)).collect();
-        let devices = layout.shares.len();
-        let mut builder = Builder {
-            schedule: Self::default(),
-            costs,
-            fleet,
-            layout,
-            arrivals: vec![(NONE, 0); tables.len()],
-            entries: vec![NONE; tables.len()],
-            tables,
-            loaders: layout.shares.iter().map(|_| Loader::default()).collect(),
-            next_load: vec![0; devices],
-            first_compute: vec![NONE; devices],
-            last_compute: vec![NONE; devices],
-            first_send: vec![NONE; devices],
-            last_send: vec![NONE; devices],
-        };
+        let tables = micro_batch_rows(sequences, layout.micro_batches).map(|rows| costs.rows(rows)).collect();
+        let mut builder = Builder::new(costs, fleet, layout, tables, spare);
         builder.fill_loaders();
-        builder.check_buffers()?;
+        if !builder.buffers_suffice() {
+            return builder.give_up(spare);
+        }
         builder.reserve();
         builder.layers();
         builder.head();
         builder.wrap(feedback);
-        Some(builder.schedule)
+        Some(builder.finish(spare))
     }
-}
 
-impl Schedule {
     /// The schedule of one device of a candidate with one micro-batch, as if nobody else ever waited for a disk: between its
     /// visits pass `gaps`, the last of them until the next pass.
     pub(crate) fn alone(
@@ -175,30 +140,16 @@ impl Schedule {
         fleet: &Fleet,
         layout: &Layout,
         sequences: u32,
-        at: usize,
-        stretches: &[Stretch],
-        gaps: &[u64],
+        (at, stretches, gaps): (usize, &[Stretch], &[u64]),
+        spare: &mut Spare,
     ) -> Option<Self> {
-        let devices = layout.shares.len();
-        let mut builder = Builder {
-            schedule: Self::default(),
-            costs,
-            fleet,
-            layout,
-            arrivals: vec![(NONE, 0)],
-            entries: vec![NONE],
-            tables: vec![costs.rows(sequences)],
-            loaders: layout.shares.iter().map(|_| Loader::default()).collect(),
-            next_load: vec![0; devices],
-            first_compute: vec![NONE; devices],
-            last_compute: vec![NONE; devices],
-            first_send: vec![NONE; devices],
-            last_send: vec![NONE; devices],
-        };
+        let mut builder = Builder::new(costs, fleet, layout, vec![costs.rows(sequences)], spare);
         for stretch in stretches {
             builder.note_loads(at, stretch.to, stretch.segment);
         }
-        builder.check_buffers()?;
+        if !builder.buffers_suffice() {
+            return builder.give_up(spare);
+        }
         let mut gap = gaps.iter().map(|&gap| i64::try_from(gap).unwrap_or(i64::MAX >> 16));
         for stretch in stretches {
             builder.visit(at, 0, (stretch.from, stretch.to));
@@ -209,7 +160,41 @@ impl Schedule {
         builder.wrap(Feedback::None);
         let entry = builder.entries[0];
         builder.schedule.after(entry, end, back, 1);
-        Some(builder.schedule)
+        Some(builder.finish(spare))
+    }
+
+    fn clear(&mut self) {
+        self.events.clear();
+        self.causes.clear();
+        self.ends.clear();
+        self.ahead.clear();
+    }
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        costs: &'a Costs,
+        fleet: &'a Fleet,
+        layout: &'a Layout,
+        tables: Vec<&'a RowCosts>,
+        spare: &mut Spare,
+    ) -> Self {
+        let (schedule, devices) = spare.take(layout.shares.len());
+        let (arrivals, entries) = (vec![(NONE, 0); tables.len()], vec![NONE; tables.len()]);
+        Self { schedule, costs, fleet, layout, tables, devices, arrivals, entries }
+    }
+
+    fn finish(self, spare: &mut Spare) -> Schedule {
+        #[cfg(test)]
+        SIMULATED.with(|events| events.set(events.get() + self.schedule.events.len() as u64));
+        spare.take_back_devices(self.devices);
+        self.schedule
+    }
+
+    fn give_up(self, spare: &mut Spare) -> Option<Schedule> {
+        spare.take_back_devices(self.devices);
+        spare.take_back(self.schedule);
+        None
     }
 }
 
@@ -224,7 +209,7 @@ impl Builder<'_> {
             self.note_loads(at, Unit::attention(end).0, segment);
         }
         self.note_loads(layout.head, Unit::head(self.costs.layers).0 + 1, layout.segments);
-        let noted = self.loaders.iter().map(|loader| loader.bytes.len());
+        let noted = self.devices.iter().take(layout.shares.len()).map(|device| device.loader.bytes.len());
         debug_assert!(
             noted.eq(layout.shares.iter().map(|share| share.streamed.len())),
             "only what a device has streams"
@@ -242,20 +227,20 @@ impl Builder<'_> {
 
     /// Notes the streamed units before index `to` that are not yet noted: those of `segment`.
     fn note_loads(&mut self, at: usize, to: u32, segment: u32) {
-        let loader = &mut self.loaders[at];
+        let loader = &mut self.devices[at].loader;
         while let Some(&unit) = self.layout.shares[at].streamed.get(loader.bytes.len()).filter(|unit| unit.0 < to) {
             loader.bytes.push(self.costs.bytes[unit.index()]);
             loader.segments.push(segment);
         }
     }
 
-    /// Refuses buffers that cannot hold what must be in memory at once.
-    fn check_buffers(&self) -> Option<()> {
+    /// Whether each buffer holds what must be in memory at once.
+    fn buffers_suffice(&self) -> bool {
         let layout = self.layout;
-        for (at, loader) in self.loaders.iter().enumerate() {
-            let buffer = layout.shares[at].buffer;
+        for (share, Device { loader, .. }) in layout.shares.iter().zip(&self.devices) {
+            let buffer = share.buffer;
             if loader.bytes.iter().any(|&bytes| bytes > buffer) {
-                return None;
+                return false;
             }
             // With several micro-batches a unit stays until the last one has passed: a whole visit must fit.
             if self.tables.len() > 1 {
@@ -264,11 +249,11 @@ impl Builder<'_> {
                     of.filter(|(_, at)| **at == segment).map(|(bytes, _)| *bytes).sum()
                 };
                 if (0..=layout.segments).any(|segment| visit(segment) > buffer) {
-                    return None;
+                    return false;
                 }
             }
         }
-        Some(())
+        true
     }
 
     fn layers(&mut self) {
@@ -290,7 +275,7 @@ impl Builder<'_> {
         let (mut arrived, delay) = self.arrivals[micro_batch];
         let mut delay = Some(delay);
         let mut from = from;
-        let mut ordinal = self.next_load[at];
+        let mut ordinal = self.devices[at].next_load;
         let table = self.tables[micro_batch];
         while let Some(&unit) = share.streamed.get(ordinal).filter(|unit| unit.0 < to) {
             let pinned = table.stretch(share.node, from, unit.0);
@@ -302,9 +287,9 @@ impl Builder<'_> {
             }
             let spent = table.compute[share.node][unit.index()];
             let event = self.compute(at, micro_batch, spent, arrived, delay.take());
-            self.schedule.after(event, self.loaders[at].loads[ordinal], 0, 0);
+            self.schedule.after(event, self.devices[at].loader.loads[ordinal], 0, 0);
             if micro_batch + 1 == self.tables.len() {
-                self.loaders[at].releases.push(event);
+                self.devices[at].loader.releases.push(event);
             }
             ordinal += 1;
             arrived = event;
@@ -321,7 +306,7 @@ impl Builder<'_> {
             arrived = event;
         }
         if micro_batch + 1 == self.tables.len() {
-            self.next_load[at] = ordinal;
+            self.devices[at].next_load = ordinal;
         }
         self.arrivals[micro_batch] = (arrived, 0);
     }
@@ -331,14 +316,16 @@ impl Builder<'_> {
         let event = self.schedule.event(Kind::Compute, at, spent);
         match delay {
             Some(delay) => self.arrive(event, micro_batch, arrived, delay),
-            None if arrived != self.last_compute[at] => self.schedule.after(event, arrived, 0, 0),
+            None if self.devices[at].compute.is_none_or(|(_, last)| arrived != last) => {
+                self.schedule.after(event, arrived, 0, 0);
+            }
             None => {}
         }
-        match self.last_compute[at] {
-            NONE => self.first_compute[at] = event,
-            last => self.schedule.after(event, last, 0, 0),
+        let used = &mut self.devices[at].compute;
+        if let Some((_, last)) = *used {
+            self.schedule.after(event, last, 0, 0);
         }
-        self.last_compute[at] = event;
+        *used = Some((used.map_or(event, |(first, _)| first), event));
         event
     }
 
@@ -354,18 +341,18 @@ impl Builder<'_> {
         let share = &self.layout.shares[at];
         let spent = self.costs.load[share.node][unit.index()];
         let event = self.schedule.event(Kind::Load, at, spent);
-        if let Some(&before) = self.loaders[at].loads.last() {
+        if let Some(&before) = self.devices[at].loader.loads.last() {
             self.schedule.after(event, before, 0, 0);
         }
-        match self.loaders[at].predecessor(ordinal, share.buffer) {
+        match self.devices[at].loader.predecessor(ordinal, share.buffer) {
             (earlier, 0) => {
-                let release = self.loaders[at].releases[earlier];
+                let release = self.devices[at].loader.releases[earlier];
                 self.schedule.after(event, release, 0, 0);
             }
             // A release of the pass before: tied in `wrap`, when it is known.
             _ => self.schedule.ahead.push(event),
         }
-        self.loaders[at].loads.push(event);
+        self.devices[at].loader.loads.push(event);
     }
 
     fn hop(&mut self, at: usize, micro_batch: usize) {
@@ -379,11 +366,11 @@ impl Builder<'_> {
         let event = self.schedule.event(Kind::Send, at, spent);
         let (arrived, delay) = self.arrivals[micro_batch];
         self.schedule.after(event, arrived, delay, 0);
-        match self.last_send[at] {
-            NONE => self.first_send[at] = event,
-            last => self.schedule.after(event, last, 0, 0),
+        let used = &mut self.devices[at].send;
+        if let Some((_, last)) = *used {
+            self.schedule.after(event, last, 0, 0);
         }
-        self.last_send[at] = event;
+        *used = Some((used.map_or(event, |(first, _)| first), event));
         self.arrivals[micro_batch] = (event, link.latency.0.min(1 << 40) as i64);
     }
 
@@ -405,14 +392,10 @@ impl Builder<'_> {
     /// Ties the end of a pass to the beginning of the next.
     fn wrap(&mut self, feedback: Feedback) {
         for at in 0..self.layout.shares.len() {
-            for (first, last) in
-                [(self.first_compute[at], self.last_compute[at]), (self.first_send[at], self.last_send[at])]
-            {
-                if first != NONE {
-                    self.schedule.after(first, last, 0, 1);
-                }
+            let Device { loader, compute, send, .. } = &self.devices[at];
+            for (first, last) in [compute, send].into_iter().flatten() {
+                self.schedule.after(*first, *last, 0, 1);
             }
-            let loader = &self.loaders[at];
             let Some((&first, &last)) = loader.loads.first().zip(loader.loads.last()) else { continue };
             self.schedule.after(first, last, 0, 1);
             for (ordinal, &load) in loader.loads.iter().enumerate() {

@@ -17,13 +17,12 @@ pub(super) fn most_layers(problem: &Problem<'_>, node: usize, first: bool, head:
             return true;
         }
         let largest = attention.max(mlp);
-        let mut ways = vec![(i64::from(layers) * attention, attention), (all, largest)];
-        if head && problem.head_streams(first) {
-            ways.push((head_bytes, head_bytes));
-            ways.push((all + head_bytes, largest.max(head_bytes)));
-        }
         let disk = problem.fleet.nodes()[node].disk_bandwidth.is_some();
-        disk && ways.iter().any(|(streamable, buffer)| deficit + buffer <= *streamable)
+        let suffices = |(streamable, buffer): (i64, i64)| deficit + buffer <= streamable;
+        let layers_only = [(i64::from(layers) * attention, attention), (all, largest)];
+        let with_head = [(head_bytes, head_bytes), (all + head_bytes, largest.max(head_bytes))];
+        let head_streams = head && problem.head_streams(first);
+        disk && (layers_only.into_iter().any(suffices) || (head_streams && with_head.into_iter().any(suffices)))
     };
     let (mut low, mut high) = (0, problem.card.layers);
     while low < high {

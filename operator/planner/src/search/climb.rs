@@ -1,6 +1,6 @@
 //! Refinement by simulation: small changes to a good layout, as long as they help.
 
-use crate::layout::Layout;
+use crate::layout::{Layout, Share};
 
 use super::problem::{Problem, micro_batch_choices};
 use super::settle::{Settled, THOROUGH, Work, settle};
@@ -39,6 +39,9 @@ fn binding(problem: &Problem<'_>, settled: &Settled, work: &mut Work) -> Vec<usi
 
 fn neighbours(problem: &Problem<'_>, layout: &Layout, binding: &[usize]) -> Vec<Layout> {
     let count = layout.shares.len();
+    // What streams is chosen anew for each of them.
+    let bare = Layout { shares: layout.shares.iter().map(Share::bare).collect(), ..*layout };
+    let layout = &bare;
     let mut found = Vec::new();
     let changed = |change: &dyn Fn(&mut Layout)| {
         let mut changed = layout.clone();

@@ -40,6 +40,8 @@ struct Station {
     /// Room with no layers, and what each layer adds and takes.
     room: i64,
     per_layer: i64,
+    /// Layers that it can have without streaming.
+    pinned: i64,
     /// Layers that it can have when every request is at its longest.
     most: u32,
     /// Streamable bytes beside layers.
@@ -88,12 +90,14 @@ impl<'p, 'a> Stations<'p, 'a> {
             let layer_bytes = signed(problem.attention_bytes + problem.mlp_bytes);
             let kv = problem.room(node, 0, is_first, is_head) - problem.room(node, 1, is_first, is_head);
             let head_bytes = if is_head { signed(problem.head_bytes(is_first)) } else { 0 };
+            let (room, per_layer) = (problem.room(node, 0, is_first, is_head) - head_bytes, layer_bytes + kv);
             stations.push(Station {
+                pinned: (room / per_layer.max(1)).clamp(0, i64::from(problem.card.layers)),
                 layer: most.layer[node],
                 busy_layer: batches.iter().map(|(table, count)| count * table.layer[node]).sum(),
                 busy_fixed: extra * u64::from(micro_batches),
-                room: problem.room(node, 0, is_first, is_head) - head_bytes,
-                per_layer: layer_bytes + kv,
+                room,
+                per_layer,
                 most: most_layers(problem, node, is_first, is_head),
                 disk: problem.fleet.nodes()[node].disk_bandwidth,
                 disk_fixed: problem.fleet.nodes()[node].disk_bandwidth.map_or(0, per_two_to_the_30),
@@ -135,7 +139,7 @@ impl<'p, 'a> Stations<'p, 'a> {
         let station = &self.stations[at];
         let all = i64::from(self.problem.card.layers);
         let busy = signed(time.saturating_sub(station.busy_fixed) / station.busy_layer.max(1));
-        let pinned = (station.room / station.per_layer.max(1)).clamp(0, all);
+        let pinned = station.pinned;
         let streamed = match station.disk {
             Some(_) => (station.room.saturating_add(station.read_in(time)) / station.per_layer.max(1)).clamp(0, all),
             None => pinned,

@@ -15,6 +15,8 @@ mod stricter;
 #[cfg(test)]
 mod tests;
 mod ties;
+#[cfg(test)]
+mod work_tests;
 
 use crate::layout::{Layout, Share};
 
@@ -173,7 +175,8 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
     // Where simulation agrees with the best that the formula hopes for, there is nothing left to climb to.
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);
     let mut refined: Vec<Settled> = Vec::new();
-    for start in settled.iter().take(REFINED) {
+    let worth = stricter::worth_refining(problem, limit);
+    for start in settled.iter().filter(|one| one.time <= worth).take(REFINED) {
         refined.extend(settle(problem, &start.layout, limit, THOROUGH, work));
     }
     refined.sort_by_cached_key(Settled::rank);

@@ -128,15 +128,21 @@ impl<'a> Problem<'a> {
 
     /// The steady state of a candidate, or `None` where it cannot make progress.
     pub(crate) fn evaluate(&self, layout: &Layout, scratch: &mut Scratch) -> Option<(Schedule, Period)> {
-        let schedule = Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token)?;
+        let spare = &mut scratch.spare;
+        let schedule = Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token, spare)?;
         let period = period(&schedule, self.lower_bound(layout), scratch);
         Some((schedule, period))
     }
 
     /// Whether a candidate makes progress and takes less than `limit` per pass; with its number of events.
     pub(crate) fn beats(&self, layout: &Layout, limit: u64, scratch: &mut Scratch) -> (bool, usize) {
-        match Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token) {
-            Some(schedule) => (is_below(&schedule, limit, scratch), schedule.events.len()),
+        let spare = &mut scratch.spare;
+        match Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token, spare) {
+            Some(schedule) => {
+                let found = (is_below(&schedule, limit, scratch), schedule.events.len());
+                scratch.spare.take_back(schedule);
+                found
+            }
             None => (false, 0),
         }
     }
@@ -228,9 +234,11 @@ impl<'a> Problem<'a> {
         gaps: &[u64],
         scratch: &mut Scratch,
     ) -> Option<(u64, usize)> {
-        let schedule = Schedule::alone(&self.costs, self.fleet, layout, self.sequences, at, stretches, gaps)?;
-        let steady = period(&schedule, 0, scratch);
-        Some((steady.nanos(), schedule.events.len()))
+        let (device, spare) = ((at, stretches, gaps), &mut scratch.spare);
+        let schedule = Schedule::alone(&self.costs, self.fleet, layout, self.sequences, device, spare)?;
+        let found = (period(&schedule, 0, scratch).nanos(), schedule.events.len());
+        scratch.spare.take_back(schedule);
+        Some(found)
     }
 }
 

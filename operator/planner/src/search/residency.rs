@@ -126,11 +126,23 @@ impl Device {
             let attention = need(wanted - signed(u64::from(mlp) * m), a);
             (attention <= attentions).then_some(Counts { attention, mlp, head })
         };
-        let all = (0..=mlps).filter_map(complete);
         let spare = |counts: &Counts| u64::from(counts.attention) * a + u64::from(counts.mlp) * m;
-        out.extend(all.clone().next());
-        out.extend(all.clone().min_by_key(|counts| (spare(counts), counts.mlp)));
-        out.extend(all.min_by_key(|counts| (counts.attention, counts.mlp)));
+        // Ascending by MLPs: of those that are alike the first has fewest.
+        let mut found: Option<[Counts; 3]> = None;
+        for counts in (0..=mlps).filter_map(complete) {
+            let [_, closest, fewest] = found.get_or_insert([counts; 3]);
+            if spare(&counts) < spare(closest) {
+                *closest = counts;
+            }
+            if counts.attention < fewest.attention {
+                *fewest = counts;
+            }
+            // With no attention at all, more MLPs only stream more.
+            if counts.attention == 0 {
+                break;
+            }
+        }
+        out.extend(found.into_iter().flatten());
     }
 }
 
@@ -173,7 +185,7 @@ pub(crate) fn choices(
                 let least = if head { attention.max(largest_head) } else { attention };
                 let per_segment = deficit / i64::from(layout.segments.max(1));
                 let between = per_segment * i64::from(layout.segments) / i64::from(layout.segments.max(2) - 1);
-                let buffers = [
+                let mut buffers = [
                     least,
                     2 * attention,
                     3 * attention,
@@ -185,9 +197,14 @@ pub(crate) fn choices(
                     between / i64::from(layout.segments.max(1)) + attention,
                     per_segment + mlp,
                     2 * per_segment,
-                ];
+                ]
+                .map(|buffer| buffer.max(least));
+                buffers.sort_unstable();
+                let mut before = None;
                 for buffer in buffers {
-                    device.fitting(problem, deficit + buffer.max(least), head, &mut counts);
+                    if before.replace(buffer) != Some(buffer) {
+                        device.fitting(problem, deficit + buffer, head, &mut counts);
+                    }
                 }
             }
         }

@@ -37,6 +37,16 @@ impl Work {
         Self { left: budget, scratch: Scratch::default() }
     }
 
+    /// So many times as much.
+    pub(crate) fn times(self, count: u64) -> Self {
+        Self { left: self.left.saturating_mul(count), ..self }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn left(&self) -> u64 {
+        self.left
+    }
+
     pub(crate) fn spent(&self) -> bool {
         self.left == 0
     }
@@ -112,40 +122,43 @@ pub(crate) fn settle(
     let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, &stretches, work)?;
     let mut best = Settled { time: period.nanos(), layout };
     for _ in 0..rounds {
-        let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
-        binding.sort_unstable();
-        binding.dedup();
         let floor = problem.lower_bound(&best.layout);
-        let mut better: Option<(Settled, Schedule, Period)> = None;
-        for at in binding {
-            if all[at].len() < 2 || best.time <= around || work.spent() {
+        let before = best.time;
+        for at in binding(&schedule, &period) {
+            if all[at].len() < 2 || best.time <= around || work.spent() || !binding(&schedule, &period).contains(&at) {
                 continue;
             }
+            let node = best.layout.shares[at].node;
+            let mut tried = best.layout.clone();
             for choice in &all[at] {
-                let limit = better.as_ref().map_or(best.time, |(settled, ..)| settled.time);
-                let node = best.layout.shares[at].node;
                 let reading: u64 = choice.streamed.iter().map(|unit| problem.costs.load[node][unit.index()]).sum();
-                if reading >= limit || choice.streamed == best.layout.shares[at].streamed {
+                if reading >= best.time || choice.streamed == best.layout.shares[at].streamed {
                     continue;
                 }
-                let mut tried = best.layout.clone();
                 apply(&mut tried.shares[at], choice);
-                if work.beats(problem, &tried, limit) {
-                    let found = work.evaluate(problem, &tried);
-                    better = found
-                        .map(|(schedule, period)| (Settled { time: period.nanos(), layout: tried }, schedule, period));
+                if work.beats(problem, &tried, best.time)
+                    && let Some(found) = work.evaluate(problem, &tried)
+                {
+                    (schedule, period) = found;
+                    best = Settled { time: period.nanos(), layout: tried.clone() };
                 }
             }
         }
-        match better {
-            Some((settled, new_schedule, new_period)) => (best, schedule, period) = (settled, new_schedule, new_period),
-            None => break,
-        }
-        if best.time <= floor.min(around) {
+        // Rounds gain less and less: what would have to gain more than the one before is given up.
+        let gained = before - best.time;
+        if gained == 0 || best.time <= floor.min(around) || best.time.saturating_sub(bound) > gained {
             break;
         }
     }
     Some(best)
+}
+
+/// The devices on the critical circuit.
+fn binding(schedule: &Schedule, period: &Period) -> Vec<usize> {
+    let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
+    binding.sort_unstable();
+    binding.dedup();
+    binding
 }
 
 /// A device of a layout by itself: what it computes, and the time between its visits.
