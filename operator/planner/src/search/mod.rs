@@ -175,8 +175,7 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
     // Where simulation agrees with the best that the formula hopes for, there is nothing left to climb to.
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);
     let mut refined: Vec<Settled> = Vec::new();
-    let worth = stricter::worth_refining(problem, limit);
-    for start in settled.iter().filter(|one| one.time <= worth).take(REFINED) {
+    for start in settled.iter().take(REFINED) {
         refined.extend(settle(problem, &start.layout, limit, THOROUGH, work));
     }
     refined.sort_by_cached_key(Settled::rank);

@@ -49,12 +49,6 @@ pub(crate) fn is_narrow(problem: &Problem<'_>) -> bool {
     narrow && problem.fleet.nodes().len() <= MOST_NODES
 }
 
-/// The longest time from which refinement may get below `limit`. On large fleets, where all numbers of devices share the work of one
-/// search, the first of them must not use it up for what simulation has shown to be far off.
-pub(crate) fn worth_refining(problem: &Problem<'_>, limit: u64) -> u64 {
-    if problem.fleet.nodes().len() <= MOST_NODES { u64::MAX } else { limit.saturating_add(limit / 16) }
-}
-
 /// What is found, the wish with most freedom first: whether that was everything, too.
 pub(crate) fn search_each(problem: &Problem<'_>) -> Searched {
     let mut means = Means::of(problem);
