@@ -12,10 +12,12 @@ use lime_planner::Bytes;
 
 use crate::{names, snapshot::RingReport};
 
-/// Memory that the workers among `pods` hold, by node. `overhead` is what a process takes beside what it counts itself.
-pub fn held(pods: &[Arc<Pod>], ring: Option<&RingReport>, overhead: Bytes) -> BTreeMap<String, Bytes> {
+/// Memory that the workers among `pods` hold, by node: those of the deployment `uid`, not of one that had its name before and whose pods
+/// the watch has not yet seen going. `overhead` is what a process takes beside what it counts itself.
+pub fn held(pods: &[Arc<Pod>], uid: &str, ring: Option<&RingReport>, overhead: Bytes) -> BTreeMap<String, Bytes> {
     let mut sums: BTreeMap<String, Bytes> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| runs(pod)) {
+    let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.uid == uid);
+    for pod in pods.iter().filter(|pod| owned(pod) && runs(pod)) {
         let Some(node) = node(pod) else { continue };
         let limit = limit(pod);
         let said = ring.and_then(|ring| ring.held.get(node)).copied();
@@ -68,7 +70,10 @@ mod tests {
     fn pod(component: &str, running: bool) -> Arc<Pod> {
         let state = if running { json!({ "running": {} }) } else { json!({ "waiting": {} }) };
         let whole = json!({
-            "metadata": { "name": "m-0", "labels": { names::COMPONENT_LABEL: component } },
+            "metadata": {
+                "name": "m-0", "labels": { names::COMPONENT_LABEL: component },
+                "ownerReferences": [{ "apiVersion": "lime.dev/v1alpha1", "kind": "LimeDeployment", "name": "m", "uid": "u" }],
+            },
             "spec": { "nodeName": "a", "containers": [
                 { "name": "worker", "resources": { "limits": { "memory": "100Mi" } } },
             ]},
@@ -98,7 +103,9 @@ mod tests {
             (pod("gateway", true), None, None),
         ];
         for (index, (pod, ring, expected)) in table.into_iter().enumerate() {
-            let found = held(&[pod], ring.as_ref(), Bytes::mib(8)).get("a").map(|bytes| bytes.0 >> 20);
+            let of = |uid| held(&[pod.clone()], uid, ring.as_ref(), Bytes::mib(8)).get("a").map(|bytes| bytes.0 >> 20);
+            assert_eq!(of("another life"), None, "row {index}");
+            let found = of("u");
             // A percentage of a limit loses up to 99 bytes.
             assert!(found == expected || found.map(|found| found + 1) == expected, "row {index}: {found:?}");
         }

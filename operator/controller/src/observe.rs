@@ -43,6 +43,11 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
     let pods = world.pods.state_filter(|pod| ours(&|| (pod.namespace(), label(pod.labels()))));
     let jobs = world.jobs.state_filter(|job| ours(&|| (job.namespace(), label(job.labels()))));
     let ring = ring(context, &pods).await;
+    // Workers without a plan in force were made in a visit whose last word did not come through. Counted, they would make the same
+    // nodes look larger than they did to that visit, and another plan of the same wish.
+    let in_force = deployment.status.as_ref().is_some_and(|status| status.current_plan.is_some());
+    let counted: &[Arc<Pod>] = if in_force { &pods } else { &[] };
+    let held = held::held(counted, &uid, ring.as_ref(), context.settings.worker_overhead());
     let memory = context.recall(&uid);
     let refused = refusals::refused(context, &namespace, &name, &jobs, &pods, memory.refused).await?;
     Ok(Snapshot {
@@ -54,7 +59,7 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         profiles: world.profiles.state(),
         heartbeats: world.heartbeats(),
         lent: BTreeMap::new(),
-        held: held::held(&pods, ring.as_ref(), context.settings.worker_overhead()),
+        held,
         requested: requests::of_others(&world.all_pods.state()),
         refused,
         mishaps: refusals::mishaps(context, &namespace, &pods, Timestamp::now()).await?,
@@ -108,7 +113,7 @@ pub fn add_held_by_others(context: &Context, uid: &str, sums: &mut BTreeMap<Stri
             let pods = context.world.pods.state_filter(|pod| {
                 pod.namespace() == namespace && pod.labels().get(names::DEPLOYMENT_LABEL) == Some(&name)
             });
-            held::held(&pods, None, context.settings.worker_overhead())
+            held::held(&pods, &other_uid, None, context.settings.worker_overhead())
         });
         for (node, bytes) in held {
             let sum = sums.entry(node).or_default();

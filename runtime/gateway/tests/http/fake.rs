@@ -20,7 +20,7 @@ use lime_ring::{
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// What comes after the tokens of a slot.
