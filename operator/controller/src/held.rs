@@ -103,7 +103,9 @@ mod tests {
             (pod("gateway", true), None, None),
         ];
         for (index, (pod, ring, expected)) in table.into_iter().enumerate() {
-            let of = |uid| held(&[pod.clone()], uid, ring.as_ref(), Bytes::mib(8)).get("a").map(|bytes| bytes.0 >> 20);
+            let of = |uid| {
+                held(std::slice::from_ref(&pod), uid, ring.as_ref(), Bytes::mib(8)).get("a").map(|bytes| bytes.0 >> 20)
+            };
             assert_eq!(of("another life"), None, "row {index}");
             let found = of("u");
             // A percentage of a limit loses up to 99 bytes.
