@@ -1,7 +1,5 @@
 //! What may be done about a fault of the engine, by what it is and not by what it says.
 
-use std::io;
-
 use lime_model::{EngineError, ModelError};
 use lime_ring::proto::FailureKind;
 
@@ -23,11 +21,7 @@ fn of_engine(error: &EngineError) -> FailureKind {
         // What the sequence itself is: no try can change it.
         EngineError::Token { .. } | EngineError::ContextFull { .. } => FailureKind::Refused,
         EngineError::NotStored { .. } | EngineError::Truncated { .. } => FailureKind::Damaged,
-        EngineError::Stream { source, .. } => match source.kind() {
-            // Cut short, or gone; a disk that refuses may be well again at the next try.
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => FailureKind::Damaged,
-            _ => FailureKind::Unspecified,
-        },
+        // Whether a block that could not be read is damaged is seen on its file alone: `Mending::after` says so.
         EngineError::NoRoom { .. } | EngineError::Memory(_) => FailureKind::NoRoom,
         _ => FailureKind::Unspecified,
     }
@@ -43,13 +37,11 @@ const fn of_model(error: &ModelError) -> FailureKind {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use lime_planner::{Block, Bytes};
 
     use super::*;
-
-    fn stream(source: io::Error) -> EngineError {
-        EngineError::Stream { block: Block::Head, path: "head.safetensors".into(), source }
-    }
 
     #[test]
     fn what_may_be_done_follows_from_what_happened() {
@@ -60,9 +52,10 @@ mod tests {
             (ModelError::Sampling { name: "top_p", expected: "less", found: "2".into() }.into(), FailureKind::Refused),
             (ModelError::Logits { reason: "token 3 has NaN".into() }.into(), FailureKind::NotFinite),
             (EngineError::NotStored { block, source: io::Error::other("differs") }, FailureKind::Damaged),
-            (stream(io::ErrorKind::UnexpectedEof.into()), FailureKind::Damaged),
-            (stream(io::ErrorKind::NotFound.into()), FailureKind::Damaged),
-            (stream(io::Error::from_raw_os_error(5)), FailureKind::Unspecified),
+            (
+                EngineError::Stream { block, path: "b".into(), source: io::ErrorKind::UnexpectedEof.into() },
+                FailureKind::Unspecified,
+            ),
             (EngineError::NoRoom { needed: Bytes(2), room: Bytes(1) }, FailureKind::NoRoom),
             (EngineError::NotHere { block }, FailureKind::Unspecified),
         ] {
