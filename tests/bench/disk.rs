@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Instant};
 
 use anyhow::{Result, ensure};
 use lime_model::{BlockFile, BlockFiles as _, BlockLayout, BlockReader, DirectReader};
-use lime_planner::{Block, Encoding};
+use lime_plan::{Block, Encoding};
 use lime_store::StoredModel;
 
 /// One read, and threads that read at once: as the loader has them.

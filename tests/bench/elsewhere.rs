@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use lime_planner::{Dtype, Nanos, Plan, ServingLimits};
+use lime_plan::{Dtype, Nanos, Plan, ServingLimits};
 use lime_ring::{
     LinkShape, RingDriver,
     proto::{Rows, Sampling},

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context as _, Result, ensure};
 use lime_kernels::{Isa, Kernels};
 use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, Tokenizer};
-use lime_planner::{DeviceIndex, Dtype, SegmentIndex, ServingLimits};
+use lime_plan::{DeviceIndex, Dtype, SegmentIndex, ServingLimits};
 use lime_tests::{
     fixtures::shared,
     real_model::{answers, first_difference, golden, smollm2, three_devices},

@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
 use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, Sampling};
-use lime_planner::{Block, DeviceIndex, Dtype, LayerIndex, ModelCard, SegmentIndex, ServingLimits};
+use lime_plan::{Block, DeviceIndex, Dtype, LayerIndex, ModelCard, SegmentIndex, ServingLimits};
 use lime_tests::ring::even_plan;
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use lime_planner::{Dtype, ModelCard, ServingLimits};
+use lime_plan::{Dtype, ModelCard, ServingLimits};
 use lime_ring::{
     RingDriver,
     proto::{Rows, Sampling},

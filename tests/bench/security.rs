@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use lime_planner::{Dtype, ServingLimits};
+use lime_plan::{Dtype, ServingLimits};
 use lime_ring::{Peer, RingDriver, Transport, connect, probe};
 use lime_tests::{
     certificates::Authority,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lime_planner::{Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Plan};
+use lime_plan::{Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Plan};
 use lime_ring::{Peer, RingDriver, Transport, proto::StatusReply};
 use lime_tests::{
     memory_limit::MemoryLimit,

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lime_model::ModelFolder;
-use lime_planner::{
+use lime_plan::{
     Block, Bytes, Dtype, Encoding, Fleet, Goal, Link, MemoryModel, ModelCard, Nanos, NodeProfile, PlacedBlock, Plan,
     Residency, ServingLimits,
 };
@@ -293,7 +293,7 @@ impl<'a> Setting<'a> {
         for index in 0..plan.devices.len() {
             let mlps = plan.devices[index].blocks.iter().enumerate();
             let mlps: Vec<usize> = mlps
-                .filter(|(_, placed)| matches!(placed.block, lime_planner::Block::Mlp(_)))
+                .filter(|(_, placed)| matches!(placed.block, lime_plan::Block::Mlp(_)))
                 .map(|(place, _)| place)
                 .collect();
             let fits = (1..=mlps.len()).find_map(|count| {
@@ -309,8 +309,7 @@ impl<'a> Setting<'a> {
             let (blocks, prefetch) = fits.context("too little memory for this plan")?;
             let needed = MemoryModel::of(&plan).device(&blocks);
             let device = &mut plan.devices[index];
-            device.memory =
-                lime_planner::DeviceMemory { prefetch, overhead: OVERHEAD, budget: Bytes(memory), ..needed };
+            device.memory = lime_plan::DeviceMemory { prefetch, overhead: OVERHEAD, budget: Bytes(memory), ..needed };
             device.blocks = blocks;
         }
         plan.validate()?;
@@ -402,7 +401,7 @@ impl<'a> Setting<'a> {
     }
 
     fn report(&self, what: &str, plan: &Plan, run: &Run, throttle: &Throttle, target: &str) {
-        let streamed = |device: &lime_planner::DevicePlan| -> f64 {
+        let streamed = |device: &lime_plan::DevicePlan| -> f64 {
             let placed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
             placed.map(|placed| plan.model.block_bytes(placed.block).0 as f64).sum()
         };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lime_planner::{Plan, Residency};
+use lime_plan::{Plan, Residency};
 
 use crate::{
     Bench,

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use lime_planner::{Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Plan, plan};
+use lime_plan::{Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Plan};
+use lime_planner::plan;
 use lime_ring::RingDriver;
 use serde::Deserialize;
 

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use lime_model::ModelFolder;
-use lime_planner::{
-    Arithmetic, Block, Bytes as Size, DeviceBudget, DeviceMemory, Dtype, MemoryModel, ModelCard, Nanos, Plan,
-    PlanRequest, Relief, Residency, ServingLimits, Step, proportional,
+use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
+use lime_plan::{
+    Arithmetic, Block, Bytes as Size, DeviceMemory, Dtype, MemoryModel, ModelCard, Nanos, Plan, Relief, Residency,
+    ServingLimits, Step,
 };
 use lime_ring::{
     LinkShape, RingDriver, RingTopology, Transport,
@@ -102,7 +103,7 @@ pub fn lending(mut plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Pl
 /// When the plan has no JSON form.
 pub fn topology(plan: &Plan, uris: &[String]) -> Result<RingTopology> {
     let peer =
-        |(device, uri): (&lime_planner::DevicePlan, &String)| Peer { device: device.name.clone(), uri: uri.clone() };
+        |(device, uri): (&lime_plan::DevicePlan, &String)| Peer { device: device.name.clone(), uri: uri.clone() };
     Ok(RingTopology {
         plan_json: Bytes::from(serde_json::to_vec(plan)?),
         peers: plan.devices.iter().zip(uris).map(peer).collect(),

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use lime_model::{BatchRows, Engine, EngineError, EngineOptions, ModelFolder, WeightSource};
-use lime_planner::{
+use lime_plan::{
     Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, Dtype, Encoding, MemoryModel, ModelCard, Plan, Residency,
     SegmentIndex, ServingLimits,
 };
@@ -140,7 +140,7 @@ fn a_flipped_bit_is_found_and_the_block_made_again() -> Result<()> {
     let model = dir.path().join("model");
     write_folder(&SHAPE, &model)?;
     let store = stored(&dir.path().join("store"), &model, Encoding::Compact)?;
-    let victim = Block::Mlp(lime_planner::LayerIndex(1));
+    let victim = Block::Mlp(lime_plan::LayerIndex(1));
     let path = fs::read_dir(store.path().join("blocks"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mlp-0001-compact.safe")))

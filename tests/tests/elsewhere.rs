@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lime_gateway::{Event, GatewayConfig, Orders, Peer};
-use lime_planner::{Bytes, DevicePlan, Dtype, Fleet, Goal, Ladder, Link, Nanos, NodeProfile, Plan, ServingLimits};
+use lime_plan::{Bytes, DevicePlan, Dtype, Fleet, Goal, Ladder, Link, Nanos, NodeProfile, Plan, ServingLimits};
 use lime_ring::{LinkShape, RingDriver, Transport, proto::StatusReply};
 use lime_tests::{
     certificates::Authority,
@@ -108,7 +108,7 @@ async fn a_cache_that_outgrows_its_device_goes_to_one_with_room() -> Result<()> 
 
 fn plan_page(plan: &Plan) -> u64 {
     let layers = plan.devices[0].all_layers().count() as u32;
-    lime_planner::MemoryModel::of(plan).page_bytes(layers).0
+    lime_plan::MemoryModel::of(plan).page_bytes(layers).0
 }
 
 /// The plan counts on a fast link. What the probe finds is slower than streaming.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use lime_gateway::{GatewayConfig, Orders, Peer};
 use lime_model::{GenerationConfig, Isa, KeptPages, ModelConfig, ModelFolder};
-use lime_planner::{DeviceIndex, Dtype, FleetFile, Ladder, MemoryModel, Nanos, Plan, PlanInForce, ServingLimits, Way};
+use lime_plan::{DeviceIndex, Dtype, FleetFile, Ladder, MemoryModel, Nanos, Plan, PlanInForce, ServingLimits, Way};
 use lime_ring::Transport;
 use lime_tests::{
     fixtures,
@@ -99,7 +99,7 @@ fn plans() -> Result<()> {
 
 #[test]
 fn plans_in_force() -> Result<()> {
-    let worker = |device: &lime_planner::DevicePlan| (device.name.clone(), "https://10.0.0.1:7000".to_owned());
+    let worker = |device: &lime_plan::DevicePlan| (device.name.clone(), "https://10.0.0.1:7000".to_owned());
     let plan = plan()?;
     let workers = plan.devices.iter().map(worker).collect();
     let text = PlanInForce { name: "bard-1".into(), generation: 1, workers, plan }.to_json()?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lime_model::{ModelFolder, TensorRole};
-use lime_planner::{Arithmetic, Block, Dtype, LayerIndex, Plan, ServingLimits};
+use lime_plan::{Arithmetic, Block, Dtype, LayerIndex, Plan, ServingLimits};
 use lime_tests::{
     fixtures,
     ring::{Outcome, Sequence, Workers, card, drive, even_plan},

@@ -1,7 +1,7 @@
 //! The promise: the same prompt and seed give the same bits for every plan.
 
 use anyhow::Result;
-use lime_planner::{Dtype, ServingLimits};
+use lime_plan::{Dtype, ServingLimits};
 use lime_tests::{
     fixtures,
     ring::{Outcome, Sequence, Workers, card, drive, even_plan},

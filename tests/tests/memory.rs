@@ -4,7 +4,7 @@ use std::{env, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, WeightSource};
-use lime_planner::{
+use lime_plan::{
     Block, Bytes, DeviceIndex, DeviceMemory, Dtype, MemoryModel, Plan, Residency, SegmentIndex, ServingLimits,
 };
 use lime_store::{EnsureOptions, Source, Store};

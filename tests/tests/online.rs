@@ -12,9 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, Shortage, WeightSource};
-use lime_planner::{
-    Bytes, DeviceIndex, Dtype, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, SegmentIndex, plan,
+use lime_plan::{
+    Bytes, DeviceIndex, Dtype, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, SegmentIndex,
 };
+use lime_planner::plan;
 use lime_store::{EnsureOptions, Source, Store};
 use lime_tests::{
     memory_limit::MemoryLimit,

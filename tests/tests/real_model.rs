@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lime_api::KvCacheType;
 use lime_model::{ChatTemplate, ModelFolder, Tokenizer};
-use lime_planner::{Dtype, Goal};
+use lime_plan::{Dtype, Goal};
 use lime_tests::{
     real_model::{answers, first_difference, golden, smollm2, three_devices},
     ring::Workers,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use lime_model::{BlockFiles as _, BlockLayout, ModelFolder};
-use lime_planner::{Block, Dtype, LayerIndex, ServingLimits};
+use lime_plan::{Block, Dtype, LayerIndex, ServingLimits};
 use lime_store::{Source, Store};
 use lime_tests::{
     fixtures,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use lime_planner::{Dtype, Nanos, ServingLimits};
+use lime_plan::{Dtype, Nanos, ServingLimits};
 use lime_ring::{
     RingDriver, Transport,
     proto::{Rows, Sampling, StatusReply},

@@ -1,6 +1,6 @@
 //! Kubernetes quantities as bytes: `512Mi`, `1.5Gi`, `4G`, `1048576`.
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 use thiserror::Error;
 
 /// A text that is no quantity of bytes.

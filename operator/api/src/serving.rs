@@ -1,6 +1,6 @@
 //! spec.serving and spec.objective: what clients may ask for, and how fast they want it.
 
-use lime_planner::Dtype;
+use lime_plan::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -11,7 +11,7 @@ use kube::{
     core::{Selector, SelectorExt as _},
 };
 use lime_api::{HEARTBEAT_LEASE_SECONDS, LimeNodeProfile, OffloadPolicy, RejectedNode, parse_bytes};
-use lime_planner::{Bytes, Fleet, Link, Nanos, NodeProfile};
+use lime_plan::{Bytes, Fleet, Link, Nanos, NodeProfile};
 
 use crate::{conditions::Cause, snapshot::Snapshot, wish::Wish};
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, Pod};
 use kube::ResourceExt as _;
-use lime_planner::{BriefCard, Inspection, ModelCard};
+use lime_plan::{BriefCard, Inspection, ModelCard};
 
 use crate::{
     conditions::{Cause, advised},

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::events::Recorder};
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::{
     build::Kind, heartbeats::Heartbeats, leader::Leadership, metrics::Metrics, probe::Probe, settings::Settings,

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use lime_api::{
     ConditionType, LimeDeploymentStatus, LimePlan, LimePlanStatus, PlanState, ShardState, TransportSecurity,
 };
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::{
     build::{self, Object},

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use lime_api::parse_bytes;
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::{names, snapshot::RingReport};
 

@@ -20,7 +20,7 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use lime_api::{API_VERSION, HEARTBEAT_LEASE_SECONDS, LimeNodeProfile, binary_bytes, heartbeat_lease};
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 use serde_json::{Value, json};
 
 use crate::{context::Context, names};

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::{Api, ResourceExt as _};
 use lime_api::{LimeDeployment, LimePlan, SecretKeyRef};
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 mod refusals;
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use lime_api::{Assignment, LimePlanSpec, NodeTimes, PlanAlternative, PlanPrediction, RejectedNode, Shortfall};
-use lime_planner::{Bytes, DevicePlan, ModelCard, Nanos, Plan, Refusal, Residency, plan};
+use lime_plan::{Bytes, DevicePlan, ModelCard, Nanos, Plan, Residency};
+use lime_planner::{Refusal, plan};
 
 use crate::{candidates::Candidates, names, wish::Wish};
 
@@ -164,7 +165,7 @@ pub fn infeasible_hash(wish: &Wish, card: &ModelCard, candidates: &Candidates) -
 pub fn figures_hash(wish: &Wish, card: &ModelCard, candidates: &Candidates) -> String {
     // Two steps to a doubling.
     let step = |value: u64| [u64::from(value.max(1).ilog2()), value >> value.max(2).ilog2().saturating_sub(1)];
-    let speed = |node: &lime_planner::NodeProfile| {
+    let speed = |node: &lime_plan::NodeProfile| {
         [Some(node.memory_bandwidth), Some(node.throughput), node.disk_bandwidth].map(|value| value.map(step))
     };
     let speeds: Vec<_> = candidates.nodes.iter().map(speed).collect();

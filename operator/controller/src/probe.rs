@@ -97,16 +97,16 @@ fn report(body: &[u8]) -> Option<RingReport> {
 }
 
 /// What each worker says that it holds of its node's memory.
-fn held(text: &str) -> BTreeMap<String, lime_planner::Bytes> {
+fn held(text: &str) -> BTreeMap<String, lime_plan::Bytes> {
     const PARTS: [&str; 5] = ["pinned_bytes", "prefetch_bytes", "kv_bytes", "activation_bytes", "kept_bytes"];
-    let mut sums: BTreeMap<String, lime_planner::Bytes> = BTreeMap::new();
+    let mut sums: BTreeMap<String, lime_plan::Bytes> = BTreeMap::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("lime_worker_")) {
         let Some((name, rest)) = line.split_once("{device=\"") else { continue };
         let Some((device, value)) = rest.split_once("\"} ") else { continue };
         let value = value.trim().parse::<f64>().ok().filter(|value| (0.0..9e18).contains(value));
         let (true, Some(value), true) = (PARTS.contains(&name), value, sums.len() < 1024) else { continue };
         let sum = sums.entry(device.chars().take(253).collect()).or_default();
-        *sum = lime_planner::Bytes(sum.0.saturating_add(value as u64));
+        *sum = lime_plan::Bytes(sum.0.saturating_add(value as u64));
     }
     sums
 }
@@ -154,7 +154,7 @@ mod tests {
                     lime_worker_pinned_bytes{device=\"b\"} 7\nlime_worker_kv_bytes{device=\"a\"} 20\n\
                     lime_worker_streamed_bytes{device=\"a\"} 1000\nlime_worker_kv_bytes{device=\"b\"} -3\n\
                     lime_worker_kv_bytes{device=\"c\"} NaN\nlime_worker_kv_bytes{device=\"d 1\nlime_worker_";
-        let of = |bytes| lime_planner::Bytes(bytes);
+        let of = |bytes| lime_plan::Bytes(bytes);
         assert_eq!(held(text), BTreeMap::from([("a".into(), of(120)), ("b".into(), of(7))]));
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use lime_api::parse_bytes;
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::names;
 

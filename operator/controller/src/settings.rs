@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 /// Where workers keep the weights that they fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

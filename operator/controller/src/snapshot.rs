@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use lime_api::{LimeDeployment, LimeNodeProfile, LimePlan};
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::names;
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use lime_api::LimeDeployment;
-use lime_planner::{BriefCard, Inspection, ModelCard};
+use lime_plan::{BriefCard, Inspection, ModelCard};
 use serde_json::{Value, json};
 
 use crate::{

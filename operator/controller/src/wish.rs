@@ -6,7 +6,7 @@ use lime_api::{
     KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, RequestPattern, Serving,
     WeightEncoding, parse_bytes,
 };
-use lime_planner::{Arithmetic, Bytes, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
+use lime_plan::{Arithmetic, Bytes, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
 use serde_json::json;
 
 use crate::names;

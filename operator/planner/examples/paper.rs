@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use lime_planner::{Comparison, Fleet, FleetFile, Goal, Link, ModelCard, Strategy, compare, plan};
+use lime_plan::{Fleet, FleetFile, Goal, Link, ModelCard};
+use lime_planner::{Comparison, Strategy, compare, plan};
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -78,7 +79,7 @@ fn main() {
     }
 }
 
-fn describe(plan: &lime_planner::Plan) {
+fn describe(plan: &lime_plan::Plan) {
     let prediction = plan.outlook.as_ref().map(|outlook| &outlook.prediction);
     let Some(prediction) = prediction else { return };
     println!(

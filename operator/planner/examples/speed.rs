@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use lime_planner::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, plan};
+use lime_plan::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile};
+use lime_planner::plan;
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Block, Encoding, Fleet, Goal, LayerIndex, Link, ModelCard, NodeProfile};
+use lime_plan::{Block, Encoding, Fleet, Goal, LayerIndex, Link, ModelCard, NodeProfile};
 
 /// Longest time that one step can take (about five hours); keeps sums of many steps within 64 bits.
 const LONGEST: u64 = 1 << 44;

@@ -8,7 +8,7 @@ use crate::layout::{Layout, Share};
 use crate::period::Scratch;
 use crate::search::{Problem, Work};
 use crate::timeline::{goal_of, layout_of};
-use crate::{
+use lime_plan::{
     Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, Relief,
     Step, Way,
 };
@@ -188,7 +188,7 @@ pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut Plan, layout: &Layout
 
 /// Times at other lengths of context, with the steps that these take: those of `points`, which know of none.
 pub(crate) fn grown(problem: &Problem<'_>, plan: &Plan, layout: &Layout, points: &[ContextPoint]) -> Vec<ContextPoint> {
-    let memory = crate::MemoryModel::of(plan);
+    let memory = lime_plan::MemoryModel::of(plan);
     let at = |point: &ContextPoint| {
         let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);
         let (mut layout, mut elsewhere) = (layout.clone(), 0);

@@ -10,7 +10,7 @@ use crate::online::{give_steps, grown};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Merit, Problem, Settled, as_good_as, find, fits, left_out};
-use crate::{
+use lime_plan::{
     Alternative, Arithmetic, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal, LayerRange,
     MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction,
     RejectedNode, Residency,

@@ -6,7 +6,7 @@ use crate::period::{Period, Scratch, period, steady_ends, tally};
 use crate::run::play;
 use crate::schedule::{Feedback, Kind, Schedule, Spare};
 use crate::search::Problem;
-use crate::{Bytes, ContextPoint, DeviceShare, Nanos, Prediction};
+use lime_plan::{Bytes, ContextPoint, DeviceShare, Nanos, Prediction};
 
 /// Chunks of a prompt that are played; from then on the steady state is believed.
 const WARM_UP: usize = 24;

@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 
+use crate::plan;
 use crate::search::as_good_as;
-use crate::testing::{Random, drawn_node, small_card};
-use crate::{
+use lime_plan::testing::{Random, drawn_node, small_card};
+use lime_plan::{
     Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,
-    NodeEntry, NodeProfile, Offload, Plan, Quantity, Residency, plan,
+    NodeEntry, NodeProfile, Offload, Plan, Quantity, Residency,
 };
 
 fn case(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Vec<NodeProfile>, Goal) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use thiserror::Error;
 
 use crate::planning::{can_fit, try_plan};
-use crate::{
+use lime_plan::{
     Bytes, Fleet, Goal, GoalError, KV_PAGE_TOKENS, Link, MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Plan,
 };
 

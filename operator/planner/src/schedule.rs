@@ -6,9 +6,9 @@
 
 mod spare;
 
-use crate::Fleet;
 use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
 use crate::layout::{Layout, Stretch, range};
+use lime_plan::Fleet;
 
 use spare::Device;
 pub(crate) use spare::Spare;

@@ -1,8 +1,8 @@
 //! The plan for a wish is never worse than the plan for a stricter one.
 
 use crate::search::{Merit, Problem, as_good_as, find};
-use crate::testing::Random;
-use crate::{Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload, testing};
+use lime_plan::testing::Random;
+use lime_plan::{Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload, testing};
 
 /// What a search came to, as far as plans are compared by it.
 #[derive(Clone, Copy, Debug)]

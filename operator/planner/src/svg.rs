@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::{Activity, Nanos, Timeline};
+use crate::{Activity, Timeline};
+use lime_plan::Nanos;
 
 const WIDTH: f64 = 1180.0;
 const RIGHT: f64 = 20.0;

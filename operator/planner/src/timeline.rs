@@ -7,7 +7,7 @@ use crate::period::Scratch;
 use crate::run::play;
 use crate::schedule::{Kind, Schedule};
 use crate::search::Problem;
-use crate::{Fleet, Goal, Nanos, Offload, Plan, Residency};
+use lime_plan::{Fleet, Goal, Nanos, Offload, Plan, Residency};
 
 /// What a span shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -141,7 +141,7 @@ pub(crate) fn goal_of(plan: &Plan) -> Goal {
 /// The candidate that a plan is.
 pub(crate) fn layout_of(plan: &Plan, fleet: &Fleet) -> Option<Layout> {
     plan.validate().ok()?;
-    let share = |device: &crate::DevicePlan| {
+    let share = |device: &lime_plan::DevicePlan| {
         let node = fleet.nodes().iter().position(|node| node.name == device.name)?;
         let streamed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
         let mut streamed: Vec<_> =
@@ -153,7 +153,7 @@ pub(crate) fn layout_of(plan: &Plan, fleet: &Fleet) -> Option<Layout> {
     let (segments, head, micro_batches) = (plan.segments, plan.head.0 as usize, plan.micro_batches());
     let layout = Layout { shares: shares?, segments, head, micro_batches };
     let same = |(segment, at, start, end): (u32, usize, u32, u32)| {
-        let range = plan.devices[at].layers_in(crate::SegmentIndex(segment));
+        let range = plan.devices[at].layers_in(lime_plan::SegmentIndex(segment));
         range.is_empty() && start == end || (range.start.0, range.end.0) == (start, end)
     };
     let known = layout.visits().all(same);

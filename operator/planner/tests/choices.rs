@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
-use lime_planner::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload, Plan, plan};
+use lime_plan::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload, Plan};
+use lime_planner::plan;
 
 mod support;
 

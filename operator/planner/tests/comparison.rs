@@ -4,10 +4,8 @@
 
 use std::path::Path;
 
-use lime_planner::{
-    Activity, Bytes, Dtype, Fleet, FleetFile, Goal, Ladder, MemoryModel, Nanos, NodeProfile, Plan, Relief, Strategy,
-    adaptations, compare, plan, timeline,
-};
+use lime_plan::{Bytes, Dtype, Fleet, FleetFile, Goal, Ladder, MemoryModel, Nanos, NodeProfile, Plan, Relief};
+use lime_planner::{Activity, Strategy, adaptations, compare, plan, timeline};
 
 mod support;
 
@@ -136,7 +134,7 @@ fn room_that_long_requests_need_later_holds_blocks_until_then() {
 #[test]
 fn a_refusal_suggests_the_precision_that_fits() {
     let card = LLAMA_2_13B.card();
-    let small = fleet("jetsons-small").map_nodes(|node| lime_planner::NodeProfile {
+    let small = fleet("jetsons-small").map_nodes(|node| lime_plan::NodeProfile {
         disk_bandwidth: None,
         memory: Bytes::gib(9),
         ..node.clone()

@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
-use lime_planner::{
-    Bytes, DevicePlan, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, Relief, Way, adaptations, plan,
-};
+use lime_plan::{Bytes, DevicePlan, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, Relief, Way};
+use lime_planner::{adaptations, plan};
 
 mod support;
 

@@ -4,10 +4,10 @@
 
 mod support;
 
-use lime_planner::{
+use lime_plan::{
     BlockBytes, BriefCard, Bytes, Encoding, Fleet, Goal, Inspection, Link, ModelCard, Nanos, NodeProfile, Offload,
-    Refusal, plan,
 };
+use lime_planner::{Refusal, plan};
 use support::LLAMA_3_3_70B;
 
 fn card() -> ModelCard {

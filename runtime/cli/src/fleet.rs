@@ -1,6 +1,6 @@
 //! LocalFleet: the devices that one machine plays.
 
-use lime_planner::{Bytes, Nanos, Quantity, QuantityError};
+use lime_plan::{Bytes, Nanos, Quantity, QuantityError};
 use lime_ring::LinkShape;
 use lime_worker::DiskShape;
 use schemars::JsonSchema;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use lime_gateway::{Event, GatewayConfig, Orders, Peer, PlanFile};
-use lime_planner::Plan;
+use lime_plan::Plan;
 use lime_ring::Transport;
 use lime_store::{Source, Store, StoredModel};
 use tokio::sync::{mpsc, watch};

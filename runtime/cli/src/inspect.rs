@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use lime_model::{ModelError, ModelFolder, ServedText, TextFaults};
-use lime_planner::{BriefCard, Inspection, ModelCard};
+use lime_plan::{BriefCard, Inspection, ModelCard};
 use lime_store::{RemoteCause, RemoteOptions, Source, Store, StoreError};
 use thiserror::Error;
 

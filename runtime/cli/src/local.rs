@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use lime_planner::{Bytes, Dtype, Fleet, Link, ModelCard, Nanos, NodeProfile};
+use lime_plan::{Bytes, Dtype, Fleet, Link, ModelCard, Nanos, NodeProfile};
 use lime_profiler::{Cache, Compute, ComputeEffort, Disk, DiskEffort, ElementType, LinkSpeed};
 
 use crate::fleet::{LocalDevice, LocalFleet};

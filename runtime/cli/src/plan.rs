@@ -3,7 +3,8 @@
 use std::{io::Write as _, path::Path};
 
 use anyhow::Context as _;
-use lime_planner::{Adaptation, Comparison, Fleet, Plan, adaptations, compare, plan_or_suggest, timeline};
+use lime_plan::{Fleet, Plan};
+use lime_planner::{Adaptation, Comparison, adaptations, compare, plan_or_suggest, timeline};
 use serde::Serialize;
 
 use crate::{

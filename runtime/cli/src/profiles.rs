@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lime_planner::{Bytes, Fleet, FleetFile, NodeEntry, NodeProfile, PairEntry};
+use lime_plan::{Bytes, Fleet, FleetFile, NodeEntry, NodeProfile, PairEntry};
 use serde::Deserialize;
 
 use crate::document::{Document, Faults};

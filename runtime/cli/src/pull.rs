@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Plan, Residency};
+use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Plan, Residency};
 use lime_store::{BlockState, EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
 
 use crate::{

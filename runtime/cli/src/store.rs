@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use comfy_table::{Table, presets};
-use lime_planner::{Block, Bytes};
+use lime_plan::{Block, Bytes};
 use lime_store::{BlockState, EnsureOptions, Listed, Store, StoredModel};
 
 use crate::{

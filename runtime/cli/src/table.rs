@@ -1,6 +1,6 @@
 //! Plans and models as tables.
 
-use lime_planner::{Block, Bytes, DeviceIndex, DevicePlan, Encoding, LayerRange, ModelCard, Plan, Residency};
+use lime_plan::{Block, Bytes, DeviceIndex, DevicePlan, Encoding, LayerRange, ModelCard, Plan, Residency};
 
 mod explain;
 mod grid;
@@ -130,7 +130,7 @@ pub(crate) fn card_table(card: &ModelCard, width: Option<usize>) -> String {
             "KV cache",
             format!("{} for each token, in {kv}", card.kv_bytes_per_token_per_layer(kv) * u64::from(card.layers)),
         ),
-        ("one layer", card.layer_bytes(lime_planner::LayerIndex(0)).to_string()),
+        ("one layer", card.layer_bytes(lime_plan::LayerIndex(0)).to_string()),
         ("embedding", card.blocks.embedding.to_string()),
         ("compact", card.compacted().map_or("not possible".to_owned(), |card| card.weight_bytes().to_string())),
     ];

@@ -1,9 +1,9 @@
 //! Bandwidths, speeds and durations of devices that this machine plays, in the grammar of every other file (see
-//! [`lime_planner::Quantity`]), within wider bounds: toys are welcome.
+//! [`lime_plan::Quantity`]), within wider bounds: toys are welcome.
 
 use std::time::Duration;
 
-use lime_planner::{Bytes, Quantity, QuantityError, QuantityKind};
+use lime_plan::{Bytes, Quantity, QuantityError, QuantityKind};
 
 /// Memory of a device.
 pub(crate) fn memory(amount: &Quantity) -> Result<Bytes, QuantityError> {

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use lime_gateway::{Event, GatewayConfig, GatewayHandle, Orders};
 use lime_model::ChatTemplate;
-use lime_planner::{DevicePlan, Encoding, Plan, Residency};
+use lime_plan::{DevicePlan, Encoding, Plan, Residency};
 use lime_ring::Transport;
 use serde_json::json;
 use tokio::{

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use lime_api::{LimeDeployment, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding};
 use lime_model::{ModelConfig, ModelFolder};
-use lime_planner::{
+use lime_plan::{
     Arithmetic, Bytes, Dtype, Encoding, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits,
 };
 use lime_store::{Source, Store, StoredModel};

@@ -20,7 +20,7 @@ fn help_teaches_and_the_version_is_known() {
 fn the_shipped_fleet_is_planned_so_that_nobody_holds_the_model() {
     let output = lime(&["plan", "-f", "manifests/bard.yaml", "-o", "json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let plan: lime_planner::Plan = serde_json::from_slice(&output.stdout).unwrap();
+    let plan: lime_plan::Plan = serde_json::from_slice(&output.stdout).unwrap();
     plan.validate().unwrap();
     assert_eq!((plan.devices.len(), plan.segments), (3, 2));
     let weights = plan.model.weight_bytes();
@@ -45,7 +45,7 @@ fn a_model_is_inspected() {
         assert!(table.contains(words), "{words:?} is missing in\n{table}");
     }
     let json = lime(&["inspect", model.to_str().unwrap(), "-o", "json"]).stdout;
-    let card: lime_planner::ModelCard = serde_json::from_slice(&json).unwrap();
+    let card: lime_plan::ModelCard = serde_json::from_slice(&json).unwrap();
     assert_eq!((card.layers, card.parameters), (12, 2_346_112));
 }
 
@@ -101,7 +101,7 @@ fn a_gateway_wants_a_sound_plan_and_every_worker() {
     fs::write(&file, "{}").unwrap();
     assert!(run().contains("is no plan"));
     let json = lime(&["plan", "-f", "manifests/bard.yaml", "-o", "json"]).stdout;
-    let plan: lime_planner::Plan = serde_json::from_slice(&json).unwrap();
+    let plan: lime_plan::Plan = serde_json::from_slice(&json).unwrap();
     fs::write(&file, json).unwrap();
     let other = plan.devices.iter().find(|device| device.name != "ada").unwrap();
     assert!(run().contains(&format!("no --worker for device {:?}", other.name)));
@@ -144,7 +144,7 @@ fn a_model_without_weights_is_planned_from_its_config() {
     let output = lime(&["plan", "-f", &wish, "--model", folder.path().to_str().unwrap(), "-o", "json"]);
     let notes = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && notes.contains("holds no weights"), "{notes}");
-    let plan: lime_planner::Plan = serde_json::from_slice(&output.stdout).unwrap();
+    let plan: lime_plan::Plan = serde_json::from_slice(&output.stdout).unwrap();
     plan.validate().unwrap();
 }
 
@@ -155,8 +155,7 @@ fn the_offload_policy_is_kept() {
     let sound = fs::read_to_string(&file).unwrap();
     let streams = |policy: &str| {
         fs::write(&file, sound.replace("encoding: Raw", &format!("encoding: Raw, policy: {policy}"))).unwrap();
-        let plan: lime_planner::Plan =
-            serde_json::from_slice(&lime(&["plan", "-f", &file, "-o", "json"]).stdout).unwrap();
+        let plan: lime_plan::Plan = serde_json::from_slice(&lime(&["plan", "-f", &file, "-o", "json"]).stdout).unwrap();
         plan.devices.iter().filter(|device| device.memory.prefetch.0 > 0).count()
     };
     assert_eq!((streams("Never"), streams("Auto"), streams("Always")), (0, 0, 2));

@@ -9,7 +9,7 @@ mod server;
 
 use std::{fs, path::Path};
 
-use lime_planner::Inspection;
+use lime_plan::Inspection;
 use server::{COMMIT, Fault, Server, Strikes};
 
 /// The bundled model, one of a family that nobody knows, and one without weights.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{Running, lime, model, wish};
-use lime_planner::{Plan, PlanInForce};
+use lime_plan::{Plan, PlanInForce};
 use serde_json::{Value, json};
 
 /// What a client has: the answer's text and its tokens.

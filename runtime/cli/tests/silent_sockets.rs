@@ -29,7 +29,7 @@ fn three_hundred_and_twenty_of_them_keep_nobody_out() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("plan.json");
     let json = lime(&["plan", "-f", "manifests/bard.yaml", "-o", "json"]).stdout;
-    let plan: lime_planner::Plan = serde_json::from_slice(&json).unwrap();
+    let plan: lime_plan::Plan = serde_json::from_slice(&json).unwrap();
     fs::write(&file, json).unwrap();
     let mut command = Command::new("bash");
     command.args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_lime")]);

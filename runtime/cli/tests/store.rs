@@ -130,7 +130,7 @@ fn one_device_pulls_its_own_blocks() {
     let (store, plan) = (folder.path().join("store"), folder.path().join("plan.json"));
     let (store, plan) = (store.to_str().unwrap(), plan.to_str().unwrap());
     let json = ok(&["plan", "-f", "manifests/bard.yaml", "-o", "json"]);
-    let parsed: lime_planner::Plan = serde_json::from_str(&json).unwrap();
+    let parsed: lime_plan::Plan = serde_json::from_str(&json).unwrap();
     fs::write(plan, json).unwrap();
     let device = &parsed.devices[1];
     ok(&["pull", MODEL, "--store", store, "--plan", plan, "--device", &device.name]);

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 use lime_ring::Transport;
 use tokio::sync::watch;
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 use lime_ring::Demands;
 use tokio::{
     sync::mpsc,

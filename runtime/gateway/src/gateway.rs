@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lime_planner::Plan;
+use lime_plan::Plan;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -48,7 +48,7 @@ pub enum GatewayError {
     },
     /// The plan breaks a rule.
     #[error(transparent)]
-    Plan(#[from] lime_planner::PlanError),
+    Plan(#[from] lime_plan::PlanError),
     /// The model's tokenizer or others of its text files cannot be used.
     #[error(transparent)]
     Model(#[from] lime_model::TextFaults),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lime_planner::{Plan, PlanInForce, TokenBasis};
+use lime_plan::{Plan, PlanInForce, TokenBasis};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -48,7 +48,7 @@ impl Orders {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum Refused {
     #[error("it breaks a rule: {0}")]
-    Rule(#[from] lime_planner::PlanError),
+    Rule(#[from] lime_plan::PlanError),
     #[error("it is older: generation {found}, this gateway serves by generation {served}")]
     Older { found: u64, served: u64 },
     #[error(
@@ -142,7 +142,8 @@ impl Following {
 
 #[cfg(test)]
 mod tests {
-    use lime_planner::{Arithmetic, Bytes, DeviceBudget, Dtype, PlanRequest, ServingLimits, proportional};
+    use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
+    use lime_plan::{Arithmetic, Bytes, Dtype, ServingLimits};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lime_planner::{PlanInForce, PlanInForceError};
+use lime_plan::{PlanInForce, PlanInForceError};
 use lime_ring::Transport;
 use thiserror::Error;
 use tokio::{

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use lime_planner::{Dtype, Plan};
+use lime_plan::{Dtype, Plan};
 use lime_ring::{
     Demands, DriverError, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingTopology, Transport, Verified,
     proto::{self, ActivationType, PassResult},

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use lime_planner::Plan;
+use lime_plan::Plan;
 
 use crate::{Peer, orders::Orders, ring::Progress};
 

@@ -9,7 +9,7 @@ use std::{
 use lime_model::{
     ChatTemplate, GenerationConfig, ModelError, ServedText, TextFaults, Tokenizer, plain_prompt, template_messages,
 };
-use lime_planner::Plan;
+use lime_plan::Plan;
 use serde_json::{Map, Value};
 
 use crate::template_process::TemplateProcess;

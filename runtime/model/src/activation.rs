@@ -1,7 +1,7 @@
 //! The residual stream between two devices, or between two segments of one.
 
 use lime_kernels::{ElementType, decode, encode};
-use lime_planner::Dtype;
+use lime_plan::Dtype;
 
 use crate::EngineError;
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use lime_planner::Block;
+use lime_plan::Block;
 
 use crate::BlockLayout;
 

@@ -1,6 +1,6 @@
 //! The model card: what a planner needs to know, from the config alone.
 
-use lime_planner::{Block, BlockBytes, Bytes, Dtype, Encoding, LayerIndex, ModelCard};
+use lime_plan::{Block, BlockBytes, Bytes, Dtype, Encoding, LayerIndex, ModelCard};
 
 use crate::{BlockLayout, ModelConfig};
 

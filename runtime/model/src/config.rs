@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lime_planner::{Architecture, Dtype, Encoding};
+use lime_plan::{Architecture, Dtype, Encoding};
 use serde_json::Value;
 
 use crate::{

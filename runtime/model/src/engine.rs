@@ -7,7 +7,7 @@ mod saturation;
 use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
-use lime_planner::{
+use lime_plan::{
     ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Encoding, Ladder,
     LayerIndex, MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
 };
@@ -543,7 +543,7 @@ fn same_model(source: &WeightSource<'_>, config: &ModelConfig, plan: &Plan) -> R
         return differs(what, planned.to_string(), found.to_string());
     }
     if (planned.architecture, planned.dtype, planned.tied) != (found.architecture, found.dtype, found.tied) {
-        let kind = |card: &lime_planner::ModelCard| {
+        let kind = |card: &lime_plan::ModelCard| {
             let head = if card.tied { "a tied head" } else { "a head of its own" };
             format!("{:?} in {} with {head}", card.architecture, card.dtype)
         };

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use lime_kernels::BufferError;
-use lime_planner::{Block, Bytes, PlanError};
+use lime_plan::{Block, Bytes, PlanError};
 use thiserror::Error;
 
 use crate::ModelError;

@@ -1,6 +1,6 @@
 //! The model families: what they are called, what their configs say, and what transformers assumes where they say nothing.
 
-use lime_planner::Architecture;
+use lime_plan::Architecture;
 use serde_json::Value;
 
 use crate::{ModelError, json::Fields};

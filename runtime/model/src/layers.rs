@@ -1,6 +1,6 @@
 //! The transformer itself, written once for every backend.
 
-use lime_planner::{Block, Dtype, LayerIndex};
+use lime_plan::{Block, Dtype, LayerIndex};
 
 use crate::{Activation, EngineError, ModelConfig, TensorRole, backend::Backend, batch::Batch, weights::BlockSource};
 

@@ -1,7 +1,7 @@
 //! Where each tensor of a block lies, in memory and (by name) in the model's files.
 
 use lime_kernels::compact_bytes;
-use lime_planner::{Block, Dtype, Encoding};
+use lime_plan::{Block, Dtype, Encoding};
 
 use crate::{
     ModelConfig,

@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::{EngineError, TensorEntry, pace::Pace};
 
@@ -167,7 +167,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use lime_planner::Dtype;
+    use lime_plan::Dtype;
 
     use super::*;
     use crate::{RowOrder, TensorRole};

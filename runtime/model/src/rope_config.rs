@@ -1,6 +1,6 @@
 //! What a `config.json` says of rotary positions: base, scaling, and how far they reach.
 
-use lime_planner::Architecture;
+use lime_plan::Architecture;
 
 use crate::{ModelError, RopeConfig, RopeScaling, family::Family, json::Fields, json::kind, reach::Limit};
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lime_planner::{Block, Dtype, LayerIndex, ModelCard};
+use lime_plan::{Block, Dtype, LayerIndex, ModelCard};
 use safetensors::tensor::Dtype as StoredDtype;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Under which names a family's files hold the tensors, in which part of a larger one, and in which order of rows.
 
-use lime_planner::{Architecture, Block};
+use lime_plan::{Architecture, Block};
 
 use crate::{ModelConfig, TensorRole};
 

@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use lime_kernels::Compactor;
-use lime_planner::{Block, Dtype, LayerIndex, ModelCard};
+use lime_plan::{Block, Dtype, LayerIndex, ModelCard};
 
 use crate::{ModelFolder, TensorEntry};
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use lime_kernels::{Matrix, RingBuf, RingRead, decode};
-use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
+use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Residency};
 
 use crate::{
     BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, EngineError, LayoutEntry, ModelConfig, ModelFolder,

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
 use lime_model::{BatchRows, EngineError, EngineOptions, ModelFolder, Shortage, WeightSource};
-use lime_planner::{Block, Bytes, Dtype, Plan, SegmentIndex, ServingLimits};
+use lime_plan::{Block, Bytes, Dtype, Plan, SegmentIndex, ServingLimits};
 use proptest::prelude::*;
 
 const SLOTS: u32 = 3;
@@ -215,7 +215,7 @@ fn steps_that_cannot_be_taken_are_refused_before_memory_is_taken() {
 #[test]
 fn steps_without_a_store_are_refused() {
     let (folder, plan) = narrow();
-    let load = lime_model::Engine::load(&folder, &plan, lime_planner::DeviceIndex(0), options(), &mut |_, _| {});
+    let load = lime_model::Engine::load(&folder, &plan, lime_plan::DeviceIndex(0), options(), &mut |_, _| {});
     let fault = load.err().unwrap().to_string();
     assert!(fault.contains("--store"), "{fault}");
 }

@@ -18,7 +18,7 @@ use lime_model::{
     BatchRows, Engine, EngineError, EngineOptions, Isa, KeeperError, KeptCounters, KeptPages, KeptRows, ModelFolder,
     PageKeeper, ResidencyFigures, Shortage, WeightSource,
 };
-use lime_planner::{Bytes, DeviceIndex, Dtype, MemoryModel, Nanos, Plan, Relief, SegmentIndex, ServingLimits, Step};
+use lime_plan::{Bytes, DeviceIndex, Dtype, MemoryModel, Nanos, Plan, Relief, SegmentIndex, ServingLimits, Step};
 use proptest::prelude::*;
 
 const SLOTS: u32 = 3;

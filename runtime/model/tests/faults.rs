@@ -8,7 +8,7 @@ use std::fs;
 
 use common::{Ring, Wish, bits, bundled};
 use lime_model::{Activation, BatchRows, Engine, EngineError, EngineOptions, ModelFolder};
-use lime_planner::{Bytes, DeviceIndex, Plan, Residency, SegmentIndex, ServingLimits};
+use lime_plan::{Bytes, DeviceIndex, Plan, Residency, SegmentIndex, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {
     let serving = ServingLimits { max_context_tokens: 20, max_concurrent_requests: 2, prefill_chunk_tokens: 8 };

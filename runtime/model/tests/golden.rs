@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use common::{OTHER_NAMES, Ring, TINY, Wish, WrittenBlocks, argmax, bundled, isas, repository, shared, streamed};
 use lime_kernels::Kernels;
 use lime_model::{BatchRows, EngineOptions, ModelFolder, Tokenizer, WeightSource};
-use lime_planner::{Arithmetic, Dtype};
+use lime_plan::{Arithmetic, Dtype};
 use safetensors::{Dtype as StoredDtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use serde_json::Value;

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Ring, TINY, Wish, bits, bundled, isas};
 use lime_model::{BatchRows, EngineOptions, ModelFolder};
-use lime_planner::{Arithmetic, Dtype, ServingLimits};
+use lime_plan::{Arithmetic, Dtype, ServingLimits};
 
 const SLOTS: u32 = 8;
 

@@ -7,11 +7,11 @@ mod common;
 
 use common::{Ring, TINY, Wish, bundled};
 use lime_model::EngineOptions;
-use lime_planner::{Arithmetic, Bytes, DeviceMemory, Dtype, ServingLimits};
+use lime_plan::{Arithmetic, Bytes, DeviceMemory, Dtype, ServingLimits};
 
 #[test]
 fn pages_are_of_one_size() {
-    assert_eq!(lime_planner::KV_PAGE_TOKENS as usize, lime_kernels::KV_PAGE_TOKENS);
+    assert_eq!(lime_plan::KV_PAGE_TOKENS as usize, lime_kernels::KV_PAGE_TOKENS);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use lime_model::{
     BatchRows, BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, Engine, EngineError, EngineOptions,
     ModelFolder, WeightSource,
 };
-use lime_planner::{Arithmetic, Block, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
+use lime_plan::{Arithmetic, Block, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {
     let serving = ServingLimits { max_context_tokens: 140, max_concurrent_requests: 3, prefill_chunk_tokens: 70 };
@@ -202,7 +202,7 @@ fn pass(ring: &mut Ring) -> Result<Vec<u32>, EngineError> {
     let tokens = prompt(ring.plan.model.vocabulary);
     let engine = &mut ring.engines[0];
     let mut activation = engine.embed(&tokens[..60])?;
-    engine.forward(lime_planner::SegmentIndex(0), &[BatchRows { slot: 0, start: 0, count: 60 }], &mut activation)?;
+    engine.forward(lime_plan::SegmentIndex(0), &[BatchRows { slot: 0, start: 0, count: 60 }], &mut activation)?;
     let logits = engine.logits(&[59], &activation);
     engine.reset();
     logits.map(|logits| bits(&logits))
@@ -306,7 +306,7 @@ fn a_read_that_never_succeeds_fails_its_pass_by_name_and_the_next_pass_goes_on()
         let engine = &mut ring.engines[0];
         let mut activation = engine.embed(&tokens[..60]).unwrap();
         let rows = [BatchRows { slot: 0, start: 0, count: 60 }];
-        if let Err(fault) = engine.forward(lime_planner::SegmentIndex(0), &rows, &mut activation) {
+        if let Err(fault) = engine.forward(lime_plan::SegmentIndex(0), &rows, &mut activation) {
             let text = fault.to_string();
             assert!(text.contains("cannot read mlp") && text.contains("os error 5"), "{text}");
             failures += 1;
@@ -329,7 +329,7 @@ fn what_cannot_stream_is_refused_before_memory_is_taken() {
     assert!(text.contains("streams mlp") && text.contains("--store"), "{text}");
 
     let mut narrow = plan.clone();
-    narrow.devices[0].memory.prefetch = lime_planner::Bytes(plan.devices[0].memory.prefetch.0 - 4096);
+    narrow.devices[0].memory.prefetch = lime_plan::Bytes(plan.devices[0].memory.prefetch.0 - 4096);
     let text = load(WeightSource::stored(&folder, blocks.clone()), &narrow);
     assert!(text.contains("buffer") && text.contains("plan again"), "{text}");
 

@@ -4,7 +4,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use lime_kernels::{CompactError, Compactor};
 use lime_model::LayoutEntry;
-use lime_planner::{Block, Encoding};
+use lime_plan::{Block, Encoding};
 
 use crate::{
     StoreError,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, statvfs};
 
 use crate::{CHUNK_BYTES, StoreError};

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use lime_planner::{Block, Bytes, Encoding};
+use lime_plan::{Block, Bytes, Encoding};
 
 use crate::{
     BlockState, Progress, StoreError, StoredModel, disk,

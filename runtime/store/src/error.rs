@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use lime_model::ModelError;
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 use thiserror::Error;
 
 /// A fault that names the thing and says what to do about it.

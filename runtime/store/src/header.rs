@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lime_model::{BLOCK_ALIGNMENT, BlockLayout};
-use lime_planner::{Dtype, Encoding};
+use lime_plan::{Dtype, Encoding};
 
 use crate::{Digest, part::Part};
 

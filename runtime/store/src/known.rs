@@ -6,7 +6,7 @@ use std::{
 };
 
 use lime_model::BlockLayout;
-use lime_planner::Block;
+use lime_plan::Block;
 
 use crate::Digest;
 

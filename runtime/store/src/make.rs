@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::{
     BlockHasher, Digest, StoreError, StoredModel,

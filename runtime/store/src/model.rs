@@ -8,7 +8,7 @@ use std::{
 };
 
 use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
-use lime_planner::{Block, Bytes};
+use lime_plan::{Block, Bytes};
 
 use crate::{
     BlockState, Digest, EnsureOptions, Ensured, Manifest, Progress, RemoteOptions, StoreError,

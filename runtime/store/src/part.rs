@@ -1,7 +1,7 @@
 //! What one file of the store holds: a block, or the part of the head that a device needs beside the embedding.
 
 use lime_model::{BlockLayout, ModelConfig};
-use lime_planner::{Block, Dtype, Encoding, LayerIndex};
+use lime_plan::{Block, Dtype, Encoding, LayerIndex};
 
 /// One file of a model in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use lime_planner::{Block, Bytes};
+use lime_plan::{Block, Bytes};
 
 /// How far a pull is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
 use lime_model::BlockLayout;
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::{Digest, disk, header, part::Part};
 

@@ -10,7 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use crate::{
     CardState, Manifest, RemoteOptions, Source, StoreError, StoredModel, card, card_check, disk,

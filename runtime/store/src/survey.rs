@@ -3,7 +3,7 @@
 use std::{cell::RefCell, fs, io};
 
 use lime_model::TensorEntry;
-use lime_planner::ModelCard;
+use lime_plan::ModelCard;
 
 use crate::{StoreError, StoredModel, origin::connect};
 

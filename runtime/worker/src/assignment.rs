@@ -1,7 +1,7 @@
 //! A configuration request, checked: which device of which plan the worker is to be.
 
 use bytes::Bytes;
-use lime_planner::{DeviceIndex, Dtype, MemoryModel, Plan};
+use lime_plan::{DeviceIndex, Dtype, MemoryModel, Plan};
 use lime_ring::{
     FrameLimits, KeepLimits, LAST_EPOCH,
     proto::{ActivationType, ConfigureRequest, Peer},
@@ -16,7 +16,7 @@ pub(crate) enum AssignmentError {
     Unreadable(#[from] serde_json::Error),
     /// The plan breaks a rule.
     #[error("the plan breaks a rule: {0}")]
-    Rule(#[from] lime_planner::PlanError),
+    Rule(#[from] lime_plan::PlanError),
     /// The worker is not in the plan.
     #[error("the plan has no device {name:?}; it has {known}")]
     NoSuchDevice {

@@ -2,7 +2,7 @@
 
 use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 
-use lime_planner::{Block, Bytes, Encoding, PlacedBlock, Residency};
+use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Residency};
 use lime_store::{BlockState, EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
 
 use crate::compute::ComputeError;

@@ -7,7 +7,7 @@ use lime_model::{
     Activation, BatchRows, BlockFiles, Engine, EngineError, EngineOptions, ModelFolder, PageKeeper, ResidencyCounters,
     Sampling, Shortage, StreamCounters, WeightSource,
 };
-use lime_planner::{Bytes as Size, DeviceIndex, Dtype, Encoding, Plan, Residency, SegmentIndex};
+use lime_plan::{Bytes as Size, DeviceIndex, Dtype, Encoding, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 use lime_store::{Source, StoredModel};
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_planner::{Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
+use lime_plan::{Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
 use lime_ring::proto::{FailureKind, Token};
 
 use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Span};

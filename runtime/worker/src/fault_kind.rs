@@ -39,7 +39,7 @@ const fn of_model(error: &ModelError) -> FailureKind {
 mod tests {
     use std::io;
 
-    use lime_planner::{Block, Bytes};
+    use lime_plan::{Block, Bytes};
 
     use super::*;
 

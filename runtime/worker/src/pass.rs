@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_planner::{Hop, SegmentIndex, Stage};
+use lime_plan::{Hop, SegmentIndex, Stage};
 use lime_ring::{
     Checksummed as _, RingFault,
     proto::{Frame, PassResult, Token},

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use lime_planner::{Bytes, DeviceIndex, Ladder, Plan};
+use lime_plan::{Bytes, DeviceIndex, Ladder, Plan};
 use lime_ring::{FrameLimits, FrameQueue, LinkCounters, LinkShape, OutgoingFrames, RingFault, outgoing, proto::Peer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Ring, anywhere, card, config, generate, plan};
-use lime_planner::{MemoryModel, Nanos, Plan, Relief, Step};
+use lime_plan::{MemoryModel, Nanos, Plan, Relief, Step};
 use lime_ring::{
     ASKER_KEY, Checksummed as _, EPOCH_KEY, Transport,
     proto::{

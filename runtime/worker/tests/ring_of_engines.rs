@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use common::{Ring, anywhere, config, generate, next, plan, rows, topology};
 use lime_model::ModelFolder;
-use lime_planner::{ModelCard, Plan};
+use lime_plan::{ModelCard, Plan};
 use lime_ring::{RingDriver, Transport, proto::Sampling, status};
 use lime_worker::{WorkerConfig, start};
 

@@ -11,7 +11,7 @@ mod rotation;
 mod tokens;
 
 use anyhow::Result;
-use lime_planner::{Dtype, Plan, ServingLimits};
+use lime_plan::{Dtype, Plan, ServingLimits};
 use lime_ring::{Peer, Transport};
 use lime_tests::{
     certificates::Member,

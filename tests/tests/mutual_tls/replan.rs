@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use lime_gateway::{Event, GatewayConfig, Orders, Peer};
-use lime_planner::Plan;
+use lime_plan::Plan;
 use lime_tests::{certificates::Authority, fixtures, ring::Workers};
 use serde_json::{Value, json};
 use tokio::{
@@ -44,7 +44,7 @@ async fn stream(addr: std::net::SocketAddr, begun: impl AsyncFnOnce() -> Result<
 }
 
 fn orders(generation: u64, plan: Plan, workers: &Workers) -> Orders {
-    let peer = |(device, uri): (&lime_planner::DevicePlan, String)| Peer { device: device.name.clone(), uri };
+    let peer = |(device, uri): (&lime_plan::DevicePlan, String)| Peer { device: device.name.clone(), uri };
     let peers = plan.devices.iter().zip(workers.uris()).map(peer).collect();
     Orders { generation, ..Orders::new(plan, peers) }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use lime_api::LimePlan;
-use lime_planner::{Plan, PlanInForce, TokenBasis};
+use lime_plan::{Plan, PlanInForce, TokenBasis};
 use serde_json::{Value, json};
 
 use super::{

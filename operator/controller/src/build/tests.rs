@@ -15,7 +15,7 @@ use crate::{
 fn plan(wish: &Wish) -> LimePlan {
     let snapshot = testing::snapshot(json!({}));
     let found = candidates::candidates(&snapshot, wish);
-    let spec = planning::make(wish, &testing::card(), &found, lime_planner::Bytes::mib(8));
+    let spec = planning::make(wish, &testing::card(), &found, lime_plan::Bytes::mib(8));
     LimePlan {
         metadata: kube::core::ObjectMeta { name: Some("m-12345678".into()), ..Default::default() },
         spec,
@@ -156,10 +156,10 @@ fn a_mirror_is_told_to_whoever_fetches_from_the_hub_and_to_nobody_else() {
 }
 
 /// The plan in force, as the gateway reads it.
-fn in_force(objects: &[Object]) -> lime_planner::PlanInForce {
+fn in_force(objects: &[Object]) -> lime_plan::PlanInForce {
     let file = objects.iter().find(|object| object.name == "m-plan").unwrap();
     assert!(file.body.get("immutable").is_none(), "it changes with the plan, and the kubelet must see that");
-    lime_planner::PlanInForce::from_json(file.body["data"][PLAN_FILE].as_str().unwrap()).unwrap()
+    lime_plan::PlanInForce::from_json(file.body["data"][PLAN_FILE].as_str().unwrap()).unwrap()
 }
 
 #[test]

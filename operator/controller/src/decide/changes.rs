@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt as _;
 use lime_api::{ConditionType, LimePlan, RejectedNode};
-use lime_planner::{Bytes, DevicePlan, ModelCard, Nanos, Plan};
+use lime_plan::{Bytes, DevicePlan, ModelCard, Nanos, Plan};
 
 use super::{
     Deciding,

@@ -81,7 +81,7 @@ mod tests {
     /// The digest of the plan file that `decision` writes.
     fn file_of(decision: &Decision) -> String {
         let file = decision.objects.iter().find(|object| object.name == "m-plan").unwrap();
-        lime_planner::PlanInForce::digest(file.body["data"][PLAN_FILE].as_str().unwrap())
+        lime_plan::PlanInForce::digest(file.body["data"][PLAN_FILE].as_str().unwrap())
     }
 
     fn template(decision: &Decision) -> Value {
@@ -119,7 +119,7 @@ mod tests {
         let generation = |decision: &Decision| {
             let file = decision.objects.iter().find(|object| object.name == "m-plan").unwrap();
             let text = file.body["data"][PLAN_FILE].as_str().unwrap();
-            lime_planner::PlanInForce::from_json(text).unwrap().generation
+            lime_plan::PlanInForce::from_json(text).unwrap().generation
         };
         let (mut snapshot, before) = settled(json!({}));
         assert_eq!(i64::try_from(generation(&before)).unwrap(), NOW);

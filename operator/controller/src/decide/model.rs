@@ -1,7 +1,7 @@
 //! Accepted: what is known of the model.
 
 use lime_api::{ConditionType, ModelStatus};
-use lime_planner::ModelCard;
+use lime_plan::ModelCard;
 
 use super::Deciding;
 use crate::{

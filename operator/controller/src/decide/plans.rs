@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{ResourceExt as _, core::ObjectMeta};
 use lime_api::{Approval, LimePlan, LimePlanStatus, PlanState};
-use lime_planner::ModelCard;
+use lime_plan::ModelCard;
 
 use super::Deciding;
 use crate::{

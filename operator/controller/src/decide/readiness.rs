@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 use lime_api::{ConditionType, LimePlan, ShardState};
-use lime_planner::Nanos;
+use lime_plan::Nanos;
 
 use super::{
     Deciding,

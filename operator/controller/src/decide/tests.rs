@@ -107,7 +107,7 @@ fn what_others_take_of_spare_nodes_is_not_written_while_a_plan_serves() {
         snapshot.profiles.push(Arc::new(serde_json::from_value(testing::profile("z", 1)).unwrap()));
         snapshot.heartbeats.insert("z".into(), snapshot.now);
         if lent {
-            snapshot.lent.insert("z".into(), lime_planner::Bytes::gib(1));
+            snapshot.lent.insert("z".into(), lime_plan::Bytes::gib(1));
         }
         snapshot
     };
@@ -118,7 +118,7 @@ fn what_others_take_of_spare_nodes_is_not_written_while_a_plan_serves() {
     let mut serving = carried_out(&free, &decide(&free, &settings));
     let before = told(&serving);
     assert_eq!(before, "4 of 4 matching nodes are profiled");
-    serving.lent.insert("z".into(), lime_planner::Bytes::gib(1));
+    serving.lent.insert("z".into(), lime_plan::Bytes::gib(1));
     assert_eq!(told(&serving), before);
 }
 

@@ -11,7 +11,8 @@ mod tensor;
 use serde::Serialize;
 
 use crate::search::Problem;
-use crate::{Fleet, Goal, ModelCard, Nanos, Timeline, plan, timeline};
+use crate::{Timeline, plan, timeline};
+use lime_plan::{Fleet, Goal, ModelCard, Nanos};
 
 /// A way to run a model on a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

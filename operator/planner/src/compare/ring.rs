@@ -5,7 +5,8 @@
 
 use crate::cost::{Unit, nanos, send};
 use crate::search::{Problem, rings};
-use crate::{Activity, Lane, Nanos, Span, Timeline};
+use crate::{Activity, Lane, Span, Timeline};
+use lime_plan::Nanos;
 
 use super::{Comparison, Strategy};
 

@@ -2,7 +2,8 @@
 
 use crate::cost::{Unit, nanos};
 use crate::search::Problem;
-use crate::{Activity, Lane, Nanos, Span, Timeline};
+use crate::{Activity, Lane, Span, Timeline};
+use lime_plan::Nanos;
 
 use super::{Comparison, Strategy};
 

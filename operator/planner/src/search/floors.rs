@@ -1,7 +1,7 @@
 //! What no candidate of a small fleet can beat, from tables: cheap enough to be asked for every one of them.
 
-use crate::Offload;
 use crate::cost::{Unit, micro_batch_rows};
+use lime_plan::Offload;
 
 use super::problem::{Problem, hops, micro_batch_choices, signed};
 
@@ -111,7 +111,7 @@ impl<'p, 'a> Floors<'p, 'a> {
         let count = fleet.nodes().len();
         let alike = |a: usize, b: usize| {
             let (one, other) = (&fleet.nodes()[a], &fleet.nodes()[b]);
-            let named = crate::NodeProfile { name: one.name.clone(), ..other.clone() };
+            let named = lime_plan::NodeProfile { name: one.name.clone(), ..other.clone() };
             let mut rest = (0..count).filter(|&node| node != a && node != b);
             *one == named
                 && fleet.link(a, b) == fleet.link(b, a)

@@ -6,7 +6,7 @@ use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
 use crate::layout::{Layout, Stretch, range};
 use crate::period::{Period, Scratch, is_below, period};
 use crate::schedule::{Feedback, Schedule};
-use crate::{
+use lime_plan::{
     Arithmetic, Block, Bytes, Fleet, Goal, KV_PAGE_TOKENS, LayerIndex, MemoryModel, ModelCard, PlacedBlock, Residency,
 };
 

@@ -4,7 +4,7 @@ use crate::cost::Unit;
 use crate::layout::{Layout, Share, Stretch};
 
 use super::problem::{Problem, signed};
-use crate::Offload;
+use lime_plan::Offload;
 
 /// One choice for one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Goal, NodeProfile, Offload};
+use lime_plan::{Goal, NodeProfile, Offload};
 
 use super::problem::Problem;
 use super::settle::{Settled, THOROUGH, Work, settle};

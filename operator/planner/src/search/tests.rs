@@ -4,8 +4,8 @@ use super::*;
 use crate::cost::Unit;
 use crate::period::Scratch;
 use crate::search::residency::{Choice, Effort, apply, choices};
-use crate::testing::{Random, small_card};
-use crate::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload};
+use lime_plan::testing::{Random, small_card};
+use lime_plan::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload};
 
 /// A case drawn from `seed`: a model of a few layers, unlike nodes (some without a disk), unlike links, either objective.
 fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal) {

@@ -1,8 +1,8 @@
 //! How much is simulated for one plan of a large fleet: the part of a search's time that every machine counts alike.
 
 use crate::schedule::SIMULATED;
-use crate::testing::{Random, small_card};
-use crate::{BlockBytes, Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile};
+use lime_plan::testing::{Random, small_card};
+use lime_plan::{BlockBytes, Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile};
 
 use super::{Problem, effort, find};
 

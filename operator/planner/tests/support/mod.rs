@@ -1,7 +1,7 @@
 //! Model cards from shapes, for tests and examples: the real ones are read from files by lime-model.
 #![allow(dead_code)]
 
-use lime_planner::{Architecture, BlockBytes, Bytes, Dtype, ModelCard};
+use lime_plan::{Architecture, BlockBytes, Bytes, Dtype, ModelCard};
 
 /// The numbers of a `config.json` that decide sizes.
 #[derive(Clone, Copy, Debug)]

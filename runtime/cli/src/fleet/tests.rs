@@ -104,7 +104,7 @@ fn amounts_are_written_as_in_any_other_file() {
              - {{ name: b, memory: 1Gi, memoryBandwidth: 1GB, throughput: 50 GFLOP/s, diskBandwidth: none }}\n\
              links: {{ default: {{ bandwidth: {link}, latency: {latency} }} }}"
         );
-        let file: lime_planner::FleetFile = serde_saphyr::from_str(&text).unwrap();
+        let file: lime_plan::FleetFile = serde_saphyr::from_str(&text).unwrap();
         file.check().unwrap()
     };
     let fleet = node("8Gi", "100Mbit", "2ms", "200MB");

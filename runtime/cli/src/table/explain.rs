@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use lime_planner::{Adaptation, Bytes, Comparison, Nanos, Outlook, Plan, Prediction, Relief, Strategy};
+use lime_plan::{Bytes, Nanos, Outlook, Plan, Prediction, Relief};
+use lime_planner::{Adaptation, Comparison, Strategy};
 
 use super::Grid;
 

@@ -1,6 +1,6 @@
 //! A measured node as a table.
 
-use lime_planner::{Bytes, Nanos};
+use lime_plan::{Bytes, Nanos};
 use lime_profiler::{Bound, NodeProfileFile};
 
 use super::{Grid, explain::rate};

@@ -1,7 +1,8 @@
-use lime_planner::{
-    Architecture, Arithmetic, BlockBytes, Bytes, DeviceBudget, Dtype, Fleet, Goal, Link, Nanos, NodeProfile,
-    PlanRequest, ServingLimits, plan, proportional,
+use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
+use lime_plan::{
+    Architecture, Arithmetic, BlockBytes, Bytes, Dtype, Fleet, Goal, Link, Nanos, NodeProfile, ServingLimits,
 };
+use lime_planner::plan;
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Another plan when a device's worker fails too often: by the same wish, without that device.
 
 use anyhow::{Context as _, anyhow, ensure};
-use lime_planner::{Plan, TokenBasis};
+use lime_plan::{Plan, TokenBasis};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{fleet::LocalDevice, wish::Wish};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::IsTerminal as _};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use lime_planner::{Bytes, Plan};
+use lime_plan::{Bytes, Plan};
 
 /// The person's view.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
 use lime_gateway::{Orders, Peer};
-use lime_planner::Plan;
+use lime_plan::Plan;
 use lime_ring::Transport;
 use lime_store::Source;
 use tokio::{

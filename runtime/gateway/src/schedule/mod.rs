@@ -18,7 +18,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use lime_planner::{Plan, Residency};
+use lime_plan::{Plan, Residency};
 use lime_ring::{
     MAX_IN_FLIGHT,
     proto::{FailureKind, Rows, Token},

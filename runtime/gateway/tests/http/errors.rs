@@ -289,7 +289,7 @@ async fn what_cannot_start_says_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
     let serving =
-        lime_planner::ServingLimits { max_context_tokens: 64, max_concurrent_requests: 1, prefill_chunk_tokens: 8 };
+        lime_plan::ServingLimits { max_context_tokens: 64, max_concurrent_requests: 1, prefill_chunk_tokens: 8 };
     let mut plan = fake::plan(serving);
     let (_sender, orders) = tokio::sync::watch::channel(lime_gateway::Orders::new(plan.clone(), Vec::new()));
     let config = lime_gateway::GatewayConfig {

@@ -13,7 +13,8 @@ use lime_gateway::{
     schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
-use lime_planner::{Arithmetic, Bytes, DeviceBudget, Dtype, Plan, PlanRequest, ServingLimits, proportional};
+use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
+use lime_plan::{Arithmetic, Bytes, Dtype, Plan, ServingLimits};
 use lime_ring::{
     Demands, Transport, Verified,
     proto::{FailureKind, PassResult, Sampling, Token, TokenLogprob},

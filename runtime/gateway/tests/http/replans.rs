@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lime_gateway::{Event, Orders, Peer};
-use lime_planner::{Plan, PlanInForce, ServingLimits};
+use lime_plan::{Plan, PlanInForce, ServingLimits};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use lime_kernels::Reach;
-use lime_planner::Dtype;
+use lime_plan::Dtype;
 
 use super::{Backend, bias_of};
 use crate::{

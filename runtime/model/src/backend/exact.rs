@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lime_kernels::{
     AlignedBuf, AttentionArgs, ElementType, Kernels, KvLayout, LinearJob, PackedRows, RopeTable, kv_store, round_to,
 };
-use lime_planner::{ActivationBytes, Dtype};
+use lime_plan::{ActivationBytes, Dtype};
 
 use super::{
     Backend, bias_of,
@@ -73,7 +73,7 @@ impl Exact {
     /// Allocates everything.
     pub(crate) fn new(kernels: Arc<Kernels>, shape: &ExactShape<'_>) -> Result<Self, EngineError> {
         let ExactShape { config, bytes, .. } = shape;
-        let floats = |bytes: lime_planner::Bytes| bytes.0 as usize / size_of::<f32>();
+        let floats = |bytes: lime_plan::Bytes| bytes.0 as usize / size_of::<f32>();
         let shelf: Vec<Vec<f32>> = bytes.rows.iter().map(|size| vec![0.0; floats(*size)]).collect();
         let mut packed = PackedRows::for_isa(kernels.isa());
         let packed_columns = floats(bytes.packed) / shape.most_rows.max(1);

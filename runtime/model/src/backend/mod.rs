@@ -1,6 +1,6 @@
 //! What a layer needs of the thing that computes it.
 
-use lime_planner::Dtype;
+use lime_plan::Dtype;
 
 use crate::{Activation, EngineError, TensorRole, batch::Batch};
 

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Instant};
 
-use lime_planner::{Bytes, DeviceMemory, Nanos};
+use lime_plan::{Bytes, DeviceMemory, Nanos};
 
 use super::{Engine, Runner};
 use crate::{

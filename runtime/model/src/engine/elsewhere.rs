@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lime_kernels::attention_state_floats;
-use lime_planner::{Bytes, Ladder, Nanos};
+use lime_plan::{Bytes, Ladder, Nanos};
 
 use super::{Engine, Runner};
 use crate::{BatchRows, EngineError, KeeperError, PageKeeper, backend::Elsewhere, kv::KvTables, residency::Standing};
@@ -24,7 +24,7 @@ impl Engine {
     pub(super) fn room_elsewhere(&self, ladder: &Ladder) -> Bytes {
         match &self.runner {
             Runner::Exact(layers) if layers.backend.has_keeper() => {
-                let left = |over: &lime_planner::HandOver| over.pages.saturating_sub(self.kv.all_elsewhere());
+                let left = |over: &lime_plan::HandOver| over.pages.saturating_sub(self.kv.all_elsewhere());
                 ladder.hand_over().map_or(Bytes::ZERO, |over| over.page * u64::from(left(over)))
             }
             _ => Bytes::ZERO,

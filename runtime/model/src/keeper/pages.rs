@@ -11,7 +11,7 @@ use std::{
 use lime_kernels::{
     AlignedBuf, AttentionArgs, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, attention_state_floats,
 };
-use lime_planner::{Bytes, DeviceIndex, Ladder, Plan};
+use lime_plan::{Bytes, DeviceIndex, Ladder, Plan};
 
 use super::{KeeperError, KeptRows};
 use crate::{

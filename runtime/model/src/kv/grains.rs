@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use lime_kernels::{AlignedBuf, BufferError, HUGE_PAGE};
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 /// The pool's memory in the units in which the system gives it: how many pages in use lie in each.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ mod grains;
 use std::{collections::BTreeSet, ops::Range};
 
 use lime_kernels::{AttentionRow, KV_PAGE_TOKENS};
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 pub(crate) use grains::{Grains, pool};
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lime_planner::{Bytes, Nanos};
+use lime_plan::{Bytes, Nanos};
 
 /// Kept up to date by the engine, for status and metrics.
 #[derive(Debug, Default)]

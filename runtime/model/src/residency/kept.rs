@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use lime_planner::Block;
+use lime_plan::Block;
 
 use super::Resident;
 use crate::{

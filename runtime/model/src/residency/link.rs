@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lime_planner::Nanos;
+use lime_plan::Nanos;
 
 /// Passes whose times are kept. Their median counts: one that was held up moves nothing.
 const PASSES: usize = 9;

@@ -12,7 +12,7 @@ mod room;
 use std::{collections::BTreeMap, sync::Arc};
 
 use lime_kernels::RingBuf;
-use lime_planner::{Block, Bytes, Ladder};
+use lime_plan::{Block, Bytes, Ladder};
 
 pub use counters::{ResidencyCounters, ResidencyFigures};
 pub(crate) use kept::ReadFrom;

@@ -1,6 +1,6 @@
 //! When a step is taken and when it is undone: a decision without I/O.
 
-use lime_planner::{Bytes, Ladder, Nanos, Way};
+use lime_plan::{Bytes, Ladder, Nanos, Way};
 
 /// Bytes of a device's budget that it should not use, because others need them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use lime_planner::Plan;
+    use lime_plan::Plan;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, str::FromStr};
 
-use lime_planner::Block;
+use lime_plan::Block;
 
 const EVERY: &str = "every";
 
@@ -93,7 +93,7 @@ impl Checks {
 
 #[cfg(test)]
 mod tests {
-    use lime_planner::LayerIndex;
+    use lime_plan::LayerIndex;
 
     use super::*;
 

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use lime_planner::{Block, Bytes};
+use lime_plan::{Block, Bytes};
 
 /// A block that passes through the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use std::{
 };
 
 use lime_kernels::{RingBuf, RingRead};
-use lime_planner::{Block, Bytes};
+use lime_plan::{Block, Bytes};
 
 pub(crate) use checks::Checks;
 pub use checks::VerifyReads;

@@ -7,7 +7,7 @@ use lime_kernels::Isa;
 use lime_model::{
     Activation, BatchRows, BlockFile, BlockFiles, BlockLayout, Engine, EngineOptions, ModelFolder, WeightSource,
 };
-use lime_planner::{
+use lime_plan::{
     Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, Nanos,
     PLAN_VERSION, PlacedBlock, Plan, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
 };

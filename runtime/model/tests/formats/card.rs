@@ -1,7 +1,7 @@
 //! Cards and layouts, against known sizes.
 
 use lime_model::{BLOCK_ALIGNMENT, BlockLayout, ModelConfig, ModelFolder, TENSOR_ALIGNMENT, TensorRole};
-use lime_planner::{Block, Bytes, LayerIndex};
+use lime_plan::{Block, Bytes, LayerIndex};
 
 use crate::places::{fixture, json, shared};
 

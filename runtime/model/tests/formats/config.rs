@@ -1,7 +1,7 @@
 //! `config.json`: defaults, both forms, and every kind of refusal.
 
 use lime_model::{GenerationConfig, ModelConfig, RopeConfig, RopeScaling};
-use lime_planner::{Architecture, Dtype};
+use lime_plan::{Architecture, Dtype};
 use serde_json::{Value, json};
 
 use crate::places::{fixture, read, shared};
@@ -47,7 +47,7 @@ fn the_bundled_models_config_reads_as_it_is() {
         context: 512,
         rms_norm_eps: 1e-5,
         tied: true,
-        encoding: lime_planner::Encoding::Raw,
+        encoding: lime_plan::Encoding::Raw,
         dtype: Dtype::Bf16,
         other_types: vec![],
         rope: RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default },

@@ -1,7 +1,7 @@
 //! Which configs are of which family, and that nothing in them which might change the sums is passed over.
 
 use lime_model::ModelConfig;
-use lime_planner::Architecture;
+use lime_plan::Architecture;
 use serde_json::{Value, json};
 
 fn config(changes: Value) -> String {

@@ -1,7 +1,7 @@
 //! Configs as their makers publish them: each with every field of the file, its context and its size.
 
 use lime_model::ModelConfig;
-use lime_planner::Architecture;
+use lime_plan::Architecture;
 use serde_json::{Value, json};
 
 /// Fields that all of these have.

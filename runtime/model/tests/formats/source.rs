@@ -6,7 +6,7 @@ use std::{
 };
 
 use lime_model::{BlockLayout, ModelConfig, ModelFolder, TensorRole};
-use lime_planner::{Block, Dtype, LayerIndex};
+use lime_plan::{Block, Dtype, LayerIndex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

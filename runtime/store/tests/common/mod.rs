@@ -8,7 +8,7 @@ use std::{
 };
 
 use lime_model::{BlockFiles as _, BlockLayout, ModelFolder};
-use lime_planner::Block;
+use lime_plan::Block;
 use lime_store::{EnsureOptions, Ensured, Source, Store, StoreError, StoredModel};
 
 /// Every model of the repository, in every dtype and with and without a tied head.

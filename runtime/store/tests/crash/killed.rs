@@ -9,7 +9,7 @@ use std::{
 };
 
 use lime_model::{BlockLayout, ModelFolder};
-use lime_planner::Block;
+use lime_plan::Block;
 use lime_store::{BlockState, RemoteOptions, Source, Store};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use lime_model::{BlockFiles as _, BlockLayout};
-use lime_planner::{Block, LayerIndex};
+use lime_plan::{Block, LayerIndex};
 use lime_store::{BlockState, EnsureOptions, Source, Store};
 
 use crate::common::{all_blocks, ensure, file_of, flip, source, store, stored, verified};

@@ -3,7 +3,7 @@
 use std::fs;
 
 use lime_model::{BlockFiles as _, BlockLayout, ModelFolder};
-use lime_planner::{Block, Encoding, LayerIndex};
+use lime_plan::{Block, Encoding, LayerIndex};
 use lime_store::{BlockState, EnsureOptions, Source};
 use safetensors::SafeTensors;
 
@@ -126,7 +126,7 @@ fn progress_ends_at_the_total_and_never_passes_it() {
         })
         .unwrap();
     let last = last.unwrap();
-    assert_eq!((last.done, last.blocks, last.before), (last.total, last.of_blocks, lime_planner::Bytes::ZERO));
+    assert_eq!((last.done, last.blocks, last.before), (last.total, last.of_blocks, lime_plan::Bytes::ZERO));
 }
 
 /// The embedding is stored in f32 and stays as it is among compact blocks.

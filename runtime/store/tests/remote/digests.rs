@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lime_planner::Block;
+use lime_plan::Block;
 use lime_store::{BlockState, EnsureOptions};
 use sha1::Digest as _;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lime_planner::Block;
+use lime_plan::Block;
 use lime_store::BlockState;
 
 use crate::{
@@ -45,7 +45,7 @@ fn a_connection_that_is_cut_again_and_again_still_gets_there() {
     let model = store.model(&hub("bard-2m")).unwrap();
     // More cuts than tries: each attempt that got further starts the count anew.
     server.always(Strikes::Weights, Fault::CutAfter(60_000));
-    ensure(&model, &[Block::Embedding, Block::Mlp(lime_planner::LayerIndex(0))]).unwrap();
+    ensure(&model, &[Block::Embedding, Block::Mlp(lime_plan::LayerIndex(0))]).unwrap();
     verified(&model, &all_blocks(&model));
 }
 

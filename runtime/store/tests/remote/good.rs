@@ -1,7 +1,7 @@
 //! What is asked of a server that works.
 
 use lime_model::{BlockLayout, ModelFolder};
-use lime_planner::{Block, LayerIndex};
+use lime_plan::{Block, LayerIndex};
 use lime_store::Source;
 
 use crate::{

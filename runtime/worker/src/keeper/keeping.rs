@@ -4,7 +4,7 @@ use std::{sync::Arc, thread};
 
 use bytes::Bytes;
 use lime_model::{KeeperError, KeptPages, KeptRows};
-use lime_planner::DeviceIndex;
+use lime_plan::DeviceIndex;
 use lime_ring::{
     Checksummed as _, ShapedLink,
     proto::{self, KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},

@@ -1,6 +1,6 @@
 //! What the system says of memory: files of /proc and of the control groups above this process, of either version.
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 use lime_profiler::{limiting_folders, meminfo_bytes};
 
 /// The system's word at one moment; what it does not say is absent.

@@ -1,7 +1,7 @@
 //! From readings to a shortage: how much of its budget a device should leave to others. Pure: it counts readings, not seconds.
 
 use lime_model::Shortage;
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use super::reading::Reading;
 

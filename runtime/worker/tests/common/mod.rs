@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use lime_planner::{
+use lime_plan::{
     Architecture, Arithmetic, BlockBytes, Bytes as Size, DeviceIndex, DeviceMemory, DevicePlan, Dtype, LayerRange,
     MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, Residency, ServingLimits,
 };

@@ -18,7 +18,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use lime_planner::{BriefCard, Inspection, ModelCard, PlanInForce};
+use lime_plan::{BriefCard, Inspection, ModelCard, PlanInForce};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -111,7 +111,7 @@ fn what_other_pods_have_requested_bounds_a_node() {
         changed.status.get_or_insert_default().allocatable = Some(allocatable);
         *node = Arc::new(changed);
     }
-    snapshot.requested.insert("a".into(), lime_planner::Bytes::mib(63) + lime_planner::Bytes(1 << 19));
+    snapshot.requested.insert("a".into(), lime_plan::Bytes::mib(63) + lime_plan::Bytes(1 << 19));
     let decision = decide(&snapshot, &testing::settings());
     is(&decision, "Planned", "True", "Planned");
     assert!(decision.status.shards.iter().all(|shard| shard.node != "a"), "{:?}", decision.status.shards);

@@ -1,6 +1,6 @@
 //! Memory: what LIME's own workers hold is no pressure, what others take is told, and nothing slower comes of it.
 
-use lime_planner::Bytes;
+use lime_plan::Bytes;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lime_api::LimePlan;
-use lime_planner::Dtype;
+use lime_plan::Dtype;
 use serde_json::{Value, json};
 
 use super::*;

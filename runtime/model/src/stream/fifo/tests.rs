@@ -1,4 +1,4 @@
-use lime_planner::LayerIndex;
+use lime_plan::LayerIndex;
 use proptest::prelude::*;
 
 use super::*;

@@ -55,7 +55,8 @@ fn sum<'a>(sizes: impl IntoIterator<Item = &'a Bytes>) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceBudget, PlanRequest, ServingLimits, proportional, testing};
+    use crate::ServingLimits;
+    use crate::testing::{self, DeviceBudget, PlanRequest, proportional};
 
     fn plan() -> Plan {
         let card = testing::small_card(&mut testing::Random::new(1), 4);

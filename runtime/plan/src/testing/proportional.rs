@@ -3,9 +3,10 @@
 //! A rule of thumb that needs no measurements: right where memory is all that is known of the devices. The search over
 //! measured profiles is a planner of its own; both answer a [`PlanRequest`] with a [`Plan`].
 
+use super::{DeviceBudget, Infeasible, PlanRequest};
 use crate::{
-    Block, Bytes, DeviceBudget, DeviceIndex, DeviceMemory, DevicePlan, Infeasible, LayerIndex, LayerRange, MemoryModel,
-    PLAN_VERSION, PlacedBlock, Plan, PlanRequest, Residency, ServingLimits,
+    Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, LayerRange, MemoryModel, PLAN_VERSION,
+    PlacedBlock, Plan, Residency, ServingLimits,
 };
 
 mod infeasible;

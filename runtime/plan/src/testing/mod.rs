@@ -1,16 +1,25 @@
 //! What tests share: numbers from a seed and small models.
 
+mod proportional;
+mod wish;
+
+pub use proportional::proportional;
+pub use wish::{DeviceBudget, Infeasible, PlanRequest};
+
 use crate::{Architecture, BlockBytes, Bytes, Dtype, ModelCard, Nanos, NodeProfile};
 
 /// SplitMix64.
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -18,13 +27,13 @@ impl Random {
     }
 
     /// Between `least` and `most`, both included.
-    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
 }
 
 /// A model of megabytes with blocks of drawn sizes.
-pub(crate) fn small_card(random: &mut Random, layers: u32) -> ModelCard {
+pub fn small_card(random: &mut Random, layers: u32) -> ModelCard {
     let mut bytes = |least: u64, most: u64| Bytes(random.between(least, most) * 4096);
     let (attention, mlp) = (bytes(50, 500), bytes(50, 1500));
     let (embedding, head) = (bytes(20, 600), bytes(20, 600));
@@ -56,7 +65,7 @@ pub(crate) fn small_card(random: &mut Random, layers: u32) -> ModelCard {
 }
 
 /// A node with drawn speeds whose memory is somewhere around `fair`; one of six has no disk.
-pub(crate) fn drawn_node(random: &mut Random, index: u64, fair: u64) -> NodeProfile {
+pub fn drawn_node(random: &mut Random, index: u64, fair: u64) -> NodeProfile {
     NodeProfile {
         name: format!("n{index}"),
         memory: Bytes(fair * random.between(40, 220) / 100 + 400_000),

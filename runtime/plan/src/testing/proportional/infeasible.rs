@@ -1,6 +1,7 @@
 //! An impossible wish is answered with what would fit.
 
-use crate::{Bytes, DeviceBudget, Infeasible, MemoryModel, PlacedBlock, PlanRequest, Residency, ServingLimits};
+use super::super::{DeviceBudget, Infeasible, PlanRequest};
+use crate::{Bytes, MemoryModel, PlacedBlock, Residency, ServingLimits};
 
 use super::fits;
 

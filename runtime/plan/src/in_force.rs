@@ -104,7 +104,8 @@ impl PlanInForce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Arithmetic, Bytes, DeviceBudget, Dtype, PlanRequest, ServingLimits, proportional, testing};
+    use crate::testing::{self, DeviceBudget, PlanRequest, proportional};
+    use crate::{Arithmetic, Bytes, Dtype, ServingLimits};
 
     fn in_force() -> PlanInForce {
         let device = |name: &str| DeviceBudget { name: name.into(), memory: Bytes::gib(64) };

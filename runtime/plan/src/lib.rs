@@ -1,0 +1,43 @@
+//! The contract: what planner, workers, gateway, store and operator all speak. Who solves, runs or serves is of no concern here.
+//!
+//! Data and the pure functions that follow from it: what a model is made of, what a node has, what is wished for, who holds
+//! what, how much memory that takes, which way an activation goes. No clock, no I/O, no Kubernetes, no tensor library.
+
+mod brief;
+mod card;
+mod dtype;
+mod encoding;
+mod fleet_file;
+mod goal;
+mod in_force;
+mod memory;
+mod outlook;
+mod plan;
+mod plausible;
+mod profile;
+mod quantity;
+mod route;
+mod steps;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod units;
+mod way;
+
+pub use brief::{BriefCard, BriefError, Inspection};
+pub use card::{Architecture, Block, BlockBytes, ModelCard};
+pub use dtype::Dtype;
+pub use encoding::Encoding;
+pub use fleet_file::{DEFAULT_OVERHEAD, FleetError, FleetFile, LinkEntries, LinkEntry, NodeEntry, PairEntry};
+pub use goal::{Goal, GoalError, Offload};
+pub use in_force::{PlanInForce, PlanInForceError, TokenBasis};
+pub use memory::{ActivationBytes, KV_PAGE_TOKENS, MemoryModel};
+pub use outlook::{Alternative, ContextPoint, DeviceShare, Nanos, Objective, Outlook, Prediction, RejectedNode};
+pub use plan::{
+    Arithmetic, DeviceMemory, DevicePlan, PLAN_VERSION, PlacedBlock, Plan, PlanError, Residency, ServingLimits,
+};
+pub use profile::{Fleet, Link, NodeProfile};
+pub use quantity::{Quantity, QuantityError, QuantityKind};
+pub use route::{Hop, Stage};
+pub use steps::{HandOver, Ladder, Relief, Rung, Step};
+pub use units::{Bytes, DeviceIndex, Epoch, LayerIndex, LayerRange, SegmentIndex};
+pub use way::Way;
