@@ -4,13 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use lime_kernels::{Isa, Kernels};
-use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, Tokenizer};
+use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder};
 use lime_plan::{DeviceIndex, Dtype, SegmentIndex, ServingLimits};
 use lime_tests::{
     fixtures::shared,
     real_model::{answers, first_difference, golden, smollm2, three_devices},
     ring::{Workers, even_plan},
 };
+use lime_text::Tokenizer;
 
 /// Tokens that are computed together, each knowing all before it; those of the second half are scored.
 const WINDOW: usize = 512;

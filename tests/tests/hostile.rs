@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lime_gateway::{GatewayConfig, Orders, Peer};
-use lime_model::{GenerationConfig, Isa, KeptPages, ModelConfig, ModelFolder};
+use lime_model::{Isa, KeptPages, ModelConfig, ModelFolder};
 use lime_plan::{DeviceIndex, Dtype, FleetFile, Ladder, MemoryModel, Nanos, Plan, PlanInForce, ServingLimits, Way};
 use lime_ring::Transport;
 use lime_tests::{
@@ -18,6 +18,7 @@ use lime_tests::{
     mutate::Mutator,
     ring::{Workers, card, even_plan, lending, topology},
 };
+use lime_text::GenerationConfig;
 use lime_worker::frame_limits;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},

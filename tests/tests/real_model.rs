@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use lime_api::KvCacheType;
-use lime_model::{ChatTemplate, ModelFolder, Tokenizer};
+use lime_model::ModelFolder;
 use lime_plan::{Dtype, Goal};
 use lime_tests::{
     real_model::{answers, first_difference, golden, smollm2, three_devices},
     ring::Workers,
 };
+use lime_text::{ChatTemplate, Tokenizer};
 
 /// Chats at a time.
 const TOGETHER: usize = 4;

@@ -17,7 +17,7 @@ const LONGEST_DOCUMENT: u64 = 16 << 20;
 
 /// The text of a file that a person names, which may come through a pipe.
 pub(crate) fn read_text(path: &Path, limit: u64) -> std::io::Result<String> {
-    let bytes = lime_model::read_small_or_pipe(path, limit)?;
+    let bytes = lime_files::read_small_or_pipe(path, limit)?;
     String::from_utf8(bytes).map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use lime_model::{ModelError, ModelFolder, ServedText, TextFaults};
+use lime_files::FileError;
+use lime_model::{ModelError, ModelFolder};
 use lime_plan::{BriefCard, Inspection, ModelCard};
 use lime_store::{RemoteCause, RemoteOptions, Source, Store, StoreError};
+use lime_text::{ServedText, TextError, TextFaults};
 use thiserror::Error;
 
 use crate::{
@@ -86,13 +88,8 @@ fn both(
         (Err(fault), Ok(_)) => Err(fault.into()),
         (Err(fault), Err(TextFaults(mut faults))) => {
             // Both read config.json.
-            if let StoreError::Model(ModelError::Config { path: known, .. } | ModelError::Read { path: known, .. }) =
-                &fault
-            {
-                let again = |path: &Path| path == known;
-                faults.retain(|other| {
-                    !matches!(other, ModelError::Config { path, .. } | ModelError::Read { path, .. } if again(path))
-                });
+            if let StoreError::Model(ModelError::File(known)) = &fault {
+                faults.retain(|other| !matches!(other, TextError::File(other) if other.path() == known.path()));
             }
             if faults.is_empty() { Err(fault.into()) } else { Err(Unfit::Both(fault, TextFaults(faults))) }
         }
@@ -106,7 +103,7 @@ fn refusal(error: &Unfit, with_token: bool, scratch: Option<&Path>) -> Inspectio
         Unfit::Weights(error) | Unfit::Both(error, _) => weights_reason(error, with_token),
         // A tokenizer that is missing is to be brought, the rest to be mended.
         Unfit::Texts(TextFaults(faults)) => match faults.as_slice() {
-            [ModelError::Missing { .. } | ModelError::Read { .. }, ..] => "ModelNotFound",
+            [TextError::File(FileError::Missing { .. } | FileError::Read { .. }), ..] => "ModelNotFound",
             _ => "ModelDamaged",
         },
     };
@@ -122,10 +119,10 @@ fn weights_reason(error: &StoreError, with_token: bool) -> &'static str {
         StoreError::Remote { cause: RemoteCause::Unknown, .. } => "ModelNotFound",
         StoreError::Remote { cause: RemoteCause::Trouble, .. } | StoreError::Changed { .. } => "SourceUnreachable",
         StoreError::NotThere { .. } | StoreError::Source { .. } => "ModelNotFound",
-        StoreError::Model(ModelError::Missing { .. } | ModelError::OtherForm { .. } | ModelError::Read { .. }) => {
-            "ModelNotFound"
-        }
-        StoreError::Model(ModelError::Config { .. }) => "UnsupportedArchitecture",
+        StoreError::Model(
+            ModelError::OtherForm { .. } | ModelError::File(FileError::Missing { .. } | FileError::Read { .. }),
+        ) => "ModelNotFound",
+        StoreError::Model(ModelError::File(FileError::Wrong { .. })) => "UnsupportedArchitecture",
         StoreError::Model(_) | StoreError::Damaged { .. } => "ModelDamaged",
         // The pod's own disk.
         _ => "InspectionFailed",

@@ -85,7 +85,7 @@ fn target() -> ProgressDrawTarget {
 
 /// The blocks of one device of a plan and how they lie, which must be of this very model.
 fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<(Vec<PlacedBlock>, Encoding)> {
-    let text = lime_model::read_small_or_pipe(path, LONGEST_PLAN)
+    let text = lime_files::read_small_or_pipe(path, LONGEST_PLAN)
         .with_context(|| format!("cannot read {}", path.display()))?;
     let plan: Plan = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a plan; make one with `lime plan -o json`", path.display()))?;

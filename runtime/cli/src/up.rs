@@ -16,9 +16,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use lime_gateway::{Event, GatewayConfig, GatewayHandle, Orders};
-use lime_model::ChatTemplate;
 use lime_plan::{DevicePlan, Encoding, Plan, Residency};
 use lime_ring::Transport;
+use lime_text::ChatTemplate;
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},

@@ -198,7 +198,7 @@ pub(crate) fn card_of(folder: &Path, name: &str, notes: &mut Vec<String>) -> any
 fn stored_bytes(folder: &Path) -> Option<u64> {
     let path = folder.join("model.safetensors.index.json");
     // An index of the largest models takes a few MiB.
-    let index = lime_model::read_small(&path, 64 << 20).ok()?;
+    let index = lime_files::read_small(&path, 64 << 20).ok()?;
     let index: serde_json::Value = serde_json::from_slice(&index).ok()?;
     let size = &index["metadata"]["total_size"];
     size.as_u64().or_else(|| size.as_f64().map(|size| size as u64))

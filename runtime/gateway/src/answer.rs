@@ -91,7 +91,7 @@ pub(crate) async fn read(
 
 struct Reader<'a> {
     choice: usize,
-    decode: lime_model::DecodeStream<'a>,
+    decode: lime_text::DecodeStream<'a>,
     stops: StopMatcher,
     wants_reports: bool,
     /// Reports whose token is not shown yet.

@@ -51,7 +51,7 @@ pub enum GatewayError {
     Plan(#[from] lime_plan::PlanError),
     /// The model's tokenizer or others of its text files cannot be used.
     #[error(transparent)]
-    Model(#[from] lime_model::TextFaults),
+    Model(#[from] lime_text::TextFaults),
 }
 
 /// A running gateway.

@@ -6,10 +6,9 @@ use std::{
     time::Duration,
 };
 
-use lime_model::{
-    ChatTemplate, GenerationConfig, ModelError, ServedText, TextFaults, Tokenizer, plain_prompt, template_messages,
-};
 use lime_plan::Plan;
+use lime_text::TextError;
+use lime_text::{ChatTemplate, GenerationConfig, ServedText, TextFaults, Tokenizer, plain_prompt, template_messages};
 use serde_json::{Map, Value};
 
 use crate::template_process::TemplateProcess;
@@ -62,7 +61,7 @@ impl TextModel {
 
     /// The text of a conversation up to where the answer begins. A model without a chat template gets the texts alone,
     /// a newline between them, and goes on writing from there.
-    pub(crate) fn chat_text(&self, messages: &Value, variables: &Map<String, Value>) -> Result<ChatText, ModelError> {
+    pub(crate) fn chat_text(&self, messages: &Value, variables: &Map<String, Value>) -> Result<ChatText, TextError> {
         let text = match &self.template {
             Some(Template::Here(template)) => template.render(&template_messages(messages)?, true, None, variables)?,
             Some(Template::Apart(process)) => process.render(template_messages(messages)?, variables)?,
@@ -72,7 +71,7 @@ impl TextModel {
     }
 
     /// The tokens of a text that begins a sequence; with `special`, as the model expects a whole text to begin.
-    pub(crate) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, ModelError> {
+    pub(crate) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
         let mut tokens = self.tokenizer.encode(text, special)?;
         // An empty prompt of a model that needs no first token still has to begin somewhere.
         if special && tokens.is_empty() {

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use lime_files::{Fields, FileError, read_bounded};
 use lime_plan::{Architecture, Dtype, Encoding};
 use serde_json::Value;
 
 use crate::{
     ModelError, RopeConfig, TensorRole,
     family::Family,
-    json::{Fields, read_bounded},
     known_fields::{self, refuse_other_code},
     reach,
     rope_config::Rotation,
@@ -81,7 +81,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// As [`ModelConfig::parse`], or when the file cannot be read.
-    pub fn load(dir: &Path) -> Result<Self, ModelError> {
+    pub fn load(dir: &Path) -> Result<Self, FileError> {
         Ok(Self::read(dir)?.alone())
     }
 
@@ -91,7 +91,7 @@ impl ModelConfig {
     /// # Errors
     /// As [`ModelConfig::load`].
     pub fn load_without_weights(dir: &Path) -> Result<Self, ModelError> {
-        let draft = Self::read(dir).map_err(|fault| instead(dir, fault))?;
+        let draft = Self::read(dir).map_err(|fault| instead(dir, fault.into()))?;
         let names = names_in_index(dir);
         let mut config = draft.alone();
         config.untie_where(&|name| names.contains(name));
@@ -103,7 +103,7 @@ impl ModelConfig {
     /// # Errors
     /// A field that is missing, out of range or unknown, or an architecture, rope type, quantization or activation that this
     /// build does not run, by name.
-    pub fn parse(json: &str) -> Result<Self, ModelError> {
+    pub fn parse(json: &str) -> Result<Self, FileError> {
         Ok(Self::from_bytes(&PathBuf::from(CONFIG_FILE), json.as_bytes())?.alone())
     }
 
@@ -140,17 +140,15 @@ impl ModelConfig {
     }
 
     /// Reads the config of a folder for whoever knows the headers of its weights.
-    pub(crate) fn read(dir: &Path) -> Result<Draft, ModelError> {
+    pub(crate) fn read(dir: &Path) -> Result<Draft, FileError> {
         let path = dir.join(CONFIG_FILE);
         let bytes = read_bounded(&path, CONFIG_LIMIT, MISSING_CONFIG)?;
         Self::from_bytes(&path, &bytes)
     }
 
-    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Draft, ModelError> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|fault| ModelError::Config {
-            path: path.to_owned(),
-            reason: format!("not valid JSON: {fault}"),
-        })?;
+    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Draft, FileError> {
+        let value: Value = serde_json::from_slice(bytes)
+            .map_err(|fault| FileError::Wrong { path: path.to_owned(), reason: format!("not valid JSON: {fault}") })?;
         let fields = Fields::new(path, &value)?;
         let family = Family::of(&fields)?;
         refuse_quantized(&fields)?;
@@ -224,7 +222,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn read(fields: &Fields<'_>, family: &Family) -> Result<Self, ModelError> {
+    fn read(fields: &Fields<'_>, family: &Family) -> Result<Self, FileError> {
         let hidden = fields.required_count("hidden_size", MOST_WIDTH)?;
         let heads = fields.required_count("num_attention_heads", MOST_HEADS)?;
         // An explicit null means multi-head attention; a field left out means the family's default.
@@ -263,7 +261,7 @@ impl Shape {
 }
 
 /// The type of the weights, where the config says one.
-fn dtype(fields: &Fields<'_>) -> Result<Option<Dtype>, ModelError> {
+fn dtype(fields: &Fields<'_>) -> Result<Option<Dtype>, FileError> {
     let name = match fields.text("dtype")? {
         Some(name) => Some(name),
         None => fields.text("torch_dtype")?,
@@ -280,7 +278,7 @@ fn dtype(fields: &Fields<'_>) -> Result<Option<Dtype>, ModelError> {
     }
 }
 
-fn refuse_quantized(fields: &Fields<'_>) -> Result<(), ModelError> {
+fn refuse_quantized(fields: &Fields<'_>) -> Result<(), FileError> {
     // The second is MLX's.
     for field in ["quantization_config", "quantization"] {
         if let Some(quantization) = fields.get(field) {
@@ -294,7 +292,7 @@ fn refuse_quantized(fields: &Fields<'_>) -> Result<(), ModelError> {
     Ok(())
 }
 
-fn refuse_other_activations(fields: &Fields<'_>, family: &Family) -> Result<(), ModelError> {
+fn refuse_other_activations(fields: &Fields<'_>, family: &Family) -> Result<(), FileError> {
     let field = fields.either("hidden_act", family.renamed("hidden_act"))?;
     match fields.text(field)? {
         None | Some("silu" | "swish") => Ok(()),

@@ -1,29 +1,17 @@
 //! What can go wrong with a model's files and with what is asked of them.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
+use lime_files::FileError;
 use thiserror::Error;
 
 /// A fault that names the thing and says what to do about it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file that must be there is not.
-    #[error("{} is missing: {hint}", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// What to do.
-        hint: &'static str,
-    },
+    /// A file that cannot be read, or does not say what it must.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Weights in a form that is not read.
     #[error("{} is missing: {found}", path.display())]
     OtherForm {
@@ -31,14 +19,6 @@ pub enum ModelError {
         path: PathBuf,
         /// What is there in its place, and what to do.
         found: String,
-    },
-    /// `config.json` or `generation_config.json` is wrong, or asks for what this build cannot run.
-    #[error("{}: {reason}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What was expected, what was found and what to do.
-        reason: String,
     },
     /// A weights file or its index is damaged.
     #[error("{}: {reason}", path.display())]
@@ -56,20 +36,6 @@ pub enum ModelError {
         /// Its name in the file.
         tensor: String,
         /// What was expected, what was found and what to do.
-        reason: String,
-    },
-    /// The tokenizer could not be read or refused a text.
-    #[error("{}: {reason}", path.display())]
-    Tokenizer {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-    /// The chat template could not be compiled, or refused the conversation.
-    #[error("chat template: {reason}")]
-    Template {
-        /// In the template's own words where it raised the exception itself.
         reason: String,
     },
     /// A sampling parameter is out of range.

@@ -3,7 +3,7 @@
 use lime_plan::Architecture;
 use serde_json::Value;
 
-use crate::{ModelError, json::Fields};
+use lime_files::{Fields, FileError};
 
 /// One family.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ pub(crate) struct Biases {
 impl Family {
     /// The family that a config names. Where `architectures` and `model_type` are both given they must name the same one: what
     /// runs under a name that is not its own runs wrong.
-    pub(crate) fn of(fields: &Fields<'_>) -> Result<&'static Self, ModelError> {
+    pub(crate) fn of(fields: &Fields<'_>) -> Result<&'static Self, FileError> {
         let class = match fields.get("architectures") {
             Some(Value::Array(names)) if names.is_empty() => None,
             Some(Value::Array(names)) if names.len() == 1 && names[0].is_string() => names[0].as_str(),
@@ -196,7 +196,7 @@ impl Family {
         self.classes.contains(&name)
     }
 
-    pub(crate) fn biases(&self, fields: &Fields<'_>) -> Result<Biases, ModelError> {
+    pub(crate) fn biases(&self, fields: &Fields<'_>) -> Result<Biases, FileError> {
         let flag = |name| fields.flag(name, false);
         Ok(match self.architecture {
             Architecture::Llama => {

@@ -1,13 +1,10 @@
 //! Which fields of a `config.json` may stand there: those that this build obeys, those that say nothing of how a model computes,
 //! and those whose value changes nothing. What is none of these is refused by name: to ignore it might be to compute another model.
 
+use lime_files::{Fields, FileError, kind};
 use serde_json::Value;
 
-use crate::{
-    ModelError,
-    family::Family,
-    json::{Fields, kind},
-};
+use crate::family::Family;
 
 /// Obeyed in every family.
 const OBEYED: &[&str] = &[
@@ -227,7 +224,7 @@ const NEUTRAL: &[(&str, Neutral)] = &[
 ];
 
 /// Refuses every field that is not known to be harmless, all of them at once.
-pub(crate) fn check(fields: &Fields<'_>, family: &Family) -> Result<(), ModelError> {
+pub(crate) fn check(fields: &Fields<'_>, family: &Family) -> Result<(), FileError> {
     let mut faults = Vec::new();
     let mut unknown = false;
     for (name, value) in fields.values().filter(|(_, value)| !value.is_null()) {
@@ -265,7 +262,7 @@ fn is_irrelevant(name: &str) -> bool {
 }
 
 /// Refuses code of the model's own, unless it is the family's, which this build has itself.
-pub(crate) fn refuse_other_code(fields: &Fields<'_>, family: &Family) -> Result<(), ModelError> {
+pub(crate) fn refuse_other_code(fields: &Fields<'_>, family: &Family) -> Result<(), FileError> {
     let Some(map) = fields.object("auto_map")? else { return Ok(()) };
     let Some(class) = map.text("AutoModelForCausalLM")? else { return Ok(()) };
     match class.rsplit('.').next() {

@@ -1,13 +1,10 @@
 //! How many tokens a model computes as its makers meant it: where an attention window or a change of the rotary base sets in, the
 //! context ends here, and up to there it is exact.
 
+use lime_files::{Fields, FileError, kind};
 use serde_json::Value;
 
-use crate::{
-    ModelError,
-    family::Family,
-    json::{Fields, kind},
-};
+use crate::family::Family;
 
 /// A number of tokens up to which a model is exact without what this build does not have.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +28,7 @@ pub(crate) fn within(context: usize, limits: impl IntoIterator<Item = Limit>) ->
 }
 
 /// The attention window, where one is in force in some layer.
-pub(crate) fn window(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Option<Limit>, ModelError> {
+pub(crate) fn window(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Option<Limit>, FileError> {
     let default = if fields.has("sliding_window") { None } else { family.window };
     let window = fields.count("sliding_window", u64::MAX)?.or(default);
     let flag = fields.flag("use_sliding_window", false)?;
@@ -60,7 +57,7 @@ pub(crate) fn window(fields: &Fields<'_>, family: &Family, layers: usize) -> Res
 }
 
 /// Whether any layer has a window, as `layer_types` says.
-fn sliding_layers(fields: &Fields<'_>, layers: usize) -> Result<Option<bool>, ModelError> {
+fn sliding_layers(fields: &Fields<'_>, layers: usize) -> Result<Option<bool>, FileError> {
     let types = match fields.get("layer_types") {
         None => return Ok(None),
         Some(Value::Array(types)) => types,

@@ -2,7 +2,9 @@
 
 use lime_plan::Architecture;
 
-use crate::{ModelError, RopeConfig, RopeScaling, family::Family, json::Fields, json::kind, reach::Limit};
+use lime_files::{Fields, FileError, kind};
+
+use crate::{RopeConfig, RopeScaling, family::Family, reach::Limit};
 
 const MOST: f64 = 1e12;
 const SMALLEST_FACTOR: f64 = 1e-6;
@@ -35,7 +37,7 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     /// Reads the rotary fields of a config with so many `max_position_embeddings`.
-    pub(crate) fn read(config: &Fields<'_>, family: &Family, context: usize) -> Result<Self, ModelError> {
+    pub(crate) fn read(config: &Fields<'_>, family: &Family, context: usize) -> Result<Self, FileError> {
         refuse_partial_rotation(config)?;
         let top_theta = theta(config)?;
         let Some(nested) = nested(config)? else {
@@ -66,10 +68,10 @@ impl Rotation {
 }
 
 /// The fields of the rope, under either of their names.
-fn nested<'a>(config: &Fields<'a>) -> Result<Option<Fields<'a>>, ModelError> {
+fn nested<'a>(config: &Fields<'a>) -> Result<Option<Fields<'a>>, FileError> {
     let filled = |name| {
         let object = config.object(name)?;
-        Ok::<_, ModelError>(object.filter(|fields| fields.values().any(|(_, value)| !value.is_null())))
+        Ok::<_, FileError>(object.filter(|fields| fields.values().any(|(_, value)| !value.is_null())))
     };
     match (filled("rope_scaling")?, filled("rope_parameters")?) {
         (Some(old), Some(new)) => {
@@ -94,7 +96,7 @@ struct Scaling<'a, 'f> {
 }
 
 impl Scaling<'_, '_> {
-    fn read(&self, family: &Family, theta: f64) -> Result<Rotation, ModelError> {
+    fn read(&self, family: &Family, theta: f64) -> Result<Rotation, FileError> {
         let name = self.nested.text(self.nested.either("rope_type", "type")?)?.unwrap_or("default");
         let original = self.original_context()?;
         let mut rotation = Rotation {
@@ -149,7 +151,7 @@ impl Scaling<'_, '_> {
     }
 
     /// Refuses fields that this kind of rope does not have, unless they change nothing.
-    fn only(&self, name: &str, own: &[&str]) -> Result<(), ModelError> {
+    fn only(&self, name: &str, own: &[&str]) -> Result<(), FileError> {
         let is_neutral = |field: &str, value: &serde_json::Value| {
             value.is_null() || (FACTORS.contains(&field) && value.as_f64() == Some(1.0))
         };
@@ -163,13 +165,13 @@ impl Scaling<'_, '_> {
         }
     }
 
-    fn required(&self, name: &str, field: &'static str) -> Result<f64, ModelError> {
+    fn required(&self, name: &str, field: &'static str) -> Result<f64, FileError> {
         let missing = || self.nested.error(format!("rope type {name:?} needs the field {field:?}"));
         self.nested.number(field, SMALLEST_FACTOR, MOST)?.ok_or_else(missing)
     }
 
     /// The context trained first, where it is given.
-    fn original_context(&self) -> Result<Option<f64>, ModelError> {
+    fn original_context(&self) -> Result<Option<f64>, FileError> {
         let top = self.config.number("original_max_position_embeddings", 1.0, MOST)?;
         let inner = self.nested.number("original_max_position_embeddings", 1.0, MOST)?;
         Ok(top.or(inner))
@@ -185,14 +187,14 @@ impl Scaling<'_, '_> {
     }
 
     /// Ministral 3 makes queries warmer with their position, in steps of the context trained first: the first step is none.
-    fn temperature(&self, original: Option<f64>) -> Result<Option<Limit>, ModelError> {
+    fn temperature(&self, original: Option<f64>) -> Result<Option<Limit>, FileError> {
         let beta = self.nested.number("llama_4_scaling_beta", -MOST, MOST)?.unwrap_or(0.0);
         let tokens = original.map_or(self.context, |original| original as usize);
         let why = format!("a temperature of attention that grows with the position (\"llama_4_scaling_beta\": {beta})");
         Ok((beta != 0.0).then_some(Limit { tokens, why }))
     }
 
-    fn llama3(&self, original: Option<f64>) -> Result<RopeScaling, ModelError> {
+    fn llama3(&self, original: Option<f64>) -> Result<RopeScaling, FileError> {
         let low_freq_factor = self.required("llama3", "low_freq_factor")?;
         let high_freq_factor = self.required("llama3", "high_freq_factor")?;
         if high_freq_factor <= low_freq_factor {
@@ -205,7 +207,7 @@ impl Scaling<'_, '_> {
         Ok(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context })
     }
 
-    fn yarn(&self, original: Option<f64>, rotation: &mut Rotation) -> Result<(), ModelError> {
+    fn yarn(&self, original: Option<f64>, rotation: &mut Rotation) -> Result<(), FileError> {
         let nested = self.nested;
         let original_context = original.unwrap_or(self.context as f64);
         let given = nested.number("factor", SMALLEST_FACTOR, MOST)?;
@@ -214,7 +216,7 @@ impl Scaling<'_, '_> {
             if factor <= 1.0 { 1.0 } else { 0.1 * mscale * libm::log(factor) + 1.0 }
         };
         // Zero counts as absent here, as it does in transformers.
-        let nonzero = |name| Ok::<_, ModelError>(nested.number(name, 0.0, MOST)?.filter(|number| *number != 0.0));
+        let nonzero = |name| Ok::<_, FileError>(nested.number(name, 0.0, MOST)?.filter(|number| *number != 0.0));
         let computed = match (nonzero("mscale")?, nonzero("mscale_all_dim")?) {
             (Some(one), Some(all)) => scale(one) / scale(all),
             _ => scale(1.0),
@@ -254,12 +256,12 @@ impl Scaling<'_, '_> {
     }
 }
 
-fn theta(fields: &Fields<'_>) -> Result<Option<f64>, ModelError> {
+fn theta(fields: &Fields<'_>) -> Result<Option<f64>, FileError> {
     // A base of 1 or less has no falling frequencies, and YaRN divides by its logarithm.
     fields.number("rope_theta", 1.001, 1e15)
 }
 
-fn refuse_partial_rotation(fields: &Fields<'_>) -> Result<(), ModelError> {
+fn refuse_partial_rotation(fields: &Fields<'_>) -> Result<(), FileError> {
     match fields.number("partial_rotary_factor", 0.0, 1.0)? {
         None | Some(1.0) => Ok(()),
         Some(part) => {

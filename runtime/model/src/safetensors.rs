@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lime_files::FileError;
 use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 
 use crate::ModelError;
@@ -76,17 +77,17 @@ pub(crate) fn read_header(path: &Path, hint: &'static str) -> Result<BTreeMap<St
         Ok(file) => read_open(path, file, false),
         Err(fault) if fault.kind() == ErrorKind::NotFound => {
             let alone = header_file(path);
-            let file = File::open(&alone).map_err(|_| ModelError::Missing { path: path.to_owned(), hint })?;
+            let file = File::open(&alone).map_err(|_| FileError::Missing { path: path.to_owned(), hint })?;
             read_open(&alone, file, true)
         }
-        Err(source) => Err(ModelError::Read { path: path.to_owned(), source }),
+        Err(source) => Err(FileError::Read { path: path.to_owned(), source }.into()),
     }
 }
 
 /// Reads the header of an open file, which ends with it where it is `alone`.
 fn read_open(path: &Path, mut file: File, alone: bool) -> Result<BTreeMap<String, StoredTensor>, ModelError> {
     let damaged = |reason: String| ModelError::Weights { path: path.to_owned(), reason };
-    let unreadable = |source| ModelError::Read { path: path.to_owned(), source };
+    let unreadable = |source| FileError::Read { path: path.to_owned(), source };
     let size = file.metadata().map_err(unreadable)?.len();
     if size < LENGTH_BYTES {
         return Err(damaged(format!("{size} bytes are too few for a safetensors file: copy or download it again")));

@@ -62,7 +62,7 @@ impl ModelFolder {
     /// The first fault, with the file and the tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref().to_owned();
-        let draft = ModelConfig::read(&path).map_err(|fault| instead(&path, fault))?;
+        let draft = ModelConfig::read(&path).map_err(|fault| instead(&path, fault.into()))?;
         let tensors = locate(&path)?;
         let config = settled(draft, &tensors);
         let mut folder = Self { path, config, tensors };

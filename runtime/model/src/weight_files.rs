@@ -5,11 +5,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use lime_files::{Fields, FileError, read_bounded};
 use serde_json::Value;
 
 use crate::{
     ModelError,
-    json::{Fields, read_bounded},
     other_forms::other_form,
     safetensors::{StoredTensor, read_header},
     stored::OUTPUT_NAME,
@@ -38,7 +38,7 @@ pub(crate) fn locate(dir: &Path) -> Result<Tensors, ModelError> {
 
 /// What is there in the place of a file that is missing.
 pub(crate) fn instead(folder: &Path, fault: ModelError) -> ModelError {
-    let ModelError::Missing { path, .. } = &fault else { return fault };
+    let ModelError::File(FileError::Missing { path, .. }) = &fault else { return fault };
     let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names: Vec<String> = listed.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     let is_weights = names.iter().any(|name| name == SINGLE_FILE || name == INDEX_FILE);
@@ -69,7 +69,7 @@ fn in_shards(dir: &Path, index: &Path) -> Result<Tensors, ModelError> {
         let name = file.as_str().filter(|name| is_plain_file_name(name)).ok_or_else(|| {
             damaged(format!(
                 "tensor {tensor:?} must be given the name of a file in this folder, found {}",
-                crate::json::kind(file)
+                lime_files::kind(file)
             ))
         })?;
         files.entry(name).or_insert_with(Vec::new).push(tensor);

@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use common::{OTHER_NAMES, Ring, TINY, Wish, WrittenBlocks, argmax, bundled, isas, repository, shared, streamed};
 use lime_kernels::Kernels;
-use lime_model::{BatchRows, EngineOptions, ModelFolder, Tokenizer, WeightSource};
+use lime_model::{BatchRows, EngineOptions, ModelFolder, WeightSource};
 use lime_plan::{Arithmetic, Dtype};
+use lime_text::Tokenizer;
 use safetensors::{Dtype as StoredDtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use serde_json::Value;

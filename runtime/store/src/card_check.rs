@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
-use crate::{StoreError, card::SMALL_FILE, disk, file_digest::sha256};
+use lime_files::open_regular;
+
+use crate::{StoreError, card::SMALL_FILE, file_digest::sha256};
 
 /// What became of a model's small files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,6 @@ pub(crate) fn digests(card: &Path) -> Result<BTreeMap<String, String>, StoreErro
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One more than there may be: such a file has another digest.
-    disk::open_regular(path)?.take(SMALL_FILE + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(SMALL_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -32,17 +32,6 @@ pub(crate) fn patiently<T, E>(mut read: impl FnMut() -> Result<T, E>) -> Result<
     read()
 }
 
-/// Opens a file that others made, if it is one: a pipe would keep its reader waiting, a device may have no end.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_file() {
-        return Ok(file);
-    }
-    let what = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what} and not a file")))
-}
-
 /// Bytes free for this process on the disk of `path`.
 pub(crate) fn free_bytes(path: &Path) -> Result<Bytes, StoreError> {
     let stat = statvfs(path).map_err(|fault| StoreError::io("ask for free space on", path)(fault.into()))?;

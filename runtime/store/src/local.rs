@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lime_files::open_regular;
+
 use crate::{
     StoreError, disk,
     origin::{Origin, OriginFile, Sink},
@@ -20,7 +22,7 @@ pub(crate) struct LocalFolder(pub(crate) PathBuf);
 impl LocalFolder {
     fn open(&self, name: &str) -> Result<Option<(File, OriginFile)>, StoreError> {
         let path = self.0.join(name);
-        let file = match disk::open_regular(&path) {
+        let file = match open_regular(&path) {
             Ok(file) => file,
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(fault) => return Err(StoreError::io("read", path)(fault)),

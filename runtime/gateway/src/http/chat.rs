@@ -1,6 +1,6 @@
 //! Reading a request for a chat completion.
 
-use lime_model::ModelError;
+use lime_text::TextError;
 use serde_json::{Map, Value};
 
 use super::{
@@ -68,7 +68,7 @@ pub(super) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<Job, Api
     extent.check_messages("messages", text_bytes(&messages))?;
     let chat = encoder.text.chat_text(&messages, &variables).map_err(|fault| match fault {
         // Templates refuse conversations in their own words: the client's to mend.
-        ModelError::Template { .. } => ApiError::template(&fault),
+        TextError::Template { .. } => ApiError::template(&fault),
         other => wrong_value("messages", other),
     })?;
     let prompt = encoder.prompt("messages", &chat.text, chat.special, String::new())?;

@@ -39,7 +39,7 @@ impl ApiError {
     }
 
     /// 400: the model's chat template refuses the conversation.
-    pub(crate) fn template(fault: &lime_model::ModelError) -> Self {
+    pub(crate) fn template(fault: &lime_text::TextError) -> Self {
         let message = format!("Invalid 'messages': {fault}.");
         Self::invalid("messages", "chat_template_error", message)
     }

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lime_model::{ChatTemplate, ModelError};
+use lime_text::ChatTemplate;
+use lime_text::TextError;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire::{Conversation, LONGEST, Reply};
@@ -32,7 +33,7 @@ pub fn render_templates(folder: &Path) -> io::Result<()> {
     // When a pod's memory is gone, this one goes first. Not everybody may say so; then it is as it was.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let template = ChatTemplate::open(folder)
-        .and_then(|found| found.ok_or_else(|| ModelError::Template { reason: "the model has none".to_owned() }));
+        .and_then(|found| found.ok_or_else(|| TextError::Template { reason: "the model has none".to_owned() }));
     let template = template.map_err(io::Error::other)?;
     answer(&Reply::Ready)?;
     watch_time();
@@ -59,7 +60,7 @@ fn render(template: &ChatTemplate, line: &[u8]) -> Reply {
     };
     match template.render(&messages, true, None, &variables) {
         Ok(text) => Reply::Text(text),
-        Err(ModelError::Template { reason }) => Reply::Refused(reason),
+        Err(TextError::Template { reason }) => Reply::Refused(reason),
         Err(other) => Reply::Refused(other.to_string()),
     }
 }

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use lime_model::ModelError;
+use lime_files::FileError;
+use lime_text::TextError;
 use serde_json::{Map, Value};
 
 use super::wire::{Conversation, LONGEST, Reply};
@@ -42,7 +43,7 @@ enum Overrun {
 
 impl TemplateProcess {
     /// Starts `program`, which is `lime`, for the model in `folder`. A conversation may take until `deadline`.
-    pub(crate) fn start(program: PathBuf, folder: PathBuf, deadline: Duration) -> Result<Self, ModelError> {
+    pub(crate) fn start(program: PathBuf, folder: PathBuf, deadline: Duration) -> Result<Self, TextError> {
         let process = Self { program, folder, deadline, running: Mutex::new(None) };
         let first = process.spawn()?;
         *process.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
@@ -50,7 +51,7 @@ impl TemplateProcess {
     }
 
     /// The prompt of a conversation.
-    pub(crate) fn render(&self, messages: Value, variables: &Map<String, Value>) -> Result<String, ModelError> {
+    pub(crate) fn render(&self, messages: Value, variables: &Map<String, Value>) -> Result<String, TextError> {
         let conversation = Conversation { messages, variables: variables.clone() };
         let mut line = serde_json::to_vec(&conversation).map_err(|fault| template(fault.to_string()))?;
         line.push(b'\n');
@@ -87,8 +88,8 @@ impl TemplateProcess {
         }
     }
 
-    fn spawn(&self) -> Result<Running, ModelError> {
-        let fault = |source| ModelError::Read { path: self.program.clone(), source };
+    fn spawn(&self) -> Result<Running, TextError> {
+        let fault = |source| TextError::from(FileError::Read { path: self.program.clone(), source });
         let mut process = Command::new(&self.program)
             .arg("render")
             .arg(&self.folder)
@@ -151,8 +152,8 @@ impl Drop for Running {
     }
 }
 
-const fn template(reason: String) -> ModelError {
-    ModelError::Template { reason }
+const fn template(reason: String) -> TextError {
+    TextError::Template { reason }
 }
 
 #[cfg(test)]

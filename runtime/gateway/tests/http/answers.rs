@@ -1,6 +1,6 @@
 //! Answers in one piece.
 
-use lime_model::Tokenizer;
+use lime_text::Tokenizer;
 use serde_json::{Value, json};
 
 use crate::{

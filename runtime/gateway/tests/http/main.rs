@@ -22,7 +22,7 @@ mod survival;
 use std::{net::SocketAddr, time::Duration};
 
 use fake::{Controls, Served, Setup, babble, recite};
-use lime_model::Tokenizer;
+use lime_text::Tokenizer;
 use tokio::time::sleep;
 
 const CHAT: &str = "/v1/chat/completions";

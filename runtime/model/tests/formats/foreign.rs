@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lime_model::{ChatTemplate, GenerationConfig, ModelConfig, ModelFolder, ServedText, Tokenizer};
+use lime_model::{ModelConfig, ModelFolder};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -172,72 +172,15 @@ proptest! {
         fs::write(folder.path().join("model.safetensors.index.json"), bytes).unwrap();
         let _ = ModelFolder::open(folder.path());
     }
-
-    #[test]
-    fn generation_configs(value in any_json(), temperature in any_json(), eos in any_json()) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("generation_config.json");
-        fs::write(&file, value.to_string()).unwrap();
-        let _ = GenerationConfig::load(folder.path());
-        fs::write(&file, json!({"temperature": temperature, "eos_token_id": eos}).to_string()).unwrap();
-        let _ = GenerationConfig::load(folder.path());
-    }
-
-    #[test]
-    fn template_sources(source in "[ a-z{}%#'\"|().\\[\\]0-9:=-]{0,80}") {
-        let messages = json!([{"role": "user", "content": "hi"}]);
-        if let Ok(template) = ChatTemplate::from_source(&source, Map::new()) {
-            let _ = template.render(&messages, true, None, &Map::new());
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn tokenizers(edits in edits(), cut: prop::sample::Index, keep: bool, ids in proptest::collection::vec(any::<u32>(), 0..20)) {
-        let folder = tempfile::tempdir().unwrap();
-        let bytes = damaged(read(fixture("models/bard-2m/tokenizer.json")).as_bytes(), &edits, &cut, keep);
-        fs::write(folder.path().join("tokenizer.json"), bytes).unwrap();
-        if let Ok(tokenizer) = Tokenizer::open(folder.path()) {
-            if let Ok(encoded) = tokenizer.encode("To be, or not to be é", true) {
-                tokenizer.decode(&encoded, true);
-            }
-            tokenizer.decode(&ids, false);
-        }
-    }
-
-    #[test]
-    fn tokenizer_parts(normalizer in any_json(), pre in any_json(), post in any_json(), decoder in any_json(), part in 0usize..5) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut tokenizer: Value = serde_json::from_str(&read(fixture("models/bard-2m/tokenizer.json"))).unwrap();
-        let parts = ["normalizer", "pre_tokenizer", "post_processor", "decoder", "added_tokens"];
-        let values = [normalizer, pre, post, decoder, json!([{"id": 5}])];
-        tokenizer[parts[part]] = values[part].clone();
-        fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-        if let Ok(tokenizer) = Tokenizer::open(folder.path()) {
-            let _ = tokenizer.encode("To be", true);
-        }
-    }
 }
 
 #[test]
-fn hugely_nested_json_is_an_error_of_every_reader() {
+fn hugely_nested_json_is_an_error() {
     let nested = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
-    for file in
-        ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.json"]
-    {
+    for text in [nested.clone(), format!("{{\"architectures\": {nested}}}")] {
         let folder = tempfile::tempdir().unwrap();
-        for kept in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-            fs::copy(fixture("models/bard-2m").join(kept), folder.path().join(kept)).unwrap();
-        }
-        let inside = format!("{{\"added_tokens\": {nested}, \"normalizer\": {nested}, \"chat_template\": {nested}}}");
-        for text in [&nested, &inside] {
-            fs::write(folder.path().join(file), text).unwrap();
-            let faults = ServedText::open(folder.path()).err().unwrap();
-            assert_eq!(faults.0.len(), 1, "{file}: {faults}");
-            assert!(faults.to_string().contains(file), "{faults}");
-        }
+        fs::write(folder.path().join("config.json"), text).unwrap();
+        let fault = ModelFolder::open(folder.path()).err().unwrap().to_string();
+        assert!(fault.contains("config.json"), "{fault}");
     }
 }

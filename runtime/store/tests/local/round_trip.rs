@@ -89,7 +89,7 @@ fn the_model_in_the_store_is_a_model_folder_without_weights() {
     let (model, original) = (store.model(&source("bard-2m")).unwrap(), ModelFolder::open(fixture("bard-2m")).unwrap());
     assert_eq!(model.folder().card("m"), original.card("m"));
     assert!(!model.folder().has_weights() && original.has_weights());
-    lime_model::Tokenizer::open(model.folder().path()).unwrap();
+    lime_text::Tokenizer::open(model.folder().path()).unwrap();
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{fmt, path::Path};
 
-use crate::{ChatTemplate, GenerationConfig, ModelConfig, ModelError, Tokenizer, special::Names};
+use crate::{
+    error::TextError, generation::GenerationConfig, model_tokens::ModelTokens, special::Names, template::ChatTemplate,
+    tokenizer::Tokenizer,
+};
 
 /// A model's tokenizer, chat template and sampling defaults.
 pub struct ServedText {
@@ -22,26 +25,18 @@ impl ServedText {
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, TextFaults> {
         let dir = dir.as_ref();
         let mut faults = Vec::new();
-        let mut keep = |fault| faults.push(fault);
-        let generation = GenerationConfig::load(dir).map_err(&mut keep).ok();
-        let config = match ModelConfig::load(dir) {
-            Ok(config) => Some(Some(config)),
-            Err(ModelError::Missing { .. }) => Some(None),
-            Err(fault) => {
-                keep(fault);
-                None
-            }
-        };
-        // What is wrong with them is said once; tokenizer and template are looked at all the same.
-        let names = Names::load(dir).map_err(&mut keep).ok();
-        let known = names.is_some();
-        let names = names.unwrap_or_default();
+        let mut keep = |fault: TextError| faults.push(fault);
+        let generation = GenerationConfig::load(dir).map_err(|fault| keep(fault.into())).ok();
+        let model = ModelTokens::load(dir).map_err(|fault| keep(fault.into())).ok();
+        let names = Names::load(dir).map_err(|fault| keep(fault.into())).ok();
+        // What is wrong with the small files is said once; tokenizer and template are looked at all the same.
+        let (known_model, known_names) = (model.is_some(), names.is_some());
+        let (model, names) = (model.unwrap_or_default(), names.unwrap_or_default());
         let eos = generation.iter().flat_map(|generation| &generation.eos);
-        let tokenizer = Tokenizer::open_beside(dir, eos.copied(), config.as_ref().and_then(Option::as_ref), &names);
-        let tokenizer = tokenizer.map_err(&mut keep).ok();
+        let tokenizer = Tokenizer::open_beside(dir, eos.copied(), &model, &names).map_err(&mut keep).ok();
         let template = ChatTemplate::open_beside(dir, &names).map_err(&mut keep).ok();
-        match (generation, config, tokenizer, template) {
-            (Some(generation), Some(_), Some(tokenizer), Some(template)) if known => {
+        match (generation, tokenizer, template) {
+            (Some(generation), Some(tokenizer), Some(template)) if known_model && known_names => {
                 Ok(Self { tokenizer, template, generation })
             }
             _ => Err(TextFaults(faults)),
@@ -51,7 +46,7 @@ impl ServedText {
 
 /// Why a model's texts cannot be served: at least one fault.
 #[derive(Debug)]
-pub struct TextFaults(pub Vec<ModelError>);
+pub struct TextFaults(pub Vec<TextError>);
 
 impl fmt::Display for TextFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

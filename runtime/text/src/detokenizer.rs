@@ -1,6 +1,6 @@
 //! Tokens to text, as they come.
 
-use crate::{Tokenizer, decoding::Decoded};
+use crate::{decoding::Decoded, tokenizer::Tokenizer};
 
 /// Turns tokens into text as they come. The pieces together are the text of the whole, as the `tokenizers` library
 /// decodes it: what the next token may still change is held back.

@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lime_files::read_bounded;
+
 use crate::{
-    GenerationConfig, ModelConfig, ModelError,
     decoding::Decoding,
     detokenizer::DecodeStream,
-    json::read_bounded,
+    error::TextError,
+    generation::GenerationConfig,
+    model_tokens::ModelTokens,
     special::{Names, extra_special_tokens},
     tokenizer_check,
 };
@@ -34,23 +37,18 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A file that is missing, damaged or not a tokenizer.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, TextError> {
         let dir = dir.as_ref();
-        let config = match ModelConfig::load(dir) {
-            Ok(config) => Some(config),
-            Err(ModelError::Missing { .. }) => None,
-            Err(other) => return Err(other),
-        };
-        Self::open_beside(dir, GenerationConfig::load(dir)?.eos, config.as_ref(), &Names::load(dir)?)
+        Self::open_beside(dir, GenerationConfig::load(dir)?.eos, &ModelTokens::load(dir)?, &Names::load(dir)?)
     }
 
-    /// As [`Tokenizer::open`], with what its neighbours say: `eos` of `generation_config.json`, and `config.json`.
+    /// As [`Tokenizer::open`], with what its neighbours say: `eos` of `generation_config.json`, and the tokens of `config.json`.
     pub(crate) fn open_beside(
         dir: &Path,
         eos: impl IntoIterator<Item = u32>,
-        config: Option<&ModelConfig>,
+        model: &ModelTokens,
         names: &Names,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<Self, TextError> {
         let path = dir.join(TOKENIZER_FILE);
         let hint = if dir.join("tokenizer.model").exists() {
             "there is tokenizer.model, which is not read: transformers makes the fast tokenizer from it, \
@@ -59,7 +57,7 @@ impl Tokenizer {
             "the folder must hold a fast tokenizer (tokenizer.json); transformers writes one with save_pretrained"
         };
         let bytes = read_bounded(&path, TOKENIZER_LIMIT, hint)?;
-        let fault = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
+        let fault = |reason: String| TextError::Tokenizer { path: path.clone(), reason };
         tokenizer_check::check(&bytes).map_err(&fault)?;
         let parsed = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes).map_err(|fault| fault.to_string()));
         let mut inner = parsed.map_err(|reason| fault(format!("not a tokenizer: {reason}")))?;
@@ -70,10 +68,10 @@ impl Tokenizer {
             extra_special_tokens(&names.config).iter().filter_map(|text| inner.token_to_id(text)).collect();
         let id_of = |name: &str| names.special.get(name)?.as_str().and_then(|text| inner.token_to_id(text));
         let mut eos: Vec<u32> = id_of("eos_token").into_iter().chain(eos).collect();
-        eos.extend(config.iter().flat_map(|config| &config.eos));
+        eos.extend(&model.eos);
         eos.sort_unstable();
         eos.dedup();
-        let bos = id_of("bos_token").or(config.and_then(|config| config.bos));
+        let bos = id_of("bos_token").or(model.bos);
         let added = inner.get_added_tokens_decoder().into_iter();
         let special = added.filter(|(_, token)| token.special).map(|(id, _)| id).chain(extra).collect();
         let decoding = Decoding::of(inner.get_decoder());
@@ -85,9 +83,9 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A text that the tokenizer's own rules refuse.
-    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, ModelError> {
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TextError> {
         let encode = || self.inner.encode_fast(text, add_special).map_err(|fault| fault.to_string());
-        let encoded = guarded(encode).map_err(|reason| ModelError::Tokenizer { path: self.path.clone(), reason })?;
+        let encoded = guarded(encode).map_err(|reason| TextError::Tokenizer { path: self.path.clone(), reason })?;
         Ok(encoded.get_ids().to_vec())
     }
 

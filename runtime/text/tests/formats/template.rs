@@ -1,6 +1,6 @@
 //! Chat templates against transformers' `apply_chat_template`, and hostile ones.
 
-use lime_model::{ChatTemplate, plain_prompt};
+use lime_text::{ChatTemplate, plain_prompt};
 use serde_json::{Map, Value, json};
 
 use crate::places::{fixture, json as read_json, shared};

@@ -8,13 +8,15 @@ use std::{
     path::Path,
 };
 
+use rustix::fs::OFlags;
+
 /// Opens a regular file. A pipe without a writer would be waited for, a device such as /dev/zero has no end.
 ///
 /// # Errors
 /// What the system says, or that it is no regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     // Without it, the opening itself waits for a pipe's other end.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     let kind = file.metadata()?.file_type();
     let found = match kind {
         _ if kind.is_file() => return Ok(file),

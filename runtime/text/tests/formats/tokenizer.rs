@@ -1,6 +1,6 @@
 //! Real tokenizers against the vectors of llama.cpp, and decoding piece by piece.
 
-use lime_model::Tokenizer;
+use lime_text::Tokenizer;
 use proptest::prelude::*;
 
 use serde_json::json;

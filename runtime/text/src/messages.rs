@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use crate::ModelError;
+use crate::error::TextError;
 
 /// The messages of an OpenAI request as templates expect them: parts of text joined into one string, and the arguments
 /// of tool calls as objects rather than JSON text, and no content as an empty one. Everything else stays as it is.
 ///
 /// # Errors
 /// Messages that are no objects with a `role`, or parts that are not text.
-pub fn template_messages(messages: &Value) -> Result<Value, ModelError> {
+pub fn template_messages(messages: &Value) -> Result<Value, TextError> {
     let list = messages.as_array().ok_or_else(|| fault("\"messages\" must be a list"))?;
     list.iter().enumerate().map(|(place, message)| template_message(place, message)).collect()
 }
@@ -19,13 +19,13 @@ pub fn template_messages(messages: &Value) -> Result<Value, ModelError> {
 ///
 /// # Errors
 /// As [`template_messages`].
-pub fn plain_prompt(messages: &Value) -> Result<String, ModelError> {
+pub fn plain_prompt(messages: &Value) -> Result<String, TextError> {
     let messages = template_messages(messages)?;
     let texts = messages.as_array().into_iter().flatten().filter_map(|message| message.get("content")?.as_str());
     Ok(texts.collect::<Vec<_>>().join("\n"))
 }
 
-fn template_message(place: usize, message: &Value) -> Result<Value, ModelError> {
+fn template_message(place: usize, message: &Value) -> Result<Value, TextError> {
     let mut message = match message {
         Value::Object(message) if message.get("role").is_some_and(Value::is_string) => message.clone(),
         _ => return Err(fault(&format!("\"messages[{place}]\" must be an object with a \"role\""))),
@@ -63,8 +63,8 @@ fn parse_arguments(arguments: &mut Value) {
     }
 }
 
-fn fault(reason: &str) -> ModelError {
-    ModelError::Template { reason: reason.into() }
+fn fault(reason: &str) -> TextError {
+    TextError::Template { reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The template language against jinja2 itself, set up as transformers sets it up.
 
-use lime_model::ChatTemplate;
+use lime_text::ChatTemplate;
 use serde_json::{Map, Value, json};
 
 use crate::places::{fixture, json as read_json};

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
+use lime_files::{FileError, read_bounded};
 use serde_json::{Map, Value};
-
-use crate::{ModelError, json::read_bounded};
 
 const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
@@ -20,20 +19,20 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn load(dir: &Path) -> Result<Self, ModelError> {
+    pub(crate) fn load(dir: &Path) -> Result<Self, FileError> {
         let config = tokenizer_config(dir)?;
         Ok(Self { special: special_tokens(dir, &config)?, config })
     }
 }
 
 /// The object in `tokenizer_config.json`, or an empty one where the folder has none.
-fn tokenizer_config(dir: &Path) -> Result<Map<String, Value>, ModelError> {
+fn tokenizer_config(dir: &Path) -> Result<Map<String, Value>, FileError> {
     optional_object(dir, TOKENIZER_CONFIG_FILE)
 }
 
 /// `bos_token`, `eos_token` and the like with their texts, and the model's own names such as `image_token`;
 /// `tokenizer_config.json` goes first.
-fn special_tokens(dir: &Path, config: &Map<String, Value>) -> Result<Map<String, Value>, ModelError> {
+fn special_tokens(dir: &Path, config: &Map<String, Value>) -> Result<Map<String, Value>, FileError> {
     let names = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let older = optional_object(dir, SPECIAL_TOKENS_FILE)?;
     let find = |name: &str| config.get(name).and_then(text_of).or_else(|| older.get(name).and_then(text_of));
@@ -67,15 +66,15 @@ fn text_of(token: &Value) -> Option<String> {
     }
 }
 
-fn optional_object(dir: &Path, file: &str) -> Result<Map<String, Value>, ModelError> {
+fn optional_object(dir: &Path, file: &str) -> Result<Map<String, Value>, FileError> {
     let path = dir.join(file);
     let bytes = match read_bounded(&path, LIMIT, "") {
-        Err(ModelError::Missing { .. }) => return Ok(Map::new()),
+        Err(FileError::Missing { .. }) => return Ok(Map::new()),
         other => other?,
     };
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(ModelError::Tokenizer { path, reason: "expected a JSON object".into() }),
-        Err(fault) => Err(ModelError::Tokenizer { path, reason: format!("not valid JSON: {fault}") }),
+        Ok(_) => Err(FileError::Wrong { path, reason: "expected a JSON object".into() }),
+        Err(fault) => Err(FileError::Wrong { path, reason: format!("not valid JSON: {fault}") }),
     }
 }

@@ -2,15 +2,15 @@
 
 use serde_json::{Map, Value};
 
-use crate::ModelError;
+use crate::error::TextError;
 
 /// Names under which a message's reasoning is passed, the standard one first.
 const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// The conversation as transformers hands it to templates: without fields that are null, and with each message's
 /// reasoning under every name that templates read.
-pub(crate) fn prepared(messages: &Value) -> Result<Value, ModelError> {
-    let fault = |reason: &str| ModelError::Template { reason: reason.into() };
+pub(crate) fn prepared(messages: &Value) -> Result<Value, TextError> {
+    let fault = |reason: &str| TextError::Template { reason: reason.into() };
     let list = messages.as_array().ok_or_else(|| fault("the messages must be a list"))?;
     if list.is_empty() {
         return Err(fault("the conversation is empty: give at least one message"));

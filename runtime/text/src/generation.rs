@@ -2,12 +2,8 @@
 
 use std::{fmt, path::Path};
 
+use lime_files::{Fields, FileError, kind, read_bounded};
 use serde_json::Value;
-
-use crate::{
-    ModelError,
-    json::{Fields, kind, read_bounded},
-};
 
 const GENERATION_FILE: &str = "generation_config.json";
 const GENERATION_LIMIT: u64 = 1 << 20;
@@ -101,20 +97,20 @@ impl GenerationConfig {
     ///
     /// # Errors
     /// A file that cannot be read, is no JSON, or has a value out of range.
-    pub fn load(dir: &Path) -> Result<Self, ModelError> {
+    pub fn load(dir: &Path) -> Result<Self, FileError> {
         let path = dir.join(GENERATION_FILE);
         let bytes = match read_bounded(&path, GENERATION_LIMIT, "") {
-            Err(ModelError::Missing { .. }) => return Ok(Self::default()),
+            Err(FileError::Missing { .. }) => return Ok(Self::default()),
             other => other?,
         };
         let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|fault| ModelError::Config { path: path.clone(), reason: format!("not valid JSON: {fault}") })?;
+            .map_err(|fault| FileError::Wrong { path: path.clone(), reason: format!("not valid JSON: {fault}") })?;
         let fields = Fields::new(&path, &value)?;
         let do_sample = match fields.get("do_sample") {
             Some(_) => Some(fields.flag("do_sample", false)?),
             None => None,
         };
-        let number = |name, high| Ok::<_, ModelError>(fields.number(name, 0.0, high)?.map(|number| number as f32));
+        let number = |name, high| Ok::<_, FileError>(fields.number(name, 0.0, high)?.map(|number| number as f32));
         Ok(Self {
             do_sample,
             temperature: number("temperature", 100.0)?,
@@ -140,7 +136,7 @@ fn short(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<GenerationConfig, ModelError> {
+    fn read(text: &str) -> Result<GenerationConfig, FileError> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(GENERATION_FILE), text).unwrap();
         GenerationConfig::load(folder.path())

@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use lime_model::Tokenizer;
+use lime_text::Tokenizer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

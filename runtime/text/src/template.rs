@@ -9,7 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, syntax::SyntaxConfig, value::Serd
 use serde_json::{Map, Value};
 
 use crate::{
-    ModelError,
+    error::TextError,
     special::Names,
     template_conversation::prepared,
     template_dates::strftime_now,
@@ -39,13 +39,13 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A file that cannot be read, or a template that does not compile.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Option<Self>, ModelError> {
+    pub fn open(dir: impl AsRef<Path>) -> Result<Option<Self>, TextError> {
         let dir = dir.as_ref();
         Self::open_beside(dir, &Names::load(dir)?)
     }
 
     /// As [`ChatTemplate::open`], with what the neighbours say.
-    pub(crate) fn open_beside(dir: &Path, names: &Names) -> Result<Option<Self>, ModelError> {
+    pub(crate) fn open_beside(dir: &Path, names: &Names) -> Result<Option<Self>, TextError> {
         let sources = sources(dir, &names.config)?;
         if sources.is_empty() {
             return Ok(None);
@@ -57,7 +57,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A template that does not compile.
-    pub fn from_source(source: &str, special: Map<String, Value>) -> Result<Self, ModelError> {
+    pub fn from_source(source: &str, special: Map<String, Value>) -> Result<Self, TextError> {
         Self::compile(BTreeMap::from([(DEFAULT.to_owned(), source.to_owned())]), special)
     }
 
@@ -76,12 +76,12 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         tools: Option<&Value>,
         extra: &Map<String, Value>,
-    ) -> Result<String, ModelError> {
+    ) -> Result<String, TextError> {
         let messages = prepared(messages)?;
         let name = if tools.is_some() && self.has(TOOL_USE) { TOOL_USE } else { DEFAULT };
         if !self.has(name) {
             let reason = "none of the model's templates is named \"default\": add a chat_template.jinja".to_owned();
-            return Err(ModelError::Template { reason });
+            return Err(TextError::Template { reason });
         }
         let size = (messages.to_string().len() + tools.map_or(0, |tools| tools.to_string().len())) as u64;
         let mut environment = self.environment.clone();
@@ -95,17 +95,17 @@ impl ChatTemplate {
             ("add_generation_prompt".to_owned(), Value::Bool(add_generation_prompt)),
         ]);
         let rendered = environment.get_template(name).and_then(|template| template.render(Serde(&variables)));
-        rendered.map_err(|fault| ModelError::Template { reason: explain(&fault) })
+        rendered.map_err(|fault| TextError::Template { reason: explain(&fault) })
     }
 
     fn has(&self, name: &str) -> bool {
         self.environment.templates().any(|(known, _)| known == name)
     }
 
-    fn compile(sources: BTreeMap<String, String>, special: Map<String, Value>) -> Result<Self, ModelError> {
+    fn compile(sources: BTreeMap<String, String>, special: Map<String, Value>) -> Result<Self, TextError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|fault| ModelError::Template { reason: explain(&fault) })?);
+        environment.set_syntax(syntax.map_err(|fault| TextError::Template { reason: explain(&fault) })?);
         environment.set_recursion_limit(RECURSION_LIMIT);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(template_methods::call);
@@ -117,7 +117,7 @@ impl ChatTemplate {
         for (name, source) in sources {
             let source = adapted(&source);
             let added = environment.add_template_owned(name, source);
-            added.map_err(|fault| ModelError::Template { reason: format!("does not compile: {fault}") })?;
+            added.map_err(|fault| TextError::Template { reason: format!("does not compile: {fault}") })?;
         }
         Ok(Self { environment, special })
     }

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use lime_files::{FileError, read_bounded};
 use serde_json::{Map, Value};
 
-use crate::{ModelError, json::read_bounded};
+use crate::error::TextError;
 
 /// The name of the template that conversations are rendered by.
 pub(crate) const DEFAULT: &str = "default";
@@ -19,7 +20,7 @@ const MOST: usize = 32;
 
 /// The templates of a folder by name: `chat_template.jinja` and those in `additional_chat_templates`, or
 /// `chat_template.json`, or what `tokenizer_config.json` has under "chat_template".
-pub(crate) fn sources(dir: &Path, config: &Map<String, Value>) -> Result<BTreeMap<String, String>, ModelError> {
+pub(crate) fn sources(dir: &Path, config: &Map<String, Value>) -> Result<BTreeMap<String, String>, TextError> {
     let mut found = additional(dir)?;
     found.extend(text_file(&dir.join(FILE))?.map(|source| (DEFAULT.to_owned(), source)));
     if !found.is_empty() {
@@ -27,42 +28,42 @@ pub(crate) fn sources(dir: &Path, config: &Map<String, Value>) -> Result<BTreeMa
     }
     if let Some(text) = text_file(&dir.join(OLDER_FILE))? {
         let object: Value = serde_json::from_str(&text)
-            .map_err(|fault| ModelError::Template { reason: format!("{OLDER_FILE} is not valid JSON: {fault}") })?;
+            .map_err(|fault| TextError::Template { reason: format!("{OLDER_FILE} is not valid JSON: {fault}") })?;
         return of_value(object.get("chat_template"), OLDER_FILE);
     }
     of_value(config.get("chat_template"), "tokenizer_config.json")
 }
 
-fn additional(dir: &Path) -> Result<BTreeMap<String, String>, ModelError> {
+fn additional(dir: &Path) -> Result<BTreeMap<String, String>, TextError> {
     let Ok(entries) = std::fs::read_dir(dir.join(FOLDER)) else { return Ok(BTreeMap::new()) };
     let mut found = BTreeMap::new();
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned);
         let Some(name) = name.filter(|_| path.extension().is_some_and(|kind| kind == "jinja")) else { continue };
         if found.len() == MOST {
-            return Err(ModelError::Template { reason: format!("{FOLDER} holds more than {MOST} templates") });
+            return Err(TextError::Template { reason: format!("{FOLDER} holds more than {MOST} templates") });
         }
         found.extend(text_file(&path)?.map(|source| (name, source)));
     }
     Ok(found)
 }
 
-fn text_file(path: &Path) -> Result<Option<String>, ModelError> {
+fn text_file(path: &Path) -> Result<Option<String>, TextError> {
     match read_bounded(path, LIMIT, "") {
-        Err(ModelError::Missing { .. }) => Ok(None),
-        Err(other) => Err(other),
+        Err(FileError::Missing { .. }) => Ok(None),
+        Err(other) => Err(other.into()),
         Ok(bytes) => {
             let name = path.file_name().unwrap_or_default().display().to_string();
             let text = String::from_utf8(bytes);
-            text.map(Some).map_err(|_| ModelError::Template { reason: format!("{name} is not UTF-8") })
+            text.map(Some).map_err(|_| TextError::Template { reason: format!("{name} is not UTF-8") })
         }
     }
 }
 
-fn of_value(value: Option<&Value>, file: &str) -> Result<BTreeMap<String, String>, ModelError> {
+fn of_value(value: Option<&Value>, file: &str) -> Result<BTreeMap<String, String>, TextError> {
     let malformed = || {
         let reason = format!("\"chat_template\" in {file} must be a string or a list of {{\"name\", \"template\"}}");
-        ModelError::Template { reason }
+        TextError::Template { reason }
     };
     match value {
         None | Some(Value::Null) => Ok(BTreeMap::new()),
