@@ -3,7 +3,8 @@
 use std::{sync::Arc, thread, time::Instant};
 
 use anyhow::{Result, ensure};
-use lime_model::{BlockFile, BlockFiles as _, BlockLayout, BlockReader, DirectReader};
+use lime_engine::{BlockReader, DirectReader};
+use lime_model::{BlockFile, BlockFiles as _, BlockLayout};
 use lime_plan::{Block, Encoding};
 use lime_store::StoredModel;
 

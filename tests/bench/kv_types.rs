@@ -3,8 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
+use lime_engine::{BatchRows, Engine, EngineOptions};
 use lime_kernels::{Isa, Kernels};
-use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder};
+use lime_model::ModelFolder;
 use lime_plan::{DeviceIndex, Dtype, SegmentIndex, ServingLimits};
 use lime_tests::{
     fixtures::shared,

@@ -3,7 +3,8 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
-use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, Sampling};
+use lime_engine::{BatchRows, Engine, EngineOptions, Sampling};
+use lime_model::ModelFolder;
 use lime_plan::{Block, DeviceIndex, Dtype, LayerIndex, ModelCard, SegmentIndex, ServingLimits};
 use lime_tests::ring::even_plan;
 

@@ -3,7 +3,8 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use lime_model::{BatchRows, Engine, EngineError, EngineOptions, ModelFolder, WeightSource};
+use lime_engine::{BatchRows, Engine, EngineError, EngineOptions, WeightSource};
+use lime_model::ModelFolder;
 use lime_plan::{
     Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, Dtype, Encoding, MemoryModel, ModelCard, Plan, Residency,
     SegmentIndex, ServingLimits,

@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lime_engine::{Isa, KeptPages};
 use lime_gateway::{GatewayConfig, Orders, Peer};
-use lime_model::{Isa, KeptPages, ModelConfig, ModelFolder};
+use lime_model::{ModelConfig, ModelFolder};
 use lime_plan::{DeviceIndex, Dtype, FleetFile, Ladder, MemoryModel, Nanos, Plan, PlanInForce, ServingLimits, Way};
 use lime_ring::Transport;
 use lime_tests::{

@@ -3,7 +3,8 @@
 use std::{env, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
-use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, WeightSource};
+use lime_engine::{BatchRows, Engine, EngineOptions, WeightSource};
+use lime_model::ModelFolder;
 use lime_plan::{
     Block, Bytes, DeviceIndex, DeviceMemory, Dtype, MemoryModel, Plan, Residency, SegmentIndex, ServingLimits,
 };

@@ -11,7 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lime_model::{BatchRows, Engine, EngineOptions, ModelFolder, Shortage, WeightSource};
+use lime_engine::{BatchRows, Engine, EngineOptions, Shortage, WeightSource};
+use lime_model::ModelFolder;
 use lime_plan::{
     Bytes, DeviceIndex, Dtype, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, SegmentIndex,
 };

@@ -438,7 +438,7 @@ pub(crate) struct WorkerArgs {
     /// How often blocks that stream are compared with their digests before they are computed with: every (use), or one use in
     /// so many, such as 64, for machines whose cores compute while they read. Until damage is found answers may be wrong
     #[arg(long, value_name = "WHEN", env = "LIME_VERIFY_READS", default_value_t)]
-    pub(crate) verify_reads: lime_model::VerifyReads,
+    pub(crate) verify_reads: lime_engine::VerifyReads,
 
     /// Instruction set of the kernels: avx512, avx2, neon or scalar; default: the best there is
     #[arg(long, value_name = "NAME", env = "LIME_ISA")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lime_model::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
+use lime_engine::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
 use lime_plan::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
 use lime_ring::proto::{FailureKind, Sampling, Token};
 use thiserror::Error;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_model::PageKeeper;
+use lime_engine::PageKeeper;
 use lime_plan::{Bytes as Size, DeviceIndex};
 use lime_ring::{RingFault, proto::ConfigureProgress};
 use tokio::sync::mpsc;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use lime_model::VerifyReads;
+use lime_engine::VerifyReads;
 use lime_ring::{LinkShape, Transport};
 use lime_store::Source;
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lime_model::{KeptCounters, ResidencyCounters, ResidencyFigures, StreamCounters, StreamFigures};
+use lime_engine::{KeptCounters, ResidencyCounters, ResidencyFigures, StreamCounters, StreamFigures};
 use lime_ring::LinkCounters;
 
 use crate::compute::{Compute, Footprint};

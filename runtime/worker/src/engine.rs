@@ -3,10 +3,11 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use lime_model::{
-    Activation, BatchRows, BlockFiles, Engine, EngineError, EngineOptions, ModelFolder, PageKeeper, ResidencyCounters,
-    Sampling, Shortage, StreamCounters, WeightSource,
+use lime_engine::{
+    Activation, BatchRows, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampling, Shortage,
+    StreamCounters, WeightSource,
 };
+use lime_model::{BlockFiles, ModelFolder};
 use lime_plan::{Bytes as Size, DeviceIndex, Dtype, Encoding, Plan, Residency, SegmentIndex};
 use lime_ring::proto;
 use lime_store::{Source, StoredModel};

@@ -1,6 +1,7 @@
 //! What may be done about a fault of the engine, by what it is and not by what it says.
 
-use lime_model::{EngineError, ModelError};
+use lime_engine::EngineError;
+use lime_model::ModelError;
 use lime_ring::proto::FailureKind;
 
 use crate::compute::ComputeError;

@@ -35,5 +35,5 @@ pub use assignment::frame_limits;
 pub use config::{DiskShape, STUCK_AFTER, WorkerConfig};
 pub use error::WorkerError;
 pub use handle::{WorkerHandle, start_with};
-pub use lime_model::VerifyReads;
+pub use lime_engine::VerifyReads;
 pub use start::start;

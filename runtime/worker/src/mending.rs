@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
-use lime_model::{Engine, EngineError, Verified};
+use lime_engine::{Engine, EngineError, Verified};
 use lime_plan::{Block, Encoding, PlacedBlock};
 use lime_ring::proto::FailureKind;
 use lime_store::StoredModel;

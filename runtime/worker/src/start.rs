@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lime_model::{EngineOptions, Isa};
+use lime_engine::{EngineOptions, Isa};
 
 use crate::{WorkerConfig, WorkerError, WorkerHandle, engine::EngineLoader, start_with};
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lime_model::Isa;
+use lime_engine::Isa;
 use lime_ring::{LinkShape, RingFault, Transport, wrong_epoch};
 use tokio::sync::mpsc;
 use tonic::Status;

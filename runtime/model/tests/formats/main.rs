@@ -10,5 +10,4 @@ mod foreign;
 mod places;
 mod published;
 mod rope;
-mod sampling;
 mod source;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_model::{KeeperError, KeptRows, PageKeeper};
+use lime_engine::{KeeperError, KeptRows, PageKeeper};
 use lime_ring::{
     ASKER_KEY, Checksummed as _, EPOCH_KEY, LinkShape, NOT_AS_SENT, RingFault, ShapedLink, Transport,
     proto::{self, KeepAnswer, KeepOrder, KeepPage, KeepQuestion, ProbeRequest, keep_order::Order},

@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread};
 
 use bytes::Bytes;
-use lime_model::{KeeperError, KeptPages, KeptRows};
+use lime_engine::{KeeperError, KeptPages, KeptRows};
 use lime_plan::DeviceIndex;
 use lime_ring::{
     Checksummed as _, ShapedLink,

@@ -1,6 +1,6 @@
 //! From readings to a shortage: how much of its budget a device should leave to others. Pure: it counts readings, not seconds.
 
-use lime_model::Shortage;
+use lime_engine::Shortage;
 use lime_plan::Bytes;
 
 use super::reading::Reading;

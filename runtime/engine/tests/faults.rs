@@ -7,7 +7,8 @@ mod common;
 use std::fs;
 
 use common::{Ring, Wish, bits, bundled};
-use lime_model::{Activation, BatchRows, Engine, EngineError, EngineOptions, ModelFolder};
+use lime_engine::{Activation, BatchRows, Engine, EngineError, EngineOptions};
+use lime_model::ModelFolder;
 use lime_plan::{Bytes, DeviceIndex, Plan, Residency, SegmentIndex, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {

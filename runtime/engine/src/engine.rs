@@ -13,8 +13,7 @@ use lime_plan::{
 };
 
 use crate::{
-    Activation, BatchRows, BlockLayout, EngineError, ModelConfig, ModelError, Sampled, Sampling, StreamCounters,
-    TensorRole, WeightSource,
+    Activation, BatchRows, EngineError, Sampled, Sampling, StreamCounters, WeightSource,
     backend::{Candle, CandleShape, DeviceBlock, Exact, ExactShape, candle_device},
     batch::Batch,
     kv::KvTables,
@@ -24,6 +23,7 @@ use crate::{
     stream::{StreamBlock, StreamOptions, VerifyReads},
     weights::{HostBlock, Layouts, Loaded, Pinned, load_each, load_pinned},
 };
+use lime_model::{BlockLayout, ModelConfig, ModelError, TensorRole};
 
 /// How a device computes and loads. None of it changes a bit of the result of exact arithmetic.
 #[derive(Clone, Copy, Debug)]

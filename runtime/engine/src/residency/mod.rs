@@ -22,10 +22,11 @@ pub use room::Shortage;
 pub(crate) use room::{Room, Standing, Verdict};
 
 use crate::{
-    BlockLayout, EngineError,
+    EngineError,
     stream::{Lease, Stream, StreamBlock, StreamOptions},
     weights::{BlockSource, HostBlock, HostMemory, Loaded, Pinned},
 };
+use lime_model::BlockLayout;
 
 /// Blocks in memory, and those that pass through it.
 pub(crate) struct Resident {
@@ -189,7 +190,12 @@ impl Resident {
     }
 
     /// Keeps a block that has just come through the buffer, if it is the one to keep again.
-    fn keep(&mut self, block: Block, lease: Lease, layout: Arc<crate::BlockLayout>) -> Result<HostBlock, EngineError> {
+    fn keep(
+        &mut self,
+        block: Block,
+        lease: Lease,
+        layout: Arc<lime_model::BlockLayout>,
+    ) -> Result<HostBlock, EngineError> {
         let rung = self.level.checked_sub(1).map(|last| self.ladder.rungs()[last]);
         let Some(rung) = rung.filter(|rung| self.returning && rung.block == block) else {
             return Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout });

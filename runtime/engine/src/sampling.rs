@@ -6,7 +6,8 @@
 
 use lime_kernels::Kernels;
 
-use crate::{ModelError, ranking};
+use crate::ranking;
+use lime_model::ModelError;
 
 /// What a request asks of the choice of its next token.
 #[derive(Clone, Debug, PartialEq)]

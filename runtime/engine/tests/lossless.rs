@@ -5,7 +5,8 @@
 mod common;
 
 use common::{Ring, TINY, Wish, bits, bundled, isas};
-use lime_model::{BatchRows, EngineOptions, ModelFolder};
+use lime_engine::{BatchRows, EngineOptions};
+use lime_model::ModelFolder;
 use lime_plan::{Arithmetic, Dtype, ServingLimits};
 
 const SLOTS: u32 = 8;

@@ -12,9 +12,10 @@ use super::{
     elsewhere::{Elsewhere, nobody},
 };
 use crate::{
-    Activation, EngineError, KeeperError, ModelConfig, PageKeeper, TensorRole, activation::element_type, batch::Batch,
-    keeper::scale, weights::HostBlock,
+    Activation, EngineError, KeeperError, PageKeeper, activation::element_type, batch::Batch, keeper::scale,
+    weights::HostBlock,
 };
+use lime_model::{ModelConfig, TensorRole};
 
 /// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
 pub(crate) struct Exact {

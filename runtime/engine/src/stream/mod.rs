@@ -25,11 +25,12 @@ pub use checks::VerifyReads;
 pub use counters::{StreamCounters, StreamFigures};
 pub use reader::{BlockReader, DirectReader};
 
-use crate::{BlockFile, BlockFiles, BlockLayout, EngineError, pace::Pace};
+use crate::{EngineError, pace::Pace};
 use fifo::{Fifo, Passage, Request, Streamed, Wanted};
+use lime_model::{BlockFile, BlockFiles, BlockLayout};
 
 /// One read: large enough that a disk streams, small enough that several readers share a block.
-const REQUEST: usize = crate::DIGEST_CHUNK;
+const REQUEST: usize = lime_model::DIGEST_CHUNK;
 const READERS: usize = 4;
 /// Readers where each also takes the digest of what it has read: the disk is to have as many requests as with [`READERS`].
 const DIGESTING_READERS: usize = crate::loader::DIGESTING_READERS;

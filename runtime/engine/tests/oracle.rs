@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2, qwen3};
 use common::{Ring, Wish, argmax, bundled};
-use lime_model::EngineOptions;
+use lime_engine::EngineOptions;
 use serde_json::{Value, json};
 
 /// Tokens of the prompt: more than a block of attention has positions.

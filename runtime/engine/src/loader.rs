@@ -16,7 +16,8 @@ use std::{
 
 use lime_plan::Bytes;
 
-use crate::{EngineError, TensorEntry, pace::Pace};
+use crate::{EngineError, pace::Pace};
+use lime_model::TensorEntry;
 
 /// One read. Large enough that a disk streams, small enough that progress is seen and readers share a tensor.
 const REQUEST: usize = 4 << 20;
@@ -170,7 +171,7 @@ mod tests {
     use lime_plan::Dtype;
 
     use super::*;
-    use crate::{RowOrder, TensorRole};
+    use lime_model::{RowOrder, TensorRole};
 
     fn tensor(file: &Path, offset: u64, bytes: u64) -> TensorEntry {
         let (role, name) = (TensorRole::Q, "model.layers.0.self_attn.q_proj.weight".into());

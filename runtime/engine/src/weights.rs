@@ -6,12 +6,12 @@ use lime_kernels::{Matrix, RingBuf, RingRead, decode};
 use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Residency};
 
 use crate::{
-    BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, EngineError, LayoutEntry, ModelConfig, ModelFolder,
-    TensorRole,
+    BlockReader, DirectReader, EngineError,
     activation::element_type,
     loader::{LoadOptions, Piece, load},
     stream::{Lease, read_pinned},
 };
+use lime_model::{BlockFile, BlockFiles, BlockLayout, LayoutEntry, ModelConfig, ModelFolder, TensorRole};
 
 /// Where an engine's weights come from: a model's folder, and a weight store where blocks are to be streamed.
 #[derive(Clone)]

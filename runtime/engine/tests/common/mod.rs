@@ -3,10 +3,9 @@
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
+use lime_engine::{Activation, BatchRows, Engine, EngineOptions, WeightSource};
 use lime_kernels::Isa;
-use lime_model::{
-    Activation, BatchRows, BlockFile, BlockFiles, BlockLayout, Engine, EngineOptions, ModelFolder, WeightSource,
-};
+use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
 use lime_plan::{
     Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, Nanos,
     PLAN_VERSION, PlacedBlock, Plan, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,

@@ -15,10 +15,8 @@ use std::{
 };
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed};
-use lime_model::{
-    BatchRows, BlockFile, BlockFiles, BlockLayout, BlockReader, DirectReader, Engine, EngineError, EngineOptions,
-    ModelFolder, WeightSource,
-};
+use lime_engine::{BatchRows, BlockReader, DirectReader, Engine, EngineError, EngineOptions, WeightSource};
+use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
 use lime_plan::{Arithmetic, Block, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {

@@ -5,7 +5,8 @@
 mod common;
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
-use lime_model::{BatchRows, EngineError, EngineOptions, ModelFolder, Shortage, WeightSource};
+use lime_engine::{BatchRows, EngineError, EngineOptions, Shortage, WeightSource};
+use lime_model::ModelFolder;
 use lime_plan::{Block, Bytes, Dtype, Plan, SegmentIndex, ServingLimits};
 use proptest::prelude::*;
 
@@ -88,7 +89,7 @@ fn compare(adapting: &mut Ring, plain: &mut Ring, acts: &[Act]) -> Result<(u64, 
             prop_assert!(taken.used() <= allowed || figures.level == figures.steps, "{taken:?} {figures:?}");
         }
     }
-    let sum = |of: fn(lime_model::ResidencyFigures) -> u64| {
+    let sum = |of: fn(lime_engine::ResidencyFigures) -> u64| {
         adapting.engines.iter().map(|engine| of(engine.residency().figures())).sum()
     };
     Ok((sum(|figures| figures.taken), sum(|figures| figures.undone)))
@@ -215,7 +216,7 @@ fn steps_that_cannot_be_taken_are_refused_before_memory_is_taken() {
 #[test]
 fn steps_without_a_store_are_refused() {
     let (folder, plan) = narrow();
-    let load = lime_model::Engine::load(&folder, &plan, lime_plan::DeviceIndex(0), options(), &mut |_, _| {});
+    let load = lime_engine::Engine::load(&folder, &plan, lime_plan::DeviceIndex(0), options(), &mut |_, _| {});
     let fault = load.err().unwrap().to_string();
     assert!(fault.contains("--store"), "{fault}");
 }

@@ -6,7 +6,7 @@ use lime_kernels::BufferError;
 use lime_plan::{Block, Bytes, PlanError};
 use thiserror::Error;
 
-use crate::ModelError;
+use lime_model::ModelError;
 
 /// A fault that names the thing. A pass that failed left the KV cache as it was.
 #[derive(Debug, Error)]

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::BlockFile;
+use lime_model::BlockFile;
 
 /// How often a read is tried, and the pause after the first try; it grows fourfold.
 const TRIES: u32 = 4;
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Reads parts of block files. Tests put one with faults here.
 pub trait BlockReader: Send + Sync {
     /// Reads bytes from `offset` of the block on; gives how many. Offset, length and address are multiples of
-    /// [`crate::BLOCK_ALIGNMENT`].
+    /// [`lime_model::BLOCK_ALIGNMENT`].
     ///
     /// # Errors
     /// What the system says.
@@ -143,7 +143,7 @@ fn read_once(reader: &dyn BlockReader, file: &BlockFile, mut offset: u64, mut in
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
             }
             // Direct reads go on at page boundaries only.
-            Ok(count) if count < into.len() && !(count as u64).is_multiple_of(crate::BLOCK_ALIGNMENT) => {
+            Ok(count) if count < into.len() && !(count as u64).is_multiple_of(lime_model::BLOCK_ALIGNMENT) => {
                 let text = format!("a read of {} bytes at offset {offset} of the block gave {count}", into.len());
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
             }

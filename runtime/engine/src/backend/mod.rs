@@ -2,7 +2,8 @@
 
 use lime_plan::Dtype;
 
-use crate::{Activation, EngineError, TensorRole, batch::Batch};
+use crate::{Activation, EngineError, batch::Batch};
+use lime_model::TensorRole;
 
 mod candle;
 mod elsewhere;

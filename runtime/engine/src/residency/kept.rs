@@ -6,10 +6,11 @@ use lime_plan::Block;
 
 use super::Resident;
 use crate::{
-    BlockFiles, BlockLayout, BlockReader, EngineError,
+    BlockReader, EngineError,
     stream::read_pinned,
     weights::{BlockSource as _, HostBlock, HostMemory},
 };
+use lime_model::{BlockFiles, BlockLayout};
 
 /// What a device's blocks were read from.
 #[derive(Clone)]

@@ -1,7 +1,10 @@
 //! The choice of tokens: limits, determinism, and that draws follow their distribution.
 
+// A test fails by unwrapping.
+#![allow(clippy::unwrap_used)]
+
+use lime_engine::{Sampled, Sampling, sample, uniform};
 use lime_kernels::{Isa, Kernels};
-use lime_model::{Sampled, Sampling, sample, uniform};
 use proptest::prelude::*;
 
 fn kernels() -> Kernels {

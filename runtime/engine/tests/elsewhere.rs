@@ -14,10 +14,11 @@ use std::{
 };
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, with_steps};
-use lime_model::{
-    BatchRows, Engine, EngineError, EngineOptions, Isa, KeeperError, KeptCounters, KeptPages, KeptRows, ModelFolder,
-    PageKeeper, ResidencyFigures, Shortage, WeightSource,
+use lime_engine::{
+    BatchRows, Engine, EngineError, EngineOptions, Isa, KeeperError, KeptCounters, KeptPages, KeptRows, PageKeeper,
+    ResidencyFigures, Shortage, WeightSource,
 };
+use lime_model::ModelFolder;
 use lime_plan::{Bytes, DeviceIndex, Dtype, MemoryModel, Nanos, Plan, Relief, SegmentIndex, ServingLimits, Step};
 use proptest::prelude::*;
 

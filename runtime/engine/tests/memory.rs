@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Ring, TINY, Wish, bundled};
-use lime_model::EngineOptions;
+use lime_engine::EngineOptions;
 use lime_plan::{Arithmetic, Bytes, DeviceMemory, Dtype, ServingLimits};
 
 #[test]

@@ -388,7 +388,7 @@ pub(crate) fn buffer_size(sizes: &[u64], budget: Bytes) -> (u64, bool) {
     let usable = budget.0.min(sum);
     match sizes.first() {
         Some(&size) if size > 0 && sizes.iter().all(|other| *other == size) => (usable / size * size, false),
-        _ => (usable / crate::BLOCK_ALIGNMENT * crate::BLOCK_ALIGNMENT, true),
+        _ => (usable / lime_model::BLOCK_ALIGNMENT * lime_model::BLOCK_ALIGNMENT, true),
     }
 }
 

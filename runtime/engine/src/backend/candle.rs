@@ -8,9 +8,8 @@ use lime_kernels::Reach;
 use lime_plan::Dtype;
 
 use super::{Backend, bias_of};
-use crate::{
-    Activation, EngineError, ModelConfig, TensorRole, activation::element_type, batch::Batch, weights::HostBlock,
-};
+use crate::{Activation, EngineError, activation::element_type, batch::Batch, weights::HostBlock};
+use lime_model::{ModelConfig, TensorRole};
 
 /// Opens the device that candle computes on: the CPU, or a GPU of a build with the feature `cuda`.
 pub(crate) fn candle_device(gpu: Option<usize>) -> Result<Device, EngineError> {

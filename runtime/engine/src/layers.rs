@@ -2,7 +2,8 @@
 
 use lime_plan::{Block, Dtype, LayerIndex};
 
-use crate::{Activation, EngineError, ModelConfig, TensorRole, backend::Backend, batch::Batch, weights::BlockSource};
+use crate::{Activation, EngineError, backend::Backend, batch::Batch, weights::BlockSource};
+use lime_model::{ModelConfig, TensorRole};
 
 /// What the layers need of the config and the plan.
 #[derive(Clone, Copy, Debug)]
