@@ -5,6 +5,7 @@ pub mod fixtures;
 pub mod gguf;
 pub mod memory_limit;
 pub mod mutate;
+pub mod readers;
 pub mod real_model;
 pub mod ring;
 pub mod synthetic;
