@@ -1,6 +1,7 @@
 //! spec.nodes and spec.offload: who may take part, and what may be read from disk.
 
 use k8s_openapi::{apimachinery::pkg::api::resource::Quantity, apimachinery::pkg::apis::meta::v1::LabelSelector};
+use lime_plan::Limit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +15,12 @@ pub struct Nodes {
 
     /// Fewest nodes that a plan may use.
     #[serde(default = "Nodes::default_min_count")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = Limit::DEVICES.most))]
     pub min_count: i32,
 
     /// Most nodes that a plan may use. Default: as many as match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = Limit::DEVICES.most))]
     pub max_count: Option<i32>,
 
     /// Memory on each node that is left to others, such as `1Gi`.

@@ -1,6 +1,6 @@
 //! spec.serving and spec.objective: what clients may ask for, and how fast they want it.
 
-use lime_plan::Dtype;
+use lime_plan::{Dtype, Limit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 pub struct Serving {
     /// Longest sequence in tokens, prompt and answer together.
     #[serde(default = "Serving::default_max_context_tokens")]
-    #[schemars(range(min = 1, max = 16_777_216))]
+    #[schemars(range(min = 1, max = Limit::CONTEXT.most))]
     pub max_context_tokens: i32,
 
     /// Requests that are worked on at once; more wait in a queue.
     #[serde(default = "Serving::default_max_concurrent_requests")]
-    #[schemars(range(min = 1, max = 4096))]
+    #[schemars(range(min = 1, max = Limit::REQUESTS.most))]
     pub max_concurrent_requests: i32,
 
     /// What the plan is made for. Sporadic: least time per token of one request. Bursty: most tokens per second over all
@@ -26,7 +26,7 @@ pub struct Serving {
     /// Rows of a prompt that go through the ring at once. More is faster and takes more memory for activations; the
     /// answer is the same.
     #[serde(default = "Serving::default_prefill_chunk_tokens")]
-    #[schemars(range(min = 1, max = 65_536))]
+    #[schemars(range(min = 1, max = Limit::PREFILL_ROWS.most))]
     pub prefill_chunk_tokens: i32,
 
     /// The type of KV cache entries. Auto: F32 for weights in F32, F16 for all others. BF16, F16 and F32: that type. In the

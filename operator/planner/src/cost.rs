@@ -12,7 +12,12 @@ pub(crate) fn nanos(amount: u64, per_second: u64) -> u64 {
     if let Some(scaled) = amount.checked_mul(1_000_000_000) {
         return scaled.div_ceil(per_second.max(1)).min(LONGEST);
     }
-    let exact = (u128::from(amount) * 1_000_000_000).div_ceil(u128::from(per_second.max(1)));
+    wide_nanos(amount.into(), per_second)
+}
+
+/// As [`nanos`], for products that may leave 64 bits.
+fn wide_nanos(amount: u128, per_second: u64) -> u64 {
+    let exact = amount.saturating_mul(1_000_000_000).div_ceil(u128::from(per_second.max(1)));
     u64::try_from(exact).unwrap_or(LONGEST).min(LONGEST)
 }
 
@@ -167,14 +172,16 @@ impl Costs {
 
 /// Time that `node` needs for `block` when a pass carries `rows` rows over `context` earlier tokens each.
 fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows: u32, context: u32) -> u64 {
-    let rows = u64::from(rows);
-    let (mut bytes, mut flops) = (card.block_bytes(block).0, card.flops_per_row(block) * rows);
+    // The largest model with the longest context leaves 64 bits.
+    let rows = u128::from(rows);
+    let mut bytes = u128::from(card.block_bytes(block).0);
+    let mut flops = u128::from(card.flops_per_row(block)) * rows;
     match block {
-        Block::Embedding => bytes = rows * u64::from(card.hidden) * card.dtype.size(),
+        Block::Embedding => bytes = rows * u128::from(card.hidden) * u128::from(card.dtype.size()),
         Block::Attention(_) => {
-            let past = rows * u64::from(context);
-            bytes += past * card.kv_bytes_per_token_per_layer(goal.kv).0;
-            flops += past * 4 * u64::from(card.heads) * u64::from(card.head_dim);
+            let past = rows * u128::from(context);
+            bytes += past * u128::from(card.kv_bytes_per_token_per_layer(goal.kv).0);
+            flops += past * 4 * u128::from(card.heads) * u128::from(card.head_dim);
         }
         Block::Mlp(_) | Block::Head => {}
     }
@@ -182,7 +189,7 @@ fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows
         Encoding::Compact => node.compact_bandwidth.unwrap_or(node.memory_bandwidth),
         Encoding::Raw => node.memory_bandwidth,
     };
-    let spent = nanos(bytes, bandwidth).max(nanos(flops, node.throughput));
+    let spent = wide_nanos(bytes, bandwidth).max(wide_nanos(flops, node.throughput));
     (spent + node.block_latency.0).min(LONGEST)
 }
 

@@ -59,7 +59,9 @@ pub(crate) fn first_token(problem: &Problem<'_>, costs: &Costs, layout: &Layout)
     let mut time = played.end(&schedule, simulated - 1);
     if chunks > simulated {
         let steady = period(&schedule, 0, &mut Scratch::default());
-        time += i64::try_from(steady.nanos()).ok()?.checked_mul((chunks - simulated) as i64)?;
+        // Beyond three centuries one wait is like another.
+        let each = i64::try_from(steady.nanos()).unwrap_or(i64::MAX);
+        time = time.saturating_add(each.saturating_mul((chunks - simulated) as i64));
     }
     u64::try_from(time).ok()
 }

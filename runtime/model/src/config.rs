@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lime_files::{Fields, FileError, read_bounded};
-use lime_plan::{Architecture, Dtype, Encoding};
+use lime_plan::{Architecture, Dtype, Encoding, Limit};
 use serde_json::Value;
 
 use crate::{
@@ -19,13 +19,6 @@ use crate::{
 const CONFIG_FILE: &str = "config.json";
 const MISSING_CONFIG: &str = "the folder must hold a Hugging Face model (config.json, *.safetensors, tokenizer.json)";
 const CONFIG_LIMIT: u64 = 16 << 20;
-
-const MOST_LAYERS: u64 = 4096;
-const MOST_HEADS: u64 = 1 << 14;
-const MOST_HEAD_DIM: u64 = 1 << 13;
-const MOST_WIDTH: u64 = 1 << 20;
-const MOST_VOCABULARY: u64 = 1 << 24;
-pub(crate) const MOST_CONTEXT: u64 = 1 << 27;
 
 /// The shape of a model that this build can run. Every number has been checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +178,8 @@ impl ModelConfig {
             eos: fields.token_ids("eos_token_id")?,
             remarks: rotation.remarks.into_iter().chain(cut).collect(),
         };
+        // Each number may be believed and all of them together not.
+        config.card("this model").check().map_err(|fault| fields.error(fault.to_string()))?;
         Ok(Draft { config, dtype })
     }
 }
@@ -223,17 +218,17 @@ struct Shape {
 
 impl Shape {
     fn read(fields: &Fields<'_>, family: &Family) -> Result<Self, FileError> {
-        let hidden = fields.required_count("hidden_size", MOST_WIDTH)?;
-        let heads = fields.required_count("num_attention_heads", MOST_HEADS)?;
+        let hidden = fields.required_count("hidden_size", Limit::HIDDEN.most)?;
+        let heads = fields.required_count("num_attention_heads", Limit::HEADS.most)?;
         // An explicit null means multi-head attention; a field left out means the family's default.
         let default = if fields.has("num_key_value_heads") { None } else { family.kv_heads };
-        let kv_heads = fields.count("num_key_value_heads", MOST_HEADS)?.or(default).unwrap_or(heads);
+        let kv_heads = fields.count("num_key_value_heads", Limit::KV_HEADS.most)?.or(default).unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             let reason = format!("{heads} \"num_attention_heads\" cannot share {kv_heads} \"num_key_value_heads\"");
             return Err(fields.error(reason));
         }
         let default = if fields.has("head_dim") { None } else { family.head_dim };
-        let head_dim = match fields.count("head_dim", MOST_HEAD_DIM)?.or(default) {
+        let head_dim = match fields.count("head_dim", Limit::HEAD_DIM.most)?.or(default) {
             Some(given) => given,
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
@@ -248,13 +243,13 @@ impl Shape {
         let eps = fields.either("rms_norm_eps", family.renamed("rms_norm_eps"))?;
         Ok(Self {
             hidden,
-            intermediate: fields.required_count("intermediate_size", MOST_WIDTH)?,
-            layers: fields.required_count(layers, MOST_LAYERS)?,
+            intermediate: fields.required_count("intermediate_size", Limit::INTERMEDIATE.most)?,
+            layers: fields.required_count(layers, Limit::LAYERS.most)?,
             heads,
             kv_heads,
             head_dim,
-            vocabulary: fields.required_count("vocab_size", MOST_VOCABULARY)?,
-            context: fields.required_count("max_position_embeddings", MOST_CONTEXT)?,
+            vocabulary: fields.required_count("vocab_size", Limit::VOCABULARY.most)?,
+            context: fields.required_count("max_position_embeddings", Limit::MODEL_CONTEXT.most)?,
             rms_norm_eps: fields.number(eps, 0.0, 1.0)?.unwrap_or(family.rms_norm_eps) as f32,
         })
     }

@@ -239,7 +239,7 @@ impl Scaling<'_, '_> {
         };
         if let (Some(original), Some(factor)) = (original, given) {
             let (stretched, declared) =
-                ((original * factor).min(crate::config::MOST_CONTEXT as f64) as usize, self.context);
+                ((original * factor).min(lime_plan::Limit::MODEL_CONTEXT.most as f64) as usize, self.context);
             if stretched > declared {
                 rotation.context = stretched;
                 rotation.remarks.push(format!(

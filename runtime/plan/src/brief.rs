@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{BlockBytes, Bytes, ModelCard};
-
-/// Most layers that a brief card may name: nothing larger is believed.
-const MOST_LAYERS: u64 = 4096;
+use crate::{BlockBytes, Bytes, CardError, Limit, ModelCard};
 
 /// What an inspection found: a card, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +64,9 @@ pub enum BriefError {
     /// A run that names a size outside the table.
     #[error("the card names a size that it does not hold")]
     Size,
+    /// A card that no model has.
+    #[error(transparent)]
+    Card(#[from] CardError),
 }
 
 impl BriefCard {
@@ -108,12 +108,12 @@ impl BriefCard {
     /// The card in full.
     ///
     /// # Errors
-    /// If the runs do not add up to the layers, or name sizes that are not there.
+    /// If the runs do not add up to the layers or name sizes that are not there, and on a card that no model has.
     pub fn card(&self) -> Result<ModelCard, BriefError> {
         let layers = self.card.layers;
         let full = |what: &'static str, runs: &[(u64, usize)]| {
             let found = runs.iter().fold(0_u64, |sum, (count, _)| sum.saturating_add(*count));
-            if found != u64::from(layers) || found > MOST_LAYERS {
+            if found != u64::from(layers) || found > Limit::LAYERS.most {
                 return Err(BriefError::Runs { what, found, layers });
             }
             let mut blocks = Vec::with_capacity(found as usize);
@@ -121,7 +121,7 @@ impl BriefCard {
                 let size = *self.sizes.get(*index).ok_or(BriefError::Size)?;
                 blocks.extend(std::iter::repeat_n(Bytes(size), *count as usize));
             }
-            Ok(blocks)
+            Ok::<_, BriefError>(blocks)
         };
         let blocks = BlockBytes {
             attention: full("attention", &self.attention)?,
@@ -129,14 +129,16 @@ impl BriefCard {
             ..self.card.blocks.clone()
         };
         let compact = |it: &BlockBytes| {
-            Ok(BlockBytes {
+            Ok::<_, BriefError>(BlockBytes {
                 attention: full("compact attention", &self.compact_attention)?,
                 mlp: full("compact MLP", &self.compact_mlp)?,
                 ..it.clone()
             })
         };
         let compact = self.card.compact.as_ref().map(compact).transpose()?;
-        Ok(ModelCard { blocks, compact, ..self.card.clone() })
+        let card = ModelCard { blocks, compact, ..self.card.clone() };
+        card.check()?;
+        Ok(card)
     }
 }
 

@@ -6,13 +6,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::quantity::{Quantity, QuantityKind as Kind};
-use crate::{Bytes, Fleet, Link, Nanos, NodeProfile};
+use crate::{Bytes, Fleet, Limit, Link, Nanos, NodeProfile};
 
 /// What a process needs besides its buffers, where a profile does not say.
 pub const DEFAULT_OVERHEAD: Bytes = Bytes::mib(64);
-
-/// Most nodes that one fleet may have.
-const MOST_NODES: usize = 1024;
 
 /// A fleet as a file gives it: nothing in it is believed yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -123,8 +120,9 @@ impl FleetFile {
         if self.nodes.is_empty() {
             faults.push("the fleet has no nodes".to_owned());
         }
-        if self.nodes.len() > MOST_NODES {
-            faults.push(format!("the fleet has {} nodes, at most {MOST_NODES} can be planned", self.nodes.len()));
+        let most = Limit::DEVICES.most;
+        if self.nodes.len() as u64 > most {
+            faults.push(format!("the fleet has {} nodes, at most {most} can be planned", self.nodes.len()));
             return Err(FleetError { faults });
         }
         let nodes: Vec<NodeProfile> =

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Arithmetic, Dtype, Encoding, ModelCard, Nanos, Objective, ServingLimits};
+use crate::{Arithmetic, CardError, Dtype, Encoding, Limit, ModelCard, Nanos, Objective, ServingLimits, Unbelievable};
 
 /// Whether weights may be read from disk in every pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,18 +81,9 @@ pub enum GoalError {
         /// The model.
         model: String,
     },
-    /// A card whose lists do not match its layer count.
-    #[error("the card of {model} names {found} {what} blocks for {layers} layers")]
-    Blocks {
-        /// The model.
-        model: String,
-        /// Which list.
-        what: &'static str,
-        /// Entries of the list.
-        found: usize,
-        /// Layers.
-        layers: u32,
-    },
+    /// A card that no model has.
+    #[error(transparent)]
+    Card(#[from] CardError),
     /// Bounds on the number of devices that no ring can keep.
     #[error("{least} devices or more are to take part, at most {most} can ({why})")]
     Devices {
@@ -103,14 +94,9 @@ pub enum GoalError {
         /// What keeps it to that.
         why: &'static str,
     },
-    /// Numbers beyond anything that exists.
-    #[error("{what} is unbelievably large: {found}")]
-    Absurd {
-        /// What it is.
-        what: &'static str,
-        /// The number.
-        found: u64,
-    },
+    /// A number beyond belief.
+    #[error("the wish has {0}")]
+    Unbelievable(#[from] Unbelievable),
 }
 
 impl Goal {
@@ -168,13 +154,8 @@ impl Goal {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self, card: &ModelCard) -> Result<(), GoalError> {
+        card.check()?;
         let counts = [
-            ("the model's number of layers", card.layers),
-            ("the model's hidden size", card.hidden),
-            ("the model's number of heads", card.heads),
-            ("the model's number of key and value heads", card.kv_heads),
-            ("the model's head size", card.head_dim),
-            ("the model's vocabulary", card.vocabulary),
             ("the context", self.serving.max_context_tokens),
             ("the number of concurrent requests", self.serving.max_concurrent_requests),
             ("the prefill chunk", self.serving.prefill_chunk_tokens),
@@ -195,43 +176,7 @@ impl Goal {
         if asked > card.context {
             return Err(GoalError::Context { asked, limit: card.context, model: card.name.clone() });
         }
-        for (what, list) in [("attention", &card.blocks.attention), ("MLP", &card.blocks.mlp)] {
-            if list.len() != card.layers as usize {
-                let (model, found) = (card.name.clone(), list.len());
-                return Err(GoalError::Blocks { model, what, found, layers: card.layers });
-            }
-            if list.iter().any(|bytes| bytes.0 == 0) {
-                return Err(GoalError::Zero("a block of the model"));
-            }
-        }
-        // Within these no later sum or product can overflow.
-        let bounds = [
-            ("the model's number of layers", u64::from(card.layers), 1 << 12),
-            ("the model's hidden size", u64::from(card.hidden), 1 << 18),
-            ("the model's feed-forward size", u64::from(card.intermediate), 1 << 20),
-            ("the model's number of heads", u64::from(card.heads), 1 << 12),
-            ("the model's number of key and value heads", u64::from(card.kv_heads), 1 << 12),
-            ("the model's head size", u64::from(card.head_dim), 1 << 12),
-            ("the model's vocabulary", u64::from(card.vocabulary), 1 << 24),
-            ("the context", u64::from(asked), 1 << 24),
-            ("the number of concurrent requests", u64::from(self.serving.max_concurrent_requests), 1 << 12),
-            ("the prefill chunk", u64::from(self.serving.prefill_chunk_tokens), 1 << 16),
-            ("the number of segments", u64::from(self.segments.unwrap_or(1)), 1 << 10),
-        ];
-        let blocks = card.blocks.attention.iter().chain(&card.blocks.mlp);
-        let ends = [card.blocks.embedding, card.blocks.head, card.blocks.head_beside_embedding];
-        let largest = blocks.chain(&ends).map(|bytes| bytes.0).max().unwrap_or(0);
-        let sizes = [("a block of the model", largest, 1 << 40)];
-        if let Some((what, found, _)) = bounds.into_iter().chain(sizes).find(|(_, found, most)| found > most) {
-            return Err(GoalError::Absurd { what, found });
-        }
-        let token = 8 * u128::from(card.kv_heads) * u128::from(card.head_dim) * u128::from(card.layers);
-        let slots = u128::from(asked) * u128::from(self.serving.max_concurrent_requests);
-        match token * slots {
-            kv if kv > 1 << 60 => {
-                Err(GoalError::Absurd { what: "the KV cache", found: u64::try_from(kv).unwrap_or(u64::MAX) })
-            }
-            _ => Ok(()),
-        }
+        Limit::SEGMENTS.check(self.segments.unwrap_or(1))?;
+        Ok(self.serving.check(card, self.kv, self.residual)?)
     }
 }

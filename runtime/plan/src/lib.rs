@@ -3,6 +3,7 @@
 //! Data and the pure functions that follow from it: what a model is made of, what a node has, what is wished for, who holds
 //! what, how much memory that takes, which way an activation goes. No clock, no I/O, no Kubernetes, no tensor library.
 
+mod belief;
 mod brief;
 mod card;
 mod dtype;
@@ -23,6 +24,7 @@ pub mod testing;
 mod units;
 mod way;
 
+pub use belief::{CardError, Limit, Unbelievable};
 pub use brief::{BriefCard, BriefError, Inspection};
 pub use card::{Architecture, Block, BlockBytes, ModelCard};
 pub use dtype::Dtype;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Block, Bytes, DeviceIndex, Dtype, Ladder, LayerIndex, LayerRange, ModelCard, Outlook, SegmentIndex, Step, plausible,
+    Block, Bytes, CardError, DeviceIndex, Dtype, Ladder, LayerIndex, LayerRange, ModelCard, Outlook, SegmentIndex,
+    Step, Unbelievable, plausible,
 };
 
 /// The version of the plan's form that this crate writes and reads.
@@ -165,16 +166,12 @@ pub enum PlanError {
     /// No devices, no segments or no layers.
     #[error("the plan has no {0}")]
     Empty(&'static str),
-    /// A number that no plan of this world has: further on, arithmetic would break on it.
-    #[error("the plan has {found} {what}, at most {most} are believed")]
-    Unbelievable {
-        /// What is counted.
-        what: &'static str,
-        /// What the plan says.
-        found: u128,
-        /// What is believed.
-        most: u128,
-    },
+    /// A number beyond belief.
+    #[error("the plan has {0}")]
+    Unbelievable(#[from] Unbelievable),
+    /// A card that no model has.
+    #[error(transparent)]
+    Card(#[from] CardError),
     /// Two devices of one name.
     #[error("two devices of the plan are named {0:?}")]
     DuplicateDevice(String),

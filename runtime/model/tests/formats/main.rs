@@ -3,6 +3,7 @@
 // A test fails by unwrapping.
 #![allow(clippy::unwrap_used)]
 
+mod belief;
 mod card;
 mod config;
 mod families;
