@@ -12,8 +12,9 @@ The operator, the agents and the kinds of LIME.
 `file://` models are hostPath volumes of the workers: their namespaces must allow those.
 Uninstalling keeps the CustomResourceDefinitions and every LimeDeployment unless `crds.keep` is false.
 
-The CustomResourceDefinitions are templates: every install, upgrade and rollback makes them what the chart says, whatever they were. Objects
-keep fields that are no more until they are written again.
+The CustomResourceDefinitions are templates: every install, upgrade and rollback makes them what the chart says. Where somebody else has
+changed one, Helm 4 says so and changes nothing: `--force-conflicts` makes it the chart's again (Helm 3 does so unasked). Definitions of an earlier
+release that was uninstalled are taken over with `--take-ownership`.
 
 `helm test lime --namespace lime-system --logs` serves a model of 4.5 MiB, which is in the image, from the cluster's nodes, and streams an answer.
 
@@ -83,7 +84,7 @@ Looked at: cert-manager's main branch and cloudnative-pg 0.29.0. "As here" is wh
 |---|---|---|---|
 | Values refused by name | schema | schema | schema; `ci/` has values that use all of them |
 | Definitions with the chart | templates, off by default | templates | templates; kept by default (`crds.keep`); a test has an upgrade mend a definition |
-| Namespaced mode | no | `config.clusterWide` | see `watchNamespaces`, where the operator has it |
+| Namespaced mode | no | `config.clusterWide` | not yet |
 | Aggregated roles | view, edit | view, edit; off by default | view, edit, admin |
 | Roles and accounts of one's own | `global.rbac.create`, `serviceAccount` | `rbac.create`, `serviceAccount` | `rbac.create`, `operator.serviceAccount`, `agent.serviceAccount` |
 | Labels and annotations of everything | `global.commonLabels` | `commonAnnotations` | `commonLabels`, `commonAnnotations` |

@@ -1,6 +1,6 @@
 //! The rules that span fields: once as CEL for the API server, once here for files that no API server sees.
 
-use crate::{Approval, EndpointService, LimeDeploymentSpec, ModelSource, ServiceType, Template};
+use crate::{Approval, EndpointService, LimeDeploymentSpec, ModelSource, PodTemplate, ServiceType, Template};
 
 /// A rule that a spec breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,8 +120,30 @@ impl LimeDeploymentSpec {
         if ingress.flat_map(|ingress| ingress.labels.keys().chain(ingress.annotations.keys())).any(is_own) {
             add("spec.endpoint.ingress", INGRESS_METADATA.1);
         }
+        if let Some(message) = self.port_on_node() {
+            add("spec.endpoint.port", &message);
+        }
         faults.extend(self.template.iter().flat_map(Template::faults));
         faults
+    }
+}
+
+impl LimeDeploymentSpec {
+    /// Why the gateway cannot have its port on its node's network.
+    fn port_on_node(&self) -> Option<String> {
+        let on_node = |part: Option<&PodTemplate>| part.is_some_and(|part| part.host_network);
+        let template = self.template.as_ref()?;
+        let (port, ring) = (self.endpoint.port, self.transport.port);
+        if !on_node(template.gateway.as_ref()) {
+            return None;
+        }
+        if port < 1024 {
+            return Some(format!(
+                "only root may have port {port} of a node, as hostNetwork asks: choose one from 1024 on"
+            ));
+        }
+        let taken = on_node(template.worker.as_ref()) && (ring..=ring.saturating_add(1)).contains(&port);
+        taken.then(|| format!("the workers have the ports {ring} and {} of the same nodes: choose another", ring + 1))
     }
 }
 
@@ -156,6 +178,46 @@ mod tests {
     fn fields(spec: Value) -> Vec<String> {
         let spec: LimeDeploymentSpec = serde_json::from_value(spec).unwrap();
         spec.faults().into_iter().map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn ports_of_nodes_are_not_roots_and_not_taken() {
+        let found = |port: i32, gateway: bool, worker: bool| {
+            fields(json!({
+                "model": {"source": "hf://a/b"}, "endpoint": {"port": port}, "transport": {"port": 7100},
+                "template": {"gateway": {"hostNetwork": gateway}, "worker": {"hostNetwork": worker}},
+            }))
+        };
+        for (port, gateway, worker, fine) in [
+            (80, false, true, true),
+            (80, true, false, false),
+            (1024, true, true, true),
+            (7100, true, true, false),
+            (7101, true, true, false),
+            (7102, true, true, true),
+            (7100, true, false, true),
+        ] {
+            assert_eq!(found(port, gateway, worker).is_empty(), fine, "{port} {gateway} {worker}");
+        }
+    }
+
+    #[test]
+    fn ways_in_from_outside_that_have_no_meaning_are_named() {
+        let spec = json!({"model": {"source": "hf://a/b"}, "endpoint": {
+            "service": {
+                "nodePort": 30000, "externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["10.0.0.0/8"],
+                "labels": {"lime.dev/component": "x"},
+            },
+            "ingress": {"annotations": {"lime.dev/x": ""}},
+        }});
+        let expected = [
+            "spec.endpoint.service.nodePort",
+            "spec.endpoint.service.externalTrafficPolicy",
+            "spec.endpoint.service.type",
+            "spec.endpoint.service",
+            "spec.endpoint.ingress",
+        ];
+        assert_eq!(fields(spec), expected);
     }
 
     #[test]

@@ -18,8 +18,11 @@ pub fn standing(wish: &Wish, plan: &LimePlan) -> Vec<Object> {
     }});
     // Workers are reached by their own ring alone; the gateway by anyone who reaches the namespace.
     let peers = json!([{ "podSelector": { "matchLabels": of("worker") } }, { "podSelector": { "matchLabels": of("gateway") } }]);
-    let workers =
-        policy(&of("worker"), json!([{ "from": peers, "ports": [{ "port": ring_port, "protocol": "TCP" }] }]));
+    let ports = json!([{ "port": ring_port, "protocol": "TCP" }]);
+    // A gateway on its node's network comes from the node's address, which no selector of pods knows.
+    let on_node = wish.gateway_template().is_some_and(|template| template.host_network);
+    let from = if on_node { json!({ "ports": ports }) } else { json!({ "from": peers, "ports": ports }) };
+    let workers = policy(&of("worker"), json!([from]));
     let gateway = policy(&of("gateway"), json!([{ "ports": [{ "port": http_port(wish), "protocol": "TCP" }] }]));
     // Workers are pods without a controller that scales, of which Kubernetes can count only those that must stay, as a number.
     let budget = json!({ "spec": {

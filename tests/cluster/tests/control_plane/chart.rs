@@ -150,7 +150,7 @@ fn roles_of_kubernetes_include_limes_kinds(cluster: &Kubectl) {
     }
 }
 
-/// Whatever a definition was, after an upgrade it is the chart's.
+/// Whatever a definition was, after an upgrade it is the chart's: where somebody else has changed it, once Helm was told to.
 fn an_upgrade_brings_the_definitions_up_to_date(cluster: &Kubectl) {
     const KIND: &str = "limedeployments.lime.dev";
     let version = || cluster.get(&["crd", KIND]).unwrap()["spec"]["versions"][0].clone();
@@ -162,7 +162,11 @@ fn an_upgrade_brings_the_definitions_up_to_date(cluster: &Kubectl) {
             {{"op": "replace", "path": "{schema}/description", "value": "old"}}]"#
     );
     cluster.run(&["patch", "crd", KIND, "--type=json", "-p", &older]).unwrap();
-    done(&["upgrade", RELEASE, "CHART", "--set", "operator.replicas=1"]);
+    let upgrade = ["upgrade", RELEASE, "CHART", "--set", "operator.replicas=1"];
+    let refused = helm(&upgrade);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("conflict") && said.contains(KIND), "{said}");
+    done(&[&upgrade[..], &["--force-conflicts"]].concat());
     assert_eq!(version(), before);
 }
 

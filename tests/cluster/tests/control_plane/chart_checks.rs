@@ -146,7 +146,9 @@ fn write_schemas(cluster: &Kubectl, folder: &Path) -> usize {
     std::fs::write(folder.join("all.json"), json!({ "definitions": definitions }).to_string()).unwrap();
     for (name, kind) in &kinds {
         let part = |field: &str| kind[field].as_str().unwrap_or_default().to_lowercase();
-        let file = format!("{}-{}-{}.json", part("kind"), part("group"), part("version"));
+        // kubeconform takes the version of the core group, which has no name, for its name.
+        let group = if part("group").is_empty() { part("version") } else { part("group") };
+        let file = format!("{}-{group}-{}.json", part("kind"), part("version"));
         let schema = json!({ "$ref": format!("all.json#/definitions/{name}") });
         std::fs::write(folder.join(file), schema.to_string()).unwrap();
     }

@@ -281,6 +281,19 @@ fn a_model_of_the_image_needs_no_volume() {
     }
 }
 
+/// A gateway on its node's network has the node's address: no selector of pods would let it in.
+#[test]
+fn a_gateway_on_its_nodes_network_reaches_the_workers() {
+    let from = |gateway: Value| {
+        let objects = all(json!({ "template": { "gateway": gateway } }), |_| {});
+        let policy =
+            objects.iter().find(|object| object.kind == Kind::NetworkPolicy && object.name == "m-ring").unwrap();
+        policy.body["spec"]["ingress"][0].get("from").cloned()
+    };
+    assert!(from(json!({})).is_some_and(|from| from.as_array().unwrap().len() == 2));
+    assert_eq!(from(json!({ "hostNetwork": true })), None);
+}
+
 #[test]
 fn the_inspections_scratch_folder_gives_way_to_one_of_the_template() {
     let mine = json!({ "volumes": [{ "name": "big", "emptyDir": {} }], "volumeMounts": [{ "name": "big", "mountPath": "/tmp" }] });
