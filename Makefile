@@ -14,6 +14,9 @@ CHART_CRDS := charts/lime/crds-source/lime.dev.yaml
 IMAGE_NAME ?= lime.dev/lime:dev
 IMAGE_FROM ?= target/release
 IMAGE := target/lime-image.tar
+# The model in the image, which helm test serves.
+BUNDLED := tests/fixtures/models/bard-2m
+BUNDLED_FILES := config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json SOURCE.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help run build everything test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
@@ -61,6 +64,7 @@ image: ## Pack lime, lime-operator and lime-agent as an OCI archive, without a c
 
 image-archive:
 	operator/image/rootfs.sh target/lime-image $(addprefix $(IMAGE_FROM)/,lime lime-operator lime-agent)
+	install -D -m 0644 -t target/lime-image/usr/share/lime/models/bard-2m $(addprefix $(BUNDLED)/,$(BUNDLED_FILES))
 	operator/image/oci-archive.sh target/lime-image $(IMAGE) $(IMAGE_NAME) /usr/local/bin/lime
 
 check: fmt clippy doc deny layers generated aarch64 ## Format, lints, docs, licences, generated files, the other architecture

@@ -7,7 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, Serving, Transport, rules,
+    Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, Serving, Template, Transport,
+    rules,
 };
 
 /// What to serve and how. Only `model.source` is required.
@@ -151,6 +152,10 @@ pub struct LimeDeploymentSpec {
     /// How the nodes talk to one another.
     #[serde(default)]
     pub transport: Transport,
+
+    /// What pods of workers and gateway have besides: tolerations, environment, volumes, labels and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
 
     /// True frees the nodes' memory and keeps the weights on disk and the plan; false serves again.
     #[serde(default)]

@@ -1,12 +1,16 @@
 //! spec.endpoint and spec.transport: how clients reach the model, and how nodes reach one another.
 
+// KubeSchema writes a second copy of the struct into a function.
+#![allow(unreachable_pub)]
+
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::SecretKeyRef;
+use crate::{EndpointIngress, EndpointService, SecretKeyRef, rules};
 
 /// Where clients find the model.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// The port of the OpenAI-compatible API.
@@ -17,6 +21,19 @@ pub struct Endpoint {
     /// The Secret with the keys that clients must send, one a line. Without it, anyone who reaches the port is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
+
+    /// The Service that clients reach the gateway by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(rules::SERVICE_NODE_PORT.0).message(rules::SERVICE_NODE_PORT.1))]
+    #[x_kube(validation = Rule::new(rules::SERVICE_TRAFFIC.0).message(rules::SERVICE_TRAFFIC.1))]
+    #[x_kube(validation = Rule::new(rules::SERVICE_BALANCER.0).message(rules::SERVICE_BALANCER.1))]
+    #[x_kube(validation = Rule::new(rules::SERVICE_METADATA.0).message(rules::SERVICE_METADATA.1))]
+    pub service: Option<EndpointService>,
+
+    /// An Ingress in front of that Service. Without it there is none. For the Gateway API, make an HTTPRoute to the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(rules::INGRESS_METADATA.0).message(rules::INGRESS_METADATA.1))]
+    pub ingress: Option<EndpointIngress>,
 }
 
 impl Endpoint {
@@ -27,17 +44,35 @@ impl Endpoint {
 
 impl Default for Endpoint {
     fn default() -> Self {
-        Self { port: Self::default_port(), api_key_secret_ref: None }
+        Self { port: Self::default_port(), api_key_secret_ref: None, service: None, ingress: None }
     }
 }
 
 /// How the nodes talk to one another.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Transport {
     /// MutualTLS: encrypted, and only members of this deployment are let in. Plaintext: neither; for trusted networks.
     #[serde(default)]
     pub security: TransportSecurity,
+
+    /// The port on which workers listen; at the one after it they tell the kubelet how they are. Deployments whose workers use the
+    /// node's own network (`hostNetwork`) on the same nodes need ports of their own.
+    #[serde(default = "Transport::default_port")]
+    #[schemars(range(min = 1024, max = 65_534))]
+    pub port: i32,
+}
+
+impl Transport {
+    fn default_port() -> i32 {
+        7000
+    }
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self { security: TransportSecurity::default(), port: Self::default_port() }
+    }
 }
 
 /// How connections between nodes are secured: MutualTLS or Plaintext.

@@ -7,7 +7,9 @@
 
 mod deployment;
 mod endpoint;
+mod exposure;
 mod failure;
+mod foreign;
 mod model;
 mod nodes;
 mod placement;
@@ -19,9 +21,12 @@ mod schema;
 mod serving;
 mod source;
 mod status;
+mod template;
+mod template_rules;
 
 pub use deployment::{LimeDeployment, LimeDeploymentSpec};
 pub use endpoint::{Endpoint, Transport, TransportSecurity};
+pub use exposure::{EndpointIngress, EndpointService, ExternalTrafficPolicy, IpFamilyPolicy, ServiceType};
 pub use failure::Failure;
 pub use model::{Model, SecretKeyRef};
 pub use nodes::{Nodes, Offload, OffloadPolicy, WeightEncoding};
@@ -44,6 +49,7 @@ pub use status::{
     ConditionType, EndpointStatus, FailureStatus, LimeDeploymentStatus, ModelStatus, PerformanceFigures,
     PerformanceStatus, ShardState, ShardStatus,
 };
+pub use template::{ExtraMount, ExtraVolume, PodSecurity, PodTemplate, PullSecret, Resources, Template, Variable};
 
 /// The API group of every kind.
 pub const GROUP: &str = "lime.dev";

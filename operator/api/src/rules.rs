@@ -1,12 +1,12 @@
 //! The rules that span fields: once as CEL for the API server, once here for files that no API server sees.
 
-use crate::{Approval, LimeDeploymentSpec, ModelSource};
+use crate::{Approval, EndpointService, LimeDeploymentSpec, ModelSource, PodTemplate, ServiceType, Template};
 
 /// A rule that a spec breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The field, as a path from the object's root.
-    pub field: &'static str,
+    pub field: String,
     /// What is wrong and what to do.
     pub message: String,
 }
@@ -19,6 +19,35 @@ pub(crate) const TOKEN: &str =
 pub(crate) const COUNTS: &str = "spec.nodes.maxCount must not be below spec.nodes.minCount";
 pub(crate) const APPROVED: &str =
     "spec.placement.approvedPlan has a meaning only with approval: Manual: set that, or remove approvedPlan";
+
+pub(crate) const SERVICE_NODE_PORT: (&str, &str) = (
+    "!has(self.nodePort) || self.type != 'ClusterIP'",
+    "nodePort has a meaning only with type: NodePort or LoadBalancer: set that, or remove spec.endpoint.service.nodePort",
+);
+pub(crate) const SERVICE_TRAFFIC: (&str, &str) = (
+    "!has(self.externalTrafficPolicy) || self.type != 'ClusterIP'",
+    "externalTrafficPolicy has a meaning only with type: NodePort or LoadBalancer: set that, or remove spec.endpoint.service.externalTrafficPolicy",
+);
+pub(crate) const SERVICE_BALANCER: (&str, &str) = (
+    "self.type == 'LoadBalancer' || !(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges))",
+    "loadBalancerClass and loadBalancerSourceRanges have a meaning only with type: LoadBalancer: set that, or remove them from spec.endpoint.service",
+);
+/// Keys of labels and annotations that are LIME's own.
+macro_rules! foreign_keys {
+    ($path:literal) => {
+        (
+            "(!has(self.labels) || self.labels.all(k, !k.startsWith('lime.dev/') && k != 'app.kubernetes.io/managed-by')) \
+             && (!has(self.annotations) || self.annotations.all(k, !k.startsWith('lime.dev/') && k != 'app.kubernetes.io/managed-by'))",
+            concat!(
+                "labels and annotations of ",
+                $path,
+                " that begin with lime.dev/, and app.kubernetes.io/managed-by, are LIME's own: choose another key"
+            ),
+        )
+    };
+}
+pub(crate) const SERVICE_METADATA: (&str, &str) = foreign_keys!("spec.endpoint.service");
+pub(crate) const INGRESS_METADATA: (&str, &str) = foreign_keys!("spec.endpoint.ingress");
 
 /// The CEL rule for an optional quantity of bytes, and its sentence. It takes what [`crate::parse_bytes`] takes: Kubernetes' own
 /// quantities may be negative, or thousandths.
@@ -56,7 +85,8 @@ impl LimeDeploymentSpec {
     /// Every rule across fields that this spec breaks. Types and ranges are the schema's business.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let mut add = |field, message: &str| faults.push(Fault { field, message: message.to_owned() });
+        let mut add =
+            |field: &str, message: &str| faults.push(Fault { field: field.to_owned(), message: message.to_owned() });
         match self.model.source.parse::<ModelSource>() {
             Ok(source) => {
                 if self.model.revision.is_some() && !matches!(source, ModelSource::Hub { .. }) {
@@ -84,8 +114,59 @@ impl LimeDeploymentSpec {
                 add(field, &error.to_string());
             }
         }
+        let service = self.endpoint.service.iter();
+        service.for_each(|service| service_faults(service, &mut add));
+        let ingress = self.endpoint.ingress.iter();
+        if ingress.flat_map(|ingress| ingress.labels.keys().chain(ingress.annotations.keys())).any(is_own) {
+            add("spec.endpoint.ingress", INGRESS_METADATA.1);
+        }
+        if let Some(message) = self.port_on_node() {
+            add("spec.endpoint.port", &message);
+        }
+        faults.extend(self.template.iter().flat_map(Template::faults));
         faults
     }
+}
+
+impl LimeDeploymentSpec {
+    /// Why the gateway cannot have its port on its node's network.
+    fn port_on_node(&self) -> Option<String> {
+        let on_node = |part: Option<&PodTemplate>| part.is_some_and(|part| part.host_network);
+        let template = self.template.as_ref()?;
+        let (port, ring) = (self.endpoint.port, self.transport.port);
+        if !on_node(template.gateway.as_ref()) {
+            return None;
+        }
+        if port < 1024 {
+            return Some(format!(
+                "only root may have port {port} of a node, as hostNetwork asks: choose one from 1024 on"
+            ));
+        }
+        let taken = on_node(template.worker.as_ref()) && (ring..=ring.saturating_add(1)).contains(&port);
+        taken.then(|| format!("the workers have the ports {ring} and {} of the same nodes: choose another", ring + 1))
+    }
+}
+
+fn service_faults(service: &EndpointService, add: &mut impl FnMut(&str, &str)) {
+    let kind = service.kind;
+    if service.node_port.is_some() && kind == ServiceType::ClusterIp {
+        add("spec.endpoint.service.nodePort", SERVICE_NODE_PORT.1);
+    }
+    if service.external_traffic_policy.is_some() && kind == ServiceType::ClusterIp {
+        add("spec.endpoint.service.externalTrafficPolicy", SERVICE_TRAFFIC.1);
+    }
+    let balanced = service.load_balancer_class.is_some() || !service.load_balancer_source_ranges.is_empty();
+    if balanced && kind != ServiceType::LoadBalancer {
+        add("spec.endpoint.service.type", SERVICE_BALANCER.1);
+    }
+    if service.labels.keys().chain(service.annotations.keys()).any(is_own) {
+        add("spec.endpoint.service", SERVICE_METADATA.1);
+    }
+}
+
+/// Whether a label's or annotation's key is LIME's own.
+fn is_own(key: &String) -> bool {
+    key.starts_with("lime.dev/") || key == "app.kubernetes.io/managed-by"
 }
 
 #[cfg(test)]
@@ -94,14 +175,54 @@ mod tests {
 
     use super::*;
 
-    fn fields(spec: Value) -> Vec<&'static str> {
+    fn fields(spec: Value) -> Vec<String> {
         let spec: LimeDeploymentSpec = serde_json::from_value(spec).unwrap();
         spec.faults().into_iter().map(|fault| fault.field).collect()
     }
 
     #[test]
+    fn ports_of_nodes_are_not_roots_and_not_taken() {
+        let found = |port: i32, gateway: bool, worker: bool| {
+            fields(json!({
+                "model": {"source": "hf://a/b"}, "endpoint": {"port": port}, "transport": {"port": 7100},
+                "template": {"gateway": {"hostNetwork": gateway}, "worker": {"hostNetwork": worker}},
+            }))
+        };
+        for (port, gateway, worker, fine) in [
+            (80, false, true, true),
+            (80, true, false, false),
+            (1024, true, true, true),
+            (7100, true, true, false),
+            (7101, true, true, false),
+            (7102, true, true, true),
+            (7100, true, false, true),
+        ] {
+            assert_eq!(found(port, gateway, worker).is_empty(), fine, "{port} {gateway} {worker}");
+        }
+    }
+
+    #[test]
+    fn ways_in_from_outside_that_have_no_meaning_are_named() {
+        let spec = json!({"model": {"source": "hf://a/b"}, "endpoint": {
+            "service": {
+                "nodePort": 30000, "externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["10.0.0.0/8"],
+                "labels": {"lime.dev/component": "x"},
+            },
+            "ingress": {"annotations": {"lime.dev/x": ""}},
+        }});
+        let expected = [
+            "spec.endpoint.service.nodePort",
+            "spec.endpoint.service.externalTrafficPolicy",
+            "spec.endpoint.service.type",
+            "spec.endpoint.service",
+            "spec.endpoint.ingress",
+        ];
+        assert_eq!(fields(spec), expected);
+    }
+
+    #[test]
     fn each_rule_names_its_field_and_all_are_told_at_once() {
-        assert_eq!(fields(json!({"model": {"source": "hf://a/b", "revision": "x"}})), Vec::<&str>::new());
+        assert_eq!(fields(json!({"model": {"source": "hf://a/b", "revision": "x"}})), Vec::<String>::new());
         assert_eq!(fields(json!({"model": {"source": "s3://a"}})), ["spec.model.source"]);
         let many = json!({
             "model": {"source": "file:///m", "revision": "x", "tokenSecretRef": {"name": "a", "key": "b"}},

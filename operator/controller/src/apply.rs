@@ -21,7 +21,7 @@ fn manager() -> PatchParams {
 }
 
 /// Writes the plan down, makes objects and prunes others. What the API server refuses for good (pod security, a quota, an admission
-/// policy) is remembered in its own words, for the status; the others are made all the same. Returns whether there is news of that.
+/// policy, a value that it does not know) is remembered in its own words, for the status; the others are made all the same. Returns whether there is news of that.
 ///
 /// # Errors
 /// The first write that fails otherwise; the next visit goes on from there.
@@ -41,7 +41,8 @@ pub async fn apply(context: &Context, deployment: &LimeDeployment, decision: &De
     let mut refused = BTreeMap::new();
     for object in &decision.objects {
         match ensure(context, &namespace, &uid, object).await {
-            Err(kube::Error::Api(status)) if status.code == 403 => {
+            // 403: it may not be made. 422: it makes no sense, as a template's toleration may not.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => {
                 context.metrics.failed("refused");
                 tracing::warn!(name = object.name, message = status.message, "an object was refused");
                 refused.insert(object.name.clone(), status.message.clone());
@@ -239,5 +240,6 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::PodDisruptionBudget => "PodDisruptionBudget",
         Kind::Job => "Job",
         Kind::PersistentVolumeClaim => "PersistentVolumeClaim",
+        Kind::Ingress => "Ingress",
     }
 }

@@ -13,7 +13,7 @@ use kube::{
 use lime_api::{HEARTBEAT_LEASE_SECONDS, LimeNodeProfile, OffloadPolicy, RejectedNode, parse_bytes};
 use lime_plan::{Bytes, Fleet, Link, Nanos, NodeProfile};
 
-use crate::{conditions::Cause, snapshot::Snapshot, wish::Wish};
+use crate::{conditions::Cause, snapshot::Snapshot, tolerations::tolerated, wish::Wish};
 
 /// What a link is taken for until it has been measured: 100 Mbit/s, a millisecond. Rather too slow than too fast.
 const UNMEASURED: Link = Link { bandwidth: 12_500_000, latency: Nanos(1_000_000) };
@@ -159,7 +159,7 @@ fn admit(
     profile: Option<&LimeNodeProfile>,
 ) -> Result<(NodeProfile, Option<Bytes>), Refusal> {
     let name = node.name_any();
-    if let Some(cause) = unavailable(node) {
+    if let Some(cause) = unavailable(node, wish) {
         return Err(cause);
     }
     let Some(profile) = profile else {
@@ -266,9 +266,9 @@ pub fn room(snapshot: &Snapshot, wish: &Wish, node: &Node, profile: &LimeNodePro
 }
 
 /// Why no pod may be put on a node now.
-pub fn unavailable(node: &Node) -> Option<Refusal> {
+pub fn unavailable(node: &Node, wish: &Wish) -> Option<Refusal> {
     let name = node.name_any();
-    if let Some(cause) = cordoned(node) {
+    if let Some(cause) = cordoned(node, wish) {
         return Some(cause);
     }
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
@@ -283,8 +283,8 @@ pub fn unavailable(node: &Node) -> Option<Refusal> {
     }
 }
 
-/// Why new pods are kept off a node on purpose.
-pub fn cordoned(node: &Node) -> Option<Refusal> {
+/// Why a deployment's new pods are kept off a node on purpose.
+pub fn cordoned(node: &Node, wish: &Wish) -> Option<Refusal> {
     let name = node.name_any();
     let spec = node.spec.clone().unwrap_or_default();
     if spec.unschedulable == Some(true) {
@@ -292,8 +292,12 @@ pub fn cordoned(node: &Node) -> Option<Refusal> {
     }
     // What Kubernetes itself puts on lost nodes is not on purpose.
     let own = |key: &str| key.starts_with("node.kubernetes.io/");
+    let tolerations = wish.worker_template().map(|template| template.tolerations.as_slice()).unwrap_or_default();
     let mut taints = spec.taints.unwrap_or_default().into_iter();
-    let taint = taints.find(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !own(&taint.key))?;
+    let taint = taints.find(|taint| {
+        let keeps_off = matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !own(&taint.key);
+        keeps_off && !tolerated(tolerations, taint)
+    })?;
     Some(("Unschedulable", format!("{name}: the node is tainted with {}:{}", taint.key, taint.effect)))
 }
 

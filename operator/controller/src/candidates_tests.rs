@@ -56,6 +56,39 @@ fn every_reason_to_leave_a_node_out_has_its_word() {
 }
 
 #[test]
+fn a_tainted_node_takes_part_where_the_workers_tolerate_it() {
+    let taken = |tolerations: Value| {
+        let mut snapshot = testing::snapshot(json!({}));
+        let mut node = testing::node("a");
+        node["spec"] = json!({ "taints": [
+            { "key": "gpu", "value": "yes", "effect": "NoSchedule" }, { "key": "edge", "effect": "NoExecute" },
+        ]});
+        snapshot.nodes[0] = Arc::new(serde_json::from_value(node).unwrap());
+        let spec = json!({ "template": { "worker": { "tolerations": tolerations } } });
+        let wish = Wish::check(&testing::deployment(spec)).unwrap();
+        candidates(&snapshot, &wish).nodes.iter().any(|node| node.name == "a")
+    };
+    assert!(!taken(json!([])));
+    assert!(!taken(json!([{ "key": "gpu", "operator": "Exists" }])), "the other taint keeps it out");
+    assert!(taken(json!([{ "key": "gpu", "value": "yes" }, { "key": "edge", "operator": "Exists" }])));
+    assert!(taken(json!([{ "operator": "Exists" }])));
+}
+
+/// One image is for both architectures: a plan may have nodes of either.
+#[test]
+fn both_architectures_take_part_in_one_plan() {
+    let mut snapshot = testing::snapshot(json!({}));
+    let mut profile = testing::profile("a", 60);
+    profile["status"]["architecture"] = "arm64".into();
+    snapshot.profiles[0] = Arc::new(serde_json::from_value(profile).unwrap());
+    let found = candidates(&snapshot, &testing::wish());
+    let names: Vec<_> = found.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    let plan = crate::planning::make(&testing::wish(), &testing::card(), &found, Bytes::mib(8));
+    assert!(plan.assignments.len() > 1 && plan.assignments.iter().any(|part| part.node == "a"), "{plan:?}");
+}
+
+#[test]
 fn what_other_deployments_take_is_counted() {
     let mut snapshot = testing::snapshot(json!({}));
     snapshot.lent.insert("b".into(), Bytes::mib(50));

@@ -33,6 +33,7 @@ pub mod shards;
 pub mod snapshot;
 #[cfg(test)]
 mod testing;
+pub mod tolerations;
 pub mod triggers;
 pub mod wish;
 pub mod world;

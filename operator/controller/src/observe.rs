@@ -13,7 +13,7 @@ use lime_plan::Bytes;
 mod refusals;
 
 use crate::{
-    build::HTTP_PORT,
+    build,
     certificates::{self, Existing},
     context::Context,
     held, names, requests,
@@ -159,7 +159,7 @@ async fn key(context: &Context, namespace: &str, named: Option<&SecretKeyRef>) -
 async fn ring(context: &Context, pods: &[Arc<Pod>]) -> Option<RingReport> {
     let gateway = gateway_pod(pods)?;
     let address = gateway.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
-    let report = context.probe.ask(&address, HTTP_PORT).await?;
+    let report = context.probe.ask(&address, build::served_at(gateway)).await?;
     let reached = pod_is_ready(gateway);
     let unreached =
         || "the gateway answers, but its pod is not ready yet, so its Service sends nobody there".to_owned();

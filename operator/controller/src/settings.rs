@@ -1,6 +1,6 @@
 //! What the operator is told on its command line.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, str::FromStr};
 
 use clap::{Args, ValueEnum};
 use lime_plan::Bytes;
@@ -25,6 +25,37 @@ pub enum Addressing {
     PodIp,
 }
 
+/// Who the processes in pods are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodUser {
+    /// User and group of this number.
+    Number(u32),
+    /// Whoever the namespace's policy says.
+    Namespace,
+}
+
+impl PodUser {
+    /// The number, where one is said.
+    pub const fn number(self) -> Option<u32> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::Namespace => None,
+        }
+    }
+}
+
+impl FromStr for PodUser {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "namespace" => Ok(Self::Namespace),
+            Ok(number) if number > 0 => Ok(Self::Number(number)),
+            _ => Err("it is no number above 0 and not `namespace`: root is not among the choices".into()),
+        }
+    }
+}
+
 /// What the operator is told on its command line.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
@@ -43,6 +74,15 @@ pub struct Settings {
     /// When the image is pulled: Always, IfNotPresent or Never
     #[arg(long, default_value = "IfNotPresent")]
     pub image_pull_policy: String,
+
+    /// A Secret for pulling the image, in the namespace of each deployment; may be given several times
+    #[arg(long = "image-pull-secret", value_name = "NAME")]
+    pub image_pull_secrets: Vec<String>,
+
+    /// Who workers, gateways and inspections are: a number above 0 for user and group, or `namespace` to leave that to the policy of
+    /// the namespace (OpenShift)
+    #[arg(long, default_value = "65532")]
+    pub pod_user: PodUser,
 
     /// Where health and metrics are served
     #[arg(long, default_value = "0.0.0.0:8080")]
@@ -101,7 +141,16 @@ fn server(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::server;
+    use super::{PodUser, server};
+
+    #[test]
+    fn pods_are_somebody_but_root() {
+        assert_eq!("65532".parse(), Ok(PodUser::Number(65_532)));
+        assert_eq!("namespace".parse(), Ok(PodUser::Namespace));
+        for wrong in ["0", "-1", "root", "", "4294967296"] {
+            assert!(wrong.parse::<PodUser>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn servers_have_a_scheme_and_a_host() {

@@ -8,7 +8,7 @@ use lime_plan::{BriefCard, Inspection, ModelCard};
 use serde_json::{Value, json};
 
 use crate::{
-    settings::{Addressing, Settings, WeightStore},
+    settings::{Addressing, PodUser, Settings, WeightStore},
     snapshot::{SecretKey, Snapshot, StoredCard},
     wish::Wish,
 };
@@ -43,6 +43,8 @@ pub(crate) fn settings() -> Settings {
         identity: "test".into(),
         image: "lime:test".into(),
         image_pull_policy: "IfNotPresent".into(),
+        image_pull_secrets: Vec::new(),
+        pod_user: PodUser::Number(65_532),
         listen: ([127, 0, 0, 1], 0).into(),
         weight_store: WeightStore::Claim,
         weight_store_class: None,

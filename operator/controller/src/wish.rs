@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 use lime_api::{
-    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, RequestPattern, Serving,
+    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, PodTemplate, RequestPattern, Serving,
     WeightEncoding, parse_bytes,
 };
 use lime_plan::{Arithmetic, Bytes, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
@@ -92,6 +92,27 @@ impl Wish {
     /// The model's name in the API.
     pub fn served_name(&self) -> &str {
         self.spec.model.served_name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What the workers' pods have besides.
+    pub fn worker_template(&self) -> Option<&PodTemplate> {
+        self.spec.template.as_ref()?.worker.as_ref()
+    }
+
+    /// What the gateway's pod has besides.
+    pub fn gateway_template(&self) -> Option<&PodTemplate> {
+        self.spec.template.as_ref()?.gateway.as_ref()
+    }
+
+    /// The port on which workers listen.
+    pub fn ring_port(&self) -> u16 {
+        // The schema keeps it between 1024 and 65534.
+        u16::try_from(self.spec.transport.port).unwrap_or(7000)
+    }
+
+    /// The port at which a worker says whether it gets on, to its kubelet.
+    pub fn health_port(&self) -> u16 {
+        self.ring_port().saturating_add(1)
     }
 
     /// The dtype of KV entries.

@@ -173,16 +173,19 @@ async fn errors_are_borne_with_longer_and_longer_waits() {
 
 #[tokio::test]
 async fn a_refused_object_is_remembered_a_failed_write_is_an_error_and_a_conflict_of_the_status_is_none() {
-    // Pod security, a quota or a missing right: said in the conditions, which the next visit writes at once.
-    let refused = |method: &Method, path: &str| match path.contains("/jobs/") {
-        true => (403, None),
-        false => healthy(method, path),
-    };
-    let (refusing, _) = context(Leadership::always(), refused);
-    let action = reconcile::reconcile(deployment(), refusing.clone()).await.unwrap();
-    assert_eq!(action, Action::requeue(Duration::from_secs(1)));
-    let remembered = refusing.recall("uid-m").refused;
-    assert_eq!(remembered.into_values().collect::<Vec<_>>(), ["no"]);
+    // Pod security, a quota, a missing right, or a value of the template that nobody knows: said in the conditions, which the next visit
+    // writes at once.
+    for code in [403, 422] {
+        let refused = move |method: &Method, path: &str| match path.contains("/jobs/") {
+            true => (code, None),
+            false => healthy(method, path),
+        };
+        let (refusing, _) = context(Leadership::always(), refused);
+        let action = reconcile::reconcile(deployment(), refusing.clone()).await.unwrap();
+        assert_eq!(action, Action::requeue(Duration::from_secs(1)), "{code}");
+        let remembered = refusing.recall("uid-m").refused;
+        assert_eq!(remembered.into_values().collect::<Vec<_>>(), ["no"], "{code}");
+    }
 
     let failing = |method: &Method, path: &str| match path.contains("/jobs/") {
         true => (500, None),

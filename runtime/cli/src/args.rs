@@ -378,6 +378,10 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
 
+    /// Continue this text, without a chat template, and end
+    #[arg(long, value_name = "TEXT", conflicts_with = "system")]
+    pub(crate) prompt: Option<String>,
+
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: u32,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     args::ChatArgs,
-    http::{AskError, Input, Question, Server, ask},
+    http::{Answer, AskError, Input, Question, Server, ask},
 };
 
 /// The server's word for a model that is not there yet.
@@ -74,6 +74,17 @@ async fn talk(args: &ChatArgs, server: &Server) -> anyhow::Result<()> {
         Some(model) => model.clone(),
         None => server.first_model().await?,
     };
+    let question = |input| Question {
+        model: model.clone(),
+        input,
+        max_tokens: args.max_tokens,
+        temperature: args.temperature,
+        seed: args.seed,
+    };
+    if let Some(prompt) = &args.prompt {
+        show(prompt);
+        return patiently(server, &question(Input::Text(prompt.clone()))).await.map(|_| ());
+    }
     if interactive {
         eprintln!("{model} at {}. /reset forgets, /quit or Ctrl-D ends.", server.url());
     }
@@ -99,13 +110,6 @@ async fn talk(args: &ChatArgs, server: &Server) -> anyhow::Result<()> {
             Said::Unknown(command) => eprintln!("there is no command {command}: /reset, /quit or /help"),
             Said::Message(message) => {
                 conversation.say(message);
-                let question = |input| Question {
-                    model: model.clone(),
-                    input,
-                    max_tokens: args.max_tokens,
-                    temperature: args.temperature,
-                    seed: args.seed,
-                };
                 let answered = answer(server, &mut conversation, question, interactive).await;
                 if let Err(error) = answered {
                     conversation.turns.pop();
@@ -120,18 +124,27 @@ async fn talk(args: &ChatArgs, server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks with what was said so far; waits for a model that loads. What the server refuses is an error in its own words: a
-/// model without a chat template is its affair, and one that takes no system message is not to be asked without it.
+/// Asks with what was said so far. What the server refuses is an error in its own words: a model without a chat template is its
+/// affair, and one that takes no system message is not to be asked without it.
 async fn answer(
     server: &Server,
     conversation: &mut Conversation,
     question: impl Fn(Input) -> Question,
     interactive: bool,
 ) -> anyhow::Result<()> {
+    let answer = patiently(server, &question(conversation.input())).await?;
+    if answer.finish_reason == "length" && interactive {
+        eprintln!("(cut after --max-tokens)");
+    }
+    conversation.turns.push(("assistant", answer.text));
+    Ok(())
+}
+
+/// Asks, and shows the answer as it comes; waits for a model that loads.
+async fn patiently(server: &Server, asked: &Question) -> anyhow::Result<Answer> {
     let mut waited = Duration::ZERO;
     loop {
-        let asked = question(conversation.input());
-        let answering = ask(server, &asked, show);
+        let answering = ask(server, asked, show);
         let result = tokio::select! {
             result = answering => result,
             // The server sees the connection close and stops; what was said stays unsaid.
@@ -140,11 +153,7 @@ async fn answer(
         match result {
             Ok(answer) => {
                 show("\n");
-                if answer.finish_reason == "length" && interactive {
-                    eprintln!("(cut after --max-tokens)");
-                }
-                conversation.turns.push(("assistant", answer.text));
-                return Ok(());
+                return Ok(answer);
             }
             Err(AskError::Refused { code, message, retry_after, .. })
                 if code.as_deref() == Some(LOADING) && waited < PATIENCE =>

@@ -3,7 +3,7 @@
 mod ask;
 mod events;
 
-pub(crate) use ask::{AskError, Input, Question, ask};
+pub(crate) use ask::{Answer, AskError, Input, Question, ask};
 
 use std::time::Duration;
 

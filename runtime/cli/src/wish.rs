@@ -230,7 +230,7 @@ fn the_deployment<'a>(file: &Path, documents: &'a [Document]) -> Result<&'a Docu
 fn read_deployment(document: &Document) -> Result<LimeDeployment, Faults> {
     let deployment: LimeDeployment = document.read(&lime_api::deployment_schema())?;
     let faults: Vec<Fault> =
-        deployment.spec.faults().into_iter().map(|fault| document.fault(fault.field, &fault.message)).collect();
+        deployment.spec.faults().into_iter().map(|fault| document.fault(&fault.field, &fault.message)).collect();
     if faults.is_empty() { Ok(deployment) } else { Err(Faults(faults)) }
 }
 

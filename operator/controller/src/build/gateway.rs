@@ -8,8 +8,7 @@ use lime_plan::{Plan, PlanInForce, TokenBasis};
 use serde_json::{Value, json};
 
 use super::{
-    HTTP_PORT, Kind, Object, RING_PORT, affinity, container_security, model_volume, pod_security, secured,
-    source_environment, worker,
+    Kind, Object, affinity, container_security, http_port, model_volume, secured, source_environment, template, worker,
 };
 use crate::{
     names, planning,
@@ -38,7 +37,7 @@ pub fn plan_file(
             Addressing::Dns => Some(format!("{}.{}.{}.svc", shard.pod, names::ring(&wish.name), wish.namespace)),
             Addressing::PodIp => shard.address.as_deref().map(bracketed),
         };
-        let uri = host.map(|host| format!("{scheme}://{host}:{RING_PORT}"));
+        let uri = host.map(|host| format!("{scheme}://{host}:{}", wish.ring_port()));
         workers.extend(uri.map(|uri| (shard.status.node.clone(), uri)));
     }
     let in_force = PlanInForce { name: name.clone(), generation, workers, plan: planning::document(&plan.spec).ok()? };
@@ -51,6 +50,7 @@ pub fn plan_file(
 /// The gateway. Nothing of it changes with the plan.
 pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     let (model, mut volumes, mut mounts) = model_volume(wish);
+    let port = http_port(wish);
     volumes.push(json!({ "name": "plan", "configMap": { "name": names::plan_file(&wish.name) } }));
     mounts.push(json!({ "name": "plan", "mountPath": "/plan", "readOnly": true }));
     let mut arguments = vec![
@@ -58,7 +58,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         format!("--follow=/plan/{PLAN_FILE}"),
         format!("--model={model}"),
         format!("--served-name={}", wish.served_name()),
-        format!("--listen=0.0.0.0:{HTTP_PORT}"),
+        format!("--listen=0.0.0.0:{port}"),
     ];
     if wish.is_fetched() {
         // Tokenizer and templates of a model from a server.
@@ -96,7 +96,6 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
             "spec": {
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
-                "securityContext": pod_security(),
                 "tolerations": tolerations(wish),
                 "containers": [{
                     "name": "gateway",
@@ -105,7 +104,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                     "command": ["lime"],
                     "args": arguments,
                     "env": source_environment(wish, settings),
-                    "ports": [{ "name": "http", "containerPort": HTTP_PORT, "protocol": "TCP" }],
+                    "ports": [{ "name": "http", "containerPort": port, "protocol": "TCP" }],
                     "resources": {
                         "requests": { "cpu": "100m", "memory": memory.request() },
                         "limits": { "memory": memory.limit() },
@@ -120,7 +119,9 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
             },
         },
     }});
-    if let Some(affinity) = affinity(wish) {
+    let given = wish.gateway_template();
+    template::add(&mut rest["spec"]["template"], given, settings, template::Part::Serving);
+    if let Some(affinity) = affinity::selected(wish, given) {
         rest["spec"]["template"]["spec"]["affinity"] = affinity;
     }
     Object::new(wish, Kind::Deployment, name, "gateway", rest)

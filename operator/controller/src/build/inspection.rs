@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Kind, Object, affinity, container_security, model_volume, pod_security, source_environment};
+use super::{Kind, Object, affinity, container_security, model_volume, source_environment, template};
 use crate::{names, settings::Settings, wish::Wish};
 
 /// Seconds that an ended inspection stays: then a refused model is looked at again.
@@ -16,7 +16,10 @@ const SCRATCH: &str = "1Gi";
 /// The Job that reads the model's headers and tells the card in its termination message.
 pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
     let (model, mut volumes, mut mounts) = model_volume(wish);
-    if volumes.is_empty() {
+    let given = wish.worker_template();
+    let has_tmp =
+        given.is_some_and(|it| it.volume_mounts.iter().any(|mount| mount.mount_path.trim_end_matches('/') == "/tmp"));
+    if wish.is_fetched() && !has_tmp {
         // Headers and tokenizer of a source that is fetched lie here for a moment.
         volumes.push(json!({ "name": "scratch", "emptyDir": { "sizeLimit": SCRATCH } }));
         mounts.push(json!({ "name": "scratch", "mountPath": "/tmp" }));
@@ -49,13 +52,13 @@ pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
                 "restartPolicy": "Never",
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
-                "securityContext": pod_security(),
                 "containers": [container],
                 "volumes": volumes,
             },
         },
     }});
-    if let Some(affinity) = affinity(wish) {
+    template::add(&mut rest["spec"]["template"], given, settings, template::Part::Inspection);
+    if let Some(affinity) = affinity::of_inspection(wish, given) {
         rest["spec"]["template"]["spec"]["affinity"] = affinity;
     }
     Object::new(wish, Kind::Job, name, "inspect", rest)

@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{names, settings::Settings, snapshot::StoredCard, wish::Wish};
 
+mod affinity;
+mod exposure;
 mod gateway;
 mod inspection;
 mod standing;
+mod template;
 mod worker;
 
 pub use gateway::{PLAN_FILE, gateway, plan_file};
@@ -19,10 +22,11 @@ pub use inspection::inspection;
 pub use standing::standing;
 pub use worker::{is_as_made, workers};
 
-/// The port on which workers listen.
-pub const RING_PORT: u16 = 7000;
-/// The gateway's port inside its pod.
-pub const HTTP_PORT: u16 = 8000;
+/// The gateway's port inside a pod with a network of its own.
+const HTTP_PORT: u16 = 8000;
+
+/// Models below this folder are in the image.
+const IMAGE_MODELS: &str = "/usr/share/lime/models/";
 
 /// A kind that the operator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,11 +49,13 @@ pub enum Kind {
     Job,
     /// Weight stores.
     PersistentVolumeClaim,
+    /// Ways to gateways from outside.
+    Ingress,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pod,
         Self::Deployment,
         Self::Service,
@@ -59,6 +65,7 @@ impl Kind {
         Self::PodDisruptionBudget,
         Self::Job,
         Self::PersistentVolumeClaim,
+        Self::Ingress,
     ];
 
     /// The kind as the API server knows it.
@@ -76,6 +83,7 @@ impl Kind {
             Self::PodDisruptionBudget => of::<policy::PodDisruptionBudget>(),
             Self::Job => of::<batch::Job>(),
             Self::PersistentVolumeClaim => of::<core::PersistentVolumeClaim>(),
+            Self::Ingress => of::<networking::Ingress>(),
         }
     }
 
@@ -126,6 +134,20 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
+/// The port at which the gateway of `wish` serves: on its node's network, the one that clients are told.
+pub fn http_port(wish: &Wish) -> u16 {
+    let on_node = wish.gateway_template().is_some_and(|template| template.host_network);
+    Some(wish.spec.endpoint.port).filter(|_| on_node).and_then(|port| u16::try_from(port).ok()).unwrap_or(HTTP_PORT)
+}
+
+/// The port at which a gateway's pod serves, as it was made.
+pub fn served_at(pod: &core::Pod) -> u16 {
+    let ports =
+        pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
+    let http = ports.into_iter().find(|port| port.name.as_deref() == Some("http"));
+    http.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(HTTP_PORT)
+}
+
 /// Whether the ring of `wish` speaks mutual TLS: when it is asked for and the image can.
 pub fn secured(wish: &Wish, settings: &Settings) -> bool {
     wish.spec.transport.security == TransportSecurity::MutualTls && settings.ring_tls
@@ -145,15 +167,6 @@ pub fn secret(wish: &Wish, name: String, component: &str, data: Value) -> Object
     Object::new(wish, Kind::Secret, name, component, json!({ "type": "Opaque", "data": data }))
 }
 
-/// What every pod of ours may do: nothing.
-fn pod_security() -> Value {
-    json!({
-        "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": { "type": "RuntimeDefault" },
-    })
-}
-
 /// What every container of ours may do: less.
 fn container_security() -> Value {
     json!({
@@ -161,23 +174,13 @@ fn container_security() -> Value {
     })
 }
 
-/// Where pods may be that are not pinned: on the nodes that the wish names, as the workers are.
-fn affinity(wish: &Wish) -> Option<Value> {
-    let selector = wish.spec.nodes.selector.as_ref()?;
-    let labels = selector.match_labels.iter().flatten();
-    let labels = labels.map(|(key, value)| json!({ "key": key, "operator": "In", "values": [value] }));
-    let others = selector.match_expressions.iter().flatten().map(|it| json!(it));
-    let expressions: Vec<Value> = labels.chain(others).collect();
-    let required = json!({ "nodeSelectorTerms": [{ "matchExpressions": expressions }] });
-    let affinity = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": required } });
-    (!expressions.is_empty()).then_some(affinity)
-}
-
 /// The model's folder inside pods, the volume behind it, and where it is mounted. Sources that are fetched have none.
 fn model_volume(wish: &Wish) -> (String, Vec<Value>, Vec<Value>) {
     use lime_api::ModelSource::{Claim, File, Hub, Web};
     const AT: &str = "/model";
     match &wish.source {
+        // The image's own: no volume, and so nothing that a namespace could refuse.
+        File { path } if path.starts_with(IMAGE_MODELS) => (path.clone(), Vec::new(), Vec::new()),
         File { path } => (
             AT.to_owned(),
             vec![json!({ "name": "model", "hostPath": { "path": path, "type": "Directory" } })],

@@ -12,6 +12,9 @@ use crate::{
     shards, testing,
 };
 
+mod exposure;
+mod template;
+
 fn plan(wish: &Wish) -> LimePlan {
     let snapshot = testing::snapshot(json!({}));
     let found = candidates::candidates(&snapshot, wish);
@@ -54,6 +57,7 @@ fn objects_have_only_fields_that_kubernetes_knows() {
         json!({ "nodes": { "selector": {
             "matchLabels": { "pool": "a" }, "matchExpressions": [{ "key": "gpu", "operator": "DoesNotExist" }],
         }}}),
+        json!({ "endpoint": { "ingress": {} } }),
     ];
     for spec in specs {
         for object in all(spec.clone(), |settings| settings.ring_tls = true) {
@@ -68,6 +72,7 @@ fn objects_have_only_fields_that_kubernetes_knows() {
                 Kind::PodDisruptionBudget => known_fields::<policy::PodDisruptionBudget>(body),
                 Kind::Job => known_fields::<batch::Job>(body),
                 Kind::PersistentVolumeClaim => known_fields::<core::PersistentVolumeClaim>(body),
+                Kind::Ingress => known_fields::<networking::Ingress>(body),
             }
             let owner = &body["metadata"]["ownerReferences"][0];
             assert_eq!((owner["uid"].as_str(), owner["controller"].as_bool()), (Some("uid-m"), Some(true)));

@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use lime_api::{Assignment, LimePlan};
+use lime_api::{Assignment, LimePlan, PodTemplate};
 use serde_json::{Value, json};
 
-use super::{Kind, Object, RING_PORT, container_security, model_volume, pod_security, secured, source_environment};
+use super::{Kind, Object, affinity, container_security, model_volume, secured, source_environment, template};
 use crate::{
     names,
     settings::{Settings, WeightStore},
@@ -15,8 +15,6 @@ use crate::{
 /// Where certificates are mounted.
 pub(super) const TLS_AT: &str = "/tls";
 pub(super) const STORE_AT: &str = "/store";
-/// Where a worker says whether it gets on, to the kubelet.
-const HEALTH_PORT: u16 = 7001;
 
 /// The workers' pods, and the claims that hold their weights.
 pub fn workers(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Vec<Object> {
@@ -31,14 +29,17 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
     let (store, claim) = store(wish, part, settings);
     volumes.push(store);
     mounts.push(json!({ "name": "store", "mountPath": STORE_AT }));
+    // At the second port a worker says whether it gets on, to the kubelet.
+    let (ring_port, health_port) = (wish.ring_port(), wish.health_port());
+    let given = wish.worker_template();
     let mut arguments = vec![
         "worker".to_owned(),
         "--name".into(),
         part.node.clone(),
         "--listen".into(),
-        format!("0.0.0.0:{RING_PORT}"),
+        format!("0.0.0.0:{ring_port}"),
         "--health".into(),
-        format!("0.0.0.0:{HEALTH_PORT}"),
+        format!("0.0.0.0:{health_port}"),
         "--model".into(),
         model,
         "--store".into(),
@@ -62,10 +63,7 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": 10,
-        "securityContext": pod_security(),
-        "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
-            { "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [part.node] }] },
-        ]}}},
+        "affinity": affinity::pinned(&part.node, given),
         "containers": [{
             "name": "worker",
             "image": settings.image,
@@ -74,8 +72,8 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
             "args": arguments,
             "env": source_environment(wish, settings),
             "ports": [
-                { "name": "ring", "containerPort": RING_PORT, "protocol": "TCP" },
-                { "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" },
+                { "name": "ring", "containerPort": ring_port, "protocol": "TCP" },
+                { "name": "health", "containerPort": health_port, "protocol": "TCP" },
             ],
             "resources": { "requests": { "cpu": "100m", "memory": memory }, "limits": { "memory": memory } },
             "securityContext": container_security(),
@@ -99,10 +97,17 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
         names::PLAN_LABEL: plan_name, names::NODE_LABEL: label_value(&part.node),
         names::TRANSPORT_LABEL: transport(wish, settings),
     });
-    let annotations = json!({ names::TEMPLATE_ANNOTATION: names::digest(spec.to_string().as_bytes()) });
-    let rest = json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec });
+    let mut rest = json!({ "metadata": { "labels": labels, "annotations": {} }, "spec": spec });
+    template::add(&mut rest, given, settings, template::Part::Serving);
+    rest["metadata"]["annotations"][names::TEMPLATE_ANNOTATION] = made_with(&rest["spec"], given).into();
     let pod = Object::new(wish, Kind::Pod, name, "worker", rest);
     claim.into_iter().chain([pod]).collect()
+}
+
+/// A digest of all that a pod is made with.
+fn made_with(spec: &Value, template: Option<&PodTemplate>) -> String {
+    let metadata = template.map(|template| (&template.labels, &template.annotations));
+    names::digest(json!([spec, metadata]).to_string().as_bytes())
 }
 
 /// Whether a worker's pod is as it would be `made` now: pods are made once, and the image, the wish or the operator's settings may have

@@ -75,7 +75,7 @@ impl Deciding<'_> {
                 }
             }
             let (Some(node), Some(profile)) = (node, profiles.get(name)) else { continue };
-            if let Some((_, why)) = candidates::cordoned(node) {
+            if let Some((_, why)) = candidates::cordoned(node, self.wish) {
                 draining.push(why);
                 emptied |= pod.is_none_or(shards::is_going);
             } else if profile.spec.excluded {

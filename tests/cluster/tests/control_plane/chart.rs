@@ -11,16 +11,74 @@ const RELEASE: &str = "lime-test";
 const NAMESPACE: &str = "lime-test-chart";
 
 fn helm(arguments: &[&str]) -> Output {
+    helm_in(NAMESPACE, arguments)
+}
+
+fn helm_in(namespace: &str, arguments: &[&str]) -> Output {
     let chart = repository().join("charts/lime").display().to_string();
     let arguments = arguments.iter().map(|argument| if *argument == "CHART" { chart.as_str() } else { argument });
-    Command::new("helm").args(arguments).args(["--namespace", NAMESPACE]).output().unwrap()
+    Command::new("helm").args(arguments).args(["--namespace", namespace]).output().unwrap()
 }
 
 fn done(arguments: &[&str]) -> String {
-    let output = helm(arguments);
+    done_in(NAMESPACE, arguments)
+}
+
+fn done_in(namespace: &str, arguments: &[&str]) -> String {
+    let output = helm_in(namespace, arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "helm {}: {said}", arguments.join(" "));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What the chart makes, but the pods of its test.
+pub(crate) fn helm_template(namespace: &str, arguments: &[&str]) -> String {
+    done_in(namespace, &[&["template", RELEASE, "CHART", "--skip-tests"], arguments].concat())
+}
+
+/// Each value that people set has the effect that it says.
+#[test]
+#[ignore = "needs a Kubernetes: make test-cluster"]
+fn values_reach_what_they_are_for() {
+    let has = |arguments: &[&str], wanted: &[&str], unwanted: &[&str]| {
+        // The definitions know every word.
+        let text = helm_template(NAMESPACE, &[&["--set", "crds.enabled=false"], arguments].concat());
+        wanted.iter().for_each(|words| assert!(text.contains(words), "{arguments:?}: {words:?} is not in\n{text}"));
+        unwanted.iter().for_each(|words| assert!(!text.contains(words), "{arguments:?}: {words:?} is in\n{text}"));
+    };
+    has(&[], &["runAsUser: 65532", "--pod-user=65532"], &["PodMonitor", "ServiceMonitor", "priorityClassName"]);
+    has(&["--set", "podUser=namespace"], &["--pod-user=namespace"], &["runAsUser", "fsGroup"]);
+    has(&["--api-versions", "security.openshift.io/v1"], &["--pod-user=namespace"], &["runAsUser", "fsGroup"]);
+    has(&["--set", "imagePullSecrets={a,b}"], &["--image-pull-secret=a", "--image-pull-secret=b", "- name: a"], &[]);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let image = format!("image.digest={digest}");
+    has(&["--set", &image], &[&format!("--image=lime@{digest}"), &format!("image: lime@{digest}")], &["lime:0"]);
+    has(&["--set", "rbac.create=false"], &["kind: ServiceAccount"], &["kind: ClusterRole", "RoleBinding"]);
+    has(&["--set", "rbac.aggregateClusterRoles=false"], &["kind: ClusterRole"], &["aggregate-to"]);
+    has(
+        &["--set", "operator.serviceAccount.create=false,operator.serviceAccount.name=mine"],
+        &["name: mine"],
+        &["kind: ServiceAccount\nmetadata:\n  name: lime-test-operator"],
+    );
+    let both = helm(&[
+        "template",
+        RELEASE,
+        "CHART",
+        "--set",
+        "metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true",
+    ]);
+    let said = String::from_utf8_lossy(&both.stderr).into_owned();
+    assert!(!both.status.success() && said.contains("enable one of them"), "{said}");
+    let everything = repository().join("charts/lime/ci/everything-values.yaml").display().to_string();
+    let text = helm_template(NAMESPACE, &["--values", &everything]);
+    let objects = text.matches("\nkind: ").count();
+    assert!(objects > 20, "{text}");
+    // In every object, and in the templates of pods.
+    assert!(text.matches("team: edge").count() >= objects - 2, "commonLabels: {text}");
+    assert!(text.matches("example.com/owner: edge").count() >= objects - 2, "commonAnnotations: {text}");
+    for extra in ["lime-test-extra", "lime-test-text", "who: 'lime-test-chart'"] {
+        assert!(text.contains(extra) || text.contains(&extra.replace('\'', "")), "{extra} is not in {text}");
+    }
 }
 
 #[test]
@@ -46,6 +104,8 @@ fn the_chart_comes_changes_goes_back_and_leaves_the_kinds() {
     done(&["rollback", RELEASE, "1"]);
     assert_eq!(replicas(), Some(2));
     accounts_may_do_what_the_chart_documents(&cluster);
+    roles_of_kubernetes_include_limes_kinds(&cluster);
+    an_upgrade_brings_the_definitions_up_to_date(&cluster);
 
     let kept = deployment("kept", "{model: {source: 'hf://org/name'}}");
     cluster.run_with(&["-n", namespace.name(), "apply", "-f", "-"], &kept).unwrap();
@@ -54,6 +114,60 @@ fn the_chart_comes_changes_goes_back_and_leaves_the_kinds() {
     let left =
         cluster.run(&["get", "clusterroles,clusterrolebindings,validatingadmissionpolicies", "-o", "name"]).unwrap();
     assert!(!left.contains("/lime-test-"), "left behind: {left}");
+}
+
+/// Who has Kubernetes' own roles in a namespace may do there with LIME's kinds what the roles say.
+fn roles_of_kubernetes_include_limes_kinds(cluster: &Kubectl) {
+    for role in ["view", "edit", "admin"] {
+        let (name, who) = (format!("lime-test-{role}"), format!("lime-test-user-{role}"));
+        let (role, user) = (format!("--clusterrole={role}"), format!("--user={who}"));
+        cluster.run(&["-n", NAMESPACE, "create", "rolebinding", &name, &role, &user]).unwrap();
+    }
+    let may = |who: &str, verb: &str, resource: &str| {
+        let who = format!("--as=lime-test-user-{who}");
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let subresource = format!("--subresource={subresource}");
+        let arguments = ["-n", NAMESPACE, "auth", "can-i", verb, resource, &subresource, &who];
+        // can-i fails where the answer is no.
+        cluster.answer(&arguments, "").unwrap().stdout.trim() == "yes"
+    };
+    // The controller that puts roles together takes a moment.
+    let patience = std::time::Duration::from_secs(30);
+    let ready = || Ok(may("admin", "get", "limeplans").then_some(()));
+    cluster.eventually("the roles are put together", patience, ready).unwrap();
+    for (who, verb, resource, expected) in [
+        ("view", "list", "limedeployments", true),
+        ("view", "watch", "limeplans", true),
+        ("view", "patch", "limedeployments", false),
+        ("edit", "create", "limedeployments", true),
+        ("edit", "patch", "limedeployments/scale", true),
+        ("edit", "delete", "limeplans", false),
+        ("edit", "patch", "limedeployments/status", false),
+        ("admin", "deletecollection", "limedeployments", true),
+        ("nobody", "get", "limedeployments", false),
+    ] {
+        assert_eq!(may(who, verb, resource), expected, "{who} {verb} {resource}");
+    }
+}
+
+/// Whatever a definition was, after an upgrade it is the chart's: where somebody else has changed it, once Helm was told to.
+fn an_upgrade_brings_the_definitions_up_to_date(cluster: &Kubectl) {
+    const KIND: &str = "limedeployments.lime.dev";
+    let version = || cluster.get(&["crd", KIND]).unwrap()["spec"]["versions"][0].clone();
+    let before = version();
+    // As another version had it: a field that is no more, and other words. Tests beside this one see neither.
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let older = format!(
+        r#"[{{"op": "add", "path": "{schema}/properties/old", "value": {{"type": "string", "description": "old"}}}},
+            {{"op": "replace", "path": "{schema}/description", "value": "old"}}]"#
+    );
+    cluster.run(&["patch", "crd", KIND, "--type=json", "-p", &older]).unwrap();
+    let upgrade = ["upgrade", RELEASE, "CHART", "--set", "operator.replicas=1"];
+    let refused = helm(&upgrade);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("conflict") && said.contains(KIND), "{said}");
+    done(&[&upgrade[..], &["--force-conflicts"]].concat());
+    assert_eq!(version(), before);
 }
 
 /// `kubectl auth can-i --list`, without what every account may do, is the table in the chart's README.

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod chart;
+mod chart_checks;
 mod deployments;
 mod kinds;
 mod refusals;

@@ -21,6 +21,24 @@ const ACCEPTED: &[(&str, &str)] = &[
         "{model: {source: 'hf://org/name'}, nodes: {memoryReserve: 1.5Gi}, offload: {maxDiskPerNode: 200000000}}",
     ),
     ("suspended", "{model: {source: 'hf://org/name'}, suspend: true}"),
+    (
+        "what pods have besides",
+        "{model: {source: 'hf://org/name'}, template: {worker: {labels: {team: a}, annotations: {a/b: c}, \
+         env: [{name: HTTPS_PROXY, value: 'http://p'}, {name: S, valueFrom: {secretKeyRef: {name: s, key: k}}}], \
+         args: ['--threads=4', '--verify-reads=64'], volumes: [{name: ca, configMap: {name: c}}, {name: d, emptyDir: {}}], \
+         volumeMounts: [{name: ca, mountPath: /etc/authorities}, {name: d, mountPath: /tmp/}], \
+         resources: {requests: {cpu: 2}, limits: {nvidia.com/gpu: '1'}}, tolerations: [{operator: Exists, tolerationSeconds: 0}], \
+         affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 100, podAffinityTerm: \
+         {topologyKey: zone}}]}}, topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: ScheduleAnyway}], \
+         priorityClassName: p, imagePullSecrets: [{name: r}], hostNetwork: true, securityContext: {runAsUser: 1000, \
+         seccompProfile: {type: RuntimeDefault}}}, gateway: {resources: {limits: {memory: 1Gi}}}}}",
+    ),
+    (
+        "a way in from outside",
+        "{model: {source: 'hf://org/name'}, endpoint: {service: {type: LoadBalancer, nodePort: 30000, loadBalancerClass: c, \
+         loadBalancerSourceRanges: [10.0.0.0/8], externalTrafficPolicy: Local, annotations: {a: b}, labels: {c: d}}, ingress: {}}, \
+         transport: {port: 7100}}",
+    ),
 ];
 
 /// Specs that break a rule, each with words of the sentence that must come back.
@@ -105,6 +123,108 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "more bytes than can be counted",
         "{model: {source: 'hf://org/name'}, offload: {maxDiskPerNode: 16Ei}}",
         "spec.offload.maxDiskPerNode is not a quantity of bytes below 16Ei",
+    ),
+    (
+        "a label of ours",
+        "{model: {source: 'hf://org/name'}, template: {worker: {labels: {lime.dev/deployment: x}}}}",
+        "labels that begin with lime.dev/",
+    ),
+    (
+        "an annotation of ours",
+        "{model: {source: 'hf://org/name'}, template: {gateway: {annotations: {lime.dev/template: x}}}}",
+        "annotations that begin with lime.dev/ are LIME's own",
+    ),
+    (
+        "a variable of ours",
+        "{model: {source: 'hf://org/name'}, template: {worker: {env: [{name: HF_TOKEN, value: t}]}}}",
+        "HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT and LIME_STORE are set by LIME",
+    ),
+    (
+        "a variable with two values",
+        "{model: {source: 'hf://org/name'}, template: {worker: {env: [{name: A, value: t, valueFrom: {}}]}}}",
+        "a variable has value or valueFrom, not both",
+    ),
+    (
+        "a variable twice",
+        "{model: {source: 'hf://org/name'}, template: {worker: {env: [{name: A}, {name: A}]}}}",
+        "spec.template.worker.env[1]: Duplicate value",
+    ),
+    (
+        "an argument that is none",
+        "{model: {source: 'hf://org/name'}, template: {worker: {args: ['-v']}}}",
+        "each of args is one word: --flag or --flag=value",
+    ),
+    (
+        "an argument of ours",
+        "{model: {source: 'hf://org/name'}, template: {gateway: {args: ['--listen=0.0.0.0:1']}}}",
+        "the flags --name, --listen",
+    ),
+    (
+        "a volume of ours",
+        "{model: {source: 'hf://org/name'}, template: {worker: {volumes: [{name: store, emptyDir: {}}]}}}",
+        "the volumes model, store, tls, plan, keys and scratch are LIME's own",
+    ),
+    (
+        "a volume with two sources",
+        "{model: {source: 'hf://org/name'}, template: {worker: {volumes: [{name: a, emptyDir: {}, secret: {}}]}}}",
+        "each of volumes has one source",
+    ),
+    (
+        "a mount that leads elsewhere",
+        "{model: {source: 'hf://org/name'}, template: {worker: {volumes: [{name: a, emptyDir: {}}], volumeMounts: [{name: a, \
+         mountPath: /a/../store}]}}}",
+        "each mountPath is an absolute path without ..",
+    ),
+    (
+        "a mount over ours",
+        "{model: {source: 'hf://org/name'}, template: {worker: {volumes: [{name: a, emptyDir: {}}], volumeMounts: [{name: a, \
+         mountPath: /model/x}]}}}",
+        "/model, /store, /tls, /plan and /keys are LIME's own folders",
+    ),
+    (
+        "a mount of nothing",
+        "{model: {source: 'hf://org/name'}, template: {gateway: {volumeMounts: [{name: a, mountPath: /a}]}}}",
+        "each of volumeMounts names one of volumes",
+    ),
+    (
+        "a worker's memory",
+        "{model: {source: 'hf://org/name'}, template: {worker: {resources: {limits: {memory: 1Gi}}}}}",
+        "a worker's memory follows from its plan",
+    ),
+    (
+        "root",
+        "{model: {source: 'hf://org/name'}, template: {worker: {securityContext: {runAsUser: 0}}}}",
+        "spec.template.worker.securityContext.runAsUser",
+    ),
+    (
+        "a port of nodes of nobody",
+        "{model: {source: 'hf://org/name'}, endpoint: {service: {nodePort: 30000}}}",
+        "nodePort has a meaning only with type: NodePort or LoadBalancer",
+    ),
+    (
+        "a policy for traffic that is none",
+        "{model: {source: 'hf://org/name'}, endpoint: {service: {externalTrafficPolicy: Local}}}",
+        "externalTrafficPolicy has a meaning only with type: NodePort or LoadBalancer",
+    ),
+    (
+        "a balancer that is none",
+        "{model: {source: 'hf://org/name'}, endpoint: {service: {type: NodePort, loadBalancerClass: a}}}",
+        "loadBalancerClass and loadBalancerSourceRanges have a meaning only with type: LoadBalancer",
+    ),
+    (
+        "a Service's label of ours",
+        "{model: {source: 'hf://org/name'}, endpoint: {service: {labels: {lime.dev/component: a}}}}",
+        "labels and annotations of spec.endpoint.service that begin with lime.dev/",
+    ),
+    (
+        "an Ingress's label of ours",
+        "{model: {source: 'hf://org/name'}, endpoint: {ingress: {labels: {app.kubernetes.io/managed-by: a}}}}",
+        "labels and annotations of spec.endpoint.ingress that begin with lime.dev/",
+    ),
+    (
+        "a port that only root may have",
+        "{model: {source: 'hf://org/name'}, transport: {port: 80}}",
+        "spec.transport.port",
     ),
     (
         "a security of its own",
@@ -245,9 +365,18 @@ fn objects_that_break_a_rule_are_refused() {
 #[ignore = "needs a Kubernetes: make test-cluster"]
 fn several_faults_are_told_at_once() {
     let cluster = Kubectl::connect().unwrap();
-    let spec = "{model: {source: 'file:///m', revision: a, tokenSecretRef: {name: t, key: k}}, nodes: {minCount: 2, maxCount: 1}}";
+    let spec = "{model: {source: 'file:///m', revision: a, tokenSecretRef: {name: t, key: k}}, nodes: {minCount: 2, maxCount: 1}, \
+                template: {worker: {env: [{name: HF_TOKEN}], args: ['-v', '--tls=x'], volumes: [{name: store, emptyDir: {}}]}}}";
     let said = cluster.answer(DRY_RUN, &deployment("case", spec)).unwrap().stderr;
-    for sentence in ["revision belongs to", "tokenSecretRef belongs to", "must not be below"] {
+    for sentence in [
+        "revision belongs to",
+        "tokenSecretRef belongs to",
+        "must not be below",
+        "are set by LIME: use",
+        "each of args is one word",
+        "are set by LIME: remove",
+        "the volumes model",
+    ] {
         assert!(said.contains(sentence), "{sentence:?} is missing in: {said}");
     }
 }

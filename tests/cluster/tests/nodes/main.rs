@@ -4,6 +4,7 @@
 
 mod agents;
 mod fetched;
+mod helm_test;
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 #[path = "../../../../runtime/store/tests/common/server.rs"]
 mod hub;

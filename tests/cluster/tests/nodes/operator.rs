@@ -81,6 +81,7 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     fetched::serves(&cluster, &hub, &one_process["choices"], (&long[0], text(&long_answers[0])));
     leaves_nothing(&cluster);
     cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
+    crate::helm_test::streams_an_answer(SYSTEM);
     helm(&["uninstall", "lime", "--namespace", SYSTEM, "--wait"]);
     cluster.run(&["get", "crd", "limedeployments.lime.dev"]).expect("uninstalling keeps the definitions");
 }
