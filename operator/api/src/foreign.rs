@@ -23,6 +23,35 @@ pub(crate) fn adopt(schema: &mut Schema) {
     transform_subschemas(&mut Below, schema);
 }
 
+/// [`adopt`] for tolerations. What a field may say is in Kubernetes' documentation alone: a pod with another word would be refused when
+/// the one before it is gone.
+pub(crate) fn adopt_tolerations(schema: &mut Schema) {
+    adopt(schema);
+    words(schema, "operator", &["Equal", "Exists"]);
+    words(schema, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+}
+
+/// [`adopt`] for spread constraints.
+pub(crate) fn adopt_spread(schema: &mut Schema) {
+    adopt(schema);
+    words(schema, "whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"]);
+}
+
+/// [`adopt`] for profiles of seccomp and AppArmor.
+pub(crate) fn adopt_profile(schema: &mut Schema) {
+    adopt(schema);
+    words(schema, "type", &["RuntimeDefault", "Localhost", "Unconfined"]);
+}
+
+/// Bounds a field of an object, or of the items of a list of them, to some words.
+fn words(schema: &mut Schema, field: &str, words: &[&str]) {
+    for at in [format!("/properties/{field}"), format!("/items/properties/{field}")] {
+        if let Some(Value::Object(found)) = schema.pointer_mut(&at) {
+            found.insert("enum".into(), json!(words));
+        }
+    }
+}
+
 struct Below;
 
 impl Transform for Below {

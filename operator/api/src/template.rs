@@ -89,7 +89,7 @@ pub struct PodTemplate {
     /// Taints that the pods tolerate. Plans count on nodes whose taints the workers tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    #[schemars(transform = foreign::adopt)]
+    #[schemars(transform = foreign::adopt_tolerations)]
     pub tolerations: Vec<Toleration>,
 
     /// Where the pods may be, beside the node that a worker is planned for (or `spec.nodes.selector`, which the gateway obeys):
@@ -101,7 +101,7 @@ pub struct PodTemplate {
     /// How the pods are spread over zones and the like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
-    #[schemars(transform = foreign::adopt)]
+    #[schemars(transform = foreign::adopt_spread)]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 
     /// The PriorityClass of the pods.
@@ -245,11 +245,11 @@ pub struct PodSecurity {
     pub supplemental_groups: Vec<i64>,
     /// The seccomp profile. Default: RuntimeDefault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = foreign::adopt)]
+    #[schemars(transform = foreign::adopt_profile)]
     pub seccomp_profile: Option<SeccompProfile>,
     /// The AppArmor profile. Default: the container runtime's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = foreign::adopt)]
+    #[schemars(transform = foreign::adopt_profile)]
     pub app_armor_profile: Option<AppArmorProfile>,
     /// The SELinux label. Default: the container runtime's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

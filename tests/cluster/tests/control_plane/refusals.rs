@@ -192,6 +192,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "a worker's memory follows from its plan",
     ),
     (
+        "a toleration that Kubernetes does not know",
+        "{model: {source: 'hf://org/name'}, template: {worker: {tolerations: [{key: a, operator: Perhaps}]}}}",
+        "spec.template.worker.tolerations[0].operator",
+    ),
+    (
+        "a profile that Kubernetes does not know",
+        "{model: {source: 'hf://org/name'}, template: {gateway: {securityContext: {seccompProfile: {type: Strict}}}}}",
+        "spec.template.gateway.securityContext.seccompProfile.type",
+    ),
+    (
         "root",
         "{model: {source: 'hf://org/name'}, template: {worker: {securityContext: {runAsUser: 0}}}}",
         "spec.template.worker.securityContext.runAsUser",
