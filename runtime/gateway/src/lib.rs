@@ -14,6 +14,7 @@ mod epochs;
 mod gateway;
 mod http;
 mod intake;
+mod metric_families;
 mod metrics;
 mod options;
 mod orders;
@@ -31,6 +32,7 @@ mod worker_figures;
 
 pub use config::{Event, GatewayConfig, Peer};
 pub use gateway::{GatewayError, GatewayHandle, start, start_with};
+pub use metric_families::metric_families;
 pub use options::Options;
 pub use orders::Orders;
 pub use plan_file::{PlanFile, PlanFileError};
