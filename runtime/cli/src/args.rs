@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::traces::TraceArgs;
+
 /// One large language model from several small machines, every token exactly as one big machine would give it.
 #[derive(Debug, Parser)]
 #[command(name = "lime", version, propagate_version = true, arg_required_else_help = true)]
@@ -99,6 +101,9 @@ pub(crate) struct UpArgs {
     /// Print the plan and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
 
     /// Show the workers' logs; twice for more of them
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -458,6 +463,9 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) health: Option<SocketAddr>,
 
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
+
     /// End when standard input does: a parent holds the other end of the pipe
     #[arg(long)]
     pub(crate) exit_with_parent: bool,
@@ -514,6 +522,9 @@ pub(crate) struct GatewayArgs {
     /// address other names are refused, and web pages from elsewhere
     #[arg(long = "allow-host", value_name = "NAME")]
     pub(crate) allow_hosts: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
 
     /// Most requests that may wait; more are answered with 429
     #[arg(long, value_name = "N", default_value_t = 64)]

@@ -16,6 +16,7 @@ mod program;
 mod pull;
 mod stop;
 mod store;
+mod traces;
 mod units;
 mod up;
 mod wish;

@@ -82,6 +82,7 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
     let certificates = args.tls.then(Throwaway::make).transpose()?;
     let tls = certificates.as_ref().map(Throwaway::folder);
     let transport = Transport::open(tls)?;
+    let traces = args.traces.start("lime-gateway", &wish.served_name())?;
     let gateway = start_gateway(args, &wish, orders, transport.clone(), gateway_events).await?;
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
     let shared = Upbringing {
@@ -89,6 +90,7 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
         tls: tls.map(std::path::Path::to_owned),
         transport,
         verbose: args.verbose,
+        traces: args.traces.clone(),
         policy,
         events: worker_events,
     };
@@ -125,6 +127,9 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
         tracing::warn!("the gateway did not end its streams in time");
     }
     supervisor.stop().await;
+    if let Some(traces) = traces {
+        traces.finish();
+    }
     result
 }
 

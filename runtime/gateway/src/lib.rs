@@ -28,6 +28,7 @@ mod status;
 mod stop;
 mod template_process;
 mod text;
+mod trace;
 mod worker_figures;
 
 pub use config::{Event, GatewayConfig, Peer};
