@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run one gateway in front of workers that run elsewhere (pods do this)
     Gateway(GatewayArgs),
+    /// Put several models behind one endpoint: each request goes to the gateway of the model that it names
+    Router(RouterArgs),
     /// Render a model's chat template for a gateway, conversation by conversation
     #[command(hide = true)]
     Render(RenderArgs),
@@ -529,6 +531,21 @@ pub(crate) struct GatewayArgs {
     /// Most requests that may wait; more are answered with 429
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) queue_limit: usize,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Clients' keys go on to the gateways, and GET /v1/models lists what the client may use.\n\nExample:\n  \
+lime router --model llama=http://llama.llm:8000 --model qwen=http://qwen.llm:8000"
+)]
+pub(crate) struct RouterArgs {
+    /// A model's name and where its gateway is, once for each model
+    #[arg(long = "model", value_name = "NAME=URL", required = true)]
+    pub(crate) models: Vec<lime_gateway::Backend>,
+
+    /// Where to listen for HTTP
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8000")]
+    pub(crate) listen: SocketAddr,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod profile_table;
 mod profiles;
 mod program;
 mod pull;
+mod router;
 mod stop;
 mod store;
 mod traces;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Gateway(args) => gateway::run(args),
+        Command::Router(args) => router::run(args),
         Command::Render(args) => lime_gateway::render_templates(&args.model).map_err(Into::into),
     };
     match result {

@@ -33,6 +33,7 @@ mod worker_figures;
 
 pub use config::{Event, GatewayConfig, Peer};
 pub use gateway::{GatewayError, GatewayHandle, start, start_with};
+pub use http::router::{Backend, RouterError, RouterHandle, start_router};
 pub use metric_families::metric_families;
 pub use options::Options;
 pub use orders::Orders;

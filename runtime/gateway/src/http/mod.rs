@@ -14,6 +14,7 @@ mod origin;
 mod pages;
 mod params;
 mod reading;
+pub(crate) mod router;
 mod server;
 mod shape;
 mod stream;
