@@ -13,6 +13,9 @@ use lime_api::{LimeDeployment, LimeNodeProfile, PerformanceFigures, ShardStatus}
 /// Name, help, and a node's value.
 type NodeFigure = (&'static str, &'static str, fn(&LimeNodeProfile) -> Option<f64>);
 
+/// Name, help, and a deployment's milliseconds.
+type SpeedFigure = (&'static str, &'static str, fn(&PerformanceFigures) -> Option<i32>);
+
 const OF_NODES: &[NodeFigure] = &[
     ("lime_node_memory_total_bytes", "Memory of the node.", |node| Some(memory(node)?.total_bytes as f64)),
     ("lime_node_memory_available_bytes", "Of it, what could be had now.", |node| {
@@ -115,7 +118,7 @@ fn shards(text: &mut String, deployments: &BTreeMap<(String, String), &LimeDeplo
 }
 
 fn speeds(text: &mut String, deployments: &BTreeMap<(String, String), &LimeDeployment>) {
-    let figures: [(&str, &str, fn(&PerformanceFigures) -> Option<i32>); 2] = [
+    let figures: [SpeedFigure; 2] = [
         ("lime_deployment_time_per_token_seconds", "Time per token.", |it| it.time_per_token_milliseconds),
         ("lime_deployment_time_to_first_token_seconds", "Time to the first token.", |it| {
             it.time_to_first_token_milliseconds
