@@ -166,7 +166,7 @@ async fn route(front: &Front, request: Request) -> Result<Response, ApiError> {
         // One model needs no name, as with its gateway.
         Value::Null if front.backends.len() == 1 => &front.backends[0],
         Value::Null => {
-            let message = format!("Missing required parameter: 'model'. This server has {}.", front.names());
+            let message = format!("Missing required parameter: 'model'. This server has '{}'.", front.names());
             return Err(ApiError::invalid("model", "missing_required_parameter", message));
         }
         other => return Err(wrong_type("model", "a string", other)),
@@ -248,6 +248,3 @@ async fn unknown_path(method: Method, uri: Uri) -> ApiError {
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::method(method.as_str(), uri.path())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,17 +1,24 @@
+//! Several models behind one endpoint, each with a gateway that is played here.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use axum::{
+    Json, Router,
     body::Bytes,
+    http::StatusCode,
     response::sse::{Event, Sse},
+    routing::{get, post},
 };
 use futures::stream;
+use lime_gateway::{Backend, RouterError, RouterHandle, start_router};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
 };
-
-use super::*;
 
 /// A gateway that answers with its own name and what it was asked, for clients with its key.
 async fn gateway(name: &'static str, key: &'static str) -> Backend {
@@ -59,9 +66,9 @@ async fn say(router: &RouterHandle, method: &str, path: &str, headers: &str, bod
 
 #[test]
 fn backends_are_read_as_people_write_them() {
-    let read = |text: &str| text.parse::<Backend>().map(|backend| (backend.model, backend.authority));
-    assert_eq!(read("m=http://host:8000").unwrap(), ("m".into(), "host:8000".into()));
-    assert_eq!(read("org/m=http://host/").unwrap(), ("org/m".into(), "host:80".into()));
+    let read = |text: &str| text.parse::<Backend>();
+    assert_eq!(read("org/m=http://host/").unwrap(), read("org/m=http://host:80").unwrap());
+    assert_eq!(read("m=http://[::1]:8000").unwrap().model, "m");
     for wrong in
         ["", "m", "=http://host", "m=https://host", "m=http://", "m=http://host/v1", "m=http://u@host", "m=host:1"]
     {
@@ -83,7 +90,7 @@ async fn requests_go_to_the_model_that_they_name() {
     assert!(to_b.contains("\r\n\r\nb  "), "{to_b}");
     for (body, status, words) in [
         (asked("c"), "404", "model_not_found"),
-        ("{}".into(), "400", "This server has a', 'b"),
+        ("{}".into(), "400", "This server has 'a', 'b'."),
         ("{\"model\":3}".into(), "400", "a string"),
         ("nonsense".into(), "400", "no JSON object"),
     ] {
