@@ -123,12 +123,12 @@ async fn models_are_those_that_the_client_may_use() {
 async fn tokens_come_as_they_are_drawn_and_a_client_that_leaves_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backend = format!("m=http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let (left, mut noticed) = mpsc::unbounded_channel::<()>();
+    let (left, mut noticed) = mpsc::unbounded_channel();
     let stream = move || async move {
-        // One event, then nothing: it ends when nobody listens any more.
-        let events = stream::unfold((0, left), |(count, left)| async move {
+        // One event, then nothing: it is dropped when nobody listens any more.
+        let events = stream::unfold((0, Left(left)), |(count, left)| async move {
             if count > 0 {
-                left.closed().await;
+                std::future::pending::<()>().await;
             }
             Some((Ok::<_, std::convert::Infallible>(Event::default().data("first")), (count + 1, left)))
         });
@@ -149,7 +149,15 @@ async fn tokens_come_as_they_are_drawn_and_a_client_that_leaves_is_noticed() {
         answer.extend_from_slice(&part[..read]);
     }
     drop(socket);
-    // The stream, and with it the sender, is dropped when the gateway sees the connection close.
     let gone = tokio::time::timeout(Duration::from_secs(30), noticed.recv()).await.unwrap();
-    assert_eq!(gone, None);
+    assert_eq!(gone, Some(()), "the gateway's stream is dropped when the client is gone");
+}
+
+/// Tells when it is dropped.
+struct Left(mpsc::UnboundedSender<()>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
 }
