@@ -153,6 +153,10 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "KEY", env = "LIME_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
 
+    /// Continue this text and end, instead of a conversation
+    #[arg(long, value_name = "TEXT", conflicts_with = "system")]
+    pub(crate) prompt: Option<String>,
+
     /// What the model is told first
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,

@@ -21,6 +21,7 @@ pub(crate) async fn run(cluster: &Cluster, args: ChatArgs) -> anyhow::Result<()>
     };
     let manner = Manner {
         model: None,
+        prompt: args.prompt,
         system: args.system,
         max_tokens: args.max_tokens,
         temperature: args.temperature,
