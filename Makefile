@@ -10,6 +10,9 @@ CRDS := crds/lime.dev.yaml
 # What the chart installs is a copy: Helm reads nothing outside of a chart.
 CHART_CRDS := charts/lime/crds-source/lime.dev.yaml
 
+# What Rust calls this machine: with a target named, build scripts are not linked as the binary is.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+
 # The image: which binaries go in, and where it is written.
 IMAGE_NAME ?= lime.dev/lime:dev
 IMAGE_FROM ?= target/release
@@ -19,7 +22,7 @@ BUNDLED := tests/fixtures/models/bard-2m
 BUNDLED_FILES := config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json SOURCE.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run build everything test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
+.PHONY: help run build plugin everything test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy doc deny layers generated aarch64 bench generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +33,10 @@ run: build ## Serve the bundled model from three small devices (PROMPT='...' set
 build: ## Build the release binary, target/release/lime
 	cargo build --release --locked --package lime
 
+plugin: ## Build kubectl lime, one static binary, and pack it for krew: target/krew
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package lime-kubectl --target $(HOST)
+	operator/kubectl/pack.sh target/$(HOST)/release/kubectl-lime target/krew
+
 test: everything ## Run every test, those end to end included; the last line counts them
 	tests/counted cargo test --locked --workspace --no-fail-fast
 
@@ -39,8 +46,8 @@ everything:
 	cargo build --locked --workspace --all-targets
 
 test-cluster: everything ## Start a real Kubernetes control plane on loopback and run what needs one
-	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \
-		cargo test --locked --workspace --test control_plane -- --ignored --test-threads=2
+	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator LIME_KUBECTL_BIN=$(CURDIR)/target/debug/kubectl-lime \
+		tests/cluster/cluster run -- cargo test --locked --workspace --test control_plane -- --ignored --test-threads=2
 
 test-simulated: everything ## The operator against simulated nodes: scale, crashes, refusals (the same control plane)
 	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \

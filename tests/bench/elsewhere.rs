@@ -114,7 +114,13 @@ impl Ring {
     }
 
     async fn pass(&mut self, tokens: Vec<u32>) -> Result<()> {
-        let rows = Rows { slot: 0, start: self.next, count: tokens.len() as u32, sample: Some(Sampling::default()) };
+        let rows = Rows {
+            slot: 0,
+            start: self.next,
+            count: tokens.len() as u32,
+            sample: Some(Sampling::default()),
+            ..Rows::default()
+        };
         self.next += tokens.len() as u32;
         self.driver.submit(vec![rows], tokens, Vec::new()).await?;
         let result = self.driver.next().await?;

@@ -74,7 +74,8 @@ impl Ring {
     }
 
     async fn pass(&mut self, start: u32, tokens: Vec<u32>) -> Result<u32> {
-        let rows = Rows { slot: 0, start, count: tokens.len() as u32, sample: Some(Sampling::default()) };
+        let rows =
+            Rows { slot: 0, start, count: tokens.len() as u32, sample: Some(Sampling::default()), ..Rows::default() };
         self.driver.submit(vec![rows], tokens, Vec::new()).await?;
         let result = self.driver.next().await?;
         match result.tokens.first() {

@@ -444,7 +444,10 @@ fn report_starts(starts: &[Start]) {
 }
 
 async fn pass(driver: &mut RingDriver, slots: std::ops::Range<u32>, start: u32, count: u32) -> Result<()> {
-    let rows = slots.clone().map(|slot| Rows { slot, start, count, sample: Some(Sampling::default()) }).collect();
+    let rows = slots
+        .clone()
+        .map(|slot| Rows { slot, start, count, sample: Some(Sampling::default()), ..Rows::default() })
+        .collect();
     let tokens = slots.flat_map(|slot| (1..=count).map(move |index| 1 + slot * 31 + index)).collect();
     driver.submit(rows, tokens, Vec::new()).await?;
     let result = driver.next().await?;

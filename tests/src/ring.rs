@@ -316,7 +316,13 @@ pub async fn drive(ring: &mut RingDriver, sequences: &[Sequence], chunk: usize) 
                 return_logits: true,
                 ..Sampling::default()
             });
-            rows.push(Rows { slot: slot as u32, start: held[slot] as u32, count: next.len() as u32, sample });
+            rows.push(Rows {
+                slot: slot as u32,
+                start: held[slot] as u32,
+                count: next.len() as u32,
+                sample,
+                ..Rows::default()
+            });
             held[slot] += next.len();
             tokens.extend(next);
         }

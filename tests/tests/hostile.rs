@@ -123,7 +123,7 @@ fn write_the_sound_corpus() -> Result<()> {
     let workers = plan.devices.iter().map(worker).collect();
     let lent = serde_json::to_vec(&lending(plan.clone(), 2, 3, Nanos(1_000_000))?)?;
     let in_force = PlanInForce { name: "bard-1".into(), generation: 1, workers, plan: plan.clone() };
-    let rows = proto::Rows { slot: 1, start: 0, count: 2, sample: None };
+    let rows = proto::Rows { slot: 1, count: 2, ..proto::Rows::default() };
     let pass = proto::Pass { epoch: 1, pass: 1, rows: vec![rows.clone()], tokens: vec![5, 6], ..Default::default() };
     let frame = proto::Frame {
         epoch: 1,

@@ -99,7 +99,7 @@ impl Growing {
 
     async fn pass(&mut self, count: u32, tokens: Vec<u32>) -> Result<()> {
         let sample = Sampling { temperature: 0.7, seed: 5, draw: self.length.into(), ..Sampling::default() };
-        let rows = |slot| Rows { slot, start: self.length, count, sample: Some(sample.clone()) };
+        let rows = |slot| Rows { slot, start: self.length, count, sample: Some(sample.clone()), ..Rows::default() };
         self.ring.submit((0..3).map(rows).collect(), tokens, Vec::new()).await?;
         let result = self.ring.next().await?;
         ensure!(result.failure.is_empty(), "{}", result.failure);

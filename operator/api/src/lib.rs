@@ -6,10 +6,12 @@
 //! has, as its agent measured it.
 
 mod deployment;
+mod document;
 mod endpoint;
 mod exposure;
 mod failure;
 mod foreign;
+mod labels;
 mod model;
 mod nodes;
 mod placement;
@@ -20,14 +22,17 @@ mod rules;
 mod schema;
 mod serving;
 mod source;
+mod speeds;
 mod status;
 mod template;
 mod template_rules;
 
 pub use deployment::{LimeDeployment, LimeDeploymentSpec};
+pub use document::{DocumentError, approval_command};
 pub use endpoint::{Endpoint, Transport, TransportSecurity};
 pub use exposure::{EndpointIngress, EndpointService, ExternalTrafficPolicy, IpFamilyPolicy, ServiceType};
 pub use failure::Failure;
+pub use labels::{COMPONENT_LABEL, DEPLOYMENT_LABEL, component_selector};
 pub use model::{Model, SecretKeyRef};
 pub use nodes::{Nodes, Offload, OffloadPolicy, WeightEncoding};
 pub use placement::{Approval, Placement, Reaction, Replan};
@@ -45,6 +50,7 @@ pub use rules::Fault;
 pub use schema::{crds, deployment_schema};
 pub use serving::{KvCacheType, Objective, RequestPattern, Serving};
 pub use source::{ModelSource, SourceError};
+pub use speeds::{FigureError, NodeSpeeds, UNMEASURED_LINK, believable};
 pub use status::{
     ConditionType, EndpointStatus, FailureStatus, LimeDeploymentStatus, ModelStatus, PerformanceFigures,
     PerformanceStatus, ShardState, ShardStatus,

@@ -10,13 +10,12 @@ use kube::{
     ResourceExt as _,
     core::{Selector, SelectorExt as _},
 };
-use lime_api::{HEARTBEAT_LEASE_SECONDS, LimeNodeProfile, OffloadPolicy, RejectedNode, parse_bytes};
+use lime_api::{
+    HEARTBEAT_LEASE_SECONDS, LimeNodeProfile, OffloadPolicy, RejectedNode, UNMEASURED_LINK, believable, parse_bytes,
+};
 use lime_plan::{Bytes, Fleet, Link, Nanos, NodeProfile};
 
 use crate::{conditions::Cause, snapshot::Snapshot, tolerations::tolerated, wish::Wish};
-
-/// What a link is taken for until it has been measured: 100 Mbit/s, a millisecond. Rather too slow than too fast.
-const UNMEASURED: Link = Link { bandwidth: 12_500_000, latency: Nanos(1_000_000) };
 
 /// Most nodes that are planned with: more are left out by name, the smallest first.
 const MOST_NODES: usize = 256;
@@ -43,7 +42,7 @@ impl Candidates {
         let name = |index: usize| nodes[index].name.clone();
         Fleet::new(nodes.clone(), |from, to| {
             let there = self.links.get(&(name(from), name(to)));
-            there.or_else(|| self.links.get(&(name(to), name(from)))).copied().unwrap_or(UNMEASURED)
+            there.or_else(|| self.links.get(&(name(to), name(from)))).copied().unwrap_or(UNMEASURED_LINK)
         })
     }
 
@@ -131,14 +130,8 @@ pub fn candidates(snapshot: &Snapshot, wish: &Wish) -> Candidates {
 fn links(nodes: &[NodeProfile], profiles: &BTreeMap<String, &LimeNodeProfile>) -> BTreeMap<(String, String), Link> {
     let mut links = BTreeMap::new();
     for node in nodes {
-        let status = profiles.get(&node.name).and_then(|profile| profile.status.as_ref());
-        for link in status.iter().flat_map(|status| &status.links) {
-            let bits = believable(link.bandwidth_bits_per_second, 8_000, 10_000_000_000_000);
-            let round_trip = believable(link.round_trip_microseconds, 0, 60_000_000);
-            if let (Some(bits), Some(round_trip)) = (bits, round_trip) {
-                let link_found = Link { bandwidth: (bits / 8).max(1), latency: Nanos(round_trip * 500) };
-                links.insert((node.name.clone(), link.peer.clone()), link_found);
-            }
+        for (peer, link) in profiles.get(&node.name).iter().flat_map(|profile| profile.measured_links()) {
+            links.insert((node.name.clone(), peer.to_owned()), link);
         }
     }
     links
@@ -188,38 +181,18 @@ fn admit(
         ));
     }
     let memory = room(snapshot, wish, node, profile)?;
-    let overrides = profile.spec.overrides.clone().unwrap_or_default();
-    let figure = |what: &str, value: Option<i64>, least: i64, most: i64| {
-        believable(value, least, most).ok_or_else(|| {
-            incomplete(&name, &format!("says {} for its {what}", value.map_or("nothing".into(), |v| v.to_string())))
-        })
-    };
-    let memory_bandwidth = figure(
-        "memory bandwidth in bytes per second",
-        overrides.memory_bandwidth_bytes_per_second.or(status.memory_bandwidth_bytes_per_second),
-        1_000_000,
-        100_000_000_000_000,
-    )?;
-    let compact = overrides.compact_bandwidth_bytes_per_second.or(status.compact_bandwidth_bytes_per_second);
-    let throughput = figure(
-        "matrix operations per second",
-        overrides.matrix_operations_per_second.or(status.matrix_operations_per_second),
-        1_000_000,
-        10_000_000_000_000_000,
-    )?;
+    let speeds = profile.speeds().map_err(|missing| incomplete(&name, &missing.to_string()))?;
+    let disk_bandwidth = speeds.disk_bandwidth.filter(|_| wish.spec.offload.policy != OffloadPolicy::Never);
     let disk = status.disk.clone().unwrap_or_default();
-    let read = overrides.disk_read_bytes_per_second.or(disk.read_bytes_per_second);
-    let disk_bandwidth =
-        believable(read, 10_000, 1_000_000_000_000).filter(|_| wish.spec.offload.policy != OffloadPolicy::Never);
     let free = believable(disk.free_bytes, 0, 1 << 60).map(Bytes);
     let limits = [free, quantity(profile.spec.disk_budget.as_ref()), wish.disk];
     let node_profile = NodeProfile {
         name,
         memory,
         overhead: Bytes::ZERO,
-        memory_bandwidth,
-        compact_bandwidth: believable(compact, 1_000_000, 100_000_000_000_000),
-        throughput,
+        memory_bandwidth: speeds.memory_bandwidth,
+        compact_bandwidth: speeds.compact_bandwidth,
+        throughput: speeds.throughput,
         disk_bandwidth,
         block_latency: Nanos::ZERO,
     };
@@ -316,10 +289,6 @@ fn rough(seconds: i64) -> String {
 
 fn incomplete(name: &str, what: &str) -> Refusal {
     ("ProfileIncomplete", format!("{name}: its profile {what}"))
-}
-
-fn believable(value: Option<i64>, least: i64, most: i64) -> Option<u64> {
-    value.filter(|value| (least..=most).contains(value)).and_then(|value| u64::try_from(value).ok())
 }
 
 fn quantity(quantity: Option<&Quantity>) -> Option<Bytes> {

@@ -7,7 +7,7 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use kube::ResourceExt as _;
 use lime_api::LimeDeployment;
 
-use crate::{context::Context, metrics::Service};
+use crate::{context::Context, fleet_figures, metrics::Service};
 
 /// What is served: `/healthz`, `/readyz` and `/metrics`.
 pub fn router(context: Arc<Context>) -> Router {
@@ -40,5 +40,7 @@ async fn metrics(State(context): State<Arc<Context>>) -> String {
     let deployments = context.world.deployments.state().into_iter();
     let deployments =
         deployments.map(|it| ((it.namespace().unwrap_or_default(), it.name_any()), service(&it))).collect();
-    context.metrics.render(context.leadership.holds(), &ages, &deployments)
+    let mut text = context.metrics.render(context.leadership.holds(), &ages, &deployments);
+    text.push_str(&fleet_figures::render(&context.world.profiles.state(), &context.world.deployments.state()));
+    text
 }

@@ -15,6 +15,7 @@ pub mod conditions;
 pub mod context;
 pub mod decide;
 pub mod failures;
+pub mod fleet_figures;
 pub mod heartbeats;
 pub mod held;
 pub mod http;

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
+pub use lime_api::{COMPONENT_LABEL, DEPLOYMENT_LABEL, component_selector as selector};
+
 /// The field manager of every write.
 pub const MANAGER: &str = "lime-operator";
-/// Which LimeDeployment an object belongs to.
-pub const DEPLOYMENT_LABEL: &str = "lime.dev/deployment";
-/// The part that an object plays: worker, gateway or inspect.
-pub const COMPONENT_LABEL: &str = "lime.dev/component";
 /// The plan that an object belongs to; on the gateway's pod: the plan that it was told of last.
 pub const PLAN_LABEL: &str = "lime.dev/plan";
 /// On the gateway's pod: the digest of the plan file that it was told of last.
@@ -44,11 +42,6 @@ pub fn labels(deployment: &str, component: &str) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect()
-}
-
-/// The selector of a deployment's pods of a component, as text.
-pub fn selector(deployment: &str, component: &str) -> String {
-    format!("{DEPLOYMENT_LABEL}={deployment},{COMPONENT_LABEL}={component}")
 }
 
 /// A plan's name: the deployment and the beginning of the digest of its inputs.

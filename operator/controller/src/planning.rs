@@ -214,10 +214,7 @@ fn base(wish: &Wish, input_hash: &str) -> LimePlanSpec {
 /// # Errors
 /// A sentence that says what is wrong with it.
 pub fn document(spec: &LimePlanSpec) -> Result<Plan, String> {
-    let text = spec.document.as_deref().ok_or("it holds no document")?;
-    let found: Plan = serde_json::from_str(text).map_err(|error| format!("its document is damaged: {error}"))?;
-    found.validate().map_err(|error| format!("its document breaks a rule: {error}"))?;
-    Ok(found)
+    spec.plan().map_err(|error| error.to_string())
 }
 
 fn count(number: usize) -> i32 {

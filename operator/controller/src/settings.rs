@@ -117,6 +117,15 @@ pub struct Settings {
     #[arg(long)]
     pub ring_tls: bool,
 
+    /// The OpenTelemetry collector (OTLP over gRPC) to which gateways and workers send the traces of requests, such as
+    /// http://collector.monitoring:4317; default: none
+    #[arg(long, value_parser = server)]
+    pub otlp_endpoint: Option<String>,
+
+    /// Share of the requests that are traced, 0 to 1
+    #[arg(long, requires = "otlp_endpoint")]
+    pub trace_ratio: Option<f64>,
+
     /// Do not wait for a Lease: for a single operator outside a cluster
     #[arg(long)]
     pub no_leader_election: bool,

@@ -53,6 +53,8 @@ pub(crate) fn settings() -> Settings {
         addressing: Addressing::Dns,
         worker_overhead_mib: 8,
         ring_tls: false,
+        otlp_endpoint: None,
+        trace_ratio: None,
         no_leader_election: true,
     }
 }

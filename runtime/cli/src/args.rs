@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::traces::TraceArgs;
+
 /// One large language model from several small machines, every token exactly as one big machine would give it.
 #[derive(Debug, Parser)]
 #[command(name = "lime", version, propagate_version = true, arg_required_else_help = true)]
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run one gateway in front of workers that run elsewhere (pods do this)
     Gateway(GatewayArgs),
+    /// Put several models behind one endpoint: each request goes to the gateway of the model that it names
+    Router(RouterArgs),
     /// Render a model's chat template for a gateway, conversation by conversation
     #[command(hide = true)]
     Render(RenderArgs),
@@ -99,6 +103,9 @@ pub(crate) struct UpArgs {
     /// Print the plan and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
 
     /// Show the workers' logs; twice for more of them
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -458,6 +465,9 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) health: Option<SocketAddr>,
 
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
+
     /// End when standard input does: a parent holds the other end of the pipe
     #[arg(long)]
     pub(crate) exit_with_parent: bool,
@@ -515,9 +525,27 @@ pub(crate) struct GatewayArgs {
     #[arg(long = "allow-host", value_name = "NAME")]
     pub(crate) allow_hosts: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
+
     /// Most requests that may wait; more are answered with 429
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) queue_limit: usize,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_long_help = "Clients' keys go on to the gateways, and GET /v1/models lists what the client may use.\n\nExample:\n  \
+lime router --model llama=http://llama.llm:8000 --model qwen=http://qwen.llm:8000"
+)]
+pub(crate) struct RouterArgs {
+    /// A model's name and where its gateway is, once for each model
+    #[arg(long = "model", value_name = "NAME=URL", required = true)]
+    pub(crate) models: Vec<lime_gateway::Backend>,
+
+    /// Where to listen for HTTP
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8000")]
+    pub(crate) listen: SocketAddr,
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             allow_hosts: args.allow_hosts,
             queue_limit: args.queue_limit,
         };
+        let traces = args.traces.start("lime-gateway", &config.served_name)?;
         let gateway = lime_gateway::start(config, events).await?;
         println!("{}", serde_json::json!({ "listening": gateway.addr().to_string() }));
         let mut following = std::pin::pin!(follow(file, publish));
@@ -62,6 +63,9 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             }
         };
         gateway.stop().await;
+        if let Some(traces) = traces {
+            traces.finish();
+        }
         ended
     })
 }

@@ -10,11 +10,7 @@ use lime_store::{RemoteCause, RemoteOptions, Source, Store, StoreError};
 use lime_text::{ServedText, TextError, TextFaults};
 use thiserror::Error;
 
-use crate::{
-    args::{InspectArgs, Output},
-    plan::print,
-    table,
-};
+use crate::args::{InspectArgs, Output};
 
 /// Prints the card of a model, wherever it is.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
@@ -35,11 +31,11 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         eprintln!("{remark}");
     }
     let text = match args.output {
-        Output::Table => table::card_table(&card, table::screen_width()),
+        Output::Table => lime_tables::card_table(&card, lime_tables::screen_width()),
         Output::Json => serde_json::to_string_pretty(&card)?,
         Output::Yaml => serde_saphyr::to_string(&card)?,
     };
-    print(&text)
+    Ok(lime_tables::print(&text)?)
 }
 
 /// Why a model cannot be served: its weights or where they are, its texts, or both.

@@ -5,18 +5,19 @@ mod chat;
 mod document;
 mod fleet;
 mod gateway;
-mod http;
 mod inspect;
 mod local;
 mod logging;
 mod plan;
 mod profile;
+mod profile_table;
 mod profiles;
 mod program;
 mod pull;
+mod router;
 mod stop;
 mod store;
-mod table;
+mod traces;
 mod units;
 mod up;
 mod wish;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Gateway(args) => gateway::run(args),
+        Command::Router(args) => router::run(args),
         Command::Render(args) => lime_gateway::render_templates(&args.model).map_err(Into::into),
     };
     match result {

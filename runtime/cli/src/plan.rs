@@ -1,6 +1,6 @@
 //! `lime plan`: who would hold what, how fast that would be, and why.
 
-use std::{io::Write as _, path::Path};
+use std::path::Path;
 
 use anyhow::Context as _;
 use lime_plan::{Fleet, Plan};
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Output, PlanArgs},
-    profiles, table,
+    profiles,
     wish::{Wish, card_of, remarks},
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
         Output::Json => serde_json::to_string_pretty(&plan)?,
         Output::Yaml => serde_saphyr::to_string(&plan)?,
     };
-    print(&text)
+    Ok(lime_tables::print(&text)?)
 }
 
 fn report(plan: &Plan, comparison: Vec<Comparison>) -> Report<'_> {
@@ -66,15 +66,15 @@ fn report(plan: &Plan, comparison: Vec<Comparison>) -> Report<'_> {
 }
 
 fn for_people(args: &PlanArgs, plan: &Plan, fleet: &Fleet, comparison: &[Comparison]) -> String {
-    let width = table::screen_width();
-    let mut parts = vec![table::plan_table(plan, width)];
+    let width = lime_tables::screen_width();
+    let mut parts = vec![lime_tables::plan_table(plan, width)];
     if args.explain {
         let steps = adaptations(plan, fleet).unwrap_or_default().into_iter();
         let steps: Vec<Adaptation> = steps.map(|adaptation| adaptation.as_planned(plan)).collect();
-        parts.push(table::explanation(plan, &steps, width));
+        parts.push(lime_tables::explanation(plan, &steps, width));
     }
     if !comparison.is_empty() {
-        parts.push(table::comparison_table(comparison, width));
+        parts.push(lime_tables::comparison_table(comparison, width));
     }
     parts.join("\n\n")
 }
@@ -82,12 +82,4 @@ fn for_people(args: &PlanArgs, plan: &Plan, fleet: &Fleet, comparison: &[Compari
 fn draw(plan: &Plan, fleet: &Fleet, path: &Path) -> anyhow::Result<()> {
     let picture = timeline(plan, fleet).context("this plan has no steady state to draw")?;
     std::fs::write(path, picture.to_svg()).with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Writes `text` to standard output, of which a reader may have had enough.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
 }

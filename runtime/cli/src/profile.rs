@@ -10,9 +10,9 @@ use lime_profiler::{
 
 use crate::{
     args::{Output, ProfileArgs},
-    logging, plan,
+    logging,
+    profile_table::profile_table,
     stop::StopSignals,
-    table,
 };
 
 /// Measures and prints, or answers others' probes.
@@ -51,11 +51,11 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
         eprintln!("note: this file system takes no direct reads: the disk's figure is the page cache's");
     }
     let text = match args.output {
-        Output::Table => table::profile_table(&profile, table::screen_width()),
+        Output::Table => profile_table(&profile, lime_tables::screen_width()),
         Output::Json => serde_json::to_string_pretty(&profile)?,
         Output::Yaml => serde_saphyr::to_string(&profile)?,
     };
-    plan::print(&text)
+    Ok(lime_tables::print(&text)?)
 }
 
 async fn answer(addr: std::net::SocketAddr) -> anyhow::Result<()> {

@@ -15,7 +15,6 @@ use crate::{
     args::{PullArgs, StoreFolder},
     gateway::LONGEST_PLAN,
     logging,
-    plan::print,
 };
 
 /// The folder of the store that the arguments name.
@@ -55,7 +54,7 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
     let options =
         EnsureOptions { connections: args.connections.into(), verify: args.verify, embedding_streams, encoding };
     let ensured = ensure(&model, &blocks, options)?;
-    print(&told(&model, &ensured))
+    Ok(lime_tables::print(&told(&model, &ensured))?)
 }
 
 /// Makes blocks with a bar that shows rate and time left.

@@ -9,9 +9,7 @@ use lime_store::{BlockState, EnsureOptions, Listed, Store, StoredModel};
 
 use crate::{
     args::{StoreArgs, StoreCommand},
-    logging,
-    plan::print,
-    pull,
+    logging, pull,
 };
 
 /// Does what was asked.
@@ -22,7 +20,7 @@ pub(crate) fn run(args: &StoreArgs) -> anyhow::Result<()> {
     let Some(store) = Store::existing(&root) else {
         let none = format!("there is no weight store in {}; `lime pull` makes one", root.display());
         return match args.command {
-            StoreCommand::Ls => print(&none),
+            StoreCommand::Ls => Ok(lime_tables::print(&none)?),
             StoreCommand::Verify { .. } | StoreCommand::Prune { .. } => bail!(none),
         };
     };
@@ -50,7 +48,7 @@ fn list(store: &Store) -> anyhow::Result<()> {
             ]),
         };
     }
-    print(&format!("{}\n{table}", store.root().display()))
+    Ok(lime_tables::print(&format!("{}\n{table}", store.root().display()))?)
 }
 
 fn row(model: &StoredModel) -> [String; 6] {
@@ -105,9 +103,11 @@ fn verify(store: &Store, wanted: &[String], repair: bool) -> anyhow::Result<()> 
     let read = format!("{blocks} blocks and {files} files read");
     let count = |damaged: usize| if damaged == 1 { "1 is".to_owned() } else { format!("{damaged} are") };
     match (damaged.len(), mended.len()) {
-        (0, 0) if unknown.is_empty() => print(&format!("{read}, every bit as it was written")),
-        (0, 0) => print(&format!("{read}, every bit as it was written, but for what could not be compared")),
-        (0, mended) => print(&format!("{read}, {mended} damaged and made again")),
+        (0, 0) if unknown.is_empty() => Ok(lime_tables::print(&format!("{read}, every bit as it was written"))?),
+        (0, 0) => {
+            Ok(lime_tables::print(&format!("{read}, every bit as it was written, but for what could not be compared"))?)
+        }
+        (0, mended) => Ok(lime_tables::print(&format!("{read}, {mended} damaged and made again"))?),
         (left, _) if repair => bail!("{read}, {} damaged and could not be mended", count(left)),
         (left, _) => bail!("{read}, {} damaged: `lime store verify --repair` makes them again", count(left)),
     }
@@ -154,7 +154,7 @@ fn prune(store: &Store, wanted: &[String], all: bool, dry: bool) -> anyhow::Resu
     let mut lines: Vec<String> = pruned.removed.iter().map(|path| format!("{verb} {}", key(path))).collect();
     lines.extend(pruned.in_use.iter().map(|path| format!("{} is in use and stays", key(path))));
     lines.push(format!("{} {}", pruned.bytes, if dry { "would be free" } else { "freed" }));
-    print(&lines.join("\n"))
+    Ok(lime_tables::print(&lines.join("\n"))?)
 }
 
 /// The models that were named, by key or by name; all where none was.

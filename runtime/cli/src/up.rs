@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use lime_client::{Input, Question, Server, ask};
 use lime_gateway::{Event, GatewayConfig, GatewayHandle, Orders};
 use lime_plan::{DevicePlan, Encoding, Plan, Residency};
 use lime_ring::Transport;
@@ -32,16 +33,7 @@ use self::{
     screen::Screen,
     supervisor::{Supervisor, Upbringing, WorkerEvent},
 };
-use crate::{
-    args::UpArgs,
-    http::{Input, Question, Server, ask},
-    logging, plan,
-    program::this_program,
-    pull,
-    stop::StopSignals,
-    table,
-    wish::Wish,
-};
+use crate::{args::UpArgs, logging, program::this_program, pull, stop::StopSignals, wish::Wish};
 
 /// How long the gateway may take to end its streams.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,9 +53,9 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         eprintln!("note: {note}");
     }
     if args.dry_run {
-        return plan::print(&table::plan_table(&plan, table::screen_width()));
+        return Ok(lime_tables::print(&lime_tables::plan_table(&plan, lime_tables::screen_width()))?);
     }
-    eprintln!("{}", table::plan_table(&plan, table::notes_width()));
+    eprintln!("{}", lime_tables::plan_table(&plan, lime_tables::notes_width()));
     if needs_store(&plan, &wish) {
         pull::check_store(&wish.source)?;
     }
@@ -90,6 +82,7 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
     let certificates = args.tls.then(Throwaway::make).transpose()?;
     let tls = certificates.as_ref().map(Throwaway::folder);
     let transport = Transport::open(tls)?;
+    let traces = args.traces.start("lime-gateway", &wish.served_name())?;
     let gateway = start_gateway(args, &wish, orders, transport.clone(), gateway_events).await?;
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
     let shared = Upbringing {
@@ -97,6 +90,7 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
         tls: tls.map(std::path::Path::to_owned),
         transport,
         verbose: args.verbose,
+        traces: args.traces.clone(),
         policy,
         events: worker_events,
     };
@@ -133,6 +127,9 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
         tracing::warn!("the gateway did not end its streams in time");
     }
     supervisor.stop().await;
+    if let Some(traces) = traces {
+        traces.finish();
+    }
     result
 }
 
@@ -273,7 +270,7 @@ impl Watch {
     fn go_over(&mut self, plan: Plan) {
         self.screen.say(&format!(
             "serving goes on by a plan without the devices that failed:\n{}",
-            table::plan_table(&plan, table::notes_width())
+            lime_tables::plan_table(&plan, lime_tables::notes_width())
         ));
         let devices = self.replanning.devices_of(&plan);
         self.supervisor.go_over(plan, devices);

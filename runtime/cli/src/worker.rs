@@ -22,7 +22,7 @@ pub(crate) struct Listening {
 /// Runs until a signal, or until the parent is gone.
 pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
     logging::start("info");
-    let (exit_with_parent, listen) = (args.exit_with_parent, args.listen);
+    let (exit_with_parent, listen, traces) = (args.exit_with_parent, args.listen, args.traces.clone());
     let config = config(args)?;
     if matches!(config.transport, Transport::Plaintext) && !listen.ip().is_loopback() {
         tracing::warn!(
@@ -32,7 +32,14 @@ pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
         );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(config, listen, exit_with_parent))
+    runtime.block_on(async {
+        let traces = traces.start("lime-worker", &config.name)?;
+        let served = serve(config, listen, exit_with_parent).await;
+        if let Some(traces) = traces {
+            traces.finish();
+        }
+        served
+    })
 }
 
 fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {

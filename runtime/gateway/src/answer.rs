@@ -10,6 +10,7 @@ use crate::{
     schedule::Finish,
     stop::StopMatcher,
     text::TextModel,
+    trace::AnswerTrace,
 };
 
 /// A token with what is known of its probability.
@@ -61,6 +62,7 @@ pub(crate) async fn read(
     reading: Reading,
     pieces: mpsc::Sender<Piece>,
     metrics: Arc<Metrics>,
+    mut trace: Option<AnswerTrace>,
 ) {
     let admitted = Instant::now();
     let mut first = None;
@@ -75,6 +77,9 @@ pub(crate) async fn read(
                 if first.is_none() {
                     metrics.first_token(admitted.elapsed());
                     first = Some(Instant::now());
+                    if let Some(trace) = &mut trace {
+                        trace.first_token();
+                    }
                 }
                 reader.push(token, finish)
             }
@@ -87,6 +92,9 @@ pub(crate) async fn read(
         }
     }
     metrics.answered(reader.drawn, first.map_or_else(Default::default, |first| first.elapsed()));
+    if let Some(trace) = trace {
+        trace.end(reader.drawn);
+    }
 }
 
 struct Reader<'a> {

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use lime_ring::proto::Token;
+use lime_trace::TraceContext;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -66,6 +67,8 @@ pub(crate) struct Wish {
     pub(crate) max_tokens: u32,
     pub(crate) sampling: SamplingParams,
     pub(crate) end_tokens: Arc<[u32]>,
+    /// The request's span, where it is traced.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Why nothing was admitted.
@@ -101,8 +104,8 @@ impl Intake {
         for wish in wishes {
             let id = SequenceId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
             let (sender, events) = mpsc::unbounded_channel();
-            let Wish { prompt, max_tokens, sampling, end_tokens } = wish;
-            sequences.push((NewSequence { id, prompt, max_tokens, sampling, end_tokens }, sender));
+            let Wish { prompt, max_tokens, sampling, end_tokens, trace } = wish;
+            sequences.push((NewSequence { id, prompt, max_tokens, sampling, end_tokens, trace }, sender));
             handles.push(SequenceHandle { id, events, commands: self.commands.clone() });
         }
         let (reply, answer) = oneshot::channel();

@@ -9,6 +9,9 @@ use crate::{
     proto::{ActivationType, Frame, Pass, Rows, Sampling},
 };
 
+/// Bytes that name the trace of a request and its span there.
+const TRACE: usize = 24;
+
 /// A message that breaks a rule of the wire.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum FrameError {
@@ -45,6 +48,14 @@ pub enum FrameError {
     /// A sequence without rows.
     #[error("KV slot {0} comes with no rows")]
     NoRows(u32),
+    /// No trace's name.
+    #[error("KV slot {slot}: {found} bytes that name a trace, of which there are {TRACE} or none")]
+    Trace {
+        /// The slot.
+        slot: u32,
+        /// Bytes that came.
+        found: usize,
+    },
     /// Positions over the context.
     #[error("KV slot {slot}: rows up to position {end} of a context of {context} tokens")]
     Context {
@@ -129,6 +140,7 @@ impl FrameError {
             | Self::Slot { .. }
             | Self::SlotTwice(_)
             | Self::NoRows(_)
+            | Self::Trace { .. }
             | Self::TooManyRows { .. }
             | Self::Tokens { .. }
             | Self::ActivationType { .. }
@@ -210,6 +222,9 @@ impl FrameLimits {
             }
             if of_slot.count == 0 {
                 return Err(FrameError::NoRows(of_slot.slot));
+            }
+            if !matches!(of_slot.trace.len(), 0 | TRACE) {
+                return Err(FrameError::Trace { slot: of_slot.slot, found: of_slot.trace.len() });
             }
             let end = u64::from(of_slot.start) + u64::from(of_slot.count);
             if end > u64::from(self.context) {

@@ -99,7 +99,10 @@ mod tests {
 
     fn rows() -> Vec<Rows> {
         let sample = Sampling { temperature: 0.7, seed: 11, draw: 3, ..Sampling::default() };
-        vec![Rows { slot: 0, start: 4, count: 1, sample: Some(sample) }, Rows { slot: 2, count: 2, ..Rows::default() }]
+        vec![
+            Rows { start: 4, count: 1, sample: Some(sample), trace: vec![7; 24], ..Rows::default() },
+            Rows { slot: 2, count: 2, ..Rows::default() },
+        ]
     }
 
     fn frame() -> Frame {

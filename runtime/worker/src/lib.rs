@@ -28,6 +28,7 @@ mod session;
 mod start;
 mod state;
 mod take_up;
+mod traces;
 mod vitals;
 mod work;
 

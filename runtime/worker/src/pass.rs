@@ -16,6 +16,7 @@ use crate::{
     compute::{Compute, ComputeError, Draw, Span},
     counters::Counters,
     session::Session,
+    traces::Traced,
     work::{Input, Work},
 };
 
@@ -36,6 +37,7 @@ impl Visit<'_> {
         let session = self.session;
         let (plan, device) = (&session.plan, session.device);
         let last_visit = self.is_last();
+        let traced = Traced::of(&self.work);
         if self.work.segment == 0 {
             self.arrive();
         }
@@ -60,6 +62,9 @@ impl Visit<'_> {
                     }
                 }
             }
+        }
+        if let Some(traced) = traced {
+            traced.end(session);
         }
         if last_visit {
             self.counters.passes.fetch_add(1, Ordering::Relaxed);

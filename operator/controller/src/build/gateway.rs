@@ -8,7 +8,7 @@ use lime_plan::{Plan, PlanInForce, TokenBasis};
 use serde_json::{Value, json};
 
 use super::{
-    Kind, Object, affinity, container_security, http_port, model_volume, secured, source_environment, template, worker,
+    Kind, Object, affinity, container_security, http_port, model_volume, secured, serving_environment, template, worker,
 };
 use crate::{
     names, planning,
@@ -103,7 +103,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                     "imagePullPolicy": settings.image_pull_policy,
                     "command": ["lime"],
                     "args": arguments,
-                    "env": source_environment(wish, settings),
+                    "env": serving_environment(wish, settings),
                     "ports": [{ "name": "http", "containerPort": port, "protocol": "TCP" }],
                     "resources": {
                         "requests": { "cpu": "100m", "memory": memory.request() },

@@ -204,5 +204,16 @@ fn source_environment(wish: &Wish, settings: &Settings) -> Vec<Value> {
     token.chain(endpoint.map(|endpoint| json!({ "name": "HF_ENDPOINT", "value": endpoint }))).collect()
 }
 
+/// The same for those who serve, with where the traces of requests go, by the variables that OpenTelemetry's own tools know.
+fn serving_environment(wish: &Wish, settings: &Settings) -> Vec<Value> {
+    let mut environment = source_environment(wish, settings);
+    if let Some(endpoint) = &settings.otlp_endpoint {
+        let ratio = settings.trace_ratio.unwrap_or(1.0).to_string();
+        environment.push(json!({ "name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": endpoint }));
+        environment.push(json!({ "name": "OTEL_TRACES_SAMPLER_ARG", "value": ratio }));
+    }
+    environment
+}
+
 #[cfg(test)]
 mod tests;

@@ -276,3 +276,14 @@ fn the_disruption_budget_is_one_that_kubernetes_can_count() {
     let spec = &budget.body["spec"];
     assert_eq!((spec["minAvailable"].as_u64(), spec.get("maxUnavailable")), (Some(workers as u64 - 1), None));
 }
+
+#[test]
+fn traces_go_where_the_operator_is_told_and_nowhere_else() {
+    let named = |object: &Object| object.body.to_string().contains("OTEL_EXPORTER_OTLP_ENDPOINT");
+    assert!(!all(json!({}), |_| ()).iter().any(named));
+    let traced = all(json!({}), |settings| settings.otlp_endpoint = Some("http://collector:4317".into()));
+    let who: Vec<String> =
+        traced.iter().filter(|object| named(object)).map(|object| format!("{:?}", object.kind)).collect();
+    assert!(who.contains(&"Deployment".to_owned()) && who.contains(&"Pod".to_owned()), "{who:?}");
+    assert!(!who.contains(&"Job".to_owned()), "an inspection serves no requests: {who:?}");
+}

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use lime_api::{Assignment, LimePlan, PodTemplate};
 use serde_json::{Value, json};
 
-use super::{Kind, Object, affinity, container_security, model_volume, secured, source_environment, template};
+use super::{Kind, Object, affinity, container_security, model_volume, secured, serving_environment, template};
 use crate::{
     names,
     settings::{Settings, WeightStore},
@@ -70,7 +70,7 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
             "imagePullPolicy": settings.image_pull_policy,
             "command": ["lime"],
             "args": arguments,
-            "env": source_environment(wish, settings),
+            "env": serving_environment(wish, settings),
             "ports": [
                 { "name": "ring", "containerPort": ring_port, "protocol": "TCP" },
                 { "name": "health", "containerPort": health_port, "protocol": "TCP" },

@@ -111,10 +111,8 @@ impl Deciding<'_> {
         let state = proposal.as_ref().map(|plan| (plan.name_any(), self.state(plan, PlanState::Proposed)));
         self.decision.plan_states.extend(state);
         let how = waiting.as_ref().map(|name| {
-            format!(
-                "to approve: kubectl -n {} patch limedeployment {} --type merge -p '{{\"spec\":{{\"placement\":{{\"approvedPlan\":\"{name}\"}}}}}}'",
-                self.wish.namespace, self.wish.name
-            )
+            let command = lime_api::approval_command(&self.wish.namespace, &self.wish.name, name);
+            format!("to approve: {command}")
         });
         let cause = match (&approved, &named, &waiting) {
             (Some(approved), None, _) => Some(Cause::new(

@@ -2,14 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    path::Path,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use lime_store::Source;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, ChildStdin, Command},
@@ -17,6 +15,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::supervisor::Upbringing;
 use crate::{fleet::LocalDevice, logging, program::this_program, worker::Listening};
 
 /// How long a worker may take until it listens.
@@ -60,13 +59,9 @@ impl Log {
 
 impl WorkerProcess {
     /// Starts the worker of `device` and waits until it can be reached.
-    pub(super) async fn start(
-        device: &LocalDevice,
-        model: &Source,
-        tls: Option<&Path>,
-        verbose: u8,
-    ) -> anyhow::Result<Self> {
-        let mut command = command(device, model, tls, verbose)?;
+    pub(super) async fn start(device: &LocalDevice, shared: &Upbringing) -> anyhow::Result<Self> {
+        let verbose = shared.verbose;
+        let mut command = command(device, shared)?;
         let mut child = command.spawn().with_context(|| format!("worker {} cannot be started", device.name))?;
         let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -81,7 +76,7 @@ impl WorkerProcess {
             reply.ok().and_then(Result::ok).flatten().and_then(|line| serde_json::from_str(&line).ok());
         match listening {
             Some(listening) => {
-                let scheme = if tls.is_some() { "https" } else { "http" };
+                let scheme = if shared.tls.is_some() { "https" } else { "http" };
                 process.uri = format!("{scheme}://{}", listening.listening);
                 Ok(process)
             }
@@ -130,7 +125,8 @@ impl WorkerProcess {
     }
 }
 
-fn command(device: &LocalDevice, model: &Source, tls: Option<&Path>, verbose: u8) -> anyhow::Result<Command> {
+fn command(device: &LocalDevice, shared: &Upbringing) -> anyhow::Result<Command> {
+    let Upbringing { model, tls, verbose, traces, .. } = shared;
     let mut command = Command::new(this_program()?);
     command.args(["worker", "--exit-with-parent", "--listen", "127.0.0.1:0", "--name", &device.name]);
     command.arg("--model").arg(model.to_string());
@@ -148,8 +144,12 @@ fn command(device: &LocalDevice, model: &Source, tls: Option<&Path>, verbose: u8
     if let Some(disk) = &device.disk {
         command.args(["--disk-bandwidth", &format!("{}B", disk.bytes_per_second)]);
     }
+    // A worker traces what the gateway asks it to: its share is all of that.
+    if let Some(endpoint) = &traces.otlp_endpoint {
+        command.args(["--otlp-endpoint", endpoint]);
+    }
     if std::env::var_os(logging::VARIABLE).is_none() {
-        command.env(logging::VARIABLE, if verbose > 1 { "debug" } else { "info" });
+        command.env(logging::VARIABLE, if *verbose > 1 { "debug" } else { "info" });
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Ctrl-C in the terminal is ours to handle: workers end when the ring has been drained.

@@ -17,7 +17,7 @@ use super::{
     policy::{Decision, Record, RestartPolicy},
     pulse,
 };
-use crate::fleet::LocalDevice;
+use crate::{fleet::LocalDevice, traces::TraceArgs};
 
 /// What happens to workers.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(super) struct Upbringing {
     pub(super) tls: Option<PathBuf>,
     pub(super) transport: Transport,
     pub(super) verbose: u8,
+    pub(super) traces: TraceArgs,
     pub(super) policy: RestartPolicy,
     pub(super) events: mpsc::UnboundedSender<WorkerEvent>,
 }
@@ -181,8 +182,7 @@ impl Keeper {
     }
 
     async fn begin(&self) -> anyhow::Result<WorkerProcess> {
-        let Upbringing { model, tls, verbose, .. } = &self.shared;
-        WorkerProcess::start(&self.device, model, tls.as_deref(), *verbose).await
+        WorkerProcess::start(&self.device, &self.shared).await
     }
 
     fn publish(&self, uri: Option<String>) {

@@ -8,7 +8,7 @@ use axum::{
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
-use super::{App, budget::Held, error::ApiError, extent::Extent, server::Traffic};
+use super::{App, BodyBudget, budget::Held, error::ApiError, extent::Extent, server::Traffic};
 use crate::pace;
 
 /// Most of a refused body that is heard out: many clients listen only once they have said everything.
@@ -36,7 +36,8 @@ pub(super) async fn read(
     let reading = async {
         // What the client announces is refused before any of it is kept.
         let fault = match check.and_then(|()| extent.check_body(announced)) {
-            Ok(()) => match gather(&mut parts, app, extent, announced as usize).await {
+            Ok(()) => match gather(&mut parts, &app.bodies, |bytes| extent.check_body(bytes), announced as usize).await
+            {
                 Ok(gathered) => return Ok(gathered),
                 Err(fault) => fault,
             },
@@ -55,19 +56,20 @@ pub(super) async fn read(
     timeout(app.options.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::slow_body()))
 }
 
-async fn gather(
+/// Gathers a body within a budget; `check` hears how many bytes it has so far.
+pub(super) async fn gather(
     parts: &mut BodyDataStream,
-    app: &App,
-    extent: &Extent,
+    bodies: &BodyBudget,
+    check: impl Fn(u64) -> Result<(), ApiError>,
     announced: usize,
 ) -> Result<Gathered, ApiError> {
-    let mut share = app.bodies.open();
+    let mut share = bodies.open();
     // No page of it is touched before its bytes come.
     let mut bytes = Vec::with_capacity(announced);
     while let Some(part) = parts.next().await {
         let cut = |fault| ApiError::invalid("", "invalid_body", format!("The request's body was cut short: {fault}."));
         let part = part.map_err(cut)?;
-        extent.check_body((bytes.len() + part.len()) as u64)?;
+        check((bytes.len() + part.len()) as u64)?;
         share.grow(part.len()).map_err(|_| ApiError::crowded(pace::a_little()))?;
         bytes.extend_from_slice(&part);
     }

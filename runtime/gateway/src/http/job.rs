@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use lime_trace::TraceContext;
+
 use super::{error::ApiError, fields::wrong_value, params::Common};
 use crate::{intake::Wish, text::TextModel};
 
@@ -55,7 +57,7 @@ impl Job {
     }
 
     /// One sequence for each choice.
-    pub(crate) fn wishes(&self, text: &TextModel) -> Vec<Wish> {
+    pub(crate) fn wishes(&self, text: &TextModel, trace: Option<TraceContext>) -> Vec<Wish> {
         let wish = |choice: usize| {
             let mut sampling = self.common.sampling_of(choice % self.common.n);
             sampling.logprobs = self.logprobs;
@@ -64,6 +66,7 @@ impl Job {
                 max_tokens: self.max_tokens[choice / self.common.n],
                 sampling,
                 end_tokens: if self.common.ignore_eos { Arc::from([]) } else { text.end_tokens.clone() },
+                trace,
             }
         };
         (0..self.choices()).map(wish).collect()

@@ -14,6 +14,7 @@ mod origin;
 mod pages;
 mod params;
 mod reading;
+pub(crate) mod router;
 mod server;
 mod shape;
 mod stream;
@@ -46,6 +47,7 @@ use crate::{
     metrics::Metrics,
     status::{Phase, RingStatus},
     text::TextModel,
+    trace::{AnswerTrace, RequestTrace},
 };
 pub(crate) use budget::BodyBudget;
 use error::ApiError;
@@ -146,18 +148,36 @@ pub(crate) fn router(app: SharedApp) -> Router {
 }
 
 async fn chat_completions(State(app): State<SharedApp>, request: Request) -> Response {
-    complete(app, request, Kind::Chat).await.unwrap_or_else(IntoResponse::into_response)
+    traced(app, request, Kind::Chat).await
 }
 
 async fn text_completions(State(app): State<SharedApp>, request: Request) -> Response {
-    complete(app, request, Kind::Text).await.unwrap_or_else(IntoResponse::into_response)
+    traced(app, request, Kind::Text).await
 }
 
-async fn complete(app: SharedApp, request: Request, kind: Kind) -> Result<Response, ApiError> {
+async fn traced(app: SharedApp, request: Request, kind: Kind) -> Response {
+    let route = match kind {
+        Kind::Chat => "/v1/chat/completions",
+        Kind::Text => "/v1/completions",
+    };
+    let trace = RequestTrace::begin(request.headers(), route, &app.served_name);
+    let response = complete(app, request, kind, trace.as_ref()).await.unwrap_or_else(IntoResponse::into_response);
+    if let Some(trace) = trace {
+        trace.answered(response.status());
+    }
+    response
+}
+
+async fn complete(
+    app: SharedApp,
+    request: Request,
+    kind: Kind,
+    trace: Option<&Arc<RequestTrace>>,
+) -> Result<Response, ApiError> {
     let extent = Extent::of(&app.status.plan(), app.queue_limit, &app.options);
     let body = body::read(&app, &extent, request, app.check_serving()).await?;
     let job = reading::read(&app, extent, body, kind).await?;
-    let pieces = begin(&app, &job).await?;
+    let pieces = begin(&app, &job, trace).await?;
     let shape = Shape::new(kind, &app.served_name, &app.fingerprint, job.common.return_token_ids);
     if job.common.stream {
         Ok(stream::respond(job, shape, app.text.clone(), pieces))
@@ -167,12 +187,17 @@ async fn complete(app: SharedApp, request: Request, kind: Kind) -> Result<Respon
 }
 
 /// Has the sequences of a request taken up and reads each in a task of its own.
-async fn begin(app: &SharedApp, job: &Job) -> Result<mpsc::Receiver<Piece>, ApiError> {
+async fn begin(
+    app: &SharedApp,
+    job: &Job,
+    trace: Option<&Arc<RequestTrace>>,
+) -> Result<mpsc::Receiver<Piece>, ApiError> {
     let (sender, pieces) = mpsc::channel(PIECES);
     if !job.draws() {
         return Ok(pieces);
     }
-    let sequences = app.intake.admit(job.wishes(&app.text)).await.map_err(|refusal| match refusal {
+    let wishes = job.wishes(&app.text, trace.map(|trace| trace.context()));
+    let sequences = app.intake.admit(wishes).await.map_err(|refusal| match refusal {
         Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.appointment(job.choices())),
         Refusal::Stopping => ApiError::stopping(),
     })?;
@@ -185,7 +210,11 @@ async fn begin(app: &SharedApp, job: &Job) -> Result<mpsc::Receiver<Piece>, ApiE
             logprobs: job.logprobs.is_some(),
             before: prompt.tokens.last().copied(),
         };
-        tokio::spawn(read(app.text.clone(), sequence, reading, sender.clone(), app.metrics.clone()));
+        let trace = trace.map(|trace| {
+            trace.prompt(prompt.tokens.len());
+            AnswerTrace::begin(trace.clone(), choice)
+        });
+        tokio::spawn(read(app.text.clone(), sequence, reading, sender.clone(), app.metrics.clone(), trace));
     }
     Ok(pieces)
 }

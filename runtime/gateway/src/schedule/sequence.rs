@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use lime_ring::proto::Rows;
+use lime_trace::TraceContext;
 
 use crate::sampling::SamplingParams;
 
@@ -23,6 +24,8 @@ pub struct NewSequence {
     pub sampling: SamplingParams,
     /// Tokens that end the answer.
     pub end_tokens: Arc<[u32]>,
+    /// The request's span, where it is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why a sequence came to its end.
@@ -36,6 +39,8 @@ pub enum Finish {
 
 /// Rings die of other things than requests; only a sequence that loses several without a token between them is tried alone.
 const LOSSES_BEFORE_SUSPICION: u32 = 3;
+/// Every device makes a span of a pass that is traced: of a long answer some passes tell enough.
+const TRACED_EVERY: usize = 16;
 
 /// A sequence, waiting or under way.
 #[derive(Debug)]
@@ -49,6 +54,7 @@ pub(super) struct Sequence {
     max_tokens: u32,
     sampling: SamplingParams,
     end_tokens: Arc<[u32]>,
+    trace: Option<TraceContext>,
     counts: HashMap<u32, u32>,
     /// Positions that are on their way or in the KV cache.
     scheduled: usize,
@@ -79,6 +85,7 @@ impl Sequence {
             max_tokens: wish.max_tokens,
             sampling: wish.sampling,
             end_tokens: wish.end_tokens,
+            trace: wish.trace,
             counts: HashMap::new(),
             scheduled: 0,
             in_flight: 0,
@@ -135,7 +142,7 @@ impl Sequence {
         self.in_flight += 1;
         let draws = self.remaining() == 0;
         let sample = draws.then(|| self.sampling.on_wire(self.generated() as u64, &self.counts));
-        (Rows { slot: self.slot, start: start as u32, count: count as u32, sample }, draws)
+        (Rows { slot: self.slot, start: start as u32, count: count as u32, sample, trace: self.trace() }, draws)
     }
 
     /// Appends a token of the answer; says whether it was the last.
@@ -178,6 +185,12 @@ impl Sequence {
     pub(super) fn take_back(&mut self, start: u32) {
         self.scheduled = start as usize;
         self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// What a pass carries of its request's trace: those of the prompt, and one for every so many tokens of the answer.
+    fn trace(&self) -> Vec<u8> {
+        let told = self.trace.filter(|_| self.generated().is_multiple_of(TRACED_EVERY));
+        told.map_or_else(Vec::new, |context| context.to_wire().to_vec())
     }
 
     fn generated(&self) -> usize {

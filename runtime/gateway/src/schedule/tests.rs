@@ -26,7 +26,7 @@ pub(super) fn limits() -> Limits {
 pub(super) fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
     let prompt = (0..prompt).map(|place| 1 + (id as u32 * 37 + place as u32) % 900).collect();
     let sampling = SamplingParams { seed: id, top_p: 1.0, ..SamplingParams::default() };
-    NewSequence { id: SequenceId(id), prompt, max_tokens, sampling, end_tokens: [END].into() }
+    NewSequence { id: SequenceId(id), prompt, max_tokens, sampling, end_tokens: [END].into(), trace: None }
 }
 
 /// A ring that draws what a sequence's tokens so far dictate, and checks what it is sent.

@@ -16,7 +16,7 @@ const LIMITS: FrameLimits = FrameLimits {
 };
 
 fn rows(slot: u32, start: u32, count: u32) -> Rows {
-    Rows { slot, start, count, sample: None }
+    Rows { slot, start, count, ..Rows::default() }
 }
 
 fn frame() -> Frame {
@@ -55,6 +55,7 @@ fn each_wrong_field_of_a_frame_is_named() {
         (|f| f.rows[0].slot = 3, FrameError::Slot { found: 3, slots: 3 }),
         (|f| f.rows[0].slot = 2, FrameError::SlotTwice(2)),
         (|f| f.rows[0].count = 0, FrameError::NoRows(0)),
+        (|f| f.rows[0].trace = vec![1; 25], FrameError::Trace { slot: 0, found: 25 }),
         (|f| f.rows[1].start = 32, FrameError::Context { slot: 2, end: 33, context: 32 }),
         (|f| f.rows[1].start = u32::MAX, FrameError::Context { slot: 2, end: 1 << 32, context: 32 }),
         (|f| f.rows[0].count = 9, FrameError::TooManyRows { found: 10, max: 8 }),
@@ -132,7 +133,7 @@ fn what_a_request_can_ask_for_is_the_fault_of_its_slot_and_all_else_of_the_sende
 fn the_largest_messages_fit_the_derived_sizes() {
     let bias = (0..10).map(|token| LogitBias { token, value: -1.5 }).collect::<Vec<_>>();
     let sample = Sampling { seed: u64::MAX, draw: u64::MAX, bias, ..Sampling::default() };
-    let full = |slot, count| Rows { slot, start: 0, count, sample: Some(sample.clone()) };
+    let full = |slot, count| Rows { slot, count, sample: Some(sample.clone()), ..Rows::default() };
     let mut largest = frame();
     largest.rows = vec![full(0, 6), full(1, 1), full(2, 1)];
     largest.activations = Bytes::from(vec![0; 8 * 4 * 4]);

@@ -160,7 +160,7 @@ pub fn topology(plan: &Plan, workers: &[WorkerHandle]) -> RingTopology {
 
 pub fn rows(slot: u32, start: u32, count: u32, draw: Option<u64>) -> Rows {
     let sample = draw.map(|draw| Sampling { draw, seed: 5, ..Sampling::default() });
-    Rows { slot, start, count, sample }
+    Rows { slot, start, count, sample, ..Rows::default() }
 }
 
 /// Result within [`PATIENCE`], or the test fails.

@@ -75,6 +75,8 @@ fn one_name_lives_in_two_namespaces() {
 fn the_manifests_are_accepted() {
     let cluster = Kubectl::connect().unwrap();
     let namespace = cluster.namespace("llm").unwrap();
-    let file = repository().join("manifests/llama-70b.yaml").display().to_string();
-    cluster.run(&["-n", namespace.name(), "apply", "--dry-run=server", "--validate=strict", "-f", &file]).unwrap();
+    for manifest in ["manifests/llama-70b.yaml", "manifests/router.yaml"] {
+        let file = repository().join(manifest).display().to_string();
+        cluster.run(&["-n", namespace.name(), "apply", "--dry-run=server", "--validate=strict", "-f", &file]).unwrap();
+    }
 }

@@ -6,6 +6,7 @@ mod chart;
 mod chart_checks;
 mod deployments;
 mod kinds;
+mod plugin;
 mod refusals;
 
 /// A LimeDeployment of the given name, with the spec as YAML in flow style.

@@ -5,13 +5,13 @@ const LONGEST: usize = 1 << 20;
 
 /// Collects bytes until an event is complete.
 #[derive(Debug, Default)]
-pub(super) struct EventReader {
+pub(crate) struct EventReader {
     pending: Vec<u8>,
 }
 
 impl EventReader {
     /// Takes bytes as they come and gives the data of every event that they complete; `None`: this is no event stream.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Option<Vec<String>> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<Vec<String>> {
         self.pending.extend_from_slice(bytes);
         let mut events = Vec::new();
         while let Some((end, gap)) = boundary(&self.pending) {

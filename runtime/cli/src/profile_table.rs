@@ -2,8 +2,7 @@
 
 use lime_plan::{Bytes, Nanos};
 use lime_profiler::{Bound, NodeProfileFile};
-
-use super::{Grid, explain::rate};
+use lime_tables::{Grid, rate};
 
 /// What a node has for LIME.
 pub(crate) fn profile_table(profile: &NodeProfileFile, width: Option<usize>) -> String {

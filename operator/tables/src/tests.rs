@@ -1,6 +1,6 @@
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
 use lime_plan::{
-    Architecture, Arithmetic, BlockBytes, Bytes, Dtype, Fleet, Goal, Link, Nanos, NodeProfile, ServingLimits,
+    Architecture, Arithmetic, BlockBytes, Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, ServingLimits,
 };
 use lime_planner::plan;
 
@@ -67,12 +67,6 @@ fn a_card_reads_as_a_table() {
     ] {
         assert!(text.contains(words), "{words:?} is missing in\n{text}");
     }
-}
-
-#[test]
-fn counts_are_short_and_exact() {
-    assert_eq!(count(70_553_706_496), "70.55 B (70553706496)");
-    assert_eq!(count(999), "999");
 }
 
 /// A plan with everything that has a column, at the widths of screens.

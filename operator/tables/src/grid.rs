@@ -7,7 +7,8 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Tab
 const LEAST_PROSE: usize = 24;
 
 /// Rows under a header, and which of their columns are numbers or sentences.
-pub(crate) struct Grid {
+#[derive(Clone, Debug)]
+pub struct Grid {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     numbers_from: usize,
@@ -16,23 +17,24 @@ pub(crate) struct Grid {
 
 impl Grid {
     /// A table whose columns from `numbers_from` on are numbers.
-    pub(crate) fn new(header: &[&str], numbers_from: usize) -> Self {
+    pub fn new(header: &[&str], numbers_from: usize) -> Self {
         let header = header.iter().map(|name| (*name).to_owned()).collect();
         Self { header, rows: Vec::new(), numbers_from, prose: None }
     }
 
     /// The column that holds sentences, which may be wrapped.
-    pub(crate) fn with_prose(mut self, column: usize) -> Self {
+    pub fn with_prose(mut self, column: usize) -> Self {
         self.prose = Some(column);
         self
     }
 
-    pub(crate) fn add_row(&mut self, row: impl IntoIterator<Item = String>) {
+    /// Adds a row.
+    pub fn add_row(&mut self, row: impl IntoIterator<Item = String>) {
         self.rows.push(row.into_iter().collect());
     }
 
     /// The table in lines of `width` characters at most, or as wide as it is.
-    pub(crate) fn render(&self, width: Option<usize>) -> String {
+    pub fn render(&self, width: Option<usize>) -> String {
         let table = self.table();
         let natural = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
         match width {

@@ -1,30 +1,14 @@
-//! Plans and models as tables.
+//! A plan as a table.
 
-use lime_plan::{Block, Bytes, DeviceIndex, DevicePlan, Encoding, LayerRange, ModelCard, Plan, Residency};
+use lime_plan::{Block, Bytes, DeviceIndex, DevicePlan, Encoding, LayerRange, Plan, Residency};
 
-mod explain;
-mod grid;
-mod profile;
-
-pub(crate) use explain::{comparison_table, explanation};
-use grid::Grid;
-pub(crate) use profile::profile_table;
-
-/// Columns of the screen that standard output is, if it is one: what goes to a file or a program is not wrapped.
-pub(crate) fn screen_width() -> Option<usize> {
-    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns))
-}
-
-/// The same for standard error.
-pub(crate) fn notes_width() -> Option<usize> {
-    console::Term::stderr().size_checked().map(|(_, columns)| usize::from(columns))
-}
+use crate::{explain, grid::Grid};
 
 /// Most segments whose layers are shown one by one.
 const SEGMENTS_SHOWN: u32 = 3;
 
 /// Who holds what, and how much of it.
-pub(crate) fn plan_table(plan: &Plan, width: Option<usize>) -> String {
+pub fn plan_table(plan: &Plan, width: Option<usize>) -> String {
     let streams = plan.devices.iter().any(|device| device.memory.prefetch > Bytes::ZERO);
     let mut header = vec!["device".to_owned()];
     if plan.segments <= SEGMENTS_SHOWN {
@@ -107,48 +91,3 @@ fn besides(plan: &Plan, index: DeviceIndex) -> String {
     let held: Vec<&str> = parts.into_iter().filter(|(block, _)| device.holds(*block)).map(|(_, name)| name).collect();
     if held.is_empty() { "-".into() } else { held.join(", ") }
 }
-
-/// What the planner knows of a model.
-pub(crate) fn card_table(card: &ModelCard, width: Option<usize>) -> String {
-    let mut table = Grid::new(&["model", &card.name], 1);
-    let kv = card.dtype.kv_entries();
-    let head = if card.tied { "shares the embedding's matrix" } else { "has a matrix of its own" };
-    let rows = [
-        ("architecture", format!("{:?}", card.architecture).to_lowercase()),
-        ("stored as", card.dtype.to_string()),
-        ("parameters", count(card.parameters)),
-        ("weights", card.weight_bytes().to_string()),
-        ("layers", card.layers.to_string()),
-        ("hidden", card.hidden.to_string()),
-        ("intermediate", card.intermediate.to_string()),
-        ("heads", format!("{} (of {})", card.heads, card.head_dim)),
-        ("KV heads", card.kv_heads.to_string()),
-        ("vocabulary", card.vocabulary.to_string()),
-        ("head", head.to_owned()),
-        ("context", format!("{} tokens", card.context)),
-        (
-            "KV cache",
-            format!("{} for each token, in {kv}", card.kv_bytes_per_token_per_layer(kv) * u64::from(card.layers)),
-        ),
-        ("one layer", card.layer_bytes(lime_plan::LayerIndex(0)).to_string()),
-        ("embedding", card.blocks.embedding.to_string()),
-        ("compact", card.compacted().map_or("not possible".to_owned(), |card| card.weight_bytes().to_string())),
-    ];
-    for (name, value) in rows {
-        table.add_row([name.to_owned(), value]);
-    }
-    table.render(width)
-}
-
-/// `2346112` as `2.35 M (2346112)`.
-fn count(number: u64) -> String {
-    let units = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")];
-    let value = number as f64;
-    match units.into_iter().find(|(scale, _)| value >= *scale) {
-        Some((scale, unit)) => format!("{:.2} {unit} ({number})", value / scale),
-        None => number.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use lime_plan::{Bytes, Nanos, Outlook, Plan, Prediction, Relief};
 use lime_planner::{Adaptation, Comparison, Strategy};
 
-use super::Grid;
+use crate::grid::Grid;
 
 /// Steps of a device that are shown before "and so on".
 const STEPS_SHOWN: usize = 3;
 
 /// How fast a plan is, in two sentences.
-pub(super) fn speed(prediction: &Prediction) -> String {
+pub(crate) fn speed(prediction: &Prediction) -> String {
     let requests = match prediction.sequences {
         1 => "one request".to_owned(),
         several => format!("{several} requests at once"),
@@ -32,7 +32,7 @@ pub(super) fn speed(prediction: &Prediction) -> String {
 }
 
 /// Everything that is known of a plan's choice; empty where a plan has no outlook.
-pub(crate) fn explanation(plan: &Plan, adaptations: &[Adaptation], width: Option<usize>) -> String {
+pub fn explanation(plan: &Plan, adaptations: &[Adaptation], width: Option<usize>) -> String {
     let Some(outlook) = &plan.outlook else { return String::new() };
     let mut parts = vec![shares(&outlook.prediction, width), bound(plan, outlook)];
     if !outlook.prediction.growth.is_empty() {
@@ -136,7 +136,7 @@ fn steps_of(adaptation: &Adaptation) -> String {
 }
 
 /// The same fleet under each strategy.
-pub(crate) fn comparison_table(comparison: &[Comparison], width: Option<usize>) -> String {
+pub fn comparison_table(comparison: &[Comparison], width: Option<usize>) -> String {
     let ours = comparison.iter().find(|one| one.strategy == Strategy::Lime).and_then(|one| one.time_per_token);
     let mut table = Grid::new(&["strategy", "time per token", "of LIME's", "because"], 1).with_prose(3);
     for one in comparison {
@@ -154,6 +154,6 @@ pub(crate) fn comparison_table(comparison: &[Comparison], width: Option<usize>) 
 }
 
 /// Bytes per second for people.
-pub(super) fn rate(bytes: u64) -> String {
+pub fn rate(bytes: u64) -> String {
     format!("{}/s", Bytes(bytes))
 }
