@@ -13,8 +13,9 @@ import (
 
 const usage = `usage: tests/cluster/cluster COMMAND
 
-  up [--nodes N]            start a control plane, and N real nodes; says where its kubeconfig is
-  run [--nodes N] -- CMD    up, then CMD with KUBECONFIG and PATH set, then down, whatever happened
+  up [--nodes N [--memory SIZE]]
+                            start a control plane, and N real nodes (of so much memory each: 1536Mi); says where its kubeconfig is
+  run [--nodes N …] -- CMD  up, then CMD with KUBECONFIG and PATH set, then down, whatever happened
   down                      stop everything and remove what it left
   status                    what is running
   env                       lines for a shell: eval "$(tests/cluster/cluster env)"

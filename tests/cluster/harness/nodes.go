@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -42,7 +43,7 @@ func (s *state) startNode(name string) error {
 	argv := []string{
 		"nsenter", "--net=/run/netns/" + s.namespace(*found),
 		"unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts",
-		self, "node", s.path("nodes", name), name, found.Address,
+		self, "node", s.path("nodes", name), name, found.Address, strconv.FormatInt(s.NodeMemory, 10), s.cgroup(*found),
 	}
 	if found.Init, err = spawn(name, s.path("logs", name+".log"), argv); err != nil {
 		return err
@@ -133,7 +134,7 @@ func (s *state) importImages(archives []string) error {
 	return nil
 }
 
-// pauseImage builds the program that holds a pod's namespaces, and packs it.
+// pauseImage builds the program that holds a pod's namespaces, and one that takes memory, and packs them.
 func (s *state) pauseImage() (string, error) {
 	module, err := moduleDir()
 	if err != nil {
@@ -150,8 +151,11 @@ func (s *state) pauseImage() (string, error) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		return "", skipped{"real nodes need gcc, for the pause image"}
 	}
-	if _, err := output("gcc", "-static", "-Os", "-s", "-o", filepath.Join(root, "pause"), filepath.Join(module, "nodes", "pause.c")); err != nil {
-		return "", err
+	for _, program := range []string{"pause", "hog"} {
+		source := filepath.Join(module, "nodes", program+".c")
+		if _, err := output("gcc", "-static", "-Os", "-s", "-o", filepath.Join(root, program), source); err != nil {
+			return "", err
+		}
 	}
 	pack := filepath.Join(filepath.Dir(filepath.Dir(module)), "operator", "image", "oci-archive.sh")
 	_, err = output(pack, root, archive, pauseImageName, "/pause")
