@@ -119,16 +119,24 @@ func (s *state) awaitNode(name string) error {
 
 // importImages loads OCI archives into the running nodes' containerds.
 func (s *state) importImages(archives []string) error {
+	for _, archive := range archives {
+		if err := s.onEveryNode("import", "--local", archive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onEveryNode runs `ctr images` with the arguments on each running node.
+func (s *state) onEveryNode(arguments ...string) error {
 	for _, each := range s.Nodes {
 		if !each.Init.alive() {
 			continue
 		}
-		for _, archive := range archives {
-			socket := s.path("nodes", each.Name, "run", "containerd", "containerd.sock")
-			if _, err := output(s.bin().path("ctr"), "--address="+socket, "--namespace=k8s.io",
-				"images", "import", "--local", archive); err != nil {
-				return fmt.Errorf("%s: %w", each.Name, err)
-			}
+		socket := s.path("nodes", each.Name, "run", "containerd", "containerd.sock")
+		argv := append([]string{s.bin().path("ctr"), "--address=" + socket, "--namespace=k8s.io", "images"}, arguments...)
+		if _, err := output(argv...); err != nil {
+			return fmt.Errorf("%s: %w", each.Name, err)
 		}
 	}
 	return nil
