@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -25,6 +28,9 @@ var toolPackages = []string{
 	"github.com/containerd/containerd/v2/cmd/ctr",
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
 }
+
+// What a folder is called while it is built.
+const partialPrefix = "partial-"
 
 // build makes the binaries once for each content of the module, in a cache outside the tree, and returns their folder.
 func build() (string, error) {
@@ -55,6 +61,10 @@ func build() (string, error) {
 		return "", err
 	}
 	defer unlock()
+	// Only one builds at a time, so what others left half done is nobody's.
+	if err := removeLeftovers(root); err != nil {
+		return "", err
+	}
 	if _, err := os.Stat(ready); err == nil {
 		return ready, nil
 	}
@@ -63,12 +73,15 @@ func build() (string, error) {
 	}
 	began := time.Now()
 	fmt.Fprintln(os.Stderr, "building Kubernetes, etcd, containerd and Helm, once: about ten minutes of processor time")
-	partial, err := os.MkdirTemp(root, "partial-")
+	partial, err := os.MkdirTemp(root, partialPrefix)
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(partial)
-	if err := compile(module, partial); err != nil {
+	// Whoever interrupts us interrupts the build, and the folder goes.
+	interrupted, done := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer done()
+	if err := compile(interrupted, module, partial); err != nil {
 		return "", err
 	}
 	for _, name := range kubeNames {
@@ -83,7 +96,16 @@ func build() (string, error) {
 	return ready, os.Rename(partial, ready)
 }
 
-func compile(module, into string) error {
+// removeLeftovers removes the folders of builds that were killed.
+func removeLeftovers(root string) error {
+	found, err := filepath.Glob(filepath.Join(root, partialPrefix+"*"))
+	for _, each := range found {
+		err = errors.Join(err, os.RemoveAll(each))
+	}
+	return err
+}
+
+func compile(until context.Context, module, into string) error {
 	version, err := output("go", "-C", module, "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
 	if err != nil {
 		return err
@@ -93,17 +115,31 @@ func compile(module, into string) error {
 	for _, tool := range toolPackages {
 		builds = append(builds, []string{"-ldflags=-s -w", "-o", filepath.Join(into, filepath.Base(tool)), tool})
 	}
+	// Go's own folder lies in ours, so that a build that is killed leaves nothing that the next one does not remove.
+	scratch := filepath.Join(into, "go-build")
+	if err := os.Mkdir(scratch, 0o755); err != nil {
+		return err
+	}
+	// A child that is to die with us is told by the thread that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for _, arguments := range builds {
-		// One package at a time and last in line: nobody waits for this as much as for what else the machine does.
-		argv := append([]string{"-n", "10", "go", "-C", module, "build", "-p", "1", "-trimpath"}, arguments...)
-		command := exec.Command("nice", argv...)
-		command.Env = append(os.Environ(), "GOFLAGS=-mod=readonly")
-		command.Stdout, command.Stderr = os.Stderr, os.Stderr
+		command := goBuild(until, module, scratch, arguments)
 		if err := command.Run(); err != nil {
-			return fmt.Errorf("go build %s: %w", arguments[len(arguments)-1], err)
+			return errors.Join(context.Cause(until), fmt.Errorf("go build %s: %w", arguments[len(arguments)-1], err))
 		}
 	}
-	return nil
+	return os.RemoveAll(scratch)
+}
+
+// goBuild has every processor and no lower priority than its caller: a suite waits for it, and behind whatever else a busy machine
+// does it would never end.
+func goBuild(until context.Context, module, scratch string, arguments []string) *exec.Cmd {
+	command := exec.CommandContext(until, "go", append([]string{"-C", module, "build", "-trimpath"}, arguments...)...)
+	command.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOTMPDIR="+scratch)
+	command.Stdout, command.Stderr = os.Stderr, os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return command
 }
 
 // modulesAtHand tells a machine without the modules, which is skipped, from a build that fails, which is an error.
@@ -168,6 +204,10 @@ func lock(path string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
+	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		return func() { file.Close() }, nil
+	}
+	fmt.Fprintln(os.Stderr, "waiting for another process that builds:", path)
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("locking %s: %w", path, err)

@@ -39,6 +39,9 @@ func (s *state) startControl(withNodes bool) error {
 	); err != nil {
 		return err
 	}
+	if err := s.writeAuditPolicy(); err != nil {
+		return err
+	}
 	if err := s.start("kube-apiserver", s.apiServerFlags(etcd, withNodes)...); err != nil {
 		return err
 	}
@@ -84,11 +87,27 @@ func (s *state) apiServerFlags(etcd string, withNodes bool) []string {
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 		"--kubelet-client-certificate=" + s.pki("admin.crt"), "--kubelet-client-key=" + s.pki("admin.key"),
 		"--kubelet-certificate-authority=" + s.pki("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
+		"--audit-policy-file=" + s.path("audit.yaml"), "--audit-log-path=" + s.auditLog(), "--audit-log-mode=blocking",
 	}
 	if withNodes {
 		return append(flags, "--bind-address=0.0.0.0", "--advertise-address="+s.hubAddress())
 	}
 	return append(flags, "--bind-address=127.0.0.1", "--endpoint-reconciler-type=none")
+}
+
+// Who wrote what: tests of what is written at rest read it, and so does who looks for whoever changed an object.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- {level: Metadata, verbs: [create, update, patch, delete, deletecollection]}
+- {level: None}
+`
+
+func (s *state) auditLog() string { return s.path("logs", "audit.log") }
+
+func (s *state) writeAuditPolicy() error {
+	return os.WriteFile(s.path("audit.yaml"), []byte(auditPolicy), 0o600)
 }
 
 func (s *state) pki(file string) string { return s.path("pki", file) }

@@ -14,7 +14,10 @@ import (
 	"time"
 )
 
-type options struct{ nodes int }
+type options struct {
+	nodes  int
+	memory int64
+}
 
 // parseOptions reads our flags, up to `--` or the first word that is none.
 func parseOptions(args []string) (options, []string, error) {
@@ -29,6 +32,13 @@ func parseOptions(args []string) (options, []string, error) {
 				return read, nil, fmt.Errorf("--nodes %s: a number from 0 to %d", args[1], maxNodes)
 			}
 			read.nodes = count
+			args = args[2:]
+		case args[0] == "--memory" && len(args) > 1:
+			bytes, err := parseSize(args[1])
+			if err != nil {
+				return read, nil, fmt.Errorf("--memory: %w", err)
+			}
+			read.memory = bytes
 			args = args[2:]
 		default:
 			return read, args, nil
@@ -55,7 +65,7 @@ func up(at place, want options) (made *state, err error) {
 		return nil, err
 	}
 	began := time.Now()
-	made = &state{Dir: at.state, Folders: found.folders}
+	made = &state{Dir: at.state, Folders: found.folders, NodeMemory: want.memory}
 	// From here on there is something to take away, whatever goes wrong.
 	defer func() {
 		if err != nil {
@@ -185,7 +195,9 @@ func (s *state) environment() []string {
 		"PATH="+s.searchPath(),
 		"LIME_TEST_CLUSTER=1",
 		"LIME_CLUSTER_DIR="+s.Dir,
-		fmt.Sprintf("LIME_TEST_NODES=%d", len(s.Nodes)))
+		fmt.Sprintf("LIME_TEST_NODES=%d", len(s.Nodes)),
+		fmt.Sprintf("LIME_TEST_NODE_MEMORY=%d", s.NodeMemory),
+		"LIME_TEST_AUDIT="+s.auditLog())
 }
 
 func (s *state) searchPath() string {

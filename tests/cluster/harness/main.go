@@ -13,12 +13,14 @@ import (
 
 const usage = `usage: tests/cluster/cluster COMMAND
 
-  up [--nodes N]            start a control plane, and N real nodes; says where its kubeconfig is
-  run [--nodes N] -- CMD    up, then CMD with KUBECONFIG and PATH set, then down, whatever happened
+  up [--nodes N [--memory SIZE]]
+                            start a control plane, and N real nodes (of so much memory each: 1536Mi); says where its kubeconfig is
+  run [--nodes N …] -- CMD  up, then CMD with KUBECONFIG and PATH set, then down, whatever happened
   down                      stop everything and remove what it left
   status                    what is running
   env                       lines for a shell: eval "$(tests/cluster/cluster env)"
   image FILE...             import OCI archives on every node
+  tag-image NAME NEW        give an image of the nodes another name too
   kill-node NAME            switch a node off as a power cut would
   start-node NAME           switch it on again
   build                     only build the binaries
@@ -92,6 +94,11 @@ func dispatch(args []string) error {
 		return printEnv(place)
 	case "image":
 		return withState(place, func(s *state) error { return s.importImages(args) })
+	case "tag-image":
+		if len(args) != 2 {
+			return errors.New("name the image, and what it is to be called too")
+		}
+		return withState(place, func(s *state) error { return s.onEveryNode("tag", "--force", args[0], args[1]) })
 	case "kill-node":
 		return withNode(place, args, (*state).killNode)
 	case "start-node":

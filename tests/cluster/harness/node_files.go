@@ -43,11 +43,16 @@ func (s *state) writeNodeFiles(n node) error {
 		}
 	}
 	files := map[string]string{
-		filepath.Join(etc, "containerd.toml"):         containerdConfig,
+		filepath.Join(etc, "containerd.toml"):         s.containerdConfig(),
 		filepath.Join(etc, "kubelet.yaml"):            s.kubeletConfig(n),
 		filepath.Join(etc, "proxy.yaml"):              s.proxyConfig(n),
 		filepath.Join(etc, "cni", "10-lime.conflist"): s.networkConfig(n),
 		s.path("nodes", "runtime-class.yaml"):         runtimeClass,
+	}
+	if s.NodeMemory > 0 {
+		if err := s.writeBaseSpec(filepath.Join(etc, filepath.Base(baseSpec))); err != nil {
+			return err
+		}
 	}
 	for path, content := range files {
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
@@ -58,7 +63,12 @@ func (s *state) writeNodeFiles(n node) error {
 }
 
 // Without CAP_SYS_RESOURCE, as here, a process cannot be made less likely to be killed for memory: hence the restriction.
-const containerdConfig = `version = 3
+func (s *state) containerdConfig() string {
+	base := ""
+	if s.NodeMemory > 0 {
+		base = fmt.Sprintf("base_runtime_spec = %q\n", baseSpec)
+	}
+	return `version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
 [grpc]
@@ -69,14 +79,21 @@ sandbox = "` + pauseImageName + `"
 restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+` + base + `
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 SystemdCgroup = false
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["` + pluginsDir + `"]
 conf_dir = "/var/lib/lime-node/cni"
 `
+}
 
 func (s *state) kubeletConfig(n node) string {
+	// What the kubelet evicts for is the whole machine's memory, which is none of a small node's business.
+	eviction := "memory.available: 50Mi, "
+	if s.NodeMemory > 0 {
+		eviction = ""
+	}
 	return fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: %q}}
@@ -94,12 +111,12 @@ resolvConf: ""
 localStorageCapacityIsolation: false
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
-evictionHard: {memory.available: 50Mi, nodefs.available: 1%%, nodefs.inodesFree: 1%%, imagefs.available: 1%%}
+evictionHard: {%snodefs.available: 1%%, nodefs.inodesFree: 1%%, imagefs.available: 1%%}
 nodeStatusUpdateFrequency: 4s
 nodeLeaseDurationSeconds: 16
 syncFrequency: 5s
 logging: {verbosity: 1}
-`, s.pki("ca.crt"), s.pki(n.Name+".crt"), s.pki(n.Name+".key"), n.Address, s.cgroup(n))
+`, s.pki("ca.crt"), s.pki(n.Name+".crt"), s.pki(n.Name+".key"), n.Address, s.cgroup(n), eviction)
 }
 
 func (s *state) proxyConfig(n node) string {

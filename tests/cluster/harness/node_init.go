@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -26,10 +27,14 @@ var nodeFolders = map[string]string{"lib": "/var/lib", "log": "/var/log", "run":
 // nodeMain is a node's pid 1, in fresh namespaces: it lays the node's folders over the machine's, starts the servers,
 // reaps what is orphaned, and ends with all of them when one of them dies.
 func nodeMain(args []string) error {
-	if len(args) != 3 || os.Getpid() != 1 {
+	if len(args) != 5 || os.Getpid() != 1 {
 		return errors.New("`node` is for `up`, which starts it in namespaces of its own")
 	}
-	folder, name, address := args[0], args[1], args[2]
+	folder, name, address, cgroup := args[0], args[1], args[2], args[4]
+	memory, err := strconv.ParseInt(args[3], 10, 64)
+	if err != nil {
+		return err
+	}
 	if err := syscall.Sethostname([]byte(name)); err != nil {
 		return err
 	}
@@ -42,6 +47,11 @@ func nodeMain(args []string) error {
 	}
 	if err := layForwarding(); err != nil {
 		return err
+	}
+	if memory > 0 {
+		if err := layMemory(memory, cgroup); err != nil {
+			return err
+		}
 	}
 	return superviseServers([][]string{
 		{binaries["containerd"], "--config=/var/lib/lime-node/containerd.toml"},
@@ -74,8 +84,8 @@ func layMounts(folder string) error {
 		if err := os.MkdirAll(source, 0o755); err != nil {
 			return err
 		}
-		if err := syscall.Mount(source, target, "", syscall.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mounting %s over %s: %w", source, target, err)
+		if err := bind(source, target); err != nil {
+			return err
 		}
 	}
 	for setting, value := range kubeletSysctls {
@@ -86,13 +96,20 @@ func layMounts(folder string) error {
 		if err := os.WriteFile(file, []byte(value+"\n"), 0o644); err != nil {
 			return err
 		}
-		if err := syscall.Mount(file, "/proc/sys/"+setting, "", syscall.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mounting over %s: %w", setting, err)
+		if err := bind(file, "/proc/sys/"+setting); err != nil {
+			return err
 		}
 	}
 	// Volumes that the kubelet mounts must appear in containers: mounts propagate within the node, and never out of it.
 	if err := syscall.Mount("", "/", "", syscall.MS_SHARED|syscall.MS_REC, ""); err != nil {
 		return fmt.Errorf("sharing mounts within the node: %w", err)
+	}
+	return nil
+}
+
+func bind(source, target string) error {
+	if err := syscall.Mount(source, target, "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting %s over %s: %w", source, target, err)
 	}
 	return nil
 }

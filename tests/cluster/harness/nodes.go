@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -42,7 +43,7 @@ func (s *state) startNode(name string) error {
 	argv := []string{
 		"nsenter", "--net=/run/netns/" + s.namespace(*found),
 		"unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts",
-		self, "node", s.path("nodes", name), name, found.Address,
+		self, "node", s.path("nodes", name), name, found.Address, strconv.FormatInt(s.NodeMemory, 10), s.cgroup(*found),
 	}
 	if found.Init, err = spawn(name, s.path("logs", name+".log"), argv); err != nil {
 		return err
@@ -118,22 +119,30 @@ func (s *state) awaitNode(name string) error {
 
 // importImages loads OCI archives into the running nodes' containerds.
 func (s *state) importImages(archives []string) error {
-	for _, each := range s.Nodes {
-		if !each.Init.alive() {
-			continue
-		}
-		for _, archive := range archives {
-			socket := s.path("nodes", each.Name, "run", "containerd", "containerd.sock")
-			if _, err := output(s.bin().path("ctr"), "--address="+socket, "--namespace=k8s.io",
-				"images", "import", "--local", archive); err != nil {
-				return fmt.Errorf("%s: %w", each.Name, err)
-			}
+	for _, archive := range archives {
+		if err := s.onEveryNode("import", "--local", archive); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// pauseImage builds the program that holds a pod's namespaces, and packs it.
+// onEveryNode runs `ctr images` with the arguments on each running node.
+func (s *state) onEveryNode(arguments ...string) error {
+	for _, each := range s.Nodes {
+		if !each.Init.alive() {
+			continue
+		}
+		socket := s.path("nodes", each.Name, "run", "containerd", "containerd.sock")
+		argv := append([]string{s.bin().path("ctr"), "--address=" + socket, "--namespace=k8s.io", "images"}, arguments...)
+		if _, err := output(argv...); err != nil {
+			return fmt.Errorf("%s: %w", each.Name, err)
+		}
+	}
+	return nil
+}
+
+// pauseImage builds the program that holds a pod's namespaces, and one that takes memory, and packs them.
 func (s *state) pauseImage() (string, error) {
 	module, err := moduleDir()
 	if err != nil {
@@ -150,8 +159,11 @@ func (s *state) pauseImage() (string, error) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		return "", skipped{"real nodes need gcc, for the pause image"}
 	}
-	if _, err := output("gcc", "-static", "-Os", "-s", "-o", filepath.Join(root, "pause"), filepath.Join(module, "nodes", "pause.c")); err != nil {
-		return "", err
+	for _, program := range []string{"pause", "hog"} {
+		source := filepath.Join(module, "nodes", program+".c")
+		if _, err := output("gcc", "-static", "-Os", "-s", "-o", filepath.Join(root, program), source); err != nil {
+			return "", err
+		}
 	}
 	pack := filepath.Join(filepath.Dir(filepath.Dir(module)), "operator", "image", "oci-archive.sh")
 	_, err = output(pack, root, archive, pauseImageName, "/pause")

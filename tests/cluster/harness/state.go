@@ -19,6 +19,7 @@ type state struct {
 	Dir        string    `json:"dir"`
 	Slot       int       `json:"slot"`
 	Port       int       `json:"port"`
+	NodeMemory int64     `json:"nodeMemoryBytes"` // 0: each node takes the whole machine's for its own.
 	Folders    []string  `json:"folders"`
 	Servers    []process `json:"servers"`
 	Nodes      []node    `json:"nodes"`

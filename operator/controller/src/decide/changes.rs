@@ -162,7 +162,8 @@ impl Deciding<'_> {
         self.snapshot.ring.as_ref().is_some_and(|ring| ring.ready && ring.plan == plan.name_any())
     }
 
-    /// With a plan in force that was not before: what it was made with is no reason for another.
+    /// With a plan in force that was not before: what it was made with is no reason for another, and what the one before it suffered from is not
+    /// this one's age.
     pub(super) fn remember_figures(
         &mut self,
         card: Option<&ModelCard>,
@@ -173,6 +174,9 @@ impl Deciding<'_> {
         if self.before.current_plan.as_deref() == Some(plan.name_any().as_str()) {
             return;
         }
+        // What was seen was seen of the plan before: a cause to replace this one must last anew. While pods go and come, what they hold and what
+        // the agents say of it are not of one moment, and a node may look full for seconds.
+        self.decision.since.clear();
         let (wish, name) = (self.wish.hash(), plan.name_any());
         self.decision.tried.retain(|what| *what == Tried::Wish(wish.clone(), name.clone()));
         self.decision.tried.insert(Tried::Figures(planning::figures_hash(self.wish, card, candidates)));

@@ -1,10 +1,10 @@
 //! The agent as a DaemonSet: every node gets a profile, with measured links, and a heartbeat.
 
 use lime_cluster_tests::{Kubectl, repository};
-use serde_json::Value;
 
 use crate::PATIENCE;
-use crate::machine::{image, nodes};
+use crate::deployed::condition;
+use crate::machine::{image, is_ours, nodes};
 
 /// Most memory of an agent that waits, in KiB.
 const AT_REST_KIB: u64 = 30 << 10;
@@ -28,8 +28,8 @@ fn every_node_is_profiled_and_every_way_between_them() {
                 let found =
                     profiles["items"].as_array().into_iter().flatten().find(|each| each["metadata"]["name"] == **node);
                 found.is_some_and(|profile| {
-                    condition(profile, "LinksMeasured") == "True"
-                        && condition(profile, "DiskMeasured") == "True"
+                    condition(profile, "LinksMeasured").status == "True"
+                        && condition(profile, "DiskMeasured").status == "True"
                         && profile["status"]["links"].as_array().is_some_and(|links| links.len() + 1 == nodes.len())
                 })
             });
@@ -39,7 +39,7 @@ fn every_node_is_profiled_and_every_way_between_them() {
 
     for node in &nodes {
         let profile = cluster.get(&["limenodeprofile", node]).unwrap();
-        assert_eq!(condition(&profile, "Fresh"), "True");
+        assert_eq!(condition(&profile, "Fresh").status, "True");
         assert!(profile["status"]["memory"]["totalBytes"].as_i64().unwrap() > 1 << 28, "{profile}");
         assert!(profile["status"]["memoryBandwidthBytesPerSecond"].as_i64().unwrap() > 1 << 20, "{profile}");
         assert_eq!(profile["metadata"]["ownerReferences"][0]["kind"], "Node");
@@ -58,7 +58,7 @@ fn an_agent_rests_in_little_memory() {
     let mut seen = 0;
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        if read("comm").trim() != "lime-agent" {
+        if read("comm").trim() != "lime-agent" || !is_ours(&entry.path()) {
             continue;
         }
         let resident: Option<u64> = read("status")
@@ -91,9 +91,4 @@ fn steady_state_is_heartbeats_only(cluster: &Kubectl, nodes: &[String]) {
     // Free memory may really move while others work on this machine: that is a change, and it is written.
     let written = before.iter().zip(generation()).filter(|(before, after)| *before != after).count();
     println!("profiles written in 25 s at rest: {written} of {}", nodes.len());
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.filter(|each| each["type"] == kind).find_map(|each| each["status"].as_str()).unwrap_or_default()
 }

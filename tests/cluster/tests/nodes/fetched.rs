@@ -7,9 +7,10 @@ use std::time::Duration;
 use lime_cluster_tests::{Kubectl, repository};
 use serde_json::{Value, json};
 
+use crate::deployed::{Deployed, NAMESPACE, PATIENCE, manifest};
+use crate::http::post;
 use crate::hub::Server;
-use crate::operator::{NAMESPACE, PATIENCE, ask, endpoint, manifest, served, uid_of_gateway};
-use crate::ring::{post, question};
+use crate::ring::question;
 use crate::streams::Client;
 
 const WEIGHTS: &str = "tests/fixtures/models/bard-2m/model.safetensors";
@@ -46,8 +47,9 @@ pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&
     let wish = manifest("bard.yaml").replace("source: \"pvc://models/bard-2m\"", source);
     assert!(wish.contains(source), "{wish}");
     cluster.run_with(&["apply", "-f", "-"], &wish).unwrap();
-    served(cluster, None);
-    assert_eq!(&ask(cluster)["choices"], expected);
+    let bard = Deployed::bard(cluster);
+    bard.served(None);
+    assert_eq!(&bard.ask(&question())["choices"], expected);
     let whole = fs::metadata(repository().join(WEIGHTS)).unwrap().len();
     let sent = sent(hub);
     println!("{sent} bytes were fetched of a model of {whole}");
@@ -58,17 +60,17 @@ pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&
     let names: Vec<&str> =
         workers["items"].as_array().unwrap().iter().filter_map(|it| it["metadata"]["name"].as_str()).collect();
     assert!(names.len() >= 2, "{names:?}");
-    let gateway = uid_of_gateway(cluster);
-    let client = Client::start(&endpoint(cluster), long.0, long.1);
+    let gateway = bard.gateway_uid();
+    let client = Client::start(&bard.endpoint(), long.0, long.1);
     std::thread::sleep(Duration::from_secs(1));
     cluster.run(&[&scope[..], &["delete", "pods", "--grace-period=1"], &names].concat()).unwrap();
-    served(cluster, None);
-    let answered = cluster.eventually("other pods answer", PATIENCE, || Ok(post(&endpoint(cluster), &question()).ok()));
+    bard.served(None);
+    let answered = cluster.eventually("other pods answer", PATIENCE, || Ok(post(&bard.endpoint(), &question()).ok()));
     assert_eq!(&answered.unwrap()["choices"], expected);
     let seen = client.stop();
     println!("workers at other addresses: {seen:?}");
     assert!(seen.longest_pause > Duration::from_secs(1), "no answer was under way when the workers went");
-    assert_eq!(uid_of_gateway(cluster), gateway, "workers at other addresses make no new gateway");
+    assert_eq!(bard.gateway_uid(), gateway, "workers at other addresses make no new gateway");
     let again = self::sent(hub);
     println!("{again} bytes were fetched by the pods after them");
     assert!(again < whole / 10, "what was fetched is found again");

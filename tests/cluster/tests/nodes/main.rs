@@ -3,15 +3,23 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod agents;
+mod clients;
+mod deployed;
 mod fetched;
 mod helm_test;
+mod hog;
+mod http;
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 #[path = "../../../../runtime/store/tests/common/server.rs"]
 mod hub;
+mod large;
 mod machine;
 mod operator;
+mod release;
 mod ring;
+mod story;
 mod streams;
+mod upheavals;
 
 use std::time::Duration;
 

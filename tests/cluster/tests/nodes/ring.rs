@@ -3,15 +3,13 @@
 //! Three nodes, none of which could hold the model, answer with exactly the tokens of one process.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use lime_cluster_tests::Kubectl;
 use serde_json::{Value, json};
 
 use crate::PATIENCE;
+use crate::http::post;
 use crate::machine::{image, model, nodes};
 
 /// A device of the ring: on which node, and how much memory it lends.
@@ -175,28 +173,4 @@ fn plan(segments: u32, devices: &[Device]) -> String {
 /// What every ring is asked: the answer holds the tokens and their probabilities.
 pub(crate) fn question() -> Value {
     json!({"model": "bard", "prompt": "ROMEO:", "max_tokens": 60, "temperature": 0, "logprobs": 1})
-}
-
-/// Asks for a completion.
-pub(crate) fn post(at: &str, question: &Value) -> anyhow::Result<Value> {
-    Ok(serde_json::from_str(&exchange(at, question)?)?)
-}
-
-/// Asks for a completion, over plain HTTP; returns the body of the answer.
-pub(crate) fn exchange(at: &str, question: &Value) -> anyhow::Result<String> {
-    let body = question.to_string();
-    let mut stream = TcpStream::connect(at)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    write!(
-        stream,
-        // 1.0: an answer that ends with the connection, and is not cut into chunks.
-        "POST /v1/completions HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| anyhow::anyhow!("no answer"))?;
-    let status = head.split_whitespace().nth(1);
-    anyhow::ensure!(status == Some("200"), "{text}");
-    Ok(body.to_owned())
 }

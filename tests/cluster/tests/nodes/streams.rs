@@ -61,10 +61,15 @@ impl Client {
         self.asking.is_finished()
     }
 
-    /// Lets it end its answer.
+    /// Lets it end its answer, which must be whole.
     pub(crate) fn stop(self) -> Seen {
+        self.end().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Lets it end its answer; an error where one was not whole.
+    pub(crate) fn end(self) -> Result<Seen, String> {
         self.enough.store(true, Ordering::Relaxed);
-        self.asking.join().unwrap().unwrap_or_else(|error| panic!("{error}"))
+        self.asking.join().unwrap()
     }
 }
 

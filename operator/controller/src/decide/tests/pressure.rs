@@ -100,3 +100,26 @@ fn what_cannot_go_on_is_planned_anew_and_the_better_plan_returns_when_memory_is_
     let rest = pass(&mut snapshot, 3600, None);
     assert!(rest.iter().all(|decision| decision.status.current_plan == serving.status.current_plan));
 }
+
+#[test]
+fn a_plan_that_was_just_put_in_force_is_not_replaced_for_what_the_one_before_it_suffered_from() {
+    let (mut snapshot, serving) = settled(json!({}));
+    let pressed = serving.status.shards[0].node.clone();
+    figures(&mut snapshot, |name| if name == pressed { (10, 0) } else { (60, 0) });
+    let dead = serving.status.current_plan.clone();
+    let first = pass(&mut snapshot, 130, dead.as_deref());
+    let moved = first.last().unwrap().status.current_plan.clone();
+    assert_ne!(moved, dead, "the worker was ended for its memory, so there is another plan");
+    // Its pods are made where others go: for a moment the agents still say what was free with those, and nobody says that he holds it.
+    figures(&mut snapshot, |_| (10, 0));
+    for decision in pass(&mut snapshot, 20, moved.as_deref()) {
+        is(&decision, "Degraded", "True", "MemoryPressure");
+        is(&decision, "Replanning", "Unknown", "MemoryPressure");
+        assert_eq!(decision.status.current_plan, moved);
+    }
+    figures(&mut snapshot, |name| if name == pressed { (10, 0) } else { (60, 0) });
+    for decision in pass(&mut snapshot, 600, None) {
+        is(&decision, "Degraded", "False", "AsPlanned");
+        assert_eq!(decision.status.current_plan, moved);
+    }
+}
