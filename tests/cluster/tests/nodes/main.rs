@@ -8,6 +8,7 @@ mod helm_test;
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 #[path = "../../../../runtime/store/tests/common/server.rs"]
 mod hub;
+mod link_cut;
 mod machine;
 mod operator;
 mod ring;
