@@ -44,6 +44,11 @@ What each service account may do, besides what every account may: `kubectl auth 
 a test compares it with this table. Leases are of that namespace only, but for the operators' own (`lime-operator`), which may be read anywhere; the rest is of the cluster. An agent may write the profile and the Lease of
 its own node only (`agent.admissionPolicy`).
 
+With `watchNamespaces` the operator has in these namespaces alone what the table says, and elsewhere only nodes, profiles and that
+Lease; the namespaces must be there. It then does not see what pods of other namespaces have requested (a shard that finds no place is
+planned elsewhere), and leaves the column LENT to an operator of the whole cluster: give such operators nodes of their own
+(`spec.nodes.selector`).
+
 | Account | Resources | Names | Verbs |
 |---|---|---|---|
 | operator | limedeployments.lime.dev | any | get list watch |
@@ -58,6 +63,7 @@ its own node only (`agent.admissionPolicy`).
 | operator | services | any | create delete get list patch watch |
 | operator | configmaps | any | create delete get list patch watch |
 | operator | persistentvolumeclaims | any | create get list patch watch |
+| operator | resourcequotas | any | list |
 | operator | secrets | any | create delete get list patch watch |
 | operator | deployments.apps | any | create delete get list patch watch |
 | operator | jobs.batch | any | create delete get list patch watch |
@@ -84,7 +90,7 @@ Looked at: cert-manager's main branch and cloudnative-pg 0.29.0. "As here" is wh
 |---|---|---|---|
 | Values refused by name | schema | schema | schema; `ci/` has values that use all of them |
 | Definitions with the chart | templates, off by default | templates | templates; kept by default (`crds.keep`); a test has an upgrade mend a definition |
-| Namespaced mode | no | `config.clusterWide` | not yet |
+| Namespaced mode | no | `config.clusterWide` | `watchNamespaces`, with Roles |
 | Aggregated roles | view, edit | view, edit; off by default | view, edit, admin |
 | Roles and accounts of one's own | `global.rbac.create`, `serviceAccount` | `rbac.create`, `serviceAccount` | `rbac.create`, `operator.serviceAccount`, `agent.serviceAccount` |
 | Labels and annotations of everything | `global.commonLabels` | `commonAnnotations` | `commonLabels`, `commonAnnotations` |

@@ -214,6 +214,8 @@ async fn measure(endpoint: &str) -> Result<Link, String> {
             bits_per_second: speed.bandwidth_bits,
             // The profiler gives one way.
             round_trip_microseconds: speed.latency_nanos.saturating_mul(2) / 1000,
+            // To the second, as it is written.
+            measured_at: Timestamp::from_second(Timestamp::now().as_second()).ok(),
         }),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),

@@ -13,7 +13,8 @@ pub fn figures(status: &LimeNodeProfileStatus, cores: u32) -> Figures {
     let links = status.links.iter().filter_map(|link| {
         let bits_per_second = whole(link.bandwidth_bits_per_second)?;
         let round_trip_microseconds = whole(link.round_trip_microseconds)?;
-        Some((link.peer.clone(), Link { bits_per_second, round_trip_microseconds }))
+        let measured_at = link.measured_at.as_ref().map(|time| time.0);
+        Some((link.peer.clone(), Link { bits_per_second, round_trip_microseconds, measured_at }))
     });
     let mut carried = Figures { links: links.collect(), ..Figures::default() };
     carried.machine.cores = cores;
@@ -50,6 +51,11 @@ mod tests {
     use crate::peers::Peers;
     use crate::status::status;
 
+    fn link() -> Link {
+        let measured_at = Some(Timestamp::UNIX_EPOCH);
+        Link { bits_per_second: 1_000_000, round_trip_microseconds: 800, measured_at }
+    }
+
     fn measured(busy: bool) -> Figures {
         Figures {
             machine: Machine {
@@ -60,7 +66,7 @@ mod tests {
                 busy,
             },
             disk: Disk { read_bytes_per_second: Some(2_000_000_000), busy, ..Disk::default() },
-            links: BTreeMap::from([("b".into(), Link { bits_per_second: 1_000_000, round_trip_microseconds: 800 })]),
+            links: BTreeMap::from([("b".into(), link())]),
             ..Figures::default()
         }
     }

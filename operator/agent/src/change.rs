@@ -79,7 +79,8 @@ fn shape(status: &LimeNodeProfileStatus) -> impl PartialEq {
         .iter()
         .map(|condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone()))
         .collect();
-    let peers: Vec<_> = status.links.iter().map(|link| link.peer.clone()).collect();
+    // That a link was measured is news, whatever came of it: it may have been lost meanwhile.
+    let peers: Vec<_> = status.links.iter().map(|link| (link.peer.clone(), link.measured_at.clone())).collect();
     let fixed = (status.architecture.clone(), status.accelerator.clone(), status.link_endpoint.clone());
     (status.observed_generation, conditions, peers, fixed)
 }
@@ -120,6 +121,10 @@ mod tests {
         linked.links = vec![LinkStatus { peer: "b".into(), ..LinkStatus::default() }];
         assert_eq!(worth_writing(Some(&status(1000)), &linked, 0), Some(Reason::Changed));
         assert_eq!(worth_writing(Some(&linked), &status(1000), 0), Some(Reason::Changed));
+        let mut again = linked.clone();
+        again.links[0].measured_at =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(worth_writing(Some(&linked), &again, 0), Some(Reason::Changed));
         let mut measured = status(1000);
         measured.memory_bandwidth_bytes_per_second = Some(1);
         assert_eq!(worth_writing(Some(&status(1000)), &measured, 0), Some(Reason::Moved));

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::memory::Memory;
 
 /// The figures of a node. What could not be measured is absent.
@@ -57,6 +59,8 @@ pub struct Link {
     pub bits_per_second: u64,
     /// There and back, in microseconds.
     pub round_trip_microseconds: u64,
+    /// When it was measured.
+    pub measured_at: Option<Timestamp>,
 }
 
 /// Measures the machine. [`crate::local::Local`] is the real one.

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn who_left_is_forgotten_and_who_moved_is_new() {
         let mut peers = Peers::default();
-        let link = Link { bits_per_second: 1, round_trip_microseconds: 1 };
+        let link = Link { bits_per_second: 1, round_trip_microseconds: 1, measured_at: None };
         let mut links = BTreeMap::from([("a".to_owned(), link), ("b".to_owned(), link)]);
         peers.update(endpoints(&["a", "b"]), &mut links);
         peers.tried("a", 0, true);

@@ -55,6 +55,7 @@ pub fn status(
                 peer: peer.clone(),
                 bandwidth_bits_per_second: Some(whole(link.bits_per_second)),
                 round_trip_microseconds: Some(whole(link.round_trip_microseconds)),
+                measured_at: link.measured_at.map(Time),
             })
             .collect(),
         ..LimeNodeProfileStatus::default()
@@ -195,7 +196,10 @@ mod tests {
         };
         peers.update(BTreeMap::from([("b".to_owned(), "b:1".to_owned())]), &mut figures.links);
         let first = status(&figures, &peers, Some("a:1"), None, at(10));
-        figures.links.insert("b".into(), Link { bits_per_second: 95_700_000, round_trip_microseconds: 800 });
+        figures.links.insert(
+            "b".into(),
+            Link { bits_per_second: 95_700_000, round_trip_microseconds: 800, measured_at: Some(at(15)) },
+        );
         let second = status(&figures, &peers, Some("a:1"), Some(&first), at(20));
         let time = |status: &LimeNodeProfileStatus, kind: &str| {
             status.conditions.iter().find(|c| c.type_ == kind).map(|c| c.last_transition_time.0)

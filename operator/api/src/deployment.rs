@@ -51,8 +51,8 @@ use crate::{
     ),
     printcolumn(
         name = "TPOT(ms)",
-        type_ = "integer",
-        json_path = ".status.performance.measured.timePerTokenMilliseconds",
+        type_ = "string",
+        json_path = ".status.performance.measured.timePerToken",
         description = "Measured time per token"
     ),
     printcolumn(
@@ -90,8 +90,8 @@ use crate::{
     ),
     printcolumn(
         name = "Predicted(ms)",
-        type_ = "integer",
-        json_path = ".status.performance.predicted.timePerTokenMilliseconds",
+        type_ = "string",
+        json_path = ".status.performance.predicted.timePerToken",
         description = "Time per token that the plan predicts",
         priority = "1"
     ),

@@ -38,7 +38,7 @@ pub use nodes::{Nodes, Offload, OffloadPolicy, WeightEncoding};
 pub use placement::{Approval, Placement, Reaction, Replan};
 pub use plan::{
     Assignment, LimePlan, LimePlanSpec, LimePlanStatus, NodeTimes, PlanAlternative, PlanPrediction, PlanState,
-    RejectedNode, Shortfall,
+    RejectedNode, Shortfall, ShortfallReason,
 };
 pub use profile::{
     AcceleratorStatus, DiskStatus, HEARTBEAT_LABEL, HEARTBEAT_LEASE_SECONDS, HEARTBEAT_SECONDS, LimeNodeProfile,
@@ -52,7 +52,7 @@ pub use serving::{KvCacheType, Objective, RequestPattern, Serving};
 pub use source::{ModelSource, SourceError};
 pub use speeds::{FigureError, NodeSpeeds, UNMEASURED_LINK, believable};
 pub use status::{
-    ConditionType, EndpointStatus, FailureStatus, LimeDeploymentStatus, ModelStatus, PerformanceFigures,
+    ConditionType, EndpointStatus, FailureStatus, LimeDeploymentStatus, LostLink, ModelStatus, PerformanceFigures,
     PerformanceStatus, ShardState, ShardStatus,
 };
 pub use template::{ExtraMount, ExtraVolume, PodSecurity, PodTemplate, PullSecret, Resources, Template, Variable};

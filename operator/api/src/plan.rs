@@ -49,8 +49,8 @@ use serde::{Deserialize, Serialize};
     ),
     printcolumn(
         name = "TPOT(ms)",
-        type_ = "integer",
-        json_path = ".spec.prediction.timePerTokenMilliseconds",
+        type_ = "string",
+        json_path = ".spec.prediction.timePerToken",
         description = "Predicted time per token"
     ),
     printcolumn(
@@ -172,6 +172,9 @@ pub struct PlanPrediction {
     /// The same in microseconds.
     #[serde(default)]
     pub time_per_token_microseconds: i64,
+    /// The same in milliseconds for people, such as `3.4` or `412`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_per_token: Option<String>,
     /// From a prompt of `promptTokens` to its first token, in milliseconds, rounded up.
     #[serde(default)]
     pub time_to_first_token_milliseconds: i32,
@@ -226,7 +229,7 @@ pub struct RejectedNode {
     /// The node.
     pub node: String,
     /// Why, in one word: NoAgent, ProfileStale, ProfileIncomplete, ArchitectureMismatch, Excluded, Unschedulable, NotReady,
-    /// NoMemoryLeft, NoDiskLeft, OverMaxCount or NotUseful.
+    /// NoMemoryLeft, NoDiskLeft, OverMaxCount, SchedulerRefused, LinkLost or NotUseful.
     #[serde(default)]
     pub reason: String,
     /// Why, as a sentence.
@@ -262,12 +265,25 @@ pub struct Shortfall {
     /// The node to which the least would have to be added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// What it is, in one word: Infeasible or TooFewNodes.
+    #[serde(default)]
+    pub reason: ShortfallReason,
     /// The whole answer as a sentence.
     #[serde(default)]
     pub message: String,
     /// Changes that were tried and do fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_fit: Vec<String>,
+}
+
+/// What is missing for a plan: Infeasible (memory, disk or time) or TooFewNodes (`spec.nodes.minCount` asks for more).
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShortfallReason {
+    /// Nothing fits.
+    #[default]
+    Infeasible,
+    /// Fewer nodes can take part than the least that the spec asks for.
+    TooFewNodes,
 }
 
 /// What became of a plan.
@@ -280,6 +296,9 @@ pub struct LimePlanStatus {
     /// When it came into force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Time>,
+    /// Digests of further wishes that lead to this very plan: they differ in what no plan is made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
 }
 
 /// What became of a plan: Proposed, Active, Superseded or Infeasible.

@@ -252,6 +252,9 @@ pub struct LinkStatus {
     /// There and back, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_microseconds: Option<i64>,
+    /// When it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Time>,
 }
 
 /// The Lease by which the agent of `node` shows that it lives, in the namespace of the agents: held by the node's name.

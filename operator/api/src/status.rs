@@ -85,6 +85,26 @@ pub struct LimeDeploymentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub recent_replans: Vec<Time>,
+
+    /// Links between two nodes that are lost: no plan uses them until the agents have measured them anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["one".into(), "other".into()]))]
+    pub lost_links: Vec<LostLink>,
+}
+
+/// A link between two nodes over which a ring could not go on, though both were there.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostLink {
+    /// The end whose name comes first.
+    pub one: String,
+    /// The other end.
+    pub other: String,
+    /// Since when no plan uses it.
+    pub since: Time,
+    /// When the agents of the two had measured it by then, in their own words: it is well once they have measured it since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Time>,
 }
 
 /// What is known of the model.
@@ -174,9 +194,15 @@ pub struct PerformanceFigures {
     /// From a request's arrival to its first token, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_to_first_token_milliseconds: Option<i32>,
-    /// Between two tokens of an answer, in milliseconds.
+    /// Between two tokens of an answer, in milliseconds, rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_per_token_milliseconds: Option<i32>,
+    /// The same in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_per_token_microseconds: Option<i64>,
+    /// The same in milliseconds for people, such as `3.4` or `412`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_per_token: Option<String>,
 }
 
 /// Where to send requests.

@@ -15,7 +15,13 @@ use lime_api::{
 };
 use lime_plan::{Bytes, Fleet, Link, Nanos, NodeProfile};
 
-use crate::{conditions::Cause, snapshot::Snapshot, tolerations::tolerated, wish::Wish};
+use crate::{
+    conditions::Cause,
+    links::{self, Ends},
+    snapshot::Snapshot,
+    tolerations::tolerated,
+    wish::Wish,
+};
 
 /// Most nodes that are planned with: more are left out by name, the smallest first.
 const MOST_NODES: usize = 256;
@@ -29,6 +35,8 @@ pub struct Candidates {
     pub disks: BTreeMap<String, Bytes>,
     /// Measured links, by both ends.
     pub links: BTreeMap<(String, String), Link>,
+    /// Links that are lost: no plan may use them.
+    pub cut: BTreeSet<Ends>,
     /// Nodes that match the selector and may not take part.
     pub rejected: Vec<RejectedNode>,
     /// How many nodes match the selector.
@@ -41,6 +49,9 @@ impl Candidates {
         let nodes = self.nodes.clone();
         let name = |index: usize| nodes[index].name.clone();
         Fleet::new(nodes.clone(), |from, to| {
+            if self.cut.contains(&Ends::of(&name(from), &name(to))) {
+                return links::LOST;
+            }
             let there = self.links.get(&(name(from), name(to)));
             there.or_else(|| self.links.get(&(name(to), name(from)))).copied().unwrap_or(UNMEASURED_LINK)
         })
@@ -54,6 +65,12 @@ impl Candidates {
             fewer.rejected.push(RejectedNode { node: node.clone(), reason: reason.to_owned(), message: message(node) });
         }
         fewer
+    }
+
+    /// The same with links that are lost.
+    pub fn without_links(mut self, cut: impl IntoIterator<Item = Ends>) -> Self {
+        self.cut.extend(cut);
+        self
     }
 
     /// The same without nodes that the scheduler refused.
@@ -91,6 +108,9 @@ pub const NO_MEMORY_LEFT: &str = "NoMemoryLeft";
 
 /// Why a node is left out on which the scheduler did not put its shard.
 pub const SCHEDULER_REFUSED: &str = "SchedulerRefused";
+
+/// Why a node is left out that does not reach another of the plan.
+pub const LINK_LOST: &str = "LinkLost";
 
 /// Goes through all nodes.
 pub fn candidates(snapshot: &Snapshot, wish: &Wish) -> Candidates {

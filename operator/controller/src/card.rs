@@ -53,7 +53,8 @@ pub fn known(snapshot: &Snapshot, wish: &Wish) -> Known {
         pod.labels().get("batch.kubernetes.io/job-name").or_else(|| pod.labels().get("job-name")) == Some(&job)
     });
     if let Some(refusal) = snapshot.refused.get(&job) {
-        let text = format!("the inspection's pod cannot be made: {}", advised(refusal));
+        let refusal = advised(refusal, wish.is_on_nodes());
+        let text = format!("the inspection's pod cannot be made: {refusal}");
         return Known::Wait(Cause::new("InspectionFailed", text));
     }
     let mut waiting = Cause::new("Inspecting", "the model's files are being read");
@@ -65,8 +66,7 @@ pub fn known(snapshot: &Snapshot, wish: &Wish) -> Known {
         if let Some(why) = shards::unschedulable(pod) {
             waiting = Cause::new("InspectionPending", format!("the inspection {name} cannot be scheduled: {why}"));
         } else if let Some(why) = snapshot.mishaps.get(&name) {
-            waiting =
-                Cause::new("InspectionPending", format!("the inspection {name} does not start: {}", advised(why)));
+            waiting = Cause::new("InspectionPending", format!("the inspection {name} does not start: {why}"));
         } else if let Some(stuck) = stuck(pod) {
             let (reason, detail) = (stuck.reason.as_deref().unwrap_or("waiting"), stuck.message.as_deref());
             waiting.message = format!("the inspection {name} is not running: {reason} {}", detail.unwrap_or_default());

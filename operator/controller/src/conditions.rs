@@ -23,16 +23,20 @@ pub struct Cause {
 impl Cause {
     /// A cause.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        let message = message.into();
+        // What others say goes in here too, and some of them say nothing.
+        let said = !message.trim().is_empty();
+        Self { reason, message: if said { message } else { format!("{reason}: no more is known") } }
     }
 }
 
-/// A refusal of the API server, with what to do about the one that is met most.
-pub fn advised(refusal: &str) -> String {
-    if refusal.contains("PodSecurity") && refusal.contains("hostPath") {
+/// A refusal of the API server, with what to do about the one that is met most: that of a pod which mounts `folders` of its node.
+pub fn advised(refusal: &str, folders: bool) -> String {
+    if folders {
         return format!(
-            "{refusal}; file:// sources and weightStore: host-path are folders of the node, which this namespace forbids: use a \
-             pvc:// or hf:// source, or label the namespace pod-security.kubernetes.io/enforce=privileged"
+            "{refusal}; the pod mounts a folder of its node (a file:// source, or weightStore: host-path), which pod security \
+             forbids in most namespaces: use a pvc:// or hf:// source, or label the namespace \
+             pod-security.kubernetes.io/enforce=privileged"
         );
     }
     refusal.to_owned()

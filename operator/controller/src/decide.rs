@@ -16,7 +16,9 @@ use crate::{
     build::{self, Object},
     candidates::{self, Candidates, NO_MEMORY_LEFT},
     conditions::{Cause, Findings, Truth},
-    failures, names,
+    failures,
+    links::Ends,
+    names,
     settings::Settings,
     shards::{self, Shard},
     snapshot::{Snapshot, Tried},
@@ -119,6 +121,10 @@ struct Deciding<'a> {
     settled_for: i64,
     /// Time per token of the plan in force as things are, in microseconds: a new plan must be faster.
     running: Option<i64>,
+    /// The link that keeps the ring from serving.
+    missing_link: Option<Ends>,
+    /// Plans of which it was found just now that the wish leads to them, though they were made for another.
+    answering: BTreeSet<String>,
 }
 
 impl<'a> Deciding<'a> {
@@ -127,17 +133,32 @@ impl<'a> Deciding<'a> {
         let tried = snapshot.tried.clone();
         let decision = Decision { prune: true, revisit: UNSETTLED, tried, ..Decision::default() };
         let findings = Findings::default();
-        Self { snapshot, settings, wish, before, findings, decision, settled_for: SETTLED, running: None }
+        Self {
+            snapshot,
+            settings,
+            wish,
+            before,
+            findings,
+            decision,
+            settled_for: SETTLED,
+            running: None,
+            missing_link: None,
+            answering: BTreeSet::new(),
+        }
     }
 
     fn decide(mut self) -> Decision {
         let card = self.model();
         let current = self.current();
         let refused = current.as_ref().map(|plan| changes::refused_before(plan, self.snapshot.now));
-        let candidates = candidates::candidates(self.snapshot, self.wish).without_refused(refused.unwrap_or_default());
+        let lost_links = self.lost_before(current.as_deref());
+        let candidates = candidates::candidates(self.snapshot, self.wish)
+            .without_refused(refused.unwrap_or_default())
+            .without_links(lost_links.iter().map(|link| Ends::of(&link.one, &link.other)));
         self.profiled(&candidates);
         let (verdict, lost, refused) = self.look(current.as_deref(), card.as_ref(), &candidates);
-        let candidates = candidates.without_refused(refused);
+        let cut = self.note_lost_links(lost_links, &verdict);
+        let candidates = candidates.without_refused(refused).without_links(cut);
         let made = card.as_ref().and_then(|card| self.make(card, &candidates, &verdict));
         let in_force = self.approve(current, made, &verdict, &candidates);
         self.remember_figures(card.as_ref(), &candidates, in_force.as_deref());
@@ -172,6 +193,7 @@ impl<'a> Deciding<'a> {
                 let left = until.as_second().saturating_sub(self.snapshot.now.as_second());
                 if trigger.is_news() {
                     let text = format!("{message}; a new plan is made if this lasts until {until}");
+                    self.tell_of_wait(trigger.reason(), &text);
                     self.findings.set(ConditionType::Replanning, Truth::Unknown, Cause::new(trigger.reason(), text));
                 } else {
                     self.settled_for = self.settled_for.min(left.max(1));
@@ -199,7 +221,7 @@ impl<'a> Deciding<'a> {
         self.decision.plan_states.push((name.clone(), state));
         self.decision.taken =
             plan.spec.assignments.iter().map(|part| (part.node.clone(), taken(part.memory_bytes))).collect();
-        let found = shards::shards(self.snapshot, &plan, lost);
+        let found = shards::shards(self.snapshot, &plan, lost, self.wish.mounts_folders(self.settings));
         self.account(&found, same);
         let exhausted = failures::exhausted(&self.wish.spec.failure, self.decision.status.failures.as_ref());
         let suspended = self.wish.spec.asleep();
@@ -274,6 +296,9 @@ impl<'a> Deciding<'a> {
     }
 
     fn finish(mut self) -> Decision {
+        if self.snapshot.cpu_limits {
+            build::limit_processors(&mut self.decision.objects, &self.snapshot.nodes);
+        }
         self.tidy_plans();
         self.tell_of_changes();
         let ready = self.findings.get(ConditionType::Ready).is_some_and(|(truth, _)| truth == Truth::True);
@@ -284,7 +309,11 @@ impl<'a> Deciding<'a> {
         } else if was && !ready {
             let ready = || self.findings.get(ConditionType::Ready).map(|(_, cause)| cause);
             let why = self.findings.deepest().map(|(_, cause)| cause).or_else(ready).map(|cause| cause.message.clone());
-            self.note("NotReady", why.unwrap_or_else(|| "the ring does not answer".into()), true);
+            let why = why.filter(|why| !why.trim().is_empty());
+            let why = why.unwrap_or_else(|| "the ring does not answer".into());
+            // What somebody asked for is no bad news.
+            let asleep = self.wish.spec.asleep();
+            self.note(if asleep { "Suspended" } else { "NotReady" }, why, !asleep);
         }
         if ready {
             let pending =

@@ -18,12 +18,12 @@ pub fn router(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-/// Ready once every kind has been listed: a replica without the Lease is ready too, it stands by.
-async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, &'static str) {
-    if context.is_filled() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the watches are not filled yet: are the CRDs installed?\n")
+/// Ready once every kind has been listed, and while the kinds of LIME are there: a replica without the Lease is ready too, it stands by.
+async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
+    match context.world.missing.told() {
+        Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
+        None if context.is_filled() => (StatusCode::OK, "ok\n".to_owned()),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the watches are not filled yet\n".to_owned()),
     }
 }
 

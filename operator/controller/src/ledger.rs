@@ -74,7 +74,9 @@ async fn look_after(
     if let Some(condition) = freshness {
         write(context, &name, "lime-operator-freshness", json!({ "conditions": [condition] })).await?;
     }
-    if let Some(lent) = lending(profile, loans) {
+    // An operator of some namespaces does not know what others have lent, and two of them would write one field against each other.
+    let knows_all = context.settings.watch_namespaces.is_empty();
+    if let Some(lent) = lending(profile, loans).filter(|_| knows_all) {
         write(context, &name, names::MANAGER, lent.map_or(json!({}), |lent| json!({ "lent": lent }))).await?;
     }
     Ok(())

@@ -14,7 +14,8 @@ use kube::{
     },
 };
 use lime_operator::{
-    client, context::Context, http, leader, leader::Leadership, ledger, names, reconcile, settings::Settings, world,
+    client, context::Context, http, leader, leader::Leadership, ledger, missing, names, reconcile, settings::Settings,
+    world,
 };
 
 /// Watches LimeDeployments and node profiles and brings the cluster to what they ask for.
@@ -43,7 +44,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let config = Config::infer().await.context("no cluster is named: run in a pod, or set KUBECONFIG")?;
     let leadership = if settings.no_leader_election { Leadership::always() } else { Leadership::default() };
     let (client, leasing) = client::connect(config, leadership.clone()).context("the cluster cannot be asked")?;
-    let (watched, queue) = world::watch(&client, &settings.namespace);
+    let (watched, queue) = world::watch(&client, &settings);
     let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
     let context = Arc::new(Context::new(client.clone(), watched, settings.clone(), leadership.clone(), recorder));
@@ -90,6 +91,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     tokio::spawn(ledger::keep(context.clone()));
+    tokio::spawn(missing::tell(context.clone(), leasing.clone()));
     let tidy = {
         let context = context.clone();
         async move {

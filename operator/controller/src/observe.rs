@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod, Secret},
+    api::core::v1::{ConfigMap, Pod, ResourceQuota, Secret},
     jiff::Timestamp,
 };
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt as _, api::ListParams};
 use lime_api::{LimeDeployment, LimePlan, SecretKeyRef};
 use lime_plan::Bytes;
 
@@ -65,6 +65,8 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         mishaps: refusals::mishaps(context, &namespace, &pods, Timestamp::now()).await?,
         since: memory.since,
         tried: memory.tried,
+        crowd: world.deployments.state().len(),
+        cpu_limits: build::are_limited(&quotas(context, &namespace).await?),
         deployment,
         plans,
         pods,
@@ -153,6 +155,17 @@ async fn key(context: &Context, namespace: &str, named: Option<&SecretKeyRef>) -
     let found = secrets.get_opt(&named.name).await?;
     let there = found.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(&named.key));
     Ok(if there { SecretKey::Present } else { SecretKey::Missing })
+}
+
+/// The quotas of the namespace.
+async fn quotas(context: &Context, namespace: &str) -> Result<Vec<ResourceQuota>, kube::Error> {
+    let quotas: Api<ResourceQuota> = Api::namespaced(context.client.clone(), namespace);
+    match quotas.list(&ListParams::default()).await {
+        Ok(found) => Ok(found.items),
+        // An account of an earlier chart may not ask.
+        Err(kube::Error::Api(status)) if status.code == 403 || status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Asks the gateway's pod, if there is one.

@@ -1,13 +1,19 @@
 //! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal (named reasons for
 //! nodes over maxCount, room on disks) is met here by planning again on fewer nodes.
 
-use std::collections::BTreeSet;
+use std::{cmp::Ordering, collections::BTreeSet};
 
-use lime_api::{Assignment, LimePlanSpec, NodeTimes, PlanAlternative, PlanPrediction, RejectedNode, Shortfall};
-use lime_plan::{Bytes, DevicePlan, ModelCard, Nanos, Plan, Residency};
+use lime_api::{
+    Assignment, LimePlanSpec, NodeTimes, PlanAlternative, PlanPrediction, RejectedNode, Shortfall, ShortfallReason,
+};
+use lime_plan::{Bytes, DevicePlan, Goal, ModelCard, Nanos, Plan, Residency};
 use lime_planner::{Refusal, plan};
 
-use crate::{candidates::Candidates, names, wish::Wish};
+use crate::{
+    candidates::{Candidates, LINK_LOST},
+    links, names,
+    wish::Wish,
+};
 
 /// Makes the best plan that there is, or says why there is none: both are LimePlans.
 pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: Bytes) -> LimePlanSpec {
@@ -22,24 +28,61 @@ pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: By
         let (found, matching) = (candidates.nodes.len(), candidates.matching);
         let message =
             format!("spec.nodes.minCount asks for {least} nodes, {found} of {matching} matching nodes can take part");
-        return infeasible(wish, hash, &candidates, message, None);
+        return infeasible(wish, hash, &candidates, message, ShortfallReason::TooFewNodes, None);
     }
-    let result = loop {
-        match plan(card, &candidates.fleet(), &goal) {
-            Ok(found) => match drop_some(wish, card, &candidates, &found) {
-                Some(fewer) => candidates = fewer,
-                None => break Ok(found),
-            },
-            Err(refusal) => break Err(refusal),
-        }
-    };
+    let (candidates, result) = best(wish, card, candidates, &goal);
     match result {
         Ok(found) => feasible(wish, &candidates, &found, note),
         Err(refusal) => {
-            let message = refusal.to_string();
-            infeasible(wish, hash, &candidates, message, Some(refusal))
+            let mut message = refusal.to_string();
+            for ends in &candidates.cut {
+                message = format!("{message}; {ends} is lost, and no plan uses it");
+            }
+            infeasible(wish, hash, &candidates, message, ShortfallReason::Infeasible, Some(refusal))
         }
     }
+}
+
+/// The best plan on these candidates, or on fewer of them where it would break a limit of the wish or use a link that is lost.
+fn best(wish: &Wish, card: &ModelCard, mut candidates: Candidates, goal: &Goal) -> (Candidates, Result<Plan, Refusal>) {
+    loop {
+        let found = match plan(card, &candidates.fleet(), goal) {
+            Ok(found) => found,
+            Err(refusal) => return (candidates, Err(refusal)),
+        };
+        if let Some(fewer) = drop_some(wish, card, &candidates, &found) {
+            candidates = fewer;
+            continue;
+        }
+        let used = links::used(&found);
+        let Some(ends) = candidates.cut.iter().find(|ends| used.contains(ends)).cloned() else {
+            return (candidates, Ok(found));
+        };
+        let cuts = |node: &str| candidates.cut.iter().filter(|cut| cut.other(node).is_some()).count();
+        let without = |node: &str| {
+            let other = ends.other(node).unwrap_or_default();
+            candidates.without(&BTreeSet::from([node.to_owned()]), LINK_LOST, |node| {
+                format!("{node}: {ends} is lost, and {other} takes part")
+            })
+        };
+        let [one, other] = ends.both();
+        // Who has lost more of the others goes; of two that have only lost each other, the one without which it is faster.
+        candidates = match cuts(one).cmp(&cuts(other)) {
+            Ordering::Greater => without(one),
+            Ordering::Less => without(other),
+            Ordering::Equal => {
+                let first = best(wish, card, without(one), goal);
+                let second = best(wish, card, without(other), goal);
+                return if time(&second.1) < time(&first.1) { second } else { first };
+            }
+        };
+    }
+}
+
+/// Time per token of a plan; of none, more than any.
+fn time(found: &Result<Plan, Refusal>) -> Nanos {
+    let outlook = found.as_ref().ok().and_then(|plan| plan.outlook.as_ref());
+    outlook.map_or(Nanos(u64::MAX), |outlook| outlook.prediction.time_per_token)
 }
 
 /// Nodes that must go for maxCount or for their disks, if any.
@@ -83,10 +126,15 @@ fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<Str
     spec.missed.extend(note);
     if let Some(outlook) = outlook {
         spec.missed.extend(outlook.missed);
-        let left_out = outlook.rejected.into_iter().map(|node| RejectedNode {
-            message: format!("{}: {}", node.name, node.reason),
-            node: node.name,
-            reason: "NotUseful".into(),
+        let member = |name: &str| found.devices.iter().any(|device| device.name == name);
+        let left_out = outlook.rejected.into_iter().map(|node| {
+            // A link that is lost makes a node useless.
+            let cut = candidates.cut.iter().find(|cut| cut.other(&node.name).is_some_and(member));
+            let (reason, message) = match cut {
+                Some(ends) => (LINK_LOST, format!("{}: {ends} is lost", node.name)),
+                None => ("NotUseful", format!("{}: {}", node.name, node.reason)),
+            };
+            RejectedNode { node: node.name, reason: reason.into(), message }
         });
         spec.rejected_nodes.extend(left_out);
         spec.alternatives = outlook
@@ -111,6 +159,7 @@ fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<Str
         spec.prediction = Some(PlanPrediction {
             time_per_token_milliseconds: millis(prediction.time_per_token),
             time_per_token_microseconds: micros(prediction.time_per_token),
+            time_per_token: Some(shown(micros(prediction.time_per_token))),
             time_to_first_token_milliseconds: millis(prediction.time_to_first_token),
             prompt_tokens: i32::try_from(prediction.prompt_tokens).unwrap_or(i32::MAX),
             context_tokens: i32::try_from(prediction.context_tokens).unwrap_or(i32::MAX),
@@ -157,7 +206,10 @@ pub fn infeasible_hash(wish: &Wish, card: &ModelCard, candidates: &Candidates) -
         .iter()
         .map(|node| (node.name.as_str(), size(node.memory.0), node.disk_bandwidth.is_some()))
         .collect();
-    let inputs = serde_json::json!([wish.hash(), card, nodes, "infeasible"]);
+    let mut inputs = serde_json::json!([wish.hash(), card, nodes, "infeasible"]);
+    if let (false, Some(parts)) = (candidates.cut.is_empty(), inputs.as_array_mut()) {
+        parts.push(serde_json::json!(candidates.cut));
+    }
     names::digest(inputs.to_string().as_bytes())
 }
 
@@ -178,6 +230,7 @@ fn infeasible(
     hash: String,
     candidates: &Candidates,
     message: String,
+    reason: ShortfallReason,
     refusal: Option<Refusal>,
 ) -> LimePlanSpec {
     let shortage = match refusal {
@@ -189,6 +242,7 @@ fn infeasible(
     spec.shortfall = Some(Shortfall {
         missing_bytes: shortage.as_ref().map_or(0, |shortage| bytes(shortage.missing)),
         node: shortage.as_ref().map(|shortage| shortage.node.clone()).filter(|node| !node.is_empty()),
+        reason,
         message,
         would_fit: shortage
             .iter()
@@ -231,6 +285,12 @@ fn micros(time: Nanos) -> i64 {
 
 fn millis(time: Nanos) -> i32 {
     i32::try_from(time.0.div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+/// Microseconds as milliseconds for people: a digit more where whole ones would tell little.
+pub fn shown(micros: i64) -> String {
+    let tenths = micros.max(0).saturating_add(99) / 100;
+    if tenths < 100 { format!("{}.{}", tenths / 10, tenths % 10) } else { (tenths.saturating_add(9) / 10).to_string() }
 }
 
 fn percent(part: i64, whole: i64) -> i64 {

@@ -10,7 +10,10 @@ use hyper_util::{
 };
 use serde::Deserialize;
 
-use crate::snapshot::RingReport;
+use crate::{
+    links::Ends,
+    snapshot::{RingCause, RingReport},
+};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -34,8 +37,34 @@ impl Default for Probe {
 struct Ready {
     status: String,
     reason: Option<String>,
+    cause: Option<Cause>,
     plan: Followed,
     devices: Vec<Loaded>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Cause {
+    kind: String,
+    from: String,
+    to: String,
+    device: String,
+    what: String,
+}
+
+impl Cause {
+    /// A cause that is known here; of a gateway that knows more the sentence alone is told.
+    fn known(self) -> Option<RingCause> {
+        let name = |name: String| -> String { name.chars().take(253).collect() };
+        match (self.kind.as_str(), self.what.as_str()) {
+            ("link", _) if self.from != self.to => Some(RingCause::Link(Ends::of(&name(self.from), &name(self.to)))),
+            ("version", _) => Some(RingCause::Version(name(self.device))),
+            ("weights", "diskFull") => Some(RingCause::Weights(name(self.device), "DiskFull")),
+            ("weights", "damaged") => Some(RingCause::Weights(name(self.device), "DigestMismatch")),
+            ("weights", "source") => Some(RingCause::Weights(name(self.device), "SourceUnreachable")),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,7 +120,8 @@ fn report(body: &[u8]) -> Option<RingReport> {
         ready: ready.status == "ready",
         phase: ready.status.chars().take(40).collect(),
         loaded,
-        trouble: ready.reason.map(|reason| reason.chars().take(500).collect()),
+        trouble: ready.reason.filter(|it| !it.trim().is_empty()).map(|reason| reason.chars().take(500).collect()),
+        cause: ready.cause.and_then(Cause::known),
         ..RingReport::default()
     })
 }
@@ -135,8 +165,28 @@ mod tests {
         assert_eq!(found.loaded, BTreeMap::from([("a".into(), 40), ("b".into(), 100)]));
         assert_eq!(found.trouble.as_deref(), Some("b is away"));
         assert!(report(br#"{"status":"ready"}"#).unwrap().ready);
+        assert_eq!(report(br#"{"status":"loading","reason":" "}"#).unwrap().trouble, None);
         for nonsense in [&b""[..], b"no", b"[]1", b"{\"devices\":3}"] {
             assert!(report(nonsense).is_none());
+        }
+    }
+
+    #[test]
+    fn causes_are_kinds_and_unknown_ones_are_left_to_the_sentence() {
+        let cause = |text: &str| {
+            report(format!(r#"{{"status":"recovering","cause":{text}}}"#).as_bytes()).and_then(|report| report.cause)
+        };
+        let table = [
+            (r#"{"kind":"link","from":"b","to":"a"}"#, Some(RingCause::Link(Ends::of("a", "b")))),
+            (r#"{"kind":"link","from":"a","to":"a"}"#, None),
+            (r#"{"kind":"version","device":"a"}"#, Some(RingCause::Version("a".into()))),
+            (r#"{"kind":"weights","device":"a","what":"diskFull"}"#, Some(RingCause::Weights("a".into(), "DiskFull"))),
+            (r#"{"kind":"weights","device":"a","what":"moths"}"#, None),
+            (r#"{"kind":"weather","more":[1]}"#, None),
+            ("null", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(cause(text), expected, "{text}");
         }
     }
 

@@ -29,6 +29,9 @@ const LONGEST_RETRY: u64 = 60;
 /// Seconds until a deployment of another operator is looked at again.
 const ANOTHERS: u64 = 20;
 
+/// Seconds until the next try while kinds of LIME are not served.
+const MISSING: u64 = 5;
+
 /// Why a visit failed.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
@@ -61,6 +64,10 @@ pub async fn reconcile(deployment: Arc<LimeDeployment>, context: Arc<Context>) -
     // What is being deleted is the garbage collector's business: everything is owned.
     if !context.leadership.holds() || deployment.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
+    }
+    // What is in the stores may have gone with its kind, and is no wish any more.
+    if context.world.missing.told().is_some() {
+        return Ok(Action::requeue(Duration::from_secs(MISSING)));
     }
     let uid = deployment.uid().unwrap_or_default();
     if behind(deployment.resource_version().as_deref(), context.recall(&uid).written.as_deref()) {

@@ -1,6 +1,6 @@
 //! What the operator is told on its command line.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{collections::BTreeSet, net::SocketAddr, str::FromStr};
 
 use clap::{Args, ValueEnum};
 use lime_plan::Bytes;
@@ -126,16 +126,37 @@ pub struct Settings {
     #[arg(long, requires = "otlp_endpoint")]
     pub trace_ratio: Option<f64>,
 
+    /// Namespaces whose LimeDeployments are looked after, with commas between them; default: all. The operator then needs no rights
+    /// on others, and sees nothing of what pods elsewhere request
+    #[arg(long, value_delimiter = ',', value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+
     /// Do not wait for a Lease: for a single operator outside a cluster
     #[arg(long)]
     pub no_leader_election: bool,
 }
 
 impl Settings {
+    /// The namespaces that are looked after, each once; a single `None` stands for all.
+    pub fn namespaces(&self) -> Vec<Option<String>> {
+        let named: BTreeSet<&String> = self.watch_namespaces.iter().collect();
+        if named.is_empty() { vec![None] } else { named.into_iter().cloned().map(Some).collect() }
+    }
+
     /// What a worker needs besides.
     pub fn worker_overhead(&self) -> Bytes {
         Bytes::mib(self.worker_overhead_mib)
     }
+}
+
+/// A namespace's name.
+fn namespace(text: &str) -> Result<String, String> {
+    let inside = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
+    let ends = |it: Option<char>| it.is_some_and(|it| it != '-');
+    let named = text.len() <= 63 && text.chars().all(inside) && ends(text.chars().next()) && ends(text.chars().last());
+    named
+        .then(|| text.to_owned())
+        .ok_or_else(|| "it is no name of a namespace: lower-case letters, digits and - make one".into())
 }
 
 /// A server's URL, without a slash at its end.
@@ -150,7 +171,30 @@ fn server(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PodUser, server};
+    use clap::Parser as _;
+
+    use super::{PodUser, Settings, server};
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn namespaces_are_named_once_or_all_are_meant() {
+        let of = |arguments: &[&str]| {
+            let arguments = ["test"].iter().chain(arguments).copied();
+            Cli::try_parse_from(arguments).map(|cli| cli.settings.namespaces())
+        };
+        assert_eq!(of(&[]).unwrap(), [None]);
+        let both = [Some("a".to_owned()), Some("b-2".to_owned())];
+        assert_eq!(of(&["--watch-namespaces=b-2,a,a"]).unwrap(), both);
+        assert_eq!(of(&["--watch-namespaces=a", "--watch-namespaces=b-2"]).unwrap(), both);
+        for wrong in ["", "A", "-a", "a-", "a b", "a,"] {
+            assert!(of(&["--watch-namespaces", wrong]).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn pods_are_somebody_but_root() {

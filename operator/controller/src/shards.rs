@@ -28,7 +28,9 @@ pub struct Shard {
 }
 
 /// The shards of `plan`, in ring order.
-pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String]) -> Vec<Shard> {
+///
+/// `folders` says whether their pods mount folders of their nodes.
+pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String], folders: bool) -> Vec<Shard> {
     let name = plan.name_any();
     // A gateway that still follows an earlier plan says nothing of this one's shards.
     let ring = snapshot.ring.as_ref().filter(|ring| ring.plan == name);
@@ -36,11 +38,11 @@ pub fn shards(snapshot: &Snapshot, plan: &LimePlan, lost: &[String]) -> Vec<Shar
         let pod_name = names::worker(&name, index);
         let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name);
         let gone = lost.iter().any(|node| node == &assignment.node);
-        let refusal = snapshot.refused.get(&pod_name).map(String::as_str);
+        let refusal = snapshot.refused.get(&pod_name).map(|refusal| advised(refusal, folders));
         let mut found = shard(assignment, pod_name, pod.map(AsRef::as_ref), gone, ring, refusal);
         let mishap = snapshot.mishaps.get(&found.pod).filter(|_| found.status.state == ShardState::Pending);
         if let Some(mishap) = mishap {
-            let text = format!("{}: pod {} does not start: {}", assignment.node, found.pod, advised(mishap));
+            let text = format!("{}: pod {} does not start: {mishap}", assignment.node, found.pod);
             found.trouble = Some(Cause::new("ShardPending", text));
         }
         found
@@ -75,7 +77,7 @@ fn shard(
     pod: Option<&Pod>,
     lost: bool,
     ring: Option<&RingReport>,
-    refusal: Option<&str>,
+    refusal: Option<String>,
 ) -> Shard {
     let node = &assignment.node;
     let (pinned, streamed) = (i128::from(assignment.pinned_bytes), i128::from(assignment.streamed_bytes));
@@ -100,7 +102,7 @@ fn shard(
         let state = if lost { ShardState::Lost } else { ShardState::Pending };
         found.status.state = state;
         let text = match refusal {
-            Some(refusal) => format!("{node}: the pod {pod_name} cannot be made: {}", advised(refusal)),
+            Some(refusal) => format!("{node}: the pod {pod_name} cannot be made: {refusal}"),
             None => format!("{node}: the pod {pod_name} is being made"),
         };
         found.trouble = Some(Cause::new("ShardPending", text));

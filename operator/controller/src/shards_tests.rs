@@ -30,12 +30,15 @@ fn a_ring_that_answers_vouches_for_its_running_shards() {
 #[test]
 fn a_refused_pod_says_why_and_what_to_do() {
     let assignment = Assignment { node: "a".into(), ..Assignment::default() };
-    let refusal =
-        "pods \"p-0\" is forbidden: violates PodSecurity \"restricted:latest\": restricted volume types (hostPath)";
-    let cause = shard(&assignment, "p-0".into(), None, false, None, Some(refusal)).trouble.unwrap();
-    assert_eq!(cause.reason, "ShardPending");
-    for words in ["a: the pod p-0 cannot be made", refusal, "pvc://"] {
-        assert!(cause.message.contains(words), "{words} is not in {}", cause.message);
+    // Whatever its words: what the pod mounts is known here.
+    for (folders, advised_words) in [(true, "pvc://"), (false, "")] {
+        let refusal = Some(advised("verboten", folders));
+        let cause = shard(&assignment, "p-0".into(), None, false, None, refusal).trouble.unwrap();
+        assert_eq!(cause.reason, "ShardPending");
+        for words in ["a: the pod p-0 cannot be made: verboten", advised_words] {
+            assert!(cause.message.contains(words), "{words} is not in {}", cause.message);
+        }
+        assert_eq!(cause.message.contains("pvc://"), folders);
     }
 }
 

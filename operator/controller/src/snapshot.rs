@@ -16,7 +16,7 @@ use kube::ResourceExt as _;
 use lime_api::{LimeDeployment, LimeNodeProfile, LimePlan};
 use lime_plan::Bytes;
 
-use crate::names;
+use crate::{links::Ends, names};
 
 /// What is, at one moment, as far as one deployment is concerned.
 #[derive(Clone, Debug)]
@@ -59,6 +59,10 @@ pub struct Snapshot {
     pub since: BTreeMap<&'static str, Timestamp>,
     /// What a new plan was tried for in vain.
     pub tried: BTreeSet<Tried>,
+    /// Deployments that this operator looks after, this one among them.
+    pub crowd: usize,
+    /// Whether a quota of the namespace lets no pod in that has no limit of its processors.
+    pub cpu_limits: bool,
 }
 
 /// What a new plan was tried for: it gained too little, or was the plan in force.
@@ -68,8 +72,6 @@ pub enum Tried {
     Node(String),
     /// Nodes with certain figures: their digest.
     Figures(String),
-    /// A wish, by its digest, that leads to a plan, by its name, that was made for another.
-    Wish(String, String),
 }
 
 /// The gateway's pod, if there is one that is not being deleted.
@@ -101,6 +103,17 @@ pub enum SecretKey {
     Missing,
 }
 
+/// What keeps a ring from serving, where trying again does not help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RingCause {
+    /// One of two nodes does not reach the other, though both are there.
+    Link(Ends),
+    /// The build on this node does not speak the wire of the others.
+    Version(String),
+    /// A node cannot have its weights, and the reason of the condition that says so.
+    Weights(String, &'static str),
+}
+
 /// What a gateway says of its ring (`GET /ready`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RingReport {
@@ -116,6 +129,8 @@ pub struct RingReport {
     pub loaded: BTreeMap<String, i32>,
     /// What keeps it from serving.
     pub trouble: Option<String>,
+    /// The same for machines, where something else than the ring must change.
+    pub cause: Option<RingCause>,
     /// Time per token that clients got lately.
     pub time_per_token_microseconds: Option<i64>,
     /// Time to the first token that clients got lately.

@@ -55,6 +55,7 @@ pub(crate) fn settings() -> Settings {
         ring_tls: false,
         otlp_endpoint: None,
         trace_ratio: None,
+        watch_namespaces: Vec::new(),
         no_leader_election: true,
     }
 }
@@ -106,5 +107,7 @@ pub(crate) fn snapshot(spec: Value) -> Snapshot {
         ring: None,
         since: BTreeMap::new(),
         tried: std::collections::BTreeSet::new(),
+        crowd: 1,
+        cpu_limits: false,
     }
 }

@@ -12,6 +12,8 @@ pub enum Trigger {
     SpecChanged,
     /// A node of the plan is lost.
     NodeLost,
+    /// Two nodes of the plan are there, and one does not reach the other.
+    LinkLost,
     /// A node of the plan is cordoned or excluded: a move that somebody planned.
     NodeDraining,
     /// The scheduler does not put a shard on its node.
@@ -26,10 +28,11 @@ pub enum Trigger {
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoPlan,
         Self::SpecChanged,
         Self::NodeLost,
+        Self::LinkLost,
         Self::NodeDraining,
         Self::ShardUnschedulable,
         Self::MemoryPressure,
@@ -43,6 +46,7 @@ impl Trigger {
             Self::NoPlan => "NoPlan",
             Self::SpecChanged => "SpecChanged",
             Self::NodeLost => "NodeLost",
+            Self::LinkLost => "LinkLost",
             Self::NodeDraining => "NodeDraining",
             Self::ShardUnschedulable => "ShardUnschedulable",
             Self::MemoryPressure => "MemoryPressure",
@@ -77,6 +81,10 @@ pub struct Situation<'a> {
     pub serves: bool,
     /// Nodes of the plan that are lost, each with why.
     pub lost: Vec<String>,
+    /// Links of the plan that are lost, each with why.
+    pub cut: Vec<String>,
+    /// Seconds that a link may be lost before a plan without it is made.
+    pub grace: i64,
     /// Nodes of the plan that are to be emptied, each with why.
     pub draining: Vec<String>,
     /// Whether one of these has no running shard any more: nothing is served until it is planned around.
@@ -91,6 +99,8 @@ pub struct Situation<'a> {
     pub changed: bool,
     /// Since when each of these has been seen.
     pub since: Since,
+    /// Seconds by which this deployment waits longer than the first for what every deployment sees at the same moment.
+    pub turn: i64,
     /// When plans came into force in the last hour, the first of all left out.
     pub replans: Vec<Timestamp>,
 }
@@ -98,6 +108,8 @@ pub struct Situation<'a> {
 /// Since when something has been seen; `None` for what is seen for the first time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Since {
+    /// Lost links.
+    pub cut: Option<Timestamp>,
     /// Nodes to be emptied.
     pub draining: Option<Timestamp>,
     /// Nodes that the scheduler refuses.
@@ -127,7 +139,8 @@ pub enum Verdict {
 
 /// Goes through the chain.
 pub fn verdict(situation: &Situation<'_>) -> Verdict {
-    let chain = [no_plan, spec_changed, node_lost, draining, refused, memory_pressure, nodes_added, nodes_changed];
+    let chain =
+        [no_plan, spec_changed, node_lost, link_lost, draining, refused, memory_pressure, nodes_added, nodes_changed];
     chain.into_iter().find_map(|link| link(situation)).unwrap_or(Verdict::Keep)
 }
 
@@ -152,6 +165,17 @@ fn node_lost(situation: &Situation<'_>) -> Option<Verdict> {
     })
 }
 
+/// A link may come back by itself, as a node may: after the same time it is planned around, whatever the cap per hour.
+fn link_lost(situation: &Situation<'_>) -> Option<Verdict> {
+    let message = told(&situation.cut)?;
+    if situation.placement.replan.on_node_loss == Reaction::Never {
+        let why = "replan.onNodeLoss is Never: waiting for the link";
+        return Some(Verdict::Suppressed(Trigger::LinkLost, format!("{message}; {why}")));
+    }
+    let verdict = Verdict::Replan(Trigger::LinkLost, message);
+    Some(lasting(situation, situation.since.cut, situation.grace, verdict))
+}
+
 /// A planned move. Several nodes that are cordoned within the time of stabilization make for one; a pod that was evicted already
 /// is waited for no longer. It is never capped: a drain must end.
 fn draining(situation: &Situation<'_>) -> Option<Verdict> {
@@ -160,14 +184,18 @@ fn draining(situation: &Situation<'_>) -> Option<Verdict> {
         return Some(Verdict::Suppressed(Trigger::NodeDraining, format!("{message}; replan.onNodeLoss is Never")));
     }
     let verdict = Verdict::Replan(Trigger::NodeDraining, message);
-    Some(if situation.emptied { verdict } else { lasting(situation, situation.since.draining, verdict) })
+    Some(if situation.emptied {
+        verdict
+    } else {
+        lasting(situation, situation.since.draining, stabilization(situation), verdict)
+    })
 }
 
 /// A shard that is not put on its node serves nobody: its plan cannot go on.
 fn refused(situation: &Situation<'_>) -> Option<Verdict> {
     let message = told(&situation.refused)?;
     let verdict = Verdict::Replan(Trigger::ShardUnschedulable, message);
-    Some(steadied(situation, situation.since.refused, verdict))
+    Some(steadied(situation, situation.since.refused, 0, verdict))
 }
 
 fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
@@ -180,33 +208,37 @@ fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
     }
     // While requests are answered, steps give memory up: another plan must be faster than what comes of that.
     let verdict = if situation.serves { Verdict::TryBetter } else { Verdict::Replan };
-    Some(steadied(situation, situation.since.pressed, verdict(Trigger::MemoryPressure, message)))
+    Some(steadied(situation, situation.since.pressed, 0, verdict(Trigger::MemoryPressure, message)))
 }
 
 fn nodes_added(situation: &Situation<'_>) -> Option<Verdict> {
     let message = told(&situation.added)?;
-    Some(steadied(situation, situation.since.added, Verdict::TryBetter(Trigger::NodesAdded, message)))
+    let verdict = Verdict::TryBetter(Trigger::NodesAdded, message);
+    Some(steadied(situation, situation.since.added, situation.turn, verdict))
 }
 
 /// The better plan comes back when what stood in its way has gone.
 fn nodes_changed(situation: &Situation<'_>) -> Option<Verdict> {
     let message = "the nodes' figures are not what they were when the plan was made".to_owned();
     let verdict = || Verdict::TryBetter(Trigger::NodesChanged, message);
-    situation.changed.then(|| steadied(situation, situation.since.changed, verdict()))
+    situation.changed.then(|| steadied(situation, situation.since.changed, situation.turn, verdict()))
 }
 
-/// Holds a verdict back until its cause has lasted.
-fn lasting(situation: &Situation<'_>, since: Option<Timestamp>, verdict: Verdict) -> Verdict {
+fn stabilization(situation: &Situation<'_>) -> i64 {
+    i64::from(situation.placement.replan.stabilization_seconds)
+}
+
+/// Holds a verdict back until its cause has lasted for so many `seconds`.
+fn lasting(situation: &Situation<'_>, since: Option<Timestamp>, seconds: i64, verdict: Verdict) -> Verdict {
     let (Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message)) = &verdict else { return verdict };
-    let replan = &situation.placement.replan;
     let lasted = situation.now.as_second().saturating_sub(since.unwrap_or(situation.now).as_second());
-    let left = i64::from(replan.stabilization_seconds).saturating_sub(lasted);
+    let left = seconds.saturating_sub(lasted);
     if left > 0 { Verdict::Wait(*trigger, message.clone(), later(situation.now, left)) } else { verdict }
 }
 
-/// Holds a verdict back until its cause has lasted, and while the hour's replans are used up.
-fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, verdict: Verdict) -> Verdict {
-    let verdict = lasting(situation, since, verdict);
+/// Holds a verdict back until its cause has lasted, `more` seconds longer than others', and while the hour's replans are used up.
+fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, more: i64, verdict: Verdict) -> Verdict {
+    let verdict = lasting(situation, since, stabilization(situation).saturating_add(more), verdict);
     let (Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message)) = &verdict else { return verdict };
     let replan = &situation.placement.replan;
     let an_hour_ago = situation.now.as_second().saturating_sub(3600);
@@ -216,6 +248,17 @@ fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, verdict: Verdic
         return Verdict::Suppressed(*trigger, cap);
     }
     verdict
+}
+
+/// Which of a `crowd` of deployments one is, in seconds: what all see at the same moment, a node that comes or figures of which an
+/// operator that has just begun knows no plan, they try for one after the other. The same at each visit.
+pub fn turn(uid: &str, crowd: usize) -> i64 {
+    /// However many there are, none waits longer for its turn.
+    const LONGEST: u64 = 600;
+    let spread = u64::try_from(crowd).unwrap_or(u64::MAX).clamp(1, LONGEST);
+    let digits = crate::names::digest(uid.as_bytes());
+    let number = u64::from_str_radix(&digits, 16).unwrap_or_default();
+    i64::try_from(number % spread).unwrap_or_default()
 }
 
 /// Whether a plan of `new` microseconds per token is worth the move from one of `old`.

@@ -12,6 +12,9 @@ fn quiet(placement: &Placement) -> Situation<'_> {
         stale_wish: false,
         serves: false,
         lost: Vec::new(),
+        cut: Vec::new(),
+        grace: 40,
+        turn: 0,
         draining: Vec::new(),
         emptied: false,
         refused: Vec::new(),
@@ -153,4 +156,45 @@ fn only_a_gain_that_is_large_enough_is_worth_a_move() {
     any.replan.min_improvement_percent = 0;
     assert!(worth_it(&any, Some(i64::MAX), Some(i64::MAX - 1)));
     assert!(!worth_it(&any, Some(5), Some(5)));
+}
+
+#[test]
+fn a_lost_link_is_waited_for_as_a_lost_node_is() {
+    let mut placement = Placement::default();
+    fn cut(placement: &Placement, since: Option<Timestamp>) -> Situation<'_> {
+        let since = Since { cut: since, ..Since::default() };
+        Situation { cut: vec!["a and b".into()], since, replans: vec![at(9_990); 50], ..quiet(placement) }
+    }
+    let wait = |until| Verdict::Wait(Trigger::LinkLost, "a and b".into(), at(until));
+    assert_eq!(verdict(&cut(&placement, None)), wait(10_040));
+    assert_eq!(verdict(&cut(&placement, Some(at(9_961)))), wait(10_001));
+    // Nothing is served: the cap does not hold it back.
+    let due = Verdict::Replan(Trigger::LinkLost, "a and b".into());
+    assert_eq!(verdict(&cut(&placement, Some(at(9_960)))), due);
+    let both = Situation { lost: vec!["c is gone".into()], ..cut(&placement, None) };
+    assert!(matches!(verdict(&both), Verdict::Replan(Trigger::NodeLost, _)), "a lost node is not waited for");
+    placement.replan.on_node_loss = Reaction::Never;
+    assert!(matches!(verdict(&cut(&placement, None)), Verdict::Suppressed(Trigger::LinkLost, _)));
+}
+
+#[test]
+fn what_all_see_at_once_they_try_for_in_turn() {
+    let placement = Placement::default();
+    let with = |turn, seconds: i64| {
+        let since = Since { changed: Some(at(10_000 - seconds)), ..Since::default() };
+        matches!(verdict(&Situation { changed: true, turn, since, ..quiet(&placement) }), Verdict::TryBetter(..))
+    };
+    assert_eq!([with(0, 119), with(0, 120), with(7, 126), with(7, 127)], [false, true, false, true]);
+    // Pressure is each one's own.
+    let since = Since { pressed: Some(at(9_880)), ..Since::default() };
+    let pressed = Situation { pressed: vec!["a".into()], turn: 99, since, ..quiet(&placement) };
+    assert!(matches!(verdict(&pressed), Verdict::Replan(..)));
+
+    assert_eq!(turn("any", 1), 0);
+    let turns: Vec<i64> = (0..500).map(|index| turn(&format!("uid-{index}"), 500)).collect();
+    assert!(turns.iter().all(|turn| (0..500).contains(turn)));
+    let distinct: std::collections::BTreeSet<_> = turns.iter().collect();
+    assert!(distinct.len() > 250, "{}", distinct.len());
+    assert_eq!(turn("uid-1", 500), turns[1]);
+    assert!(turn("uid-1", usize::MAX) < 600);
 }

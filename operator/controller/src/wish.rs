@@ -9,7 +9,11 @@ use lime_api::{
 use lime_plan::{Arithmetic, Bytes, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
 use serde_json::json;
 
-use crate::names;
+use crate::{
+    build::IMAGE_MODELS,
+    names,
+    settings::{Settings, WeightStore},
+};
 
 /// A wish that has been checked.
 #[derive(Clone, Debug)]
@@ -87,6 +91,16 @@ impl Wish {
     /// Whether the model comes from a server.
     pub const fn is_fetched(&self) -> bool {
         matches!(self.source, ModelSource::Hub { .. } | ModelSource::Web { .. })
+    }
+
+    /// Whether workers mount folders of their nodes.
+    pub fn mounts_folders(&self, settings: &Settings) -> bool {
+        self.is_on_nodes() || matches!(settings.weight_store, WeightStore::HostPath)
+    }
+
+    /// Whether the model is a folder of the nodes, which every pod that reads it mounts: not one of the image.
+    pub fn is_on_nodes(&self) -> bool {
+        matches!(&self.source, ModelSource::File { path } if !path.starts_with(IMAGE_MODELS))
     }
 
     /// The model's name in the API.

@@ -12,8 +12,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
-    core::{DynamicObject, PartialObjectMeta},
+    Api, Client, Resource, ResourceExt as _,
+    core::{DynamicObject, NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         reflector::{ObjectRef, Store},
         watcher,
@@ -22,9 +22,10 @@ use kube::{
 use lime_api::{HEARTBEAT_LABEL, LimeDeployment, LimeNodeProfile, LimePlan};
 
 mod follow;
+mod gather;
 
-use crate::{build::Kind, heartbeats::Heartbeats, names, requests};
-use follow::{follow, follow_changes, follow_heartbeats, follow_stripped};
+use crate::{build::Kind, heartbeats::Heartbeats, missing::Missing, names, requests, settings::Settings};
+use follow::{Ends, follow, follow_changes, follow_heartbeats, follow_stripped};
 
 /// What is in the cluster, as the watches tell.
 #[derive(Clone)]
@@ -39,7 +40,7 @@ pub struct World {
     pub nodes: Store<Node>,
     /// Pods that the operator made.
     pub pods: Store<Pod>,
-    /// Every pod of the cluster that has not ended, with nothing but its node and what it requests.
+    /// Every pod of the namespaces that are watched that has not ended, with nothing but its node and what it requests.
     pub all_pods: Store<Pod>,
     /// Inspections.
     pub jobs: Store<Job>,
@@ -47,6 +48,8 @@ pub struct World {
     pub leases: Store<Lease>,
     /// and when they were seen to change.
     pub heard: Heartbeats,
+    /// Kinds that the API server does not serve.
+    pub missing: Missing,
     /// What else the operator made, by kind: metadata only.
     pub owned: BTreeMap<Kind, Store<PartialObjectMeta<DynamicObject>>>,
 }
@@ -55,12 +58,14 @@ pub struct World {
 pub type Queue = mpsc::UnboundedReceiver<Result<ObjectRef<LimeDeployment>, Infallible>>;
 
 /// Starts every watch. Each ends only with the process.
-pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
+pub fn watch(client: &Client, settings: &Settings) -> (World, Queue) {
     let (sender, queue) = mpsc::unbounded();
+    let (missing, namespaces) = (Missing::default(), settings.namespaces());
+    let ends = Ends { sender, missing: missing.clone() };
     let ours = || watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY.0, names::MANAGED_BY.1));
     let heartbeats = || watcher::Config::default().labels(&format!("{HEARTBEAT_LABEL}=agent"));
     let everything = watcher::Config::default;
-    let deployments = follow(Api::<LimeDeployment>::all(client.clone()), (), everything(), &sender, |object, send| {
+    let deployments = follow(within::<LimeDeployment>(client, &namespaces), (), everything(), &ends, |object, send| {
         send(ObjectRef::from_obj(object));
     });
     let owner = |labels: &BTreeMap<String, String>, namespace: Option<String>| {
@@ -74,42 +79,63 @@ pub fn watch(client: &Client, namespace: &str) -> (World, Queue) {
         }
     };
     let (on_profile, on_node) = (every_deployment.clone(), every_deployment);
-    let plans = follow(Api::<LimePlan>::all(client.clone()), (), everything(), &sender, move |object, send| {
+    let plans = follow(within::<LimePlan>(client, &namespaces), (), everything(), &ends, move |object, send| {
         owner(object.labels(), object.namespace()).into_iter().for_each(send);
     });
-    let pods = follow(Api::<Pod>::all(client.clone()), (), ours(), &sender, move |object, send| {
+    let pods = follow(within::<Pod>(client, &namespaces), (), ours(), &ends, move |object, send| {
         owner(object.labels(), object.namespace()).into_iter().for_each(send);
     });
-    let jobs = follow(Api::<Job>::all(client.clone()), (), ours(), &sender, move |object, send| {
+    let jobs = follow(within::<Job>(client, &namespaces), (), ours(), &ends, move |object, send| {
         owner(object.labels(), object.namespace()).into_iter().for_each(send);
     });
     let api = Api::<LimeNodeProfile>::all(client.clone());
-    let profiles = follow_changes(api, (), everything(), &sender, plannable, move |_, send| on_profile(send));
+    let profiles = follow_changes(vec![api], (), everything(), &ends, plannable, move |_, send| on_profile(send));
     // Kubelets renew their status all the time, and what matters of it changes rarely.
     let nodes = Api::<Node>::all(client.clone());
-    let nodes = follow_changes(nodes, (), everything(), &sender, eligible, move |_, send| on_node(send));
+    let nodes = follow_changes(vec![nodes], (), everything(), &ends, eligible, move |_, send| on_node(send));
     // What others request is read at the visits; a pod that comes or goes is no reason for one.
     let unfinished = everything().fields("status.phase!=Succeeded,status.phase!=Failed");
-    let all_pods = follow_stripped(Api::<Pod>::all(client.clone()), unfinished, requests::strip);
+    let all_pods = follow_stripped(within::<Pod>(client, &namespaces), unfinished, &ends, requests::strip);
     // Heartbeats are many and say only "still here": silence is noticed by the visits' own clock.
     let heard = Heartbeats::default();
-    let leases = follow_heartbeats(Api::<Lease>::namespaced(client.clone(), namespace), heartbeats(), heard.clone());
+    let leases = Api::<Lease>::namespaced(client.clone(), &settings.namespace);
+    let leases = follow_heartbeats(leases, heartbeats(), &ends, heard.clone());
     let mut owned = BTreeMap::new();
     for kind in Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Pod | Kind::Job)) {
         let resource = kind.resource();
-        let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), &resource);
-        let store = follow(api, resource, ours(), &sender, move |object, send| {
+        let of = |namespace: &Option<String>| -> Api<PartialObjectMeta<DynamicObject>> {
+            match namespace {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                None => Api::all_with(client.clone(), &resource),
+            }
+        };
+        let apis = namespaces.iter().map(of).collect();
+        let store = follow(apis, resource, ours(), &ends, move |object, send| {
             owner(object.labels(), object.namespace()).into_iter().for_each(send);
         });
         owned.insert(kind, store);
     }
-    (World { deployments, plans, profiles, nodes, pods, all_pods, jobs, leases, heard, owned }, queue)
+    (World { deployments, plans, profiles, nodes, pods, all_pods, jobs, leases, heard, missing, owned }, queue)
+}
+
+/// The kind in each of the namespaces; `None` stands for all of them.
+fn within<K>(client: &Client, namespaces: &[Option<String>]) -> Vec<Api<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let of = |namespace: &Option<String>| match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    namespaces.iter().map(of).collect()
 }
 
 /// Of a profile, what plans are made from: not what is written for people, the operator's own lines among it.
 fn plannable(profile: &LimeNodeProfile) -> Option<String> {
     let mut status = profile.status.clone().unwrap_or_default();
     (status.lent, status.measured_at) = (None, None);
+    // That a link was measured anew is seen at the visits of who waits for it.
+    status.links.iter_mut().for_each(|link| link.measured_at = None);
     status.conditions.clear();
     let text = serde_json::to_vec(&(&profile.spec, &status)).ok()?;
     Some(names::digest(&text))
@@ -198,6 +224,13 @@ mod tests {
         let before = profile(|_| {});
         assert_eq!(profile(|whole| whole["status"]["lent"] = "1Gi: llm/m".into()), before);
         assert_eq!(profile(|whole| whole["status"]["measuredAt"] = "2026-01-01T00:00:00Z".into()), before);
+        let links = |at: &str| {
+            let links = serde_json::json!([{ "peer": "b", "measuredAt": at }]);
+            let mut whole = crate::testing::profile("a", 60);
+            whole["status"]["links"] = links;
+            plannable(&serde_json::from_value(whole).unwrap())
+        };
+        assert_eq!(links("2026-01-01T00:00:00Z"), links("2026-01-01T01:00:00Z"));
         assert_ne!(profile(|whole| whole["status"]["memory"]["availableBytes"] = 5.into()), before);
         assert_ne!(profile(|whole| whole["spec"]["excluded"] = true.into()), before);
     }

@@ -82,6 +82,7 @@ fn context(
         all_pods: reflector::store().0,
         leases: reflector::store().0,
         heard: lime_operator::heartbeats::Heartbeats::default(),
+        missing: lime_operator::missing::Missing::default(),
         owned,
     };
     let settings = Cli::parse_from(["test"]).settings;

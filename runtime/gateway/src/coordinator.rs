@@ -91,7 +91,7 @@ impl<T: RingTransport> Coordinator<T> {
                     Ok(()) => {}
                     Err(SubmitError::Refused { slot, reason }) => {
                         if let Err(fault) = self.desk.take_back(slot, &reason) {
-                            return lost(RingError { device: None, reason: fault.to_string(), epoch: None });
+                            return lost(RingError::of(fault.to_string()));
                         }
                     }
                     Err(SubmitError::Lost(error)) => return lost(error),
@@ -136,9 +136,9 @@ impl<T: RingTransport> Coordinator<T> {
                 Ok(Completed::Taken | Completed::Refused(..)) => {}
                 Ok(Completed::Failed(kind, reason)) => {
                     let why = self.repair.failed(kind, Instant::now());
-                    return End::Lost { error: RingError { device: None, reason, epoch: None }, why };
+                    return End::Lost { error: RingError::of(reason), why };
                 }
-                Err(fault) => return lost(RingError { device: None, reason: fault.to_string(), epoch: None }),
+                Err(fault) => return lost(RingError::of(fault.to_string())),
             }
             if served {
                 self.recovery.over();
@@ -226,7 +226,7 @@ impl<T: RingTransport> Coordinator<T> {
                 () = overdue(deadline) => give_up(&mut recovery(), desk, status, events),
                 Some(command) = commands.recv() => desk.handle(command),
                 Some(change) = following.changed() => {
-                    let over = |reason: &str| Some(Err(RingError { device: None, reason: reason.into(), epoch: None }));
+                    let over = |reason: &str| Some(Err(RingError::of(reason)));
                     if change == Change::Plan {
                         return over("another plan is to be followed");
                     }
@@ -254,7 +254,7 @@ impl<T: RingTransport> Coordinator<T> {
                     Some(Change::Plan) => return Some(None),
                     Some(Change::Workers | Change::Name) => self.status.hear(&self.following.served),
                     None => {
-                        self.status.set_trouble("a device of the plan has no address, and none will come");
+                        self.status.set_trouble("a device of the plan has no address, and none will come", None);
                         self.stop.cancelled().await;
                         return None;
                     }
@@ -303,7 +303,7 @@ impl<T: RingTransport> Coordinator<T> {
 
     /// Says what is wrong, once for each cause.
     fn tell_lost(&mut self, error: &RingError) {
-        self.status.set_trouble(&error.reason);
+        self.status.set_trouble(&error.reason, error.cause.clone());
         if self.state.told.as_deref() == Some(&error.reason) {
             return;
         }

@@ -38,6 +38,6 @@ pub use metric_families::metric_families;
 pub use options::Options;
 pub use orders::Orders;
 pub use plan_file::{PlanFile, PlanFileError};
-pub use ring::{Progress, Ring, RingError, RingTransport, SubmitError};
+pub use ring::{Progress, Ring, RingCause, RingError, RingTransport, SubmitError, WeightsFault};
 pub use sampling::SamplingParams;
 pub use template_process::render_templates;

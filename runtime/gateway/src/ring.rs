@@ -6,8 +6,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 use lime_plan::{Dtype, Plan};
 use lime_ring::{
-    Demands, DriverError, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingTopology, Transport, Verified,
-    proto::{self, ActivationType, PassResult},
+    Demands, DriverError, FaultKind, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingFault, RingTopology,
+    Transport, Verified,
+    proto::{self, ActivationType, FailureKind, PassResult},
     status,
 };
 use thiserror::Error;
@@ -28,6 +29,64 @@ pub struct RingError {
     pub reason: String,
     /// The epoch at which a worker is already; the next one must be above.
     pub epoch: Option<u64>,
+    /// What it is, where something else than the ring must change.
+    pub cause: Option<RingCause>,
+}
+
+impl RingError {
+    /// Nothing is known but a sentence.
+    pub fn of(reason: impl Into<String>) -> Self {
+        Self { device: None, reason: reason.into(), epoch: None, cause: None }
+    }
+}
+
+/// Why a ring cannot be had, where trying again does not help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RingCause {
+    /// Both devices answer the gateway, and one does not reach the other.
+    Link {
+        /// Who says so.
+        from: String,
+        /// Whom it does not reach.
+        to: String,
+    },
+    /// The builds of this device and of one that asked it do not speak the same wire.
+    Version {
+        /// The device.
+        device: String,
+    },
+    /// The device cannot have its weights.
+    Weights {
+        /// The device.
+        device: String,
+        /// Why not.
+        fault: WeightsFault,
+    },
+}
+
+/// Why a device cannot have its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightsFault {
+    /// They do not fit on its disk.
+    DiskFull,
+    /// What was written comes back as something else.
+    Damaged,
+    /// Their source does not give them.
+    Source,
+}
+
+impl RingCause {
+    fn of(fault: &RingFault) -> Option<Self> {
+        let device = fault.device.clone();
+        let weights = |fault| Some(Self::Weights { device: device.clone(), fault });
+        match (fault.kind, fault.failure) {
+            (FaultKind::Version, _) => Some(Self::Version { device }),
+            (FaultKind::Failed, FailureKind::DiskFull) => weights(WeightsFault::DiskFull),
+            (FaultKind::Failed, FailureKind::Damaged) => weights(WeightsFault::Damaged),
+            (FaultKind::Failed, FailureKind::Source) => weights(WeightsFault::Source),
+            _ => None,
+        }
+    }
 }
 
 /// A pass that was not sent.
@@ -111,7 +170,7 @@ impl WorkerRing {
 
     /// The ring as its driver knows it, with the workers at `peers`.
     fn topology(&self, peers: &[Peer]) -> Result<RingTopology, RingError> {
-        let fault = |reason: String| RingError { device: None, reason, epoch: None };
+        let fault = |reason: String| RingError::of(reason);
         let plan = &self.plan;
         let peer = |name: &String| peers.iter().find(|peer| peer.device == *name);
         let in_order = plan.devices.iter().map(|device| peer(&device.name));
@@ -156,11 +215,14 @@ impl RingTransport for WorkerRing {
                 verifying: message.phase == "verifying",
             });
         };
-        let driver = RingDriver::configure_with(&topology, epoch, demands, self.patience, report).await?;
+        let driver = match RingDriver::configure_with(&topology, epoch, demands, self.patience, report).await {
+            Ok(driver) => driver,
+            Err(error) => return Err(Ending::of(error).explained(&topology.peers, &self.transport).await),
+        };
         let verified = driver.verified();
         let (submitter, results) = driver.split();
         let (peers, transport) = (topology.peers.clone(), self.transport.clone());
-        Ok(OpenRing { submitter, results, verified, peers, transport })
+        Ok(OpenRing { submitter, results, verified, peers, transport, ending: None })
     }
 }
 
@@ -171,6 +233,8 @@ pub(crate) struct OpenRing {
     verified: Verified,
     peers: Vec<proto::Peer>,
     transport: Transport,
+    /// Why it is over. Whoever asks for it may be called away before it is explained, and asks again.
+    ending: Option<Ending>,
 }
 
 impl Ring for OpenRing {
@@ -183,8 +247,8 @@ impl Ring for OpenRing {
                 None => SubmitError::Lost(DriverError::Pass(fault).into()),
             }),
             // The result stream knows the cause.
-            Err(DriverError::Closed { .. }) => match self.results.next().await {
-                Err(cause) => Err(RingError::from(cause).into()),
+            Err(DriverError::Closed { .. }) => match self.next().await {
+                Err(cause) => Err(cause.into()),
                 Ok(_) => Err(RingError::from(DriverError::Closed { epoch: 0 }).into()),
             },
             Err(other) => Err(RingError::from(other).into()),
@@ -192,7 +256,14 @@ impl Ring for OpenRing {
     }
 
     async fn next(&mut self) -> Result<PassResult, RingError> {
-        Ok(self.results.next().await?)
+        let ending = match self.ending.clone() {
+            Some(ending) => ending,
+            None => match self.results.next().await {
+                Ok(result) => return Ok(result),
+                Err(error) => self.ending.insert(Ending::of(error)).clone(),
+            },
+        };
+        Err(ending.explained(&self.peers, &self.transport).await)
     }
 
     async fn stuck(&self) -> Option<RingError> {
@@ -209,7 +280,7 @@ impl Ring for OpenRing {
 async fn stuck(transport: Transport, peer: proto::Peer) -> Option<RingError> {
     let stuck = timeout(ANSWER, status(&transport, &peer)).await.ok()?.ok()?.stuck;
     let reason = format!("device {:?} is stuck: {stuck}", peer.device);
-    (!stuck.is_empty()).then_some(RingError { device: Some(peer.device), reason, epoch: None })
+    (!stuck.is_empty()).then_some(RingError { device: Some(peer.device), ..RingError::of(reason) })
 }
 
 impl From<DriverError> for RingError {
@@ -218,7 +289,49 @@ impl From<DriverError> for RingError {
             DriverError::Epoch { current, .. } => Some(*current),
             _ => None,
         };
-        Self { device: error.device().map(str::to_owned), reason: error.to_string(), epoch }
+        let cause = match &error {
+            DriverError::Fault(fault) => RingCause::of(fault),
+            _ => None,
+        };
+        Self { device: error.device().map(str::to_owned), reason: error.to_string(), epoch, cause }
+    }
+}
+
+/// What ended a ring, before it is known whether a link is to blame.
+#[derive(Clone, Debug)]
+struct Ending {
+    error: RingError,
+    /// A device that misses another.
+    ends: Option<(String, String)>,
+}
+
+impl Ending {
+    fn of(error: DriverError) -> Self {
+        let ends = match &error {
+            DriverError::Fault(fault) if fault.kind == FaultKind::Lost => {
+                fault.seen_by.clone().map(|from| (from, fault.device.clone())).filter(|(from, to)| from != to)
+            }
+            _ => None,
+        };
+        Self { error: error.into(), ends }
+    }
+
+    /// The error, and whether a link is to blame: a device misses another, and both of them answer here. Who is dead answers nobody.
+    async fn explained(self, peers: &[proto::Peer], transport: &Transport) -> RingError {
+        let Self { error, ends } = self;
+        let Some((from, to)) = ends else { return error };
+        let answers = async |device: &str| {
+            let Some(peer) = peers.iter().find(|peer| peer.device == device) else { return false };
+            timeout(ANSWER, status(transport, peer)).await.is_ok_and(|reply| reply.is_ok())
+        };
+        match futures::join!(answers(&from), answers(&to)) {
+            (true, true) => {
+                let both = format!("the link from device {from:?} to device {to:?} is lost: both answer here");
+                let reason = format!("{both}; {}", error.reason);
+                RingError { reason, cause: Some(RingCause::Link { from, to }), ..error }
+            }
+            _ => error,
+        }
     }
 }
 

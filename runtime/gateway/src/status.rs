@@ -7,7 +7,11 @@ use std::{
 
 use lime_plan::Plan;
 
-use crate::{Peer, orders::Orders, ring::Progress};
+use crate::{
+    Peer,
+    orders::Orders,
+    ring::{Progress, RingCause},
+};
 
 /// Where the ring is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +79,8 @@ pub(crate) struct RingState {
     pub(crate) devices: BTreeMap<String, (u64, u64)>,
     /// What keeps it from serving, where something does.
     pub(crate) trouble: Option<String>,
+    /// What that is, where something else than the ring must change.
+    pub(crate) cause: Option<RingCause>,
     pub(crate) plan: ServedPlan,
 }
 
@@ -95,7 +101,7 @@ impl RingStatus {
         let mut state = self.lock();
         state.devices = orders.plan.devices.iter().map(|device| (device.name.clone(), (0, 0))).collect();
         state.plan = ServedPlan::of(orders);
-        state.trouble = None;
+        (state.trouble, state.cause) = (None, None);
     }
 
     /// The same plan: new addresses, or a new text of the same orders.
@@ -126,13 +132,14 @@ impl RingStatus {
             state.phase = phase;
         }
         if phase == Phase::Ready {
-            state.trouble = None;
+            (state.trouble, state.cause) = (None, None);
         }
     }
 
     /// Says what keeps the ring from serving.
-    pub(crate) fn set_trouble(&self, trouble: &str) {
-        self.lock().trouble = Some(trouble.to_owned());
+    pub(crate) fn set_trouble(&self, trouble: &str, cause: Option<RingCause>) {
+        let mut state = self.lock();
+        (state.trouble, state.cause) = (Some(trouble.to_owned()), cause);
     }
 
     /// Takes a worker's progress down.

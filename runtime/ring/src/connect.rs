@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
-use tonic::transport::Channel;
 use tower::service_fn;
 
-use crate::{Transport, security::Refusal, settings::endpoint, transport::dial};
+use crate::{Line, Transport, security::Refusal, settings::endpoint, transport::dial};
 
 /// A peer that cannot be reached.
 #[derive(Debug, Error)]
@@ -71,7 +70,7 @@ impl Default for Backoff {
 ///
 /// # Errors
 /// When the address is malformed or for another transport, nobody answers, or one side refuses the other.
-pub async fn connect(transport: &Transport, uri: &str) -> Result<Channel, ConnectError> {
+pub async fn connect(transport: &Transport, uri: &str) -> Result<Line, ConnectError> {
     let endpoint = endpoint(uri, transport)?;
     let connected = match transport {
         Transport::Plaintext => endpoint.connect().await,
@@ -80,7 +79,7 @@ pub async fn connect(transport: &Transport, uri: &str) -> Result<Channel, Connec
             endpoint.connect_with_connector(service_fn(move |uri| dial(uri, security.clone()))).await
         }
     };
-    connected.map_err(|error| match Refusal::among(&error) {
+    connected.map(Line::new).map_err(|error| match Refusal::among(&error) {
         Some(refusal) => ConnectError::Refused { uri: uri.to_owned(), reason: refusal.to_string() },
         None => ConnectError::Unreachable { uri: uri.to_owned(), reason: innermost(&error) },
     })
@@ -90,7 +89,7 @@ pub async fn connect(transport: &Transport, uri: &str) -> Result<Channel, Connec
 ///
 /// # Errors
 /// As [`connect`], by the deadline.
-pub async fn connect_until(transport: &Transport, uri: &str, deadline: Instant) -> Result<Channel, ConnectError> {
+pub async fn connect_until(transport: &Transport, uri: &str, deadline: Instant) -> Result<Line, ConnectError> {
     let mut backoff = Backoff::new();
     loop {
         match connect(transport, uri).await {

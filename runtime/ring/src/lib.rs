@@ -22,6 +22,7 @@ mod security;
 mod settings;
 mod shape;
 mod transport;
+mod version;
 
 pub use check::FrameError;
 pub use checksum::{Checksummed, NOT_AS_SENT};
@@ -38,3 +39,4 @@ pub use security::{RingSecurity, SERVER_NAME, SecurityError};
 pub use settings::{CONTROL_MESSAGE_BYTES, JOIN_DEADLINE, LAST_EPOCH, LONGEST_PROBE_REPLY, MAX_IN_FLIGHT, server};
 pub use shape::{LinkSchedule, LinkShape, ShapedLink};
 pub use transport::Transport;
+pub use version::{Line, Version, Versions, WIRE};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tonic::transport::{Endpoint, Server};
+use tower::layer::util::{Identity, Stack};
 
-use crate::{ConnectError, Transport};
+use crate::{ConnectError, Transport, Versions};
 
 /// Most passes on the way round a ring at once. Every queue has room for all of them, so no queue can block a worker.
 pub const MAX_IN_FLIGHT: usize = 64;
@@ -64,7 +65,7 @@ pub(crate) fn endpoint(uri: &str, transport: &Transport) -> Result<Endpoint, Con
 }
 
 /// The server side of every connection.
-pub fn server() -> Server {
+pub fn server() -> Server<Stack<Versions, Identity>> {
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -73,4 +74,5 @@ pub fn server() -> Server {
         .concurrency_limit_per_connection(REQUESTS)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .layer(Versions)
 }

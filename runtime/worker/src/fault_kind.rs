@@ -1,8 +1,11 @@
 //! What may be done about a fault of the engine, by what it is and not by what it says.
 
+use std::io::ErrorKind;
+
 use lime_engine::EngineError;
 use lime_model::ModelError;
 use lime_ring::proto::FailureKind;
+use lime_store::StoreError;
 
 use crate::compute::ComputeError;
 
@@ -14,6 +17,25 @@ pub(crate) fn said(error: &EngineError) -> ComputeError {
 /// The same of a fault of the model's files or of what a request asks for.
 pub(crate) fn said_by_model(error: &ModelError) -> ComputeError {
     ComputeError::from_error(error).of_kind(of_model(error))
+}
+
+/// The same of a fault of the weight store or of the model's source.
+pub(crate) fn said_by_store(error: &StoreError) -> ComputeError {
+    ComputeError::from_error(error).of_kind(of_store(error))
+}
+
+fn of_store(error: &StoreError) -> FailureKind {
+    match error {
+        StoreError::NoSpace { .. } => FailureKind::DiskFull,
+        StoreError::Io { source, .. } | StoreError::Unwritable { source, .. }
+            if source.kind() == ErrorKind::StorageFull =>
+        {
+            FailureKind::DiskFull
+        }
+        StoreError::Damaged { .. } | StoreError::Disk { .. } => FailureKind::Damaged,
+        StoreError::Remote { .. } | StoreError::Changed { .. } | StoreError::NotThere { .. } => FailureKind::Source,
+        _ => FailureKind::Unspecified,
+    }
 }
 
 fn of_engine(error: &EngineError) -> FailureKind {
@@ -62,6 +84,23 @@ mod tests {
         ] {
             let said = said(&error);
             assert_eq!((said.kind, said.text), (kind, ComputeError::from_error(&error).text), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_store_says_what_its_weights_lack() {
+        let io = |kind: ErrorKind| StoreError::Io { action: "write", path: "b".into(), source: kind.into() };
+        let remote = |cause| StoreError::Remote { url: "u".into(), reason: "r".into(), cause };
+        let size = Bytes(1);
+        for (error, kind) in [
+            (StoreError::NoSpace { path: "b".into(), wanted: size, free: size, short: size }, FailureKind::DiskFull),
+            (io(ErrorKind::StorageFull), FailureKind::DiskFull),
+            (io(ErrorKind::TimedOut), FailureKind::Unspecified),
+            (StoreError::Damaged { path: "b".into(), reason: "its digest differs".into() }, FailureKind::Damaged),
+            (remote(lime_store::RemoteCause::Trouble), FailureKind::Source),
+            (remote(lime_store::RemoteCause::Forbidden), FailureKind::Source),
+        ] {
+            assert_eq!(said_by_store(&error).kind, kind, "{error}");
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use lime_ring::{
-    Backoff, EPOCH_KEY, JOIN_DEADLINE, OutgoingFrames, RingFault, Transport, connect,
+    Backoff, ConnectError, EPOCH_KEY, FaultKind, JOIN_DEADLINE, Line, OutgoingFrames, RingFault, Transport, connect,
     proto::{Ack, Peer, StatusRequest, control_client::ControlClient, ring_client::RingClient},
 };
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Streaming, metadata::MetadataValue};
 
 use crate::{ending::Outbound, session::Session};
 
@@ -27,40 +27,49 @@ pub(crate) async fn join(
     let mut request = Request::new(Outbound::new(frames, session.clone()));
     request.metadata_mut().insert(EPOCH_KEY, MetadataValue::from(session.epoch));
     let mut client = RingClient::new(channel).max_encoding_message_size(session.limits.frame_message_bytes());
-    let fault = |status| RingFault::from_status(&successor.device, &status);
+    let fault = |status| RingFault::seen(session.name(), &successor.device, &status);
     let mut acks = client.carry(request).await.map_err(fault)?.into_inner();
     if acks.message().await.map_err(fault)?.is_none() {
-        return Err(RingFault::lost(&successor.device, "it ended the stream at once"));
+        return Err(RingFault::missed(session.name(), &successor.device, "it ended the stream at once"));
     }
     tokio::spawn(watch(session.clone(), successor.device.clone(), acks));
     Ok(())
 }
 
 /// Connects to another device once it has reached this epoch: it may still be starting, or be told later.
-pub(crate) async fn reach(session: &Session, transport: &Transport, peer: &Peer) -> Result<Channel, RingFault> {
+pub(crate) async fn reach(session: &Session, transport: &Transport, peer: &Peer) -> Result<Line, RingFault> {
     let deadline = Instant::now() + JOIN_DEADLINE;
     let mut backoff = Backoff::new();
     loop {
-        let problem = match ask(transport, peer).await {
+        let problem = match ask(session.name(), transport, peer).await {
             Ok((epoch, channel)) if epoch == session.epoch => return Ok(channel),
             Ok((epoch, _)) if epoch > session.epoch => {
                 return Err(RingFault::superseded(&peer.device, session.epoch, epoch));
             }
-            Ok((epoch, _)) => format!("it stays at epoch {epoch}, epoch {} began", session.epoch),
+            // It answers: whatever keeps it, the way to it is well.
+            Ok((epoch, _)) => {
+                let why = format!("it stays at epoch {epoch}, epoch {} began", session.epoch);
+                RingFault::lost(&peer.device, &why)
+            }
+            Err(problem) if problem.kind == FaultKind::Version => return Err(problem),
             Err(problem) => problem,
         };
         if Instant::now() >= deadline {
-            return Err(RingFault::lost(&peer.device, &problem));
+            return Err(problem);
         }
         sleep(backoff.pause()).await;
     }
 }
 
-async fn ask(transport: &Transport, peer: &Peer) -> Result<(u64, Channel), String> {
-    let channel = connect(transport, &peer.uri).await.map_err(|error| error.to_string())?;
+/// The epoch of another device, asked by the device `own`.
+async fn ask(own: &str, transport: &Transport, peer: &Peer) -> Result<(u64, Line), RingFault> {
+    let channel = connect(transport, &peer.uri).await.map_err(|error| match &error {
+        ConnectError::Unreachable { .. } => RingFault::missed(own, &peer.device, &error.to_string()),
+        // Somebody answers there, or nobody could by such an address.
+        ConnectError::Refused { .. } | ConnectError::Uri { .. } => RingFault::lost(&peer.device, &error.to_string()),
+    })?;
     let mut client = ControlClient::new(channel.clone());
-    let reply = client.status(StatusRequest {}).await;
-    let reply = reply.map_err(|status| status.message().to_owned())?;
+    let reply = client.status(StatusRequest {}).await.map_err(|status| RingFault::seen(own, &peer.device, &status))?;
     Ok((reply.into_inner().epoch, channel))
 }
 
@@ -72,8 +81,8 @@ async fn watch(session: Arc<Session>, successor: String, mut acks: Streaming<Ack
             () = session.ended.cancelled() => break None,
             ack = acks.message() => match ack {
                 Ok(Some(_)) => {}
-                Ok(None) => break Some(RingFault::lost(&successor, "it ended its stream")),
-                Err(status) => break Some(RingFault::from_status(&successor, &status)),
+                Ok(None) => break Some(RingFault::missed(session.name(), &successor, "it ended its stream")),
+                Err(status) => break Some(RingFault::seen(session.name(), &successor, &status)),
             },
         }
     };

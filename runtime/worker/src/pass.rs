@@ -156,6 +156,7 @@ impl Visit<'_> {
             failure_kind: kind.into(),
             refused_slot,
             lost: String::new(),
+            lost_by: String::new(),
             checksum: 0,
         }
     }

@@ -9,7 +9,7 @@ use lime_ring::{RingFault, proto::ConfigureProgress};
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
-    compute::Mended,
+    compute::{ComputeError, Mended},
     join::join,
     keeper::join_keeper,
     session::Session,
@@ -71,7 +71,8 @@ async fn load_and_join(
             }
         }
     };
-    let mended = taken.map_err(|error| RingFault::failed(session.name(), &error.to_string()))?;
+    let failed = |error: ComputeError| RingFault::failed(session.name(), &error.text).because(error.kind);
+    let mended = taken.map_err(failed)?;
     if mended.compared > 0 {
         let Mended { compared, mended } = mended;
         tracing::info!(device = session.name(), compared, mended, "blocks were compared with their digests");

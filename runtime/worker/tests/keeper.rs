@@ -17,7 +17,7 @@ use lime_ring::{
 };
 use lime_worker::{WorkerHandle, fake::FakeLoader, start_with};
 use tokio::time::timeout;
-use tonic::{Code, Request, Status, metadata::BinaryMetadataValue, transport::Channel};
+use tonic::{Code, Request, Status, metadata::BinaryMetadataValue};
 
 /// Device "a" may have eight pages kept by device "b".
 fn lending() -> (Plan, usize) {
@@ -42,7 +42,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn channel(&self) -> Channel {
+    async fn channel(&self) -> lime_ring::Line {
         lime_ring::connect(&Transport::Plaintext, &format!("http://{}", self.worker.addr())).await.unwrap()
     }
 

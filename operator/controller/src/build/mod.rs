@@ -13,12 +13,14 @@ mod affinity;
 mod exposure;
 mod gateway;
 mod inspection;
+mod processors;
 mod standing;
 mod template;
 mod worker;
 
 pub use gateway::{PLAN_FILE, gateway, plan_file};
 pub use inspection::inspection;
+pub use processors::{are_limited, limit_processors};
 pub use standing::standing;
 pub use worker::{is_as_made, workers};
 
@@ -26,7 +28,7 @@ pub use worker::{is_as_made, workers};
 const HTTP_PORT: u16 = 8000;
 
 /// Models below this folder are in the image.
-const IMAGE_MODELS: &str = "/usr/share/lime/models/";
+pub(crate) const IMAGE_MODELS: &str = "/usr/share/lime/models/";
 
 /// A kind that the operator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

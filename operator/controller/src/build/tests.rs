@@ -38,7 +38,7 @@ fn all(spec: Value, change: impl Fn(&mut Settings)) -> Vec<Object> {
     change(&mut settings);
     let plan = plan(&wish);
     let snapshot = testing::snapshot(json!({}));
-    let shards = shards::shards(&snapshot, &plan, &[]);
+    let shards = shards::shards(&snapshot, &plan, &[], true);
     let mut objects = standing(&wish, &plan);
     objects.push(inspection(&wish, &settings));
     objects.extend(plan_file(&wish, &plan, &shards, &settings, 7).map(|(file, _)| file));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
-use lime_api::{Approval, ConditionType, LimePlan, PlanState};
+use lime_api::{Approval, ConditionType, LimePlan, PlanState, ShortfallReason};
 
-use super::Deciding;
+use super::{Deciding, plans::counted};
 use crate::{
     candidates::Candidates,
     conditions::{Cause, Truth},
-    snapshot::Tried,
+    planning,
     triggers::{Trigger, Verdict},
 };
 
@@ -27,8 +27,10 @@ impl Deciding<'_> {
         match (&made, &feasible, &current) {
             (Some(plan), None, _) => {
                 let shortfall = plan.spec.shortfall.clone().unwrap_or_default();
-                let few = shortfall.message.starts_with("spec.nodes.minCount");
-                let reason = if few { "TooFewNodes" } else { "Infeasible" };
+                let reason = match shortfall.reason {
+                    ShortfallReason::TooFewNodes => "TooFewNodes",
+                    ShortfallReason::Infeasible => "Infeasible",
+                };
                 self.findings.fails(ConditionType::Planned, Cause::new(reason, shortfall.message));
                 self.decision.plan_states.push((plan.name_any(), self.state(plan, PlanState::Infeasible)));
             }
@@ -36,11 +38,11 @@ impl Deciding<'_> {
             (_, Some(plan), _) | (None, None, Some(plan)) => {
                 let prediction = plan.spec.prediction.clone().unwrap_or_default();
                 let mut message = format!(
-                    "{}: {} nodes, {} of the weights from disk, {} ms per token predicted",
+                    "{}: {}, {} of the weights from disk, {} ms per token predicted",
                     plan.name_any(),
-                    plan.spec.nodes,
+                    counted(plan.spec.nodes, "node"),
                     plan.spec.offloaded.as_deref().unwrap_or("0%"),
-                    prediction.time_per_token_milliseconds
+                    planning::shown(prediction.time_per_token_microseconds)
                 );
                 for missed in &plan.spec.missed {
                     message = format!("{message}; {missed}");
@@ -50,7 +52,7 @@ impl Deciding<'_> {
         }
         if let Some(made) = feasible.as_ref().filter(|made| !self.answers(made)) {
             // The wish changed and its plan did not: that is known from now on.
-            self.decision.tried.insert(Tried::Wish(self.wish.hash(), made.name_any()));
+            self.answering.insert(made.name_any());
         }
         let chosen = match self.wish.spec.placement.approval {
             Approval::Automatic => {
@@ -65,9 +67,9 @@ impl Deciding<'_> {
         let (old, new) = (current.as_ref().map(|plan| plan.name_any()), chosen.as_ref().map(|plan| plan.name_any()));
         if let (true, Some(plan)) = (old != new, &chosen) {
             let name = plan.name_any();
-            let trigger = match verdict {
-                Verdict::Replan(trigger, _) | Verdict::TryBetter(trigger, _) => *trigger,
-                _ => Trigger::SpecChanged,
+            let (trigger, why) = match verdict {
+                Verdict::Replan(trigger, why) | Verdict::TryBetter(trigger, why) => (*trigger, why.as_str()),
+                _ => (Trigger::SpecChanged, "it was approved"),
             };
             self.decision.status.last_replan = Some(Time(self.snapshot.now));
             if let Some(old) = old {
@@ -76,7 +78,7 @@ impl Deciding<'_> {
                 }
                 self.note("PlanSuperseded", format!("{old} is replaced by {name} ({})", trigger.reason()), false);
                 self.note("ReplanStarted", format!("{name} is being put in force ({})", trigger.reason()), false);
-                let why = Cause::new(trigger.reason(), format!("{name} is being put in force"));
+                let why = Cause::new(trigger.reason(), format!("{name} is being put in force: {why}"));
                 self.findings.set(ConditionType::Replanning, Truth::True, why);
             }
         }

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt as _;
-use lime_api::{ConditionType, LimePlan, RejectedNode};
+use lime_api::{ConditionType, LimePlan, LostLink, RejectedNode};
 use lime_plan::{Bytes, DevicePlan, ModelCard, Nanos, Plan};
 
 use super::{
@@ -15,11 +15,12 @@ use super::{
     readiness::{self, Standing},
 };
 use crate::{
-    candidates::{self, Candidates, NO_MEMORY_LEFT, SCHEDULER_REFUSED},
+    candidates::{self, Candidates, LINK_LOST, NO_MEMORY_LEFT, SCHEDULER_REFUSED},
     conditions::{Cause, Truth},
+    links::{self, Ends},
     planning, shards,
-    snapshot::Tried,
-    triggers::{self, Since, Situation, Verdict},
+    snapshot::{RingCause, Tried},
+    triggers::{self, Since, Situation, Trigger, Verdict},
 };
 
 /// Most replans that are remembered: as many as the status may hold.
@@ -41,6 +42,34 @@ impl Deciding<'_> {
                 None
             }
         }
+    }
+
+    /// Links that are lost still, of those that were.
+    pub(super) fn lost_before(&self, current: Option<&LimePlan>) -> Vec<LostLink> {
+        let serving = current.filter(|plan| self.is_served(plan)).and_then(|plan| planning::document(&plan.spec).ok());
+        let answering = serving.as_ref().map(links::used).unwrap_or_default();
+        links::still(&self.before.lost_links, &self.snapshot.profiles, &answering, self.snapshot.now)
+    }
+
+    /// The link that keeps the ring of the plan in force from serving, as its gateway says: one that the plan uses.
+    fn cut(&self, current: Option<&LimePlan>, document: Option<&Plan>) -> Option<Ends> {
+        let name = current?.name_any();
+        let ring = self.snapshot.ring.as_ref().filter(|ring| ring.plan == name && !ring.ready)?;
+        let Some(RingCause::Link(ends)) = &ring.cause else { return None };
+        links::used(document?).contains(ends).then(|| ends.clone())
+    }
+
+    /// Notes what is lost from now on, where a plan without it is due.
+    pub(super) fn note_lost_links(&mut self, before: Vec<LostLink>, verdict: &Verdict) -> Vec<Ends> {
+        let mut lost = before;
+        if let (Verdict::Replan(Trigger::LinkLost, _), Some(ends)) = (verdict, self.missing_link.clone())
+            && lost.iter().all(|link| Ends::of(&link.one, &link.other) != ends)
+        {
+            lost.push(links::lost(&ends, &self.snapshot.profiles, self.snapshot.now));
+        }
+        let cut = lost.iter().map(|link| Ends::of(&link.one, &link.other)).collect();
+        self.decision.status.lost_links = lost;
+        cut
     }
 
     /// What changed since the plan was made.
@@ -101,8 +130,13 @@ impl Deciding<'_> {
             .flat_map(|plan| {
                 let spec = &plan.spec;
                 let considered = ["NotUseful", "OverMaxCount", "NoDiskLeft"];
-                let rejected =
-                    spec.rejected_nodes.iter().filter(move |node| considered.contains(&node.reason.as_str()));
+                let cut = |node: &RejectedNode| {
+                    node.reason == LINK_LOST && candidates.cut.iter().any(|cut| cut.other(&node.node).is_some())
+                };
+                let rejected = spec
+                    .rejected_nodes
+                    .iter()
+                    .filter(move |node| considered.contains(&node.reason.as_str()) || cut(node));
                 spec.assignments.iter().map(|part| part.node.as_str()).chain(rejected.map(|node| node.node.as_str()))
             })
             .collect();
@@ -115,6 +149,7 @@ impl Deciding<'_> {
             .collect();
         self.tell_of_nodes(&lost, &added, candidates);
         let added: Vec<String> = added.iter().map(|name| format!("{name} can take part")).collect();
+        let cut = self.cut(current, document.as_ref());
         let mut since = |what: &'static str, there: bool| {
             let first = there.then(|| snapshot.since.get(what).copied().unwrap_or(snapshot.now));
             self.decision.since.extend(first.map(|first| (what, first)));
@@ -123,13 +158,24 @@ impl Deciding<'_> {
         let figures = card.map(|card| planning::figures_hash(self.wish, card, candidates));
         let changed = current.is_some() && figures.is_some_and(|it| !snapshot.tried.contains(&Tried::Figures(it)));
         let since = Since {
+            cut: since("cut", cut.is_some()),
             draining: since("draining", !draining.is_empty()),
             refused: since("refused", !refused.is_empty()),
             pressed: since("pressed", !pressed.is_empty()),
             added: since("added", !added.is_empty()),
             changed: since("changed", changed),
         };
-        if !pressed.is_empty() {
+        let cut: Vec<String> = cut
+            .into_iter()
+            .map(|ends| {
+                let text = format!("{ends} is lost: both nodes are there, and one does not reach the other");
+                self.missing_link = Some(ends);
+                text
+            })
+            .collect();
+        if !cut.is_empty() {
+            self.findings.set(ConditionType::Degraded, Truth::True, Cause::new(LINK_LOST, cut.join("; ")));
+        } else if !pressed.is_empty() {
             self.findings.set(ConditionType::Degraded, Truth::True, Cause::new("MemoryPressure", pressed.join("; ")));
         }
         let situation = Situation {
@@ -139,6 +185,9 @@ impl Deciding<'_> {
             stale_wish: current.is_some_and(|plan| self.for_another_wish(plan).is_some()),
             serves: current.is_some_and(|plan| self.is_served(plan)),
             lost: why_lost,
+            cut,
+            grace: i64::from(self.wish.spec.failure.node_loss_grace_seconds),
+            turn: triggers::turn(&self.wish.uid, snapshot.crowd),
             draining,
             emptied,
             refused: refused.iter().map(|node| node.message.clone()).collect(),
@@ -154,7 +203,8 @@ impl Deciding<'_> {
     /// Whether a plan is what the wish leads to: it was made for it, or was found to be the answer to it too.
     pub(super) fn answers(&self, plan: &LimePlan) -> bool {
         let wish = self.wish.hash();
-        plan.spec.wish_hash == wish || self.decision.tried.contains(&Tried::Wish(wish, plan.name_any()))
+        let found_before = plan.status.as_ref().is_some_and(|status| status.answers.contains(&wish));
+        plan.spec.wish_hash == wish || found_before || self.answering.contains(&plan.name_any())
     }
 
     /// Whether requests are answered by `plan`.
@@ -177,8 +227,7 @@ impl Deciding<'_> {
         // What was seen was seen of the plan before: a cause to replace this one must last anew. While pods go and come, what they hold and what
         // the agents say of it are not of one moment, and a node may look full for seconds.
         self.decision.since.clear();
-        let (wish, name) = (self.wish.hash(), plan.name_any());
-        self.decision.tried.retain(|what| *what == Tried::Wish(wish.clone(), name.clone()));
+        self.decision.tried.clear();
         self.decision.tried.insert(Tried::Figures(planning::figures_hash(self.wish, card, candidates)));
     }
 

@@ -2,7 +2,7 @@
 
 use lime_api::{EndpointStatus, LimeDeploymentStatus, LimePlan, PerformanceFigures, PerformanceStatus};
 
-use crate::{snapshot::Snapshot, wish::Wish};
+use crate::{planning, snapshot::Snapshot, wish::Wish};
 
 /// Where clients find the model.
 pub(super) fn endpoint(wish: &Wish) -> EndpointStatus {
@@ -14,23 +14,32 @@ pub(super) fn endpoint(wish: &Wish) -> EndpointStatus {
 pub(super) fn performance(plan: &LimePlan, before: &LimeDeploymentStatus, snapshot: &Snapshot) -> PerformanceStatus {
     let predicted = plan.spec.prediction.as_ref().map(|prediction| PerformanceFigures {
         time_to_first_token_milliseconds: Some(prediction.time_to_first_token_milliseconds),
-        time_per_token_milliseconds: Some(prediction.time_per_token_milliseconds),
+        ..per_token(prediction.time_per_token_microseconds)
     });
     let earlier = before.performance.as_ref().and_then(|performance| performance.measured.clone()).unwrap_or_default();
     let ring = snapshot.ring.as_ref();
+    let before = earlier.time_per_token_microseconds;
+    let each_token = moved(before, ring.and_then(|ring| ring.time_per_token_microseconds));
     let measured = PerformanceFigures {
         time_to_first_token_milliseconds: moved(
             earlier.time_to_first_token_milliseconds,
             ring.and_then(|ring| ring.time_to_first_token_microseconds).map(millis),
         ),
-        time_per_token_milliseconds: moved(
-            earlier.time_per_token_milliseconds,
-            ring.and_then(|ring| ring.time_per_token_microseconds).map(millis),
-        ),
+        ..each_token.map(per_token).unwrap_or_default()
     };
     PerformanceStatus {
         predicted,
         measured: Some(measured).filter(|figures| *figures != PerformanceFigures::default()),
+    }
+}
+
+/// Time per token in every form.
+fn per_token(micros: i64) -> PerformanceFigures {
+    PerformanceFigures {
+        time_per_token_milliseconds: Some(millis(micros)),
+        time_per_token_microseconds: Some(micros),
+        time_per_token: Some(planning::shown(micros)),
+        ..PerformanceFigures::default()
     }
 }
 
@@ -40,11 +49,9 @@ fn millis(micros: i64) -> i32 {
 }
 
 /// A figure is shown anew when it moved by a tenth: status writes are not for noise.
-fn moved(before: Option<i32>, now: Option<i32>) -> Option<i32> {
+fn moved<T: Copy + Into<i64>>(before: Option<T>, now: Option<T>) -> Option<T> {
     match (before, now) {
-        (Some(before), Some(now)) if (i64::from(now) - i64::from(before)).abs() * 10 < i64::from(before) => {
-            Some(before)
-        }
+        (Some(before), Some(now)) if (now.into() - before.into()).saturating_abs() < before.into() / 10 => Some(before),
         (before, now) => now.or(before),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lime_api::{ConditionType, ShardState, ShardStatus};
 
 use super::Deciding;
@@ -26,7 +27,7 @@ impl Deciding<'_> {
         }
     }
 
-    /// Shards that have begun to serve, weights that are being fetched or have been, and what is newly amiss.
+    /// Shards that have started, weights that are being fetched or have been, and what is newly amiss.
     pub(super) fn tell_of_changes(&mut self) {
         let before = std::mem::take(&mut self.before.shards);
         let was = |shard: &ShardStatus| {
@@ -40,7 +41,7 @@ impl Deciding<'_> {
             match (was(shard), shard.state) {
                 (Some(ShardState::Ready), ShardState::Ready) => {}
                 (_, ShardState::Ready) => {
-                    self.note("ShardStarted", format!("{node}: pod {pod} serves the layers {layers}"), false);
+                    self.note("ShardStarted", format!("{node}: pod {pod} has started, for the layers {layers}"), false);
                 }
                 (Some(ShardState::Downloading), _) | (_, ShardState::Lost) => {}
                 (_, ShardState::Downloading) => {
@@ -53,6 +54,15 @@ impl Deciding<'_> {
         self.tell_of_conditions();
     }
 
+    /// Something that may make for a new plan, once, unless Degraded tells of it.
+    pub(super) fn tell_of_wait(&mut self, reason: &'static str, text: &str) {
+        let known = |it: &Condition| it.type_ == "Replanning" && it.reason == reason;
+        let degraded = self.findings.get(ConditionType::Degraded).is_some_and(|(_, cause)| cause.reason == reason);
+        if !degraded && !self.before.conditions.iter().any(known) {
+            self.note(reason, text.to_owned(), false);
+        }
+    }
+
     fn tell_of_conditions(&mut self) {
         let earlier = |condition: ConditionType| {
             let type_ = condition.to_string();
@@ -62,6 +72,11 @@ impl Deciding<'_> {
         let found = |condition| self.findings.get(condition).map(|(truth, cause)| (truth, cause.clone()));
         let (weights_now, degraded_now) = (found(ConditionType::WeightsReady), found(ConditionType::Degraded));
         match weights_now {
+            Some((Truth::False, cause))
+                if cause.reason == "Downloading" && weights.as_deref() != Some("Downloading") =>
+            {
+                self.note("WeightsDownloading", cause.message, false);
+            }
             Some((Truth::True, _)) if weights.as_deref() == Some("Downloading") => {
                 self.note("WeightsDownloaded", "every node has its part of the weights".into(), false);
             }

@@ -17,6 +17,8 @@ use crate::{
 
 /// Plans out of force that are kept to be read.
 const KEPT_PLANS: usize = 5;
+/// Most wishes that are noted of a plan beside the one that it was made for.
+const KEPT_ANSWERS: usize = 16;
 /// Most vain tries that are remembered.
 const MOST_TRIED: usize = 1024;
 
@@ -56,7 +58,7 @@ impl Deciding<'_> {
             if !spec.feasible || !triggers::worth_it(&self.wish.spec.placement, self.running, new) {
                 let least = self.wish.spec.placement.replan.min_improvement_percent;
                 if self.decision.tried.len() > MOST_TRIED {
-                    self.decision.tried.retain(|what| matches!(what, Tried::Wish(..)));
+                    self.decision.tried.clear();
                 }
                 self.decision.tried.extend(nodes.chain([figures]));
                 if trigger.is_news() {
@@ -74,10 +76,11 @@ impl Deciding<'_> {
             }
         }
         if spec.feasible {
-            let speed = spec.prediction.as_ref().map_or(0, |prediction| prediction.time_per_token_milliseconds);
+            let speed = spec.prediction.as_ref().map_or(0, |prediction| prediction.time_per_token_microseconds);
+            let (speed, nodes) = (planning::shown(speed), counted(spec.nodes, "node"));
             self.note(
                 "PlanComputed",
-                format!("{name}: {} nodes, {speed} ms per token ({})", spec.nodes, trigger.reason()),
+                format!("{name}: {nodes}, {speed} ms per token predicted ({})", trigger.reason()),
                 false,
             );
         } else {
@@ -145,7 +148,13 @@ impl Deciding<'_> {
         let goes_on = before.is_some_and(|status| status.state == PlanState::Active) && activated_at.is_some();
         let activated_at =
             if state == PlanState::Active && !goes_on { Some(Time(self.activation())) } else { activated_at };
-        LimePlanStatus { state, activated_at }
+        let mut answers = before.map(|status| status.answers.clone()).unwrap_or_default();
+        let wish = self.wish.hash();
+        if self.answering.contains(&plan.name_any()) && !answers.contains(&wish) {
+            answers.push(wish);
+            answers.drain(..answers.len().saturating_sub(KEPT_ANSWERS));
+        }
+        LimePlanStatus { state, activated_at, answers }
     }
 
     /// The moment in which a plan comes into force: now, and later than any other did, whatever an earlier leader's clock said.
@@ -179,4 +188,9 @@ impl Deciding<'_> {
             }
         }
     }
+}
+
+/// `1 node`, `3 nodes`.
+pub(super) fn counted(number: i32, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

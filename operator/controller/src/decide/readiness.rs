@@ -9,10 +9,10 @@ use super::{
     figures::{endpoint, performance},
 };
 use crate::{
-    candidates::silence_seconds,
+    candidates::{LINK_LOST, silence_seconds},
     conditions::{Cause, Truth, advised},
     shards::Shard,
-    snapshot::{SecretKey, Snapshot},
+    snapshot::{RingCause, RingReport, SecretKey, Snapshot},
     triggers::Trigger,
     wish::Wish,
 };
@@ -57,31 +57,42 @@ impl Deciding<'_> {
         self.decision.status.shards_ready = Some(format!("{ready}/{}", shards.len()));
         self.decision.status.performance = Some(performance(plan, &self.before, self.snapshot));
         self.decision.status.endpoint = Some(endpoint(self.wish));
-        self.weights(shards);
+        self.weights(plan, shards);
         self.shards(shards, exhausted);
         self.ring(plan);
         self.replanning(plan, same_plan);
     }
 
-    fn weights(&mut self, shards: &[Shard]) {
-        let trouble = shards.iter().filter_map(|shard| Some((shard, shard.trouble.as_ref()?)));
-        let fault = trouble.clone().find_map(|(_, cause)| weight_fault(&cause.message).map(|reason| (reason, cause)));
-        if let Some((reason, cause)) = fault {
-            self.findings.fails(ConditionType::WeightsReady, Cause::new(reason, cause.message.clone()));
+    /// What the gateway says of the ring of `plan`, if it follows that.
+    fn said(&self, plan: &LimePlan) -> Option<&RingReport> {
+        let name = kube::ResourceExt::name_any(plan);
+        self.snapshot.ring.as_ref().filter(|ring| ring.plan == name)
+    }
+
+    /// WeightsReady, as the workers say it through their gateway: they fetch, and know why they cannot.
+    fn weights(&mut self, plan: &LimePlan, shards: &[Shard]) {
+        let ring = self.said(plan).filter(|ring| !ring.ready && !self.wish.spec.asleep());
+        if let Some(RingReport { cause: Some(RingCause::Weights(node, reason)), trouble, .. }) = ring {
+            let text = trouble.clone().unwrap_or_else(|| format!("{node} cannot have its weights"));
+            self.findings.fails(ConditionType::WeightsReady, Cause::new(reason, text));
             return;
         }
-        let fetching: Vec<String> = trouble
-            .filter(|(shard, _)| shard.status.state == ShardState::Downloading)
-            .map(|(shard, _)| match shard.status.weights_percent {
-                Some(percent) => format!("{} {percent} %", shard.status.node),
-                None => shard.status.node.clone(),
-            })
+        let loading = ring.is_some_and(|ring| ring.phase == "loading");
+        let on_their_way = |shard: &&Shard| {
+            loading && shard.trouble.is_none() && shard.status.weights_percent.is_some_and(|percent| percent < 100)
+        };
+        let waiting: Vec<String> = shards
+            .iter()
+            .filter(|shard| shard.status.state == ShardState::Downloading || on_their_way(shard))
+            .map(|shard| format!("{} {} %", shard.status.node, shard.status.weights_percent.unwrap_or(0)))
             .collect();
-        if fetching.is_empty() {
+        if waiting.is_empty() {
             self.findings.holds(ConditionType::WeightsReady, "WeightsReady", "no shard waits for weights");
         } else {
-            let text = format!("weights are being fetched: {}", fetching.join(", "));
-            self.findings.fails(ConditionType::WeightsReady, Cause::new("Downloading", text));
+            let (reason, what) =
+                if self.wish.is_fetched() { ("Downloading", "fetched and loaded") } else { ("Loading", "loaded") };
+            let text = format!("weights are being {what}: {}", waiting.join(", "));
+            self.findings.fails(ConditionType::WeightsReady, Cause::new(reason, text));
         }
     }
 
@@ -152,7 +163,7 @@ impl Deciding<'_> {
             }
         } else if self.findings.deepest().is_none() {
             if let Some((name, refusal)) = self.snapshot.refused.iter().next() {
-                let text = format!("{name} cannot be made: {}", advised(refusal));
+                let text = format!("{name} cannot be made: {}", advised(refusal, self.wish.is_on_nodes()));
                 self.findings.fails(ConditionType::Ready, Cause::new("ObjectRefused", text));
                 return;
             }
@@ -161,7 +172,12 @@ impl Deciding<'_> {
                 "" => "the gateway does not answer yet".to_owned(),
                 phase => format!("the ring is {phase}"),
             });
-            self.findings.fails(ConditionType::Ready, Cause::new("RingNotReady", why));
+            let reason = match ring.cause {
+                Some(RingCause::Link(_)) => LINK_LOST,
+                Some(RingCause::Version(_)) => "VersionMismatch",
+                Some(RingCause::Weights(..)) | None => "RingNotReady",
+            };
+            self.findings.fails(ConditionType::Ready, Cause::new(reason, why));
         }
     }
 
@@ -209,14 +225,4 @@ impl Deciding<'_> {
 const fn is_slow(predicted: i64, measured: i64) -> bool {
     const MARGIN: i64 = 2_000;
     measured.saturating_sub(predicted) > MARGIN && measured.saturating_sub(predicted) > predicted / 2
-}
-
-/// A worker's last words that speak of its weights.
-fn weight_fault(message: &str) -> Option<&'static str> {
-    let words = [
-        ("DiskFull", ["DiskFull", "No space left"]),
-        ("DigestMismatch", ["DigestMismatch", "digest"]),
-        ("SourceUnreachable", ["SourceUnreachable", "unreachable"]),
-    ];
-    words.into_iter().find(|(_, signs)| signs.iter().any(|sign| message.contains(sign))).map(|(reason, _)| reason)
 }

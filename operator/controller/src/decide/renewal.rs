@@ -18,7 +18,7 @@ impl Deciding<'_> {
             return;
         }
         let (some, all, image) = (outdated.len(), plan.spec.assignments.len(), &self.settings.image);
-        let text = format!("{some} of {all} workers are made anew as they are asked for now, with the image {image}");
+        let text = format!("{some} of {all} workers are made anew, as spec and operator ask now: image {image}");
         self.note("WorkersUpdated", text, false);
         self.decision.finished_pods.extend(outdated);
     }

@@ -10,10 +10,12 @@ use crate::{
     testing::{self, NOW},
 };
 
+mod cut;
 mod flapping;
 mod moves;
 mod pressure;
 mod served;
+mod story;
 mod upgrade;
 
 fn condition(decision: &Decision, type_: &str) -> (String, String) {

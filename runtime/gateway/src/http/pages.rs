@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     pace,
+    ring::{RingCause, WeightsFault},
     status::{Phase, RingState, percent},
     worker_figures,
 };
@@ -60,12 +61,30 @@ pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
         json!({"device": device, "loaded_bytes": progress.0, "total_bytes": progress.1, "percent": percent(*progress)})
     }).collect();
     let plan = json!({"name": state.plan.name, "generation": state.plan.generation, "digest": state.plan.digest});
-    let mut body = json!({"status": state.phase.name(), "epoch": state.epoch, "plan": plan, "devices": devices});
+    let version = json!({"build": env!("CARGO_PKG_VERSION"), "wire": lime_ring::WIRE});
+    let mut body = json!({"version": version, "status": state.phase.name(), "epoch": state.epoch, "plan": plan, "devices": devices});
     if state.phase == Phase::Ready {
         return Json(body).into_response();
     }
     body["reason"] = state.trouble.clone().into();
+    body["cause"] = state.cause.as_ref().map_or(Value::Null, cause);
     (StatusCode::SERVICE_UNAVAILABLE, retry_after(loading_wait(&state, app.age())), Json(body)).into_response()
+}
+
+/// What keeps the ring from serving, for machines.
+fn cause(cause: &RingCause) -> Value {
+    match cause {
+        RingCause::Link { from, to } => json!({"kind": "link", "from": from, "to": to}),
+        RingCause::Version { device } => json!({"kind": "version", "device": device}),
+        RingCause::Weights { device, fault } => {
+            let what = match fault {
+                WeightsFault::DiskFull => "diskFull",
+                WeightsFault::Damaged => "damaged",
+                WeightsFault::Source => "source",
+            };
+            json!({"kind": "weights", "device": device, "what": what})
+        }
+    }
 }
 
 /// `GET /metrics`.

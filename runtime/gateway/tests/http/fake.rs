@@ -9,8 +9,8 @@ use std::{
 };
 
 use lime_gateway::{
-    Event, GatewayConfig, GatewayHandle, Options, Orders, Peer, Progress, Ring, RingError, RingTransport, SubmitError,
-    schedule::PassRequest, start_with,
+    Event, GatewayConfig, GatewayHandle, Options, Orders, Peer, Progress, Ring, RingCause, RingError, RingTransport,
+    SubmitError, schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) damaged: u32,
     /// How often everything was compared.
     pub(crate) compared: u32,
+    /// What workers that cannot be configured are said to suffer from.
+    pub(crate) cause: Option<RingCause>,
     /// What the worker says that it is stuck in.
     pub(crate) stuck: Option<String>,
     /// An epoch that somebody has brought the worker to.
@@ -81,6 +83,7 @@ impl Controls {
             refused: None,
             damaged: 0,
             compared: 0,
+            cause: None,
             stuck: None,
             hijacked: None,
             plans: Vec::new(),
@@ -115,7 +118,7 @@ pub(crate) struct FakeRing {
 }
 
 fn lost(reason: &str) -> RingError {
-    RingError { device: Some("device-0".into()), reason: reason.into(), epoch: None }
+    RingError { device: Some("device-0".into()), ..RingError::of(reason) }
 }
 
 impl RingTransport for FakeTransport {
@@ -155,7 +158,8 @@ impl RingTransport for FakeTransport {
             });
         }
         if !up {
-            return Err(lost("nobody answers"));
+            let cause = self.0.with_quietly(|state| state.cause.clone());
+            return Err(RingError { cause, ..lost("nobody answers") });
         }
         Ok(FakeRing {
             controls: self.0.clone(),

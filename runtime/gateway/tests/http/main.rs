@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod causes;
 #[allow(dead_code)]
 mod client;
 mod connections;

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
-use tonic::transport::Channel;
 
 use super::{Demands, DriverError, RingTopology};
 use crate::{
-    Checksummed, RingFault, Transport, connect_until,
+    Checksummed, Line, RingFault, Transport, connect_until,
     proto::{ConfigureProgress, ConfigureRequest, Peer, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
@@ -21,7 +20,7 @@ pub(super) async fn configure_all(
     demands: &Demands,
     patience: Duration,
     mut progress: impl FnMut(&Peer, &ConfigureProgress),
-) -> Result<Vec<Channel>, DriverError> {
+) -> Result<Vec<Line>, DriverError> {
     if topology.peers.is_empty() {
         return Err(DriverError::Topology("it has no devices"));
     }
@@ -45,7 +44,7 @@ pub(super) async fn configure_all(
         .sealed();
         tasks.spawn(configure_one(index, peer.clone(), topology.transport.clone(), request, deadline, heard.clone()));
     }
-    let mut channels: Vec<Option<Channel>> = vec![None; topology.peers.len()];
+    let mut channels: Vec<Option<Line>> = vec![None; topology.peers.len()];
     loop {
         tokio::select! {
             biased;
@@ -70,7 +69,7 @@ async fn configure_one(
     request: ConfigureRequest,
     deadline: Instant,
     heard: Progress,
-) -> Result<(usize, Channel), DriverError> {
+) -> Result<(usize, Line), DriverError> {
     let refused = |status: &tonic::Status| DriverError::from_status(&peer.device, status);
     let channel = connect_until(&transport, &peer.uri, deadline)
         .await

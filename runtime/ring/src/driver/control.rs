@@ -3,16 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tonic::transport::Channel;
 
 use super::DriverError;
 use crate::{
-    Transport, connect,
+    Line, Transport, connect,
     proto::{DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
 
-async fn client(transport: &Transport, peer: &Peer) -> Result<ControlClient<Channel>, DriverError> {
+async fn client(transport: &Transport, peer: &Peer) -> Result<ControlClient<Line>, DriverError> {
     let unreachable = |source| DriverError::Unreachable { device: peer.device.clone(), source };
     let channel = connect(transport, &peer.uri).await.map_err(unreachable)?;
     Ok(ControlClient::new(channel)

@@ -69,7 +69,7 @@ impl DriverError {
     /// What a status from `device` means.
     pub(super) fn from_status(device: &str, status: &Status) -> Self {
         use tonic::Code;
-        if let Some(fault) = RingFault::named_in(status) {
+        if let Some(fault) = RingFault::told(device, status) {
             return Self::Fault(fault);
         }
         let device = device.to_owned();

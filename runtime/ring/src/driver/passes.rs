@@ -7,11 +7,11 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Streaming, metadata::MetadataValue};
 
 use super::{DriverError, RingTopology};
 use crate::{
-    Checksummed, EPOCH_KEY, FrameLimits, MAX_IN_FLIGHT, NOT_AS_SENT, RingFault,
+    Checksummed, EPOCH_KEY, FrameLimits, Line, MAX_IN_FLIGHT, NOT_AS_SENT, RingFault,
     proto::{Ack, Pass, PassResult, ResultsRequest, Rows, driver_client::DriverClient},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) async fn open(
     topology: &RingTopology,
     epoch: u64,
-    channels: &[Channel],
+    channels: &[Line],
 ) -> Result<(PassSubmitter, ResultStream), DriverError> {
     let limits = topology.limits;
     let (Some(first), Some(head)) = (channels.first(), channels.get(topology.head)) else {

@@ -116,10 +116,10 @@ pub(crate) async fn join_keeper(
     let limit = keep_limits(&session.plan).message_bytes();
     let client = proto::keeper_client::KeeperClient::new(channel);
     let mut client = client.max_encoding_message_size(limit).max_decoding_message_size(limit);
-    let fault = |status| RingFault::from_status(&keeper.device, &status);
+    let fault = |status| RingFault::seen(session.name(), &keeper.device, &status);
     let mut stream = client.keep(request).await.map_err(fault)?.into_inner();
     if stream.message().await.map_err(fault)?.is_none() {
-        return Err(RingFault::lost(&keeper.device, "it ended the stream of KV pages at once"));
+        return Err(RingFault::missed(session.name(), &keeper.device, "it ended the stream of KV pages at once"));
     }
     tokio::spawn(watch(session.clone(), keeper.device.clone(), stream, answers));
     Ok(())
@@ -144,11 +144,11 @@ async fn watch(session: Arc<Session>, keeper: String, mut stream: Streaming<Keep
                     break RingFault::failed(&keeper, "it answers what it was not asked about KV pages");
                 }
             }
-            Ok(None) => break RingFault::lost(&keeper, "it ended the stream of KV pages"),
+            Ok(None) => break RingFault::missed(session.name(), &keeper, "it ended the stream of KV pages"),
             Err(status) if status.code() == Code::InvalidArgument => {
                 break RingFault::failed(&keeper, &format!("it refuses KV pages: {}", status.message()));
             }
-            Err(status) => break RingFault::from_status(&keeper, &status),
+            Err(status) => break RingFault::seen(session.name(), &keeper, &status),
         }
     };
     session.end(lost);

@@ -72,8 +72,8 @@ async fn read_frames(
                     break RingFault::failed(session.predecessor(), &why);
                 }
             },
-            Ok(None) => break RingFault::lost(session.predecessor(), "it ended its stream"),
-            Err(status) => break RingFault::from_status(session.predecessor(), &status),
+            Ok(None) => break RingFault::missed(session.name(), session.predecessor(), "it ended its stream"),
+            Err(status) => break RingFault::seen(session.name(), session.predecessor(), &status),
         }
     };
     session.end(fault);

@@ -106,6 +106,7 @@ fn the_chart_comes_changes_goes_back_and_leaves_the_kinds() {
     accounts_may_do_what_the_chart_documents(&cluster);
     roles_of_kubernetes_include_limes_kinds(&cluster);
     an_upgrade_brings_the_definitions_up_to_date(&cluster);
+    an_operator_of_some_namespaces_reads_no_secret_elsewhere(&cluster);
 
     let kept = deployment("kept", "{model: {source: 'hf://org/name'}}");
     cluster.run_with(&["-n", namespace.name(), "apply", "-f", "-"], &kept).unwrap();
@@ -173,23 +174,54 @@ fn an_upgrade_brings_the_definitions_up_to_date(cluster: &Kubectl) {
 /// `kubectl auth can-i --list`, without what every account may do, is the table in the chart's README.
 fn accounts_may_do_what_the_chart_documents(cluster: &Kubectl) {
     let readme = std::fs::read_to_string(repository().join("charts/lime/README.md")).unwrap();
-    let everyone = may(cluster, "default");
+    let everyone = may(cluster, "default", NAMESPACE);
     for account in ["operator", "agent"] {
         let found: BTreeSet<String> =
-            may(cluster, &format!("lime-test-{account}")).difference(&everyone).cloned().collect();
-        let documented: BTreeSet<String> = readme
-            .lines()
-            .filter_map(|line| line.strip_prefix(&format!("| {account} | "))?.strip_suffix(" |"))
-            .map(str::to_owned)
-            .collect();
-        assert_eq!(found, documented, "what the {account}'s account may do is not what charts/lime/README.md says");
+            may(cluster, &format!("lime-test-{account}"), NAMESPACE).difference(&everyone).cloned().collect();
+        assert_eq!(
+            found,
+            documented(&readme, account),
+            "what the {account}'s account may do is not what charts/lime/README.md says"
+        );
     }
 }
 
-/// What a service account may do, a line each: resource, names, verbs.
-fn may(cluster: &Kubectl, account: &str) -> BTreeSet<String> {
+/// The rows of an account in the chart's README.
+fn documented(readme: &str, account: &str) -> BTreeSet<String> {
+    let rows = readme.lines().filter_map(|line| line.strip_prefix(&format!("| {account} | "))?.strip_suffix(" |"));
+    rows.map(str::to_owned).collect()
+}
+
+/// With `watchNamespaces`, the table holds in those namespaces, and elsewhere what concerns nodes is left of it.
+fn an_operator_of_some_namespaces_reads_no_secret_elsewhere(cluster: &Kubectl) {
+    let (watched, other) =
+        (cluster.namespace("lime-test-watched").unwrap(), cluster.namespace("lime-test-other").unwrap());
+    done(&["upgrade", RELEASE, "CHART", "--set", "watchNamespaces={lime-test-watched}"]);
+    let readme = std::fs::read_to_string(repository().join("charts/lime/README.md")).unwrap();
+    let of = |namespace: &str| -> BTreeSet<String> {
+        let everyone = may(cluster, "default", namespace);
+        may(cluster, "lime-test-operator", namespace).difference(&everyone).cloned().collect()
+    };
+    let everywhere: BTreeSet<String> = [
+        "leases.coordination.k8s.io | lime-operator | get",
+        "limenodeprofiles.lime.dev | any | get list watch",
+        "limenodeprofiles.lime.dev/status | any | patch",
+        "nodes | any | get list watch",
+    ]
+    .map(str::to_owned)
+    .into();
+    assert_eq!(of(other.name()), everywhere);
+    let leases = |row: &String| row.starts_with("leases");
+    let without_leases = |rows: BTreeSet<String>| rows.into_iter().filter(|row| !leases(row)).collect::<BTreeSet<_>>();
+    assert_eq!(without_leases(of(watched.name())), without_leases(documented(&readme, "operator")));
+    assert!(!of(NAMESPACE).iter().any(|row| row.starts_with("secrets")), "{:?}", of(NAMESPACE));
+    done(&["rollback", RELEASE, "1"]);
+}
+
+/// What a service account may do in a namespace, a line each: resource, names, verbs.
+fn may(cluster: &Kubectl, account: &str, namespace: &str) -> BTreeSet<String> {
     let who = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
-    let listed = cluster.run(&["auth", "can-i", "--list", "--no-headers", "-n", NAMESPACE, &who]).unwrap();
+    let listed = cluster.run(&["auth", "can-i", "--list", "--no-headers", "-n", namespace, &who]).unwrap();
     let line = |row: &str| {
         // Resource, then three lists in brackets: URLs that are no resources, names, verbs.
         let mut lists = row.split('[').skip(1).map(|list| list.split(']').next().unwrap_or_default());

@@ -13,6 +13,7 @@ mod http;
 #[path = "../../../../runtime/store/tests/common/server.rs"]
 mod hub;
 mod large;
+mod link_cut;
 mod machine;
 mod operator;
 mod release;

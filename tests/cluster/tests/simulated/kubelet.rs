@@ -19,7 +19,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use lime_plan::{BriefCard, Inspection, ModelCard, PlanInForce};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// The address of every pod but gateways, which have each their own: all are this machine's.
@@ -38,12 +38,39 @@ struct Gateway {
 /// What a gateway says at `/ready`, and at `/metrics`.
 #[derive(Clone, Default)]
 struct Answers {
-    ready: String,
+    ready: Value,
+    /// The ring, in its order.
+    ring: Vec<String>,
     metrics: String,
 }
 
+/// Links between two nodes that are cut: a ring that uses one does not serve.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cuts(Arc<Mutex<Vec<[String; 2]>>>);
+
+impl Cuts {
+    /// Cuts the link between two nodes.
+    pub(crate) fn between(&self, one: &str, other: &str) {
+        self.0.lock().unwrap().push([one.to_owned(), other.to_owned()]);
+    }
+
+    /// Mends all of them.
+    pub(crate) fn mend(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    /// The cut that a ring meets.
+    fn of(&self, ring: &[String]) -> Option<[String; 2]> {
+        let next = ring.iter().cycle().skip(1);
+        let mut hops = ring.iter().zip(next).filter(|(from, to)| from != to);
+        let cuts = self.0.lock().unwrap();
+        let cut = |from: &String, to: &String| cuts.iter().any(|cut| cut.contains(from) && cut.contains(to));
+        hops.find(|(from, to)| cut(from, to)).map(|(from, to)| [from.clone(), to.clone()])
+    }
+}
+
 /// Plays kubelet for every pod of the operator's.
-pub(crate) async fn play(client: Client, hub: Option<String>) {
+pub(crate) async fn play(client: Client, hub: Option<String>, cuts: Cuts) {
     let config = watcher::Config::default().labels("app.kubernetes.io/managed-by=lime-operator");
     let mut pods = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().touched_objects().boxed();
     let gateways = Gateways::default();
@@ -51,12 +78,12 @@ pub(crate) async fn play(client: Client, hub: Option<String>) {
         let Ok(pod) = pod else { continue };
         let (client, hub) = (client.clone(), hub.clone());
         // What fails, because the pod has moved on, comes by again.
-        let gateways = gateways.clone();
-        tokio::spawn(async move { drop(serve(&client, &pod, &gateways, hub.as_deref()).await) });
+        let (gateways, cuts) = (gateways.clone(), cuts.clone());
+        tokio::spawn(async move { drop(serve(&client, &pod, &gateways, &cuts, hub.as_deref()).await) });
     }
 }
 
-async fn serve(client: &Client, pod: &Pod, gateways: &Gateways, hub: Option<&str>) -> kube::Result<()> {
+async fn serve(client: &Client, pod: &Pod, gateways: &Gateways, cuts: &Cuts, hub: Option<&str>) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
     if pod.metadata.deletion_timestamp.is_some() {
@@ -65,7 +92,7 @@ async fn serve(client: &Client, pod: &Pod, gateways: &Gateways, hub: Option<&str
     let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     let pending = pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending");
     let component = pod.labels().get("lime.dev/component").cloned().unwrap_or_default();
-    let address = if component == "gateway" { gateway(client, pod, gateways).await? } else { ADDRESS };
+    let address = if component == "gateway" { gateway(client, pod, gateways, cuts).await? } else { ADDRESS };
     if !placed || !pending {
         return Ok(());
     }
@@ -89,28 +116,29 @@ async fn serve(client: &Client, pod: &Pod, gateways: &Gateways, hub: Option<&str
 }
 
 /// A gateway: it reads its plan file when its pod changes, and says whatever is asked that its ring is ready by that plan.
-async fn gateway(client: &Client, pod: &Pod, gateways: &Gateways) -> kube::Result<Ipv4Addr> {
+async fn gateway(client: &Client, pod: &Pod, gateways: &Gateways, cuts: &Cuts) -> kube::Result<Ipv4Addr> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let deployment = pod.labels().get("lime.dev/deployment").cloned().unwrap_or_default();
     let file = api.get(&format!("{deployment}-plan")).await?;
     let text = file.data.and_then(|mut data| data.remove("plan.json")).unwrap_or_default();
     let in_force = PlanInForce::from_json(&text);
     let devices = in_force.iter().flat_map(|in_force| &in_force.plan.devices);
-    let metrics = devices.map(|device| format!("lime_worker_pinned_bytes{{device=\"{}\"}} 0\n", device.name)).collect();
+    let ring: Vec<String> = devices.map(|device| device.name.clone()).collect();
+    let metrics = ring.iter().map(|device| format!("lime_worker_pinned_bytes{{device=\"{device}\"}} 0\n")).collect();
     let (name, generation) = in_force.map(|plan| (plan.name, plan.generation)).unwrap_or_default();
     let plan = json!({ "name": name, "digest": PlanInForce::digest(&text) });
-    let ready = json!({ "status": "ready", "devices": [], "plan": plan }).to_string();
+    let ready = json!({ "status": "ready", "devices": [], "plan": plan });
     let mut gateways = gateways.lock().unwrap();
     let next = u16::try_from(gateways.len() + 1).unwrap().to_be_bytes();
     let gateway = gateways.entry(pod.uid().unwrap_or_default()).or_insert_with(|| {
         let (address, answers) = (Ipv4Addr::new(127, 78, next[0], next[1]), Arc::<Mutex<Answers>>::default());
-        tokio::spawn(answering(address, answers.clone()));
+        tokio::spawn(answering(address, answers.clone(), cuts.clone()));
         Gateway { address, generation: 0, answers }
     });
     // Two looks at the file may come in the wrong order.
     if generation >= gateway.generation {
         gateway.generation = generation;
-        *gateway.answers.lock().unwrap() = Answers { ready, metrics };
+        *gateway.answers.lock().unwrap() = Answers { ready, ring, metrics };
     }
     Ok(gateway.address)
 }
@@ -142,15 +170,21 @@ async fn inspected(client: &Client, pod: &Pod, hub: Option<&str>) -> kube::Resul
     Ok((output.status.code().unwrap_or(-1), message.chars().take(4096).collect()))
 }
 
-async fn answering(address: Ipv4Addr, answers: Arc<Mutex<Answers>>) {
+async fn answering(address: Ipv4Addr, answers: Arc<Mutex<Answers>>, cuts: Cuts) {
     let listener = tokio::net::TcpListener::bind((address, 8000)).await.unwrap();
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { continue };
-        let answers = answers.lock().unwrap().clone();
+        let (answers, cuts) = (answers.lock().unwrap().clone(), cuts.clone());
         tokio::spawn(async move {
             let mut asked = [0; 1024];
             let read = stream.read(&mut asked).await.unwrap_or_default();
-            let body = if asked[..read].starts_with(b"GET /metrics") { answers.metrics } else { answers.ready };
+            let mut ready = answers.ready;
+            if let Some([from, to]) = cuts.of(&answers.ring) {
+                ready["status"] = "recovering".into();
+                ready["reason"] = format!("the link from device {from:?} to device {to:?} is lost").into();
+                ready["cause"] = json!({ "kind": "link", "from": from, "to": to });
+            }
+            let body = if asked[..read].starts_with(b"GET /metrics") { answers.metrics } else { ready.to_string() };
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
             let _ = stream.write_all(head.as_bytes()).await;
         });

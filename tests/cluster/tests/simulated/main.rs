@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod crashes;
+mod cut_links;
 mod failover;
 mod faults;
 mod fleet;
@@ -11,7 +12,9 @@ mod garbage;
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 #[path = "../../../../runtime/store/tests/common/server.rs"]
 mod hub;
+mod kinds_gone;
 mod kubelet;
+mod namespaces;
 mod operator;
 mod proxy;
 mod refused;
@@ -34,6 +37,8 @@ struct Stage {
     client: kube::Client,
     /// Nodes of which the kubelet, the agent or both are silent.
     silence: fleet::Silence,
+    /// Links between nodes that are cut.
+    cuts: kubelet::Cuts,
     // Dropped last: its tasks play the nodes.
     runtime: tokio::runtime::Runtime,
 }
@@ -57,16 +62,16 @@ impl Stage {
             Ok(left.trim().is_empty().then_some(()))
         });
         gone.unwrap();
-        let silence = fleet::Silence::default();
+        let (silence, cuts) = (fleet::Silence::default(), kubelet::Cuts::default());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(async {
             let client = kube::Client::try_default().await.unwrap();
             fleet::settle_in(&client, nodes, mebibytes).await;
             tokio::spawn(fleet::beat(client.clone(), nodes, silence.clone()));
-            tokio::spawn(kubelet::play(client.clone(), hub));
+            tokio::spawn(kubelet::play(client.clone(), hub, cuts.clone()));
             client
         });
-        Self { cluster, client, silence, runtime }
+        Self { cluster, client, silence, cuts, runtime }
     }
 }
 

@@ -16,20 +16,25 @@ pub(crate) struct Operator {
 impl Operator {
     /// Starts one, which takes the lead at once.
     pub(crate) fn start() -> Self {
-        Self::launch(None, None)
+        Self::launch(None, None, &[])
     }
 
     /// The same, with nothing but a proxy between it and the API server.
     pub(crate) fn behind(proxy: &Proxy) -> Self {
-        Self::launch(Some(&proxy.kubeconfig()), None)
+        Self::launch(Some(&proxy.kubeconfig()), None, &[])
     }
 
     /// One of several, behind a proxy, which leads only while it holds the Lease.
     pub(crate) fn replica(identity: &str, proxy: &Proxy) -> Self {
-        Self::launch(Some(&proxy.kubeconfig()), Some(identity))
+        Self::launch(Some(&proxy.kubeconfig()), Some(identity), &[])
     }
 
-    fn launch(kubeconfig: Option<&Path>, identity: Option<&str>) -> Self {
+    /// One that looks after some namespaces.
+    pub(crate) fn of_namespaces(namespaces: &str) -> Self {
+        Self::launch(None, None, &["--watch-namespaces", namespaces])
+    }
+
+    fn launch(kubeconfig: Option<&Path>, identity: Option<&str>, more: &[&str]) -> Self {
         let program =
             std::env::var("LIME_OPERATOR_BIN").expect("LIME_OPERATOR_BIN is not set: run make test-simulated");
         // Nobody else takes a port that was free a moment ago, as a rule.
@@ -42,6 +47,7 @@ impl Operator {
         command.envs(kubeconfig.map(|path| ("KUBECONFIG", path)));
         let process = command
             .args(["--namespace", SYSTEM, "--worker-overhead-mib", "8"])
+            .args(more)
             .args(["--weight-store", "empty-dir", "--listen", &format!("127.0.0.1:{port}")])
             .env("LIME_LOG", "error,kube_client=off")
             .stdin(Stdio::null())
@@ -101,9 +107,18 @@ impl Operator {
 
     /// Its own figures; none while it starts.
     pub(crate) fn metrics(&self) -> String {
+        self.get("/metrics")
+    }
+
+    /// What it says of its readiness.
+    pub(crate) fn readiness(&self) -> String {
+        self.get("/readyz")
+    }
+
+    fn get(&self, path: &str) -> String {
         let mut text = String::new();
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-            write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
             stream.read_to_string(&mut text).unwrap();
         }
         text

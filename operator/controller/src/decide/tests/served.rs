@@ -100,3 +100,46 @@ fn slower_than_predicted_is_more_than_a_rounding() {
     assert_eq!(with(predicted + 2_000), "AsPlanned");
     assert_eq!(with(predicted * 2 + 2_001), "SlowerThanPredicted");
 }
+
+#[test]
+fn a_wish_that_changes_what_no_plan_is_made_from_keeps_its_plan_for_good() {
+    let settings = testing::settings();
+    for spec in [json!({ "offload": { "maxDiskPerNode": "500Gi" } }), json!({ "nodes": { "maxCount": 9 } })] {
+        let (snapshot, serving) = settled(json!({}));
+        let plan = serving.status.current_plan;
+        let mut asked = asks(&snapshot, spec.clone());
+        let mut visit = |forgets: bool, mebibytes: i64| {
+            if forgets {
+                asked.tried.clear();
+                let profile = |name| Arc::new(serde_json::from_value(testing::profile(name, mebibytes)).unwrap());
+                asked.profiles = ["a", "b", "c"].map(profile).to_vec();
+            }
+            let decision = decide(&asked, &settings);
+            is(&decision, "Ready", "True", "Ready");
+            assert_eq!(observed(&decision, "Ready"), Some(2), "{spec}");
+            assert_eq!((&decision.status.current_plan, decision.new_plan.is_none()), (&plan, true), "{spec}");
+            asked = carried_out(&asked, &decision);
+        };
+        visit(false, 60);
+        // A new leader knows what is written and no more, and a plan that it made now would be another.
+        visit(true, 57);
+        let noted = asked.plans[0].status.as_ref().unwrap().answers.clone();
+        assert_eq!(noted, [Wish::check(&asked.deployment).unwrap().hash()], "{spec}");
+        // The wish before is answered too: nothing is noted twice.
+        asked = asks(&asked, json!({}));
+        let decision = decide(&asked, &settings);
+        assert_eq!((&decision.status.current_plan, decision.new_plan.is_none()), (&plan, true), "{spec}");
+        assert_eq!(carried_out(&asked, &decision).plans[0].status.as_ref().unwrap().answers, noted);
+    }
+}
+
+#[test]
+fn nobody_is_told_nothing() {
+    let (mut snapshot, _) = settled(json!({}));
+    let plan = snapshot.ring.clone().unwrap().plan;
+    snapshot.ring = Some(RingReport { plan, trouble: Some(String::new()), ..RingReport::default() });
+    let decision = decide(&snapshot, &testing::settings());
+    assert!(decision.status.conditions.iter().all(|condition| !condition.message.trim().is_empty()));
+    assert!(decision.notes.iter().all(|note| !note.message.trim().is_empty()), "{:?}", decision.notes);
+    is(&decision, "Ready", "False", "RingNotReady");
+}

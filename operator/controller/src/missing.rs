@@ -1,0 +1,131 @@
+//! Kinds of LIME that the API server does not serve: their definitions are gone, or not there yet. Nothing can be decided then, and it is
+//! said where people look: the operator is not ready, and an event of its pod names them.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::{
+        events::{Event, EventType, Recorder, Reporter},
+        watcher,
+    },
+};
+
+use crate::{context::Context, names};
+
+/// How often it is looked whether there is something to tell.
+const PERIOD: Duration = Duration::from_secs(2);
+/// A kind that is missing is told again after so long.
+const AGAIN: u32 = 300;
+
+/// Kinds that are not served, as the watches find out. Copies share what they know.
+#[derive(Clone, Debug, Default)]
+pub struct Missing(Arc<Mutex<BTreeSet<String>>>);
+
+impl Missing {
+    /// A watch of `kind` was told that there is no such kind.
+    pub fn note(&self, kind: &str) {
+        self.kinds().insert(kind.to_owned());
+    }
+
+    /// A watch of `kind` gets on.
+    pub fn found(&self, kind: &str) {
+        self.kinds().remove(kind);
+    }
+
+    /// What is missing, and what to do; `None` if nothing is.
+    pub fn told(&self) -> Option<String> {
+        let kinds: Vec<String> = self.kinds().iter().cloned().collect();
+        let do_it =
+            "install the CustomResourceDefinitions (crds.enabled: true in the chart, or kubectl apply -f crds/)";
+        (!kinds.is_empty()).then(|| format!("the API server does not know {}: {do_it}", kinds.join(", ")))
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a watch failed because the API server knows no such kind.
+pub fn is_unknown_kind(error: &watcher::Error) -> bool {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        _ => return false,
+    };
+    status.code == 404
+}
+
+/// Tells of missing kinds by events of this replica's own pod, for as long as it is polled. An event about oneself needs no Lease:
+/// `plain` is a client without.
+pub async fn tell(context: Arc<Context>, plain: Client) {
+    let settings = &context.settings;
+    let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.identity.clone()) };
+    let recorder = Recorder::new(plain, reporter);
+    let about = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: Some(settings.identity.clone()),
+        namespace: Some(settings.namespace.clone()),
+        ..ObjectReference::default()
+    };
+    let (mut last, mut rounds) = (None, 0);
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let told = context.world.missing.told();
+        rounds = if told == last && rounds * PERIOD.as_secs() as u32 <= AGAIN { rounds + 1 } else { 0 };
+        let news = match (&told, &last) {
+            (Some(missing), _) if rounds == 0 => Some((EventType::Warning, "KindsMissing", missing.clone())),
+            (None, Some(_)) => Some((EventType::Normal, "KindsFound", "every kind of LIME is served again".to_owned())),
+            _ => None,
+        };
+        last = told;
+        let Some((type_, reason, note)) = news else { continue };
+        tracing::warn!(reason, note, "kinds");
+        let event = Event { type_, reason: reason.into(), note: Some(note), action: "Watch".into(), secondary: None };
+        if let Err(error) = recorder.publish(&event, &about).await {
+            tracing::warn!(reason, %error, "an event could not be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_until_it_is_found() {
+        let missing = Missing::default();
+        assert_eq!(missing.told(), None);
+        missing.note("LimePlan");
+        missing.note("LimeDeployment");
+        let told = missing.clone().told().unwrap();
+        assert!(told.contains("LimeDeployment, LimePlan") && told.contains("crds.enabled"), "{told}");
+        missing.found("LimePlan");
+        missing.found("LimePlan");
+        assert!(!missing.told().unwrap().contains("LimePlan"));
+        missing.found("LimeDeployment");
+        assert_eq!(missing.told(), None);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_told_from_other_troubles() {
+        let of = |code| kube::Error::Api(Box::new(kube::core::Status { code, ..kube::core::Status::default() }));
+        let table = [
+            (watcher::Error::InitialListFailed(of(404)), true),
+            (watcher::Error::WatchStartFailed(of(404)), true),
+            (watcher::Error::InitialListFailed(of(403)), false),
+            (watcher::Error::WatchStartFailed(of(410)), false),
+            (watcher::Error::NoResourceVersion, false),
+        ];
+        for (index, (error, expected)) in table.into_iter().enumerate() {
+            assert_eq!(is_unknown_kind(&error), expected, "row {index}");
+        }
+    }
+}
