@@ -1,5 +1,5 @@
-//! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal (named reasons for
-//! nodes over maxCount, room on disks) is met here by planning again on fewer nodes.
+//! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal (room on
+//! disks) is met here by planning again on fewer nodes.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: By
     }
     let result = loop {
         match plan(card, &candidates.fleet(), &goal) {
-            Ok(found) => match drop_some(wish, card, &candidates, &found) {
+            Ok(found) => match drop_some(card, &candidates, &found) {
                 Some(fewer) => candidates = fewer,
                 None => break Ok(found),
             },
@@ -42,18 +42,8 @@ pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: By
     }
 }
 
-/// Nodes that must go for maxCount or for their disks, if any.
-fn drop_some(wish: &Wish, card: &ModelCard, candidates: &Candidates, found: &Plan) -> Option<Candidates> {
-    let most = wish.spec.nodes.max_count.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-    if found.devices.len() > most.max(1) {
-        let mut by_layers: Vec<&DevicePlan> = found.devices.iter().collect();
-        by_layers.sort_by_key(|device| (std::cmp::Reverse(device.all_layers().count()), &device.name));
-        let kept: BTreeSet<&str> = by_layers.iter().take(most.max(1)).map(|device| device.name.as_str()).collect();
-        let out = candidates.nodes.iter().map(|node| node.name.clone()).filter(|name| !kept.contains(name.as_str()));
-        return Some(candidates.without(&out.collect(), "OverMaxCount", |node| {
-            format!("{node}: spec.nodes.maxCount allows {most} nodes, others hold more")
-        }));
-    }
+/// The first node that must go since its disk does not hold its part, if any.
+fn drop_some(card: &ModelCard, candidates: &Candidates, found: &Plan) -> Option<Candidates> {
     let too_full = found.devices.iter().find(|device| {
         let bytes: Bytes = device.blocks.iter().map(|placed| card.block_bytes(placed.block)).sum();
         candidates.disks.get(&device.name).is_some_and(|free| bytes > *free)
