@@ -41,5 +41,5 @@ pub use profile::{Fleet, Link, NodeProfile};
 pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use route::{Hop, Stage};
 pub use steps::{HandOver, Ladder, Relief, Rung, Step};
-pub use units::{Bytes, DeviceIndex, Epoch, LayerIndex, LayerRange, SegmentIndex};
+pub use units::{Bytes, DeviceIndex, LayerIndex, LayerRange, SegmentIndex};
 pub use way::Way;
