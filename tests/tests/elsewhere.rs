@@ -288,7 +288,7 @@ async fn a_limited_process_hands_over_what_does_not_fit() -> Result<()> {
     let plan = large(&model)?;
     let budget = plan.devices[0].memory.budget;
     // The system counts in pages.
-    let limit = match MemoryLimit::new(budget.round_up(Bytes::mib(1)).0) {
+    let limit = match MemoryLimit::new(budget.0.next_multiple_of(1 << 20)) {
         Ok(limit) => limit,
         Err(why) => {
             println!("skipped: no control group can be made here ({why})");

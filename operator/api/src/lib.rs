@@ -11,6 +11,7 @@ mod endpoint;
 mod exposure;
 mod failure;
 mod foreign;
+mod goal;
 mod labels;
 mod model;
 mod nodes;

@@ -1,5 +1,5 @@
-//! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal (named reasons for
-//! nodes over maxCount, room on disks) is met here by planning again on fewer nodes.
+//! The planner, asked: from candidates to a LimePlan. What the wish asks for beyond the planner's own goal (room on
+//! disks) is met here by planning again on fewer nodes.
 
 use std::{cmp::Ordering, collections::BTreeSet};
 
@@ -30,7 +30,7 @@ pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: By
             format!("spec.nodes.minCount asks for {least} nodes, {found} of {matching} matching nodes can take part");
         return infeasible(wish, hash, &candidates, message, ShortfallReason::TooFewNodes, None);
     }
-    let (candidates, result) = best(wish, card, candidates, &goal);
+    let (candidates, result) = best(card, candidates, &goal);
     match result {
         Ok(found) => feasible(wish, &candidates, &found, note),
         Err(refusal) => {
@@ -44,13 +44,13 @@ pub fn make(wish: &Wish, card: &ModelCard, candidates: &Candidates, overhead: By
 }
 
 /// The best plan on these candidates, or on fewer of them where it would break a limit of the wish or use a link that is lost.
-fn best(wish: &Wish, card: &ModelCard, mut candidates: Candidates, goal: &Goal) -> (Candidates, Result<Plan, Refusal>) {
+fn best(card: &ModelCard, mut candidates: Candidates, goal: &Goal) -> (Candidates, Result<Plan, Refusal>) {
     loop {
         let found = match plan(card, &candidates.fleet(), goal) {
             Ok(found) => found,
             Err(refusal) => return (candidates, Err(refusal)),
         };
-        if let Some(fewer) = drop_some(wish, card, &candidates, &found) {
+        if let Some(fewer) = drop_some(card, &candidates, &found) {
             candidates = fewer;
             continue;
         }
@@ -71,8 +71,8 @@ fn best(wish: &Wish, card: &ModelCard, mut candidates: Candidates, goal: &Goal) 
             Ordering::Greater => without(one),
             Ordering::Less => without(other),
             Ordering::Equal => {
-                let first = best(wish, card, without(one), goal);
-                let second = best(wish, card, without(other), goal);
+                let first = best(card, without(one), goal);
+                let second = best(card, without(other), goal);
                 return if time(&second.1) < time(&first.1) { second } else { first };
             }
         };
@@ -85,18 +85,8 @@ fn time(found: &Result<Plan, Refusal>) -> Nanos {
     outlook.map_or(Nanos(u64::MAX), |outlook| outlook.prediction.time_per_token)
 }
 
-/// Nodes that must go for maxCount or for their disks, if any.
-fn drop_some(wish: &Wish, card: &ModelCard, candidates: &Candidates, found: &Plan) -> Option<Candidates> {
-    let most = wish.spec.nodes.max_count.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-    if found.devices.len() > most.max(1) {
-        let mut by_layers: Vec<&DevicePlan> = found.devices.iter().collect();
-        by_layers.sort_by_key(|device| (std::cmp::Reverse(device.all_layers().count()), &device.name));
-        let kept: BTreeSet<&str> = by_layers.iter().take(most.max(1)).map(|device| device.name.as_str()).collect();
-        let out = candidates.nodes.iter().map(|node| node.name.clone()).filter(|name| !kept.contains(name.as_str()));
-        return Some(candidates.without(&out.collect(), "OverMaxCount", |node| {
-            format!("{node}: spec.nodes.maxCount allows {most} nodes, others hold more")
-        }));
-    }
+/// The first node that must go since its disk does not hold its part, if any.
+fn drop_some(card: &ModelCard, candidates: &Candidates, found: &Plan) -> Option<Candidates> {
     let too_full = found.devices.iter().find(|device| {
         let bytes: Bytes = device.blocks.iter().map(|placed| card.block_bytes(placed.block)).sum();
         candidates.disks.get(&device.name).is_some_and(|free| bytes > *free)

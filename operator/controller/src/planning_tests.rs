@@ -35,7 +35,8 @@ fn what_cannot_be_says_what_is_missing_and_what_would_fit() {
 #[test]
 fn counts_of_nodes_are_kept() {
     let most = made(json!({ "nodes": { "maxCount": 1 } }));
-    assert!(most.nodes <= 1, "{most:?}");
+    assert!(most.feasible && most.nodes == 1, "{most:?}");
+    assert!(most.rejected_nodes.iter().any(|node| node.message.contains("no more than 1 may take part")), "{most:?}");
     let least = made(json!({ "nodes": { "minCount": 3 } }));
     assert!(least.feasible && least.nodes == 3, "{:?}", least.shortfall);
     let too_many = made(json!({ "nodes": { "minCount": 4 } }));
@@ -60,5 +61,21 @@ fn hand_written_documents_are_checked() {
     for garbage in [None, Some(""), Some("{}"), Some("[1"), Some("{\"version\":1}")] {
         spec.document = garbage.map(str::to_owned);
         assert!(document(&spec).is_err(), "{garbage:?}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    /// The other entrance, `lime plan`, is held to the same by `runtime/cli/src/wish/tests.rs`.
+    #[test]
+    fn the_operator_asks_what_the_spec_says(
+        context in 1..16_777_216_i32, requests in 1..4096_i32, chunk in 1..65_536_i32, least in 1..1024_i32, more in 0..1024_i32,
+    ) {
+        let deployment = testing::deployment(json!({
+            "serving": { "maxContextTokens": context, "maxConcurrentRequests": requests, "prefillChunkTokens": chunk },
+            "nodes": { "minCount": least, "maxCount": (least + more).min(1024) },
+        }));
+        let (wish, card) = (Wish::check(&deployment).unwrap(), testing::card());
+        proptest::prop_assert_eq!(wish.goal(&card), deployment.spec.goal(&card));
     }
 }

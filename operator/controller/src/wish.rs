@@ -2,11 +2,8 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
-use lime_api::{
-    KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, OffloadPolicy, PodTemplate, RequestPattern, Serving,
-    WeightEncoding, parse_bytes,
-};
-use lime_plan::{Arithmetic, Bytes, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
+use lime_api::{KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, PodTemplate, Serving, parse_bytes};
+use lime_plan::{Bytes, Dtype, Goal, ModelCard};
 use serde_json::json;
 
 use crate::{
@@ -136,50 +133,7 @@ impl Wish {
 
     /// What the planner is asked for, with a note where the model allows less than was asked.
     pub fn goal(&self, card: &ModelCard) -> (Goal, Option<String>) {
-        let serving = &self.spec.serving;
-        let count = |value: i32| u32::try_from(value).unwrap_or_default().max(1);
-        let asked = count(serving.max_context_tokens);
-        let context = asked.min(card.context);
-        let note = (context < asked).then(|| {
-            format!("the model takes {context} tokens of context: maxContextTokens {asked} is lowered to that")
-        });
-        let millis = |value: Option<i32>| {
-            value.and_then(|value| u64::try_from(value).ok()).map(|value| Nanos(value.saturating_mul(1_000_000)))
-        };
-        let wished = self.spec.objective.clone().unwrap_or_default();
-        let goal = Goal {
-            objective: match serving.request_pattern {
-                RequestPattern::Sporadic => Objective::Sporadic,
-                RequestPattern::Bursty => Objective::Bursty,
-            },
-            serving: ServingLimits {
-                max_context_tokens: context,
-                max_concurrent_requests: count(serving.max_concurrent_requests),
-                prefill_chunk_tokens: count(serving.prefill_chunk_tokens).min(context.max(1)),
-            },
-            arithmetic: Arithmetic::Exact,
-            residual: Dtype::F32,
-            kv: self.kv(card),
-            offload: match self.spec.offload.policy {
-                OffloadPolicy::Auto => Offload::Auto,
-                OffloadPolicy::Never => Offload::Never,
-                OffloadPolicy::Always => Offload::Always,
-            },
-            encoding: match self.spec.offload.encoding {
-                WeightEncoding::Auto => None,
-                WeightEncoding::Raw => Some(Encoding::Raw),
-                WeightEncoding::Compact => Some(Encoding::Compact),
-            },
-            segments: None,
-            least_devices: count(self.spec.nodes.min_count),
-            // Nodes over maxCount are left out with a reason of their own.
-            most_devices: None,
-            typical_context: None,
-            typical_prompt: None,
-            wished_time_per_token: millis(wished.time_per_token_milliseconds),
-            wished_time_to_first_token: millis(wished.time_to_first_token_milliseconds),
-        };
-        (goal, note)
+        self.spec.goal(card)
     }
 
     /// The owner of what is made for this wish.

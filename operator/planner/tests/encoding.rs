@@ -12,7 +12,7 @@ use support::LLAMA_3_3_70B;
 
 fn card() -> ModelCard {
     let card = LLAMA_3_3_70B.card();
-    let less = |bytes: &Bytes| Bytes(bytes.0 / 100 * 71).round_up(Bytes::kib(4));
+    let less = |bytes: &Bytes| Bytes((bytes.0 / 100 * 71).next_multiple_of(4096));
     let blocks = &card.blocks;
     let compact = BlockBytes {
         embedding: less(&blocks.embedding),

@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use lime_api::{LimeDeployment, ModelSource, OffloadPolicy, RequestPattern, WeightEncoding};
+use lime_api::{LimeDeployment, ModelSource};
 use lime_model::{ModelConfig, ModelFolder};
-use lime_plan::{
-    Arithmetic, Bytes, Dtype, Encoding, Fleet, Goal, ModelCard, Nanos, Objective, Offload, Plan, ServingLimits,
-};
+use lime_plan::{Bytes, Fleet, Goal, ModelCard, Offload, Plan};
 use lime_store::{Source, Store, StoredModel};
 
 use crate::{
@@ -106,53 +104,9 @@ impl Wish {
 
     /// The wish as the planner sees it.
     pub(crate) fn goal(&self, card: &ModelCard, segments: Option<u32>, notes: &mut Vec<String>) -> Goal {
-        let spec = &self.deployment.spec;
-        let wished = spec.objective.clone().unwrap_or_default();
-        let nanos =
-            |milliseconds: Option<i32>| milliseconds.map(|wish| Nanos(u64::from(wish.cast_unsigned()) * 1_000_000));
-        Goal {
-            objective: match spec.serving.request_pattern {
-                RequestPattern::Sporadic => Objective::Sporadic,
-                RequestPattern::Bursty => Objective::Bursty,
-            },
-            serving: self.limits(card, notes),
-            arithmetic: Arithmetic::Exact,
-            residual: Dtype::F32,
-            kv: spec.serving.kv_cache_type.dtype(card.dtype),
-            offload: match spec.offload.policy {
-                OffloadPolicy::Auto => Offload::Auto,
-                OffloadPolicy::Never => Offload::Never,
-                OffloadPolicy::Always => Offload::Always,
-            },
-            encoding: match spec.offload.encoding {
-                WeightEncoding::Auto => None,
-                WeightEncoding::Raw => Some(Encoding::Raw),
-                WeightEncoding::Compact => Some(Encoding::Compact),
-            },
-            segments: segments.or(self.fleet.segments),
-            least_devices: spec.nodes.min_count.cast_unsigned(),
-            most_devices: spec.nodes.max_count.map(i32::cast_unsigned),
-            typical_context: None,
-            typical_prompt: None,
-            wished_time_per_token: nanos(wished.time_per_token_milliseconds),
-            wished_time_to_first_token: nanos(wished.time_to_first_token_milliseconds),
-        }
-    }
-
-    fn limits(&self, card: &ModelCard, notes: &mut Vec<String>) -> ServingLimits {
-        let serving = &self.deployment.spec.serving;
-        let asked = serving.max_context_tokens.cast_unsigned();
-        let max_context_tokens = asked.min(card.context);
-        if max_context_tokens < asked {
-            notes.push(format!(
-                "the model takes {max_context_tokens} tokens of context: maxContextTokens {asked} is lowered to that"
-            ));
-        }
-        ServingLimits {
-            max_context_tokens,
-            max_concurrent_requests: serving.max_concurrent_requests.cast_unsigned(),
-            prefill_chunk_tokens: serving.prefill_chunk_tokens.cast_unsigned().min(max_context_tokens),
-        }
+        let (goal, note) = self.deployment.spec.goal(card);
+        notes.extend(note);
+        Goal { segments: segments.or(self.fleet.segments), ..goal }
     }
 }
 

@@ -2,6 +2,22 @@
 //!
 //! Data and the pure functions that follow from it: what a model is made of, what a node has, what is wished for, who holds
 //! what, how much memory that takes, which way an activation goes. No clock, no I/O, no Kubernetes, no tensor library.
+//!
+//! ```
+//! use lime_plan::{Bytes, Dtype, Goal, MemoryModel, ModelCard};
+//!
+//! let card = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/cards/ten-layers.json"))?;
+//! let card: ModelCard = serde_json::from_slice(&card)?;
+//! let goal = Goal::sporadic(&card, 2 * 64);
+//! goal.check(&card)?;
+//!
+//! // One formula for both sides: the planner counts with it, and the engine allocates by it.
+//! let memory = MemoryModel { card: &card, serving: goal.serving, kv: goal.kv, residual: Dtype::F32 };
+//! assert_eq!(memory.pages_per_slot(), 2);
+//! assert_eq!(memory.kv(card.layers), memory.page_bytes(1) * 2 * u64::from(card.layers));
+//! assert!(card.weight_bytes() > Bytes::mib(100));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod belief;
 mod brief;
@@ -41,5 +57,5 @@ pub use profile::{Fleet, Link, NodeProfile};
 pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use route::{Hop, Stage};
 pub use steps::{HandOver, Ladder, Relief, Rung, Step};
-pub use units::{Bytes, DeviceIndex, Epoch, LayerIndex, LayerRange, SegmentIndex};
+pub use units::{Bytes, DeviceIndex, LayerIndex, LayerRange, SegmentIndex};
 pub use way::Way;

@@ -34,11 +34,6 @@ impl Bytes {
         Self(n << 30)
     }
 
-    /// The smallest multiple of `unit` that is not below `self`; `unit` must not be zero.
-    pub const fn round_up(self, unit: Self) -> Self {
-        Self(self.0.div_ceil(unit.0) * unit.0)
-    }
-
     /// Two sizes for one sentence: to the byte where they differ and would read alike.
     pub fn apart(self, other: Self) -> (String, String) {
         let short = (self.to_string(), other.to_string());
@@ -116,18 +111,6 @@ pub struct SegmentIndex(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeviceIndex(pub u32);
-
-/// The generation of a running ring. It rises with every (re)configuration; messages of another epoch are refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Epoch(pub u64);
-
-impl Epoch {
-    /// The epoch after this one.
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
 
 /// Consecutive layers, `start` included, `end` excluded. May be empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -73,8 +73,8 @@ impl Shape {
         let q = u64::from(self.heads * self.head_dim);
         let kv = u64::from(self.kv_heads * self.head_dim);
         let block = |elements: &[u64]| {
-            let padded: Bytes = elements.iter().map(|count| Bytes(count * size).round_up(Bytes(64))).sum();
-            padded.round_up(Bytes::kib(4))
+            let padded: Bytes = elements.iter().map(|count| Bytes((count * size).next_multiple_of(64))).sum();
+            Bytes(padded.0.next_multiple_of(4096))
         };
         let attention = block(&[hidden, hidden * q, hidden * kv, hidden * kv, q * hidden]);
         let mlp = block(&[hidden, hidden * inner, hidden * inner, inner * hidden]);

@@ -63,3 +63,25 @@ fn the_shipped_manifests_are_sound() {
     }
     assert!(checked >= 2);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(16))]
+    /// The other entrance, the operator, is held to the same by `operator/controller/src/planning_tests.rs`.
+    #[test]
+    fn the_command_line_asks_what_the_spec_says(
+        context in 1..16_777_216_i32, requests in 1..4096_i32, chunk in 1..65_536_i32, least in 1..1024_i32, more in 0..1024_i32,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wish.yaml");
+        let most = (least + more).min(1024_i32);
+        fs::write(&file, format!(
+            "{DEPLOYMENT}  model: {{ source: file://. }}\n  serving: {{ maxContextTokens: {context}, maxConcurrentRequests: \
+             {requests}, prefillChunkTokens: {chunk} }}\n  nodes: {{ minCount: {least}, maxCount: {most} }}\n{FLEET}"
+        )).unwrap();
+        let wish = Wish::read(&WishArgs { file, fleet: None, segments: None, measure: false }, None).unwrap();
+        let card = lime_plan::testing::small_card(&mut lime_plan::testing::Random::new(1), 4);
+        let mut notes: Vec<String> = Vec::new();
+        let goal = wish.goal(&card, None, &mut notes);
+        proptest::prop_assert_eq!((goal, notes.pop()), wish.deployment.spec.goal(&card));
+    }
+}
