@@ -18,7 +18,7 @@ impl ModelConfig {
         ModelCard {
             name: name.to_owned(),
             architecture: self.architecture,
-            dtype: self.dtype,
+            format: self.formats.usual(),
             layers: self.layers as u32,
             hidden: self.hidden as u32,
             intermediate: self.intermediate as u32,
