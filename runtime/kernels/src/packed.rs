@@ -23,14 +23,8 @@ impl From<Format> for Operand {
         match format {
             Format::Bf16 | Format::CompactBf16 => Self::Pairs,
             Format::F16 | Format::F32 => Self::Halves,
-            Format::Q8_0
-            | Format::Q4_0
-            | Format::Q4_1
-            | Format::Q5_0
-            | Format::Q5_1
-            | Format::Q4K
-            | Format::Q5K
-            | Format::Q6K => Self::Bytes,
+            // All others are quantized.
+            _ => Self::Bytes,
         }
     }
 }

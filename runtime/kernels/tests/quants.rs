@@ -1,6 +1,8 @@
 //! Every product of quantized weights against its definition spelled out, bit for bit, and decoding against the formats in
 //! words.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use half::f16;
 use lime_kernels::{Isa, Kernels, LinearJob, Matrix, PackedRows, ShapeError, format_bytes};
 use lime_plan::Format;

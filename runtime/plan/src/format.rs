@@ -79,15 +79,8 @@ impl Format {
             Self::F32 => Some(Dtype::F32),
             Self::F16 => Some(Dtype::F16),
             Self::Bf16 => Some(Dtype::Bf16),
-            Self::CompactBf16
-            | Self::Q8_0
-            | Self::Q4_0
-            | Self::Q4_1
-            | Self::Q5_0
-            | Self::Q5_1
-            | Self::Q4K
-            | Self::Q5K
-            | Self::Q6K => None,
+            // Compact, or quantized.
+            _ => None,
         }
     }
 
@@ -122,15 +115,7 @@ impl Format {
         match self {
             Self::F32 => Dtype::F32,
             Self::Bf16 | Self::CompactBf16 => Dtype::Bf16,
-            Self::F16
-            | Self::Q8_0
-            | Self::Q4_0
-            | Self::Q4_1
-            | Self::Q5_0
-            | Self::Q5_1
-            | Self::Q4K
-            | Self::Q5K
-            | Self::Q6K => Dtype::F16,
+            _ => Dtype::F16,
         }
     }
 }

@@ -62,19 +62,12 @@ fn entry(json: &mut String, name: &str, dtype: &str, shape: &[usize], from: u64,
 }
 
 /// What safetensors calls a format; for one that it does not know, what the bytes are called beside the tensor's name.
-const fn dtype_name(format: Format) -> Result<&'static str, &'static str> {
+fn dtype_name(format: Format) -> Result<&'static str, String> {
     match format {
         Format::Bf16 => Ok("BF16"),
         Format::F16 => Ok("F16"),
         Format::F32 => Ok("F32"),
-        Format::CompactBf16 => Err("compact"),
-        Format::Q8_0 => Err("q8_0"),
-        Format::Q4_0 => Err("q4_0"),
-        Format::Q4_1 => Err("q4_1"),
-        Format::Q5_0 => Err("q5_0"),
-        Format::Q5_1 => Err("q5_1"),
-        Format::Q4K => Err("q4_k"),
-        Format::Q5K => Err("q5_k"),
-        Format::Q6K => Err("q6_k"),
+        Format::CompactBf16 => Err("compact".into()),
+        quantized => Err(quantized.to_string().to_lowercase()),
     }
 }
