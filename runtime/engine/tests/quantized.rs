@@ -79,10 +79,10 @@ fn greedy_ids_are_those_of_the_reference_and_of_llama_cpp() {
             let mut ring = Ring::load(&folder, wish.plan(&folder), options);
             let ids = &expected.greedy_ids_dequantized_f64;
             assert_eq!(ring.greedy(&expected.prompt_ids, ids.len()).1, *ids, "{name} {:?}", options.isa);
-            // llama.cpp rounds the scales of activations to f16, we do not: closer than it is to the exact logits, two tokens are
-            // as likely.
+            // llama.cpp rounds the scales of activations to f16, we do not. Its logits are so far from the exact ones: two tokens
+            // that differ by less than twice that may change places there.
             let cases = &expected.llama_cpp_check.cases;
-            let near = cases.iter().find_map(|case| case.max_abs_logit_diff_to_dequantized_golden).unwrap();
+            let near = cases.iter().find_map(|case| case.max_abs_logit_diff_to_dequantized_golden).unwrap() * 2.0;
             for (prompt, case) in prompts.cases.iter().zip(cases) {
                 as_llama_cpp(&mut ring, &prompt.prompt_ids, &case.greedy_ids, near, name);
             }
