@@ -4,7 +4,7 @@
 use std::{fs, sync::Arc};
 
 use lime_engine::{Isa, KeptPages};
-use lime_model::{ModelConfig, ModelFolder, header_file};
+use lime_model::{Gguf, ModelConfig, ModelFolder, header_file};
 use lime_plan::{DeviceIndex, FleetFile, Ladder, MemoryModel, Nanos, Plan, PlanInForce, Way};
 use lime_ring::{
     FrameLimits,
@@ -32,11 +32,12 @@ const IN_MEMORY: u64 = 4000;
 const FROM_FILE: u64 = 400;
 
 /// All of them.
-pub const READERS: [Reader; 10] = [
+pub const READERS: [Reader; 11] = [
     Reader { name: "config", read: config, inputs: IN_MEMORY },
     Reader { name: "fleet", read: fleet, inputs: IN_MEMORY },
     Reader { name: "frame", read: frame, inputs: IN_MEMORY },
     Reader { name: "generation", read: generation, inputs: FROM_FILE },
+    Reader { name: "gguf", read: gguf, inputs: FROM_FILE },
     Reader { name: "pass", read: pass, inputs: IN_MEMORY },
     Reader { name: "plan", read: plan, inputs: IN_MEMORY },
     Reader { name: "plan_in_force", read: plan_in_force, inputs: IN_MEMORY },
@@ -132,6 +133,16 @@ fn safetensors(bytes: &[u8]) -> bool {
                 let _ = model.card("foreign").weight_bytes();
                 true
             })
+    })
+}
+
+/// The header alone, as a weight store keeps it: what it says of the model, its tensors and its tokenizer.
+fn gguf(bytes: &[u8]) -> bool {
+    in_folder("model.gguf.header", bytes, |folder| {
+        let path = folder.join("model.gguf");
+        let files = Gguf::open(&path).and_then(|gguf| gguf.small_files());
+        let model = ModelFolder::open(&path).map(|model| model.card("foreign").weight_bytes());
+        files.is_ok() && model.is_ok()
     })
 }
 

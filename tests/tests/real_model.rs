@@ -19,8 +19,8 @@ async fn what_is_served_by_default_answers_as_transformers_does_in_f32() -> Resu
     let cases = golden()?;
     assert_eq!(cases.len(), 20);
     let card = ModelFolder::open(&model)?.card("smollm2");
-    assert_eq!(card.dtype, Dtype::Bf16);
-    let kv = KvCacheType::default().dtype(card.dtype);
+    assert_eq!(card.dtype(), Dtype::Bf16);
+    let kv = KvCacheType::default().dtype(card.dtype());
     assert_eq!(kv, Goal::sporadic(&card, 128).kv, "planner and API mean the same");
 
     let plan = three_devices(&card, kv, TOGETHER)?;

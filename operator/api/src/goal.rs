@@ -27,7 +27,7 @@ impl LimeDeploymentSpec {
             },
             arithmetic: Arithmetic::Exact,
             residual: Dtype::F32,
-            kv: serving.kv_cache_type.dtype(card.dtype),
+            kv: serving.kv_cache_type.dtype(card.dtype()),
             offload: match self.offload.policy {
                 OffloadPolicy::Auto => Offload::Auto,
                 OffloadPolicy::Never => Offload::Never,

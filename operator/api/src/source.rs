@@ -16,12 +16,12 @@ pub enum ModelSource {
     Claim {
         /// The PersistentVolumeClaim.
         claim: String,
-        /// The folder within it.
+        /// The folder within it, or the GGUF file.
         path: String,
     },
     /// `file:///PATH`; a relative path (`file://PATH`) is for `lime up` only, which takes it from the file that names it.
     File {
-        /// The folder.
+        /// The folder, or the GGUF file.
         path: String,
     },
     /// `http://` or `https://`
@@ -30,6 +30,18 @@ pub enum ModelSource {
         url: String,
     },
 }
+
+impl ModelSource {
+    /// The folder and the name of the GGUF file in it, where the source is such a file on a volume or a node.
+    pub fn gguf(&self) -> Option<(&str, &str)> {
+        let (Self::Claim { path, .. } | Self::File { path }) = self else { return None };
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let is_gguf = name.len() > GGUF.len() && name.to_ascii_lowercase().ends_with(GGUF);
+        is_gguf.then_some((folder, name))
+    }
+}
+
+const GGUF: &str = ".gguf";
 
 /// A source that is none.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -80,6 +92,21 @@ mod tests {
     fn sources_survive_a_round_trip() {
         for text in ["hf://org/name", "pvc://claim/a/b", "file:///a/b", "file://a/b", "https://host/a", "http://host"] {
             assert_eq!(text.parse::<ModelSource>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn gguf_files_are_told_from_folders() {
+        for (text, expected) in [
+            ("file:///models/a.Q8_0.gguf", Some(("/models", "a.Q8_0.gguf"))),
+            ("file:///a.GGUF", Some(("", "a.GGUF"))),
+            ("pvc://claim/a.gguf", Some(("", "a.gguf"))),
+            ("pvc://claim/deep/a.gguf", Some(("deep", "a.gguf"))),
+            ("file:///models/.gguf", None),
+            ("file:///models/gguf", None),
+            ("https://host/a.gguf", None),
+        ] {
+            assert_eq!(text.parse::<ModelSource>().unwrap().gguf(), expected, "{text}");
         }
     }
 

@@ -99,11 +99,13 @@ mod tests {
                     peer: "b".into(),
                     bandwidth_bits_per_second: Some(8_000_000),
                     round_trip_microseconds: Some(400),
+                    measured_at: None,
                 },
                 LinkStatus {
                     peer: "c".into(),
                     bandwidth_bits_per_second: Some(-1),
                     round_trip_microseconds: Some(400),
+                    measured_at: None,
                 },
             ],
             ..LimeNodeProfileStatus::default()

@@ -85,9 +85,9 @@ impl Wish {
         names::digest(json!([model.source, model.revision]).to_string().as_bytes())
     }
 
-    /// Whether the model comes from a server.
-    pub const fn is_fetched(&self) -> bool {
-        matches!(self.source, ModelSource::Hub { .. } | ModelSource::Web { .. })
+    /// Whether the model comes by way of a weight store wherever it is read: from a server, or from a GGUF file.
+    pub fn is_fetched(&self) -> bool {
+        matches!(self.source, ModelSource::Hub { .. } | ModelSource::Web { .. }) || self.source.gguf().is_some()
     }
 
     /// Whether workers mount folders of their nodes.
@@ -128,7 +128,7 @@ impl Wish {
 
     /// The dtype of KV entries.
     pub const fn kv(&self, card: &ModelCard) -> Dtype {
-        self.spec.serving.kv_cache_type.dtype(card.dtype)
+        self.spec.serving.kv_cache_type.dtype(card.dtype())
     }
 
     /// What the planner is asked for, with a note where the model allows less than was asked.

@@ -137,7 +137,7 @@ mod tests {
             would_fit: vec!["2048 tokens of context (1.2 s per token)".into()],
             ..Shortfall::default()
         });
-        plan.status = Some(LimePlanStatus { state: PlanState::Infeasible, activated_at: None });
+        plan.status = Some(LimePlanStatus { state: PlanState::Infeasible, ..LimePlanStatus::default() });
         let text = described(&deployment(), &plan, None).unwrap();
         assert_eq!(
             text,

@@ -40,6 +40,6 @@ pub(crate) fn plan(name: &str, state: PlanState) -> LimePlan {
         ..LimePlanSpec::default()
     };
     let mut plan = LimePlan::new(name, spec);
-    plan.status = Some(LimePlanStatus { state, activated_at: None });
+    plan.status = Some(LimePlanStatus { state, ..LimePlanStatus::default() });
     plan
 }

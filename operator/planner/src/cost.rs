@@ -177,7 +177,7 @@ fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows
     let mut bytes = u128::from(card.block_bytes(block).0);
     let mut flops = u128::from(card.flops_per_row(block)) * rows;
     match block {
-        Block::Embedding => bytes = rows * u128::from(card.hidden) * u128::from(card.dtype.size()),
+        Block::Embedding => bytes = rows * u128::from(card.format.row_bytes(card.hidden.into())),
         Block::Attention(_) => {
             let past = rows * u128::from(context);
             bytes += past * u128::from(card.kv_bytes_per_token_per_layer(goal.kv).0);

@@ -216,7 +216,7 @@ fn other_precision(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Option<Sugge
     if !can_fit(card, fleet, goal) {
         return None;
     }
-    planned(card, fleet, goal, |_| format!("{} ({}, {})", card.name, card.dtype, card.weight_bytes()))
+    planned(card, fleet, goal, |_| format!("{} ({}, {})", card.name, card.format, card.weight_bytes()))
 }
 
 fn one_more_node(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Option<Suggestion> {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use lime_plan::{Bytes, Dtype, Fleet, FleetFile, Goal, Ladder, MemoryModel, Nanos, NodeProfile, Plan, Relief};
+use lime_plan::{Bytes, Fleet, FleetFile, Format, Goal, Ladder, MemoryModel, Nanos, NodeProfile, Plan, Relief};
 use lime_planner::{Activity, Strategy, adaptations, compare, plan, timeline};
 
 mod support;
@@ -143,7 +143,7 @@ fn a_refusal_suggests_the_precision_that_fits() {
     for bytes in other.blocks.attention.iter_mut().chain(&mut other.blocks.mlp) {
         *bytes = Bytes(bytes.0 / 2);
     }
-    other.dtype = Dtype::F16;
+    other.format = Format::F16;
     let refusal = lime_planner::plan_or_suggest(&card, &small, &Goal::sporadic(&card, 2048), &[other]).unwrap_err();
     let text = refusal.to_string();
     assert!(text.contains("half as large") && text.contains("more on"), "{text}");

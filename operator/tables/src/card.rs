@@ -7,11 +7,11 @@ use crate::grid::Grid;
 /// What the planner knows of a model.
 pub fn card_table(card: &ModelCard, width: Option<usize>) -> String {
     let mut table = Grid::new(&["model", &card.name], 1);
-    let kv = card.dtype.kv_entries();
+    let kv = card.dtype().kv_entries();
     let head = if card.tied { "shares the embedding's matrix" } else { "has a matrix of its own" };
     let rows = [
         ("architecture", format!("{:?}", card.architecture).to_lowercase()),
-        ("stored as", card.dtype.to_string()),
+        ("stored as", card.format.to_string()),
         ("parameters", count(card.parameters)),
         ("weights", card.weight_bytes().to_string()),
         ("layers", card.layers.to_string()),

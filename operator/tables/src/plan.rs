@@ -60,7 +60,7 @@ pub fn plan_table(plan: &Plan, width: Option<usize>) -> String {
         table.render(width),
         plan.model.name,
         plan.model.layers,
-        plan.model.dtype,
+        plan.model.format,
         if plan.model.encoding == Encoding::Compact { ", kept compact" } else { "" },
         plan.kv
     );

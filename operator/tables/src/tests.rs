@@ -1,6 +1,7 @@
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
 use lime_plan::{
-    Architecture, Arithmetic, BlockBytes, Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, ServingLimits,
+    Architecture, Arithmetic, BlockBytes, Bytes, Dtype, Fleet, Format, Goal, Link, ModelCard, Nanos, NodeProfile,
+    ServingLimits,
 };
 use lime_planner::plan;
 
@@ -10,7 +11,7 @@ fn card() -> ModelCard {
     ModelCard {
         name: "bard".into(),
         architecture: Architecture::Llama,
-        dtype: Dtype::Bf16,
+        format: Format::Bf16,
         layers: 12,
         hidden: 128,
         intermediate: 352,

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use lime_plan::{Bytes, Dtype, Fleet, Link, ModelCard, Nanos, NodeProfile};
-use lime_profiler::{Cache, Compute, ComputeEffort, Disk, DiskEffort, ElementType, LinkSpeed};
+use lime_profiler::{Cache, Compute, ComputeEffort, Disk, DiskEffort, LinkSpeed};
 
 use crate::fleet::{LocalDevice, LocalFleet};
 
@@ -49,7 +49,7 @@ fn measured(
     };
     let mut nodes = Vec::with_capacity(devices.len());
     for device in devices {
-        nodes.push(node(cache, device, card.dtype, disk)?);
+        nodes.push(node(cache, device, card.dtype(), disk)?);
     }
     Ok(Fleet::new(nodes, |from, _| link(&devices[from], loopback)))
 }
@@ -102,7 +102,7 @@ fn compute(cache: &mut Cache, dtype: Dtype, threads: usize) -> anyhow::Result<Co
     if let Some(found) = cache.get().compute.get(&key) {
         return Ok(found.clone());
     }
-    let found = lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), element_type(dtype), threads)?;
+    let found = lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), dtype.into(), threads)?;
     cache.note(|cached| {
         cached.compute.insert(key, found.clone());
     });
@@ -146,13 +146,4 @@ fn largest_file(folder: &Path) -> Option<PathBuf> {
         metadata.is_file().then_some((metadata.len(), path))
     });
     files.max().map(|(_, path)| path)
-}
-
-/// How the kernels call a stored type.
-pub(crate) const fn element_type(dtype: Dtype) -> ElementType {
-    match dtype {
-        Dtype::Bf16 => ElementType::Bf16,
-        Dtype::F16 => ElementType::F16,
-        Dtype::F32 => ElementType::F32,
-    }
 }

@@ -90,7 +90,7 @@ fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<(
         .with_context(|| format!("{} is not a plan; make one with `lime plan -o json`", path.display()))?;
     plan.validate().with_context(|| format!("{} cannot be followed", path.display()))?;
     let card = model.folder().config().encoded(plan.model.encoding).card(&plan.model.name);
-    if card.blocks != plan.model.blocks || card.dtype != plan.model.dtype {
+    if card.blocks != plan.model.blocks || card.format != plan.model.format {
         bail!(
             "{} is a plan for {}, whose blocks are not those of {}",
             path.display(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use lime_api::{LimeDeployment, ModelSource};
-use lime_model::{ModelConfig, ModelFolder};
+use lime_model::{ModelConfig, ModelFolder, is_gguf};
 use lime_plan::{Bytes, Fleet, Goal, ModelCard, Offload, Plan};
 use lime_store::{Source, Store, StoredModel};
 
@@ -47,7 +47,7 @@ impl Wish {
             None => LocalFleet::whole_machine(reserve_of(&deployment)?)?,
         };
         let source = match model {
-            Some(model) if model.is_dir() => Source::Folder(model.to_owned()),
+            Some(model) if model.is_dir() || is_gguf(model) && model.is_file() => Source::from(model.to_owned()),
             Some(model) => bail!("there is no folder {}: name a model's folder with --model", model.display()),
             None => model_source(wish, &deployment)?,
         };
@@ -137,7 +137,7 @@ pub(crate) fn card_of(folder: &Path, name: &str, notes: &mut Vec<String>) -> any
     notes.extend(config.remarks);
     notes.push(format!("{} holds no weights: sizes follow from config.json", folder.display()));
     if let Some(stored) = stored_bytes(folder) {
-        let expected = card.parameters.saturating_mul(card.dtype.size());
+        let expected = card.parameters.saturating_mul(card.dtype().size());
         if stored != expected {
             let (stored, expected) = Bytes(stored).apart(Bytes(expected));
             notes.push(format!(
@@ -224,13 +224,16 @@ fn model_source(document: &Document, deployment: &LimeDeployment) -> anyhow::Res
         }
     };
     let base = document.file().parent().unwrap_or(Path::new("."));
-    let folder = base.join(&path);
-    if !folder.is_dir() {
-        let message =
-            format!("there is no folder {}: a relative path is taken from the file's own folder", folder.display());
+    let found = Source::from(base.join(&path));
+    let (is_there, what) = match &found {
+        Source::Gguf(file) => (file.is_file(), "file"),
+        _ => (base.join(&path).is_dir(), "folder"),
+    };
+    if !is_there {
+        let message = format!("there is no {what} {found}: a relative path is taken from the file's own folder");
         bail!(document.fault("spec.model.source", &message));
     }
-    Ok(Source::Folder(folder))
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -542,10 +542,10 @@ fn same_model(source: &WeightSource<'_>, config: &ModelConfig, plan: &Plan) -> R
     if let Some((what, planned, found)) = numbers.into_iter().find(|(_, planned, found)| planned != found) {
         return differs(what, planned.to_string(), found.to_string());
     }
-    if (planned.architecture, planned.dtype, planned.tied) != (found.architecture, found.dtype, found.tied) {
+    if (planned.architecture, planned.format, planned.tied) != (found.architecture, found.format, found.tied) {
         let kind = |card: &lime_plan::ModelCard| {
             let head = if card.tied { "a tied head" } else { "a head of its own" };
-            format!("{:?} in {} with {head}", card.architecture, card.dtype)
+            format!("{:?} in {} with {head}", card.architecture, card.format)
         };
         return differs("the kind of model", kind(planned), kind(&found));
     }

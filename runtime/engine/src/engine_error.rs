@@ -63,6 +63,12 @@ pub enum EngineError {
         "the plan has compact weights; candle arithmetic takes raw ones: plan with exact arithmetic or raw weights"
     )]
     CompactCandle,
+    /// Weights are stored in a format that arithmetic cannot compute with.
+    #[error("the model has weights in {format}; candle arithmetic takes bf16, f16 and f32: plan with exact arithmetic")]
+    CandleFormat {
+        /// The format.
+        format: lime_plan::Format,
+    },
     /// Weights are to be compact, and there is no weight store in which they are.
     #[error(
         "the plan has compact weights, and there is no weight store to make them in: start the worker with --store"

@@ -36,7 +36,7 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
     pub(crate) fn embed(&mut self, tokens: &[u32]) -> Result<Activation, EngineError> {
         let embedding = self.blocks.block(Block::Embedding)?;
         let mut activation = self.backend.embed(&embedding, tokens)?;
-        lime_kernels::round_to(crate::activation::element_type(self.shape.residual), &mut activation.data);
+        lime_kernels::round_to(self.shape.residual.into(), &mut activation.data);
         Ok(activation)
     }
 

@@ -168,7 +168,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use lime_plan::Dtype;
+    use lime_plan::Format;
 
     use super::*;
     use lime_model::{RowOrder, TensorRole};
@@ -176,7 +176,7 @@ mod tests {
     fn tensor(file: &Path, offset: u64, bytes: u64) -> TensorEntry {
         let (role, name) = (TensorRole::Q, "model.layers.0.self_attn.q_proj.weight".into());
         let (shape, order) = (vec![], RowOrder::Same);
-        TensorEntry { role, name, file: file.to_owned(), offset, bytes, dtype: Dtype::F32, shape, order }
+        TensorEntry { role, name, file: file.to_owned(), offset, bytes, format: Format::F32, shape, order }
     }
 
     fn written(bytes: usize) -> (tempfile::TempDir, PathBuf, Vec<u8>) {

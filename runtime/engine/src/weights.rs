@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use lime_kernels::{Matrix, RingBuf, RingRead, decode};
-use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Residency};
+use lime_plan::{Block, Bytes, PlacedBlock, Residency};
 
 use crate::{
     BlockReader, DirectReader, EngineError,
-    activation::element_type,
     loader::{LoadOptions, Piece, load},
     stream::{Lease, read_pinned},
 };
@@ -102,10 +101,7 @@ impl HostBlock {
         let entry = self.entry(role).expect("a layer asks its own block");
         let (out_features, in_features) = (entry.shape[0], entry.shape[1]);
         let bytes = self.bytes(entry);
-        let matrix = match entry.encoding {
-            Encoding::Raw => Matrix::new(bytes, element_type(entry.dtype), out_features, in_features),
-            Encoding::Compact => Matrix::compact(bytes, out_features, in_features),
-        };
+        let matrix = Matrix::new(bytes, entry.format, out_features, in_features);
         matrix.expect("the folder checked every shape against the config")
     }
 
@@ -116,7 +112,8 @@ impl HostBlock {
     pub(crate) fn vector<'a>(&self, role: TensorRole, into: &'a mut [f32]) -> &'a [f32] {
         let entry = self.entry(role).expect("a layer asks its own block");
         let into = &mut into[..entry.shape[0]];
-        decode(element_type(entry.dtype), self.bytes(entry), into);
+        let dtype = entry.format.element().expect("the folder refused vectors of other formats");
+        decode(dtype.into(), self.bytes(entry), into);
         into
     }
 }

@@ -205,7 +205,7 @@ fn fingerprint(plan: &Plan) -> String {
         card.name,
         card.architecture,
         card.parameters,
-        card.dtype,
+        card.format,
         plan.arithmetic,
         plan.residual,
         plan.kv,

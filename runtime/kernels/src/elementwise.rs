@@ -1,8 +1,8 @@
 //! Element by element: SwiGLU and addition.
 
 use crate::kernels::Kernels;
+use crate::lanes::HALF;
 use crate::math::exp;
-use crate::packed::HALF;
 use crate::simd::{Simd, Task, run};
 
 /// Elements of a parallel task: less is not worth waking a thread for.

@@ -1,15 +1,17 @@
-//! Products of a weight matrix with many activation rows.
+//! Products of a float matrix with many activation rows.
 //!
 //! The 32 lanes of an output are independent until the final tree, so k is swept once per *lane group* (what one
 //! register holds). A panel of weight rows is converted once to f32, group by group, into scratch that fits the
 //! caches; register tiles of weight rows x activation rows sweep it; the lanes of each output are parked in scratch
 //! between sweeps of k; at the end the tree folds sixteen outputs at a time.
 
-use crate::compact::{Expand, GROUP, RowReader};
-use crate::linear::Outputs;
-use crate::matrix::Form;
-use crate::packed::{BLOCK, HALF};
-use crate::simd::{Element, Simd, TypedTask, load_tail, prefetch_far};
+use std::marker::PhantomData;
+
+use crate::compact::Expand;
+use crate::lanes::{BLOCK, HALF};
+use crate::outputs::Outputs;
+use crate::rows::{FloatFormat, FloatReader, FloatRows};
+use crate::simd::{Element, Simd, Task, load_tail, prefetch_far};
 
 /// Weight rows of a panel: one [`Simd::sums`].
 pub(crate) const PANEL: usize = HALF;
@@ -23,17 +25,18 @@ const LANES: usize = 2 * HALF;
 const UNROLL: usize = 4;
 /// Blocks of the longest sweep.
 const SWEEP: usize = 64;
-/// Raw bytes of a sweep's part of a compact row, which are expanded before they are converted.
+/// Bytes of a sweep's part of a row that is expanded before it is converted.
 const PART_BYTES: usize = SWEEP * BLOCK * 2;
 
 /// Some rows of a weight matrix times all activation rows.
-pub(crate) struct Gemm<'a, 'b> {
+pub(crate) struct Gemm<'a, 'b, F> {
     pub(crate) outputs: Outputs<'a>,
     pub(crate) first: usize,
     pub(crate) end: usize,
     pub(crate) expand: Expand,
     /// [`scratch_floats`] of them.
     pub(crate) scratch: &'b mut [f32],
+    pub(crate) format: PhantomData<F>,
 }
 
 /// Floats of scratch that a task takes for `rows` activation rows.
@@ -41,25 +44,23 @@ pub(crate) fn scratch_floats(rows: usize) -> usize {
     PANEL * SWEEP * BLOCK + rows.min(PARKED_ROWS) * PANEL * LANES + PANEL * HALF + PART_BYTES / size_of::<f32>()
 }
 
-impl TypedTask for Gemm<'_, '_> {
+impl<F: FloatFormat> Task for Gemm<'_, '_, F> {
     #[inline(always)]
-    unsafe fn run<S: Simd, E: Element>(self) {
+    unsafe fn run<S: Simd>(self) {
         let rows = self.outputs.x_rows;
         assert!(self.scratch.len() >= scratch_floats(rows) && S::LAYOUT.sweep() <= SWEEP);
         let (panel, rest) = self.scratch.split_at_mut(PANEL * SWEEP * BLOCK);
         let (lanes, rest) = rest.split_at_mut(PANEL * HALF);
         let (part, parked) = rest.split_at_mut(PART_BYTES / size_of::<f32>());
-        let ahead = match self.outputs.weights.form() {
-            Form::Raw(_) => PANEL * self.outputs.weights.row_bytes(),
-            Form::Compact(rows) => PANEL * rows.record_bytes(),
-        };
-        let work = Work {
+        let all = F::rows(&self.outputs.weights);
+        let work = Work::<F> {
             outputs: self.outputs,
+            rows: all,
             panel: panel.as_mut_ptr(),
             parked: parked.as_mut_ptr(),
             lanes: lanes.as_mut_ptr(),
             expand: self.expand,
-            ahead,
+            ahead: PANEL * all.stride(),
             part: part.as_mut_ptr().cast(),
         };
         for x_row in (0..rows).step_by(PARKED_ROWS) {
@@ -67,14 +68,15 @@ impl TypedTask for Gemm<'_, '_> {
             for first in (self.first..self.end).step_by(PANEL) {
                 let w_rows = PANEL.min(self.end - first);
                 // SAFETY: both ranges lie in their matrices; the scratch has the lengths asserted above.
-                unsafe { work.panel::<S, E>(first, w_rows, x_row, x_rows) };
+                unsafe { work.panel::<S>(first, w_rows, x_row, x_rows) };
             }
         }
     }
 }
 
-struct Work<'a> {
+struct Work<'a, F: FloatFormat> {
     outputs: Outputs<'a>,
+    rows: F::Rows<'a>,
     /// Weights as `[group][tile][block][row of tile][lane of group]`.
     panel: *mut f32,
     /// Lanes as `[group][tile of activation rows][weight row][activation row of tile][lane of group]`.
@@ -82,30 +84,29 @@ struct Work<'a> {
     /// Sixteen rows on their way into the tree.
     lanes: *mut f32,
     expand: Expand,
-    /// How far ahead of itself a compact row is asked for, in bytes: the next panel's row.
+    /// How far ahead of itself a row is asked for, in bytes: the next panel's row.
     ahead: usize,
-    /// [`PART_BYTES`] of a compact row.
+    /// [`PART_BYTES`] of a row that is expanded.
     part: *mut u8,
 }
 
-impl Work<'_> {
+impl<F: FloatFormat> Work<'_, F> {
     /// Weight rows `first..first + w_rows` times activation rows `x_row..x_row + x_rows`.
     #[inline(always)]
-    unsafe fn panel<S: Simd, E: Element>(&self, first: usize, w_rows: usize, x_row: usize, x_rows: usize) {
+    unsafe fn panel<S: Simd>(&self, first: usize, w_rows: usize, x_row: usize, x_rows: usize) {
         let total = self.outputs.x_stride / BLOCK;
         let tiles = w_rows.div_ceil(TILE);
         let parked_plane = x_rows * PANEL * S::GROUP;
-        let mut readers = self.readers(first, w_rows);
+        // Rows that only fill a tile repeat the last one; their sums are never used.
+        let mut readers: [<F::Rows<'_> as FloatRows>::Reader; PANEL] =
+            std::array::from_fn(|row| self.rows.row(first + row.min(w_rows - 1)));
         // SAFETY: passed on; blocks lie in the rows, groups in a block, tiles of rows in the activations.
         unsafe {
             for start in (0..total).step_by(S::LAYOUT.sweep()) {
                 let blocks = S::LAYOUT.sweep().min(total - start);
                 for (row, reader) in readers.iter_mut().enumerate().take(tiles * TILE) {
-                    let from = match reader {
-                        Some(reader) => self.expand(reader, blocks),
-                        None => self.stored::<E>(first + row.min(w_rows - 1), start),
-                    };
-                    self.convert::<S, E>(from, row, start, blocks);
+                    let from = reader.next(self.expand, blocks, self.part, self.ahead);
+                    self.convert::<S>(from, row, start, blocks);
                 }
                 for group in 0..LANES / S::GROUP {
                     let panel = self.panel.add(group * PANEL * SWEEP * S::GROUP);
@@ -137,63 +138,31 @@ impl Work<'_> {
         }
     }
 
-    /// Readers of compact weight rows `first..first + w_rows`. Rows that only fill a tile repeat the last one; their sums
-    /// are never used.
-    #[inline(always)]
-    fn readers(&self, first: usize, w_rows: usize) -> [Option<RowReader<'_>>; PANEL] {
-        let mut readers = [None; PANEL];
-        if let Form::Compact(rows) = self.outputs.weights.form() {
-            for (row, reader) in readers.iter_mut().enumerate() {
-                *reader = Some(rows.row(first + row.min(w_rows - 1)));
-            }
-        }
-        readers
-    }
-
-    /// The next `blocks` blocks of a compact row, raw.
-    #[inline(always)]
-    unsafe fn expand(&self, reader: &mut RowReader<'_>, blocks: usize) -> *const u8 {
-        // SAFETY: nothing else uses that part of the scratch while the slice lives.
-        let part = unsafe { std::slice::from_raw_parts_mut(self.part, PART_BYTES) };
-        reader.expand(self.expand, (blocks * BLOCK).div_ceil(GROUP), part, self.ahead);
-        self.part
-    }
-
-    /// Block `start` of a raw weight row.
-    #[inline(always)]
-    unsafe fn stored<E: Element>(&self, row: usize, start: usize) -> *const u8 {
-        let weights = &self.outputs.weights;
-        let Form::Raw(bytes) = weights.form() else { return self.part };
-        // SAFETY: the row lies in the matrix, and the block in the row.
-        unsafe { bytes.as_ptr().add(row * weights.row_bytes() + start * BLOCK * E::TYPE.size()) }
-    }
-
     /// Converts `blocks` blocks of one weight row, the first of them at `from`, to f32 and deals them out to the groups.
     #[inline(always)]
-    unsafe fn convert<S: Simd, E: Element>(&self, mut from: *const u8, row: usize, start: usize, blocks: usize) {
+    unsafe fn convert<S: Simd>(&self, mut from: *const u8, row: usize, start: usize, blocks: usize) {
         let weights = &self.outputs.weights;
         let whole = weights.in_features() / BLOCK;
         let step = TILE * S::GROUP;
         let plane = PANEL * SWEEP * S::GROUP;
-        let ahead = if weights.is_compact() { 0 } else { self.ahead };
         // SAFETY: the row lies in the matrix; whole blocks are counted, the last one is read as a tail.
         unsafe {
             let mut to = self.panel.add((row / TILE * blocks * TILE + row % TILE) * S::GROUP);
             for _ in start..(start + blocks).min(whole) {
-                if ahead > 0 {
-                    prefetch_far(from.wrapping_add(ahead));
-                    if E::TYPE.size() > 2 {
-                        prefetch_far(from.wrapping_add(ahead + 64));
+                if F::IN_PLACE {
+                    prefetch_far(from.wrapping_add(self.ahead));
+                    if F::Element::TYPE.size() > 2 {
+                        prefetch_far(from.wrapping_add(self.ahead + 64));
                     }
                 }
-                let (first, second) = E::load_block::<S>(from);
+                let (first, second) = F::Element::load_block::<S>(from);
                 S::store_groups(to, plane, first);
                 S::store_groups(to.add(plane * (HALF / S::GROUP)), plane, second);
-                from = from.add(BLOCK * E::TYPE.size());
+                from = from.add(BLOCK * F::Element::TYPE.size());
                 to = to.add(step);
             }
             if start + blocks > whole {
-                let (first, second) = load_tail::<S, E>(from, weights.in_features() % BLOCK);
+                let (first, second) = load_tail::<S, F::Element>(from, weights.in_features() % BLOCK);
                 S::store_groups(to, plane, first);
                 S::store_groups(to.add(plane * (HALF / S::GROUP)), plane, second);
             }

@@ -1,26 +1,22 @@
-//! Products of a weight matrix with one, two or three activation rows, straight from the stored weights. Compact rows
-//! are expanded a few at a time, into scratch that stays in the caches.
+//! Products of a float matrix with one, two or three activation rows, straight from the stored weights. Rows that cannot be
+//! used in place are expanded a few at a time, into scratch that stays in the caches.
 
-use std::slice;
+use std::marker::PhantomData;
 
-use crate::compact::{CompactRows, Expand, GROUP, RowReader, STRIPE};
-use crate::element::ElementType;
-use crate::linear::Outputs;
-use crate::matrix::{Form, Matrix};
-use crate::packed::{BLOCK, HALF};
-use crate::simd::{Element, Simd, TypedTask, load_tail, prefetch};
-
-/// Activation rows up to which the weights are read straight from memory.
-pub(crate) const MAX_ROWS: usize = 3;
+use crate::compact::{Expand, GROUP, STRIPE};
+use crate::lanes::{BLOCK, HALF};
+use crate::outputs::Outputs;
+use crate::rows::{FloatFormat, FloatReader, FloatRows};
+use crate::simd::{Element, Simd, Task, load_tail, prefetch};
 
 /// Weight rows at a time, as far apart as a task allows: separate streams keep more of the memory busy than
 /// neighbours do.
 const STREAMS: usize = 3;
-/// Compact rows that are expanded side by side, at most.
+/// Rows that are expanded side by side, at most.
 const TOGETHER: usize = 3;
-/// How far ahead of itself a compact row is asked for, in bytes, at least. Nearer rows are on their way already.
+/// How far ahead of itself a row to be expanded is asked for, in bytes, at least. Nearer rows are on their way already.
 const ROWS_AHEAD: usize = 16 << 10;
-/// Columns of compact rows that are expanded at a time, to be read from the first cache.
+/// Columns that are expanded at a time, to be read from the first cache.
 const PART: usize = 2 * STRIPE * GROUP;
 /// Bytes of those, raw.
 const PART_BYTES: usize = PART * 2;
@@ -30,113 +26,103 @@ const AHEAD: usize = 512;
 const FAR_AHEAD: usize = 2048;
 
 /// Some rows of a weight matrix times all activation rows.
-pub(crate) struct Gemv<'a, 'b> {
+pub(crate) struct Gemv<'a, 'b, F> {
     pub(crate) outputs: Outputs<'a>,
     pub(crate) first: usize,
     pub(crate) end: usize,
     pub(crate) expand: Expand,
     /// [`scratch_floats`] of them.
     pub(crate) scratch: &'b mut [f32],
+    pub(crate) format: PhantomData<F>,
 }
 
-/// Floats of scratch that a task on `weights` takes.
-pub(crate) fn scratch_floats(weights: &Matrix<'_>) -> usize {
-    match weights.form() {
-        Form::Raw(_) => 0,
-        Form::Compact(_) => TOGETHER * PART_BYTES / size_of::<f32>(),
-    }
+/// Floats of scratch that a task takes.
+pub(crate) const fn scratch_floats<F: FloatFormat>() -> usize {
+    if F::IN_PLACE { 0 } else { TOGETHER * PART_BYTES / size_of::<f32>() }
 }
 
-impl TypedTask for Gemv<'_, '_> {
+impl<F: FloatFormat> Task for Gemv<'_, '_, F> {
     #[inline(always)]
-    unsafe fn run<S: Simd, E: Element>(self) {
+    unsafe fn run<S: Simd>(mut self) {
         debug_assert!(self.end <= self.outputs.weights.out_features());
+        let rows = F::rows(&self.outputs.weights);
         // SAFETY: passed on to the caller.
         unsafe {
-            match self.outputs.weights.form() {
-                Form::Raw(bytes) => self.raw::<S, E>(bytes.as_ptr()),
-                Form::Compact(rows) => self.compact::<S, E>(rows),
+            match self.outputs.x_rows {
+                _ if F::IN_PLACE => self.in_place::<S>(rows),
+                1 => self.together::<S, 1>(rows),
+                2 => self.together::<S, 2>(rows),
+                _ => self.together::<S, 3>(rows),
             }
         }
     }
 }
 
-impl Gemv<'_, '_> {
+impl<F: FloatFormat> Gemv<'_, '_, F> {
     #[inline(always)]
-    unsafe fn raw<S: Simd, E: Element>(&self, weights: *const u8) {
-        let stride = self.outputs.weights.row_bytes();
+    unsafe fn in_place<S: Simd>(&self, all: F::Rows<'_>) {
         let apart = (self.end - self.first) / STREAMS;
         // SAFETY: all rows lie in `first..end`, which lies in the matrix.
         unsafe {
             if self.outputs.x_rows == 3 && S::GROUP < HALF {
                 // Three activation rows fill the registers, and take longer than the memory does.
                 for row in self.first..self.end {
-                    self.rows::<S, E, 1, 3>([row], [weights.add(row * stride)], 0, FAR_AHEAD);
+                    self.rows::<S, 1, 3>([row], [self.start(all, row)], 0, FAR_AHEAD);
                 }
                 return;
             }
             for row in self.first..self.first + apart {
                 let rows = [row, row + apart, row + 2 * apart];
-                let w = rows.map(|row| weights.wrapping_add(row * stride));
+                let w = rows.map(|row| self.start(all, row));
                 match self.outputs.x_rows {
-                    2 if S::GROUP == HALF => self.rows::<S, E, STREAMS, 2>(rows, w, 0, AHEAD),
-                    3 if S::GROUP == HALF => self.rows::<S, E, STREAMS, 3>(rows, w, 0, AHEAD),
-                    _ => self.in_turn::<S, E, STREAMS>(rows, w),
+                    2 if S::GROUP == HALF => self.rows::<S, STREAMS, 2>(rows, w, 0, AHEAD),
+                    3 if S::GROUP == HALF => self.rows::<S, STREAMS, 3>(rows, w, 0, AHEAD),
+                    _ => self.in_turn::<S, STREAMS>(rows, w, all.stride()),
                 }
             }
             for row in self.first + STREAMS * apart..self.end {
-                self.in_turn::<S, E, 1>([row], [weights.add(row * stride)]);
+                self.in_turn::<S, 1>([row], [self.start(all, row)], all.stride());
             }
         }
     }
 
+    /// Where a row that is used in place begins.
     #[inline(always)]
-    unsafe fn compact<S: Simd, E: Element>(mut self, rows: CompactRows<'_>) {
-        // SAFETY: passed on to the caller.
-        unsafe {
-            match self.outputs.x_rows {
-                // Only bf16 has a compact form: nothing is compiled for other types.
-                _ if const { !matches!(E::TYPE, ElementType::Bf16) } => {}
-                1 => self.together::<S, E, 1>(rows),
-                2 => self.together::<S, E, 2>(rows),
-                _ => self.together::<S, E, 3>(rows),
-            }
-        }
+    unsafe fn start(&self, rows: F::Rows<'_>, row: usize) -> *const u8 {
+        debug_assert!(F::IN_PLACE);
+        // SAFETY: no block is asked for, and such a format needs no scratch.
+        unsafe { rows.row(row).next(self.expand, 0, std::ptr::null_mut(), 0) }
     }
 
     /// All rows, as many together as there are registers for their sums.
     #[inline(always)]
-    unsafe fn together<S: Simd, E: Element, const X: usize>(&mut self, rows: CompactRows<'_>) {
+    unsafe fn together<S: Simd, const X: usize>(&mut self, rows: F::Rows<'_>) {
         // SAFETY: passed on to the caller.
         unsafe {
             let mut row = self.first;
             while S::GROUP == HALF && row + 3 <= self.end {
-                self.expanded::<S, E, 3, X>(rows, row);
+                self.expanded::<S, 3, X>(rows, row);
                 row += 3;
             }
             while row + 2 <= self.end {
-                self.expanded::<S, E, 2, X>(rows, row);
+                self.expanded::<S, 2, X>(rows, row);
                 row += 2;
             }
             if row < self.end {
-                self.expanded::<S, E, 1, X>(rows, row);
+                self.expanded::<S, 1, X>(rows, row);
             }
         }
     }
 
     /// Outputs `first..first + R` of all `X` activation rows, a part of the weight rows at a time.
     #[inline(always)]
-    unsafe fn expanded<S: Simd, E: Element, const R: usize, const X: usize>(
-        &mut self,
-        rows: CompactRows<'_>,
-        first: usize,
-    ) {
+    unsafe fn expanded<S: Simd, const R: usize, const X: usize>(&mut self, rows: F::Rows<'_>, first: usize) {
         let o = self.outputs;
         let columns = o.weights.in_features();
         // Whole rows of those that come after the ones at hand.
-        let ahead = rows.record_bytes() * R;
+        let ahead = rows.stride() * R;
         let ahead = ahead * ROWS_AHEAD.div_ceil(ahead);
-        let mut readers: [RowReader<'_>; R] = std::array::from_fn(|i| rows.row(first + i));
+        let mut readers: [<F::Rows<'_> as FloatRows>::Reader; R] = std::array::from_fn(|i| rows.row(first + i));
         let scratch: *mut u8 = self.scratch.as_mut_ptr().cast();
         assert!(size_of_val(self.scratch) >= R * PART_BYTES);
         // SAFETY: parts of `PART` columns lie in the scratch, which nothing else uses meanwhile, and at `start..` in the
@@ -148,16 +134,14 @@ impl Gemv<'_, '_> {
                 let columns = PART.min(columns - start);
                 let mut w = [scratch.cast_const(); R];
                 for i in 0..R {
-                    let into = slice::from_raw_parts_mut(scratch.add(i * PART_BYTES), PART_BYTES);
-                    readers[i].expand(self.expand, columns.div_ceil(GROUP), into, ahead);
-                    w[i] = into.as_ptr();
+                    w[i] = readers[i].next(self.expand, columns.div_ceil(BLOCK), scratch.add(i * PART_BYTES), ahead);
                 }
                 let mut x = [o.x.add(start / 2); X];
                 for (i, x) in x.iter_mut().enumerate() {
                     *x = x.add(i * o.x_stride);
                 }
                 if X == 1 || S::GROUP == HALF {
-                    accumulate::<S, E, R, X>(&mut acc, w, x, o.x_stride / 2, columns, None);
+                    accumulate::<S, F::Element, R, X>(&mut acc, w, x, o.x_stride / 2, columns, None);
                 } else {
                     // There are registers for the products of one activation row.
                     for i in 0..X {
@@ -165,7 +149,7 @@ impl Gemv<'_, '_> {
                         for r in 0..R {
                             one[r][0] = acc[r][i];
                         }
-                        accumulate::<S, E, R, 1>(&mut one, w, [x[i]], o.x_stride / 2, columns, None);
+                        accumulate::<S, F::Element, R, 1>(&mut one, w, [x[i]], o.x_stride / 2, columns, None);
                         for r in 0..R {
                             acc[r][i] = one[r][0];
                         }
@@ -183,17 +167,17 @@ impl Gemv<'_, '_> {
     /// Outputs `rows`, whose weights lie at `w`, of every activation row. Only the first activation row waits for the
     /// memory; the next finds the weights in the cache, and asks for the streams' next rows meanwhile.
     #[inline(always)]
-    unsafe fn in_turn<S: Simd, E: Element, const R: usize>(&self, rows: [usize; R], w: [*const u8; R]) {
+    unsafe fn in_turn<S: Simd, const R: usize>(&self, rows: [usize; R], w: [*const u8; R], stride: usize) {
         for x_row in 0..self.outputs.x_rows {
-            let ahead = if x_row == 0 { AHEAD } else { self.outputs.weights.row_bytes() };
+            let ahead = if x_row == 0 { AHEAD } else { stride };
             // SAFETY: passed on to the caller.
-            unsafe { self.rows::<S, E, R, 1>(rows, w, x_row, ahead) };
+            unsafe { self.rows::<S, R, 1>(rows, w, x_row, ahead) };
         }
     }
 
     /// Outputs `rows`, whose weights lie at `w`, of activation rows `x_row..x_row + X`.
     #[inline(always)]
-    unsafe fn rows<S: Simd, E: Element, const R: usize, const X: usize>(
+    unsafe fn rows<S: Simd, const R: usize, const X: usize>(
         &self,
         rows: [usize; R],
         w: [*const u8; R],
@@ -207,7 +191,7 @@ impl Gemv<'_, '_> {
             for (i, x) in x.iter_mut().enumerate() {
                 *x = x.add((x_row + i) * o.x_stride);
             }
-            let sums = dots::<S, E, R, X>(w, x, o.x_stride / 2, o.weights.in_features(), ahead);
+            let sums = dots::<S, F::Element, R, X>(w, x, o.x_stride / 2, o.weights.in_features(), ahead);
             for (row, sums) in rows.into_iter().zip(sums) {
                 for (i, sum) in sums.into_iter().enumerate() {
                     o.put(x_row + i, row, sum);

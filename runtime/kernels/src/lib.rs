@@ -1,7 +1,7 @@
-//! Order-fixed matrix kernels for bf16, f16 and f32 weights.
+//! Order-fixed matrix kernels for bf16, f16, f32 and quantized weights.
 //!
 //! Every result is defined by one *canonical order* of f32 operations (see [`order`]) which depends on
-//! nothing but the stored dtype: not on the instruction set, the number of threads, the number of rows, or
+//! nothing but the stored format: not on the instruction set, the number of threads, the number of rows, or
 //! the tiles that happen to be used. AVX-512, AVX2+FMA, NEON and scalar code give the same bits.
 //!
 //! The algorithms are written once, generically over the private `Simd` trait, and compiled once per
@@ -14,23 +14,28 @@ mod compact;
 mod convert;
 mod element;
 mod elementwise;
+mod format;
 mod gemm;
 mod gemv;
 mod isa;
 mod kernels;
 mod kv;
 mod kv_entries;
+mod lanes;
 mod linear;
 mod math;
 mod matrix;
 mod norm;
 pub mod order;
+mod outputs;
 mod packed;
 mod pages;
 mod pool;
+mod quants;
 mod ring_buf;
 pub mod roofline;
 mod rope;
+mod rows;
 mod scratch;
 mod simd;
 mod softmax;
@@ -40,12 +45,13 @@ pub use buffer::{AlignedBuf, BufferError, HUGE_PAGE};
 pub use compact::{CompactError, Compactor, compact_bytes};
 pub use convert::{decode, encode, round_to};
 pub use element::{ElementType, Reach};
+pub use format::format_bytes;
 pub use isa::Isa;
 pub use kernels::Kernels;
 pub use kv::{KV_PAGE_TOKENS, KvLayout, kv_store};
-pub use linear::LinearJob;
 pub use matrix::{Matrix, ShapeError};
-pub use packed::PackedRows;
+pub use outputs::LinearJob;
+pub use packed::{Operand, PackedRows};
 pub use pool::Pool;
 pub use ring_buf::{RingBuf, RingRead, RingWrite};
 pub use rope::RopeTable;

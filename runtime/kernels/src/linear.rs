@@ -5,97 +5,22 @@ use std::marker::PhantomData;
 use crate::compact::Expand;
 use crate::gemm::{self, Gemm};
 use crate::gemv::{self, Gemv};
+use crate::isa::Isa;
 use crate::kernels::Kernels;
+use crate::lanes::GEMV_ROWS;
 use crate::matrix::Matrix;
-use crate::packed::{HALF, PackedRows};
+use crate::outputs::{LinearJob, Outputs};
+use crate::packed::PackedRows;
+use crate::quants::{self, Product, QuantFormat};
+use crate::rows::{FloatFormat, FormatTask, visit};
 use crate::scratch;
-use crate::simd::{Simd, Typed, run};
+use crate::simd::{run, run_dots};
 
 /// Stored bytes of a GEMV task, about: small enough to share out, big enough to stream.
 const TASK_BYTES: usize = 512 << 10;
 
 /// Weight rows of a GEMM task: a few panels.
 const GEMM_TASK_ROWS: usize = 64;
-
-/// One matrix of [`Kernels::linear_many`].
-pub struct LinearJob<'a> {
-    /// The weights.
-    pub weights: Matrix<'a>,
-    /// Added to every row after the products, `out_features` long.
-    pub bias: Option<&'a [f32]>,
-    /// Where the result goes: activation rows x `out_features`.
-    pub y: &'a mut [f32],
-}
-
-/// A checked job: what a task needs to compute any of its outputs.
-#[derive(Clone, Copy)]
-pub(crate) struct Outputs<'a> {
-    pub(crate) weights: Matrix<'a>,
-    bias: Option<&'a [f32]>,
-    pub(crate) x: *const f32,
-    pub(crate) x_stride: usize,
-    pub(crate) x_rows: usize,
-    y: *mut f32,
-    lifetime: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: tasks write disjoint outputs; everything else is read only.
-unsafe impl Sync for Outputs<'_> {}
-
-impl<'a> Outputs<'a> {
-    fn new(job: &'a mut LinearJob<'_>, x: &'a PackedRows) -> Self {
-        let (w, rows) = (job.weights, x.rows());
-        assert_eq!(x.ty(), w.ty(), "activations packed for another weight type");
-        assert_eq!(x.cols(), w.in_features(), "activation columns and the matrix's in_features");
-        assert_eq!(Some(job.y.len()), rows.checked_mul(w.out_features()), "output of a linear layer");
-        if let Some(bias) = job.bias {
-            assert_eq!(bias.len(), w.out_features(), "bias of a linear layer");
-        }
-        Self {
-            weights: w,
-            bias: job.bias,
-            x: x.data().as_ptr(),
-            x_stride: x.stride(),
-            x_rows: rows,
-            y: job.y.as_mut_ptr(),
-            lifetime: PhantomData,
-        }
-    }
-
-    /// Writes the output of activation row `row` and weight row `out`.
-    ///
-    /// # Safety
-    /// `row < x_rows`, `out < out_features`, and no other thread writes that output.
-    #[inline(always)]
-    pub(crate) unsafe fn put(&self, row: usize, out: usize, sum: f32) {
-        debug_assert!(row < self.x_rows && out < self.weights.out_features());
-        // SAFETY: inside `y`, by the caller's word and the check in `new`.
-        unsafe {
-            let value = match self.bias {
-                Some(bias) => sum + *bias.get_unchecked(out),
-                None => sum,
-            };
-            *self.y.add(row * self.weights.out_features() + out) = value;
-        }
-    }
-
-    /// Writes sixteen outputs at once.
-    ///
-    /// # Safety
-    /// As [`Outputs::put`] for `out..out + 16`; `S` is available.
-    #[inline(always)]
-    pub(crate) unsafe fn put_sixteen<S: Simd>(&self, row: usize, out: usize, sums: S::V) {
-        debug_assert!(row < self.x_rows && out + HALF <= self.weights.out_features());
-        // SAFETY: inside `y` and the bias, by the caller's word and the check in `new`.
-        unsafe {
-            let value = match self.bias {
-                Some(bias) => S::add(sums, S::load(bias.as_ptr().add(out))),
-                None => sums,
-            };
-            S::store(self.y.add(row * self.weights.out_features() + out), value);
-        }
-    }
-}
 
 impl Kernels {
     /// `y = x W^T + bias`: `y` is activation rows x `out_features`.
@@ -132,20 +57,45 @@ impl Kernels {
     }
 
     /// Weight rows `first..end` of one job.
-    fn part(&self, o: &Outputs<'_>, first: usize, end: usize) {
-        let (ty, expand) = (o.weights.ty(), Expand::of(self.isa()));
-        if o.x_rows <= gemv::MAX_ROWS {
-            scratch::with(gemv::scratch_floats(&o.weights), |scratch| {
-                // SAFETY: `isa` is available (checked in `Kernels::new`); the rows lie in the matrix, and no other
-                // task has them.
-                unsafe { run(self.isa(), Typed(ty, Gemv { outputs: *o, first, end, expand, scratch })) };
+    fn part(&self, outputs: &Outputs<'_>, first: usize, end: usize) {
+        visit(outputs.weights.format(), LinearPart { isa: self.isa(), outputs: *outputs, first, end });
+    }
+}
+
+/// Weight rows `first..end` of one job, on an instruction set that this machine has (checked in [`Kernels::new`]); no other task
+/// has them.
+struct LinearPart<'a> {
+    isa: Isa,
+    outputs: Outputs<'a>,
+    first: usize,
+    end: usize,
+}
+
+impl FormatTask for LinearPart<'_> {
+    type Output = ();
+
+    fn floats<F: FloatFormat>(self) {
+        let Self { isa, outputs, first, end } = self;
+        let (expand, format) = (Expand::of(isa), PhantomData::<F>);
+        if outputs.x_rows <= GEMV_ROWS {
+            scratch::with(gemv::scratch_floats::<F>(), |scratch| {
+                // SAFETY: `isa` is available; the rows lie in the matrix, and no other task has them.
+                unsafe { run(isa, Gemv { outputs, first, end, expand, scratch, format }) };
             });
         } else {
-            scratch::with(gemm::scratch_floats(o.x_rows), |scratch| {
+            scratch::with(gemm::scratch_floats(outputs.x_rows), |scratch| {
                 // SAFETY: as above.
-                unsafe { run(self.isa(), Typed(ty, Gemm { outputs: *o, first, end, expand, scratch })) };
+                unsafe { run(isa, Gemm { outputs, first, end, expand, scratch, format }) };
             });
         }
+    }
+
+    fn quants<F: QuantFormat>(self) {
+        let Self { isa, outputs, first, end } = self;
+        scratch::with(quants::scratch_floats(), |scratch| {
+            // SAFETY: as above.
+            unsafe { run_dots(isa, Product { outputs, first, end, scratch, format: PhantomData::<F> }) };
+        });
     }
 }
 
@@ -158,7 +108,7 @@ struct Parts {
 impl Parts {
     fn new(o: &Outputs<'_>, threads: usize) -> Self {
         let out = o.weights.out_features();
-        let rows = if o.x_rows <= gemv::MAX_ROWS { TASK_BYTES / o.weights.row_bytes() } else { GEMM_TASK_ROWS };
+        let rows = if o.x_rows <= GEMV_ROWS { TASK_BYTES / o.weights.row_bytes() } else { GEMM_TASK_ROWS };
         // Small matrices are shared out too, in whole panels.
         let rows = rows.min(out.div_ceil(4 * threads)).max(1).next_multiple_of(gemm::PANEL);
         Self { rows, count: out.div_ceil(rows) }

@@ -1,9 +1,15 @@
 //! A borrowed weight matrix, checked once against its shape.
 
-use crate::compact::{CompactRows, Expand, GROUP, Layout, STRIPE};
+use lime_plan::Format;
+
+use crate::compact::{Expand, GROUP, STRIPE};
 use crate::convert::decode;
-use crate::element::ElementType;
+use crate::format::format_bytes;
 use crate::isa::Isa;
+use crate::lanes::BLOCK;
+use crate::quants::{self, QuantFormat};
+use crate::rows::{FloatFormat, FloatReader as _, FloatRows as _, FormatTask, visit};
+use crate::simd::Element as _;
 
 /// A shape that its bytes cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,34 +23,34 @@ pub enum ShapeError {
         in_features: usize,
     },
     /// The byte count differs from what the shape takes.
-    #[error("{ty} {out_features} x {in_features} takes {expected} bytes, {found} given")]
+    #[error("{format} {out_features} x {in_features} takes {expected} bytes, {found} given")]
     Bytes {
-        /// Element type.
-        ty: ElementType,
-        /// Rows of the matrix.
-        out_features: usize,
-        /// Columns of the matrix.
-        in_features: usize,
-        /// What the shape takes, as far as it can be counted.
-        expected: u128,
-        /// What was given.
-        found: usize,
-    },
-    /// The byte count differs from what the compact form of the shape takes.
-    #[error("compact {out_features} x {in_features} takes {expected} bytes, {found} given")]
-    CompactBytes {
+        /// The format.
+        format: Format,
         /// Rows of the matrix.
         out_features: usize,
         /// Columns of the matrix.
         in_features: usize,
         /// What the shape takes.
-        expected: usize,
+        expected: u64,
         /// What was given.
         found: usize,
     },
-    /// The compact form cannot count so many elements.
-    #[error("a matrix of {out_features} x {in_features} elements is too big for the compact form")]
+    /// The format stores columns in units, of which a row must have whole ones.
+    #[error("{format} stores {unit} columns together, and {in_features} are no multiple of that")]
+    Columns {
+        /// The format.
+        format: Format,
+        /// Columns of the matrix.
+        in_features: usize,
+        /// Columns of a unit.
+        unit: usize,
+    },
+    /// Nobody can count so many elements.
+    #[error("a matrix of {out_features} x {in_features} elements is too big for {format}")]
     TooBig {
+        /// The format.
+        format: Format,
         /// Rows of the matrix.
         out_features: usize,
         /// Columns of the matrix.
@@ -52,129 +58,75 @@ pub enum ShapeError {
     },
 }
 
-/// A row-major matrix of `out_features` rows, each with `in_features` elements: raw, as the file stores them
-/// (little-endian, any alignment), or in the compact form of bf16 (see [`Compactor`](crate::Compactor)).
+/// A row-major matrix of `out_features` rows, each with `in_features` elements, as some [`Format`] stores it (little-endian, any
+/// alignment).
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    form: Form<'a>,
-    ty: ElementType,
+    bytes: &'a [u8],
+    format: Format,
     out_features: usize,
     in_features: usize,
 }
 
-/// How the elements lie in memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Form<'a> {
-    /// One after another.
-    Raw(&'a [u8]),
-    /// bf16, to be expanded row by row.
-    Compact(CompactRows<'a>),
-}
-
 impl<'a> Matrix<'a> {
-    /// Views `bytes` as a matrix, if their number is exactly right.
-    pub fn new(bytes: &'a [u8], ty: ElementType, out_features: usize, in_features: usize) -> Result<Self, ShapeError> {
+    /// Views `bytes` as a matrix, if their number is exactly right. Whether they make sense is not checked: any bytes are some
+    /// matrix.
+    pub fn new(
+        bytes: &'a [u8],
+        format: impl Into<Format>,
+        out_features: usize,
+        in_features: usize,
+    ) -> Result<Self, ShapeError> {
+        let format = format.into();
         if out_features == 0 || in_features == 0 {
             return Err(ShapeError::Empty { out_features, in_features });
         }
-        let expected = (out_features as u128).saturating_mul(in_features as u128).saturating_mul(ty.size() as u128);
-        if expected != bytes.len() as u128 {
-            return Err(ShapeError::Bytes { ty, out_features, in_features, expected, found: bytes.len() });
+        let unit = format.unit().map_or(1, |unit| unit.columns);
+        if !in_features.is_multiple_of(unit) {
+            return Err(ShapeError::Columns { format, in_features, unit });
         }
-        Ok(Self { form: Form::Raw(bytes), ty, out_features, in_features })
+        let expected = format_bytes(format, out_features, in_features);
+        let expected = expected.ok_or(ShapeError::TooBig { format, out_features, in_features })?;
+        if expected != bytes.len() as u64 {
+            return Err(ShapeError::Bytes { format, out_features, in_features, expected, found: bytes.len() });
+        }
+        Ok(Self { bytes, format, out_features, in_features })
     }
 
-    /// Views `bytes` as a bf16 matrix in compact form, if their number is exactly right. Whether they make sense is not
-    /// checked: any bytes are some matrix.
-    pub fn compact(bytes: &'a [u8], out_features: usize, in_features: usize) -> Result<Self, ShapeError> {
-        if out_features == 0 || in_features == 0 {
-            return Err(ShapeError::Empty { out_features, in_features });
-        }
-        let layout = Layout::of(out_features, in_features).ok_or(ShapeError::TooBig { out_features, in_features })?;
-        if layout.bytes != bytes.len() {
-            let (expected, found) = (layout.bytes, bytes.len());
-            return Err(ShapeError::CompactBytes { out_features, in_features, expected, found });
-        }
-        Ok(Self {
-            form: Form::Compact(CompactRows::new(bytes, layout)),
-            ty: ElementType::Bf16,
-            out_features,
-            in_features,
-        })
-    }
-
-    /// Whether the matrix is in compact form.
-    pub const fn is_compact(&self) -> bool {
-        matches!(self.form, Form::Compact(_))
-    }
-
-    /// The stored bytes of row `index` of a raw matrix. [`Matrix::decode_row`] and [`Matrix::expand_row`] work for
-    /// every form.
+    /// The stored bytes of row `index`, where the format stores rows one after another. [`Matrix::decode_row`] works for every
+    /// format.
     ///
     /// # Panics
-    /// When there is no such row, or the matrix is compact.
+    /// When there is no such row, or the format stores no rows as they are.
     pub fn row(&self, index: usize) -> &'a [u8] {
         self.check_row(index);
-        let Form::Raw(bytes) = self.form else { panic!("a compact matrix does not store rows as they are") };
-        let stride = self.row_bytes();
-        &bytes[index * stride..][..stride]
+        let unit = self.format.unit().unwrap_or_else(|| panic!("{} does not store rows one by one", self.format));
+        let stride = self.in_features / unit.columns * unit.bytes;
+        &self.bytes[index * stride..][..stride]
     }
 
-    /// Writes row `index` to `into` as f32.
+    /// Writes row `index` to `into` as f32. `isa` changes no result; this machine must have it.
     ///
     /// # Panics
     /// When there is no such row, or `into` is not `in_features` long.
-    pub fn decode_row(&self, index: usize, into: &mut [f32]) {
+    pub fn decode_row(&self, index: usize, isa: Isa, into: &mut [f32]) {
         assert_eq!(into.len(), self.in_features, "room for a row");
-        match self.form {
-            Form::Raw(_) => decode(self.ty, self.row(index), into),
-            Form::Compact(_) => self.expand_parts(index, |start, part| {
-                decode(self.ty, part, &mut into[start..][..part.len() / self.ty.size()]);
-            }),
-        }
-    }
-
-    /// Writes row `index` to `into` as a raw matrix would store it.
-    ///
-    /// # Panics
-    /// When there is no such row, or `into` is not as long as `in_features` elements.
-    pub fn expand_row(&self, index: usize, into: &mut [u8]) {
-        assert_eq!(into.len(), self.row_bytes(), "room for a row");
-        match self.form {
-            Form::Raw(_) => into.copy_from_slice(self.row(index)),
-            Form::Compact(_) => self.expand_parts(index, |start, part| {
-                into[start * self.ty.size()..][..part.len()].copy_from_slice(part);
-            }),
-        }
-    }
-
-    /// Hands `take` a row of a compact matrix in parts: the column where one begins, and its raw bytes.
-    fn expand_parts(&self, index: usize, mut take: impl FnMut(usize, &[u8])) {
         self.check_row(index);
-        let Form::Compact(rows) = self.form else { return };
-        const PART: usize = GROUP * STRIPE;
-        let mut part = [0; PART * 2];
-        let mut row = rows.row(index);
-        let expand = Expand::of(Isa::detect());
-        for start in (0..self.in_features).step_by(PART) {
-            let columns = PART.min(self.in_features - start);
-            row.expand(expand, columns.div_ceil(GROUP), &mut part, 0);
-            take(start, &part[..columns * 2]);
-        }
+        visit(self.format, DecodeRow { matrix: self, index, isa, into });
     }
 
     fn check_row(&self, index: usize) {
         assert!(index < self.out_features, "row {index} of a matrix of {} rows", self.out_features);
     }
 
-    /// How the elements lie in memory.
-    pub(crate) const fn form(&self) -> Form<'a> {
-        self.form
+    /// All stored bytes.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
-    /// Element type.
-    pub const fn ty(&self) -> ElementType {
-        self.ty
+    /// How it is stored.
+    pub const fn format(&self) -> Format {
+        self.format
     }
 
     /// Number of rows, which is the length of an output.
@@ -187,21 +139,54 @@ impl<'a> Matrix<'a> {
         self.in_features
     }
 
-    /// Bytes of one row as a raw matrix stores it.
+    /// Stored bytes of a row, about.
     pub(crate) const fn row_bytes(&self) -> usize {
-        self.in_features * self.ty.size()
+        self.bytes.len().div_ceil(self.out_features)
+    }
+}
+
+struct DecodeRow<'a, 'b> {
+    matrix: &'a Matrix<'a>,
+    index: usize,
+    isa: Isa,
+    into: &'b mut [f32],
+}
+
+impl FormatTask for DecodeRow<'_, '_> {
+    type Output = ();
+
+    fn floats<F: FloatFormat>(self) {
+        /// Columns that are read at a time: whole groups and stripes of formats that are expanded.
+        const PART: usize = GROUP * STRIPE;
+        let mut part = [0u8; PART * 4];
+        let (mut row, expand) = (F::rows(self.matrix).row(self.index), Expand::of(self.isa));
+        let ty = F::Element::TYPE;
+        for into in self.into.chunks_mut(PART) {
+            // SAFETY: the row has so many columns left, which may end within a block, and the part has room for them.
+            let stored = unsafe {
+                let at = row.next(expand, into.len().div_ceil(BLOCK), part.as_mut_ptr(), 0);
+                std::slice::from_raw_parts(at, into.len() * ty.size())
+            };
+            decode(ty, stored, into);
+        }
+    }
+
+    fn quants<F: QuantFormat>(self) {
+        quants::decode::<F>(self.matrix.row(self.index), self.into);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::ElementType;
 
     #[test]
     fn lying_shapes_are_refused() {
         let bytes = [0u8; 24];
         assert!(Matrix::new(&bytes, ElementType::Bf16, 3, 4).is_ok());
         assert!(matches!(Matrix::new(&bytes, ElementType::F32, 3, 4), Err(ShapeError::Bytes { expected: 48, .. })));
+        assert!(matches!(Matrix::new(&bytes, Format::Q8_0, 3, 4), Err(ShapeError::Columns { unit: 32, .. })));
         assert!(matches!(Matrix::new(&bytes, ElementType::F32, 0, 4), Err(ShapeError::Empty { .. })));
         assert!(Matrix::new(&bytes, ElementType::F32, usize::MAX, usize::MAX).is_err());
         assert!(Matrix::new(&bytes, ElementType::F32, 1 << 62, 1 << 2).is_err());

@@ -1,7 +1,7 @@
 //! RMSNorm.
 
 use crate::kernels::Kernels;
-use crate::packed::HALF;
+use crate::lanes::HALF;
 use crate::simd::{Simd, Task, run};
 
 /// Elements of a parallel task, at least.

@@ -1,47 +1,48 @@
-//! Activation rows in the lane order of a weight dtype.
+//! Activation rows as the weights of a format want them.
 
 use crate::buffer::AlignedBuf;
 use crate::element::ElementType;
-use crate::gemv;
 use crate::isa::Isa;
+use crate::lanes::{BLOCK, GEMV_ROWS, HALF, TileLayout};
+use crate::quants::{self, QuantRows};
+use lime_plan::Format;
 
-/// k is padded to whole blocks of this many elements.
-pub(crate) const BLOCK: usize = 32;
-/// Lanes of each half (`first`, `second`) of a block.
-pub(crate) const HALF: usize = 16;
-
-/// How an instruction set wants the rows of a GEMM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TileLayout {
-    /// Lanes of a group: what one register holds.
-    pub(crate) group: usize,
-    /// Activation rows of a register tile.
-    pub(crate) rows: usize,
+/// What a product takes activations as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// f32 lanes, columns at even and at odd places apart.
+    Pairs,
+    /// f32 lanes, the first and the second half of each block apart.
+    Halves,
+    /// Rounded to bytes by block.
+    Bytes,
 }
 
-impl TileLayout {
-    pub(crate) const fn of(isa: Isa) -> Self {
-        match isa {
-            Isa::Avx512 => Self { group: 16, rows: 6 },
-            Isa::Avx2 | Isa::Scalar => Self { group: 8, rows: 3 },
-            Isa::Neon => Self { group: 4, rows: 6 },
+impl From<Format> for Operand {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Bf16 | Format::CompactBf16 => Self::Pairs,
+            Format::F16 | Format::F32 => Self::Halves,
+            // All others are quantized.
+            _ => Self::Bytes,
         }
     }
+}
 
-    /// Blocks of k in a sweep: a panel of weights for one group then takes 16 KiB.
-    pub(crate) const fn sweep(self) -> usize {
-        256 / self.group
+impl From<ElementType> for Operand {
+    fn from(ty: ElementType) -> Self {
+        Format::from(ty).into()
     }
 }
 
-/// Activation rows split once into the lanes of the canonical order, zero-padded to whole blocks. Reusable: memory
-/// only grows.
+/// Activation rows split once into the lanes of the canonical order or rounded once to bytes, zero-padded to whole blocks.
+/// Reusable: memory only grows.
 ///
-/// Up to three rows are laid out for the GEMV: for every row all `first` lanes (16 per block), then all `second`
+/// Lanes of up to three rows are laid out for the GEMV: for every row all `first` lanes (16 per block), then all `second`
 /// lanes. More rows are laid out for the GEMM's sweeps: `[group][sweep of k][tile of rows][block][row][lane]`.
 #[derive(Debug)]
 pub struct PackedRows {
-    ty: ElementType,
+    operand: Operand,
     layout: TileLayout,
     rows: usize,
     cols: usize,
@@ -63,7 +64,7 @@ impl PackedRows {
     /// As [`PackedRows::new`] for kernels on `isa`. Kernels take any layout; one that is not theirs costs them a
     /// second packing.
     pub const fn for_isa(isa: Isa) -> Self {
-        Self { ty: ElementType::F32, layout: TileLayout::of(isa), rows: 0, cols: 0, data: None }
+        Self { operand: Operand::Halves, layout: TileLayout::of(isa), rows: 0, cols: 0, data: None }
     }
 
     /// Bytes that `rows` rows of `cols` elements take.
@@ -71,26 +72,34 @@ impl PackedRows {
         rows * cols.next_multiple_of(BLOCK) * size_of::<f32>()
     }
 
-    /// Packs `rows` rows of `cols` elements for weights of type `ty`.
+    /// Packs `rows` rows of `cols` elements for weights of some type, or as an operand.
     ///
     /// # Panics
     /// When `x` is not `rows * cols` long, or memory cannot be had.
-    pub fn pack(&mut self, ty: ElementType, x: &[f32], rows: usize, cols: usize) {
+    pub fn pack(&mut self, operand: impl Into<Operand>, x: &[f32], rows: usize, cols: usize) {
+        let operand = operand.into();
         assert!(cols > 0, "activation rows without elements");
         assert_eq!(Some(x.len()), rows.checked_mul(cols), "activations of {rows} rows x {cols}");
-        self.shape(ty, rows, cols);
+        self.shape(operand, rows, cols);
         let (places, stride) = (self.places(), self.stride());
         let Some(data) = self.data.as_mut() else { return };
+        if operand == Operand::Bytes {
+            let packed = &mut data[..rows * quants::row_bytes(stride / BLOCK)];
+            for (row, x) in x.chunks_exact(cols).enumerate() {
+                quants::round_row(x, row, rows, packed);
+            }
+            return;
+        }
         let packed = data.as_f32_mut(0..rows * stride);
         for (row, x) in x.chunks_exact(cols).enumerate() {
             let (body, tail) = x.as_chunks::<BLOCK>();
             for (block, x) in body.iter().enumerate() {
-                places.put(packed, row, block, &lanes(ty, x));
+                places.put(packed, row, block, &lanes(operand, x));
             }
             if !tail.is_empty() {
                 let mut x = [0.0; BLOCK];
                 x[..tail.len()].copy_from_slice(tail);
-                places.put(packed, row, body.len(), &lanes(ty, &x));
+                places.put(packed, row, body.len(), &lanes(operand, &x));
             }
         }
     }
@@ -98,7 +107,7 @@ impl PackedRows {
     /// The same rows in the layout of `isa`.
     pub(crate) fn relaid(&self, isa: Isa) -> Self {
         let mut other = Self::for_isa(isa);
-        other.shape(self.ty, self.rows, self.cols);
+        other.shape(self.operand, self.rows, self.cols);
         let (from, to, stride) = (self.places(), other.places(), self.stride());
         if let (Some(data), Some(other)) = (self.data.as_ref(), other.data.as_mut()) {
             let (data, other) = (data.as_f32(0..self.rows * stride), other.as_f32_mut(0..self.rows * stride));
@@ -113,12 +122,12 @@ impl PackedRows {
 
     /// Whether kernels on `isa` can read the rows as they lie.
     pub(crate) fn suits(&self, isa: Isa) -> bool {
-        self.rows <= gemv::MAX_ROWS || self.layout == TileLayout::of(isa)
+        self.operand == Operand::Bytes || self.rows <= GEMV_ROWS || self.layout == TileLayout::of(isa)
     }
 
-    /// Element type of the weights that these rows are packed for.
-    pub const fn ty(&self) -> ElementType {
-        self.ty
+    /// What the rows are packed as.
+    pub const fn operand(&self) -> Operand {
+        self.operand
     }
 
     /// Number of rows.
@@ -136,20 +145,27 @@ impl PackedRows {
         self.cols.next_multiple_of(BLOCK)
     }
 
-    /// The packed elements of every row.
+    /// The rows as bytes.
+    pub(crate) fn quants(&self) -> QuantRows {
+        let blocks = self.stride() / BLOCK;
+        let data = self.data.as_ref().filter(|_| self.operand == Operand::Bytes).map_or(&[][..], |data| data);
+        QuantRows::new(data, if data.is_empty() { 0 } else { self.rows }, blocks)
+    }
+
+    /// The lanes of every row; none where they are bytes.
     pub(crate) fn data(&self) -> &[f32] {
-        let len = self.rows * self.stride();
+        let len = if self.operand == Operand::Bytes { 0 } else { self.rows * self.stride() };
         self.data.as_ref().map_or(&[], |data| data.as_f32(0..len))
     }
 
     /// Takes a new shape, and memory where what is there does not suffice.
-    fn shape(&mut self, ty: ElementType, rows: usize, cols: usize) {
+    fn shape(&mut self, operand: Operand, rows: usize, cols: usize) {
         let needed = Self::bytes(rows, cols);
         if self.data.as_ref().is_none_or(|data| data.len() < needed) {
             self.data = None;
             self.data = Some(AlignedBuf::new(needed).expect("memory for packed activations"));
         }
-        (self.ty, self.rows, self.cols) = (ty, rows, cols);
+        (self.operand, self.rows, self.cols) = (operand, rows, cols);
     }
 
     fn places(&self) -> Places {
@@ -167,7 +183,7 @@ struct Places {
 impl Places {
     /// The start of the group that begins at lane `lane`.
     fn at(&self, row: usize, block: usize, lane: usize) -> usize {
-        if self.rows <= gemv::MAX_ROWS {
+        if self.rows <= GEMV_ROWS {
             return row * self.blocks * BLOCK + lane / HALF * self.blocks * HALF + block * HALF + lane % HALF;
         }
         let TileLayout { group, rows: tile } = self.layout;
@@ -199,10 +215,10 @@ impl Places {
 
 /// A block in lane order: `first`, then `second`.
 #[inline]
-fn lanes(ty: ElementType, x: &[f32; BLOCK]) -> [f32; BLOCK] {
-    match ty {
-        ElementType::Bf16 => std::array::from_fn(|l| x[l % HALF * 2 + l / HALF]),
-        ElementType::F16 | ElementType::F32 => *x,
+fn lanes(operand: Operand, x: &[f32; BLOCK]) -> [f32; BLOCK] {
+    match operand {
+        Operand::Pairs => std::array::from_fn(|l| x[l % HALF * 2 + l / HALF]),
+        Operand::Halves | Operand::Bytes => *x,
     }
 }
 

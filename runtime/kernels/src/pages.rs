@@ -3,8 +3,8 @@
 use crate::attention::{AttentionArgs, AttentionBefore, Leave, Out, Run};
 use crate::element::ElementType;
 use crate::kv::KV_PAGE_TOKENS;
+use crate::lanes::{BLOCK, HALF};
 use crate::math::{exp, exp1};
-use crate::packed::{BLOCK, HALF};
 use crate::scratch::cut;
 use crate::simd::{Element, Simd, TypedTask, load_tail};
 

@@ -1,8 +1,8 @@
 //! Softmax and log-sum-exp over one vector, for sampling.
 
 use crate::kernels::Kernels;
+use crate::lanes::HALF;
 use crate::math::{exp, ln};
-use crate::packed::HALF;
 use crate::simd::{Simd, Task, run};
 
 impl Kernels {

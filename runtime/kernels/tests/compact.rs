@@ -4,6 +4,7 @@ use lime_kernels::{
     CompactError, Compactor, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, ShapeError, compact_bytes,
     decode, encode,
 };
+use lime_plan::Format;
 use proptest::prelude::*;
 
 struct Random(u64);
@@ -66,15 +67,16 @@ fn compact(raw: &[u8], out: usize, columns: usize, rows_at_a_time: usize) -> Res
 fn assert_comes_back(raw: &[u8], out: usize, columns: usize) {
     let bytes = compact(raw, out, columns, 3).expect("a matrix that fits");
     assert_eq!(bytes, compact(raw, out, columns, out).expect("it fitted"), "the form depends on the rows at a time");
-    let matrix = Matrix::compact(&bytes, out, columns).expect("the shape");
-    assert!(matrix.is_compact() && matrix.ty() == ElementType::Bf16);
-    let (mut row, mut values, mut expected) = (vec![0; columns * 2], vec![0.0; columns], vec![0.0; columns]);
+    let matrix = Matrix::new(&bytes, Format::CompactBf16, out, columns).expect("the shape");
+    assert!(matrix.format() == Format::CompactBf16);
+    let (mut values, mut expected) = (vec![0.0; columns], vec![0.0; columns]);
     for (index, raw) in raw.chunks_exact(columns * 2).enumerate() {
-        matrix.expand_row(index, &mut row);
-        assert_eq!(row, raw, "row {index} of {out} x {columns}");
-        matrix.decode_row(index, &mut values);
         decode(ElementType::Bf16, raw, &mut expected);
-        assert!(values.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
+        for isa in Isa::available() {
+            matrix.decode_row(index, isa, &mut values);
+            let is_same = values.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(is_same, "row {index} of {out} x {columns} on {isa}");
+        }
     }
 }
 
@@ -154,18 +156,24 @@ fn wrong_rows_are_errors() {
 #[test]
 fn lying_compact_shapes_are_refused() {
     let bytes = vec![0; compact_bytes(3, 100) as usize];
-    assert!(Matrix::compact(&bytes, 3, 100).is_ok());
-    assert!(matches!(Matrix::compact(&bytes[1..], 3, 100), Err(ShapeError::CompactBytes { .. })));
-    assert!(matches!(Matrix::compact(&bytes, 30, 100), Err(ShapeError::CompactBytes { .. })));
-    assert!(matches!(Matrix::compact(&bytes, 0, 100), Err(ShapeError::Empty { .. })));
-    assert!(matches!(Matrix::compact(&bytes, usize::MAX, usize::MAX), Err(ShapeError::TooBig { .. })));
+    assert!(Matrix::new(&bytes, Format::CompactBf16, 3, 100).is_ok());
+    assert!(matches!(
+        Matrix::new(&bytes[1..], Format::CompactBf16, 3, 100),
+        Err(ShapeError::Bytes { format: Format::CompactBf16, .. })
+    ));
+    assert!(matches!(
+        Matrix::new(&bytes, Format::CompactBf16, 30, 100),
+        Err(ShapeError::Bytes { format: Format::CompactBf16, .. })
+    ));
+    assert!(matches!(Matrix::new(&bytes, Format::CompactBf16, 0, 100), Err(ShapeError::Empty { .. })));
+    assert!(matches!(Matrix::new(&bytes, Format::CompactBf16, usize::MAX, usize::MAX), Err(ShapeError::TooBig { .. })));
 }
 
 #[test]
 #[should_panic(expected = "does not store rows")]
 fn a_compact_matrix_has_no_stored_rows() {
     let bytes = vec![0; compact_bytes(3, 100) as usize];
-    Matrix::compact(&bytes, 3, 100).unwrap().row(0);
+    Matrix::new(&bytes, Format::CompactBf16, 3, 100).unwrap().row(0);
 }
 
 /// Products with both forms, one call for both, with and without bias.
@@ -177,7 +185,7 @@ fn assert_same_products(out: usize, columns: usize, rows: usize, threads: usize,
     let bias: Vec<f32> = (0..out).map(|_| random.gaussian()).collect();
     let matrices = [
         Matrix::new(&raw, ElementType::Bf16, out, columns).expect("the shape"),
-        Matrix::compact(&bytes, out, columns).expect("the shape"),
+        Matrix::new(&bytes, Format::CompactBf16, out, columns).expect("the shape"),
     ];
     let mut expected: Option<[Vec<f32>; 2]> = None;
     for isa in Isa::available() {
@@ -277,9 +285,12 @@ fn wrong_bytes_give_wrong_numbers_and_nothing_worse() {
                 }
             }
         }
-        let matrix = Matrix::compact(&bytes, out, columns).unwrap();
-        let mut row = vec![0; columns * 2];
-        matrix.expand_row(random.below(out), &mut row);
+        let matrix = Matrix::new(&bytes, Format::CompactBf16, out, columns).unwrap();
+        let mut row = vec![0.0; columns];
+        let index = random.below(out);
+        for kernels in &kernels {
+            matrix.decode_row(index, kernels.isa(), &mut row);
+        }
         let x = &packed[round % packed.len()];
         let mut y = vec![0.0; x.rows() * out];
         let all = kernels.iter().map(|kernels| {

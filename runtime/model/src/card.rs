@@ -18,7 +18,7 @@ impl ModelConfig {
         ModelCard {
             name: name.to_owned(),
             architecture: self.architecture,
-            dtype: self.dtype,
+            format: self.formats.usual(),
             layers: self.layers as u32,
             hidden: self.hidden as u32,
             intermediate: self.intermediate as u32,
@@ -42,10 +42,12 @@ impl ModelConfig {
 
     fn block_bytes(&self) -> BlockBytes {
         let bytes = |block| Bytes(BlockLayout::of(self, block).bytes);
+        let layers = || (0..self.layers as u32).map(LayerIndex);
         BlockBytes {
             embedding: bytes(Block::Embedding),
-            attention: vec![bytes(Block::Attention(LayerIndex(0))); self.layers],
-            mlp: vec![bytes(Block::Mlp(LayerIndex(0))); self.layers],
+            // Formats may differ from layer to layer.
+            attention: layers().map(|layer| bytes(Block::Attention(layer))).collect(),
+            mlp: layers().map(|layer| bytes(Block::Mlp(layer))).collect(),
             head: bytes(Block::Head),
             head_beside_embedding: Bytes(BlockLayout::head_beside_embedding(self).bytes),
         }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use lime_files::{Fields, FileError, read_bounded};
-use lime_plan::{Architecture, Dtype, Encoding, Limit};
+use lime_plan::{Architecture, Block, Dtype, Encoding, Format, Limit};
 use serde_json::Value;
 
 use crate::{
     ModelError, RopeConfig, TensorRole,
     family::Family,
+    formats::Formats,
     known_fields::{self, refuse_other_code},
     reach,
     rope_config::Rotation,
@@ -45,10 +46,10 @@ pub struct ModelConfig {
     pub rms_norm_eps: f32,
     /// Whether embedding and output matrix are one tensor.
     pub tied: bool,
-    /// Element type of the layers' matrices, and of every tensor that is not among `other_types`.
+    /// The type that the layers' matrices count as.
     pub dtype: Dtype,
-    /// Tensors that are stored in another type, in all layers alike.
-    pub other_types: Vec<(TensorRole, Dtype)>,
+    /// How every tensor is stored.
+    pub formats: Formats,
     /// How the weights lie in the store and in memory; raw as the config is read.
     pub encoding: Encoding,
     /// Rotary position embedding.
@@ -126,10 +127,12 @@ impl ModelConfig {
         }
     }
 
-    /// How a tensor's numbers are stored.
-    pub fn dtype_of(&self, role: TensorRole) -> Dtype {
-        let other = self.other_types.iter().find(|(other, _)| *other == role);
-        other.map_or(self.dtype, |(_, dtype)| *dtype)
+    /// How a matrix of `block` lies in the store and in memory.
+    pub(crate) fn matrix_format(&self, block: Block, role: TensorRole) -> Format {
+        match (self.formats.of(block, role), self.encoding) {
+            (Format::Bf16, Encoding::Compact) => Format::CompactBf16,
+            (format, _) => format,
+        }
     }
 
     /// Reads the config of a folder for whoever knows the headers of its weights.
@@ -139,7 +142,7 @@ impl ModelConfig {
         Self::from_bytes(&path, &bytes)
     }
 
-    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Draft, FileError> {
+    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Draft, FileError> {
         let value: Value = serde_json::from_slice(bytes)
             .map_err(|fault| FileError::Wrong { path: path.to_owned(), reason: format!("not valid JSON: {fault}") })?;
         let fields = Fields::new(path, &value)?;
@@ -167,7 +170,7 @@ impl ModelConfig {
             rms_norm_eps: shape.rms_norm_eps,
             tied: fields.flag("tie_word_embeddings", family.tied)?,
             dtype: dtype.unwrap_or(Dtype::Bf16),
-            other_types: Vec::new(),
+            formats: Formats::all(dtype.unwrap_or(Dtype::Bf16).into()),
             encoding: Encoding::Raw,
             rope: rotation.rope,
             qkv_bias: biases.qkv,

@@ -1,7 +1,7 @@
 //! Where each tensor of a block lies, in memory and (by name) in the model's files.
 
-use lime_kernels::compact_bytes;
-use lime_plan::{Block, Dtype, Encoding};
+use lime_kernels::format_bytes;
+use lime_plan::{Block, Format};
 
 use crate::{
     ModelConfig,
@@ -14,7 +14,7 @@ pub const TENSOR_ALIGNMENT: u64 = 64;
 pub const BLOCK_ALIGNMENT: u64 = 4096;
 
 /// What a tensor is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TensorRole {
     /// The norm before attention.
     InputNorm,
@@ -99,10 +99,8 @@ pub struct LayoutEntry {
     pub offset: u64,
     /// Its size, padding not counted.
     pub bytes: u64,
-    /// How it is stored: vectors are always raw.
-    pub encoding: Encoding,
-    /// Element type.
-    pub dtype: Dtype,
+    /// How it is stored.
+    pub format: Format,
     /// `[rows, columns]` of a matrix, `[length]` of a vector.
     pub shape: Vec<usize>,
 }
@@ -131,12 +129,12 @@ pub struct BlockLayout {
 impl BlockLayout {
     /// The layout of `block` in a model of this shape and encoding. The head carries its matrix even where it is tied.
     pub fn of(config: &ModelConfig, block: Block) -> Self {
-        Self::pack(config, tensors_of(config, block))
+        Self::pack(config, block, tensors_of(config, block))
     }
 
     /// The layout of a head that shares the matrix of an embedding on the same device: the final norm alone.
     pub fn head_beside_embedding(config: &ModelConfig) -> Self {
-        Self::pack(config, vec![(TensorRole::FinalNorm, vec![config.hidden])])
+        Self::pack(config, Block::Head, vec![(TensorRole::FinalNorm, vec![config.hidden])])
     }
 
     /// The entry for `role`, where the block has one.
@@ -149,16 +147,16 @@ impl BlockLayout {
         self.entries.iter().map(LayoutEntry::elements).sum()
     }
 
-    fn pack(config: &ModelConfig, tensors: Vec<(TensorRole, Vec<usize>)>) -> Self {
+    fn pack(config: &ModelConfig, block: Block, tensors: Vec<(TensorRole, Vec<usize>)>) -> Self {
         let mut end = 0;
         let entries = tensors.into_iter().map(|(role, shape)| {
-            let dtype = config.dtype_of(role);
-            let encoding = if dtype == Dtype::Bf16 && shape.len() == 2 { config.encoding } else { Encoding::Raw };
-            let mut entry = LayoutEntry { role, offset: end, bytes: 0, encoding, dtype, shape };
-            entry.bytes = match (encoding, entry.shape.as_slice()) {
-                (Encoding::Compact, &[rows, columns]) => compact_bytes(rows, columns),
-                _ => entry.elements() * dtype.size(),
+            let (format, rows, columns) = match *shape.as_slice() {
+                [rows, columns] => (config.matrix_format(block, role), rows, columns),
+                _ => (config.formats.of(block, role), 1, shape.iter().product()),
             };
+            // A format that cannot hold the shape is of a file that does not fit its config, which opening refuses.
+            let bytes = format_bytes(format, rows, columns).unwrap_or(0);
+            let entry = LayoutEntry { role, offset: end, bytes, format, shape };
             end = (end + entry.bytes).next_multiple_of(TENSOR_ALIGNMENT);
             entry
         });

@@ -24,7 +24,7 @@ pub fn other_form<S: AsRef<str>>(names: &[S]) -> Option<String> {
         (|name| name.ends_with(".safetensors"), "which must be named model.safetensors if it is the whole model"),
         (
             |name| name.ends_with(".gguf"),
-            "a GGUF file, which this build does not read: take the model's Hugging Face folder, with config.json and *.safetensors",
+            "a GGUF file: name the file itself as the model, such as file:///FOLDER/NAME.gguf",
         ),
         (
             |name| {

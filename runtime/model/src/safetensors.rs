@@ -8,6 +8,7 @@ use std::{
 };
 
 use lime_files::FileError;
+use lime_plan::Format;
 use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 
 use crate::ModelError;
@@ -20,11 +21,14 @@ const LENGTH_BYTES: u64 = 8;
 /// One tensor as its file's header describes it.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredTensor {
-    pub(crate) dtype: StoredDtype,
+    /// The name of its type, where that is none that is run.
+    pub(crate) format: Result<Format, String>,
     pub(crate) shape: Vec<usize>,
     /// Offset in the file.
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
+    /// Whether the rows of each head that are rotated together lie together, whatever is usual in the family.
+    pub(crate) rotated: bool,
 }
 
 /// The file with the header alone (length and JSON) of the weights file at `path`: what the weight store keeps of a file
@@ -129,10 +133,19 @@ fn locate(metadata: &Metadata, available: u64, start: u64) -> Result<BTreeMap<St
     }
     let tensors = metadata.tensors().into_iter().map(|(name, info)| {
         let (from, to) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-        let (dtype, shape) = (info.dtype, info.shape.clone());
-        (name, StoredTensor { dtype, shape, offset: start + from, bytes: to - from })
+        let (format, shape) = (format(info.dtype), info.shape.clone());
+        (name, StoredTensor { format, shape, offset: start + from, bytes: to - from, rotated: false })
     });
     Ok(tensors.collect())
+}
+
+fn format(stored: StoredDtype) -> Result<Format, String> {
+    match stored {
+        StoredDtype::BF16 => Ok(Format::Bf16),
+        StoredDtype::F16 => Ok(Format::F16),
+        StoredDtype::F32 => Ok(Format::F32),
+        other => Err(other.to_string()),
+    }
 }
 
 #[cfg(test)]

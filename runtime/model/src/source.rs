@@ -1,19 +1,21 @@
 //! A model's folder: config and headers read and checked, weights left where they are.
 
 use std::{
-    collections::BTreeSet,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use lime_plan::{Block, Dtype, LayerIndex, ModelCard};
-use safetensors::tensor::Dtype as StoredDtype;
+use lime_plan::{Block, Bytes, Format, LayerIndex, ModelCard};
 
 use crate::{
     BlockLayout, ModelConfig, ModelError, RowOrder, Run, TensorRole,
     config::Draft,
+    formats::Formats,
+    gguf::{Gguf, is_gguf},
     layout::LayoutEntry,
     stored::{OUTPUT_NAME, Stored},
-    weight_files::{Tensors, instead, locate},
+    weight_files::{Tensors, gguf_in, instead, locate},
 };
 
 /// Where a tensor of the model is stored.
@@ -29,8 +31,8 @@ pub struct TensorEntry {
     pub offset: u64,
     /// Its size.
     pub bytes: u64,
-    /// Element type.
-    pub dtype: Dtype,
+    /// How it is stored.
+    pub format: Format,
     /// `[rows, columns]` of a matrix, `[length]` of a vector.
     pub shape: Vec<usize>,
     /// The order of its rows in the file.
@@ -56,15 +58,20 @@ impl ModelFolder {
     /// Opens a folder: reads `config.json` and the header of every safetensors file, and checks that every tensor of
     /// the model is there with the right shape. Reads no weights. What headers know better than the config, types and whether
     /// the head has a matrix of its own, is taken from them.
+    /// A GGUF file will do too.
     /// In the place of a weights file its [`crate::header_file`] will do, as in the weight store's folders of models.
     ///
     /// # Errors
     /// The first fault, with the file and the tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         let path = path.as_ref().to_owned();
-        let draft = ModelConfig::read(&path).map_err(|fault| instead(&path, fault.into()))?;
-        let tensors = locate(&path)?;
-        let config = settled(draft, &tensors);
+        let gguf = if is_gguf(&path) { Some(Gguf::open(&path)?) } else { gguf_in(&path)? };
+        let draft = match &gguf {
+            Some(gguf) if is_gguf(&path) => ModelConfig::from_bytes(&path, &gguf.config_json()?)?,
+            _ => ModelConfig::read(&path).map_err(|fault| instead(&path, fault.into()))?,
+        };
+        let tensors = gguf.as_ref().map_or_else(|| locate(&path), Gguf::tensors)?;
+        let config = if gguf.is_some() { mixed(draft, &tensors) } else { settled(draft, &tensors) };
         let mut folder = Self { path, config, tensors };
         let mut used = BTreeSet::new();
         for block in folder.config.card("").all_blocks() {
@@ -138,23 +145,29 @@ impl ModelFolder {
             return Err(self.missing(&place.names));
         };
         let fault = |reason| ModelError::Tensor { path: file.clone(), tensor: name.clone(), reason };
+        let format = match &stored.format {
+            Ok(format) => *format,
+            Err(name) => {
+                let what = "which is not supported: use the bf16, f16 or f32 weights of the model, or a GGUF file of another type";
+                return Err(fault(format!("is stored as {name}, {what}")));
+            }
+        };
         if stored.shape != place.shape {
             return Err(fault(format!(
                 "has shape {:?}, config.json asks for {:?}: config and weights are not of the same model",
                 stored.shape, place.shape
             )));
         }
-        let Some(dtype) = supported(stored.dtype) else {
-            let what = "which is not supported: use the bf16, f16 or f32 weights of the model";
-            return Err(fault(format!("is stored as {}, {what}", stored.dtype)));
-        };
-        if dtype != entry.dtype {
+        if format != self.config.formats.of(block, entry.role) {
             let others =
                 if entry.is_layer_matrix() { "other matrices of the layers" } else { "the same of other layers" };
-            let expected = entry.dtype;
+            let expected = entry.format;
             return Err(fault(format!(
-                "is stored as {dtype}, {others} as {expected}: convert the weights to one dtype"
+                "is stored as {format}, {others} as {expected}: convert the weights to one dtype"
             )));
+        }
+        if entry.shape.len() < 2 && format.element().is_none() {
+            return Err(fault(format!("is stored as {format}, which a vector cannot be")));
         }
         // A tensor may be some rows of a larger one.
         let rows = stored.shape.first().copied().unwrap_or(1).max(1) as u64;
@@ -165,9 +178,9 @@ impl ModelFolder {
             file: file.clone(),
             offset: stored.offset + place.first_row as u64 * row_bytes,
             bytes: row_bytes * entry.shape.first().copied().unwrap_or(1) as u64,
-            dtype,
+            format,
             shape: entry.shape,
-            order: place.order,
+            order: if stored.rotated { RowOrder::Pairs { head_dim: self.config.head_dim } } else { place.order },
         })
     }
 
@@ -196,12 +209,14 @@ fn settled(draft: Draft, tensors: &Tensors) -> ModelConfig {
     let entries = |config: &ModelConfig, block| BlockLayout::of(config, block).entries;
     let stored = |config: &ModelConfig, block, entry: &LayoutEntry| {
         let names = Stored::of(config, block, entry.role, &entry.shape).names;
-        names.iter().find_map(|name| tensors.get(name)).and_then(|(_, stored)| supported(stored.dtype))
+        names.iter().find_map(|name| tensors.get(name)).and_then(|(_, stored)| stored.format.clone().ok())
     };
     let mut matrices =
         layers.into_iter().flat_map(|block| entries(&config, block).into_iter().map(move |it| (block, it)));
     let found = matrices.find_map(|(block, it)| stored(&config, block, &it).filter(|_| it.is_layer_matrix()));
-    config.dtype = found.unwrap_or(config.dtype);
+    if let Some(found) = found {
+        (config.dtype, config.formats) = (found.counts_as(), Formats::all(found));
+    }
     if let Some(declared) = declared.filter(|declared| *declared != config.dtype) {
         let found = config.dtype;
         config
@@ -213,22 +228,58 @@ fn settled(draft: Draft, tensors: &Tensors) -> ModelConfig {
         let differs = entries(&config, block).into_iter().filter(|entry| !entry.is_layer_matrix());
         others.extend(differs.filter_map(|entry| Some((entry.role, stored(&config, block, &entry)?))));
     }
-    others.retain(|(_, dtype)| *dtype != config.dtype);
-    if let Some((role, dtype)) = others.first() {
-        let (kinds, usual) = (others.len(), config.dtype);
+    others.retain(|(_, format)| *format != config.formats.usual());
+    if let Some((role, format)) = others.first() {
+        let (kinds, usual) = (others.len(), config.formats.usual());
         config.remarks.push(format!(
-            "the layers' matrices are stored as {usual}, {kinds} kinds of other tensors are not, such as {role:?} ({dtype})"
+            "the layers' matrices are stored as {usual}, {kinds} kinds of other tensors are not, such as {role:?} ({format})"
         ));
     }
-    config.other_types = others;
+    for (role, format) in others {
+        config.formats.set_role(role, format);
+    }
     config
 }
 
-const fn supported(stored: StoredDtype) -> Option<Dtype> {
-    match stored {
-        StoredDtype::BF16 => Some(Dtype::Bf16),
-        StoredDtype::F16 => Some(Dtype::F16),
-        StoredDtype::F32 => Some(Dtype::F32),
-        _ => None,
+/// A sentence about how much of the weights is stored how.
+fn shares(config: &ModelConfig) -> Option<String> {
+    let mut bytes: BTreeMap<Format, u64> = BTreeMap::new();
+    for block in config.card("").all_blocks() {
+        // A tied head has no matrix of its own.
+        let entries = BlockLayout::of(config, block).entries.into_iter();
+        let own = entries.filter(|entry| !(config.tied && entry.role == TensorRole::Output));
+        own.for_each(|entry| *bytes.entry(entry.format).or_default() += entry.bytes);
     }
+    let all: u64 = bytes.values().sum();
+    let mut shares: Vec<(Format, u64)> = bytes.into_iter().collect();
+    shares.sort_by_key(|(_, bytes)| Reverse(*bytes));
+    let said: Vec<String> = shares
+        .into_iter()
+        .map(|(format, bytes)| format!("{format} {} ({:.1} %)", Bytes(bytes), bytes as f64 * 100.0 / all.max(1) as f64))
+        .collect();
+    (said.len() > 1).then(|| format!("the weights are stored as {}", said.join(", ")))
+}
+
+/// The config with the format of every tensor of a file that has each as it likes.
+fn mixed(draft: Draft, tensors: &Tensors) -> ModelConfig {
+    let mut config = draft.config;
+    let mut found = Vec::new();
+    for block in config.card("").all_blocks() {
+        for entry in BlockLayout::of(&config, block).entries {
+            let names = Stored::of(&config, block, entry.role, &entry.shape).names;
+            let stored = names.iter().find_map(|name| tensors.get(name)).map(|(_, stored)| stored);
+            found.extend(stored.and_then(|stored| Some((block, entry, stored.format.clone().ok()?))));
+        }
+    }
+    let matrices = found.iter().filter(|(_, entry, _)| entry.is_layer_matrix());
+    let mut bytes: BTreeMap<Format, u64> = BTreeMap::new();
+    matrices.for_each(|(_, entry, format)| *bytes.entry(*format).or_default() += entry.elements());
+    if let Some((usual, _)) = bytes.into_iter().max_by_key(|(_, elements)| *elements) {
+        (config.dtype, config.formats) = (usual.counts_as(), Formats::all(usual));
+    }
+    for (block, entry, format) in found {
+        config.formats.set(block, entry.role, format);
+    }
+    config.remarks.extend(shares(&config));
+    config
 }

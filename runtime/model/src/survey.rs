@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use lime_kernels::Compactor;
-use lime_plan::{Block, Dtype, LayerIndex, ModelCard};
+use lime_plan::{Block, Dtype, Format, LayerIndex, ModelCard};
 
 use crate::{ModelFolder, TensorEntry};
 
@@ -47,7 +47,7 @@ impl ModelFolder {
             for tensor in self.tensors(block).map_err(io::Error::other)? {
                 // Vectors and what is stored otherwise stay raw.
                 if let &[rows, columns] = tensor.shape.as_slice()
-                    && tensor.dtype == Dtype::Bf16
+                    && tensor.format == Format::Bf16
                     && !is_sample_compactible(&tensor, rows, columns, read)?
                 {
                     return Ok(false);

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{
     ModelError,
+    gguf::{Gguf, is_gguf},
     other_forms::other_form,
     safetensors::{StoredTensor, read_header},
     stored::OUTPUT_NAME,
@@ -34,6 +35,17 @@ pub(crate) fn locate(dir: &Path) -> Result<Tensors, ModelError> {
     }
     let tensors = read_header(&single, MISSING_WEIGHTS).map_err(|fault| instead(dir, fault))?;
     Ok(tensors.into_iter().map(|(name, tensor)| (name, (single.clone(), tensor))).collect())
+}
+
+/// The GGUF model whose headers a weight store keeps in this folder, in the place of other weights.
+pub(crate) fn gguf_in(dir: &Path) -> Result<Option<Gguf>, ModelError> {
+    let listed = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let kept = listed.filter(|path| path.extension().is_some_and(|ending| ending == "header"));
+    // Of several parts any will do: they are opened together.
+    match kept.map(|path| path.with_extension("")).filter(|path| is_gguf(path)).min() {
+        Some(first) => Gguf::open(&first).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// What is there in the place of a file that is missing.

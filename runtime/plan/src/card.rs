@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Dtype, Encoding, LayerIndex};
+use crate::{Bytes, Dtype, Encoding, Format, LayerIndex};
 
 /// Model families that the runtime can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,8 +81,9 @@ pub struct ModelCard {
     pub name: String,
     /// The family.
     pub architecture: Architecture,
-    /// Element type of the projections as stored.
-    pub dtype: Dtype,
+    /// How most of the projections are stored.
+    #[serde(rename = "dtype")]
+    pub format: Format,
     /// Number of layers.
     pub layers: u32,
     /// Width of the residual stream.
@@ -119,6 +120,11 @@ impl ModelCard {
     pub fn compacted(&self) -> Option<Self> {
         let blocks = self.compact.clone()?;
         Some(Self { blocks, encoding: Encoding::Compact, compact: None, ..self.clone() })
+    }
+
+    /// The type that the weights count as where a type is asked for.
+    pub const fn dtype(&self) -> Dtype {
+        self.format.counts_as()
     }
 
     /// Bytes of one block held alone.

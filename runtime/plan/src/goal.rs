@@ -109,7 +109,7 @@ impl Goal {
             serving,
             arithmetic: Arithmetic::Exact,
             residual: Dtype::F32,
-            kv: card.dtype.kv_entries(),
+            kv: card.dtype().kv_entries(),
             offload: Offload::Auto,
             encoding: None,
             segments: None,

@@ -150,13 +150,13 @@ fn layer_count(blocks: &[PlacedBlock]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Architecture, BlockBytes, LayerIndex};
+    use crate::{Architecture, BlockBytes, Format, LayerIndex};
 
     fn card() -> ModelCard {
         ModelCard {
             name: "tiny".into(),
             architecture: Architecture::Llama,
-            dtype: Dtype::Bf16,
+            format: Format::Bf16,
             layers: 2,
             hidden: 128,
             intermediate: 352,

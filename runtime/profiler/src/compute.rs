@@ -6,6 +6,7 @@ use std::time::Duration;
 use lime_kernels::{
     AlignedBuf, Compactor, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, compact_bytes, encode,
 };
+use lime_plan::Format;
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileError;
@@ -182,7 +183,7 @@ impl CompactWeights {
         seconds(|| {
             for copy in &self.copies {
                 packed.pack(ElementType::Bf16, &x, 1, COLUMNS);
-                let weights = Matrix::compact(copy, OUT, COLUMNS).expect("made with this shape");
+                let weights = Matrix::new(copy, Format::CompactBf16, OUT, COLUMNS).expect("made with this shape");
                 kernels.linear_many(&mut [LinearJob { weights, bias: None, y: &mut y }], &packed);
             }
         })

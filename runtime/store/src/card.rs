@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path},
 };
 
-use lime_model::{check_header, header_bytes, header_file, other_form};
+use lime_model::{check_header, gguf_header_bytes, header_bytes, header_file, is_gguf, other_form};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
@@ -54,6 +54,13 @@ pub(crate) fn describe(origin: &dyn Origin, known: &[OriginFile]) -> Result<Opti
     for name in std::iter::once(CONFIG).chain(OTHERS) {
         files.extend(origin.describe(name)?);
     }
+    let weights = origin.weights()?;
+    for name in &weights {
+        files.extend(origin.describe(name)?);
+    }
+    if !weights.is_empty() {
+        return Ok(Some(files));
+    }
     let Some(index) = origin.describe(INDEX)? else {
         files.extend(origin.describe(SINGLE)?);
         return Ok(Some(files));
@@ -78,6 +85,15 @@ pub(crate) fn fetch(origin: &dyn Origin, model: &str, folder: &Path) -> Result<V
         if let Some(file) = origin.describe(name)? {
             files.push(whole(origin, file, folder)?);
         }
+    }
+    let weights = origin.weights()?;
+    for name in &weights {
+        let file = origin.describe(name)?.ok_or_else(|| missing(name, "it was there a moment ago".into()))?;
+        header(origin, &file, folder)?;
+        files.push(file);
+    }
+    if !weights.is_empty() {
+        return Ok(files);
     }
     // An index says which files are the model's; one file beside them is of something else.
     let Some(index) = origin.describe(INDEX)? else {
@@ -104,8 +120,7 @@ fn instead(origin: &dyn Origin) -> Result<String, StoreError> {
             names.extend(origin.describe(name)?.map(|file| file.name));
         }
     }
-    let hint =
-        "a Hugging Face model has config.json, tokenizer.json and *.safetensors; GGUF and pickled weights are not read";
+    let hint = "a Hugging Face model has config.json, tokenizer.json and *.safetensors; pickled weights are not read";
     Ok(other_form(&names).unwrap_or_else(|| hint.to_owned()))
 }
 
@@ -150,13 +165,16 @@ pub(crate) fn fetch_again<'a>(
 
 /// The names of the card's files, by what the source has.
 pub(crate) fn names(files: &[OriginFile]) -> impl Iterator<Item = String> {
-    files.iter().map(|file| match file.name.ends_with(WEIGHTS) {
+    files.iter().map(|file| match file.name.ends_with(WEIGHTS) || is_gguf(Path::new(&file.name)) {
         true => header_file(Path::new(&file.name)).to_string_lossy().into_owned(),
         false => file.name.clone(),
     })
 }
 
 fn header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), StoreError> {
+    if is_gguf(Path::new(&file.name)) {
+        return gguf_header(origin, file, folder);
+    }
     let damaged = |reason: String| StoreError::Damaged { path: file.name.clone().into(), reason };
     let mut prefix = bytes(origin, file, 0, FIRST_LOOK.min(file.bytes))?;
     let size = header_bytes(&prefix).map_err(damaged)?;
@@ -169,6 +187,28 @@ fn header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), S
     }
     check_header(Path::new(&file.name), &prefix, file.bytes)?;
     disk::write_whole(&header_file(&folder.join(&file.name)), &prefix)
+}
+
+fn gguf_header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), StoreError> {
+    let damaged = |reason: String| StoreError::Damaged { path: file.name.clone().into(), reason };
+    let (mut prefix, mut wanted) = (Vec::new(), FIRST_LOOK);
+    loop {
+        let more = wanted.min(file.bytes) - prefix.len() as u64;
+        prefix.extend(bytes(origin, file, prefix.len() as u64, more)?);
+        let (size, end) = gguf_header_bytes(&prefix).map_err(damaged)?;
+        match size {
+            Some(size) if size <= prefix.len() as u64 && end <= file.bytes => {
+                prefix.truncate(size as usize);
+                return disk::write_whole(&header_file(&folder.join(&file.name)), &prefix);
+            }
+            Some(size) if end <= file.bytes => wanted = size,
+            _ if end > file.bytes || prefix.len() as u64 >= file.bytes => {
+                let reason = format!("its header speaks of {end} bytes, the file has {}: it is cut short", file.bytes);
+                return Err(damaged(reason));
+            }
+            _ => wanted = end,
+        }
+    }
 }
 
 fn bytes(origin: &dyn Origin, file: &OriginFile, from: u64, bytes: u64) -> Result<Vec<u8>, StoreError> {

@@ -4,7 +4,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use lime_kernels::{CompactError, Compactor};
 use lime_model::LayoutEntry;
-use lime_plan::{Block, Encoding};
+use lime_plan::{Block, Format};
 
 use crate::{
     StoreError,
@@ -95,8 +95,8 @@ enum Fault {
 
 /// Brings one tensor over; `put` takes bytes and where in the tensor they go.
 fn transform(source: &File, start: u64, old: &LayoutEntry, new: &LayoutEntry, put: Put<'_>) -> Result<(), Fault> {
-    let shape = match (new.encoding, new.shape.as_slice()) {
-        (Encoding::Compact, &[rows, columns]) => Some((rows, columns)),
+    let shape = match (new.format, new.shape.as_slice()) {
+        (Format::CompactBf16, &[rows, columns]) => Some((rows, columns)),
         _ => None,
     };
     let row_bytes = shape.map_or(1, |(rows, _)| old.bytes as usize / rows);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lime_model::{BLOCK_ALIGNMENT, BlockLayout};
-use lime_plan::{Dtype, Encoding};
+use lime_plan::Format;
 
 use crate::{Digest, part::Part};
 
@@ -29,11 +29,11 @@ pub(crate) fn header(key: &str, part: Part, layout: &BlockLayout, digest: Digest
         pad(&mut json, end, tensor.offset);
         end = tensor.offset + tensor.bytes;
         let name = tensor.role.file_name(part.block());
-        match tensor.encoding {
-            Encoding::Raw => entry(&mut json, &name, dtype_name(tensor.dtype), &tensor.shape, tensor.offset, end),
-            // Bytes of a form that other tools do not know.
-            Encoding::Compact => {
-                let name = format!("{name}.compact");
+        match dtype_name(tensor.format) {
+            Ok(dtype) => entry(&mut json, &name, dtype, &tensor.shape, tensor.offset, end),
+            // Bytes of a form that safetensors does not know.
+            Err(form) => {
+                let name = format!("{name}.{form}");
                 entry(&mut json, &name, "U8", &[tensor.bytes as usize], tensor.offset, end);
             }
         }
@@ -61,10 +61,13 @@ fn entry(json: &mut String, name: &str, dtype: &str, shape: &[usize], from: u64,
     let _ = write!(json, ",\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{from},{to}]}}");
 }
 
-const fn dtype_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::Bf16 => "BF16",
-        Dtype::F16 => "F16",
-        Dtype::F32 => "F32",
+/// What safetensors calls a format; for one that it does not know, what the bytes are called beside the tensor's name.
+fn dtype_name(format: Format) -> Result<&'static str, String> {
+    match format {
+        Format::Bf16 => Ok("BF16"),
+        Format::F16 => Ok("F16"),
+        Format::F32 => Ok("F32"),
+        Format::CompactBf16 => Err("compact".into()),
+        quantized => Err(quantized.to_string().to_lowercase()),
     }
 }

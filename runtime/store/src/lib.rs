@@ -13,6 +13,7 @@ mod disk;
 mod ensure;
 mod error;
 mod file_digest;
+mod gguf;
 mod header;
 mod http;
 mod journal;

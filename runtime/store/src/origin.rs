@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RemoteOptions, Source, StoreError, file_digest::PromisedDigest, http::HttpOrigin, local::LocalFolder};
+use crate::{
+    RemoteOptions, Source, StoreError, file_digest::PromisedDigest, gguf::GgufFile, http::HttpOrigin,
+    local::LocalFolder,
+};
 
 /// A file as its source described it when the model was first met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,11 @@ pub(crate) trait Origin: Send + Sync {
     /// Describes the file `name`; `None` where there is none.
     fn describe(&self, name: &str) -> Result<Option<OriginFile>, StoreError>;
 
+    /// The names of its weights files, where the source itself says which they are.
+    fn weights(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// The digest that the source itself gives of a file that was described, whole.
     fn promised(&self, name: &str) -> Option<PromisedDigest> {
         let _ = name;
@@ -48,6 +56,7 @@ pub(crate) trait Origin: Send + Sync {
 pub(crate) fn connect(source: &Source, remote: &RemoteOptions) -> Result<Box<dyn Origin>, StoreError> {
     Ok(match source {
         Source::Folder(path) => Box::new(LocalFolder(path.clone())),
+        Source::Gguf(path) => Box::new(GgufFile::new(path)?),
         Source::Hub { repository, revision } => Box::new(HttpOrigin::hub(repository, revision, remote.clone())?),
         Source::Http(url) => Box::new(HttpOrigin::folder(url, remote.clone())?),
     })

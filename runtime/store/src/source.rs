@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use lime_model::is_gguf;
+
 use crate::StoreError;
 
 /// The revision where none is asked for.
@@ -17,6 +19,8 @@ const MAIN: &str = "main";
 pub enum Source {
     /// A Hugging Face folder on this machine.
     Folder(PathBuf),
+    /// A GGUF file on this machine: the whole model, or any part of one in several files.
+    Gguf(PathBuf),
     /// A repository on the Hugging Face hub, or a server that speaks as it does.
     Hub {
         /// `ORG/NAME`.
@@ -39,7 +43,7 @@ impl Source {
                 Ok(Self::Hub { repository, revision: wanted.into() })
             }
             Self::Hub { .. } => Err(fault(&self, format!("{wanted:?} is not a branch, tag or commit"))),
-            Self::Folder(_) | Self::Http(_) => {
+            Self::Folder(_) | Self::Gguf(_) | Self::Http(_) => {
                 Err(fault(&self, "only hf:// sources have revisions; leave --revision out".into()))
             }
         }
@@ -48,7 +52,7 @@ impl Source {
     /// The source without its revision, as it is written: the same for every spelling of the same place.
     pub fn place(&self) -> String {
         match self {
-            Self::Folder(path) => {
+            Self::Folder(path) | Self::Gguf(path) => {
                 let path = path.canonicalize().unwrap_or_else(|_| path.clone());
                 format!("file://{}", path.display())
             }
@@ -61,32 +65,39 @@ impl Source {
     pub fn revision(&self) -> Option<&str> {
         match self {
             Self::Hub { revision, .. } => Some(revision),
-            Self::Folder(_) | Self::Http(_) => None,
+            Self::Folder(_) | Self::Gguf(_) | Self::Http(_) => None,
         }
     }
 
     /// A short name for people and for folders.
     pub fn name(&self) -> String {
         let text = match self {
-            Self::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string(),
+            Self::Folder(path) | Self::Gguf(path) => {
+                path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string()
+            }
             Self::Hub { repository, .. } => repository.clone(),
             Self::Http(url) => url.clone(),
         };
-        text.rsplit('/').find(|part| !part.is_empty()).unwrap_or("model").to_owned()
+        let name = text.rsplit('/').find(|part| !part.is_empty()).unwrap_or("model");
+        match self {
+            Self::Gguf(_) => name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned(),
+            _ => name.to_owned(),
+        }
     }
 
     /// The folder, where it is one on this machine.
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder(path) => Some(path),
-            Self::Hub { .. } | Self::Http(_) => None,
+            Self::Gguf(_) | Self::Hub { .. } | Self::Http(_) => None,
         }
     }
 }
 
 impl From<PathBuf> for Source {
-    fn from(folder: PathBuf) -> Self {
-        Self::Folder(folder)
+    /// A folder, or a GGUF file by its name.
+    fn from(path: PathBuf) -> Self {
+        if is_gguf(&path) && !path.is_dir() { Self::Gguf(path) } else { Self::Folder(path) }
     }
 }
 
@@ -121,14 +132,14 @@ impl FromStr for Source {
         if path.is_empty() || path.contains("://") {
             return Err(fault("this kind of source is not known here".into()));
         }
-        Ok(Self::Folder(path.into()))
+        Ok(PathBuf::from(path).into())
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Folder(path) | Self::Gguf(path) => write!(f, "{}", path.display()),
             Self::Hub { repository, revision } if revision == MAIN => write!(f, "hf://{repository}"),
             Self::Hub { repository, revision } => write!(f, "hf://{repository}@{revision}"),
             Self::Http(url) => f.write_str(url),
@@ -169,6 +180,7 @@ mod tests {
             ("https://models.example/bard/", Source::Http("https://models.example/bard".into())),
             ("file:///models/bard", Source::Folder("/models/bard".into())),
             ("models/bard", Source::Folder("models/bard".into())),
+            ("file:///models/bard.Q8_0.gguf", Source::Gguf("/models/bard.Q8_0.gguf".into())),
         ] {
             assert_eq!(text.parse::<Source>().unwrap(), source, "{text}");
         }

@@ -180,19 +180,32 @@ fn container_security() -> Value {
 fn model_volume(wish: &Wish) -> (String, Vec<Value>, Vec<Value>) {
     use lime_api::ModelSource::{Claim, File, Hub, Web};
     const AT: &str = "/model";
+    // Of a GGUF file its folder is mounted: other parts of the model may lie beside it.
+    let file = wish.source.gguf();
+    let at = file.map_or(AT.to_owned(), |(_, name)| format!("{AT}/{name}"));
     match &wish.source {
         // The image's own: no volume, and so nothing that a namespace could refuse.
         File { path } if path.starts_with(IMAGE_MODELS) => (path.clone(), Vec::new(), Vec::new()),
-        File { path } => (
-            AT.to_owned(),
-            vec![json!({ "name": "model", "hostPath": { "path": path, "type": "Directory" } })],
-            vec![json!({ "name": "model", "mountPath": AT, "readOnly": true })],
-        ),
-        Claim { claim, path } => (
-            AT.to_owned(),
-            vec![json!({ "name": "model", "persistentVolumeClaim": { "claimName": claim, "readOnly": true } })],
-            vec![json!({ "name": "model", "mountPath": AT, "subPath": path, "readOnly": true })],
-        ),
+        File { path } => {
+            let folder = file.map_or(path.as_str(), |(folder, _)| if folder.is_empty() { "/" } else { folder });
+            (
+                at,
+                vec![json!({ "name": "model", "hostPath": { "path": folder, "type": "Directory" } })],
+                vec![json!({ "name": "model", "mountPath": AT, "readOnly": true })],
+            )
+        }
+        Claim { claim, path } => {
+            let folder = file.map_or(path.as_str(), |(folder, _)| folder);
+            let mut mount = json!({ "name": "model", "mountPath": AT, "readOnly": true });
+            if !folder.is_empty() {
+                mount["subPath"] = folder.into();
+            }
+            (
+                at,
+                vec![json!({ "name": "model", "persistentVolumeClaim": { "claimName": claim, "readOnly": true } })],
+                vec![mount],
+            )
+        }
         Hub { .. } | Web { .. } => (wish.source.to_string(), Vec::new(), Vec::new()),
     }
 }

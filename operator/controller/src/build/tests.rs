@@ -145,6 +145,30 @@ fn a_model_from_a_server_is_fetched_by_gateway_and_workers_alike() {
 }
 
 #[test]
+fn a_gguf_file_is_mounted_with_its_folder_and_goes_by_way_of_a_store() {
+    for (source, volume, mount) in [
+        ("file:///models/a/b.gguf", json!({ "path": "/models/a", "type": "Directory" }), None),
+        ("pvc://c/a/b.gguf", json!({ "claimName": "c", "readOnly": true }), Some("a")),
+        ("pvc://c/b.gguf", json!({ "claimName": "c", "readOnly": true }), None),
+    ] {
+        let wish = Wish::check(&testing::deployment(json!({ "model": { "source": source } }))).unwrap();
+        let settings = testing::settings();
+        for object in [gateway(&wish, &plan(&wish), &settings), inspection(&wish, &settings)] {
+            let spec = &object.body["spec"]["template"]["spec"];
+            let container = &spec["containers"][0];
+            assert!(container["args"].to_string().contains("/model/b.gguf"), "{source}: {}", container["args"]);
+            let named =
+                |list: &Value| list.as_array().unwrap().iter().find(|it| it["name"] == "model").cloned().unwrap();
+            let (found, mounted) = (named(&spec["volumes"]), named(&container["volumeMounts"]));
+            assert!([&found["hostPath"], &found["persistentVolumeClaim"]].contains(&&volume), "{source}: {found}");
+            assert_eq!(mounted.get("subPath").and_then(Value::as_str), mount, "{source}");
+            let writable = container["volumeMounts"].as_array().unwrap().len();
+            assert!(writable > 1, "{source}: small files need a place");
+        }
+    }
+}
+
+#[test]
 fn a_mirror_is_told_to_whoever_fetches_from_the_hub_and_to_nobody_else() {
     let told = |source: &str| {
         let wish = Wish::check(&testing::deployment(json!({ "model": { "source": source } }))).unwrap();

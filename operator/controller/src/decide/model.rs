@@ -59,7 +59,7 @@ fn model_status(card: &ModelCard, revision: Option<String>) -> ModelStatus {
         layers: i32::try_from(card.layers).ok(),
         parameters: whole(card.parameters),
         weight_bytes: whole(card.weight_bytes().0),
-        dtype: Some(card.dtype.to_string()),
+        dtype: Some(card.format.to_string()),
     }
 }
 

@@ -83,7 +83,7 @@ impl Shape {
         ModelCard {
             name: self.name.to_owned(),
             architecture: self.architecture,
-            dtype: self.dtype,
+            format: self.dtype.into(),
             layers: self.layers,
             hidden: self.hidden,
             intermediate: self.intermediate,

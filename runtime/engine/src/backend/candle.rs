@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
-use lime_kernels::Reach;
-use lime_plan::Dtype;
+use lime_kernels::{ElementType, Reach};
+use lime_plan::{Dtype, Format};
 
 use super::{Backend, bias_of};
-use crate::{Activation, EngineError, activation::element_type, batch::Batch, weights::HostBlock};
+use crate::{Activation, EngineError, batch::Batch, weights::HostBlock};
 use lime_model::{ModelConfig, TensorRole};
 
 /// Opens the device that candle computes on: the CPU, or a GPU of a build with the feature `cuda`.
@@ -29,7 +29,8 @@ impl DeviceBlock {
     /// Copies a block to the device.
     pub(crate) fn upload(host: &HostBlock, device: &Device) -> Result<Self, EngineError> {
         let tensors = host.entries().iter().map(|entry| {
-            let tensor = Tensor::from_raw_buffer(host.bytes(entry), candle_type(entry.dtype), &entry.shape, device)?;
+            let tensor =
+                Tensor::from_raw_buffer(host.bytes(entry), candle_format(entry.format)?, &entry.shape, device)?;
             Ok((entry.role, tensor))
         });
         Ok(Self { tensors: Arc::new(tensors.collect::<Result<_, EngineError>>()?) })
@@ -41,6 +42,15 @@ impl DeviceBlock {
 
     fn tensor(&self, role: TensorRole) -> &Tensor {
         self.find(role).expect("a layer asks its own block")
+    }
+}
+
+fn candle_format(format: Format) -> Result<DType, EngineError> {
+    match format {
+        Format::Bf16 => Ok(DType::BF16),
+        Format::F16 => Ok(DType::F16),
+        Format::F32 => Ok(DType::F32),
+        other => Err(EngineError::CandleFormat { format: other }),
     }
 }
 
@@ -97,7 +107,7 @@ impl Candle {
         let kv = std::iter::repeat_with(layer).take(shape.layers).collect::<Result<_, _>>()?;
         let saturated = nothing_yet(&device)?;
         Ok(Self {
-            reach: element_type(shape.kv).reach(),
+            reach: ElementType::from(shape.kv).reach(),
             saturated,
             device,
             cos,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lime_kernels::{
-    AlignedBuf, AttentionArgs, ElementType, Kernels, KvLayout, LinearJob, PackedRows, RopeTable, kv_store, round_to,
+    AlignedBuf, AttentionArgs, Kernels, KvLayout, LinearJob, Operand, PackedRows, RopeTable, kv_store, round_to,
 };
 use lime_plan::{ActivationBytes, Dtype};
 
@@ -11,10 +11,7 @@ use super::{
     Backend, bias_of,
     elsewhere::{Elsewhere, nobody},
 };
-use crate::{
-    Activation, EngineError, KeeperError, PageKeeper, activation::element_type, batch::Batch, keeper::scale,
-    weights::HostBlock,
-};
+use crate::{Activation, EngineError, KeeperError, PageKeeper, batch::Batch, keeper::scale, weights::HostBlock};
 use lime_model::{ModelConfig, TensorRole};
 
 /// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
@@ -22,7 +19,8 @@ pub(crate) struct Exact {
     kernels: Arc<Kernels>,
     /// Intermediate rows that are not in use.
     shelf: Vec<Vec<f32>>,
-    packed: PackedRows,
+    /// The rows of a projection, as each operand that its matrices take: more than one is seldom, and of no plan's counting.
+    packed: [PackedRows; MOST_OPERANDS],
     vectors: Vec<f32>,
     rope: Option<RopeTable>,
     kv: AlignedBuf,
@@ -35,6 +33,9 @@ pub(crate) struct Exact {
     heads: usize,
     scratch_bytes: u64,
 }
+
+/// Kinds of operands that there are.
+const MOST_OPERANDS: usize = 3;
 
 /// What [`Exact::new`] allocates for.
 pub(crate) struct ExactShape<'a> {
@@ -76,12 +77,12 @@ impl Exact {
         let ExactShape { config, bytes, .. } = shape;
         let floats = |bytes: lime_plan::Bytes| bytes.0 as usize / size_of::<f32>();
         let shelf: Vec<Vec<f32>> = bytes.rows.iter().map(|size| vec![0.0; floats(*size)]).collect();
-        let mut packed = PackedRows::for_isa(kernels.isa());
+        let mut packed = [(); MOST_OPERANDS].map(|()| PackedRows::for_isa(kernels.isa()));
         let packed_columns = floats(bytes.packed) / shape.most_rows.max(1);
         if packed_columns > 0 {
             // Packing the largest rows once takes the memory now, not in a pass.
             let widest = vec![0.0; shape.most_rows * packed_columns];
-            packed.pack(element_type(config.dtype), &widest, shape.most_rows, packed_columns);
+            packed[0].pack(Operand::Halves, &widest, shape.most_rows, packed_columns);
         }
         let rope = (shape.layers > 0).then(|| {
             let (frequencies, factor) = config.rope.inverse_frequencies(config.head_dim, config.context);
@@ -99,7 +100,7 @@ impl Exact {
             rope,
             kv: crate::kv::pool(shape.kv_bytes as usize)?,
             kv_layout: KvLayout {
-                ty: element_type(shape.kv),
+                ty: shape.kv.into(),
                 kv_heads: config.kv_heads,
                 head_dim: config.head_dim,
                 layers: shape.layers,
@@ -169,11 +170,6 @@ impl Exact {
     fn put_back(&mut self, rows: ExactRows) {
         self.shelf.push(rows.buffer);
     }
-
-    fn pack(&mut self, x: ExactRows, ty: ElementType) {
-        self.packed.pack(ty, x.data(), x.rows, x.columns);
-        self.put_back(x);
-    }
 }
 
 impl Backend for Exact {
@@ -185,7 +181,7 @@ impl Backend for Exact {
         let (rows, columns) = (tokens.len(), self.hidden);
         let mut data = vec![0.0; rows * columns];
         for (token, row) in tokens.iter().zip(data.chunks_exact_mut(columns)) {
-            matrix.decode_row(*token as usize, row);
+            matrix.decode_row(*token as usize, self.kernels.isa(), row);
         }
         Ok(Activation { rows, columns, data })
     }
@@ -257,7 +253,15 @@ impl Backend for Exact {
     ) -> Result<[ExactRows; N], EngineError> {
         let rows = x.rows;
         let matrices = matrices.map(|role| (weights.matrix(role), bias_of(role)));
-        self.pack(x, matrices[0].0.ty());
+        let mut operands = [None; MOST_OPERANDS];
+        for operand in matrices.iter().map(|(matrix, _)| Some(Operand::from(matrix.format()))) {
+            let place = operands.iter().take_while(|known| known.is_some() && **known != operand).count();
+            if operands[place].is_none() {
+                self.packed[place].pack(operand.unwrap_or(Operand::Halves), x.data(), x.rows, x.columns);
+                operands[place] = operand;
+            }
+        }
+        self.put_back(x);
         let mut out = matrices.map(|(matrix, _)| self.take(rows, matrix.out_features()));
 
         let mut rest = self.vectors.as_mut_slice();
@@ -271,7 +275,12 @@ impl Backend for Exact {
             });
             LinearJob { weights: w, bias, y }
         });
-        self.kernels.linear_many(&mut jobs, &self.packed);
+        // Those that take the same operand go together: most often all do.
+        let operand = |job: &LinearJob<'_>| Some(Operand::from(job.weights.format()));
+        for alike in jobs.chunk_by_mut(|one, other| operand(one) == operand(other)) {
+            let place = operands.iter().position(|known| *known == operand(&alike[0])).unwrap_or(0);
+            self.kernels.linear_many(alike, &self.packed[place]);
+        }
         Ok(out)
     }
 
@@ -341,7 +350,7 @@ impl Backend for Exact {
 
     fn add_rounded(&mut self, x: &mut ExactRows, y: ExactRows, dtype: Dtype) -> Result<(), EngineError> {
         self.kernels.add(x.data_mut(), y.data());
-        round_to(element_type(dtype), x.data_mut());
+        round_to(dtype.into(), x.data_mut());
         self.put_back(y);
         Ok(())
     }
@@ -354,8 +363,9 @@ impl Backend for Exact {
         out: &mut [f32],
     ) -> Result<(), EngineError> {
         let w = weights.matrix(matrix);
-        self.pack(x, w.ty());
-        self.kernels.linear(&w, &self.packed, None, out);
+        self.packed[0].pack(w.format(), x.data(), x.rows, x.columns);
+        self.put_back(x);
+        self.kernels.linear(&w, &self.packed[0], None, out);
         Ok(())
     }
 

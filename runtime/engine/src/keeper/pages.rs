@@ -16,7 +16,6 @@ use lime_plan::{Bytes, DeviceIndex, Ladder, Plan};
 use super::{KeeperError, KeptRows};
 use crate::{
     EngineError,
-    activation::element_type,
     kv::{Grains, pool},
 };
 
@@ -87,7 +86,7 @@ impl KeptPages {
         })?;
         let card = &plan.model;
         let layout = KvLayout {
-            ty: element_type(plan.kv),
+            ty: plan.kv.into(),
             kv_heads: card.kv_heads as usize,
             head_dim: card.head_dim as usize,
             layers: device.all_layers().count(),

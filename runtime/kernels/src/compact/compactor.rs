@@ -5,6 +5,7 @@ use std::io;
 
 use super::layout::{CODE_BYTES, EXCEPTION_BYTES, GROUP, GROUP_BYTES, HEAD_BYTES, Layout, STRIPE, TABLE};
 use crate::matrix::ShapeError;
+use lime_plan::Format;
 
 /// Where parts of a compact matrix go: the offset in the matrix, and the bytes.
 type Sink<'a> = dyn FnMut(u64, &[u8]) -> io::Result<()> + 'a;
@@ -82,7 +83,11 @@ impl Compactor {
         if out_features == 0 || in_features == 0 {
             return Err(ShapeError::Empty { out_features, in_features });
         }
-        let layout = Layout::of(out_features, in_features).ok_or(ShapeError::TooBig { out_features, in_features })?;
+        let layout = Layout::of(out_features, in_features).ok_or(ShapeError::TooBig {
+            format: Format::CompactBf16,
+            out_features,
+            in_features,
+        })?;
         Ok(Self { layout, out_features, in_features, rows: 0, exceptions: 0 })
     }
 

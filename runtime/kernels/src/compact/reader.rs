@@ -37,7 +37,7 @@ impl<'a> CompactRows<'a> {
     /// # Panics
     /// When the row does not lie in the bytes; the caller knows the number of rows better.
     #[inline]
-    pub(crate) fn row(&self, index: usize) -> RowReader<'a> {
+    pub(crate) fn reader(&self, index: usize) -> RowReader<'a> {
         let Layout { groups, heads, exceptions, room, .. } = self.layout;
         let record = self.layout.record_bytes();
         let head = &self.bytes[heads..exceptions][index * HEAD_BYTES..][..HEAD_BYTES];

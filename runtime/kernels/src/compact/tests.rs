@@ -71,8 +71,8 @@ proptest! {
             let expand = Expand::of(isa);
             for index in 0..3 {
                 let mut whole = vec![0; layout.groups * GROUP * 2];
-                rows.row(index).expand(expand, layout.groups, &mut whole, 64);
-                let (mut row, mut parts) = (rows.row(index), Vec::new());
+                rows.reader(index).expand(expand, layout.groups, &mut whole, 64);
+                let (mut row, mut parts) = (rows.reader(index), Vec::new());
                 let mut part = vec![0; STRIPE * GROUP * 2];
                 for first in (0..layout.groups).step_by(STRIPE) {
                     let groups = STRIPE.min(layout.groups - first);

@@ -9,6 +9,7 @@ use crate::element::ElementType;
 use crate::kernels::Kernels;
 use crate::matrix::Matrix;
 use crate::packed::PackedRows;
+use lime_plan::Format;
 
 /// bf16 weights per second in products; times two, or times [`Forms::compact_share`] and two, they are bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,7 +80,7 @@ impl Forms {
         for _ in 0..rounds {
             let matrix = |bytes| Matrix::new(bytes, ElementType::Bf16, self.out, self.columns).expect("the shape");
             raw = raw.min(best(&mut self.raw.iter().map(|bytes| matrix(bytes))));
-            let matrix = |bytes| Matrix::compact(bytes, self.out, self.columns).expect("the shape");
+            let matrix = |bytes| Matrix::new(bytes, Format::CompactBf16, self.out, self.columns).expect("the shape");
             compact = compact.min(best(&mut self.compact.iter().map(|bytes| matrix(bytes))));
         }
         let weights = (self.out * self.columns) as f64;

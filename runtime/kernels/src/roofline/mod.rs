@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::buffer::AlignedBuf;
 use crate::isa::Isa;
-use crate::packed::TileLayout;
+use crate::lanes::TileLayout;
 use crate::pool::Pool;
 use crate::simd::{Simd, Task, run};
 

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::{Simd, Task};
 use crate::isa::Isa;
-use crate::packed::TileLayout;
+use crate::lanes::TileLayout;
 
 /// AVX2+FMA+F16C.
 #[derive(Clone, Copy)]

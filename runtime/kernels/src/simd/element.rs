@@ -2,7 +2,7 @@
 
 use super::Simd;
 use crate::element::ElementType;
-use crate::packed::BLOCK;
+use crate::lanes::BLOCK;
 
 /// A stored element type.
 pub(crate) trait Element: Copy + 'static {

@@ -4,6 +4,7 @@
 //! the one `#[target_feature]` function per instruction set below, where the intrinsics become instructions.
 //! Closures are avoided in those bodies: they would not inherit the features.
 
+mod dots;
 mod element;
 mod scalar;
 
@@ -16,7 +17,8 @@ mod neon;
 
 use crate::element::ElementType;
 use crate::isa::Isa;
-use crate::packed::TileLayout;
+use crate::lanes::TileLayout;
+pub(crate) use dots::{Dots, DotsTask, run_dots};
 pub(crate) use element::{Element, StoredBf16, StoredF16, StoredF32, load_tail};
 pub(crate) use scalar::Scalar;
 

@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 
 use super::{Simd, Task};
 use crate::isa::Isa;
-use crate::packed::TileLayout;
+use crate::lanes::TileLayout;
 
 /// Advanced SIMD, which every AArch64 has.
 #[derive(Clone, Copy)]

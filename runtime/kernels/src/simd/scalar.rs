@@ -4,7 +4,7 @@
 use super::Simd;
 use crate::convert::{widen_bf16, widen_f16};
 use crate::isa::Isa;
-use crate::packed::TileLayout;
+use crate::lanes::TileLayout;
 
 /// Portable code.
 #[derive(Clone, Copy)]

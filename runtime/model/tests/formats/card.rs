@@ -19,7 +19,7 @@ fn parameters_are_the_published_ones() {
         let Some(folder) = shared(&format!("configs/{name}")) else { return };
         let card = ModelConfig::load(&folder).unwrap().card(name);
         assert_eq!(card.parameters, parameters, "{name}");
-        let exact = Bytes(parameters * card.dtype.size());
+        let exact = Bytes(parameters * card.dtype().size());
         // Padding: less than a page for each block.
         let blocks = 2 + 2 * u64::from(card.layers);
         assert!(card.weight_bytes() >= exact && card.weight_bytes().0 < exact.0 + blocks * BLOCK_ALIGNMENT, "{name}");

@@ -1,7 +1,7 @@
 //! `config.json`: defaults, both forms, and every kind of refusal.
 
-use lime_model::{ModelConfig, RopeConfig, RopeScaling};
-use lime_plan::{Architecture, Dtype};
+use lime_model::{Formats, ModelConfig, RopeConfig, RopeScaling};
+use lime_plan::{Architecture, Dtype, Format};
 use serde_json::{Value, json};
 
 use crate::places::{fixture, read, shared};
@@ -49,7 +49,7 @@ fn the_bundled_models_config_reads_as_it_is() {
         tied: true,
         encoding: lime_plan::Encoding::Raw,
         dtype: Dtype::Bf16,
-        other_types: vec![],
+        formats: Formats::all(Format::Bf16),
         rope: RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default },
         qkv_bias: false,
         o_bias: false,

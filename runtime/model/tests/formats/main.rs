@@ -8,6 +8,7 @@ mod card;
 mod config;
 mod families;
 mod foreign;
+mod gguf;
 mod places;
 mod published;
 mod rope;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use lime_model::{BlockLayout, ModelConfig, ModelFolder, TensorRole};
-use lime_plan::{Block, Dtype, LayerIndex};
+use lime_plan::{Block, Dtype, Format, LayerIndex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -141,7 +141,7 @@ fn a_tied_matrix_has_either_name() {
         let output = opened.tensors(Block::Head).unwrap().remove(1);
         assert_eq!((embedding.role, output.role), (TensorRole::Embedding, TensorRole::Output));
         assert_eq!((embedding.name.as_str(), output.name.as_str()), (used, used));
-        assert_eq!((embedding.offset, output.dtype), (output.offset, Dtype::F32));
+        assert_eq!((embedding.offset, output.format), (output.offset, Format::F32));
     }
     let neither =
         tensors().into_iter().filter(|(name, _)| !name.contains("embed") && !name.contains("lm_head")).collect();
@@ -191,8 +191,8 @@ fn types_are_those_of_the_headers() {
         entries_point_at_tensors(folder.path());
         let opened = ModelFolder::open(folder.path()).unwrap();
         assert_eq!(opened.config().dtype, Dtype::F32);
-        let found = |block| opened.tensors(block).unwrap().into_iter().map(|it| it.dtype).collect::<Vec<_>>();
-        use Dtype::{Bf16, F32};
+        let found = |block| opened.tensors(block).unwrap().into_iter().map(|it| it.format).collect::<Vec<_>>();
+        use Format::{Bf16, F32};
         let attention = Block::Attention(LayerIndex(0));
         assert_eq!(found(attention), [Bf16, F32, F32, F32, F32, Bf16, F32, F32]);
         assert_eq!((found(Block::Embedding), found(Block::Head)), (vec![Bf16], vec![Bf16, Bf16]));

@@ -6,7 +6,7 @@ mod wish;
 pub use proportional::proportional;
 pub use wish::{DeviceBudget, Infeasible, PlanRequest};
 
-use crate::{Architecture, BlockBytes, Bytes, Dtype, ModelCard, Nanos, NodeProfile};
+use crate::{Architecture, BlockBytes, Bytes, Format, ModelCard, Nanos, NodeProfile};
 
 /// SplitMix64.
 pub struct Random(u64);
@@ -41,7 +41,7 @@ pub fn small_card(random: &mut Random, layers: u32) -> ModelCard {
     ModelCard {
         name: "drawn".to_owned(),
         architecture: Architecture::Llama,
-        dtype: Dtype::Bf16,
+        format: Format::Bf16,
         layers,
         hidden: 256,
         intermediate: 512,

@@ -6,8 +6,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use lime_plan::{
-    Architecture, Arithmetic, BlockBytes, Bytes as Size, DeviceIndex, DeviceMemory, DevicePlan, Dtype, LayerRange,
-    MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, Residency, ServingLimits,
+    Architecture, Arithmetic, BlockBytes, Bytes as Size, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Format,
+    LayerRange, MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, Residency, ServingLimits,
 };
 use lime_ring::{
     RingDriver, RingTopology, Transport,
@@ -23,7 +23,7 @@ pub fn card(layers: u32, hidden: u32, vocabulary: u32) -> ModelCard {
     ModelCard {
         name: "fake".into(),
         architecture: Architecture::Llama,
-        dtype: Dtype::F32,
+        format: Format::F32,
         layers,
         hidden,
         intermediate: hidden,

@@ -3,15 +3,10 @@
 use std::process::Command;
 use std::time::Instant;
 
-use lime_cluster_tests::{Kubectl, repository};
-use serde_json::{Value, json};
+use lime_cluster_tests::Kubectl;
 
-use crate::machine::{image, nodes};
-use crate::operator::{NAMESPACE, PATIENCE, ask, manifest, served, shard_nodes};
-
-const SYSTEM: &str = "lime-system";
-/// Two nodes hold the model, and any two do.
-const BUDGET: &str = "70Mi";
+use crate::deployed::{Deployed, PATIENCE, condition};
+use crate::ring::question;
 
 /// Packets between two addresses that the node's network drops, until this is dropped.
 struct Cut {
@@ -48,45 +43,32 @@ impl Drop for Cut {
     }
 }
 
-#[test]
-#[ignore = "needs nodes and charts/lime: make test-nodes"]
-fn a_cut_between_two_workers_is_named_and_planned_around() {
-    let cluster = Kubectl::connect().unwrap();
-    let nodes = nodes(&cluster);
-    install(&cluster);
-    lend_little(&cluster, &nodes);
-    let namespace = cluster.namespace(NAMESPACE).unwrap();
-    cluster.run_with(&["apply", "-f", "-"], &manifest("models.yaml")).unwrap();
-    cluster.run_with(&["apply", "-f", "-"], &manifest("bard.yaml")).unwrap();
-    let first = served(&cluster, None);
-    let said = ask(&cluster)["choices"].clone();
-    let shards = shard_nodes(&cluster);
+/// Cuts the link between two nodes of a deployment that serves from any two of three, and waits for a plan around it.
+pub(crate) fn is_planned_around(bard: &Deployed<'_>) {
+    let first = bard.served(None);
+    let said = bard.ask(&question())["choices"].clone();
+    let shards = bard.shard_nodes();
     let [one, other] = [&shards[0], &shards[1]];
 
-    let cut = Cut::between(network(&cluster, one), [worker(&cluster, one), worker(&cluster, other)]);
+    let cut = Cut::between(network(bard.cluster, one), [worker(bard, one), worker(bard, other)]);
     let began = Instant::now();
-    let named = cluster.eventually("both ends are named", PATIENCE, || {
-        let (truth, reason, message) = condition(&cluster, "Degraded")?;
-        let both = message.contains(one.as_str()) && message.contains(other.as_str());
-        Ok((truth == "True" && reason == "LinkLost" && both).then_some(message))
+    let named = bard.eventually("both ends are named", PATIENCE, |it| {
+        let degraded = condition(it, "Degraded");
+        let both = degraded.message.contains(one.as_str()) && degraded.message.contains(other.as_str());
+        (degraded.status == "True" && degraded.reason == "LinkLost" && both).then_some(degraded.message)
     });
-    println!("named {} s after the cut: {}", began.elapsed().as_secs(), named.unwrap());
-    served(&cluster, Some(&first));
+    println!("named {} s after the cut: {named}", began.elapsed().as_secs());
+    bard.served(Some(&first));
     println!("served again {} s after the cut", began.elapsed().as_secs());
-    let around = shard_nodes(&cluster);
+    let around = bard.shard_nodes();
     assert!(
         !(around.contains(one) && around.contains(other) && around.len() < 4),
         "{around:?} use the link that is lost"
     );
-    assert_eq!(ask(&cluster)["choices"], said);
-    let bard = cluster.get(&["-n", NAMESPACE, "limedeployment", "bard"]).unwrap();
-    assert_eq!(bard["status"]["lostLinks"].as_array().map(Vec::len), Some(1), "{:#}", bard["status"]);
+    assert_eq!(bard.ask(&question())["choices"], said);
+    let status = bard.object().unwrap()["status"].clone();
+    assert_eq!(status["lostLinks"].as_array().map(Vec::len), Some(1), "{status:#}");
     drop(cut);
-
-    cluster.run(&["-n", NAMESPACE, "delete", "limedeployment", "bard", "--timeout=60s"]).unwrap();
-    drop(namespace);
-    cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
-    helm(&["uninstall", "lime", "--namespace", SYSTEM, "--wait"]);
 }
 
 /// The network namespace of a node: tests/cluster/harness/network.go names it after the cluster's slot, as the nodes' addresses are.
@@ -100,66 +82,8 @@ fn network(cluster: &Kubectl, node: &str) -> String {
 }
 
 /// The address of the worker on a node.
-fn worker(cluster: &Kubectl, node: &str) -> String {
-    let pods = cluster.get(&["-n", NAMESPACE, "pods", "-l", "lime.dev/component=worker"]).unwrap();
-    let pods = pods["items"].as_array().unwrap();
+fn worker(bard: &Deployed<'_>, node: &str) -> String {
+    let pods = bard.list(&["pods", "-l", "lime.dev/component=worker"]).unwrap();
     let pod = pods.iter().find(|pod| pod["spec"]["nodeName"] == node).unwrap();
     pod["status"]["podIP"].as_str().unwrap().to_owned()
-}
-
-fn condition(cluster: &Kubectl, kind: &str) -> anyhow::Result<(String, String, String)> {
-    let bard = cluster.get(&["-n", NAMESPACE, "limedeployment", "bard"])?;
-    let conditions = bard["status"]["conditions"].as_array().into_iter().flatten();
-    let found = conditions.into_iter().find(|each| each["type"] == kind).cloned().unwrap_or(Value::Null);
-    let word = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
-    Ok((word("status"), word("reason"), word("message")))
-}
-
-fn install(cluster: &Kubectl) {
-    let image = image();
-    let (name, tag) = image.rsplit_once(':').unwrap();
-    cluster.answer(&["create", "namespace", SYSTEM], "").unwrap();
-    let chart = repository().join("charts/lime").display().to_string();
-    let values = [
-        format!("image.repository={name}"),
-        format!("image.tag={tag}"),
-        "image.pullPolicy=Never".into(),
-        "operator.addressing=pod-ip".into(),
-        // Test machines are never idle.
-        "agent.args={--longest-wait-seconds=15}".into(),
-    ];
-    let mut arguments = vec![
-        "upgrade",
-        "--install",
-        "lime",
-        &chart,
-        "--namespace",
-        SYSTEM,
-        "--wait",
-        "--timeout",
-        "120s",
-        "--take-ownership",
-    ];
-    arguments.extend(values.iter().flat_map(|value| ["--set", value.as_str()]));
-    helm(&arguments);
-}
-
-fn helm(arguments: &[&str]) {
-    let done = Command::new("helm").args(arguments).output().unwrap();
-    assert!(done.status.success(), "helm {}: {}", arguments.join(" "), String::from_utf8_lossy(&done.stderr));
-}
-
-/// Waits for each node's profile, and sets what its administrator lends.
-fn lend_little(cluster: &Kubectl, nodes: &[String]) {
-    let budget = json!({ "spec": { "memoryBudget": BUDGET } }).to_string();
-    for node in nodes {
-        let profiled = cluster.eventually(&format!("{node} is profiled"), PATIENCE, || {
-            let lent = cluster.answer(&["patch", "limenodeprofile", node, "--type=merge", "-p", &budget], "")?;
-            let profile = cluster.get(&["limenodeprofile", node])?;
-            let conditions = profile["status"]["conditions"].as_array().into_iter().flatten();
-            let measured = conditions.into_iter().any(|it| it["type"] == "DiskMeasured" && it["status"] == "True");
-            Ok((lent.ok && measured).then_some(()))
-        });
-        profiled.unwrap();
-    }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::clients;
 use crate::deployed::{Deployed, NAMESPACE, PATIENCE, condition, manifest, restrict, settled, text};
+use crate::link_cut;
 use crate::machine::{image, image_again, nodes};
 use crate::operator::BUDGET;
 use crate::release::{Release, SYSTEM, lend};
@@ -54,6 +55,7 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     upgraded(&bard, &release, ask(&bard.endpoint()));
     settled(&bard);
     two_releases(&bard, ask(&bard.endpoint()));
+    link_cut::is_planned_around(&bard);
 
     bard.leaves_nothing();
     cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();

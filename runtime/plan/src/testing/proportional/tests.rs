@@ -1,14 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Architecture, Arithmetic, BlockBytes, Dtype, ModelCard};
+use crate::{Architecture, Arithmetic, BlockBytes, Dtype, Format, ModelCard};
 
 /// The shape of the bundled model.
 fn card(layers: u32, tied: bool) -> ModelCard {
     ModelCard {
         name: "bard".into(),
         architecture: Architecture::Llama,
-        dtype: Dtype::Bf16,
+        format: Format::Bf16,
         layers,
         hidden: 128,
         intermediate: 352,
