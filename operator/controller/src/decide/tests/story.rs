@@ -24,12 +24,8 @@ fn seen(decision: &Decision) -> String {
     for note in &decision.notes {
         lines.push(format!("{} {}: {}", if note.warning { "Warning" } else { "Normal" }, note.reason, note.message));
     }
-    let plan = status
-        .current_plan
-        .iter()
-        .chain(&status.proposed_plan)
-        .fold(lines.join("\n"), |text, plan| text.replace(plan.as_str(), "PLAN"));
-    plan
+    let plans = status.current_plan.iter().chain(&status.proposed_plan);
+    plans.fold(lines.join("\n"), |text, plan| text.replace(plan.as_str(), "PLAN"))
 }
 
 /// Compares with what a person should read; a line is shown whole where they differ.
