@@ -71,9 +71,10 @@ fn best(card: &ModelCard, mut candidates: Candidates, goal: &Goal) -> (Candidate
             Ordering::Greater => without(one),
             Ordering::Less => without(other),
             Ordering::Equal => {
-                let first = best(card, without(one), goal);
-                let second = best(card, without(other), goal);
-                return if time(&second.1) < time(&first.1) { second } else { first };
+                let [first, second] = [without(one), without(other)];
+                // Of this link alone: to follow every choice through the links after it would double the plans with each.
+                let time = |left: &Candidates| time(&plan(card, &left.fleet(), goal));
+                if time(&second) < time(&first) { second } else { first }
             }
         };
     }

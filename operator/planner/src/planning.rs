@@ -63,9 +63,12 @@ fn beats(other: &Plan, plan: &Plan) -> bool {
 
 /// A plan, or `None` where nothing fits.
 pub(crate) fn try_plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan>, Refusal> {
+    // A bound above what there is bounds nothing: the same plan, byte for byte.
+    let most_devices = goal.most_devices.filter(|most| (*most as usize) < fleet.nodes().len());
+    let goal = Goal { most_devices, ..goal.clone() };
     let mut best: Option<Plan> = None;
-    for form in forms(card, fleet, goal) {
-        let found = plan_form(&form, fleet, goal)?;
+    for form in forms(card, fleet, &goal) {
+        let found = plan_form(&form, fleet, &goal)?;
         best = match (best, found) {
             (Some(plan), Some(other)) if !beats(&other, &plan) => Some(plan),
             (plan, other) => other.or(plan),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tonic::codegen::http::{Uri, uri::Scheme};
 use tonic::transport::{Endpoint, Server};
 use tower::layer::util::{Identity, Stack};
 
@@ -53,7 +54,14 @@ pub(crate) fn endpoint(uri: &str, transport: &Transport) -> Result<Endpoint, Con
     if let Some(objection) = transport.objection(endpoint.uri().scheme_str().unwrap_or_default()) {
         return Err(invalid(objection.to_owned()));
     }
-    Ok(endpoint
+    // The connector does the handshake. Where anybody in this program has tonic built with a TLS of its own, it insists on that for
+    // https:// and knows no other; so it is told of plain text, and that what it asks for is under the true address.
+    let address = endpoint.uri().clone();
+    let mut plain = address.clone().into_parts();
+    plain.scheme = Some(Scheme::HTTP);
+    let plain = Uri::from_parts(plain).map_err(|error| invalid(error.to_string()))?;
+    Ok(Endpoint::from(plain)
+        .origin(address)
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)

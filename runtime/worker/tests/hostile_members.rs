@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{PATIENCE, Ring, anywhere, card, config, generate, next, plan, rows};
+use common::{PATIENCE, Ring, anywhere, card, config, generate, line, next, plan, rows};
 use lime_ring::{
     Checksummed as _, Demands, DriverError, FaultKind, LAST_EPOCH, RingDriver, Transport, Verified,
     proto::{FailureKind, LogitBias, Pass, Rows, Sampling, driver_client::DriverClient},
@@ -38,7 +38,7 @@ async fn what_a_request_can_say_comes_back_as_a_refusal_and_ends_nothing() {
     let expected = generate(&mut driver, 0, &PROMPT, 5, 1).await;
     // A gateway that checks nothing; the driver beside it hears the results.
     let (passes, queue) = mpsc::channel(8);
-    let mut client = DriverClient::connect(ring.topology.peers[0].uri.clone()).await.unwrap();
+    let mut client = DriverClient::new(line(&ring.topology.peers[0].uri).await);
     let _acks = client.submit(ReceiverStream::new(queue)).await.unwrap();
     let sampled = |change: &dyn Fn(&mut Sampling)| {
         let mut rows = rows(4, 0, 2, Some(0));

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, Ring, anywhere, card, config, generate, next, plan, rows};
+use common::{PATIENCE, Ring, anywhere, card, config, generate, line, next, plan, rows};
 use lime_ring::{
     Checksummed as _, DriverError, FaultKind, LinkShape, RingDriver, Transport, drain, probe,
     proto::{Peer, driver_client::DriverClient, ring_client::RingClient},
@@ -175,7 +175,7 @@ async fn messages_of_other_epochs_are_refused() {
     let plan = plan(card(6, 8, 97), 2, 1, 1);
     let ring = Ring::of_fakes(&plan, &FakeLoader::default()).await;
     let driver = ring.configure(7).await;
-    let mut head = DriverClient::connect(peer(&ring, 1).uri.clone()).await.unwrap();
+    let mut head = DriverClient::new(line(&peer(&ring, 1).uri).await);
     let refused = head.results(lime_ring::proto::ResultsRequest { epoch: 6 }).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains('6') && refused.message().contains('7'));
@@ -184,7 +184,7 @@ async fn messages_of_other_epochs_are_refused() {
     assert!(refused.message().contains("\"a\""), "{}", refused.message());
 
     // A stream without the epoch's metadata is joined to the epoch in force; its messages are checked one by one.
-    let mut first = DriverClient::connect(peer(&ring, 0).uri.clone()).await.unwrap();
+    let mut first = DriverClient::new(line(&peer(&ring, 0).uri).await);
     let stale = lime_ring::proto::Pass { epoch: 6, pass: 1, ..Default::default() }.sealed();
     let mut acks = first.submit(tokio_stream::iter([stale])).await.unwrap().into_inner();
     assert!(acks.message().await.unwrap().is_some());
@@ -192,7 +192,7 @@ async fn messages_of_other_epochs_are_refused() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains('6') && refused.message().contains('7'));
 
-    let mut second = RingClient::connect(peer(&ring, 1).uri.clone()).await.unwrap();
+    let mut second = RingClient::new(line(&peer(&ring, 1).uri).await);
     let refused = second.carry(tokio_stream::iter([])).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::AlreadyExists);
     drop(driver);

@@ -30,6 +30,10 @@ const GRAIN: u64 = 20;
 /// Seconds for which the scheduler's word on a node is believed.
 const BELIEVED: i64 = 3600;
 
+/// Seconds for which memory must be missing until it is told: what agents see and what workers say they hold are not of one moment, and a
+/// ring that has just loaded looks short of what its own workers took.
+const TOLD_AFTER: i64 = 5;
+
 impl Deciding<'_> {
     /// The plan in force, if it can still be read.
     pub(super) fn current(&mut self) -> Option<Arc<LimePlan>> {
@@ -175,8 +179,17 @@ impl Deciding<'_> {
             .collect();
         if !cut.is_empty() {
             self.findings.set(ConditionType::Degraded, Truth::True, Cause::new(LINK_LOST, cut.join("; ")));
-        } else if !pressed.is_empty() {
-            self.findings.set(ConditionType::Degraded, Truth::True, Cause::new("MemoryPressure", pressed.join("; ")));
+        } else if let Some(first) = since.pressed {
+            let left = TOLD_AFTER - snapshot.now.as_second().saturating_sub(first.as_second());
+            if left > 0 {
+                self.settled_for = self.settled_for.min(left);
+            } else {
+                self.findings.set(
+                    ConditionType::Degraded,
+                    Truth::True,
+                    Cause::new("MemoryPressure", pressed.join("; ")),
+                );
+            }
         }
         let situation = Situation {
             now: snapshot.now,

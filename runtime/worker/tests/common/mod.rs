@@ -192,3 +192,8 @@ pub async fn generate(driver: &mut RingDriver, slot: u32, prompt: &[u32], chunk:
     }
     out
 }
+
+/// A line to the member at `uri` that says which wire it speaks, as every member's does.
+pub(crate) async fn line(uri: &str) -> lime_ring::Line {
+    lime_ring::connect(&lime_ring::Transport::Plaintext, uri).await.unwrap()
+}

@@ -55,12 +55,34 @@ fn what_its_own_workers_hold_is_no_pressure() {
 }
 
 #[test]
+fn figures_that_are_not_of_one_moment_are_no_pressure() {
+    let (mut snapshot, _) = settled(json!({}));
+    let parts = parts(&snapshot);
+    // The agents see what was loaded; what the workers say of it is from before.
+    figures(&mut snapshot, |name| {
+        let held = parts.iter().find(|(node, _)| node == name).map_or(0, |(_, all)| *all);
+        (60 - i64::try_from(held).unwrap(), 0)
+    });
+    is(&pass(&mut snapshot, 10, None)[0], "Degraded", "False", "AsPlanned");
+    figures(&mut snapshot, |name| {
+        let held = parts.iter().find(|(node, _)| node == name).map_or(0, |(_, all)| *all);
+        (60 - i64::try_from(held).unwrap(), held)
+    });
+    for decision in pass(&mut snapshot, 60, None) {
+        is(&decision, "Degraded", "False", "AsPlanned");
+        assert!(decision.notes.iter().all(|note| !note.warning), "{:?}", decision.notes);
+    }
+}
+
+#[test]
 fn what_others_take_is_told_and_makes_for_no_slower_plan_while_requests_are_answered() {
     let (mut snapshot, serving) = settled(json!({}));
     let pressed = serving.status.shards[0].node.clone();
     figures(&mut snapshot, |name| if name == pressed { (10, 0) } else { (60, 0) });
     let decisions = pass(&mut snapshot, 3600, None);
-    is(&decisions[0], "Degraded", "True", "MemoryPressure");
+    is(&decisions[0], "Degraded", "False", "AsPlanned");
+    assert_eq!(decisions[0].revisit, 5, "it is looked at again soon");
+    is(&decisions[1], "Degraded", "True", "MemoryPressure");
     for decision in &decisions {
         assert_eq!(decision.status.current_plan, serving.status.current_plan);
         is(decision, "Ready", "True", "Ready");
@@ -113,7 +135,6 @@ fn a_plan_that_was_just_put_in_force_is_not_replaced_for_what_the_one_before_it_
     // Its pods are made where others go: for a moment the agents still say what was free with those, and nobody says that he holds it.
     figures(&mut snapshot, |_| (10, 0));
     for decision in pass(&mut snapshot, 20, moved.as_deref()) {
-        is(&decision, "Degraded", "True", "MemoryPressure");
         is(&decision, "Replanning", "Unknown", "MemoryPressure");
         assert_eq!(decision.status.current_plan, moved);
     }

@@ -158,9 +158,12 @@ fn serving_and_what_disturbs_it() {
     );
 
     let node = serving.status.shards[0].node.clone();
+    let short = pressed(&snapshot, &node);
+    let mut lasting = carried_out(&short, &decide(&short, &settings));
+    lasting.now = Timestamp::from_second(lasting.now.as_second() + 5).unwrap();
     reads(
         "pressure",
-        &decide(&pressed(&snapshot, &node), &settings),
+        &decide(&lasting, &settings),
         &[
             "READY=True SHARDS=3/3 TPOT(MS)=- REASON=Ready",
             "Degraded=True MemoryPressure: a: the plan needs 33.5 MiB, 10.0 MiB can be had",
