@@ -158,7 +158,7 @@ const fn template(reason: String) -> TextError {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt as _, time::Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -167,8 +167,14 @@ mod tests {
     /// A shell script in the place of `lime`.
     fn program(folder: &tempfile::TempDir, script: &str) -> PathBuf {
         let path = folder.path().join("program");
-        std::fs::write(&path, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by a child: what this process has open for writing, a test beside this one may hand to a child of its own, and a file
+        // that anybody has open for writing cannot be run.
+        let mut writer = Command::new("sh");
+        writer.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(&path).stdin(Stdio::piped());
+        let mut writer = writer.spawn().unwrap();
+        let text = format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n");
+        writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(writer.wait().unwrap().success());
         path
     }
 
