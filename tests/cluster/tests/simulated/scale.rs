@@ -43,12 +43,17 @@ fn fifty_deployments_settle_on_two_hundred_nodes_and_then_nothing_is_written() {
         })
         .unwrap();
     let seconds = std::env::var("LIME_STEADY_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(35);
-    let before = operator.writes();
+    let by_kind = || {
+        let metrics = operator.metrics();
+        let lines = metrics.lines().filter(|line| line.starts_with("lime_operator_api_writes_total{"));
+        lines.map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    let (before, kinds) = (operator.writes(), by_kind());
     std::thread::sleep(Duration::from_secs(seconds));
     let written = operator.writes() - before;
     let (most, now) = operator.memory_kib();
     println!("then {written} writes in {seconds} s; the operator holds {} MiB, at most {} MiB", now >> 10, most >> 10);
-    assert_eq!(written, 0, "a steady state is written: {}", operator.metrics());
+    assert_eq!(written, 0, "a steady state is written: before\n{kinds}\nand after\n{}", by_kind());
     assert!(most < MEMORY_KIB, "the operator took {most} KiB");
     stage.cluster.run(&[&scope[..], &["delete", "limedeployments", "--all", "--timeout=60s"]].concat()).unwrap();
 }
