@@ -118,7 +118,7 @@ pub struct Settings {
     pub ring_tls: bool,
 
     /// The OpenTelemetry collector (OTLP over gRPC) to which gateways and workers send the traces of requests, such as
-    /// http://collector.monitoring:4317; default: none
+    /// `http://collector.monitoring:4317`; default: none
     #[arg(long, value_parser = server)]
     pub otlp_endpoint: Option<String>,
 

@@ -9,7 +9,7 @@ pub(crate) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Where traces of requests go.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TraceArgs {
-    /// Send traces of requests to this OpenTelemetry collector (OTLP over gRPC), such as http://127.0.0.1:4317; default: none
+    /// Send traces of requests to this OpenTelemetry collector (OTLP over gRPC), such as `http://127.0.0.1:4317`; default: none
     #[arg(long, value_name = "URL", env = ENDPOINT)]
     pub(crate) otlp_endpoint: Option<String>,
 

@@ -8,7 +8,7 @@ use crate::packed::{Operand, PackedRows};
 use crate::quants::QuantRows;
 use crate::simd::Simd;
 
-/// One matrix of [`Kernels::linear_many`].
+/// One matrix of [`Kernels::linear_many`](crate::Kernels::linear_many).
 pub struct LinearJob<'a> {
     /// The weights.
     pub weights: Matrix<'a>,
