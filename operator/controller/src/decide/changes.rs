@@ -183,6 +183,7 @@ impl Deciding<'_> {
             let left = TOLD_AFTER - snapshot.now.as_second().saturating_sub(first.as_second());
             if left > 0 {
                 self.settled_for = self.settled_for.min(left);
+                pressed.clear();
             } else {
                 self.findings.set(
                     ConditionType::Degraded,

@@ -63,7 +63,9 @@ fn figures_that_are_not_of_one_moment_are_no_pressure() {
         let held = parts.iter().find(|(node, _)| node == name).map_or(0, |(_, all)| *all);
         (60 - i64::try_from(held).unwrap(), 0)
     });
-    is(&pass(&mut snapshot, 10, None)[0], "Degraded", "False", "AsPlanned");
+    let first = &pass(&mut snapshot, 10, None)[0];
+    is(first, "Degraded", "False", "AsPlanned");
+    assert!(first.notes.iter().all(|note| !note.warning), "{:?}", first.notes);
     figures(&mut snapshot, |name| {
         let held = parts.iter().find(|(node, _)| node == name).map_or(0, |(_, all)| *all);
         (60 - i64::try_from(held).unwrap(), held)
@@ -134,8 +136,10 @@ fn a_plan_that_was_just_put_in_force_is_not_replaced_for_what_the_one_before_it_
     assert_ne!(moved, dead, "the worker was ended for its memory, so there is another plan");
     // Its pods are made where others go: for a moment the agents still say what was free with those, and nobody says that he holds it.
     figures(&mut snapshot, |_| (10, 0));
-    for decision in pass(&mut snapshot, 20, moved.as_deref()) {
-        is(&decision, "Replanning", "Unknown", "MemoryPressure");
+    for (visit, decision) in pass(&mut snapshot, 20, moved.as_deref()).iter().enumerate() {
+        if visit > 0 {
+            is(decision, "Replanning", "Unknown", "MemoryPressure");
+        }
         assert_eq!(decision.status.current_plan, moved);
     }
     figures(&mut snapshot, |name| if name == pressed { (10, 0) } else { (60, 0) });
