@@ -11,7 +11,7 @@ CRDS := crds/lime.dev.yaml
 CHART_CRDS := charts/lime/crds-source/lime.dev.yaml
 
 # What Rust calls this machine: with a target named, build scripts are not linked as the binary is.
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 # The image: which binaries go in, and where it is written.
 IMAGE_NAME ?= lime.dev/lime:dev

@@ -1,7 +1,7 @@
 //! What reads foreign bytes is given damaged ones, the same in every run: each is an error or harmless, costs little time, and all
 //! of them little memory. Arithmetic that overflows panics in this build.
 
-use std::{fs, path::PathBuf, sync::Once, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::Once, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lime_gateway::{GatewayConfig, Orders, Peer};
@@ -86,6 +86,26 @@ fn corpus(reader: &Reader) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// A reader that is not fuzzed, or a target that nothing replays, is found here and not by whoever has a nightly compiler.
+#[test]
+fn every_reader_has_a_target_and_a_corpus() -> Result<()> {
+    let fuzz = fixtures::repository().join("tests/fuzz");
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml"))?;
+    let names = |folder: &str| -> Result<BTreeSet<String>> {
+        let entries = fs::read_dir(fuzz.join(folder))?.flatten();
+        Ok(entries.filter_map(|entry| Some(entry.path().file_stem()?.to_string_lossy().into_owned())).collect())
+    };
+    let readers: BTreeSet<String> = READERS.iter().map(|reader| reader.name.to_owned()).collect();
+    assert_eq!(names("fuzz_targets")?, readers);
+    assert_eq!(names("corpus")?, readers);
+    for name in &readers {
+        assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"")), "{name}");
+        let target = fs::read_to_string(fuzz.join("fuzz_targets").join(format!("{name}.rs")))?;
+        assert!(target.contains(&format!("reader(\"{name}\")")), "{name} reads something else");
+    }
+    Ok(())
 }
 
 #[test]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::plan;
 use crate::search::as_good_as;
-use lime_plan::testing::{Random, drawn_node, small_card};
+use lime_plan::testing::{AROUND, Random, drawn_node, small_card};
 use lime_plan::{
     Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,
     NodeEntry, NodeProfile, Offload, Plan, Quantity, Residency,
@@ -21,7 +21,7 @@ fn case(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Vec<NodePro
         goal = Goal::bursty(&card, 64, random.between(1, 6) as u32);
     }
     goal.serving.prefill_chunk_tokens = 4;
-    let profiles = (0..nodes).map(|index| drawn_node(&mut random, index, fair)).collect();
+    let profiles = (0..nodes).map(|index| drawn_node(&mut random, index, fair, AROUND)).collect();
     (card, profiles, goal)
 }
 
@@ -188,7 +188,7 @@ proptest! {
 fn a_fleet_of_one_tiny_node_is_told_what_would_fit() {
     let mut random = Random::new(7);
     let card = small_card(&mut random, 8);
-    let node = NodeProfile { memory: Bytes::mib(2), disk_bandwidth: None, ..drawn_node(&mut random, 0, 1) };
+    let node = NodeProfile { memory: Bytes::mib(2), disk_bandwidth: None, ..drawn_node(&mut random, 0, 1, AROUND) };
     let refusal = plan(&card, &Fleet::uniform(vec![node], LINK), &Goal::sporadic(&card, 512)).expect_err("2 MiB");
     let text = refusal.to_string();
     println!("{text}");

@@ -42,10 +42,10 @@ fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal
     let fair = card.weight_bytes().0 / nodes;
     // Half of the fleets are of like nodes, as people buy them.
     let alike = random.between(0, 1) == 0;
-    let first = testing::drawn_node(&mut random, 0, fair);
+    let first = testing::drawn_node(&mut random, 0, fair, testing::AROUND);
     let profiles = (0..nodes).map(|index| match alike {
         true => NodeProfile { name: format!("n{index}"), ..first.clone() },
-        false => testing::drawn_node(&mut random, index, fair),
+        false => testing::drawn_node(&mut random, index, fair, testing::AROUND),
     });
     let profiles: Vec<NodeProfile> = profiles.collect();
     let link = Link { bandwidth: random.between(10, 1000) * 125_000, latency: Nanos(random.between(50, 1000) * 1000) };

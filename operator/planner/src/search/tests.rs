@@ -4,8 +4,8 @@ use super::*;
 use crate::cost::Unit;
 use crate::period::Scratch;
 use crate::search::residency::{Choice, Effort, apply, choices};
-use lime_plan::testing::{Random, small_card};
-use lime_plan::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload};
+use lime_plan::testing::{Random, drawn_node, small_card};
+use lime_plan::{Fleet, Goal, Link, ModelCard, Nanos, Offload};
 
 /// A case drawn from `seed`: a model of a few layers, unlike nodes (some without a disk), unlike links, either objective.
 fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal) {
@@ -18,17 +18,7 @@ fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal
         if random.between(0, 2) == 0 { Goal::bursty(&card, 64, requests) } else { Goal::sporadic(&card, 64) };
     goal.serving.prefill_chunk_tokens = 4;
     let fair = card.weight_bytes().0 / nodes;
-    let profile = |random: &mut Random, index: u64| NodeProfile {
-        name: format!("n{index}"),
-        memory: Bytes(fair * random.between(30, 200) / 100 + 400_000),
-        overhead: Bytes(random.between(0, 100_000)),
-        memory_bandwidth: random.between(1, 20) * 1_000_000_000,
-        compact_bandwidth: None,
-        throughput: random.between(1, 20) * 10_000_000_000,
-        disk_bandwidth: (random.between(0, 5) > 0).then(|| random.between(1, 30) * 100_000_000),
-        block_latency: Nanos(random.between(0, 20_000)),
-    };
-    let profiles = (0..nodes).map(|index| profile(&mut random, index)).collect();
+    let profiles = (0..nodes).map(|index| drawn_node(&mut random, index, fair, (30, 200))).collect();
     let links: Vec<Link> = (0..nodes * nodes)
         .map(|_| Link { bandwidth: random.between(1, 1000) * 1_000_000, latency: Nanos(random.between(0, 300_000)) })
         .collect();

@@ -6,6 +6,7 @@ use lime_model::{ModelConfig, ModelFolder};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use crate::damage::{damaged, edits};
 use crate::places::{fixture, read};
 
 /// Any small JSON value, of the kinds that configs hold more often than others.
@@ -67,24 +68,6 @@ const ROPE_FIELDS: [&str; 12] = [
     "mscale_all_dim",
     "truncate",
 ];
-
-fn damaged(original: &[u8], edits: &[(prop::sample::Index, u8)], cut: &prop::sample::Index, keep: bool) -> Vec<u8> {
-    let mut bytes = original.to_vec();
-    for (place, value) in edits {
-        let place = place.index(bytes.len());
-        bytes[place] = *value;
-    }
-    if !keep {
-        bytes.truncate(cut.index(bytes.len()));
-    }
-    bytes
-}
-
-type Edits = Vec<(prop::sample::Index, u8)>;
-
-fn edits() -> impl Strategy<Value = Edits> {
-    proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..6)
-}
 
 const SMALL_CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 4, "intermediate_size": 2, "num_hidden_layers": 1,
     "num_attention_heads": 1, "vocab_size": 3, "max_position_embeddings": 8, "dtype": "float32", "tie_word_embeddings": true}"#;

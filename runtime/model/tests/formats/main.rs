@@ -6,6 +6,7 @@
 mod belief;
 mod card;
 mod config;
+mod damage;
 mod families;
 mod foreign;
 mod gguf;

@@ -64,11 +64,14 @@ pub fn small_card(random: &mut Random, layers: u32) -> ModelCard {
     }
 }
 
-/// A node with drawn speeds whose memory is somewhere around `fair`; one of six has no disk.
-pub fn drawn_node(random: &mut Random, index: u64, fair: u64) -> NodeProfile {
+/// Memory from much too little to twice what is fair, in percent.
+pub const AROUND: (u64, u64) = (40, 220);
+
+/// A node with drawn speeds and `percent` of `fair` as its memory, or somewhat more; one of six has no disk.
+pub fn drawn_node(random: &mut Random, index: u64, fair: u64, percent: (u64, u64)) -> NodeProfile {
     NodeProfile {
         name: format!("n{index}"),
-        memory: Bytes(fair * random.between(40, 220) / 100 + 400_000),
+        memory: Bytes(fair * random.between(percent.0, percent.1) / 100 + 400_000),
         overhead: Bytes(random.between(0, 100_000)),
         memory_bandwidth: random.between(1, 20) * 1_000_000_000,
         compact_bandwidth: None,

@@ -6,6 +6,7 @@ use lime_text::{ChatTemplate, GenerationConfig, ServedText, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use crate::damage::{damaged, edits};
 use crate::places::{fixture, read};
 
 /// Any small JSON value, of the kinds that configs hold more often than others.
@@ -26,24 +27,6 @@ fn any_json() -> impl Strategy<Value = Value> {
                 .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
-}
-
-fn damaged(original: &[u8], edits: &[(prop::sample::Index, u8)], cut: &prop::sample::Index, keep: bool) -> Vec<u8> {
-    let mut bytes = original.to_vec();
-    for (place, value) in edits {
-        let place = place.index(bytes.len());
-        bytes[place] = *value;
-    }
-    if !keep {
-        bytes.truncate(cut.index(bytes.len()));
-    }
-    bytes
-}
-
-type Edits = Vec<(prop::sample::Index, u8)>;
-
-fn edits() -> impl Strategy<Value = Edits> {
-    proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..6)
 }
 
 proptest! {

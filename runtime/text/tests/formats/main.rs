@@ -3,10 +3,13 @@
 // A test fails by unwrapping.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../model/tests/formats/damage.rs"]
+mod damage;
 mod decoders;
 mod foreign;
 mod generation;
 mod jinja;
+#[path = "../../../model/tests/formats/places.rs"]
 mod places;
 mod template;
 mod tokenizer;

@@ -93,7 +93,7 @@ fn the_api_server_and_kubeconform_take_every_object() {
     let folder = Folder::new("lime-kubeconform");
     let mut files = rendered(&folder.0, namespace.name());
     let chart = files.len();
-    files.push(repository().join("manifests/k3s/exposed.yaml"));
+    files.push(repository().join("manifests/kubernetes/exposed.yaml"));
     files.push(repository().join("manifests/edge.yaml"));
     let dry = |file: &Path, namespace: &str| {
         let file = file.display().to_string();

@@ -75,7 +75,7 @@ fn one_name_lives_in_two_namespaces() {
 fn the_manifests_are_accepted() {
     let cluster = Kubectl::connect().unwrap();
     let namespace = cluster.namespace("llm").unwrap();
-    for manifest in ["manifests/llama-70b.yaml", "manifests/k3s/router.yaml"] {
+    for manifest in ["manifests/llama-70b.yaml", "manifests/kubernetes/router.yaml"] {
         let file = repository().join(manifest).display().to_string();
         cluster.run(&["-n", namespace.name(), "apply", "--dry-run=server", "--validate=strict", "-f", &file]).unwrap();
     }
