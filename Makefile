@@ -104,6 +104,8 @@ generated:
 	@cargo build --quiet --locked --workspace --example crds
 	@target/debug/examples/crds | diff -u $(CRDS) - \
 	|| { echo "$(CRDS) is not what operator/api says: run make generate"; exit 1; }
+	@cargo build --quiet --locked --workspace --example metrics
+	@target/debug/examples/metrics | diff -u docs/metrics.md - || { echo "docs/metrics.md is not what is exported: run make generate"; exit 1; }
 	@cmp $(CRDS) $(CHART_CRDS) || { echo "$(CHART_CRDS) is not $(CRDS): run make generate"; exit 1; }
 
 aarch64:
@@ -113,11 +115,14 @@ aarch64:
 bench: ## Measure decode, prefill and ring against this machine's own limits; prints ratios
 	cargo run --release --locked --package lime-tests --bin lime-bench
 
-generate: ## Write crds/ and the chart's copy from operator/api
+generate: ## Write crds/, the chart's copy and docs/metrics.md from what the code says
 	cargo build --quiet --locked --workspace --example crds
 	target/debug/examples/crds > $(CRDS).tmp
 	mv $(CRDS).tmp $(CRDS)
 	cp $(CRDS) $(CHART_CRDS)
+	cargo build --quiet --locked --workspace --example metrics
+	target/debug/examples/metrics > docs/metrics.md.tmp
+	mv docs/metrics.md.tmp docs/metrics.md
 
 clean: ## Remove what was built
 	cargo clean

@@ -69,9 +69,9 @@ fn report(time: Duration, jobs: usize, peak: u64, status: &StatusReply) {
     println!(
         "{:>4} min: {jobs} jobs, all with the same bits; steps taken {}, undone {}; {:.1} GB streamed; peak {:.1} MB, {:.3} of the limit",
         time.as_secs() / 60,
-        status.steps_taken,
-        status.steps_undone,
-        status.read_bytes as f64 / 1e9,
+        status.memory().steps_taken,
+        status.memory().steps_undone,
+        status.stream().read_bytes as f64 / 1e9,
         peak as f64 / 1e6,
         peak as f64 / LIMIT as f64,
     );

@@ -3,12 +3,12 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use lime_operator::{fleet_figures, metrics::Metrics};
+use lime_metrics::Family;
 use serde_json::Value;
 
 /// Exported, and on no dashboard: with the reason.
@@ -20,11 +20,10 @@ fn chart() -> PathBuf {
 
 /// Every exported family, and those of them that gateways export.
 fn families() -> (BTreeSet<String>, BTreeSet<String>) {
-    let gateways: BTreeSet<String> = lime_gateway::metric_families().into_iter().collect();
-    let mut text = Metrics::default().render(true, &BTreeMap::new(), &BTreeMap::new());
-    text.push_str(&fleet_figures::render(&[], &[]));
-    let operators = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    (operators.map(str::to_owned).chain(gateways.iter().cloned()).collect(), gateways)
+    let names = |families: Vec<Family>| families.into_iter().map(|family| family.name);
+    let gateways: BTreeSet<String> = names(lime_gateway::metric_families()).collect();
+    let operators = names(lime_operator::metric_families().unwrap());
+    (operators.chain(gateways.iter().cloned()).collect(), gateways)
 }
 
 fn dashboards() -> Vec<(String, Value)> {

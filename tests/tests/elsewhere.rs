@@ -80,7 +80,7 @@ async fn drawn(
 }
 
 fn used(said: &StatusReply) -> u64 {
-    said.pinned_bytes + said.prefetch_bytes + said.kv_bytes + said.activation_bytes
+    said.memory().pinned_bytes + said.memory().prefetch_bytes + said.memory().kv_bytes + said.memory().activation_bytes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,16 +92,17 @@ async fn a_cache_that_outgrows_its_device_goes_to_one_with_room() -> Result<()> 
         let (drawn, said) = drawn(&transport, None, &plan).await?;
         ensure!(drawn == expected, "other bits over {}", transport.scheme());
         let [asker, keeper] = said.as_slice() else { bail!("not two devices") };
-        ensure!(asker.pages_handed_over > 3 && asker.steps_in_force == 0, "{asker:?}");
-        ensure!(asker.elsewhere_bytes > 0 && asker.elsewhere_bytes <= asker.elsewhere_room_bytes, "{asker:?}");
-        ensure!(asker.elsewhere_wait_micros > 0 && asker.elsewhere_cost_micros > 0, "{asker:?}");
+        ensure!(asker.elsewhere().handed_over > 3 && asker.memory().steps_in_force == 0, "{asker:?}");
+        ensure!(asker.elsewhere().bytes > 0 && asker.elsewhere().bytes <= asker.elsewhere().room_bytes, "{asker:?}");
+        ensure!(asker.elsewhere().wait_micros > 0 && asker.elsewhere().cost_micros > 0, "{asker:?}");
         ensure!(used(asker) <= plan.devices[0].memory.budget.0, "{asker:?}");
         ensure!(
-            keeper.lent_bytes == plan.devices[1].memory.lent.0 && keeper.kept_bytes <= keeper.lent_bytes,
+            keeper.kept().lent_bytes == plan.devices[1].memory.lent.0
+                && keeper.kept().bytes <= keeper.kept().lent_bytes,
             "{keeper:?}"
         );
-        ensure!(keeper.kept_pages * plan_page(&plan) == asker.elsewhere_bytes, "{keeper:?}");
-        ensure!(keeper.kept_questions > 100, "{keeper:?}");
+        ensure!(keeper.kept().pages * plan_page(&plan) == asker.elsewhere().bytes, "{keeper:?}");
+        ensure!(keeper.kept().questions > 100, "{keeper:?}");
     }
     Ok(())
 }
@@ -117,8 +118,8 @@ async fn over_a_slow_link_blocks_stream_instead() -> Result<()> {
     let slow = LinkShape { bandwidth_bits: 200_000_000, latency: Duration::from_millis(10) };
     let (drawn, said) = drawn(&Transport::Plaintext, Some(slow), &short(Duration::from_millis(4))?).await?;
     ensure!(drawn == expected().await?, "other bits");
-    ensure!(said[0].pages_handed_over == 0 && said[0].steps_in_force > 0, "{:?}", said[0]);
-    ensure!(said[0].elsewhere_cost_micros > 20_000, "{:?}", said[0]);
+    ensure!(said[0].elsewhere().handed_over == 0 && said[0].memory().steps_in_force > 0, "{:?}", said[0]);
+    ensure!(said[0].elsewhere().cost_micros > 20_000, "{:?}", said[0]);
     Ok(())
 }
 
@@ -129,12 +130,12 @@ async fn what_was_kept_ends_with_its_epoch() -> Result<()> {
     let mut workers = Workers::start_linked(&Transport::Plaintext, &fixtures::bard(), store.path(), 2, None).await?;
     let mut ring = workers.configure(&plan).await?;
     let first = drive(&mut ring, &sequences(), 14).await?;
-    ensure!(workers.status().await?[1].kept_bytes > 0, "nothing is kept");
+    ensure!(workers.status().await?[1].kept().bytes > 0, "nothing is kept");
     let mut ring = workers.configure(&plan).await?;
     let said = workers.status().await?;
-    ensure!(said[0].elsewhere_bytes == 0 && said[1].kept_bytes == 0, "{said:?}");
+    ensure!(said[0].elsewhere().bytes == 0 && said[1].kept().bytes == 0, "{said:?}");
     ensure!(drive(&mut ring, &sequences(), 14).await? == first, "other bits");
-    ensure!(workers.status().await?[1].kept_bytes > 0, "nothing is kept");
+    ensure!(workers.status().await?[1].kept().bytes > 0, "nothing is kept");
     workers.stop().await
 }
 
@@ -256,7 +257,7 @@ async fn the_planner_lends_and_the_ring_follows() -> Result<()> {
     let sequence = [Sequence { prompt, draws: 20, temperature: 0.7, seed: 5 }];
     let found = drive(&mut ring, &sequence, 64).await?;
     let said = workers.status().await?;
-    ensure!(said[asker].pages_handed_over > 0, "{said:?}");
+    ensure!(said[asker].elsewhere().handed_over > 0, "{said:?}");
     for (said, device) in said.iter().zip(&plan.devices) {
         ensure!(used(said) + OVERHEAD.0 + device.memory.lent.0 <= device.memory.budget.0, "{said:?}");
     }
@@ -306,9 +307,9 @@ async fn a_limited_process_hands_over_what_does_not_fit() -> Result<()> {
     let sequence = [Sequence { prompt, draws: 16, temperature: 0.7, seed: 5 }];
     let found = drive(&mut ring, &sequence, 64).await?;
     let said = lime_ring::status(&Transport::Plaintext, &topology.peers[0]).await?;
-    ensure!(said.pages_handed_over > 10 && said.steps_in_force == 0, "{said:?}");
+    ensure!(said.elsewhere().handed_over > 10 && said.memory().steps_in_force == 0, "{said:?}");
     ensure!(used(&said) + OVERHEAD.0 <= budget.0, "{said:?}");
-    println!("limit {budget}, most used {}; {}", Bytes(limit.peak()?), Bytes(said.elsewhere_bytes));
+    println!("limit {budget}, most used {}; {}", Bytes(limit.peak()?), Bytes(said.elsewhere().bytes));
     drop(ring);
     keeper.stop().await?;
 
@@ -382,8 +383,9 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
     let (undisturbed, _) = stream(gateway.addr(), async || Ok(())).await?;
 
     let device_0 = lime_ring::Peer { device: "device-0".into(), uri: asker_uri.clone() };
-    let elsewhere =
-        async || -> Result<u64> { Ok(lime_ring::status(&Transport::Plaintext, &device_0).await?.pages_handed_over) };
+    let elsewhere = async || -> Result<u64> {
+        Ok(lime_ring::status(&Transport::Plaintext, &device_0).await?.elsewhere().handed_over)
+    };
     let before = elsewhere().await?;
     ensure!(before > 0, "the answer fits without the keeper");
     let replace = async || {

@@ -92,7 +92,7 @@ async fn run_plan(model: &Path, plan: &Plan, chunk: usize) -> Result<Ran> {
     let prompt = (0..40).map(|at| (at * 37 + 5) % 1000).collect();
     let sequences = [Sequence { prompt, draws: 24, temperature: 0.0, seed: 0 }];
     let outcome = drive(&mut ring, &sequences, chunk).await?.into_iter().next().context("one sequence")?;
-    let saturated = workers.status().await?.iter().map(|status| status.kv_saturated).sum();
+    let saturated = workers.status().await?.iter().map(|status| status.memory().kv_saturated).sum();
     drop(ring);
     workers.stop().await?;
     Ok(Ran { outcome, saturated })

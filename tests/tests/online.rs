@@ -200,9 +200,15 @@ async fn serving_in_the_limited_process() -> Result<()> {
         loop {
             ensure!(drive(&mut ring, &sequences(), 64).await? == expected, "other bits after {line:?}");
             let status = workers.status().await?.swap_remove(0);
-            let there = if enough > 0 { status.steps_in_force >= enough } else { status.steps_in_force == 0 };
+            let there =
+                if enough > 0 { status.memory().steps_in_force >= enough } else { status.memory().steps_in_force == 0 };
             if there && begin.elapsed() > Duration::from_secs(2) {
-                println!("{} of {} steps, {} taken", status.steps_in_force, status.steps_planned, status.steps_taken);
+                println!(
+                    "{} of {} steps, {} taken",
+                    status.memory().steps_in_force,
+                    status.memory().steps_planned,
+                    status.memory().steps_taken
+                );
                 break;
             }
             ensure!(begin.elapsed() < Duration::from_secs(60), "after {line:?}: {status:?}");

@@ -37,7 +37,7 @@ async fn what_is_served_by_default_answers_as_transformers_does_in_f32() -> Resu
     let right = cases.len() - wrong.len();
     println!("KV entries in {kv}: {right} of {} answers are those of transformers in f32", cases.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let saturated: u64 = workers.status().await?.iter().map(|status| status.kv_saturated).sum();
+    let saturated: u64 = workers.status().await?.iter().map(|status| status.memory().kv_saturated).sum();
     assert_eq!(saturated, 0, "no entry of this model is beyond f16's range");
     drop(ring);
     workers.stop().await

@@ -3,139 +3,139 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     sync::Arc,
 };
 
 use kube::ResourceExt as _;
-use lime_api::{LimeDeployment, LimeNodeProfile, PerformanceFigures, ShardStatus};
+use lime_api::{DiskStatus, LimeDeployment, LimeNodeProfile, MemoryStatus, PerformanceFigures, ShardStatus};
+use lime_metrics::{Figure, Samples};
+use prometheus_client::registry::Registry;
 
-/// Name, help, and a node's value.
-type NodeFigure = (&'static str, &'static str, fn(&LimeNodeProfile) -> Option<f64>);
-
-/// Name, help, and a deployment's milliseconds.
-type SpeedFigure = (&'static str, &'static str, fn(&PerformanceFigures) -> Option<i32>);
-
-const OF_NODES: &[NodeFigure] = &[
-    ("lime_node_memory_total_bytes", "Memory of the node.", |node| Some(memory(node)?.total_bytes as f64)),
-    ("lime_node_memory_available_bytes", "Of it, what could be had now.", |node| {
+const OF_NODES: [Figure<LimeNodeProfile>; 6] = [
+    Figure::gauge("lime_node_memory_total_bytes", "Memory of the node", |node| Some(memory(node)?.total_bytes as f64)),
+    Figure::gauge("lime_node_memory_available_bytes", "Memory of the node that could be had now", |node| {
         Some(memory(node)?.available_bytes as f64)
     }),
-    ("lime_node_memory_low_water_bytes", "The least that was available in the last hour.", |node| {
+    Figure::gauge("lime_node_memory_low_water_bytes", "The least memory that was available in the last hour", |node| {
         Some(memory(node)?.low_water_bytes? as f64)
     }),
-    ("lime_node_disk_read_bytes_per_second", "How fast the weight store reads.", |node| {
-        Some(node.status.as_ref()?.disk.as_ref()?.read_bytes_per_second? as f64)
+    Figure::gauge("lime_node_disk_read_bytes_per_second", "How fast the weight store reads", |node| {
+        Some(disk(node)?.read_bytes_per_second? as f64)
     }),
-    ("lime_node_disk_free_bytes", "Room on the weight store's disk.", |node| {
-        Some(node.status.as_ref()?.disk.as_ref()?.free_bytes? as f64)
+    Figure::gauge("lime_node_disk_free_bytes", "Room on the weight store's disk", |node| {
+        Some(disk(node)?.free_bytes? as f64)
     }),
-    ("lime_node_memory_bandwidth_bytes_per_second", "How fast compute reads memory.", |node| {
+    Figure::gauge("lime_node_memory_bandwidth_bytes_per_second", "How fast compute reads memory", |node| {
         Some(node.status.as_ref()?.memory_bandwidth_bytes_per_second? as f64)
     }),
 ];
 
-fn memory(node: &LimeNodeProfile) -> Option<&lime_api::MemoryStatus> {
+const OF_SHARDS: [Figure<ShardStatus>; 2] = [
+    Figure::gauge("lime_shard_restarts", "Restarts of the shard's container", |shard| Some(f64::from(shard.restarts))),
+    Figure::gauge("lime_shard_weights_ratio", "Share of the shard's weights that has arrived", |shard| {
+        Some(f64::from(shard.weights_percent?) / 100.0)
+    }),
+];
+
+const SPEEDS: [Figure<PerformanceFigures>; 2] = [
+    Figure::gauge(
+        "lime_deployment_time_per_token_seconds",
+        "Time per token; kind: predicted by the plan, measured by the gateway",
+        |speed| Some(f64::from(speed.time_per_token_milliseconds?) / 1e3),
+    ),
+    Figure::gauge(
+        "lime_deployment_time_to_first_token_seconds",
+        "Time to the first token; kind: predicted by the plan, measured by the gateway",
+        |speed| Some(f64::from(speed.time_to_first_token_milliseconds?) / 1e3),
+    ),
+];
+
+fn memory(node: &LimeNodeProfile) -> Option<&MemoryStatus> {
     node.status.as_ref()?.memory.as_ref()
 }
 
-/// The fleet in the text form that Prometheus reads.
-pub fn render(profiles: &[Arc<LimeNodeProfile>], deployments: &[Arc<LimeDeployment>]) -> String {
+fn disk(node: &LimeNodeProfile) -> Option<&DiskStatus> {
+    node.status.as_ref()?.disk.as_ref()
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// Puts the fleet into `registry`.
+pub fn register(registry: &mut Registry, profiles: &[Arc<LimeNodeProfile>], deployments: &[Arc<LimeDeployment>]) {
     let profiles: BTreeMap<String, &LimeNodeProfile> =
         profiles.iter().map(|profile| (profile.name_any(), profile.as_ref())).collect();
-    let deployments: BTreeMap<(String, String), &LimeDeployment> =
+    let deployments: BTreeMap<Key, &LimeDeployment> =
         deployments.iter().map(|it| ((it.namespace().unwrap_or_default(), it.name_any()), it.as_ref())).collect();
-    let mut text = String::new();
-    for (name, help, value) in OF_NODES {
-        head(&mut text, name, help);
-        for (node, profile) in &profiles {
-            if let Some(value) = value(profile) {
-                // Writing to a String cannot fail.
-                let _ = writeln!(text, "{name}{{node=\"{}\"}} {value}", escaped(node));
-            }
-        }
+    for figure in &OF_NODES {
+        let nodes = profiles.iter().map(|(node, profile)| ([("node", node.clone())], *profile));
+        registry.register_collector(Box::new(figure.over(nodes)));
     }
-    links(&mut text, &profiles, &deployments);
-    shards(&mut text, &deployments);
-    speeds(&mut text, &deployments);
-    text
+    links(registry, &profiles, &deployments);
+    shards(registry, &deployments);
+    speeds(registry, &deployments);
 }
 
 /// Between nodes that serve one deployment together: all pairs of a large fleet would be more than anyone looks at.
 fn links(
-    text: &mut String,
+    registry: &mut Registry,
     profiles: &BTreeMap<String, &LimeNodeProfile>,
-    deployments: &BTreeMap<(String, String), &LimeDeployment>,
+    deployments: &BTreeMap<Key, &LimeDeployment>,
 ) {
     let mut pairs = BTreeSet::new();
     for deployment in deployments.values() {
         let nodes: Vec<&String> = shards_of(deployment).map(|shard| &shard.node).collect();
         pairs.extend(nodes.iter().flat_map(|from| nodes.iter().map(move |to| (*from, *to))));
     }
-    let measured: Vec<_> = profiles
+    let measured = profiles
         .iter()
         .flat_map(|(node, profile)| profile.measured_links().map(move |(peer, link)| (node, peer.to_owned(), link)))
-        .filter(|(node, peer, _)| pairs.contains(&(*node, peer)))
-        .collect();
-    head(text, "lime_node_link_bits_per_second", "Bandwidth to another node of the same ring, as measured.");
-    for (node, peer, link) in &measured {
-        let bits = link.bandwidth.saturating_mul(8);
-        let labels = format!("node=\"{}\",peer=\"{}\"", escaped(node), escaped(peer));
-        let _ = writeln!(text, "lime_node_link_bits_per_second{{{labels}}} {bits}");
+        .filter(|(node, peer, _)| pairs.contains(&(*node, peer)));
+    let (mut bits, mut latency) = (Vec::new(), Vec::new());
+    for (node, peer, link) in measured {
+        let labels = || [("node", node.clone()), ("peer", peer.clone())];
+        bits.push((labels(), link.bandwidth.saturating_mul(8) as f64));
+        latency.push((labels(), link.latency.seconds()));
     }
-    head(text, "lime_node_link_latency_seconds", "One way to another node of the same ring, as measured.");
-    for (node, peer, link) in &measured {
-        let labels = format!("node=\"{}\",peer=\"{}\"", escaped(node), escaped(peer));
-        let _ = writeln!(text, "lime_node_link_latency_seconds{{{labels}}} {}", link.latency.seconds());
+    let help = "Bandwidth to another node of the same ring, as measured";
+    registry.register_collector(Box::new(Samples::gauge("lime_node_link_bits_per_second", help, bits)));
+    let help = "One way to another node of the same ring, as measured";
+    registry.register_collector(Box::new(Samples::gauge("lime_node_link_latency_seconds", help, latency)));
+}
+
+fn shards(registry: &mut Registry, deployments: &BTreeMap<Key, &LimeDeployment>) {
+    let all = || deployments.iter().flat_map(|(key, it)| shards_of(it).map(move |shard| (key, shard)));
+    let info = all().map(|(key, shard)| {
+        let [namespace, deployment] = labels(key);
+        let (layers, state) = (shard.layers.clone().unwrap_or_default(), format!("{:?}", shard.state));
+        ([namespace, deployment, ("node", shard.node.clone()), ("layers", layers), ("state", state)], 1.0)
+    });
+    let help = "Who holds which layers, and what it is doing";
+    registry.register_collector(Box::new(Samples::gauge("lime_shard_info", help, info.collect())));
+    for figure in &OF_SHARDS {
+        let shards = all().map(|(key, shard)| {
+            let [namespace, deployment] = labels(key);
+            ([namespace, deployment, ("node", shard.node.clone())], shard)
+        });
+        registry.register_collector(Box::new(figure.over(shards)));
     }
 }
 
-fn shards(text: &mut String, deployments: &BTreeMap<(String, String), &LimeDeployment>) {
-    let all: Vec<(String, &ShardStatus)> = deployments
+fn speeds(registry: &mut Registry, deployments: &BTreeMap<Key, &LimeDeployment>) {
+    let performance =
+        |it: &&LimeDeployment| it.status.as_ref().and_then(|it| it.performance.clone()).unwrap_or_default();
+    let told: Vec<_> = deployments
         .iter()
-        .flat_map(|(key, deployment)| shards_of(deployment).map(move |shard| (labels(key), shard)))
+        .map(|(key, deployment)| (key, performance(deployment)))
+        .flat_map(|(key, told)| [(key, "predicted", told.predicted), (key, "measured", told.measured)])
+        .filter_map(|(key, kind, figures)| Some((key, kind, figures?)))
         .collect();
-    head(text, "lime_shard_info", "Who holds which layers, and what it is doing.");
-    for (labels, shard) in &all {
-        let layers = shard.layers.as_deref().unwrap_or_default();
-        let node = escaped(&shard.node);
-        let _ = writeln!(
-            text,
-            "lime_shard_info{{{labels},node=\"{node}\",layers=\"{}\",state=\"{:?}\"}} 1",
-            escaped(layers),
-            shard.state
-        );
-    }
-    head(text, "lime_shard_restarts", "Restarts of the shard's container.");
-    for (labels, shard) in &all {
-        let _ = writeln!(text, "lime_shard_restarts{{{labels},node=\"{}\"}} {}", escaped(&shard.node), shard.restarts);
-    }
-    head(text, "lime_shard_weights_ratio", "Share of the shard's weights that has arrived.");
-    for (labels, shard) in all.iter().filter(|(_, shard)| shard.weights_percent.is_some()) {
-        let ratio = f64::from(shard.weights_percent.unwrap_or_default()) / 100.0;
-        let _ = writeln!(text, "lime_shard_weights_ratio{{{labels},node=\"{}\"}} {ratio}", escaped(&shard.node));
-    }
-}
-
-fn speeds(text: &mut String, deployments: &BTreeMap<(String, String), &LimeDeployment>) {
-    let figures: [SpeedFigure; 2] = [
-        ("lime_deployment_time_per_token_seconds", "Time per token.", |it| it.time_per_token_milliseconds),
-        ("lime_deployment_time_to_first_token_seconds", "Time to the first token.", |it| {
-            it.time_to_first_token_milliseconds
-        }),
-    ];
-    for (name, help, value) in figures {
-        head(text, name, &format!("{help} kind: predicted by the plan, measured by the gateway."));
-        for (key, deployment) in deployments {
-            let performance = deployment.status.as_ref().and_then(|status| status.performance.clone());
-            let performance = performance.unwrap_or_default();
-            for (kind, figures) in [("predicted", performance.predicted), ("measured", performance.measured)] {
-                if let Some(milliseconds) = figures.as_ref().and_then(value) {
-                    let seconds = f64::from(milliseconds) / 1e3;
-                    let _ = writeln!(text, "{name}{{{},kind=\"{kind}\"}} {seconds}", labels(key));
-                }
-            }
-        }
+    for figure in &SPEEDS {
+        let speeds = told.iter().map(|(key, kind, figures)| {
+            let [namespace, deployment] = labels(key);
+            ([namespace, deployment, ("kind", (*kind).to_owned())], figures)
+        });
+        registry.register_collector(Box::new(figure.over(speeds)));
     }
 }
 
@@ -143,17 +143,8 @@ fn shards_of(deployment: &LimeDeployment) -> impl Iterator<Item = &ShardStatus> 
     deployment.status.iter().flat_map(|status| &status.shards)
 }
 
-fn labels((namespace, deployment): &(String, String)) -> String {
-    format!("namespace=\"{namespace}\",deployment=\"{deployment}\"")
-}
-
-fn head(text: &mut String, name: &str, help: &str) {
-    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-}
-
-/// A label's value: agents write profiles, and may write anything.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ")
+fn labels((namespace, deployment): &Key) -> [(&'static str, String); 2] {
+    [("namespace", namespace.clone()), ("deployment", deployment.clone())]
 }
 
 #[cfg(test)]
@@ -184,7 +175,9 @@ mod tests {
             }))
             .unwrap(),
         );
-        let text = render(&[profile("a", "b\""), profile("b\"", "a")], &[Arc::new(deployment)]);
+        let mut registry = Registry::default();
+        register(&mut registry, &[profile("a", "b\""), profile("b\"", "a")], &[Arc::new(deployment)]);
+        let text = lime_metrics::text(&registry);
         for line in [
             "lime_node_memory_total_bytes{node=\"a\"} 1000",
             "lime_node_memory_available_bytes{node=\"b\\\"\"} 400",

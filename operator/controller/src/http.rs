@@ -2,10 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
-
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use kube::ResourceExt as _;
 use lime_api::LimeDeployment;
+use prometheus_client::registry::Registry;
 
 use crate::{context::Context, fleet_figures, metrics::Service};
 
@@ -27,7 +32,7 @@ async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(context): State<Arc<Context>>) -> String {
+async fn metrics(State(context): State<Arc<Context>>) -> ([(HeaderName, &'static str); 1], String) {
     // Whoever is silent is told of, what was said of it before we began notwithstanding.
     let silences = context.world.heard.silences(Instant::now(), |_| false).into_iter();
     let seconds = |silence: std::time::Duration| i64::try_from(silence.as_secs()).unwrap_or(i64::MAX);
@@ -40,7 +45,8 @@ async fn metrics(State(context): State<Arc<Context>>) -> String {
     let deployments = context.world.deployments.state().into_iter();
     let deployments =
         deployments.map(|it| ((it.namespace().unwrap_or_default(), it.name_any()), service(&it))).collect();
-    let mut text = context.metrics.render(context.leadership.holds(), &ages, &deployments);
-    text.push_str(&fleet_figures::render(&context.world.profiles.state(), &context.world.deployments.state()));
-    text
+    let mut registry = Registry::default();
+    context.metrics.register(&mut registry, context.leadership.holds(), &ages, &deployments);
+    fleet_figures::register(&mut registry, &context.world.profiles.state(), &context.world.deployments.state());
+    ([(CONTENT_TYPE, lime_metrics::CONTENT_TYPE)], lime_metrics::text(&registry))
 }

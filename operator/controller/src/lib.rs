@@ -22,6 +22,7 @@ pub mod http;
 pub mod leader;
 pub mod ledger;
 pub mod links;
+mod metric_families;
 pub mod metrics;
 pub mod missing;
 pub mod names;
@@ -40,3 +41,5 @@ pub mod tolerations;
 pub mod triggers;
 pub mod wish;
 pub mod world;
+
+pub use metric_families::metric_families;

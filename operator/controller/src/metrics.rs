@@ -1,24 +1,35 @@
 //! The operator's own figures.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::{collections::BTreeMap, time::Duration};
+
+use lime_metrics::{Figure, Samples};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
 };
 
+/// Upper bounds of how long visits and decisions take, in seconds.
+const DURATIONS: [f64; 10] = [0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
+
 /// The operator's own figures.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
-    reconciles: AtomicU64,
-    reconcile_micros: AtomicU64,
-    plans: AtomicU64,
-    plan_micros: AtomicU64,
-    replans: AtomicU64,
-    writes: Mutex<BTreeMap<&'static str, u64>>,
-    errors: Mutex<BTreeMap<&'static str, u64>>,
+    reconciles: Histogram,
+    plans: Histogram,
+    replans: Counter,
+    writes: Family<Written, Counter>,
+    errors: Family<Failed, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Written {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    reason: &'static str,
 }
 
 /// Whether a deployment serves.
@@ -30,88 +41,78 @@ pub struct Service {
     pub ready: bool,
 }
 
+const OF_DEPLOYMENTS: [Figure<Service>; 2] = [
+    Figure::gauge("lime_deployment_wanted", "1 for deployments that are to serve, 0 for those asleep", |service| {
+        Some(f64::from(u8::from(service.wanted)))
+    }),
+    Figure::gauge("lime_deployment_ready", "1 for deployments that answer requests", |service| {
+        Some(f64::from(u8::from(service.ready)))
+    }),
+];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            reconciles: Histogram::new(DURATIONS),
+            plans: Histogram::new(DURATIONS),
+            replans: Counter::default(),
+            writes: Family::default(),
+            errors: Family::default(),
+        }
+    }
+}
+
 impl Metrics {
     /// A visit ended.
-    pub fn reconciled(&self, took: std::time::Duration) {
-        self.reconciles.fetch_add(1, Relaxed);
-        self.reconcile_micros.fetch_add(took.as_micros() as u64, Relaxed);
+    pub fn reconciled(&self, took: Duration) {
+        self.reconciles.observe(took.as_secs_f64());
     }
 
     /// A decision was made; `planned` if it brought a plan.
-    pub fn decided(&self, took: std::time::Duration, planned: bool, replanned: bool) {
+    pub fn decided(&self, took: Duration, planned: bool, replanned: bool) {
         if planned {
-            self.plans.fetch_add(1, Relaxed);
-            self.plan_micros.fetch_add(took.as_micros() as u64, Relaxed);
+            self.plans.observe(took.as_secs_f64());
         }
-        self.replans.fetch_add(u64::from(replanned), Relaxed);
+        self.replans.inc_by(u64::from(replanned));
     }
 
     /// Something was written to the API server.
-    pub fn wrote(&self, what: &'static str) {
-        *self.writes.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
+    pub fn wrote(&self, kind: &'static str) {
+        self.writes.get_or_create(&Written { kind }).inc();
     }
 
     /// A visit failed.
     pub fn failed(&self, reason: &'static str) {
-        *self.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+        self.errors.get_or_create(&Failed { reason }).inc();
     }
 
-    /// The text form that Prometheus reads. `profile_ages` are seconds since each node's last heartbeat; `deployments` says of each, by
+    /// Puts all of it into `registry`. `profile_ages` are seconds since each node's last heartbeat; `deployments` says of each, by
     /// namespace and name, whether it is to serve and whether it does.
-    pub fn render(
+    pub fn register(
         &self,
+        registry: &mut Registry,
         leader: bool,
         profile_ages: &BTreeMap<String, i64>,
         deployments: &BTreeMap<(String, String), Service>,
-    ) -> String {
-        let mut text = String::new();
-        let head = |text: &mut String, name: &str, kind: &str, help: &str| {
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        };
-        let seconds = |micros: &AtomicU64| micros.load(Relaxed) as f64 / 1e6;
-        let pairs = [
-            ("lime_operator_reconcile_seconds", "Duration of visits.", &self.reconciles, &self.reconcile_micros),
-            (
-                "lime_operator_plan_seconds",
-                "Duration of decisions that brought a plan.",
-                &self.plans,
-                &self.plan_micros,
-            ),
-        ];
-        for (name, help, count, sum) in pairs {
-            head(&mut text, name, "summary", help);
-            let _ = write!(text, "{name}_sum {}\n{name}_count {}\n", seconds(sum), count.load(Relaxed));
+    ) {
+        let on = registry;
+        on.register("lime_operator_reconcile_seconds", "Duration of visits", self.reconciles.clone());
+        on.register("lime_operator_plan_seconds", "Duration of decisions that brought a plan", self.plans.clone());
+        on.register("lime_operator_replans", "Plans that replaced another", self.replans.clone());
+        let help = "Writes to the API server; flat in steady state";
+        on.register("lime_operator_api_writes", help, self.writes.clone());
+        on.register("lime_operator_reconcile_errors", "Visits that failed", self.errors.clone());
+        let leads: Vec<([(&str, &str); 0], f64)> = vec![([], f64::from(u8::from(leader)))];
+        on.register_collector(Box::new(Samples::gauge("lime_operator_leader", "1 on the replica that writes", leads)));
+        let ages = profile_ages.iter().map(|(node, age)| ([("node", node.clone())], *age as f64)).collect();
+        let help = "Time since each node's last heartbeat";
+        on.register_collector(Box::new(Samples::gauge("lime_node_profile_age_seconds", help, ages)));
+        for figure in &OF_DEPLOYMENTS {
+            let labelled = deployments.iter().map(|((namespace, deployment), service)| {
+                ([("namespace", namespace.clone()), ("deployment", deployment.clone())], service)
+            });
+            on.register_collector(Box::new(figure.over(labelled)));
         }
-        head(&mut text, "lime_operator_replans_total", "counter", "Plans that replaced another.");
-        let _ = writeln!(text, "lime_operator_replans_total {}", self.replans.load(Relaxed));
-        let maps = [
-            ("lime_operator_api_writes_total", "kind", "Writes to the API server; flat in steady state.", &self.writes),
-            ("lime_operator_reconcile_errors_total", "reason", "Visits that failed.", &self.errors),
-        ];
-        for (name, label, help, map) in maps {
-            head(&mut text, name, "counter", help);
-            for (key, value) in map.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                let _ = writeln!(text, "{name}{{{label}=\"{key}\"}} {value}");
-            }
-        }
-        head(&mut text, "lime_operator_leader", "gauge", "1 on the replica that writes.");
-        let _ = writeln!(text, "lime_operator_leader {}", u8::from(leader));
-        head(&mut text, "lime_node_profile_age_seconds", "gauge", "Time since each node's last heartbeat.");
-        for (node, age) in profile_ages {
-            let _ = writeln!(text, "lime_node_profile_age_seconds{{node=\"{node}\"}} {age}");
-        }
-        let families = [
-            ("lime_deployment_wanted", "1 for deployments that are to serve, 0 for those asleep."),
-            ("lime_deployment_ready", "1 for deployments that answer requests."),
-        ];
-        for (index, (name, help)) in families.into_iter().enumerate() {
-            head(&mut text, name, "gauge", help);
-            for ((namespace, deployment), service) in deployments {
-                let labels = format!("namespace=\"{namespace}\",deployment=\"{deployment}\"");
-                let _ = writeln!(text, "{name}{{{labels}}} {}", u8::from([service.wanted, service.ready][index]));
-            }
-        }
-        text
     }
 }
 
@@ -131,7 +132,9 @@ mod tests {
             (("llm".into(), "m".into()), Service { wanted: true, ready: false }),
             (("llm".into(), "n".into()), asleep),
         ]);
-        let text = metrics.render(true, &BTreeMap::from([("a".into(), 7)]), &deployments);
+        let mut registry = Registry::default();
+        metrics.register(&mut registry, true, &BTreeMap::from([("a".into(), 7)]), &deployments);
+        let text = lime_metrics::text(&registry);
         for line in [
             "lime_operator_reconcile_seconds_sum 1.5",
             "lime_operator_reconcile_seconds_count 1",

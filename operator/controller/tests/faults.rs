@@ -25,6 +25,7 @@ use lime_api::LimeDeployment;
 use lime_operator::{
     build::Kind, client, context::Context, leader::Leadership, reconcile, settings::Settings, world::World,
 };
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 type Log = Arc<Mutex<Vec<(Method, String)>>>;
@@ -168,7 +169,9 @@ async fn errors_are_borne_with_longer_and_longer_waits() {
     }
     assert_eq!(context.recall("uid-m").failures, 3);
     assert_eq!(writes(&log), Vec::<String>::new());
-    let figures = context.metrics.render(true, &BTreeMap::new(), &BTreeMap::new());
+    let mut registry = Registry::default();
+    context.metrics.register(&mut registry, true, &BTreeMap::new(), &BTreeMap::new());
+    let figures = lime_metrics::text(&registry);
     assert!(figures.contains("lime_operator_reconcile_errors_total{reason=\"api\"} 3"), "{figures}");
 }
 

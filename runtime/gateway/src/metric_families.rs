@@ -1,13 +1,25 @@
-//! The names of everything on `/metrics`: dashboards and alerts are held against them.
+//! Everything on `/metrics`, described: dashboards, alerts and docs are held against it.
 
+use lime_metrics::{Family, described};
 use lime_ring::proto::StatusReply;
+use prometheus_client::registry::Registry;
 
 use crate::{metrics::Metrics, status::ServedPlan, worker_figures};
 
-/// Every family, as its `# TYPE` line names it.
-pub fn metric_families() -> Vec<String> {
-    let mut text = Metrics::default().render(true, &ServedPlan::default());
-    text.push_str(&worker_figures::render(&[StatusReply::default()]));
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    types.map(str::to_owned).collect()
+/// Everything that a gateway may export: as one would that has answered a request, of a worker that says all there is.
+pub fn metric_families() -> Vec<Family> {
+    let metrics = Metrics::default();
+    metrics.request("/v1/models", 200);
+    let mut registry = Registry::default();
+    metrics.register(&mut registry, true, &ServedPlan::default());
+    let reply = StatusReply {
+        memory: Some(Default::default()),
+        stream: Some(Default::default()),
+        elsewhere: Some(Default::default()),
+        kept: Some(Default::default()),
+        work: Some(Default::default()),
+        ..StatusReply::default()
+    };
+    worker_figures::register(&mut registry, &[reply]);
+    described(&lime_metrics::text(&registry))
 }

@@ -1,11 +1,16 @@
 //! What the workers say of themselves, for Prometheus.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
+use lime_metrics::Figure;
 use lime_ring::{
     Transport, connect,
-    proto::{StatusReply, StatusRequest, control_client::ControlClient},
+    proto::{
+        ElsewhereFigures, KeptFigures, MemoryFigures, StatusReply, StatusRequest, StreamFigures, WorkFigures,
+        control_client::ControlClient,
+    },
 };
+use prometheus_client::registry::Registry;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::Peer;
@@ -13,54 +18,78 @@ use crate::Peer;
 /// A worker that takes longer is left out of an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A figure's name, kind, meaning and source.
-type Figure = (&'static str, &'static str, &'static str, fn(&StatusReply) -> f64);
+/// A row of a table: a field of the reply's part, its name for Prometheus and what it means.
+macro_rules! gauge {
+    ($field:ident, $name:literal, $help:literal) => {
+        Figure::gauge($name, $help, |it| Some(it.$field as f64))
+    };
+}
 
-const FIGURES: [Figure; 33] = [
-    ("pinned_bytes", "gauge", "Weights that stay in memory.", |it| it.pinned_bytes as f64),
-    ("prefetch_bytes", "gauge", "The buffer through which streamed blocks pass.", |it| it.prefetch_bytes as f64),
-    ("kv_bytes", "gauge", "KV cache in use.", |it| it.kv_bytes as f64),
-    ("kv_saturated_total", "counter", "KV entries beyond their type's range, kept as its greatest.", |it| {
-        it.kv_saturated as f64
-    }),
-    ("kv_room_bytes", "gauge", "KV cache that fits without a further step.", |it| it.kv_room_bytes as f64),
-    ("memory_shortage_bytes", "gauge", "Of the budget, left to others.", |it| it.memory_shortage_bytes as f64),
-    ("steps_in_force", "gauge", "Blocks that stream because room was needed.", |it| it.steps_in_force as f64),
-    ("steps_planned", "gauge", "Blocks that may.", |it| it.steps_planned as f64),
-    ("steps_taken_total", "counter", "Blocks that gave way to KV cache or others.", |it| it.steps_taken as f64),
-    ("steps_undone_total", "counter", "Of them, those that are kept again.", |it| it.steps_undone as f64),
-    ("passes_refused_total", "counter", "Passes for whose KV pages there was no room.", |it| it.passes_refused as f64),
-    ("elsewhere_bytes", "gauge", "KV cache that another device keeps.", |it| it.elsewhere_bytes as f64),
-    ("elsewhere_room_bytes", "gauge", "What it keeps at most.", |it| it.elsewhere_room_bytes as f64),
-    ("elsewhere_cost_seconds", "gauge", "By how much that makes a pass longer, or would.", |it| {
-        seconds(it.elsewhere_cost_micros)
-    }),
-    ("elsewhere_wait_seconds_total", "counter", "Passes waited for its keeper.", |it| {
-        seconds(it.elsewhere_wait_micros)
-    }),
-    ("pages_handed_over_total", "counter", "KV pages that went to another device.", |it| it.pages_handed_over as f64),
-    ("pages_brought_back_total", "counter", "Of them, those that came back.", |it| it.pages_brought_back as f64),
-    ("lent_bytes", "gauge", "Reserved for KV pages of other devices.", |it| it.lent_bytes as f64),
-    ("kept_bytes", "gauge", "KV pages of other devices.", |it| it.kept_bytes as f64),
-    ("kept_questions_total", "counter", "Questions answered about them.", |it| it.kept_questions as f64),
-    ("activation_bytes", "gauge", "Buffers of the largest pass.", |it| it.activation_bytes as f64),
-    ("streamed_blocks", "gauge", "Blocks that are read for every pass.", |it| it.streamed_blocks as f64),
-    ("streamed_bytes", "gauge", "Their size.", |it| it.streamed_bytes as f64),
-    ("read_bytes_total", "counter", "Read for streaming.", |it| it.read_bytes as f64),
-    ("wasted_bytes_total", "counter", "Read, and used by no pass.", |it| it.wasted_bytes as f64),
-    ("load_wait_seconds_total", "counter", "Passes waited for streamed blocks.", |it| seconds(it.load_wait_micros)),
-    ("prefetch_hits_total", "counter", "Blocks that were there in time.", |it| it.prefetch_hits as f64),
-    ("prefetch_misses_total", "counter", "Blocks that a pass waited for.", |it| it.prefetch_misses as f64),
-    ("read_retries_total", "counter", "Reads that failed and were tried again.", |it| it.read_retries as f64),
-    ("passes_total", "counter", "Passes that left the worker.", |it| it.passes as f64),
-    ("compute_seconds_total", "counter", "Time in passes.", |it| seconds(it.compute_micros)),
-    ("send_seconds_total", "counter", "Time in sending.", |it| seconds(it.send_micros)),
-    ("wait_seconds_total", "counter", "Time without work.", |it| seconds(it.wait_micros)),
+/// The same of what only grows.
+macro_rules! counter {
+    ($field:ident, $name:literal, $help:literal) => {
+        Figure::counter($name, $help, |it| Some(it.$field as f64))
+    };
+}
+
+/// The same of time, which replies tell in microseconds.
+macro_rules! seconds {
+    ($field:ident, $name:literal, $help:literal) => {
+        Figure::counter($name, $help, |it| Some(it.$field as f64 / 1e6))
+    };
+}
+
+const MEMORY: [Figure<MemoryFigures>; 12] = [
+    gauge!(pinned_bytes, "lime_worker_pinned_bytes", "Weights that stay in memory"),
+    gauge!(prefetch_bytes, "lime_worker_prefetch_bytes", "The buffer through which streamed blocks pass"),
+    gauge!(kv_bytes, "lime_worker_kv_bytes", "KV cache in use"),
+    gauge!(kv_room_bytes, "lime_worker_kv_room_bytes", "KV cache that fits without a further step"),
+    counter!(kv_saturated, "lime_worker_kv_saturated", "KV entries beyond their type's range, kept as its greatest"),
+    gauge!(activation_bytes, "lime_worker_activation_bytes", "Buffers of the largest pass"),
+    gauge!(shortage_bytes, "lime_worker_memory_shortage_bytes", "Memory of the budget that is left to others"),
+    gauge!(steps_in_force, "lime_worker_steps_in_force", "Blocks that stream because room was needed"),
+    gauge!(steps_planned, "lime_worker_steps_planned", "Blocks that may stream once room is needed"),
+    counter!(steps_taken, "lime_worker_steps_taken", "Blocks that gave way to KV cache or others"),
+    counter!(steps_undone, "lime_worker_steps_undone", "Of the blocks that gave way, those that are kept again"),
+    counter!(passes_refused, "lime_worker_passes_refused", "Passes for whose KV pages there was no room"),
 ];
 
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
-}
+const STREAM: [Figure<StreamFigures>; 8] = [
+    gauge!(blocks, "lime_worker_streamed_blocks", "Blocks that are read for every pass"),
+    gauge!(bytes, "lime_worker_streamed_bytes", "Size of the blocks that are read for every pass"),
+    counter!(read_bytes, "lime_worker_read_bytes", "Read for streaming"),
+    counter!(wasted_bytes, "lime_worker_wasted_bytes", "Read, and used by no pass"),
+    seconds!(wait_micros, "lime_worker_load_wait_seconds", "Passes waited for streamed blocks"),
+    counter!(hits, "lime_worker_prefetch_hits", "Blocks that were there in time"),
+    counter!(misses, "lime_worker_prefetch_misses", "Blocks that a pass waited for"),
+    counter!(read_retries, "lime_worker_read_retries", "Reads that failed and were tried again"),
+];
+
+const ELSEWHERE: [Figure<ElsewhereFigures>; 6] = [
+    gauge!(bytes, "lime_worker_elsewhere_bytes", "KV cache that another device keeps"),
+    gauge!(room_bytes, "lime_worker_elsewhere_room_bytes", "KV cache that another device keeps at most"),
+    counter!(handed_over, "lime_worker_pages_handed_over", "KV pages that went to another device"),
+    counter!(brought_back, "lime_worker_pages_brought_back", "KV pages that came back from another device"),
+    Figure::gauge(
+        "lime_worker_elsewhere_cost_seconds",
+        "By how much KV cache elsewhere makes a pass longer, or would",
+        |it| Some(it.cost_micros as f64 / 1e6),
+    ),
+    seconds!(wait_micros, "lime_worker_elsewhere_wait_seconds", "Passes waited for the device that keeps KV cache"),
+];
+
+const KEPT: [Figure<KeptFigures>; 3] = [
+    gauge!(lent_bytes, "lime_worker_lent_bytes", "Reserved for KV pages of other devices"),
+    gauge!(bytes, "lime_worker_kept_bytes", "KV pages of other devices"),
+    counter!(questions, "lime_worker_kept_questions", "Questions answered about them"),
+];
+
+const WORK: [Figure<WorkFigures>; 4] = [
+    counter!(passes, "lime_worker_passes", "Passes that left the worker"),
+    seconds!(compute_micros, "lime_worker_compute_seconds", "Time in passes"),
+    seconds!(send_micros, "lime_worker_send_seconds", "Time in sending"),
+    seconds!(wait_micros, "lime_worker_wait_seconds", "Time without work"),
+];
 
 /// Asks every worker at once; those that do not answer soon are left out.
 pub(crate) async fn ask(transport: &Transport, workers: Vec<Peer>) -> Vec<StatusReply> {
@@ -80,18 +109,26 @@ async fn status(transport: &Transport, peer: &Peer) -> Option<StatusReply> {
     Some(StatusReply { device: peer.device.clone(), ..reply.into_inner() })
 }
 
-/// The replies as text.
-pub(crate) fn render(replies: &[StatusReply]) -> String {
-    let mut text = String::new();
-    for (name, kind, help, value) in FIGURES.iter().filter(|_| !replies.is_empty()) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP lime_worker_{name} {help}\n# TYPE lime_worker_{name} {kind}");
-        for reply in replies {
-            let device = reply.device.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
-            let _ = writeln!(text, "lime_worker_{name}{{device=\"{device}\"}} {}", value(reply));
-        }
+/// Puts what the workers said into `registry`.
+pub(crate) fn register(registry: &mut Registry, replies: &[StatusReply]) {
+    part(registry, &MEMORY, replies, |it| it.memory.as_ref());
+    part(registry, &STREAM, replies, |it| it.stream.as_ref());
+    part(registry, &ELSEWHERE, replies, |it| it.elsewhere.as_ref());
+    part(registry, &KEPT, replies, |it| it.kept.as_ref());
+    part(registry, &WORK, replies, |it| it.work.as_ref());
+}
+
+/// One part of the replies; what a worker left out of its reply is left out here.
+fn part<T>(
+    registry: &mut Registry,
+    figures: &[Figure<T>],
+    replies: &[StatusReply],
+    part: fn(&StatusReply) -> Option<&T>,
+) {
+    for figure in figures {
+        let of = replies.iter().filter_map(|reply| Some(([("device", reply.device.clone())], part(reply)?)));
+        registry.register_collector(Box::new(figure.over(of)));
     }
-    text
 }
 
 #[cfg(test)]
@@ -100,16 +137,20 @@ mod tests {
 
     #[test]
     fn one_line_for_each_worker_and_figure() {
-        let reply = |device: &str, load_wait_micros| StatusReply {
+        let reply = |device: &str, wait_micros| StatusReply {
             device: device.into(),
-            load_wait_micros,
-            read_bytes: 4096,
+            stream: Some(StreamFigures { wait_micros, read_bytes: 4096, ..StreamFigures::default() }),
             ..StatusReply::default()
         };
-        let text = render(&[reply("a", 1_500_000), reply("b\"", 0)]);
-        assert!(text.contains("lime_worker_load_wait_seconds_total{device=\"a\"} 1.5\n"), "{text}");
-        assert!(text.contains("lime_worker_read_bytes_total{device=\"b\\\"\"} 4096\n"), "{text}");
-        assert_eq!(text.lines().count(), 4 * FIGURES.len());
-        assert_eq!(render(&[]), "");
+        let text = |replies: &[StatusReply]| {
+            let mut registry = Registry::default();
+            register(&mut registry, replies);
+            lime_metrics::text(&registry)
+        };
+        let two = text(&[reply("a", 1_500_000), reply("b\"", 0)]);
+        assert!(two.contains("lime_worker_load_wait_seconds_total{device=\"a\"} 1.5\n"), "{two}");
+        assert!(two.contains("lime_worker_read_bytes_total{device=\"b\\\"\"} 4096\n"), "{two}");
+        assert_eq!(two.lines().count(), 4 * STREAM.len());
+        assert_eq!(text(&[]), "");
     }
 }

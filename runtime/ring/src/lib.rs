@@ -14,6 +14,7 @@ mod checksum;
 mod connect;
 mod driver;
 mod fault;
+mod figures;
 mod handshakes;
 mod incoming;
 mod limits;

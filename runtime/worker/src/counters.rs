@@ -9,7 +9,7 @@ use std::{
 };
 
 use lime_engine::{KeptCounters, ResidencyCounters, ResidencyFigures, StreamCounters, StreamFigures};
-use lime_ring::LinkCounters;
+use lime_ring::{LinkCounters, proto::WorkFigures};
 
 use crate::compute::{Compute, Footprint};
 
@@ -39,6 +39,17 @@ impl Counters {
         *self.footprint.lock().unwrap_or_else(PoisonError::into_inner) = engine.footprint();
         *self.streaming.lock().unwrap_or_else(PoisonError::into_inner) = engine.streaming();
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = engine.residency();
+    }
+
+    /// Passes, and where their time went.
+    pub(crate) fn work(&self) -> WorkFigures {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WorkFigures {
+            passes: count(&self.passes),
+            compute_micros: count(&self.compute_micros),
+            send_micros: count(&self.link.send_micros),
+            wait_micros: count(&self.wait_micros),
+        }
     }
 
     /// What memory holds; `None` where the engine does not change it.

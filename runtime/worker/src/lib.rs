@@ -15,6 +15,7 @@ mod engine;
 mod error;
 pub mod fake;
 mod fault_kind;
+mod figures;
 mod handle;
 mod health;
 mod join;

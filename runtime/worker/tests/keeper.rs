@@ -93,8 +93,8 @@ impl Keeper {
     async fn kept(&self) -> (u64, u64) {
         let peer = Peer { device: "b".into(), uri: format!("http://{}", self.worker.addr()) };
         let said = lime_ring::status(&Transport::Plaintext, &peer).await.unwrap();
-        assert_eq!(said.lent_bytes, self.plan.devices[1].memory.lent.0);
-        (said.kept_pages, said.kept_bytes)
+        assert_eq!(said.kept().lent_bytes, self.plan.devices[1].memory.lent.0);
+        (said.kept().pages, said.kept().bytes)
     }
 }
 

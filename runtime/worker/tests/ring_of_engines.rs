@@ -87,7 +87,7 @@ async fn the_golden_text_comes_out_of_a_ring() {
 
     let status = status(&Transport::Plaintext, &ring.topology.peers[1]).await.unwrap();
     assert_eq!((status.phase.as_str(), status.threads), ("ready", 1));
-    assert!(status.pinned_bytes > 0 && status.kv_bytes > 0 && status.compute_micros > 0);
+    assert!(status.memory().pinned_bytes > 0 && status.memory().kv_bytes > 0 && status.work().compute_micros > 0);
     assert!(["avx512", "avx2", "neon", "scalar"].contains(&status.kernels.as_str()));
     ring.stop().await;
 }

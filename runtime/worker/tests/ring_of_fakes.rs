@@ -300,10 +300,10 @@ async fn status_probe_and_drain_answer() {
     let mut driver = ring.configure(3).await;
     generate(&mut driver, 0, &PROMPT, 3, 4).await;
     let after = status(&Transport::Plaintext, peer(&ring, 1)).await.unwrap();
-    assert_eq!((after.phase.as_str(), after.epoch, after.passes), ("ready", 3, 6));
-    assert!(after.compute_micros >= 6 * 3 * 2000, "{}", after.compute_micros);
+    assert_eq!((after.phase.as_str(), after.epoch, after.work().passes), ("ready", 3, 6));
+    assert!(after.work().compute_micros >= 6 * 3 * 2000, "{}", after.work().compute_micros);
     assert_eq!((after.kernels.as_str(), after.threads), ("fake", 1));
-    assert_eq!(after.pinned_bytes, plan.devices[1].memory.pinned.0);
+    assert_eq!(after.memory().pinned_bytes, plan.devices[1].memory.pinned.0);
 
     let took = probe(&Transport::Plaintext, peer(&ring, 0), vec![0; 100].into(), 16 << 10, 3).await.unwrap();
     assert_eq!(took.len(), 3);
@@ -386,6 +386,6 @@ async fn a_shaped_link_slows_its_ring_and_changes_no_token() {
     assert_eq!(generate(&mut driver, 0, &PROMPT, 9, 4).await, expected);
     // Four passes of two hops.
     assert!(begin.elapsed() >= 8 * latency, "{:?}", begin.elapsed());
-    assert!(status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap().send_micros >= 4 * 30_000);
+    assert!(status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap().work().send_micros >= 4 * 30_000);
     ring.stop().await;
 }

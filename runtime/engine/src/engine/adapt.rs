@@ -183,6 +183,6 @@ impl Engine {
             figures = ResidencyFigures { pinned, prefetch, kv, kv_room: kv, ..figures };
         }
         self.figures = figures;
-        self.residency.set(&figures);
+        self.residency.set(figures);
     }
 }

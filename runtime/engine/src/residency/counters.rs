@@ -1,30 +1,12 @@
 //! What a device's memory holds at the moment, to be read while it changes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use lime_plan::{Bytes, Nanos};
 
-/// Kept up to date by the engine, for status and metrics.
+/// Kept up to date by the engine, for status and metrics: written once a pass at most, so that a lock costs nothing.
 #[derive(Debug, Default)]
-pub struct ResidencyCounters {
-    pinned: AtomicU64,
-    prefetch: AtomicU64,
-    kv: AtomicU64,
-    kv_room: AtomicU64,
-    level: AtomicU64,
-    steps: AtomicU64,
-    taken: AtomicU64,
-    undone: AtomicU64,
-    refused: AtomicU64,
-    shortage: AtomicU64,
-    elsewhere: AtomicU64,
-    elsewhere_room: AtomicU64,
-    handed_over: AtomicU64,
-    brought_back: AtomicU64,
-    elsewhere_nanos: AtomicU64,
-    waited_nanos: AtomicU64,
-    saturated: AtomicU64,
-}
+pub struct ResidencyCounters(Mutex<ResidencyFigures>);
 
 /// The figures at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,47 +50,10 @@ pub struct ResidencyFigures {
 impl ResidencyCounters {
     /// The figures now.
     pub fn figures(&self) -> ResidencyFigures {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let bytes = |counter| Bytes(count(counter));
-        ResidencyFigures {
-            pinned: bytes(&self.pinned),
-            prefetch: bytes(&self.prefetch),
-            kv: bytes(&self.kv),
-            kv_room: bytes(&self.kv_room),
-            level: count(&self.level),
-            steps: count(&self.steps),
-            taken: count(&self.taken),
-            undone: count(&self.undone),
-            refused: count(&self.refused),
-            shortage: bytes(&self.shortage),
-            elsewhere: bytes(&self.elsewhere),
-            elsewhere_room: bytes(&self.elsewhere_room),
-            handed_over: count(&self.handed_over),
-            brought_back: count(&self.brought_back),
-            elsewhere_costs: Nanos(count(&self.elsewhere_nanos)),
-            elsewhere_waited: Nanos(count(&self.waited_nanos)),
-            saturated: count(&self.saturated),
-        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set(&self, figures: &ResidencyFigures) {
-        let set = |counter: &AtomicU64, value: u64| counter.store(value, Ordering::Relaxed);
-        set(&self.pinned, figures.pinned.0);
-        set(&self.prefetch, figures.prefetch.0);
-        set(&self.kv, figures.kv.0);
-        set(&self.kv_room, figures.kv_room.0);
-        set(&self.level, figures.level);
-        set(&self.steps, figures.steps);
-        set(&self.taken, figures.taken);
-        set(&self.undone, figures.undone);
-        set(&self.refused, figures.refused);
-        set(&self.shortage, figures.shortage.0);
-        set(&self.elsewhere, figures.elsewhere.0);
-        set(&self.elsewhere_room, figures.elsewhere_room.0);
-        set(&self.handed_over, figures.handed_over);
-        set(&self.brought_back, figures.brought_back);
-        set(&self.elsewhere_nanos, figures.elsewhere_costs.0);
-        set(&self.waited_nanos, figures.elsewhere_waited.0);
-        set(&self.saturated, figures.saturated);
+    pub(crate) fn set(&self, figures: ResidencyFigures) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
     }
 }

@@ -8,6 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::{
@@ -90,9 +91,10 @@ fn cause(cause: &RingCause) -> Value {
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<SharedApp>) -> Response {
     let plan = app.status.plan();
-    let mut text = app.metrics.render(app.status.phase() == Phase::Ready, &plan);
-    text.push_str(&worker_figures::render(&worker_figures::ask(&app.transport, plan.workers).await));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let mut registry = Registry::default();
+    app.metrics.register(&mut registry, app.status.phase() == Phase::Ready, &plan);
+    worker_figures::register(&mut registry, &worker_figures::ask(&app.transport, plan.workers).await);
+    ([(header::CONTENT_TYPE, lime_metrics::CONTENT_TYPE)], lime_metrics::text(&registry)).into_response()
 }
 
 /// Why there is no answer yet.

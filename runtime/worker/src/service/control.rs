@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use lime_plan::Bytes as Size;
 use lime_ring::{
     Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT,
     proto::{
@@ -17,7 +18,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::{assignment::Assignment, session::Session, state::Worker, take_up::take_up};
+use crate::{assignment::Assignment, figures, session::Session, state::Worker, take_up::take_up};
 
 /// How long a drain waits for passes whose other devices may be slow.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
@@ -53,56 +54,23 @@ impl Control for ControlService {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let counters = &self.worker.counters;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let session = self.worker.session();
         let session = session.as_deref();
         let footprint = counters.footprint();
-        let streaming = counters.streaming();
-        let residency = counters.residency().unwrap_or_default();
-        let kept = counters.kept.figures();
+        let lent = session.map_or(Size::ZERO, Session::lent);
         Ok(Response::new(StatusReply {
             device: session.map_or(&*self.worker.name, Session::name).to_owned(),
             epoch: session.map_or(0, |session| session.epoch),
             phase: phase(session).to_owned(),
             failure: session.and_then(Session::cause).map_or_else(String::new, |cause| cause.reason.clone()),
-            pinned_bytes: footprint.pinned.0,
-            kv_bytes: footprint.kv.0,
-            passes: self.passes(),
-            compute_micros: count(&counters.compute_micros),
-            send_micros: count(&counters.link.send_micros),
-            wait_micros: count(&counters.wait_micros),
+            stuck: self.worker.vitals.stuck().unwrap_or_default(),
+            memory: Some(figures::memory(&footprint, &counters.residency().unwrap_or_default())),
+            stream: Some(figures::stream(&counters.streaming())),
+            elsewhere: Some(figures::elsewhere(&counters.residency().unwrap_or_default())),
+            kept: Some(figures::kept(lent, &counters.kept.figures())),
+            work: Some(counters.work()),
             kernels: footprint.kernels,
             threads: footprint.threads,
-            prefetch_bytes: footprint.prefetch.0,
-            activation_bytes: footprint.activations.0,
-            streamed_blocks: streaming.streamed_blocks,
-            streamed_bytes: streaming.streamed_size,
-            read_bytes: streaming.read_bytes,
-            wasted_bytes: streaming.wasted_bytes,
-            load_wait_micros: u64::try_from(streaming.waited.as_micros()).unwrap_or(u64::MAX),
-            prefetch_hits: streaming.hits,
-            prefetch_misses: streaming.misses,
-            read_retries: streaming.retries,
-            buffered_reads: streaming.buffered,
-            kv_room_bytes: residency.kv_room.0,
-            steps_in_force: residency.level,
-            steps_planned: residency.steps,
-            steps_taken: residency.taken,
-            steps_undone: residency.undone,
-            passes_refused: residency.refused,
-            memory_shortage_bytes: residency.shortage.0,
-            elsewhere_bytes: residency.elsewhere.0,
-            elsewhere_room_bytes: residency.elsewhere_room.0,
-            pages_handed_over: residency.handed_over,
-            pages_brought_back: residency.brought_back,
-            elsewhere_cost_micros: residency.elsewhere_costs.0 / 1000,
-            elsewhere_wait_micros: residency.elsewhere_waited.0 / 1000,
-            lent_bytes: session.map_or(0, |session| session.lent().0),
-            kept_bytes: kept.bytes.0,
-            kept_pages: kept.pages,
-            kept_questions: kept.questions,
-            kv_saturated: residency.saturated,
-            stuck: self.worker.vitals.stuck().unwrap_or_default(),
         }))
     }
 
