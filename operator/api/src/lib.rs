@@ -4,6 +4,17 @@
 //! required. The same types are read from a cluster by the operator and from a file by `lime up`. A [`LimePlan`] is one
 //! answer to it: who would hold what, how fast that should be, or why nothing fits. A [`LimeNodeProfile`] says what a node
 //! has, as its agent measured it.
+//!
+//! ```
+//! use lime_api::LimeDeployment;
+//!
+//! let wish: LimeDeployment = serde_json::from_value(serde_json::json!({
+//!     "metadata": { "name": "bard" },
+//!     "spec": { "model": { "source": "file:///models/bard-2m" }, "serving": { "maxContextTokens": 512 } },
+//! }))?;
+//! assert!(!wish.spec.asleep());
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 mod deployment;
 mod document;

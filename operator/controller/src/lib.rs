@@ -4,6 +4,19 @@
 //! no client and no clock), [`apply`] makes the difference, and the status is written once, if it changed. What decides:
 //! [`wish`] checks the spec, [`card`] reads the model's facts, [`candidates`] picks nodes, [`planning`] asks the planner,
 //! [`triggers`] says whether a new plan is due, [`shards`] and [`failures`] read the pods, [`build`] makes the objects.
+//!
+//! ```
+//! use lime_operator::wish::Wish;
+//!
+//! let deployment = serde_json::from_value(serde_json::json!({
+//!     "metadata": { "name": "bard", "namespace": "llm", "uid": "1" },
+//!     "spec": { "model": { "source": "hf://org/name" } },
+//! }))?;
+//! // What a spec cannot mean is said, all of it at once.
+//! let wish = Wish::check(&deployment).map_err(|faults| faults.join("; "))?;
+//! assert!(wish.is_fetched());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod apply;
 pub mod build;

@@ -5,6 +5,26 @@
 //! hears of their tokens through channels. When the ring breaks, the loop configures all workers at a new epoch and
 //! prefills every live sequence from its prompt and its answer so far: streams stall and go on. It does the same when it is
 //! given another plan: the ring of that plan takes the place of the old one.
+//!
+//! The schedule is pure: it says what the next pass carries, and hears what came of it.
+//!
+//! ```
+//! use lime_gateway::{SamplingParams, schedule::{Limits, NewSequence, Scheduler, SequenceId}};
+//!
+//! let limits = Limits {
+//!     slots: 1, chunk: 4, queue: 1, depth: 1, decode_groups: 1, ride_along: false,
+//!     most_failures: 3, most_losses: 10, vocabulary: 1000, context: 64,
+//! };
+//! let mut scheduler = Scheduler::new(limits);
+//! let wish = |id| NewSequence {
+//!     id: SequenceId(id), prompt: vec![1; 6], max_tokens: 8, sampling: SamplingParams::default(),
+//!     end_tokens: [0].into(), trace: None,
+//! };
+//! scheduler.admit(vec![wish(1), wish(2)])?;
+//! assert_eq!((scheduler.active(), scheduler.waiting()), (1, 1));
+//! assert!(scheduler.admit(vec![wish(3)]).is_err(), "one has the slot and one waits");
+//! # Ok::<(), lime_gateway::schedule::QueueFull>(())
+//! ```
 
 mod answer;
 mod config;

@@ -6,6 +6,25 @@
 //!
 //! The algorithms are written once, generically over the private `Simd` trait, and compiled once per
 //! instruction set; [`Kernels`] chooses at run time.
+//!
+//! ```
+//! use lime_kernels::{ElementType, Isa, Kernels, Matrix, PackedRows, encode};
+//!
+//! // Two rows of weights in bf16, and one row of activations.
+//! let mut stored = [0; 2 * 3 * 2];
+//! encode(ElementType::Bf16, &[1.0, 2.0, 3.0, -1.0, 0.5, 0.0], &mut stored);
+//! let weights = Matrix::new(&stored, ElementType::Bf16, 2, 3)?;
+//! let mut rows = PackedRows::new();
+//! rows.pack(ElementType::Bf16, &[1.0, 10.0, 100.0], 1, 3);
+//!
+//! // The best that this machine has, and the slowest: the same bits.
+//! let (mut best, mut scalar) = ([0.0; 2], [0.0; 2]);
+//! Kernels::new(Isa::detect(), 2).linear(&weights, &rows, None, &mut best);
+//! Kernels::new(Isa::Scalar, 1).linear(&weights, &rows, None, &mut scalar);
+//! assert_eq!(best, [321.0, 4.0]);
+//! assert_eq!(best.map(f32::to_bits), scalar.map(f32::to_bits));
+//! # Ok::<(), lime_kernels::ShapeError>(())
+//! ```
 #![allow(unsafe_code)]
 
 mod attention;

@@ -2,6 +2,17 @@
 //!
 //! Files come from elsewhere and are not trusted: lengths are checked before memory is taken, and a fault is an error
 //! that names the file and says what to do.
+//!
+//! ```
+//! use lime_model::ModelFolder;
+//!
+//! let folder = ModelFolder::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bard-2m"))?;
+//! let card = folder.card("bard");
+//! assert!(card.layers > 0 && card.weight_bytes().0 > 1_000_000);
+//! // The head of a model that ties it is the embedding: its bytes are there once.
+//! assert!(card.tied);
+//! # Ok::<(), lime_model::ModelError>(())
+//! ```
 
 mod block_file;
 mod card;

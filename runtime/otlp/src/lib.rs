@@ -3,6 +3,14 @@
 //!
 //! The spans are made by [`lime_trace`], which knows when work began and ended on whichever thread it was done; tracing's own spans
 //! follow a task, and a pass is many requests' work on one thread.
+//!
+//! ```
+//! use lime_otlp::{Settings, StartError, start};
+//!
+//! let settings = Settings { endpoint: "collector:4317".into(), ratio: 0.1, service: "lime-gateway", instance: "a".into() };
+//! let refused = start(settings).unwrap_err();
+//! assert_eq!(refused.to_string(), r#""collector:4317" is no collector: write http://HOST:4317 or https://HOST:4317"#);
+//! ```
 
 use std::time::Duration;
 

@@ -3,6 +3,12 @@
 //! Everything is bounded in bytes and seconds, taken several times, and reported as a median: other work on the machine
 //! should move a figure as little as may be. Compute is measured with the kernels that serve, so that plans made with these
 //! figures hold.
+//!
+//! ```
+//! let memory = lime_profiler::memory()?;
+//! assert!(memory.usable <= memory.total);
+//! # Ok::<(), lime_profiler::ProfileError>(())
+//! ```
 
 mod cache;
 mod compute;

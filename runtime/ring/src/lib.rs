@@ -2,6 +2,17 @@
 //!
 //! A worker sends each activation to its successor over one gRPC stream per epoch ([`proto::ring_server::Ring`]); the
 //! gateway drives the ring with a [`RingDriver`]. Whatever arrives is foreign until [`FrameLimits`] has checked it.
+//!
+//! ```
+//! use std::time::Duration;
+//! use lime_ring::{LinkSchedule, LinkShape};
+//!
+//! // What a row of 8,192 f32 costs on 100 Mbit/s with 0.3 ms one way: the planner counts so, and tests play such links.
+//! let shape = LinkShape { bandwidth_bits: 100_000_000, latency: Duration::from_micros(300) };
+//! let mut link = LinkSchedule::new(shape);
+//! let arrives = link.arrival(Duration::ZERO, 4 * 8192);
+//! assert_eq!(arrives.as_micros(), 2621 + 300);
+//! ```
 
 /// Messages and services, generated from `proto/lime.proto`.
 #[allow(missing_docs, clippy::all)]

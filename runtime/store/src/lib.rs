@@ -4,6 +4,17 @@
 //! A block's file is a safetensors file that any tool reads. It says itself which block of which model it is and what its bytes
 //! hash to, it is written under another name, read back, compared and then renamed: a file under its own name is whole. Nothing
 //! else is trusted: what was interrupted goes on from where it was, what was damaged is made again, alone.
+//!
+//! ```
+//! use lime_store::{Source, Store};
+//!
+//! let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bard-2m");
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(folder.path())?;
+//! let stored = store.model(&format!("file://{model}").parse::<Source>()?)?;
+//! assert!(store.models()?.iter().any(|listed| listed.path == stored.path()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod card;
 mod card_check;

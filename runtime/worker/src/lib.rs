@@ -3,6 +3,29 @@
 //! A worker is bare until it is configured with a plan and an epoch. Two threads: one runs the gRPC services
 //! ([`lime_ring`]) and carries messages, the other owns the engine and computes, strictly in order of arrival. A newer
 //! epoch ends everything of the older one; weights stay when the plan is the same.
+//!
+//! A worker, asked how it is:
+//!
+//! ```
+//! use lime_ring::{Peer, Transport};
+//! use lime_worker::{STUCK_AFTER, VerifyReads, WorkerConfig, start};
+//!
+//! # let runtime = tokio::runtime::Runtime::new()?;
+//! # runtime.block_on(async {
+//! let config = WorkerConfig {
+//!     name: "ada".into(),
+//!     model: std::path::PathBuf::from("/models/bard").into(),
+//!     store: None, threads: 1, link: None, disk: None, verify_reads: VerifyReads::EVERY_USE, isa: None,
+//!     transport: Transport::Plaintext, health: None, stuck_after: STUCK_AFTER,
+//! };
+//! let worker = start(config, ([127, 0, 0, 1], 0).into()).await?;
+//! let peer = Peer { device: "ada".into(), uri: format!("http://{}", worker.addr()) };
+//! assert_eq!(lime_ring::status(&Transport::Plaintext, &peer).await?.phase, "idle");
+//! worker.stop().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod assignment;
 mod blocks;
