@@ -73,14 +73,14 @@ async fn compare(dir: &Path, model: &Path, rounds: usize) -> Result<()> {
 }
 
 /// The plan with blocks alone.
-fn without_hand_over(mut plan: Plan) -> Result<Plan> {
+fn without_hand_over(plan: Plan) -> Result<Plan> {
+    let mut plan = plan.into_draft();
     let steps = &mut plan.devices[0].steps;
     let over = steps.remove(0);
     for step in steps {
         step.above = step.above.saturating_sub(over.frees);
     }
-    plan.validate()?;
-    Ok(plan)
+    Ok(plan.try_into()?)
 }
 
 struct Ring {

@@ -289,7 +289,7 @@ impl<'a> Setting<'a> {
 
     /// Equal shares; of each every second, then more MLPs stream until the rest and a buffer of two fit.
     fn by_hand(&self, devices: usize, segments: u32, memory: u64) -> Result<Plan> {
-        let mut plan = even_plan(&self.card, devices, segments, self.serving(), Dtype::Bf16)?;
+        let mut plan = even_plan(&self.card, devices, segments, self.serving(), Dtype::Bf16)?.into_draft();
         for index in 0..plan.devices.len() {
             let mlps = plan.devices[index].blocks.iter().enumerate();
             let mlps: Vec<usize> = mlps
@@ -312,8 +312,7 @@ impl<'a> Setting<'a> {
             device.memory = lime_plan::DeviceMemory { prefetch, overhead: OVERHEAD, budget: Bytes(memory), ..needed };
             device.blocks = blocks;
         }
-        plan.validate()?;
-        Ok(plan)
+        Ok(plan.try_into()?)
     }
 
     fn run(&self, plan: &Plan, throttle: &Throttle, batch: u32) -> Result<Run> {

@@ -94,8 +94,7 @@ fn generation(bytes: &[u8]) -> bool {
 }
 
 fn plan(bytes: &[u8]) -> bool {
-    let plan = serde_json::from_slice::<Plan>(bytes).ok().filter(|plan| plan.validate().is_ok());
-    plan.as_ref().map(look_at).is_some()
+    Plan::from_json(bytes).as_ref().map(look_at).is_ok()
 }
 
 fn plan_in_force(bytes: &[u8]) -> bool {

@@ -47,7 +47,8 @@ pub fn even_plan(card: &ModelCard, devices: usize, segments: u32, serving: Servi
 ///
 /// # Errors
 /// When the plan breaks a rule.
-pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> Result<Plan> {
+pub fn streamed(plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> Result<Plan> {
+    let mut plan = plan.into_draft();
     for index in 0..plan.devices.len() {
         let mut blocks = plan.devices[index].blocks.clone();
         let mut sizes = Vec::new();
@@ -61,8 +62,7 @@ pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> 
         plan.devices[index].memory = DeviceMemory { budget: memory.used(), ..memory };
         plan.devices[index].blocks = blocks;
     }
-    plan.validate()?;
-    Ok(plan)
+    Ok(plan.try_into()?)
 }
 
 /// The plan with room for a `share` of the longest requests on the first device, which may hand so many KV pages to the second,
@@ -70,7 +70,8 @@ pub fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> 
 ///
 /// # Errors
 /// When the plan breaks a rule.
-pub fn lending(mut plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Plan> {
+pub fn lending(plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Plan> {
+    let mut plan = plan.into_draft();
     let memory = MemoryModel::of(&plan);
     let layers = plan.devices[0].all_layers().count() as u32;
     let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
@@ -93,8 +94,7 @@ pub fn lending(mut plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Pl
         above += frees;
         buffer = buffer.max(bytes);
     }
-    plan.validate()?;
-    Ok(plan)
+    Ok(plan.try_into()?)
 }
 
 /// The driver's view of a plan whose workers are at `peers`, in ring order.

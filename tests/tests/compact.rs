@@ -31,7 +31,7 @@ const SHAPE: Shape = Shape {
 /// All in memory, or with MLPs streamed through a buffer of the largest.
 fn plan(card: &ModelCard, streams: bool) -> Result<Plan> {
     let serving = ServingLimits { max_context_tokens: 96, max_concurrent_requests: 1, prefill_chunk_tokens: 32 };
-    let mut plan = even_plan(card, 1, 1, serving, Dtype::Bf16)?;
+    let mut plan = even_plan(card, 1, 1, serving, Dtype::Bf16)?.into_draft();
     if streams {
         let mut blocks = plan.devices[0].blocks.clone();
         for placed in blocks.iter_mut().filter(|placed| matches!(placed.block, Block::Mlp(_))) {
@@ -42,8 +42,7 @@ fn plan(card: &ModelCard, streams: bool) -> Result<Plan> {
         let memory = DeviceMemory { prefetch, budget: needed.used() + prefetch, ..needed };
         (plan.devices[0].blocks, plan.devices[0].memory) = (blocks, memory);
     }
-    plan.validate()?;
-    Ok(plan)
+    Ok(plan.try_into()?)
 }
 
 /// The bits of all logits of a prompt of `rows` tokens and ten more, one by one.
@@ -171,8 +170,8 @@ fn a_flipped_bit_is_found_and_the_block_made_again() -> Result<()> {
 fn candle_arithmetic_refuses_compact_weights() -> Result<()> {
     let (model, dir) = (fixtures::bard(), tempfile::tempdir()?);
     let folder = ModelFolder::open(&model)?;
-    let mut plan = plan(&folder.surveyed_card("test").compacted().context("compact")?, false)?;
-    plan.arithmetic = Arithmetic::Candle;
+    let plan = plan(&folder.surveyed_card("test").compacted().context("compact")?, false)?;
+    let plan = plan.changed(|plan| plan.arithmetic = Arithmetic::Candle)?;
     let source = WeightSource::stored(&folder, Arc::new(stored(dir.path(), &model, Encoding::Compact)?));
     let loaded = Engine::load(source, &plan, DeviceIndex(0), EngineOptions::default(), &mut |_, _| {}).map(drop);
     assert!(matches!(loaded, Err(EngineError::CompactCandle)), "{loaded:?}");

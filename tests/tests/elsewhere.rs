@@ -215,8 +215,8 @@ const LIMITED: &str = "LIME_TEST_ASKER";
 /// Two devices, the first with room for a quarter of the longest request.
 fn large(model: &Path) -> Result<Plan> {
     let serving = ServingLimits { max_context_tokens: 1408, max_concurrent_requests: 1, prefill_chunk_tokens: 64 };
-    let mut ample = even_plan(&card(model)?, 2, 1, serving, Dtype::F32)?;
-    ample.devices[0].memory.overhead = OVERHEAD;
+    let ample = even_plan(&card(model)?, 2, 1, serving, Dtype::F32)?;
+    let ample = ample.changed(|plan| plan.devices[0].memory.overhead = OVERHEAD)?;
     lending(ample, 4, 21, Nanos(1_000_000_000))
 }
 

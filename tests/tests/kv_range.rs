@@ -131,7 +131,7 @@ async fn an_entry_beyond_the_range_is_counted_told_once_and_never_an_infinity() 
     assert_eq!(told(), 3, "once for each device that meets them");
 
     let exact = even_plan(&card(&model)?, 1, 1, SERVING, Dtype::F16)?;
-    let candle = run_plan(&model, &Plan { arithmetic: Arithmetic::Candle, ..exact }, usize::MAX).await?;
+    let candle = run_plan(&model, &exact.changed(|plan| plan.arithmetic = Arithmetic::Candle)?, usize::MAX).await?;
     assert!(candle.saturated > 0 && is_finite(&candle.outcome), "{}", candle.saturated);
     assert_eq!(told(), 4);
     Ok(())

@@ -35,7 +35,7 @@ const CHILD: &str = "LIME_TEST_LIMITED";
 fn plan(folder: &ModelFolder, streams: bool) -> Result<Plan> {
     let serving = ServingLimits { max_context_tokens: 128, max_concurrent_requests: 1, prefill_chunk_tokens: 32 };
     let card = folder.card("test");
-    let mut plan = even_plan(&card, 1, 1, serving, Dtype::Bf16)?;
+    let mut plan = even_plan(&card, 1, 1, serving, Dtype::Bf16)?.into_draft();
     if streams {
         let mut blocks = plan.devices[0].blocks.clone();
         for placed in blocks.iter_mut().filter(|placed| matches!(placed.block, Block::Mlp(_))) {
@@ -47,8 +47,7 @@ fn plan(folder: &ModelFolder, streams: bool) -> Result<Plan> {
         let memory = DeviceMemory { prefetch, overhead: OVERHEAD, budget: Bytes(LIMIT), ..needed };
         (plan.devices[0].blocks, plan.devices[0].memory) = (blocks, memory);
     }
-    plan.validate()?;
-    Ok(plan)
+    Ok(plan.try_into()?)
 }
 
 /// A sum over the bits of all logits of a prompt and twenty tokens.

@@ -1,6 +1,6 @@
 //! The runtime's plan inside of a LimePlan, and the command that approves one.
 
-use lime_plan::{Plan, PlanError};
+use lime_plan::{Plan, PlanDraft, PlanError};
 use thiserror::Error;
 
 use crate::LimePlanSpec;
@@ -26,9 +26,7 @@ impl LimePlanSpec {
     /// When there is none that could run.
     pub fn plan(&self) -> Result<Plan, DocumentError> {
         let text = self.document.as_deref().ok_or(DocumentError::Missing)?;
-        let found: Plan = serde_json::from_str(text)?;
-        found.validate()?;
-        Ok(found)
+        Ok(Plan::try_from(serde_json::from_str::<PlanDraft>(text)?)?)
     }
 }
 

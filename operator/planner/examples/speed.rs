@@ -57,8 +57,8 @@ fn main() {
             };
             match planned {
                 Ok(plan) => {
-                    let outlook = plan.outlook.expect("the search predicts");
-                    let prediction = outlook.prediction;
+                    let outlook = plan.outlook.as_ref().expect("the search predicts");
+                    let prediction = &outlook.prediction;
                     let above = prediction.time_per_token.seconds() / prediction.lower_bound.seconds() - 1.0;
                     println!(
                         "{name:<34} {what:>9} {:>7.1} ms {:>10} {:>10} {:>5.1} %  {} devices, {} segments, {} micro-batches, binds: {}",

@@ -9,8 +9,8 @@ use crate::period::Scratch;
 use crate::search::{Problem, Work};
 use crate::timeline::{goal_of, layout_of};
 use lime_plan::{
-    Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, Relief,
-    Step, Way,
+    Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, PlanDraft,
+    Relief, Step, Way,
 };
 
 /// The steps of one device in the order in which they are taken.
@@ -55,7 +55,7 @@ pub fn adaptations(plan: &Plan, fleet: &Fleet) -> Option<Vec<Adaptation>> {
 }
 
 /// The steps of the device at position `at` that stream a block.
-pub(crate) fn steps(problem: &Problem<'_>, plan: &Plan, layout: &Layout, at: usize) -> Vec<Step> {
+pub(crate) fn steps(problem: &Problem<'_>, plan: &PlanDraft, layout: &Layout, at: usize) -> Vec<Step> {
     let mut work = Work::new(u64::MAX);
     let mut layout = layout.clone();
     let mut above = base(plan.devices[at].memory);
@@ -101,7 +101,7 @@ fn base(memory: DeviceMemory) -> Bytes {
 /// stands for: before the first of those.
 pub(crate) fn with_hand_over(
     problem: &Problem<'_>,
-    plan: &Plan,
+    plan: &PlanDraft,
     layout: &Layout,
     at: usize,
     mut steps: Vec<Step>,
@@ -160,12 +160,12 @@ pub(crate) fn with_hand_over(
 }
 
 /// Gives each device of `plan` its steps, and those with room what others count on.
-pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut Plan, layout: &Layout) {
+pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut PlanDraft, layout: &Layout) {
     let memory = MemoryModel::of(plan);
     let sizes =
         |of: &dyn Fn(u32) -> Bytes| -> Vec<Bytes> { layout.shares.iter().map(|share| of(share.layers)).collect() };
     let (kv, exchange) = (sizes(&|layers| memory.kv(layers)), sizes(&|layers| memory.exchange(layers)));
-    let grows = |plan: &Plan, at: usize| plan.devices[at].memory.kv < kv[at];
+    let grows = |plan: &PlanDraft, at: usize| plan.devices[at].memory.kv < kv[at];
     // First those whose cache outgrows their memory: what they count on, the others know of.
     for at in (0..plan.devices.len()).filter(|&at| grows(plan, at)).collect::<Vec<_>>() {
         let steps = with_hand_over(problem, plan, layout, at, steps(problem, plan, layout, at));
@@ -187,7 +187,12 @@ pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut Plan, layout: &Layout
 }
 
 /// Times at other lengths of context, with the steps that these take: those of `points`, which know of none.
-pub(crate) fn grown(problem: &Problem<'_>, plan: &Plan, layout: &Layout, points: &[ContextPoint]) -> Vec<ContextPoint> {
+pub(crate) fn grown(
+    problem: &Problem<'_>,
+    plan: &PlanDraft,
+    layout: &Layout,
+    points: &[ContextPoint],
+) -> Vec<ContextPoint> {
     let memory = lime_plan::MemoryModel::of(plan);
     let at = |point: &ContextPoint| {
         let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);

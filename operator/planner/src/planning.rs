@@ -12,8 +12,8 @@ use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Merit, Problem, Settled, as_good_as, find, fits, left_out};
 use lime_plan::{
     Alternative, Arithmetic, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal, LayerRange,
-    MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, Prediction,
-    RejectedNode, Residency,
+    MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, PlanDraft,
+    PlanError, Prediction, RejectedNode, Residency,
 };
 
 /// Finds who holds what so that the goal is met best.
@@ -96,7 +96,7 @@ fn plan_form(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan
         rejected: rejected(&problem, &found, best),
         alternatives: others.iter().map(|other| alternative(&problem, other)).collect(),
     };
-    Ok(Some(assemble(&problem, &best.layout, outlook)))
+    Ok(Some(assemble(&problem, &best.layout, outlook)?))
 }
 
 /// Whether anything fits at all.
@@ -122,7 +122,7 @@ fn offered<'a>(fleet: &'a Fleet, goal: &Goal) -> Cow<'a, Fleet> {
     }
 }
 
-fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
+fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Result<Plan, PlanError> {
     let goal = problem.goal;
     let memory = MemoryModel { card: problem.card, serving: goal.serving, kv: goal.kv, residual: goal.residual };
     let mut ranges = vec![Vec::new(); layout.shares.len()];
@@ -150,7 +150,7 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
         }
         DevicePlan { name: node.name.clone(), layers, blocks, memory, steps: Vec::new() }
     };
-    let mut plan = Plan {
+    let mut plan = PlanDraft {
         version: PLAN_VERSION,
         input_hash: input_hash(problem),
         model: ModelCard { compact: None, ..problem.card.clone() },
@@ -168,7 +168,7 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Plan {
     if let (Some(outlook), Some(grown)) = (&mut plan.outlook, grown) {
         outlook.prediction.growth = grown;
     }
-    plan
+    plan.try_into()
 }
 
 #[derive(Serialize)]

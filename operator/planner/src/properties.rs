@@ -68,7 +68,6 @@ fn with_more(profiles: &[NodeProfile], what: u8, which: usize) -> Vec<NodeProfil
 }
 
 fn check_sound(plan: &Plan, card: &ModelCard) {
-    assert_eq!(plan.validate(), Ok(()));
     let mut held: Vec<Block> =
         plan.devices.iter().flat_map(|device| device.blocks.iter().map(|placed| placed.block)).collect();
     held.sort();

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::planning::{can_fit, try_plan};
 use lime_plan::{
     Bytes, Fleet, Goal, GoalError, KV_PAGE_TOKENS, Link, MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Plan,
+    PlanError,
 };
 
 /// Why there is no plan.
@@ -26,6 +27,11 @@ pub enum Refusal {
     /// The wish or the model card makes no sense.
     #[error(transparent)]
     Goal(#[from] GoalError),
+    /// What the search made is no plan: a fault of its own.
+    #[error(
+        "the search made a plan that breaks a rule ({0}): a fault of LIME, please report it with card, fleet and wish"
+    )]
+    Unsound(#[from] PlanError),
     /// Nothing fits.
     #[error("{0}")]
     Infeasible(Shortage),

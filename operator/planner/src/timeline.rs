@@ -140,7 +140,6 @@ pub(crate) fn goal_of(plan: &Plan) -> Goal {
 
 /// The candidate that a plan is.
 pub(crate) fn layout_of(plan: &Plan, fleet: &Fleet) -> Option<Layout> {
-    plan.validate().ok()?;
     let share = |device: &lime_plan::DevicePlan| {
         let node = fleet.nodes().iter().position(|node| node.name == device.name)?;
         let streamed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);

@@ -98,7 +98,6 @@ fn no_byte_is_counted_on_twice() {
                     let nodes = (0..boards).map(board).chain([slow]).collect();
                     let goal = Goal { typical_context: Some(1024), ..Goal::sporadic(&card, 16_384) };
                     let Ok(plan) = plan(&card, &Fleet::uniform(nodes, link), &goal) else { continue };
-                    assert_eq!(plan.validate(), Ok(()));
                     let asking = plan.devices.iter().filter(|device| hand_over(device).is_some()).count();
                     let lent: Bytes = plan.devices.iter().map(|device| device.memory.lent).sum();
                     assert_eq!(asking > 0, lent > Bytes::ZERO);

@@ -117,9 +117,7 @@ fn log(event: &Event) {
 fn read_plan(path: &Path) -> anyhow::Result<Plan> {
     let text = read_text(path, LONGEST_PLAN).with_context(|| format!("the plan {} cannot be read", path.display()))?;
     let fault = || format!("{} is no plan: make one with `lime plan -o json`", path.display());
-    let plan: Plan = serde_json::from_str(&text).with_context(fault)?;
-    plan.validate().with_context(fault)?;
-    Ok(plan)
+    Plan::from_json(text.as_bytes()).with_context(fault)
 }
 
 /// `NAME=URL` for each device of the plan, none twice and none unknown.

@@ -86,9 +86,8 @@ fn target() -> ProgressDrawTarget {
 fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<(Vec<PlacedBlock>, Encoding)> {
     let text = lime_files::read_small_or_pipe(path, LONGEST_PLAN)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    let plan: Plan = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is not a plan; make one with `lime plan -o json`", path.display()))?;
-    plan.validate().with_context(|| format!("{} cannot be followed", path.display()))?;
+    let plan = Plan::from_json(&text)
+        .with_context(|| format!("{} is no plan: make one with `lime plan -o json`", path.display()))?;
     let card = model.folder().config().encoded(plan.model.encoding).card(&plan.model.name);
     if card.blocks != plan.model.blocks || card.format != plan.model.format {
         bail!(

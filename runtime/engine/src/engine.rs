@@ -99,7 +99,7 @@ impl Engine {
     /// the plan streams begin to fill their buffer. `progress` hears how many bytes of how many are there.
     ///
     /// # Errors
-    /// A plan that breaks a rule, is for another model, or streams blocks where there is no store; weights that cannot be read;
+    /// A plan that is for another model, or streams blocks where there is no store; weights that cannot be read;
     /// too little memory.
     pub fn load<'a>(
         source: impl Into<WeightSource<'a>>,
@@ -109,7 +109,6 @@ impl Engine {
         progress: &mut dyn FnMut(Bytes, Bytes),
     ) -> Result<Self, EngineError> {
         let source = source.into();
-        plan.validate()?;
         let config = source.folder.config().encoded(plan.model.encoding);
         same_model(&source, &config, plan)?;
         let devices = plan.devices.len();
@@ -470,7 +469,7 @@ impl Loading<'_> {
         }
     }
 
-    const fn shape(&self) -> Shape {
+    fn shape(&self) -> Shape {
         Shape::new(self.config, self.plan.residual)
     }
 

@@ -7,7 +7,7 @@ mod common;
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
 use lime_engine::{BatchRows, EngineError, EngineOptions, Shortage, WeightSource};
 use lime_model::ModelFolder;
-use lime_plan::{Block, Bytes, Dtype, Plan, SegmentIndex, ServingLimits};
+use lime_plan::{Block, Bytes, Dtype, Plan, PlanDraft, SegmentIndex, ServingLimits};
 use proptest::prelude::*;
 
 const SLOTS: u32 = 3;
@@ -201,10 +201,8 @@ fn a_hard_limit_beyond_every_step_refuses_growth_and_nothing_else() {
 #[test]
 fn steps_that_cannot_be_taken_are_refused_before_memory_is_taken() {
     let (_, plan) = narrow();
-    let refuse = |change: &dyn Fn(&mut Plan), text: &str| {
-        let mut plan = plan.clone();
-        change(&mut plan);
-        let fault = plan.validate().unwrap_err().to_string();
+    let refuse = |change: &dyn Fn(&mut PlanDraft), text: &str| {
+        let fault = plan.changed(change).unwrap_err().to_string();
         assert!(fault.contains(text), "{fault}");
     };
     refuse(&|plan| plan.devices[0].steps.truncate(2), "can free room for");

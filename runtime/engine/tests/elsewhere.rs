@@ -19,7 +19,9 @@ use lime_engine::{
     ResidencyFigures, Shortage, WeightSource,
 };
 use lime_model::ModelFolder;
-use lime_plan::{Bytes, DeviceIndex, Dtype, MemoryModel, Nanos, Plan, Relief, SegmentIndex, ServingLimits, Step};
+use lime_plan::{
+    Bytes, DeviceIndex, Dtype, MemoryModel, Nanos, Plan, PlanDraft, Relief, SegmentIndex, ServingLimits, Step,
+};
 use proptest::prelude::*;
 
 const SLOTS: u32 = 3;
@@ -42,7 +44,7 @@ fn options() -> EngineOptions {
 /// Steps on device 0 that begin at a share of the longest KV cache, and room for so many pages on device 1.
 fn lending(plan: Plan, seed: u64, share: u64, pages: u64) -> Plan {
     let keeper = plan.devices[1].clone();
-    let mut plan = with_steps(plan, seed, |worst| Bytes(worst.0 / share));
+    let mut plan = with_steps(plan, seed, |worst| Bytes(worst.0 / share)).into_draft();
     let memory = MemoryModel::of(&plan);
     let layers = plan.devices[0].all_layers().count() as u32;
     let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
@@ -67,8 +69,7 @@ fn lending(plan: Plan, seed: u64, share: u64, pages: u64) -> Plan {
         step.time_per_token = step.time_per_token + costs;
     }
     steps.insert(0, first);
-    plan.validate().unwrap();
-    plan
+    plan.try_into().unwrap()
 }
 
 /// What a test does to the link and to the keeper.
@@ -426,13 +427,11 @@ fn a_keeper_refuses_what_the_plan_does_not_say() {
 fn plans_that_count_on_room_twice_are_refused() {
     let folder = bundled("bard-2m");
     let plan = lending(wish(&folder, 1).plan(&folder), 3, 3, 6);
-    let refuse = |change: &dyn Fn(&mut Plan), text: &str| {
-        let mut plan = plan.clone();
-        change(&mut plan);
-        let fault = plan.validate().unwrap_err().to_string();
+    let refuse = |change: &dyn Fn(&mut PlanDraft), text: &str| {
+        let fault = plan.changed(change).unwrap_err().to_string();
         assert!(fault.contains(text), "{fault}");
     };
-    fn over(plan: &mut Plan) -> (&mut String, &mut Bytes) {
+    fn over(plan: &mut PlanDraft) -> (&mut String, &mut Bytes) {
         match &mut plan.devices[0].steps[0].relief {
             Relief::HandOver { to, room, .. } => (to, room),
             Relief::Stream(_) => unreachable!("the first step hands pages over"),

@@ -9,7 +9,7 @@ use std::fs;
 use common::{Ring, Wish, bits, bundled};
 use lime_engine::{Activation, BatchRows, Engine, EngineError, EngineOptions};
 use lime_model::ModelFolder;
-use lime_plan::{Bytes, DeviceIndex, Plan, Residency, SegmentIndex, ServingLimits};
+use lime_plan::{Bytes, DeviceIndex, Plan, PlanDraft, PlanError, Residency, SegmentIndex, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {
     let serving = ServingLimits { max_context_tokens: 20, max_concurrent_requests: 2, prefill_chunk_tokens: 8 };
@@ -78,26 +78,25 @@ fn plans_that_cannot_be_followed() {
     let plan = wish(&folder).plan(&folder);
     refused(load(&folder, &plan, 1), &["1 devices", "device 1"]);
 
-    let mut streamed = plan.clone();
-    streamed.devices[0].blocks[2].residency = Residency::Streamed;
+    let changed = |change: &dyn Fn(&mut PlanDraft)| plan.changed(change).unwrap();
+
+    let streamed = changed(&|plan| plan.devices[0].blocks[2].residency = Residency::Streamed);
     refused(load(&folder, &streamed, 0), &["streams mlp(0)"]);
 
-    let mut narrow = plan.clone();
-    narrow.devices[0].memory.budget = Bytes(1);
-    refused(load(&folder, &narrow, 0), &["budget"]);
+    let narrow = plan.changed(|plan| plan.devices[0].memory.budget = Bytes(1)).unwrap_err();
+    assert!(matches!(narrow, PlanError::OverBudget { .. }), "{narrow}");
 
-    let mut uncounted = plan.clone();
-    uncounted.devices[0].memory.kv = Bytes(0);
+    let uncounted = changed(&|plan| plan.devices[0].memory.kv = Bytes(0));
     refused(load(&folder, &uncounted, 0), &["d0", "the plan counts", "plan again"]);
 
     let other = bundled("tiny-llama3-bf16");
     refused(load(&other, &plan, 0), &["another model", "tiny-llama3-bf16"]);
-    let mut shape = plan.clone();
-    shape.model.heads += 1;
+    let shape = changed(&|plan| plan.model.heads += 1);
     refused(load(&folder, &shape, 0), &["number of heads", "5", "4"]);
-    let mut context = plan;
-    context.serving.max_context_tokens = 1000;
-    context.devices[0].memory.budget = Bytes::gib(1);
+    let context = changed(&|plan| {
+        plan.serving.max_context_tokens = 1000;
+        plan.devices[0].memory.budget = Bytes::gib(1);
+    });
     refused(load(&folder, &context, 0), &["1000", "256"]);
 }
 

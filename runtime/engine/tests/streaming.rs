@@ -326,8 +326,7 @@ fn what_cannot_stream_is_refused_before_memory_is_taken() {
     let text = load(WeightSource::from(&folder), &plan);
     assert!(text.contains("streams mlp") && text.contains("--store"), "{text}");
 
-    let mut narrow = plan.clone();
-    narrow.devices[0].memory.prefetch = lime_plan::Bytes(plan.devices[0].memory.prefetch.0 - 4096);
+    let narrow = plan.changed(|plan| plan.devices[0].memory.prefetch -= lime_plan::Bytes(4096)).unwrap();
     let text = load(WeightSource::stored(&folder, blocks.clone()), &narrow);
     assert!(text.contains("buffer") && text.contains("plan again"), "{text}");
 
@@ -349,8 +348,8 @@ fn a_missing_block_is_named() {
             }
         }
     }
-    let mut plan = streaming_plan(&folder);
-    plan.devices[0].blocks[0].residency = Residency::Pinned;
+    let plan = streaming_plan(&folder);
+    let plan = plan.changed(|plan| plan.devices[0].blocks[0].residency = Residency::Pinned).unwrap();
     let source = WeightSource::stored(&folder, Arc::new(Lacking(other)));
     let fault = Engine::load(source, &plan, DeviceIndex(0), options(), &mut |_, _| {}).err().unwrap().to_string();
     assert!(fault.contains("not in the weight store"), "{fault}");

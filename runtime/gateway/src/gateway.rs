@@ -92,10 +92,9 @@ impl GatewayHandle {
 /// Starts a gateway: returns as soon as it listens. Requests are answered with 503 until the ring is ready.
 ///
 /// # Errors
-/// The address cannot be had, the plan breaks a rule, or the model's tokenizer cannot be read.
+/// The address cannot be had, or the model's tokenizer cannot be read.
 pub async fn start(config: GatewayConfig, events: mpsc::UnboundedSender<Event>) -> Result<GatewayHandle, GatewayError> {
     let plan = config.orders.borrow().plan.clone();
-    plan.validate()?;
     raise_open_files();
     let options = Options::default();
     let transport = WorkerRing::new(plan, config.transport.clone(), options.patience);
@@ -125,7 +124,6 @@ pub async fn start_with<T: RingTransport>(
     } = config;
     let following = Following::new(orders);
     let plan = following.served.plan.clone();
-    plan.validate()?;
     let text = Arc::new(TextModel::open(&model, &plan, template_program)?);
     let fault = |source| GatewayError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(fault)?;

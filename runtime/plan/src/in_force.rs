@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::{Arithmetic, BlockBytes, Bytes, Dtype, Encoding, ModelCard, Plan, PlanError};
+use crate::{Arithmetic, BlockBytes, Bytes, Dtype, Encoding, ModelCard, Plan, PlanDraft, PlanError};
 
 /// Longest name of a plan: what Kubernetes allows.
 const LONGEST_NAME: usize = 253;
 
 /// A plan in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanInForce {
     /// The plan's name: that of its LimePlan.
@@ -25,6 +25,16 @@ pub struct PlanInForce {
     pub workers: BTreeMap<String, String>,
     /// The plan.
     pub plan: Plan,
+}
+
+/// The file, its plan not yet looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    name: String,
+    generation: u64,
+    workers: BTreeMap<String, String>,
+    plan: PlanDraft,
 }
 
 /// What tokens depend on besides weights, prompt and seed: answers can go on by another plan if both are equal in it.
@@ -39,7 +49,7 @@ pub struct TokenBasis {
 
 impl TokenBasis {
     /// That of `plan`. How the blocks' bytes are kept is no part of it: compact weights give the same bits.
-    pub fn of(plan: &Plan) -> Self {
+    pub fn of(plan: &PlanDraft) -> Self {
         let none = BlockBytes {
             embedding: Bytes(0),
             attention: Vec::new(),
@@ -75,8 +85,8 @@ impl PlanInForce {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn from_json(text: &str) -> Result<Self, PlanInForceError> {
-        let found: Self = serde_json::from_str(text)?;
-        found.plan.validate()?;
+        let Written { name, generation, workers, plan } = serde_json::from_str(text)?;
+        let found = Self { name, generation, workers, plan: Plan::try_from(plan)? };
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if !(1..=LONGEST_NAME).contains(&found.name.len()) || !found.name.bytes().all(allowed) {
             return Err(PlanInForceError::Name(found.name.chars().take(LONGEST_NAME).collect()));
@@ -140,14 +150,14 @@ mod tests {
 
     #[test]
     fn encodings_and_devices_are_no_part_of_what_tokens_depend_on() {
-        let plan = in_force().plan;
+        let plan = in_force().plan.into_draft();
         let mut changed = plan.clone();
         changed.model.compact = Some(BlockBytes { head: Bytes(1), ..plan.model.blocks.clone() });
         changed.model = changed.model.compacted().unwrap();
         changed.devices.pop();
         changed.serving.max_context_tokens = 32;
         assert_eq!(TokenBasis::of(&changed), TokenBasis::of(&plan));
-        for change in [(|plan| plan.kv = Dtype::F16) as fn(&mut Plan), |plan| plan.model.parameters += 1] {
+        for change in [(|plan| plan.kv = Dtype::F16) as fn(&mut PlanDraft), |plan| plan.model.parameters += 1] {
             let mut other = plan.clone();
             change(&mut other);
             assert_ne!(TokenBasis::of(&other), TokenBasis::of(&plan));
@@ -156,14 +166,17 @@ mod tests {
 
     #[test]
     fn what_breaks_a_rule_is_refused() {
-        let refused = |change: fn(&mut PlanInForce)| {
-            let mut changed = in_force();
+        let refused = |change: fn(&mut serde_json::Value)| {
+            let mut changed = serde_json::to_value(in_force()).unwrap();
             change(&mut changed);
-            PlanInForce::from_json(&changed.to_json().unwrap()).unwrap_err().to_string()
+            PlanInForce::from_json(&changed.to_string()).unwrap_err()
         };
-        assert!(refused(|it| it.plan.segments = 0).contains("segments"));
-        assert!(refused(|it| it.name = String::new()).contains("no name"));
-        assert!(refused(|it| it.name = "a\"} 1".into()).contains("no name"));
-        assert!(refused(|it| drop(it.workers.insert("c".into(), "http://c:7000".into()))).contains("\"c\""));
+        let rule = refused(|it| it["plan"]["segments"] = 0.into());
+        assert!(matches!(rule, PlanInForceError::Plan(PlanError::Empty("segments"))), "{rule}");
+        let version = refused(|it| it["plan"]["version"] = 99.into());
+        assert!(matches!(version, PlanInForceError::Plan(PlanError::Version { found: 99 })), "{version}");
+        assert!(refused(|it| it["name"] = "".into()).to_string().contains("no name"));
+        assert!(refused(|it| it["name"] = "a\"} 1".into()).to_string().contains("no name"));
+        assert!(refused(|it| it["workers"]["c"] = "http://c:7000".into()).to_string().contains("\"c\""));
     }
 }

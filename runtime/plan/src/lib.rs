@@ -31,6 +31,8 @@ mod in_force;
 mod memory;
 mod outlook;
 mod plan;
+mod plan_error;
+mod plan_rules;
 mod plausible;
 mod profile;
 mod quantity;
@@ -53,8 +55,9 @@ pub use in_force::{PlanInForce, PlanInForceError, TokenBasis};
 pub use memory::{ActivationBytes, KV_PAGE_TOKENS, MemoryModel};
 pub use outlook::{Alternative, ContextPoint, DeviceShare, Nanos, Objective, Outlook, Prediction, RejectedNode};
 pub use plan::{
-    Arithmetic, DeviceMemory, DevicePlan, PLAN_VERSION, PlacedBlock, Plan, PlanError, Residency, ServingLimits,
+    Arithmetic, DeviceMemory, DevicePlan, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
 };
+pub use plan_error::{PlanError, PlanReadError};
 pub use profile::{Fleet, Link, NodeProfile};
 pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use route::{Hop, Stage};

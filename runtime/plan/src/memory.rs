@@ -2,7 +2,7 @@
 //!
 //! One formula for both sides: the planner counts with it, and the engine allocates by it and asserts that it did.
 
-use crate::{Block, Bytes, DeviceMemory, Dtype, ModelCard, PlacedBlock, Plan, Residency, ServingLimits};
+use crate::{Block, Bytes, DeviceMemory, Dtype, ModelCard, PlacedBlock, PlanDraft, Residency, ServingLimits};
 
 /// Positions of one KV page, and of one block of the canonical attention order.
 pub const KV_PAGE_TOKENS: u32 = 64;
@@ -54,7 +54,7 @@ impl ActivationBytes {
 
 impl<'a> MemoryModel<'a> {
     /// The formula's inputs as a plan states them.
-    pub const fn of(plan: &'a Plan) -> Self {
+    pub const fn of(plan: &'a PlanDraft) -> Self {
         Self { card: &plan.model, serving: plan.serving, kv: plan.kv, residual: plan.residual }
     }
 

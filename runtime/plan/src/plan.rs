@@ -1,13 +1,12 @@
 //! The Plan: who holds what, typed and versioned. Workers and gateway follow it to the letter.
 
-use std::collections::BTreeSet;
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::{
-    Block, Bytes, CardError, DeviceIndex, Dtype, Ladder, LayerIndex, LayerRange, ModelCard, Outlook, SegmentIndex,
-    Step, Unbelievable, plausible,
+    Block, Bytes, DeviceIndex, Dtype, LayerIndex, LayerRange, ModelCard, Outlook, PlanError, PlanReadError,
+    SegmentIndex, Step, plan_rules,
 };
 
 /// The version of the plan's form that this crate writes and reads.
@@ -125,10 +124,10 @@ impl DevicePlan {
     }
 }
 
-/// Who holds what, and how the ring runs. The same inputs give the same bytes.
+/// What a plan says, be it so or not: what planners fill in, and what a file holds before anybody has looked at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Plan {
+pub struct PlanDraft {
     /// [`PLAN_VERSION`] of the writer.
     pub version: u32,
     /// SHA-256 over the inputs, in hexadecimal.
@@ -154,106 +153,7 @@ pub struct Plan {
     pub outlook: Option<Outlook>,
 }
 
-/// A plan that breaks a rule.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum PlanError {
-    /// Written by another version.
-    #[error("the plan has version {found}, this build reads version {PLAN_VERSION}: plan again with this build")]
-    Version {
-        /// What the plan says.
-        found: u32,
-    },
-    /// No devices, no segments or no layers.
-    #[error("the plan has no {0}")]
-    Empty(&'static str),
-    /// A number beyond belief.
-    #[error("the plan has {0}")]
-    Unbelievable(#[from] Unbelievable),
-    /// A card that no model has.
-    #[error(transparent)]
-    Card(#[from] CardError),
-    /// Two devices of one name.
-    #[error("two devices of the plan are named {0:?}")]
-    DuplicateDevice(String),
-    /// A device does not name one range per segment.
-    #[error("device {device:?} names {found} layer ranges, the plan has {segments} segments")]
-    Ranges {
-        /// The device.
-        device: String,
-        /// Ranges that it names.
-        found: usize,
-        /// Segments of the plan.
-        segments: u32,
-    },
-    /// The layers, met in ring order, are not 0, 1, 2, ...
-    #[error("in segment {segment}, device {device:?}: expected layer {expected} next, found {found}")]
-    Order {
-        /// The segment.
-        segment: u32,
-        /// The device.
-        device: String,
-        /// The layer that should come next.
-        expected: u32,
-        /// The range's first layer.
-        found: u32,
-    },
-    /// Layers are missing at the end.
-    #[error("the plan covers layers 0 to {covered} of a model of {layers} layers")]
-    Uncovered {
-        /// One past the last layer covered.
-        covered: u32,
-        /// Layers of the model.
-        layers: u32,
-    },
-    /// The head's device is not in the plan.
-    #[error("the head is on device {head}, the plan has {devices} devices")]
-    Head {
-        /// The index given.
-        head: u32,
-        /// Number of devices.
-        devices: usize,
-    },
-    /// A device's list of blocks is not what its layers and roles ask for.
-    #[error("device {device:?} must hold {block} exactly once and in order, or not at all")]
-    Blocks {
-        /// The device.
-        device: String,
-        /// The first block that is wrong.
-        block: String,
-    },
-    /// A device over its budget.
-    #[error("device {device:?} needs {} of a budget of {}", .used.apart(*.budget).0, .used.apart(*.budget).1)]
-    OverBudget {
-        /// The device.
-        device: String,
-        /// What it needs.
-        used: Bytes,
-        /// What it may use.
-        budget: Bytes,
-    },
-    /// A step that the device cannot take.
-    #[error("a step of device {device:?} {what}: plan again with this build")]
-    Step {
-        /// The device.
-        device: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// Steps that do not free enough.
-    #[error(
-        "device {device:?} can free room for {room} of KV cache, the longest requests take {needed}: plan again with a shorter context or fewer requests at once"
-    )]
-    KvShort {
-        /// The device.
-        device: String,
-        /// KV cache of every request at its longest.
-        needed: Bytes,
-        /// What fits when every step is taken.
-        room: Bytes,
-    },
-}
-
-impl Plan {
+impl PlanDraft {
     /// Groups into which the sequences of a pass are split: 1 where the plan does not say.
     pub fn micro_batches(&self) -> u32 {
         self.outlook.as_ref().map_or(1, |outlook| outlook.micro_batches.max(1))
@@ -279,86 +179,52 @@ impl Plan {
         }
         blocks
     }
+}
 
-    /// Checks every rule that workers rely on; a plan from elsewhere must pass before it is followed.
+/// Who holds what, and how the ring runs: a draft that keeps every rule that workers rely on. There is no other way to one, so
+/// nobody who has one checks it. The same inputs give the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PlanDraft")]
+pub struct Plan(PlanDraft);
+
+impl Plan {
+    /// Reads a plan's JSON.
     ///
     /// # Errors
-    /// The first rule that is broken.
-    pub fn validate(&self) -> Result<(), PlanError> {
-        if self.version != PLAN_VERSION {
-            return Err(PlanError::Version { found: self.version });
-        }
-        let counts = [
-            ("devices", self.devices.len() as u64),
-            ("segments", u64::from(self.segments)),
-            ("layers", u64::from(self.model.layers)),
-            ("context", u64::from(self.serving.max_context_tokens)),
-            ("request slots", u64::from(self.serving.max_concurrent_requests)),
-            ("prefill rows", u64::from(self.serving.prefill_chunk_tokens)),
-        ];
-        if let Some((what, _)) = counts.iter().find(|(_, count)| *count == 0) {
-            return Err(PlanError::Empty(what));
-        }
-        plausible::check(self)?;
-        self.validate_names()?;
-        self.validate_layers()?;
-        if self.head.0 as usize >= self.devices.len() {
-            return Err(PlanError::Head { head: self.head.0, devices: self.devices.len() });
-        }
-        self.validate_blocks()
+    /// On what is no plan's JSON, and on a plan that breaks a rule.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, PlanReadError> {
+        Ok(Self::try_from(serde_json::from_slice::<PlanDraft>(bytes)?)?)
     }
 
-    fn validate_names(&self) -> Result<(), PlanError> {
-        let mut names = BTreeSet::new();
-        match self.devices.iter().find(|device| !names.insert(device.name.as_str())) {
-            Some(twice) => Err(PlanError::DuplicateDevice(twice.name.clone())),
-            None => Ok(()),
-        }
+    /// The same with something else about it.
+    ///
+    /// # Errors
+    /// The first rule that this would break.
+    pub fn changed(&self, change: impl FnOnce(&mut PlanDraft)) -> Result<Self, PlanError> {
+        let mut draft = self.0.clone();
+        change(&mut draft);
+        Self::try_from(draft)
     }
 
-    fn validate_layers(&self) -> Result<(), PlanError> {
-        for device in &self.devices {
-            if device.layers.len() != self.segments as usize {
-                let (device, found) = (device.name.clone(), device.layers.len());
-                return Err(PlanError::Ranges { device, found, segments: self.segments });
-            }
-        }
-        let mut next = 0;
-        for segment in 0..self.segments {
-            for device in &self.devices {
-                let range = device.layers_in(SegmentIndex(segment));
-                if range.is_empty() {
-                    continue;
-                }
-                if range.start.0 != next {
-                    let (device, found) = (device.name.clone(), range.start.0);
-                    return Err(PlanError::Order { segment, device, expected: next, found });
-                }
-                next = range.end.0;
-            }
-        }
-        if next != self.model.layers {
-            return Err(PlanError::Uncovered { covered: next, layers: self.model.layers });
-        }
-        Ok(())
+    /// What it says, to be changed.
+    pub fn into_draft(self) -> PlanDraft {
+        self.0
     }
+}
 
-    fn validate_blocks(&self) -> Result<(), PlanError> {
-        for (index, device) in self.devices.iter().enumerate() {
-            let expected = self.expected_blocks(DeviceIndex(index as u32));
-            let found = device.blocks.iter().map(|placed| placed.block);
-            if !found.clone().eq(expected.iter().copied()) {
-                let wrong = expected.iter().copied().zip(found.clone()).find(|(want, got)| want != got);
-                let block = wrong.map(|(want, _)| want).or(expected.last().copied()).unwrap_or(Block::Head);
-                return Err(PlanError::Blocks { device: device.name.clone(), block: block.to_string() });
-            }
-            let used = device.memory.used();
-            if used > device.memory.budget {
-                let (device, budget) = (device.name.clone(), device.memory.budget);
-                return Err(PlanError::OverBudget { device, used, budget });
-            }
-            Ladder::check(self, device)?;
-        }
-        Ok(())
+impl TryFrom<PlanDraft> for Plan {
+    type Error = PlanError;
+
+    fn try_from(draft: PlanDraft) -> Result<Self, PlanError> {
+        plan_rules::check(&draft)?;
+        Ok(Self(draft))
+    }
+}
+
+impl Deref for Plan {
+    type Target = PlanDraft;
+
+    fn deref(&self) -> &PlanDraft {
+        &self.0
     }
 }

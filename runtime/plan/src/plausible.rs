@@ -1,10 +1,10 @@
 //! Bounds of the numbers in a plan. Plans come over the network and from files: what is within these bounds can be added up and
 //! multiplied without a second thought, and no list made from it is longer than a machine can hold.
 
-use crate::{Limit, Plan, PlanError};
+use crate::{Limit, PlanDraft, PlanError};
 
 /// The first number that cannot be meant.
-pub(crate) fn check(plan: &Plan) -> Result<(), PlanError> {
+pub(crate) fn check(plan: &PlanDraft) -> Result<(), PlanError> {
     Limit::DEVICES.check(plan.devices.len() as u64)?;
     Limit::SEGMENTS.check(plan.segments)?;
     plan.model.check()?;
@@ -21,7 +21,7 @@ pub(crate) fn check(plan: &Plan) -> Result<(), PlanError> {
 mod tests {
     use super::*;
     use crate::testing::{self, DeviceBudget, PlanRequest, proportional};
-    use crate::{Bytes, ServingLimits};
+    use crate::{Bytes, Plan, ServingLimits};
 
     fn plan() -> Plan {
         let card = testing::small_card(&mut testing::Random::new(1), 4);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn numbers_at_which_arithmetic_breaks_are_refused_by_name() {
-        type Change = fn(&mut Plan);
+        type Change = fn(&mut PlanDraft);
         let good = plan();
         check(&good).unwrap();
         let changes: [(&str, Change); 8] = [
@@ -58,9 +58,7 @@ mod tests {
             }),
         ];
         for (what, change) in changes {
-            let mut plan = good.clone();
-            change(&mut plan);
-            let refused = plan.validate().unwrap_err();
+            let refused = good.changed(change).unwrap_err();
             assert!(matches!(refused, PlanError::Unbelievable(_) | PlanError::Card(_)), "{what}: {refused}");
             assert!(refused.to_string().contains(what), "{refused}");
         }

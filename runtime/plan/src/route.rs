@@ -1,6 +1,6 @@
 //! The way of an activation round the ring: a pure function of the plan.
 
-use crate::{DeviceIndex, Plan, SegmentIndex};
+use crate::{DeviceIndex, PlanDraft, SegmentIndex};
 
 /// What a device does with an activation that it has just received (or embedded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Hop {
     HeadHere,
 }
 
-impl Plan {
+impl PlanDraft {
     /// What `device` does with an activation that arrives marked `segment`.
     pub fn stage(&self, device: DeviceIndex, segment: SegmentIndex) -> Stage {
         if segment.0 < self.segments {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arithmetic, Block, Bytes, DeviceIndex, DevicePlan, MemoryModel, Nanos, PlacedBlock, Plan, PlanError, Residency,
+    Arithmetic, Block, Bytes, DeviceIndex, DevicePlan, MemoryModel, Nanos, PlacedBlock, PlanDraft, PlanError, Residency,
 };
 
 /// How room is made.
@@ -95,7 +95,7 @@ impl Ladder {
     /// # Errors
     /// A step for a block that the device does not keep, for room that no device lends, or at another size of the KV cache than the
     /// device's memory makes it.
-    pub fn of(plan: &Plan, device: &DevicePlan) -> Result<Self, PlanError> {
+    pub fn of(plan: &PlanDraft, device: &DevicePlan) -> Result<Self, PlanError> {
         let fault = |what: String| PlanError::Step { device: device.name.clone(), what };
         let memory = device.memory;
         let base = memory.kv + memory.budget.saturating_sub(memory.used());
@@ -146,7 +146,7 @@ impl Ladder {
 
     /// Checks that a device with steps can hold the longest KV cache that the plan allows, whatever becomes of its links, and that
     /// what it lends is no more than what others count on.
-    pub(crate) fn check(plan: &Plan, device: &DevicePlan) -> Result<(), PlanError> {
+    pub(crate) fn check(plan: &PlanDraft, device: &DevicePlan) -> Result<(), PlanError> {
         let layers = |asker: &DevicePlan| asker.all_layers().count() as u32;
         let all_steps = plan.devices.iter().flat_map(|asker| asker.steps.iter().map(move |step| (asker, step)));
         let rooms = all_steps.filter_map(|(asker, step)| match &step.relief {
@@ -221,7 +221,7 @@ impl Ladder {
 }
 
 /// The room that device `to` lends, if it can.
-fn over(plan: &Plan, device: &DevicePlan, to: &str, room: Bytes) -> Result<HandOver, String> {
+fn over(plan: &PlanDraft, device: &DevicePlan, to: &str, room: Bytes) -> Result<HandOver, String> {
     let (memory, layers) = (MemoryModel::of(plan), device.all_layers().count() as u32);
     let page = memory.page_bytes(layers);
     let Some((index, keeper)) = plan.device(to).filter(|_| to != device.name) else {

@@ -77,6 +77,12 @@ impl ops::AddAssign for Bytes {
     }
 }
 
+impl ops::SubAssign for Bytes {
+    fn sub_assign(&mut self, other: Self) {
+        self.0 -= other.0;
+    }
+}
+
 impl ops::Sub for Bytes {
     type Output = Self;
     fn sub(self, other: Self) -> Self {

@@ -1,7 +1,7 @@
 //! A configuration request, checked: which device of which plan the worker is to be.
 
 use bytes::Bytes;
-use lime_plan::{DeviceIndex, Dtype, MemoryModel, Plan};
+use lime_plan::{DeviceIndex, Dtype, MemoryModel, Plan, PlanDraft};
 use lime_ring::{
     FrameLimits, KeepLimits, LAST_EPOCH,
     proto::{ActivationType, ConfigureRequest, Peer},
@@ -58,8 +58,7 @@ impl Assignment {
         if !(1..=LAST_EPOCH).contains(&epoch) {
             return Err(AssignmentError::Epoch(epoch));
         }
-        let plan: Plan = serde_json::from_slice(&plan_json)?;
-        plan.validate()?;
+        let plan = Plan::try_from(serde_json::from_slice::<PlanDraft>(&plan_json)?)?;
         let names = || plan.devices.iter().map(|device| device.name.as_str());
         let Some((device, _)) = plan.device(&name) else {
             return Err(AssignmentError::NoSuchDevice { name, known: listed(names()) });

@@ -21,7 +21,7 @@ use tonic::{Code, Request, Status, metadata::BinaryMetadataValue};
 
 /// Device "a" may have eight pages kept by device "b".
 fn lending() -> (Plan, usize) {
-    let mut plan = plan(card(4, 64, 100), 2, 1, 1);
+    let mut plan = plan(card(4, 64, 100), 2, 1, 1).into_draft();
     let memory = MemoryModel::of(&plan);
     let (page, exchange) = (memory.page_bytes(2), memory.exchange(2));
     let room = page * 8;
@@ -30,8 +30,7 @@ fn lending() -> (Plan, usize) {
     let relief = Relief::HandOver { to: "b".into(), room, costs: Nanos(1) };
     asker.steps = vec![Step { above, relief, frees: room - exchange, time_per_token: Nanos(1) }];
     plan.devices[1].memory.lent = room + exchange;
-    plan.validate().unwrap();
-    (plan, page.0 as usize)
+    (plan.try_into().unwrap(), page.0 as usize)
 }
 
 /// Device "b" alone: at its epoch, and never ready.

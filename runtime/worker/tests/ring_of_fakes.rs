@@ -254,7 +254,7 @@ async fn wrong_configurations_are_refused_by_name() {
     let spoilt = refused(&|t| t.plan_json = "{".into()).await;
     assert!(spoilt.contains("the plan cannot be read"), "{spoilt}");
     let spoilt = refused(&|t| {
-        let mut plan = plan.clone();
+        let mut plan = plan.clone().into_draft();
         plan.version = 99;
         t.plan_json = serde_json::to_vec(&plan).unwrap().into();
     })

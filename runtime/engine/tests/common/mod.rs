@@ -8,7 +8,7 @@ use lime_kernels::Isa;
 use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
 use lime_plan::{
     Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, Nanos,
-    PLAN_VERSION, PlacedBlock, Plan, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
+    PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
 };
 
 pub(crate) fn repository() -> PathBuf {
@@ -87,7 +87,7 @@ impl Wish {
                 steps: vec![],
             }
         });
-        let mut plan = Plan {
+        let mut plan = PlanDraft {
             version: PLAN_VERSION,
             input_hash: String::new(),
             arithmetic: self.arithmetic,
@@ -107,8 +107,7 @@ impl Wish {
             plan.devices[index].memory = DeviceMemory { budget: memory.used(), ..memory };
             plan.devices[index].blocks = blocks;
         }
-        plan.validate().unwrap();
-        plan
+        plan.try_into().unwrap()
     }
 }
 
@@ -150,7 +149,8 @@ impl BlockFiles for WrittenBlocks {
 }
 
 /// The plan with `streams` blocks streamed, through a buffer of the largest of them and a share of the others.
-pub(crate) fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> Plan {
+pub(crate) fn streamed(plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> Plan {
+    let mut plan = plan.into_draft();
     let card = plan.model.clone();
     for device in &mut plan.devices {
         for placed in device.blocks.iter_mut().filter(|placed| streams(placed.block)) {
@@ -166,8 +166,7 @@ pub(crate) fn streamed(mut plan: Plan, streams: impl Fn(Block) -> bool, share: f
         let memory = DeviceMemory { prefetch, ..MemoryModel::of(&plan).device(&blocks) };
         plan.devices[index].memory = DeviceMemory { budget: memory.used(), ..memory };
     }
-    plan.validate().unwrap();
-    plan
+    plan.try_into().unwrap()
 }
 
 /// Every device of a plan in this process, the activation encoded and decoded at every hop.
@@ -254,7 +253,8 @@ pub(crate) fn isas() -> impl Iterator<Item = EngineOptions> {
 }
 
 /// The plan with steps that stream every pinned block of a layer, in an order that `seed` shuffles, and so much less KV cache.
-pub(crate) fn with_steps(mut plan: Plan, seed: u64, kv: impl Fn(Bytes) -> Bytes) -> Plan {
+pub(crate) fn with_steps(plan: Plan, seed: u64, kv: impl Fn(Bytes) -> Bytes) -> Plan {
+    let mut plan = plan.into_draft();
     let card = plan.model.clone();
     for device in &mut plan.devices {
         let pinned = device.blocks.iter().filter(|placed| placed.residency == Residency::Pinned);
@@ -282,6 +282,5 @@ pub(crate) fn with_steps(mut plan: Plan, seed: u64, kv: impl Fn(Bytes) -> Bytes)
         };
         device.steps = movable.into_iter().map(step).collect();
     }
-    plan.validate().unwrap();
-    plan
+    plan.try_into().unwrap()
 }

@@ -6,7 +6,7 @@
 use super::{DeviceBudget, Infeasible, PlanRequest};
 use crate::{
     Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, LayerRange, MemoryModel, PLAN_VERSION,
-    PlacedBlock, Plan, Residency, ServingLimits,
+    PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
 };
 
 mod infeasible;
@@ -126,7 +126,7 @@ impl Arrangement<'_> {
             (0..totals.len()).filter(|&place| place == 0 || place == self.head || totals[place] > 0).collect();
         let devices = kept.iter().map(|&place| self.device_plan(place, &ranges[place])).collect();
         let head = kept.iter().position(|&place| place == self.head).unwrap_or_default();
-        Plan {
+        let draft = PlanDraft {
             version: PLAN_VERSION,
             input_hash: self.request.hash(),
             model: self.request.model.clone(),
@@ -138,7 +138,8 @@ impl Arrangement<'_> {
             devices,
             head: DeviceIndex(head as u32),
             outlook: None,
-        }
+        };
+        Plan::try_from(draft).expect("whoever tests with this rule of thumb stays within what is believed")
     }
 
     fn device_plan(&self, place: usize, layers: &[LayerRange]) -> DevicePlan {

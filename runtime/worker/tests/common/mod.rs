@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use lime_plan::{
     Architecture, Arithmetic, BlockBytes, Bytes as Size, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Format,
-    LayerRange, MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, Residency, ServingLimits,
+    LayerRange, MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
 };
 use lime_ring::{
     RingDriver, RingTopology, Transport,
@@ -80,7 +80,7 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
         "head": DeviceIndex(head as u32),
     });
     // From JSON, so that optional parts of the plan that this test does not know are absent.
-    let mut plan: Plan = serde_json::from_value(json).unwrap();
+    let mut plan: PlanDraft = serde_json::from_value(json).unwrap();
     for device in 0..devices {
         let expected = plan.expected_blocks(DeviceIndex(device as u32));
         let pinned = |block| PlacedBlock { block, residency: Residency::Pinned };
@@ -88,8 +88,7 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
         let counted = MemoryModel::of(&plan).device(&plan.devices[device].blocks);
         plan.devices[device].memory = DeviceMemory { budget: Size::gib(8), ..counted };
     }
-    plan.validate().unwrap();
-    plan
+    plan.try_into().unwrap()
 }
 
 pub fn config(name: &str) -> WorkerConfig {
