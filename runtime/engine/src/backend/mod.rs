@@ -2,7 +2,7 @@
 
 use lime_plan::Dtype;
 
-use crate::{Activation, EngineError, batch::Batch};
+use crate::{Activation, EngineError, batch::Batch, steps::Norm};
 use lime_model::TensorRole;
 
 mod candle;
@@ -31,13 +31,13 @@ pub(crate) trait Backend {
     /// Gives it back.
     fn leave(&mut self, rows: Self::Rows, activation: &mut Activation) -> Result<(), EngineError>;
 
-    /// Each row divided by its root mean square, times the weights of `norm`.
+    /// Each row divided by its root mean square, times the weights of `norm` and what is added to them.
     fn rms_norm(
         &mut self,
         x: &Self::Rows,
         weights: &Self::Weights,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<Self::Rows, EngineError>;
 
     /// The same for some rows of an activation.
@@ -47,7 +47,7 @@ pub(crate) trait Backend {
         rows: &[usize],
         weights: &Self::Weights,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<Self::Rows, EngineError>;
 
     /// The same for each head of each row, in place. The norm is as long as a head.
@@ -56,7 +56,7 @@ pub(crate) trait Backend {
         x: &mut Self::Rows,
         weights: &Self::Weights,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<(), EngineError>;
 
     /// Projections of the same rows, with their biases where the block has them.
@@ -69,6 +69,9 @@ pub(crate) trait Backend {
 
     /// Turns each head by its row's position.
     fn rope(&mut self, x: &mut Self::Rows, heads: usize, positions: &[u32]) -> Result<(), EngineError>;
+
+    /// Multiplies every number with `factor`.
+    fn scale(&mut self, x: &mut Self::Rows, factor: f32) -> Result<(), EngineError>;
 
     /// Stores keys and values of a pass in the KV cache of the device's `layer`, rounded to its dtype; numbers beyond its range
     /// become the greatest of their sign.

@@ -160,7 +160,7 @@ fn exaone_goes_by_its_own_names() {
     fields.insert("num_layers".into(), json!(5));
     fields.insert("layer_norm_epsilon".into(), json!(1e-4));
     let parsed = ModelConfig::parse(&value.to_string()).unwrap();
-    assert_eq!((parsed.layers, parsed.rms_norm_eps), (5, 1e-4));
+    assert_eq!((parsed.layers, parsed.spec.final_norm.eps), (5, 1e-4));
     value["activation_function"] = json!("gelu");
     assert!(ModelConfig::parse(&value.to_string()).unwrap_err().to_string().contains("\"gelu\""));
 }
