@@ -12,7 +12,7 @@ use crate::{
     formats::Formats,
     known_fields::{self, refuse_other_code},
     reach,
-    read_spec::{Shape, read_spec},
+    read_spec::{Shape, read_spec, rotating_layers},
     rope_config::Rotation,
     stored::{OUTPUT_NAME, embedding_names},
     weight_files::{instead, names_in_index},
@@ -143,10 +143,11 @@ impl ModelConfig {
         known_fields::check(&fields, family)?;
         let shape = Shape::read(&fields, family)?;
         let rotation = Rotation::read(&fields, family, shape.context)?;
-        let windows = reach::windows(&fields, family, shape.layers)?;
+        let rotates = rotating_layers(&fields, family, shape.layers)?;
+        let windows = reach::windows(&fields, family, &rotates)?;
         let limits = rotation.limit.into_iter().chain(reach::window_limit(&windows));
         let (context, cut) = reach::within(rotation.context, limits);
-        let spec = read_spec(&fields, family, &shape, rotation.rope, &windows)?;
+        let spec = read_spec(&fields, family, &shape, rotation.rope, &rotates, &windows)?;
         let dtype = dtype(&fields)?;
         let config = Self {
             architecture: family.architecture,

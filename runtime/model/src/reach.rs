@@ -34,7 +34,8 @@ pub(crate) fn window_limit(windows: &[Option<usize>]) -> Option<Limit> {
 }
 
 /// The attention window of each layer, where one is in force there.
-pub(crate) fn windows(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, FileError> {
+pub(crate) fn windows(fields: &Fields<'_>, family: &Family, rotates: &[bool]) -> Result<Vec<Option<usize>>, FileError> {
+    let layers = rotates.len();
     let default = if fields.has("sliding_window") { None } else { family.window };
     let window = fields.count("sliding_window", u64::MAX)?.or(default);
     let flag = fields.flag("use_sliding_window", false)?;
@@ -45,6 +46,8 @@ pub(crate) fn windows(fields: &Fields<'_>, family: &Family, layers: usize) -> Re
     let slides: Vec<bool> = match (family.window_by_flag, listed) {
         // The list of layers goes before the flag, as it does in transformers.
         (by_flag, Some(listed)) if by_flag || listed.contains(&true) => listed,
+        // Those that do not rotate, where there are such.
+        (true, _) if rotates.contains(&false) => rotates.iter().map(|rotates| flag && !rotates).collect(),
         (true, _) => {
             let full_layers = match fields.get("max_window_layers") {
                 Some(value) => value.as_u64().unwrap_or(0),

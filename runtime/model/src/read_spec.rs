@@ -67,13 +67,13 @@ pub(crate) fn read_spec(
     family: &Family,
     shape: &Shape,
     rope: RopeConfig,
+    rotates: &[bool],
     windows: &[Option<usize>],
 ) -> Result<ModelSpec, FileError> {
     let biases = family.biases(fields)?;
     let scaled = Multipliers::read(fields, family)?;
     let norm = NormSpec { offset: family.norm_offset, ..NormSpec::rms(shape.rms_norm_eps) };
     let half = HalfSpec { residual_multiplier: scaled.residual, ..HalfSpec::after(norm) };
-    let rotates = rotating_layers(fields, family, shape.layers)?;
     let attention = |layer: usize| AttentionSpec {
         half,
         heads: shape.heads,
@@ -123,16 +123,17 @@ impl Multipliers {
 }
 
 /// Which layers rotate q and k by their positions.
-fn rotating_layers(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Vec<bool>, FileError> {
+pub(crate) fn rotating_layers(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Vec<bool>, FileError> {
     let Some(usual) = family.rope.unrotated_interval else { return Ok(vec![true; layers]) };
     let Some(listed) = fields.get("no_rope_layers") else {
         let interval = fields.count("no_rope_layer_interval", Limit::LAYERS.most)?.unwrap_or(usual);
         return Ok((1..=layers).map(|layer| !layer.is_multiple_of(interval)).collect());
     };
     // In spite of its name the list has a one for each layer that rotates.
-    let entries = listed.as_array().filter(|entries| entries.len() == layers);
+    let entries = listed.as_array().filter(|entries| entries.len() >= layers);
     let rotates = entries.and_then(|entries| {
-        let flags = entries.iter().map(|entry| entry.as_u64().filter(|flag| *flag <= 1).map(|flag| flag == 1));
+        let flags =
+            entries.iter().take(layers).map(|entry| entry.as_u64().filter(|flag| *flag <= 1).map(|flag| flag == 1));
         flags.collect::<Option<Vec<bool>>>()
     });
     rotates.ok_or_else(|| fields.wrong("no_rope_layers", &format!("a list of {layers} zeros and ones"), listed))

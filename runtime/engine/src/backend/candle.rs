@@ -40,7 +40,7 @@ impl DeviceBlock {
         self.tensors.iter().find(|(held, _)| *held == role).map(|(_, tensor)| tensor)
     }
 
-    fn tensor(&self, role: TensorRole) -> &Tensor {
+    pub(super) fn tensor(&self, role: TensorRole) -> &Tensor {
         self.find(role).expect("a layer asks its own block")
     }
 }
@@ -162,7 +162,7 @@ fn rope_tables(shape: &CandleShape<'_>, device: &Device) -> Result<(Tensor, Tens
     Ok((table(f64::cos)?, table(f64::sin)?))
 }
 
-fn rms_norm(x: &Tensor, weight: &Tensor, with: Norm) -> Result<Tensor, EngineError> {
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, with: Norm) -> Result<Tensor, EngineError> {
     let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
     let scaled = x.broadcast_div(&(mean + f64::from(with.eps))?.sqrt()?)?;
     let weight = (weight.to_dtype(DType::F32)? + f64::from(with.offset))?;

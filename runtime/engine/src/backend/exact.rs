@@ -177,7 +177,7 @@ impl Exact {
 }
 
 /// The weights of a norm, and what is added to them, at the front of `into`.
-fn norm_weights<'a>(weights: &HostBlock, role: TensorRole, with: Norm, into: &'a mut [f32]) -> &'a [f32] {
+pub(super) fn norm_weights<'a>(weights: &HostBlock, role: TensorRole, with: Norm, into: &'a mut [f32]) -> &'a [f32] {
     let length = weights.vector(role, into).len();
     let weights = &mut into[..length];
     if with.offset != 0.0 {

@@ -31,7 +31,7 @@ const PLAIN: Family = Family {
     tensors: TENSORS,
 };
 
-pub(super) static FAMILIES: [Family; 10] = [
+pub(super) static FAMILIES: [Family; 12] = [
     PLAIN,
     Family {
         architecture: Architecture::Mistral,
@@ -174,6 +174,32 @@ pub(super) static FAMILIES: [Family; 10] = [
         rope: RopePage { theta: 500_000.0, ..ROPE },
         biases: NO_BIASES,
         tensors: TensorPage { neighbours_rotate: true, ..TENSORS },
+        ..PLAIN
+    },
+    Family {
+        architecture: Architecture::Granite,
+        classes: &["GraniteForCausalLM"],
+        model_type: "granite",
+        own_fields: &[
+            "attention_bias",
+            "attention_multiplier",
+            "embedding_multiplier",
+            "logits_scaling",
+            "mlp_bias",
+            "residual_multiplier",
+        ],
+        multipliers: true,
+        ..PLAIN
+    },
+    Family {
+        architecture: Architecture::SmolLm3,
+        classes: &["SmolLM3ForCausalLM"],
+        model_type: "smollm3",
+        own_fields: &["attention_bias", "mlp_bias", "no_rope_layer_interval", "no_rope_layers"],
+        kv_heads: Some(4),
+        window_by_flag: true,
+        rope: RopePage { theta: 2_000_000.0, unrotated_interval: Some(4), ..ROPE },
+        tied: true,
         ..PLAIN
     },
 ];
