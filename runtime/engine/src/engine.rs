@@ -20,6 +20,7 @@ use crate::{
     layers::{Layers, Shape},
     loader::LoadOptions,
     residency::{LinkWatch, ReadFrom, ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe, Verified},
+    steps::ModelSteps,
     stream::{StreamBlock, StreamOptions, VerifyReads},
     weights::{HostBlock, Layouts, Loaded, Pinned, load_each, load_pinned},
 };
@@ -115,12 +116,20 @@ impl Engine {
         let placed = plan.devices.get(device.0 as usize).cloned();
         let placed = placed.ok_or(EngineError::Device { device: device.0, devices })?;
         counted(plan, &placed)?;
+        let steps = ModelSteps::of(&config, plan.serving.max_context_tokens as usize)?;
 
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let kernels = Arc::new(Kernels::new(isa, options.threads.max(1)));
         let streaming = Arc::new(StreamCounters::default());
-        let loading =
-            Loading { source, config: &config, plan, device: &placed, options, streaming: Arc::clone(&streaming) };
+        let loading = Loading {
+            source,
+            config: &config,
+            plan,
+            device: &placed,
+            options,
+            streaming: Arc::clone(&streaming),
+            steps,
+        };
         let bytes = MemoryModel::of(plan).activations(&placed.blocks);
         let (runner, weights) = match plan.arithmetic {
             Arithmetic::Exact => loading.exact(Arc::clone(&kernels), bytes, progress)?,
@@ -333,6 +342,7 @@ struct Loading<'a> {
     device: &'a DevicePlan,
     options: EngineOptions,
     streaming: Arc<StreamCounters>,
+    steps: ModelSteps,
 }
 
 /// Memory that weights take.
@@ -356,6 +366,7 @@ impl Loading<'_> {
             &ExactShape {
                 config,
                 layers,
+                rope: self.steps.rope,
                 positions: self.plan.serving.max_context_tokens as usize,
                 kv: self.plan.kv,
                 kv_bytes: MemoryModel::of(self.plan).kv(layers as u32).0,
@@ -433,6 +444,7 @@ impl Loading<'_> {
         let shape = CandleShape {
             config,
             layers: self.device.all_layers().count(),
+            rope: self.steps.rope,
             positions: self.plan.serving.max_context_tokens as usize,
             slots: self.plan.serving.max_concurrent_requests as usize,
             slot_positions: memory.pages_per_slot() as usize * lime_kernels::KV_PAGE_TOKENS,
@@ -470,7 +482,8 @@ impl Loading<'_> {
     }
 
     fn shape(&self) -> Shape {
-        Shape::new(self.config, self.plan.residual)
+        let ModelConfig { heads, kv_heads, vocabulary, .. } = *self.config;
+        Shape { heads, kv_heads, vocabulary, residual: self.plan.residual, steps: self.steps.clone() }
     }
 
     const fn load_options(&self) -> LoadOptions {

@@ -58,6 +58,14 @@ pub enum EngineError {
         /// The block.
         block: Block,
     },
+    /// The model computes in a way that this build does not.
+    #[error("{block} asks for {what}, which this build does not compute")]
+    NotComputed {
+        /// Where.
+        block: Block,
+        /// What it asks for.
+        what: String,
+    },
     /// Weights are to be compact, and arithmetic cannot compute with such.
     #[error(
         "the plan has compact weights; candle arithmetic takes raw ones: plan with exact arithmetic or raw weights"

@@ -2,26 +2,24 @@
 
 use lime_plan::{Block, Dtype, LayerIndex};
 
-use crate::{Activation, EngineError, backend::Backend, batch::Batch, weights::BlockSource};
-use lime_model::{ModelConfig, TensorRole};
+use crate::{
+    Activation, EngineError,
+    backend::Backend,
+    batch::Batch,
+    steps::{AttentionSteps, MlpSteps, ModelSteps},
+    weights::BlockSource,
+};
+use lime_model::TensorRole;
 
-/// What the layers need of the config and the plan.
-#[derive(Clone, Copy, Debug)]
+/// What the layers need of the model and the plan.
+#[derive(Clone, Debug)]
 pub(crate) struct Shape {
-    heads: usize,
-    kv_heads: usize,
-    eps: f32,
-    qk_norm: bool,
-    vocabulary: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) vocabulary: usize,
     /// The residual stream is rounded to this after every block.
-    residual: Dtype,
-}
-
-impl Shape {
-    pub(crate) const fn new(config: &ModelConfig, residual: Dtype) -> Self {
-        let ModelConfig { heads, kv_heads, rms_norm_eps, qk_norm, vocabulary, .. } = *config;
-        Self { heads, kv_heads, eps: rms_norm_eps, qk_norm, vocabulary, residual }
-    }
+    pub(crate) residual: Dtype,
+    pub(crate) steps: ModelSteps,
 }
 
 /// A device's blocks and the backend that computes them.
@@ -36,6 +34,7 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
     pub(crate) fn embed(&mut self, tokens: &[u32]) -> Result<Activation, EngineError> {
         let embedding = self.blocks.block(Block::Embedding)?;
         let mut activation = self.backend.embed(&embedding, tokens)?;
+        scale_all(self.shape.steps.embedding_scale, &mut activation.data);
         lime_kernels::round_to(self.shape.residual.into(), &mut activation.data);
         Ok(activation)
     }
@@ -49,46 +48,60 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
     ) -> Result<(), EngineError> {
         let mut x = self.backend.enter(activation)?;
         for (layer, place) in layers {
-            let attention = self.blocks.block(Block::Attention(layer))?;
-            self.attention(&attention, place, batch, &mut x)?;
-            drop(attention);
-            let mlp = self.blocks.block(Block::Mlp(layer))?;
-            self.mlp(&mlp, &mut x)?;
+            self.attention(layer, place, batch, &mut x)?;
+            self.mlp(layer, &mut x)?;
         }
         self.backend.leave(x, activation)
     }
 
+    /// The attention half of a layer, with its block.
     fn attention(
         &mut self,
-        weights: &B::Weights,
+        layer: LayerIndex,
         place: usize,
         batch: &Batch<'_>,
         x: &mut B::Rows,
     ) -> Result<(), EngineError> {
-        let Shape { heads, kv_heads, eps, qk_norm, residual, .. } = self.shape;
+        let AttentionSteps { norm, head_norm, rotates, query_scale, residual_scale } =
+            self.shape.steps.attention(layer);
+        let Shape { heads, kv_heads, residual, .. } = self.shape;
+        let weights = &self.blocks.block(Block::Attention(layer))?;
         let backend = &mut self.backend;
-        let normed = backend.rms_norm(x, weights, TensorRole::InputNorm, eps)?;
+        let normed = backend.rms_norm(x, weights, TensorRole::InputNorm, norm)?;
         let [mut q, mut k, v] = backend.project(normed, weights, [TensorRole::Q, TensorRole::K, TensorRole::V])?;
-        if qk_norm {
-            backend.head_norm(&mut q, weights, TensorRole::QNorm, eps)?;
-            backend.head_norm(&mut k, weights, TensorRole::KNorm, eps)?;
+        if let Some(norm) = head_norm {
+            backend.head_norm(&mut q, weights, TensorRole::QNorm, norm)?;
+            backend.head_norm(&mut k, weights, TensorRole::KNorm, norm)?;
         }
-        backend.rope(&mut q, heads, &batch.positions)?;
-        backend.rope(&mut k, kv_heads, &batch.positions)?;
+        if rotates {
+            backend.rope(&mut q, heads, &batch.positions)?;
+            backend.rope(&mut k, kv_heads, &batch.positions)?;
+        }
+        if let Some(factor) = query_scale {
+            backend.scale(&mut q, factor)?;
+        }
         backend.store(place, batch, k, v)?;
         let attended = backend.attend(place, batch, q)?;
-        let [projected] = backend.project(attended, weights, [TensorRole::O])?;
+        let [mut projected] = backend.project(attended, weights, [TensorRole::O])?;
+        if let Some(factor) = residual_scale {
+            backend.scale(&mut projected, factor)?;
+        }
         backend.add_rounded(x, projected, residual)
     }
 
-    fn mlp(&mut self, weights: &B::Weights, x: &mut B::Rows) -> Result<(), EngineError> {
-        let Shape { eps, residual, .. } = self.shape;
+    /// The feed-forward half of a layer, with its block.
+    fn mlp(&mut self, layer: LayerIndex, x: &mut B::Rows) -> Result<(), EngineError> {
+        let MlpSteps { norm, residual_scale } = self.shape.steps.mlp(layer);
+        let weights = &self.blocks.block(Block::Mlp(layer))?;
         let backend = &mut self.backend;
-        let normed = backend.rms_norm(x, weights, TensorRole::PostNorm, eps)?;
+        let normed = backend.rms_norm(x, weights, TensorRole::PostNorm, norm)?;
         let [gate, up] = backend.project(normed, weights, [TensorRole::Gate, TensorRole::Up])?;
         let product = backend.swiglu(gate, up)?;
-        let [projected] = backend.project(product, weights, [TensorRole::Down])?;
-        backend.add_rounded(x, projected, residual)
+        let [mut projected] = backend.project(product, weights, [TensorRole::Down])?;
+        if let Some(factor) = residual_scale {
+            backend.scale(&mut projected, factor)?;
+        }
+        backend.add_rounded(x, projected, self.shape.residual)
     }
 
     /// Logits of some rows of an activation that has been through every layer; `matrix` is the block with the output matrix.
@@ -101,8 +114,22 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
     ) -> Result<(), EngineError> {
         debug_assert_eq!(out.len(), rows.len() * self.shape.vocabulary);
         let head = self.blocks.block(Block::Head)?;
-        let normed = self.backend.select_rms_norm(activation, rows, &head, TensorRole::FinalNorm, self.shape.eps)?;
+        let normed = self.backend.select_rms_norm(
+            activation,
+            rows,
+            &head,
+            TensorRole::FinalNorm,
+            self.shape.steps.final_norm,
+        )?;
         let output = self.blocks.block(matrix.0)?;
-        self.backend.logits(normed, &output, matrix.1, out)
+        self.backend.logits(normed, &output, matrix.1, out)?;
+        scale_all(self.shape.steps.logits_scale, out);
+        Ok(())
+    }
+}
+
+fn scale_all(factor: Option<f32>, numbers: &mut [f32]) {
+    if let Some(factor) = factor {
+        numbers.iter_mut().for_each(|number| *number *= factor);
     }
 }

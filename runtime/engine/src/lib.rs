@@ -42,6 +42,7 @@ mod pace;
 mod ranking;
 mod residency;
 mod sampling;
+mod steps;
 mod stream;
 mod weights;
 

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use lime_files::{Fields, FileError, read_bounded};
-use lime_plan::{Architecture, Block, Dtype, Encoding, Format, Limit};
+use lime_plan::{Architecture, Block, Dtype, Encoding, Format};
 use serde_json::Value;
 
 use crate::{
-    ModelError, RopeConfig, TensorRole,
+    ModelError, ModelSpec, TensorRole,
     family::Family,
     formats::Formats,
     known_fields::{self, refuse_other_code},
     reach,
+    read_spec::{Shape, read_spec, rotating_layers},
     rope_config::Rotation,
     stored::{OUTPUT_NAME, embedding_names},
     weight_files::{instead, names_in_index},
@@ -42,8 +43,6 @@ pub struct ModelConfig {
     pub vocabulary: usize,
     /// Longest context in tokens in which the model is exact.
     pub context: usize,
-    /// Added to the mean square in every norm.
-    pub rms_norm_eps: f32,
     /// Whether embedding and output matrix are one tensor.
     pub tied: bool,
     /// The type that the layers' matrices count as.
@@ -52,16 +51,8 @@ pub struct ModelConfig {
     pub formats: Formats,
     /// How the weights lie in the store and in memory; raw as the config is read.
     pub encoding: Encoding,
-    /// Rotary position embedding.
-    pub rope: RopeConfig,
-    /// Whether q, k and v have biases.
-    pub qkv_bias: bool,
-    /// Whether the attention's output projection has a bias.
-    pub o_bias: bool,
-    /// Whether the feed-forward projections have biases.
-    pub mlp_bias: bool,
-    /// Whether each head of q and k is normalised before it is rotated.
-    pub qk_norm: bool,
+    /// How it computes, layer by layer.
+    pub spec: ModelSpec,
     /// The token that begins a text, where there is one.
     pub bos: Option<u32>,
     /// The tokens that end a text.
@@ -149,13 +140,14 @@ impl ModelConfig {
         let family = Family::of(&fields)?;
         refuse_quantized(&fields)?;
         refuse_other_code(&fields, family)?;
-        refuse_other_activations(&fields, family)?;
         known_fields::check(&fields, family)?;
         let shape = Shape::read(&fields, family)?;
         let rotation = Rotation::read(&fields, family, shape.context)?;
-        let window = reach::window(&fields, family, shape.layers)?;
-        let (context, cut) = reach::within(rotation.context, rotation.limit.into_iter().chain(window));
-        let biases = family.biases(&fields)?;
+        let rotates = rotating_layers(&fields, family, shape.layers)?;
+        let windows = reach::windows(&fields, family, &rotates)?;
+        let limits = rotation.limit.into_iter().chain(reach::window_limit(&windows));
+        let (context, cut) = reach::within(rotation.context, limits);
+        let spec = read_spec(&fields, family, &shape, rotation.rope, &rotates, &windows)?;
         let dtype = dtype(&fields)?;
         let config = Self {
             architecture: family.architecture,
@@ -167,16 +159,11 @@ impl ModelConfig {
             head_dim: shape.head_dim,
             vocabulary: shape.vocabulary,
             context,
-            rms_norm_eps: shape.rms_norm_eps,
             tied: fields.flag("tie_word_embeddings", family.tied)?,
             dtype: dtype.unwrap_or(Dtype::Bf16),
             formats: Formats::all(dtype.unwrap_or(Dtype::Bf16).into()),
             encoding: Encoding::Raw,
-            rope: rotation.rope,
-            qkv_bias: biases.qkv,
-            o_bias: biases.o,
-            mlp_bias: biases.mlp,
-            qk_norm: family.architecture == Architecture::Qwen3,
+            spec,
             bos: fields.token_ids("bos_token_id")?.first().copied(),
             eos: fields.token_ids("eos_token_id")?,
             remarks: rotation.remarks.into_iter().chain(cut).collect(),
@@ -203,58 +190,6 @@ impl Draft {
             self.config.remarks.push(remark);
         }
         self.config
-    }
-}
-
-struct Shape {
-    hidden: usize,
-    intermediate: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    vocabulary: usize,
-    /// As the config says it.
-    context: usize,
-    rms_norm_eps: f32,
-}
-
-impl Shape {
-    fn read(fields: &Fields<'_>, family: &Family) -> Result<Self, FileError> {
-        let hidden = fields.required_count("hidden_size", Limit::HIDDEN.most)?;
-        let heads = fields.required_count("num_attention_heads", Limit::HEADS.most)?;
-        // An explicit null means multi-head attention; a field left out means the family's default.
-        let default = if fields.has("num_key_value_heads") { None } else { family.kv_heads };
-        let kv_heads = fields.count("num_key_value_heads", Limit::KV_HEADS.most)?.or(default).unwrap_or(heads);
-        if !heads.is_multiple_of(kv_heads) {
-            let reason = format!("{heads} \"num_attention_heads\" cannot share {kv_heads} \"num_key_value_heads\"");
-            return Err(fields.error(reason));
-        }
-        let default = if fields.has("head_dim") { None } else { family.head_dim };
-        let head_dim = match fields.count("head_dim", Limit::HEAD_DIM.most)?.or(default) {
-            Some(given) => given,
-            None if hidden.is_multiple_of(heads) => hidden / heads,
-            None => {
-                let reason = format!("\"hidden_size\" {hidden} is no multiple of \"num_attention_heads\" {heads}");
-                return Err(fields.error(reason));
-            }
-        };
-        if !head_dim.is_multiple_of(2) {
-            return Err(fields.error(format!("\"head_dim\" must be even for rotary positions, found {head_dim}")));
-        }
-        let layers = fields.either("num_hidden_layers", family.renamed("num_hidden_layers"))?;
-        let eps = fields.either("rms_norm_eps", family.renamed("rms_norm_eps"))?;
-        Ok(Self {
-            hidden,
-            intermediate: fields.required_count("intermediate_size", Limit::INTERMEDIATE.most)?,
-            layers: fields.required_count(layers, Limit::LAYERS.most)?,
-            heads,
-            kv_heads,
-            head_dim,
-            vocabulary: fields.required_count("vocab_size", Limit::VOCABULARY.most)?,
-            context: fields.required_count("max_position_embeddings", Limit::MODEL_CONTEXT.most)?,
-            rms_norm_eps: fields.number(eps, 0.0, 1.0)?.unwrap_or(family.rms_norm_eps) as f32,
-        })
     }
 }
 
@@ -288,12 +223,4 @@ fn refuse_quantized(fields: &Fields<'_>) -> Result<(), FileError> {
         }
     }
     Ok(())
-}
-
-fn refuse_other_activations(fields: &Fields<'_>, family: &Family) -> Result<(), FileError> {
-    let field = fields.either("hidden_act", family.renamed("hidden_act"))?;
-    match fields.text(field)? {
-        None | Some("silu" | "swish") => Ok(()),
-        Some(other) => Err(fields.error(format!("the activation {field:?}: {other:?} is not supported, only silu is"))),
-    }
 }

@@ -4,7 +4,7 @@ use lime_kernels::format_bytes;
 use lime_plan::{Block, Format};
 
 use crate::{
-    ModelConfig,
+    ModelConfig, QkNormWidth,
     stored::{OUTPUT_NAME, layer_of},
 };
 
@@ -172,7 +172,8 @@ fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>
     let vocabulary = vec![config.vocabulary, hidden];
     match block {
         Block::Embedding => vec![(TensorRole::Embedding, vocabulary)],
-        Block::Attention(_) => {
+        Block::Attention(layer) => {
+            let spec = &config.spec.layer(layer).attention;
             let mut tensors = vec![
                 (TensorRole::InputNorm, vec![hidden]),
                 (TensorRole::Q, vec![q, hidden]),
@@ -180,26 +181,33 @@ fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>
                 (TensorRole::V, vec![kv, hidden]),
                 (TensorRole::O, vec![hidden, q]),
             ];
-            if config.qkv_bias {
+            if spec.qkv_bias {
                 let biases = [(TensorRole::QBias, q), (TensorRole::KBias, kv), (TensorRole::VBias, kv)];
                 tensors.extend(biases.map(|(role, length)| (role, vec![length])));
             }
-            if config.o_bias {
+            if spec.o_bias {
                 tensors.push((TensorRole::OBias, vec![hidden]));
             }
-            if config.qk_norm {
-                tensors.extend([TensorRole::QNorm, TensorRole::KNorm].map(|role| (role, vec![config.head_dim])));
+            match spec.qk_norm.map(|norm| norm.over) {
+                None => {}
+                Some(QkNormWidth::Head) => {
+                    tensors.extend([TensorRole::QNorm, TensorRole::KNorm].map(|role| (role, vec![config.head_dim])));
+                }
+                Some(QkNormWidth::Row) => {
+                    tensors.extend([(TensorRole::QNorm, vec![q]), (TensorRole::KNorm, vec![kv])]);
+                }
             }
             tensors
         }
-        Block::Mlp(_) => {
+        Block::Mlp(layer) => {
+            let spec = &config.spec.layer(layer).mlp;
             let mut tensors = vec![
                 (TensorRole::PostNorm, vec![hidden]),
                 (TensorRole::Gate, vec![inner, hidden]),
                 (TensorRole::Up, vec![inner, hidden]),
                 (TensorRole::Down, vec![hidden, inner]),
             ];
-            if config.mlp_bias {
+            if spec.bias {
                 let biases =
                     [(TensorRole::GateBias, inner), (TensorRole::UpBias, inner), (TensorRole::DownBias, hidden)];
                 tensors.extend(biases.map(|(role, length)| (role, vec![length])));

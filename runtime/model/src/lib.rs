@@ -22,9 +22,11 @@ mod family;
 mod formats;
 mod gguf;
 mod known_fields;
+mod layer_spec;
 mod layout;
 mod other_forms;
 mod reach;
+mod read_spec;
 mod rope;
 mod rope_config;
 mod safetensors;
@@ -38,6 +40,10 @@ pub use config::ModelConfig;
 pub use error::ModelError;
 pub use formats::Formats;
 pub use gguf::{Gguf, gguf_header_bytes, gguf_parts, is_gguf};
+pub use layer_spec::{
+    ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelSpec, NormKind, NormPlace, NormSpec,
+    QkNormSpec, QkNormWidth, RopeSpec,
+};
 pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT, TensorRole};
 pub use other_forms::other_form;
 pub use rope::{RopeConfig, RopeScaling};

@@ -27,37 +27,41 @@ pub(crate) fn within(context: usize, limits: impl IntoIterator<Item = Limit>) ->
     }
 }
 
-/// The attention window, where one is in force in some layer.
-pub(crate) fn window(fields: &Fields<'_>, family: &Family, layers: usize) -> Result<Option<Limit>, FileError> {
+/// The window that ends the context soonest, where there is one.
+pub(crate) fn window_limit(windows: &[Option<usize>]) -> Option<Limit> {
+    let tokens = windows.iter().copied().flatten().min()?;
+    Some(Limit { tokens, why: format!("an attention window (\"sliding_window\": {tokens})") })
+}
+
+/// The attention window of each layer, where one is in force there.
+pub(crate) fn windows(fields: &Fields<'_>, family: &Family, rotates: &[bool]) -> Result<Vec<Option<usize>>, FileError> {
+    let layers = rotates.len();
     let default = if fields.has("sliding_window") { None } else { family.window };
     let window = fields.count("sliding_window", u64::MAX)?.or(default);
     let flag = fields.flag("use_sliding_window", false)?;
-    let slides = sliding_layers(fields, layers)?;
-    let in_force = match (family.window_by_flag, slides) {
-        (_, Some(true)) => true,
+    let listed = sliding_layers(fields, layers)?;
+    if window.is_none() && listed.as_ref().is_some_and(|listed| listed.contains(&true)) {
+        return Err(fields.error("\"layer_types\" names \"sliding_attention\", and \"sliding_window\" is not given"));
+    }
+    let slides: Vec<bool> = match (family.window_by_flag, listed) {
         // The list of layers goes before the flag, as it does in transformers.
-        (true, Some(false)) => false,
-        (true, None) => {
+        (by_flag, Some(listed)) if by_flag || listed.contains(&true) => listed,
+        // Those that do not rotate, where there are such.
+        (true, _) if rotates.contains(&false) => rotates.iter().map(|rotates| flag && !rotates).collect(),
+        (true, _) => {
             let full_layers = match fields.get("max_window_layers") {
                 Some(value) => value.as_u64().unwrap_or(0),
                 None => 28,
             };
-            flag && full_layers < layers as u64
+            (0..layers as u64).map(|layer| flag && layer >= full_layers).collect()
         }
-        (false, _) => true,
+        (false, _) => vec![true; layers],
     };
-    match window {
-        _ if !in_force => Ok(None),
-        None if slides == Some(true) => {
-            Err(fields.error("\"layer_types\" names \"sliding_attention\", and \"sliding_window\" is not given"))
-        }
-        None => Ok(None),
-        Some(tokens) => Ok(Some(Limit { tokens, why: format!("an attention window (\"sliding_window\": {tokens})") })),
-    }
+    Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
 }
 
-/// Whether any layer has a window, as `layer_types` says.
-fn sliding_layers(fields: &Fields<'_>, layers: usize) -> Result<Option<bool>, FileError> {
+/// Which layers have a window, as `layer_types` says.
+fn sliding_layers(fields: &Fields<'_>, layers: usize) -> Result<Option<Vec<bool>>, FileError> {
     let types = match fields.get("layer_types") {
         None => return Ok(None),
         Some(Value::Array(types)) => types,
@@ -67,18 +71,13 @@ fn sliding_layers(fields: &Fields<'_>, layers: usize) -> Result<Option<bool>, Fi
         let found = types.len();
         return Err(fields.error(format!("\"layer_types\" has {found} entries for {layers} layers")));
     }
-    let mut slides = false;
-    for found in types {
-        match found.as_str() {
-            Some("full_attention") => {}
-            Some("sliding_attention") => slides = true,
-            _ => {
-                let found = kind(found);
-                return Err(
-                    fields.error(format!("\"layer_types\" names {found}: this build knows full attention alone"))
-                );
-            }
+    let slides = types.iter().map(|found| match found.as_str() {
+        Some("full_attention") => Ok(false),
+        Some("sliding_attention") => Ok(true),
+        _ => {
+            let found = kind(found);
+            Err(fields.error(format!("\"layer_types\" names {found}: this build knows full attention alone")))
         }
-    }
-    Ok(Some(slides))
+    });
+    slides.collect::<Result<_, _>>().map(Some)
 }

@@ -1,7 +1,5 @@
 //! What a `config.json` says of rotary positions: base, scaling, and how far they reach.
 
-use lime_plan::Architecture;
-
 use lime_files::{Fields, FileError, kind};
 
 use crate::{RopeConfig, RopeScaling, family::Family, reach::Limit};
@@ -41,12 +39,12 @@ impl Rotation {
         refuse_partial_rotation(config)?;
         let top_theta = theta(config)?;
         let Some(nested) = nested(config)? else {
-            if family.architecture == Architecture::Ministral3 {
+            if family.rope.required {
                 return Err(
                     config.error("the field \"rope_parameters\" is missing, without which its positions are not known")
                 );
             }
-            let rope = RopeConfig::plain(top_theta.unwrap_or(family.rope_theta));
+            let rope = RopeConfig::plain(top_theta.unwrap_or(family.rope.theta));
             return Ok(Self { rope, context, limit: None, remarks: Vec::new() });
         };
         refuse_partial_rotation(&nested)?;
@@ -61,7 +59,7 @@ impl Rotation {
         {
             return Err(config.contradiction(("rope_theta", top), ("rope_theta of the rope", inner)));
         }
-        let theta = theta(&nested)?.or(top_theta).unwrap_or(family.rope_theta);
+        let theta = theta(&nested)?.or(top_theta).unwrap_or(family.rope.theta);
         let scaling = Scaling { config, nested: &nested, context };
         scaling.read(family, theta)
     }
@@ -125,8 +123,7 @@ impl Scaling<'_, '_> {
                 self.only(name, &["factor", "low_freq_factor", "high_freq_factor"])?;
                 rotation.rope.scaling = self.llama3(original)?;
             }
-            // What Phi-3 calls so is another thing.
-            "yarn" if family.architecture != Architecture::Phi3 => {
+            "yarn" if family.rope.yarn => {
                 const OWN: &[&str] = &[
                     "factor",
                     "beta_fast",

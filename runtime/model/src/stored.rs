@@ -2,7 +2,7 @@
 
 use lime_plan::{Architecture, Block};
 
-use crate::{ModelConfig, TensorRole};
+use crate::{ModelConfig, TensorRole, family::Family};
 
 /// The order of a stored matrix's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,52 +58,42 @@ impl Stored {
                 _ => {}
             }
         }
-        let whole = Self { names, shape: shape.to_owned(), first_row: 0, order: RowOrder::Same };
-        match config.architecture {
-            Architecture::Phi3 => whole.fused(config, block, role),
-            Architecture::Ernie45 if matches!(role, TensorRole::Q | TensorRole::K) => {
-                Self { order: RowOrder::Pairs { head_dim: config.head_dim }, ..whole }
-            }
-            _ => whole,
+        let page = &Family::page(config.architecture).tensors;
+        let mut stored = Self { names, shape: shape.to_owned(), first_row: 0, order: RowOrder::Same };
+        if page.neighbours_rotate && matches!(role, TensorRole::Q | TensorRole::K) {
+            stored.order = RowOrder::Pairs { head_dim: config.head_dim };
+        }
+        let Some((within, together)) = page.fused.iter().find(|(_, together)| together.contains(&role)) else {
+            return stored;
+        };
+        let rows = |roles: &[TensorRole]| roles.iter().map(|role| rows_of(config, *role)).sum();
+        let before = together.iter().position(|held| *held == role).unwrap_or(0);
+        Self {
+            names: vec![format!("model.layers.{}.{within}", layer_of(block))],
+            shape: vec![rows(together), config.hidden],
+            first_row: rows(&together[..before]),
+            ..stored
         }
     }
+}
 
-    /// Phi-3 has q, k and v in one tensor, and gate and up in another.
-    fn fused(self, config: &ModelConfig, block: Block, role: TensorRole) -> Self {
-        let (q, kv, inner) = (config.q_width(), config.kv_width(), config.intermediate);
-        let (within, rows, first_row) = match role {
-            TensorRole::Q => ("self_attn.qkv_proj.weight", q + 2 * kv, 0),
-            TensorRole::K => ("self_attn.qkv_proj.weight", q + 2 * kv, q),
-            TensorRole::V => ("self_attn.qkv_proj.weight", q + 2 * kv, q + kv),
-            TensorRole::Gate => ("mlp.gate_up_proj.weight", 2 * inner, 0),
-            TensorRole::Up => ("mlp.gate_up_proj.weight", 2 * inner, inner),
-            _ => return self,
-        };
-        let names = vec![format!("model.layers.{}.{within}", layer_of(block))];
-        Self { names, shape: vec![rows, config.hidden], first_row, ..self }
+/// Rows of a projection that takes the residual stream.
+const fn rows_of(config: &ModelConfig, role: TensorRole) -> usize {
+    match role {
+        TensorRole::Q => config.q_width(),
+        TensorRole::K | TensorRole::V => config.kv_width(),
+        _ => config.intermediate,
     }
 }
 
 fn names(architecture: Architecture, role: TensorRole, block: Block) -> Vec<String> {
     let usual = role.file_name(block);
-    if architecture != Architecture::Exaone {
-        return vec![usual];
-    }
-    let within = match role {
-        TensorRole::Embedding => return vec!["transformer.wte.weight".into(), usual],
-        TensorRole::FinalNorm => return vec!["transformer.ln_f.weight".into(), usual],
-        TensorRole::InputNorm => "ln_1.weight",
-        TensorRole::Q => "attn.attention.q_proj.weight",
-        TensorRole::K => "attn.attention.k_proj.weight",
-        TensorRole::V => "attn.attention.v_proj.weight",
-        TensorRole::O => "attn.attention.out_proj.weight",
-        TensorRole::PostNorm => "ln_2.weight",
-        TensorRole::Gate => "mlp.c_fc_0.weight",
-        TensorRole::Up => "mlp.c_fc_1.weight",
-        TensorRole::Down => "mlp.c_proj.weight",
-        _ => return vec![usual],
-    };
-    vec![format!("transformer.h.{}.{within}", layer_of(block)), usual]
+    let page = &Family::page(architecture).tensors;
+    let own = page.names.iter().find(|(named, _)| *named == role).map(|(_, name)| match block {
+        Block::Attention(layer) | Block::Mlp(layer) => format!("{}{}.{name}", page.layers, layer.0),
+        Block::Embedding | Block::Head => (*name).to_owned(),
+    });
+    own.into_iter().chain([usual]).collect()
 }
 
 pub(crate) const fn layer_of(block: Block) -> u32 {

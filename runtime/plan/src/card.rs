@@ -31,6 +31,10 @@ pub enum Architecture {
     /// ERNIE 4.5, dense: neighbouring elements of a head are rotated together.
     #[serde(rename = "ernie4_5")]
     Ernie45,
+    /// Granite, dense: multipliers of embeddings, scores, the residual stream and logits.
+    Granite,
+    /// SmolLM3: layers that do not rotate among those that do.
+    SmolLm3,
 }
 
 /// The unit of residency and of disk reads.

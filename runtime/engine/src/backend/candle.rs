@@ -8,8 +8,8 @@ use lime_kernels::{ElementType, Reach};
 use lime_plan::{Dtype, Format};
 
 use super::{Backend, bias_of};
-use crate::{Activation, EngineError, batch::Batch, weights::HostBlock};
-use lime_model::{ModelConfig, TensorRole};
+use crate::{Activation, EngineError, batch::Batch, steps::Norm, weights::HostBlock};
+use lime_model::{ModelConfig, RopeConfig, TensorRole};
 
 /// Opens the device that candle computes on: the CPU, or a GPU of a build with the feature `cuda`.
 pub(crate) fn candle_device(gpu: Option<usize>) -> Result<Device, EngineError> {
@@ -40,7 +40,7 @@ impl DeviceBlock {
         self.tensors.iter().find(|(held, _)| *held == role).map(|(_, tensor)| tensor)
     }
 
-    fn tensor(&self, role: TensorRole) -> &Tensor {
+    pub(super) fn tensor(&self, role: TensorRole) -> &Tensor {
         self.find(role).expect("a layer asks its own block")
     }
 }
@@ -86,6 +86,8 @@ pub(crate) struct Candle {
 pub(crate) struct CandleShape<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) layers: usize,
+    /// How layers rotate that do.
+    pub(crate) rope: Option<RopeConfig>,
     pub(crate) positions: usize,
     pub(crate) slots: usize,
     /// Positions of one slot in whole pages.
@@ -150,7 +152,8 @@ fn nothing_yet(device: &Device) -> Result<Tensor, EngineError> {
 /// Cosines and sines, positions x planes, computed apart from the kernels' table.
 fn rope_tables(shape: &CandleShape<'_>, device: &Device) -> Result<(Tensor, Tensor), EngineError> {
     let config = shape.config;
-    let (frequencies, factor) = config.rope.inverse_frequencies(config.head_dim, config.context);
+    let rope = shape.rope.map(|rope| rope.inverse_frequencies(config.head_dim, config.context));
+    let (frequencies, factor) = rope.unwrap_or_default();
     let angle = |position: usize| frequencies.iter().map(move |frequency| position as f64 * frequency);
     let table = |of: fn(f64) -> f64| {
         let values: Vec<f32> = (0..shape.positions).flat_map(|p| angle(p).map(|a| (of(a) * factor) as f32)).collect();
@@ -159,10 +162,11 @@ fn rope_tables(shape: &CandleShape<'_>, device: &Device) -> Result<(Tensor, Tens
     Ok((table(f64::cos)?, table(f64::sin)?))
 }
 
-fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor, EngineError> {
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, with: Norm) -> Result<Tensor, EngineError> {
     let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
-    let scaled = x.broadcast_div(&(mean + f64::from(eps))?.sqrt()?)?;
-    Ok(scaled.broadcast_mul(&weight.to_dtype(DType::F32)?)?)
+    let scaled = x.broadcast_div(&(mean + f64::from(with.eps))?.sqrt()?)?;
+    let weight = (weight.to_dtype(DType::F32)? + f64::from(with.offset))?;
+    Ok(scaled.broadcast_mul(&weight)?)
 }
 
 impl Backend for Candle {
@@ -191,9 +195,9 @@ impl Backend for Candle {
         x: &Tensor,
         weights: &DeviceBlock,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<Tensor, EngineError> {
-        rms_norm(x, weights.tensor(norm), eps)
+        rms_norm(x, weights.tensor(norm), with)
     }
 
     fn select_rms_norm(
@@ -202,13 +206,13 @@ impl Backend for Candle {
         rows: &[usize],
         weights: &DeviceBlock,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<Tensor, EngineError> {
         let columns = activation.columns;
         let chosen: Vec<f32> =
             rows.iter().flat_map(|row| &activation.data[row * columns..(row + 1) * columns]).copied().collect();
         let x = Tensor::from_vec(chosen, (rows.len(), columns), &self.device)?;
-        rms_norm(&x, weights.tensor(norm), eps)
+        rms_norm(&x, weights.tensor(norm), with)
     }
 
     fn head_norm(
@@ -216,9 +220,9 @@ impl Backend for Candle {
         x: &mut Tensor,
         weights: &DeviceBlock,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<(), EngineError> {
-        let normed = rms_norm(&self.heads_of(x)?, weights.tensor(norm), eps)?;
+        let normed = rms_norm(&self.heads_of(x)?, weights.tensor(norm), with)?;
         *x = normed.reshape(x.shape())?;
         Ok(())
     }
@@ -249,6 +253,11 @@ impl Backend for Candle {
         let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
         let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
         *x = Tensor::cat(&[turned_low, turned_high], 2)?.reshape(x.shape())?;
+        Ok(())
+    }
+
+    fn scale(&mut self, x: &mut Tensor, factor: f32) -> Result<(), EngineError> {
+        *x = (&*x * f64::from(factor))?;
         Ok(())
     }
 

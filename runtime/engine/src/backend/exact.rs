@@ -11,8 +11,10 @@ use super::{
     Backend, bias_of,
     elsewhere::{Elsewhere, nobody},
 };
-use crate::{Activation, EngineError, KeeperError, PageKeeper, batch::Batch, keeper::scale, weights::HostBlock};
-use lime_model::{ModelConfig, TensorRole};
+use crate::{
+    Activation, EngineError, KeeperError, PageKeeper, batch::Batch, keeper::scale, steps::Norm, weights::HostBlock,
+};
+use lime_model::{ModelConfig, RopeConfig, TensorRole};
 
 /// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
 pub(crate) struct Exact {
@@ -42,6 +44,8 @@ pub(crate) struct ExactShape<'a> {
     pub(crate) config: &'a ModelConfig,
     /// Layers on this device.
     pub(crate) layers: usize,
+    /// How layers rotate that do.
+    pub(crate) rope: Option<RopeConfig>,
     /// Positions that RoPE must know.
     pub(crate) positions: usize,
     /// Dtype of KV entries.
@@ -84,8 +88,8 @@ impl Exact {
             let widest = vec![0.0; shape.most_rows * packed_columns];
             packed[0].pack(Operand::Halves, &widest, shape.most_rows, packed_columns);
         }
-        let rope = (shape.layers > 0).then(|| {
-            let (frequencies, factor) = config.rope.inverse_frequencies(config.head_dim, config.context);
+        let rope = shape.rope.filter(|_| shape.layers > 0).map(|rope| {
+            let (frequencies, factor) = rope.inverse_frequencies(config.head_dim, config.context);
             RopeTable::new(&frequencies, shape.positions, factor)
         });
         let vectors = vec![0.0; floats(bytes.vectors)];
@@ -172,6 +176,16 @@ impl Exact {
     }
 }
 
+/// The weights of a norm, and what is added to them, at the front of `into`.
+pub(super) fn norm_weights<'a>(weights: &HostBlock, role: TensorRole, with: Norm, into: &'a mut [f32]) -> &'a [f32] {
+    let length = weights.vector(role, into).len();
+    let weights = &mut into[..length];
+    if with.offset != 0.0 {
+        weights.iter_mut().for_each(|weight| *weight += with.offset);
+    }
+    weights
+}
+
 impl Backend for Exact {
     type Weights = HostBlock;
     type Rows = ExactRows;
@@ -201,11 +215,11 @@ impl Backend for Exact {
         x: &ExactRows,
         weights: &HostBlock,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<ExactRows, EngineError> {
         let mut out = self.take(x.rows, x.columns);
-        let weight = weights.vector(norm, &mut self.vectors);
-        self.kernels.rms_norm(x.data(), weight, eps, out.data_mut());
+        let weight = norm_weights(weights, norm, with, &mut self.vectors);
+        self.kernels.rms_norm(x.data(), weight, with.eps, out.data_mut());
         Ok(out)
     }
 
@@ -215,14 +229,14 @@ impl Backend for Exact {
         rows: &[usize],
         weights: &HostBlock,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<ExactRows, EngineError> {
         let columns = activation.columns;
         let mut out = self.take(rows.len(), columns);
-        let weight = weights.vector(norm, &mut self.vectors);
+        let weight = norm_weights(weights, norm, with, &mut self.vectors);
         for (row, out) in rows.iter().zip(out.data_mut().chunks_exact_mut(columns)) {
             let x = &activation.data[row * columns..(row + 1) * columns];
-            self.kernels.rms_norm(x, weight, eps, out);
+            self.kernels.rms_norm(x, weight, with.eps, out);
         }
         Ok(out)
     }
@@ -232,15 +246,15 @@ impl Backend for Exact {
         x: &mut ExactRows,
         weights: &HostBlock,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<(), EngineError> {
         let (weight, copy) = self.vectors.split_at_mut(self.head_dim);
-        let weight = weights.vector(norm, weight);
+        let weight = norm_weights(weights, norm, with, weight);
         let columns = x.columns;
         let copy = &mut copy[..columns];
         for row in x.data_mut().chunks_exact_mut(columns) {
             copy.copy_from_slice(row);
-            self.kernels.rms_norm(copy, weight, eps, row);
+            self.kernels.rms_norm(copy, weight, with.eps, row);
         }
         Ok(())
     }
@@ -288,6 +302,11 @@ impl Backend for Exact {
         if let Some(table) = &self.rope {
             self.kernels.rope(x.data_mut(), heads, self.head_dim, positions, table);
         }
+        Ok(())
+    }
+
+    fn scale(&mut self, x: &mut ExactRows, factor: f32) -> Result<(), EngineError> {
+        x.data_mut().iter_mut().for_each(|number| *number *= factor);
         Ok(())
     }
 

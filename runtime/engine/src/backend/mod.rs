@@ -2,7 +2,7 @@
 
 use lime_plan::Dtype;
 
-use crate::{Activation, EngineError, batch::Batch};
+use crate::{Activation, EngineError, batch::Batch, steps::Norm};
 use lime_model::TensorRole;
 
 mod candle;
@@ -31,13 +31,13 @@ pub(crate) trait Backend {
     /// Gives it back.
     fn leave(&mut self, rows: Self::Rows, activation: &mut Activation) -> Result<(), EngineError>;
 
-    /// Each row divided by its root mean square, times the weights of `norm`.
+    /// Each row divided by its root mean square, times the weights of `norm` and what is added to them.
     fn rms_norm(
         &mut self,
         x: &Self::Rows,
         weights: &Self::Weights,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<Self::Rows, EngineError>;
 
     /// The same for some rows of an activation.
@@ -47,7 +47,7 @@ pub(crate) trait Backend {
         rows: &[usize],
         weights: &Self::Weights,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<Self::Rows, EngineError>;
 
     /// The same for each head of each row, in place. The norm is as long as a head.
@@ -56,7 +56,7 @@ pub(crate) trait Backend {
         x: &mut Self::Rows,
         weights: &Self::Weights,
         norm: TensorRole,
-        eps: f32,
+        with: Norm,
     ) -> Result<(), EngineError>;
 
     /// Projections of the same rows, with their biases where the block has them.
@@ -69,6 +69,9 @@ pub(crate) trait Backend {
 
     /// Turns each head by its row's position.
     fn rope(&mut self, x: &mut Self::Rows, heads: usize, positions: &[u32]) -> Result<(), EngineError>;
+
+    /// Multiplies every number with `factor`.
+    fn scale(&mut self, x: &mut Self::Rows, factor: f32) -> Result<(), EngineError>;
 
     /// Stores keys and values of a pass in the KV cache of the device's `layer`, rounded to its dtype; numbers beyond its range
     /// become the greatest of their sign.
@@ -113,5 +116,43 @@ pub(crate) const fn bias_of(matrix: TensorRole) -> Option<TensorRole> {
         TensorRole::Up => Some(TensorRole::UpBias),
         TensorRole::Down => Some(TensorRole::DownBias),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lime_kernels::Kernels;
+    use lime_model::{BlockLayout, ModelFolder};
+    use lime_plan::{Block, LayerIndex};
+
+    use super::{candle::rms_norm, exact::norm_weights, *};
+    use crate::{loader::LoadOptions, steps::Norm, weights::load_arena};
+
+    /// No family of today stores its norms as their distance from one: the same numbers must come of weights that lie one lower.
+    #[test]
+    fn both_backends_add_the_offset_of_norms() {
+        let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/tiny-llama3-bf16");
+        let folder = ModelFolder::open(models).unwrap();
+        let block = Block::Mlp(LayerIndex(0));
+        let layout = BlockLayout::of(folder.config(), block);
+        let options = LoadOptions { bytes_per_second: None };
+        let loaded = load_arena(&folder, vec![(block, layout)], options, &mut |_, _| {}).unwrap();
+        let host = &loaded.blocks[0].1;
+        let hidden = folder.config().hidden;
+        let x: Vec<f32> = (0..hidden).map(|index| index as f32 - 20.0).collect();
+        let (mut stored, mut moved) = (vec![0.0; hidden], vec![0.0; hidden]);
+        let with = Norm { eps: 1e-6, offset: 1.0 };
+        let stored = norm_weights(host, TensorRole::PostNorm, Norm { offset: 0.0, ..with }, &mut stored);
+        let moved = norm_weights(host, TensorRole::PostNorm, with, &mut moved);
+        assert!(stored.iter().zip(moved).all(|(stored, moved)| stored + 1.0 == *moved));
+
+        let mut ours = vec![0.0; hidden];
+        Kernels::new(lime_kernels::Isa::Scalar, 1).rms_norm(&x, moved, with.eps, &mut ours);
+        let device = candle_device(None).unwrap();
+        let uploaded = DeviceBlock::upload(host, &device).unwrap();
+        let rows = candle_core::Tensor::from_vec(x, (1, hidden), &device).unwrap();
+        let theirs = rms_norm(&rows, uploaded.tensor(TensorRole::PostNorm), with).unwrap();
+        let theirs: Vec<f32> = theirs.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(ours.iter().zip(&theirs).all(|(ours, theirs)| (ours - theirs).abs() < 1e-5), "{ours:?} {theirs:?}");
     }
 }

@@ -39,14 +39,17 @@ pub(crate) const TINY: [&str; 6] = [
     "tiny-qwen3-bf16",
 ];
 
-/// Families that are Llama by another name, by other names of tensors, or by another order of rows.
-pub(crate) const OTHER_NAMES: [&str; 6] = [
+/// Families that are Llama by another name, by other names of tensors, by another order of rows, by factors here and there, or without
+/// rotation in some layers.
+pub(crate) const OTHER_NAMES: [&str; 8] = [
     "tiny-seed-oss-bf16",
     "tiny-ministral3-bf16",
     "tiny-internlm3-bf16",
     "tiny-exaone-bf16",
     "tiny-phi3-bf16",
     "tiny-ernie4-5-bf16",
+    "tiny-granite-bf16",
+    "tiny-smollm3-bf16",
 ];
 
 /// What a test wants of a plan.

@@ -1,6 +1,9 @@
 //! `config.json`: defaults, both forms, and every kind of refusal.
 
-use lime_model::{Formats, ModelConfig, RopeConfig, RopeScaling};
+use lime_model::{
+    ActivationKind, AttentionSpec, Formats, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelConfig, ModelSpec, NormSpec,
+    RopeConfig, RopeScaling, RopeSpec,
+};
 use lime_plan::{Architecture, Dtype, Format};
 use serde_json::{Value, json};
 
@@ -35,6 +38,23 @@ fn refusal(json: &str) -> String {
 #[test]
 fn the_bundled_models_config_reads_as_it_is() {
     let config = ModelConfig::load(&fixture("models/bard-2m")).unwrap();
+    let half = HalfSpec::after(NormSpec::rms(1e-5));
+    let rope = RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default };
+    let attention = AttentionSpec {
+        half,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 32,
+        qkv_bias: false,
+        o_bias: false,
+        qk_norm: None,
+        rope: Some(RopeSpec { config: rope, width: 32 }),
+        window: None,
+        scale: None,
+        soft_cap: None,
+    };
+    let mlp = MlpSpec { half, width: 352, activation: ActivationKind::Silu, bias: false };
+    let layer = LayerSpec { attention, mlp };
     let expected = ModelConfig {
         architecture: Architecture::Llama,
         hidden: 128,
@@ -45,16 +65,16 @@ fn the_bundled_models_config_reads_as_it_is() {
         head_dim: 32,
         vocabulary: 1024,
         context: 512,
-        rms_norm_eps: 1e-5,
         tied: true,
         encoding: lime_plan::Encoding::Raw,
         dtype: Dtype::Bf16,
         formats: Formats::all(Format::Bf16),
-        rope: RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default },
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
+        spec: ModelSpec {
+            embedding_multiplier: 1.0,
+            layers: vec![layer; 12],
+            final_norm: NormSpec::rms(1e-5),
+            logits: LogitsSpec { multiplier: 1.0, soft_cap: None },
+        },
         bos: Some(0),
         eos: vec![1],
         remarks: vec![],
@@ -65,7 +85,9 @@ fn the_bundled_models_config_reads_as_it_is() {
 #[test]
 fn defaults_are_those_of_transformers() {
     let llama = ModelConfig::parse(&with("LlamaForCausalLM", json!({}))).unwrap();
-    assert_eq!((llama.tied, llama.rms_norm_eps, llama.head_dim, llama.rope), (false, 1e-6, 16, RopeConfig::plain(1e4)));
+    let rope = llama.spec.rope().map(|rope| rope.config);
+    assert_eq!((llama.tied, llama.head_dim, rope), (false, 16, Some(RopeConfig::plain(1e4))));
+    assert_eq!(llama.spec.final_norm, NormSpec::rms(1e-6));
     let multi_head = ModelConfig::parse(&without("num_key_value_heads")).unwrap();
     assert_eq!(multi_head.kv_heads, 4);
     let explicit = ModelConfig::parse(&with("MistralForCausalLM", json!({"num_key_value_heads": null}))).unwrap();
@@ -83,7 +105,8 @@ fn defaults_are_those_of_transformers() {
 fn biases_and_norms_follow_the_family() {
     let kinds = |architecture: &str, fields: Value| {
         let config = ModelConfig::parse(&with(architecture, fields)).unwrap();
-        (config.qkv_bias, config.o_bias, config.mlp_bias, config.qk_norm)
+        let LayerSpec { attention, mlp } = &config.spec.layers[0];
+        (attention.qkv_bias, attention.o_bias, mlp.bias, attention.qk_norm.is_some())
     };
     let both = |biased: bool| json!({"attention_bias": biased, "mlp_bias": biased});
     let attention = json!({"attention_bias": true});
@@ -182,7 +205,7 @@ fn yarn_stretches_the_context_as_the_cards_of_its_models_say() {
     assert_eq!(reach("Qwen2ForCausalLM", counted), (512, vec![]));
     let factor = |more: Value| {
         let config = ModelConfig::parse(&with("Qwen2ForCausalLM", yarn(more))).unwrap();
-        config.rope.inverse_frequencies(16, 128).1
+        config.spec.rope().unwrap().config.inverse_frequencies(16, 128).1
     };
     let plain = 0.1 * 4f64.ln() + 1.0;
     assert!((factor(json!({})) - plain).abs() < 1e-12);

@@ -1,6 +1,6 @@
 //! Which configs are of which family, and that nothing in them which might change the sums is passed over.
 
-use lime_model::ModelConfig;
+use lime_model::{LayerSpec, ModelConfig};
 use lime_plan::Architecture;
 use serde_json::{Value, json};
 
@@ -22,7 +22,9 @@ fn refusal(changes: Value) -> String {
 
 #[test]
 fn each_family_answers_to_its_names() {
-    use Architecture::{Ernie45, Exaone, InternLm3, Llama, Ministral3, Mistral, Phi3, Qwen2, Qwen3, SeedOss};
+    use Architecture::{
+        Ernie45, Exaone, Granite, InternLm3, Llama, Ministral3, Mistral, Phi3, Qwen2, Qwen3, SeedOss, SmolLm3,
+    };
     for (class, model_type, expected) in [
         ("LlamaForCausalLM", "llama", Llama),
         ("MistralForCausalLM", "mistral", Mistral),
@@ -34,6 +36,8 @@ fn each_family_answers_to_its_names() {
         ("ExaoneForCausalLM", "exaone", Exaone),
         ("Phi3ForCausalLM", "phi3", Phi3),
         ("Ernie4_5ForCausalLM", "ernie4_5", Ernie45),
+        ("GraniteForCausalLM", "granite", Granite),
+        ("SmolLM3ForCausalLM", "smollm3", SmolLm3),
     ] {
         for names in [
             json!({"architectures": [class]}),
@@ -153,6 +157,49 @@ fn of_two_original_contexts_the_one_that_counts_is_said() {
 }
 
 #[test]
+fn granite_scales_as_its_fields_say() {
+    let parse = |fields: Value| ModelConfig::parse(&config(fields)).unwrap().spec;
+    let scaled = parse(json!({
+        "architectures": ["GraniteForCausalLM"], "embedding_multiplier": 12.0, "attention_multiplier": 0.0078125,
+        "residual_multiplier": 0.22, "logits_scaling": 16,
+    }));
+    let LayerSpec { attention, mlp } = &scaled.layers[1];
+    assert_eq!((scaled.embedding_multiplier, scaled.logits.multiplier), (12.0, 0.0625));
+    assert_eq!((attention.scale, attention.half.residual_multiplier), (Some(0.007_812_5), 0.22));
+    assert_eq!(mlp.half.residual_multiplier, 0.22);
+    // What is left out is one, of attention too: not one over a root.
+    let plain = parse(json!({"architectures": ["GraniteForCausalLM"]}));
+    assert_eq!((plain.embedding_multiplier, plain.layers[0].attention.scale), (1.0, Some(1.0)));
+    let nothing = refusal(json!({"architectures": ["GraniteForCausalLM"], "logits_scaling": 0.0}));
+    assert!(nothing.contains("\"logits_scaling\""), "{nothing}");
+}
+
+#[test]
+fn smollm3_rotates_where_its_list_has_a_one() {
+    let rotates = |fields: Value| {
+        let spec = ModelConfig::parse(&config(fields)).unwrap().spec;
+        let layers = spec.layers.iter().map(|layer| (layer.attention.rope.is_some(), layer.attention.window));
+        layers.collect::<Vec<_>>()
+    };
+    let smollm3 = |mut more: Value| {
+        more["architectures"] = json!(["SmolLM3ForCausalLM"]);
+        more
+    };
+    assert_eq!(rotates(smollm3(json!({"no_rope_layers": [0, 1]}))), [(false, None), (true, None)]);
+    // More entries than layers are allowed there.
+    assert_eq!(rotates(smollm3(json!({"no_rope_layers": [1, 1, 0]}))), [(true, None), (true, None)]);
+    let every_fourth = rotates(smollm3(json!({"num_hidden_layers": 8})));
+    let unrotated = every_fourth.iter().enumerate().filter(|(_, (rotates, _))| !rotates).map(|(layer, _)| layer);
+    assert_eq!(unrotated.collect::<Vec<_>>(), [3, 7]);
+    let windowed = smollm3(json!({"no_rope_layer_interval": 2, "use_sliding_window": true, "sliding_window": 16}));
+    assert_eq!(rotates(windowed), [(true, None), (false, Some(16))]);
+    for wrong in [json!([1]), json!([1, 2]), json!(["1", "1"]), json!(7)] {
+        let message = refusal(smollm3(json!({"no_rope_layers": wrong})));
+        assert!(message.contains("a list of 2 zeros and ones"), "{message}");
+    }
+}
+
+#[test]
 fn exaone_goes_by_its_own_names() {
     let mut value: Value = serde_json::from_str(&config(json!({"architectures": ["ExaoneForCausalLM"]}))).unwrap();
     let fields = value.as_object_mut().unwrap();
@@ -160,7 +207,7 @@ fn exaone_goes_by_its_own_names() {
     fields.insert("num_layers".into(), json!(5));
     fields.insert("layer_norm_epsilon".into(), json!(1e-4));
     let parsed = ModelConfig::parse(&value.to_string()).unwrap();
-    assert_eq!((parsed.layers, parsed.rms_norm_eps), (5, 1e-4));
+    assert_eq!((parsed.layers, parsed.spec.final_norm.eps), (5, 1e-4));
     value["activation_function"] = json!("gelu");
     assert!(ModelConfig::parse(&value.to_string()).unwrap_err().to_string().contains("\"gelu\""));
 }

@@ -116,7 +116,7 @@ proptest! {
             config["rope_scaling"] = Value::Object(fields.collect());
         }
         if let Ok(config) = ModelConfig::parse(&config.to_string()) {
-            let (frequencies, factor) = config.rope.inverse_frequencies(config.head_dim, config.context);
+            let (frequencies, factor) = config.spec.rope().unwrap().config.inverse_frequencies(config.head_dim, config.context);
             prop_assert!(frequencies.iter().all(|frequency| frequency.is_finite()) && factor.is_finite());
             let card = config.card("any");
             prop_assert!(card.weight_bytes().0 >= card.parameters);

@@ -143,3 +143,33 @@ fn of_families_with_names_of_their_own() {
         None,
     );
 }
+
+#[test]
+fn of_families_that_scale_or_leave_rotation_out() {
+    check(
+        json!({
+            "architectures": ["GraniteForCausalLM"], "attention_bias": false, "attention_multiplier": 0.0078125, "bos_token_id": 0,
+            "embedding_multiplier": 12.0, "eos_token_id": 0, "hidden_size": 4096, "intermediate_size": 12800,
+            "logits_scaling": 16.0, "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "granite",
+            "num_attention_heads": 32, "num_hidden_layers": 40, "num_key_value_heads": 8, "pad_token_id": 0,
+            "residual_multiplier": 0.22, "rope_scaling": null, "rope_theta": 10000000.0, "tie_word_embeddings": true,
+            "vocab_size": 49159
+        }),
+        (Architecture::Granite, 131_072, 817),
+        None,
+    );
+    let rotates: Vec<u32> = (1..=36).map(|layer| u32::from(layer % 4 != 0)).collect();
+    check(
+        json!({
+            "architectures": ["SmolLM3ForCausalLM"], "attention_bias": false, "bos_token_id": null, "eos_token_id": 128012,
+            "hidden_size": 2048, "intermediate_size": 11008, "layer_types": vec!["full_attention"; 36],
+            "max_position_embeddings": 65536, "max_window_layers": 28, "mlp_bias": false, "model_type": "smollm3",
+            "no_rope_layer_interval": 4, "no_rope_layers": rotates, "num_attention_heads": 16, "num_hidden_layers": 36,
+            "num_key_value_heads": 4, "pad_token_id": 128004, "pretraining_tp": 2, "rms_norm_eps": 1e-06, "rope_scaling": null,
+            "rope_theta": 5000000.0, "sliding_window": null, "tie_word_embeddings": true, "use_sliding_window": false,
+            "vocab_size": 128256
+        }),
+        (Architecture::SmolLm3, 65536, 308),
+        None,
+    );
+}

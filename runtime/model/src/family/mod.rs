@@ -1,0 +1,177 @@
+//! The model families: how a config names one, and what each is, as a page of data.
+
+mod pages;
+
+use lime_files::{Fields, FileError};
+use lime_plan::Architecture;
+use serde_json::Value;
+
+use crate::{ActivationKind, QkNormWidth, TensorRole};
+use pages::FAMILIES;
+
+/// One family: what its configs may say, what transformers assumes where they say nothing, and how it computes.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) architecture: Architecture,
+    /// In `architectures`, as its makers and transformers write it.
+    pub(crate) classes: &'static [&'static str],
+    /// In `model_type`.
+    pub(crate) model_type: &'static str,
+    /// Fields of its own that say how it computes, beside those that all families have.
+    pub(crate) own_fields: &'static [&'static str],
+    /// Its own names of fields that all families have, behind those.
+    pub(crate) renames: &'static [(&'static str, &'static str)],
+    /// Key and value heads; as many as query heads where there is none.
+    pub(crate) kv_heads: Option<usize>,
+    /// Width of a head; the hidden size shared out where there is none.
+    pub(crate) head_dim: Option<usize>,
+    /// The attention window.
+    pub(crate) window: Option<usize>,
+    /// Whether a window is in force only where `use_sliding_window` says so.
+    pub(crate) window_by_flag: bool,
+    pub(crate) rms_norm_eps: f64,
+    /// Added to the weights of its norms.
+    pub(crate) norm_offset: f32,
+    pub(crate) rope: RopePage,
+    pub(crate) tied: bool,
+    pub(crate) biases: BiasPage,
+    /// How q and k are normalised.
+    pub(crate) qk_norm: Option<QkNormWidth>,
+    /// The activation of the feed-forward half.
+    pub(crate) activation: ActivationKind,
+    /// Whether fields say what embeddings, attention, residual stream and logits are scaled by.
+    pub(crate) multipliers: bool,
+    pub(crate) tensors: TensorPage,
+}
+
+/// What a family assumes of rotary positions.
+#[derive(Debug)]
+pub(crate) struct RopePage {
+    pub(crate) theta: f64,
+    /// Whether its positions are unknown where the config has no fields of the rope.
+    pub(crate) required: bool,
+    /// Whether `yarn` means what it means elsewhere.
+    pub(crate) yarn: bool,
+    /// The layers with this distance do not rotate, unless `no_rope_layers` or `no_rope_layer_interval` say others. All rotate where
+    /// there is none, and there are no such fields.
+    pub(crate) unrotated_interval: Option<usize>,
+}
+
+/// Which projections of a family have biases.
+#[derive(Debug)]
+pub(crate) struct BiasPage {
+    pub(crate) qkv: Bias,
+    pub(crate) o: Bias,
+    pub(crate) mlp: Bias,
+}
+
+/// Whether there is a bias.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bias {
+    Never,
+    Always,
+    /// As a field says.
+    By {
+        field: &'static str,
+        /// What transformers calls it, where its makers have another name.
+        or: &'static str,
+        default: bool,
+    },
+}
+
+impl Bias {
+    /// As a field says that is false where it is left out.
+    pub(crate) const fn by(field: &'static str) -> Self {
+        Self::By { field, or: field, default: false }
+    }
+
+    fn is_there(self, fields: &Fields<'_>) -> Result<bool, FileError> {
+        match self {
+            Self::Never => Ok(false),
+            Self::Always => Ok(true),
+            Self::By { field, or, default } => fields.flag(fields.either(field, or)?, default),
+        }
+    }
+}
+
+/// Which projections have biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Biases {
+    pub(crate) qkv: bool,
+    pub(crate) o: bool,
+    pub(crate) mlp: bool,
+}
+
+/// Under which names a family's files hold the tensors, and how.
+#[derive(Debug)]
+pub(crate) struct TensorPage {
+    /// What stands before a layer's number in its own names.
+    pub(crate) layers: &'static str,
+    /// Its own names: within a layer, or whole where a tensor is of none. The usual name is looked for as well.
+    pub(crate) names: &'static [(TensorRole, &'static str)],
+    /// Tensors that hold the rows of several, one after the other; their names within a layer.
+    pub(crate) fused: &'static [(&'static str, &'static [TensorRole])],
+    /// Whether neighbouring elements of a head are rotated together.
+    pub(crate) neighbours_rotate: bool,
+}
+
+impl Family {
+    /// The family that a config names. Where `architectures` and `model_type` are both given they must name the same one: what
+    /// runs under a name that is not its own runs wrong.
+    pub(crate) fn of(fields: &Fields<'_>) -> Result<&'static Self, FileError> {
+        let class = match fields.get("architectures") {
+            Some(Value::Array(names)) if names.is_empty() => None,
+            Some(Value::Array(names)) if names.len() == 1 && names[0].is_string() => names[0].as_str(),
+            Some(other) => return Err(fields.wrong("architectures", "a list of one class name", other)),
+            None => None,
+        };
+        let by_class = class.and_then(|class| FAMILIES.iter().find(|family| family.classes[0] == class));
+        let by_class = by_class.or_else(|| FAMILIES.iter().find(|family| class.is_some_and(|it| family.is_class(it))));
+        if let (Some(class), None) = (class, by_class) {
+            return Err(fields.error(format!("the architecture {class:?} is not supported: {}", supported())));
+        }
+        let model_type = fields.text("model_type")?;
+        let by_type = model_type.and_then(|name| FAMILIES.iter().find(|family| family.model_type == name));
+        match (class, by_class, model_type, by_type) {
+            (Some(class), _, Some(_), Some(family)) if family.is_class(class) => Ok(family),
+            (Some(class), Some(_), Some(name), _) => Err(fields.error(format!(
+                "\"architectures\" says {class:?} and \"model_type\" {name:?}, which is another kind of model: correct the one that \
+                 is wrong"
+            ))),
+            (_, _, Some(_), Some(family)) => Ok(family),
+            (_, _, Some(name), None) => {
+                Err(fields.error(format!("the model type {name:?} is not supported: {}", supported())))
+            }
+            (_, Some(family), None, _) => Ok(family),
+            _ => {
+                let neither = "neither \"architectures\" nor \"model_type\" is given";
+                Err(fields.error(format!("{neither}: {}", supported())))
+            }
+        }
+    }
+
+    /// The page of an architecture.
+    pub(crate) fn page(architecture: Architecture) -> &'static Self {
+        FAMILIES.iter().find(|family| family.architecture == architecture).expect("every architecture has its page")
+    }
+
+    /// The family's own name of a field that all families have; the same where it has none.
+    pub(crate) fn renamed(&self, field: &'static str) -> &'static str {
+        self.renames.iter().find(|(usual, _)| *usual == field).map_or(field, |(_, own)| own)
+    }
+
+    pub(crate) fn is_class(&self, name: &str) -> bool {
+        self.classes.contains(&name)
+    }
+
+    pub(crate) fn biases(&self, fields: &Fields<'_>) -> Result<Biases, FileError> {
+        let BiasPage { qkv, o, mlp } = &self.biases;
+        Ok(Biases { qkv: qkv.is_there(fields)?, o: o.is_there(fields)?, mlp: mlp.is_there(fields)? })
+    }
+}
+
+fn supported() -> String {
+    let (last, others) = FAMILIES.split_last().expect("there are families");
+    let others: Vec<&str> = others.iter().map(|family| family.classes[0]).collect();
+    format!("this build runs {} and {}", others.join(", "), last.classes[0])
+}
