@@ -139,7 +139,7 @@ fn safetensors(bytes: &[u8]) -> bool {
 fn gguf(bytes: &[u8]) -> bool {
     in_folder("model.gguf.header", bytes, |folder| {
         let path = folder.join("model.gguf");
-        let files = Gguf::open(&path).and_then(|gguf| gguf.small_files());
+        let files = Gguf::open(&path).and_then(|gguf| gguf.small_files(None));
         let model = ModelFolder::open(&path).map(|model| model.card("foreign").weight_bytes());
         files.is_ok() && model.is_ok()
     })

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Model {
     /// Where the model's folder comes from: `hf://ORGANISATION/NAME`, `pvc://CLAIM/PATH`, `file:///PATH` (present on every
-    /// node) or `http(s)://HOST/PATH`. It cannot be changed later: make another LimeDeployment for another model.
-    #[x_kube(validation = Rule::new("self.matches('^(hf://[^/]+/[^/]+|pvc://[^/]+/.+|file:///.+|https?://[^/]+.*)$')").message("spec.model.source must be hf://ORGANISATION/NAME, pvc://CLAIM/PATH, file:///PATH or http(s)://HOST/PATH"))]
+    /// node) or `http(s)://HOST/PATH`. A GGUF file is named itself (`file:///PATH/NAME.gguf`), on the hub by its quantization
+    /// (`hf://ORGANISATION/NAME-GGUF:Q4_K_M`) or its path (`hf://ORGANISATION/NAME/FILE.gguf`). It cannot be changed later: make another LimeDeployment for another model.
+    #[x_kube(validation = Rule::new("self.matches('^(hf://[^/:@]+/[^/:@]+([:@/].+)?|pvc://[^/]+/.+|file:///.+|https?://[^/]+.*)$')").message("spec.model.source must be hf://ORGANISATION/NAME[:QUANT or /FILE.gguf], pvc://CLAIM/PATH, file:///PATH or http(s)://HOST/PATH"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.model.source cannot be changed: make another LimeDeployment for another model"))]
     #[schemars(length(min = 1, max = 1024))]
     pub source: String,

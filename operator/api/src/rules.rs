@@ -89,7 +89,7 @@ impl LimeDeploymentSpec {
             |field: &str, message: &str| faults.push(Fault { field: field.to_owned(), message: message.to_owned() });
         match self.model.source.parse::<ModelSource>() {
             Ok(source) => {
-                if self.model.revision.is_some() && !matches!(source, ModelSource::Hub { .. }) {
+                if self.model.revision.is_some() && !matches!(source, ModelSource::Hub(_)) {
                     add("spec.model.revision", REVISION);
                 }
                 let open = matches!(source, ModelSource::File { .. } | ModelSource::Claim { .. });

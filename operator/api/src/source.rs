@@ -2,16 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
+use lime_plan::HubModel;
 use thiserror::Error;
 
 /// A model's source, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
-    /// `hf://ORGANISATION/NAME`
-    Hub {
-        /// The repository, organisation included.
-        repository: String,
-    },
+    /// `hf://ORGANISATION/NAME`, of GGUF files with a quantization or a file.
+    Hub(HubModel),
     /// `pvc://CLAIM/PATH`
     Claim {
         /// The PersistentVolumeClaim.
@@ -26,7 +24,7 @@ pub enum ModelSource {
     },
     /// `http://` or `https://`
     Web {
-        /// The folder's address.
+        /// The address of the folder, or of the GGUF file.
         url: String,
     },
 }
@@ -46,7 +44,8 @@ const GGUF: &str = ".gguf";
 /// A source that is none.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "{0:?} is not a model source: write hf://ORGANISATION/NAME, pvc://CLAIM/PATH, file:///PATH or http(s)://HOST/PATH"
+    "{0:?} is not a model source: write hf://ORGANISATION/NAME, pvc://CLAIM/PATH, file:///PATH or http(s)://HOST/PATH; of GGUF files \
+     hf://ORGANISATION/NAME:QUANT, hf://ORGANISATION/NAME/FILE.gguf, or the file behind the others"
 )]
 pub struct SourceError(String);
 
@@ -58,10 +57,7 @@ impl FromStr for ModelSource {
         let (scheme, rest) = text.split_once("://").ok_or_else(fault)?;
         let pair = || rest.split_once('/').filter(|(first, second)| !first.is_empty() && !second.is_empty());
         match scheme {
-            "hf" => match pair() {
-                Some((_, name)) if !name.contains('/') => Ok(Self::Hub { repository: rest.to_owned() }),
-                _ => Err(fault()),
-            },
+            "hf" => rest.parse().map(Self::Hub).map_err(|_| fault()),
             "pvc" => {
                 let (claim, path) = pair().ok_or_else(fault)?;
                 Ok(Self::Claim { claim: claim.to_owned(), path: path.to_owned() })
@@ -76,7 +72,7 @@ impl FromStr for ModelSource {
 impl fmt::Display for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub { repository } => write!(f, "hf://{repository}"),
+            Self::Hub(model) => write!(f, "hf://{model}"),
             Self::Claim { claim, path } => write!(f, "pvc://{claim}/{path}"),
             Self::File { path } => write!(f, "file://{path}"),
             Self::Web { url } => f.write_str(url),
@@ -90,6 +86,10 @@ mod tests {
 
     #[test]
     fn sources_survive_a_round_trip() {
+        let gguf = ["hf://org/name-GGUF:Q4_K_M", "hf://org/name/deep/file.gguf@v1", "https://host/a.gguf"];
+        for text in gguf {
+            assert_eq!(text.parse::<ModelSource>().unwrap().to_string(), text);
+        }
         for text in ["hf://org/name", "pvc://claim/a/b", "file:///a/b", "file://a/b", "https://host/a", "http://host"] {
             assert_eq!(text.parse::<ModelSource>().unwrap().to_string(), text);
         }

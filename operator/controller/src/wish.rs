@@ -87,7 +87,7 @@ impl Wish {
 
     /// Whether the model comes by way of a weight store wherever it is read: from a server, or from a GGUF file.
     pub fn is_fetched(&self) -> bool {
-        matches!(self.source, ModelSource::Hub { .. } | ModelSource::Web { .. }) || self.source.gguf().is_some()
+        matches!(self.source, ModelSource::Hub(_) | ModelSource::Web { .. }) || self.source.gguf().is_some()
     }
 
     /// Whether workers mount folders of their nodes.

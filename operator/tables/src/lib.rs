@@ -10,12 +10,14 @@
 
 mod card;
 mod explain;
+mod formats;
 mod grid;
 mod plan;
 mod screen;
 
 pub use card::card_table;
 pub use explain::{comparison_table, explanation, rate};
+pub use formats::formats_table;
 pub use grid::Grid;
 pub use plan::plan_table;
 pub use screen::{notes_width, print, screen_width};

@@ -237,10 +237,12 @@ Examples:
     lime plan -f deployment.yaml --profiles profiles/";
 
 #[derive(Args, Debug)]
-#[command(after_long_help = "Examples:\n  lime inspect path/to/model\n  lime inspect path/to/model -o json")]
+#[command(
+    after_long_help = "Examples:\n  lime inspect path/to/model\n  lime inspect path/to/model -o json\n  lime inspect hf://Qwen/Qwen3-8B-GGUF:Q4_K_M"
+)]
 pub(crate) struct InspectArgs {
-    /// The model's folder (config.json, *.safetensors, tokenizer.json), file://FOLDER, hf://ORG/NAME or http(s)://HOST/FOLDER; of
-    /// the last two only the small files, headers and samples of the weights are fetched, and nothing is kept
+    /// The model's folder (config.json, *.safetensors, tokenizer.json), file://FOLDER, hf://ORG/NAME or http(s)://HOST/FOLDER; a GGUF
+    /// file by its path or address, on the hub hf://ORG/NAME:QUANT or hf://ORG/NAME/FILE.gguf. Of those on servers only the small files, headers and samples of the weights are fetched, and nothing is kept
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
 
@@ -268,7 +270,8 @@ pub(crate) struct StoreFolder {
 #[derive(Args, Debug)]
 #[command(after_long_help = PULL_HELP)]
 pub(crate) struct PullArgs {
-    /// hf://ORG/NAME, http(s)://HOST/FOLDER, file://FOLDER or a folder's path
+    /// hf://ORG/NAME, http(s)://HOST/FOLDER, file://FOLDER or a folder's path; of GGUF files hf://ORG/NAME:QUANT,
+    /// hf://ORG/NAME/FILE.gguf, or the file in the folder's place
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 
@@ -300,6 +303,9 @@ const PULL_HELP: &str = "\
 Examples:
   A whole model from the Hugging Face hub:
     lime pull hf://meta-llama/Llama-3.2-1B
+
+  One quantization of the GGUF files there:
+    lime pull hf://Qwen/Qwen3-8B-GGUF:Q4_K_M
 
   Only what device a of a plan holds, from a mirror that speaks as the hub does:
     lime plan -f fleet.yaml -o json > plan.json

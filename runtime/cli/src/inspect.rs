@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use lime_files::FileError;
 use lime_model::{ModelError, ModelFolder};
-use lime_plan::{BriefCard, Inspection, ModelCard};
+use lime_plan::{BriefCard, Bytes, Format, Inspection, ModelCard};
 use lime_store::{RemoteCause, RemoteOptions, Source, Store, StoreError};
 use lime_text::{ServedText, TextError, TextFaults};
 use thiserror::Error;
@@ -21,17 +21,22 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let looked = look(args, scratch.unwrap_or(Path::new("")));
     if let Some(log) = &args.termination_log {
         let found = match &looked {
-            Ok((card, revision, _)) => Inspection::Card(Box::new(BriefCard::new(card, revision.clone()))),
+            Ok(looked) => Inspection::Card(Box::new(BriefCard::new(&looked.card, looked.commit.clone()))),
             Err(error) => refusal(error, RemoteOptions::from_env().token.is_some(), scratch),
         };
         std::fs::write(log, found.to_line()).with_context(|| format!("{} cannot be written", log.display()))?;
     }
-    let (card, _, remarks) = looked.with_context(|| format!("{} cannot be used as a model", args.model))?;
+    let Looked { card, remarks, shares, .. } =
+        looked.with_context(|| format!("{} cannot be used as a model", args.model))?;
     for remark in remarks {
         eprintln!("{remark}");
     }
     let text = match args.output {
-        Output::Table => lime_tables::card_table(&card, lime_tables::screen_width()),
+        Output::Table => {
+            let width = lime_tables::screen_width();
+            let formats = Some(lime_tables::formats_table(&shares, width)).filter(|_| shares.len() > 1);
+            [Some(lime_tables::card_table(&card, width)), formats].into_iter().flatten().collect::<Vec<_>>().join("\n")
+        }
         Output::Json => serde_json::to_string_pretty(&card)?,
         Output::Yaml => serde_saphyr::to_string(&card)?,
     };
@@ -49,25 +54,36 @@ enum Unfit {
     Both(StoreError, TextFaults),
 }
 
-/// The card, the commit where the source has such, and what is to be said of how the files were read. Opens all that serving opens.
-fn look(args: &InspectArgs, scratch: &Path) -> Result<(ModelCard, Option<String>, Vec<String>), Unfit> {
+/// What a model turned out to be.
+struct Looked {
+    card: ModelCard,
+    /// Where the source has such.
+    commit: Option<String>,
+    /// What is to be said of how the files were read.
+    remarks: Vec<String>,
+    /// The formats of the weights, and what each takes.
+    shares: Vec<(Format, Bytes)>,
+}
+
+/// Opens all that serving opens.
+fn look(args: &InspectArgs, scratch: &Path) -> Result<Looked, Unfit> {
     let mut source: Source = args.model.parse()?;
     if let Some(revision) = &args.revision {
         source = source.at(revision)?;
     }
     if let Some(folder) = source.folder() {
-        let card =
-            ModelFolder::open(folder).map(|model| (model.surveyed_card(&source.name()), model.remarks().to_vec()));
-        let card = card.map_err(StoreError::from);
+        let opened = ModelFolder::open(folder).map_err(StoreError::from);
+        let shares = opened.as_ref().map(|model| model.config().shares()).unwrap_or_default();
+        let card = opened.map(|model| (model.surveyed_card(&source.name()), model.remarks().to_vec()));
         // Of a folder that is none, nothing else is to be said.
         let (card, remarks) = if folder.is_dir() { both(card, ServedText::open(folder))? } else { card? };
-        return Ok((card, None, remarks));
+        return Ok(Looked { card, commit: None, remarks, shares });
     }
     let model = Store::open(scratch)?.model(&source)?;
     let commit = Some(model.manifest().revision.clone()).filter(|revision| !revision.is_empty());
     let card = model.surveyed_card(&source.name()).map(|card| (card, model.folder().remarks().to_vec()));
     let (card, remarks) = both(card, ServedText::open(model.folder().path()))?;
-    Ok((card, commit, remarks))
+    Ok(Looked { card, commit, remarks, shares: model.folder().config().shares() })
 }
 
 /// The card, where the texts are fit too; every fault is named, once.

@@ -214,7 +214,7 @@ fn model_source(document: &Document, deployment: &LimeDeployment) -> anyhow::Res
     let model = &deployment.spec.model;
     let path = match model.source.parse()? {
         ModelSource::File { path } => path,
-        ModelSource::Hub { .. } | ModelSource::Web { .. } => {
+        ModelSource::Hub(_) | ModelSource::Web { .. } => {
             return crate::worker::source(&model.source, model.revision.as_deref());
         }
         ModelSource::Claim { .. } => {

@@ -1,6 +1,12 @@
 //! `lime` with a GGUF file: it is looked at, answers from three devices as from one, in memory and streamed, and stays in the store.
 
 mod common;
+#[allow(dead_code, reason = "the model's own tests use all of it")]
+#[path = "../../model/tests/formats/made.rs"]
+mod made;
+#[allow(dead_code, reason = "the store's own tests use all of it")]
+#[path = "../../store/tests/common/server.rs"]
+mod server;
 
 use std::{fs, path::PathBuf};
 
@@ -27,9 +33,45 @@ fn a_file_is_inspected() {
     let out = lime(&["inspect", model.to_str().unwrap()]);
     assert!(out.status.success(), "{out:?}");
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(said.contains("Q8_0"), "{said}");
-    let remarks = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(remarks.contains("the weights are stored as Q8_0") && remarks.contains("f16"), "{remarks}");
+    // Most of it is Q8_0; what has too few columns for that is f16, norms are f32.
+    let lines = said.lines().filter(|line| line.contains(" % "));
+    let formats: Vec<&str> = lines.map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(formats, ["Q8_0", "f16", "f32"], "{said}");
+}
+
+#[test]
+fn a_quantization_of_a_hub_is_inspected_and_pulled() {
+    let folder = tempfile::tempdir().unwrap();
+    let (models, store) = (folder.path().join("models"), folder.path().join("store"));
+    fs::create_dir_all(models.join("m-GGUF")).unwrap();
+    fs::write(models.join("m-GGUF/m-Q8_0.gguf"), made::Made::llama().bytes()).unwrap();
+    let server = server::Server::start(models);
+    let run = |args: &[&str]| {
+        let out = command(args).env("HF_ENDPOINT", server.url()).env("LIME_STORE", &store).output().unwrap();
+        let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (out.status.success(), said)
+    };
+    let plain = format!("{}/plain/m-GGUF/m-Q8_0.gguf", server.url());
+    for source in ["hf://lime/m-GGUF:Q8_0", "hf://lime/m-GGUF/m-Q8_0.gguf", &plain] {
+        let (good, said) = run(&["inspect", source]);
+        assert!(good && said.contains("m-Q8_0") && said.contains("2 "), "{said}");
+        let (good, said) = run(&["pull", source]);
+        assert!(good && said.contains("6 made"), "{said}");
+        let (good, said) = run(&["pull", "--verify", source]);
+        assert!(good && said.contains("0 made, 6 there before"), "{said}");
+    }
+    let (good, said) = run(&["store", "verify"]);
+    assert!(good, "{said}");
+    // What is not there is answered with what is, to people and to the operator.
+    let log = folder.path().join("log");
+    for source in ["hf://lime/m-GGUF", "hf://lime/m-GGUF:Q4_K_M"] {
+        let (good, said) = run(&["inspect", source, "--termination-log", log.to_str().unwrap()]);
+        assert!(!good && said.contains("Q8_0 ("), "{said}");
+        let told = fs::read_to_string(&log).unwrap();
+        assert!(told.contains("ModelNotFound") && told.contains("Q8_0 ("), "{told}");
+        let (good, said) = run(&["pull", source]);
+        assert!(!good && said.contains("Q8_0 ("), "{said}");
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod read_spec;
 mod rope;
 mod rope_config;
 mod safetensors;
+mod shares;
 mod source;
 mod stored;
 mod survey;

@@ -1,12 +1,11 @@
 //! A model's folder: config and headers read and checked, weights left where they are.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use lime_plan::{Block, Bytes, Format, LayerIndex, ModelCard};
+use lime_plan::{Block, Format, LayerIndex, ModelCard};
 
 use crate::{
     BlockLayout, ModelConfig, ModelError, RowOrder, Run, TensorRole,
@@ -241,25 +240,6 @@ fn settled(draft: Draft, tensors: &Tensors) -> ModelConfig {
     config
 }
 
-/// A sentence about how much of the weights is stored how.
-fn shares(config: &ModelConfig) -> Option<String> {
-    let mut bytes: BTreeMap<Format, u64> = BTreeMap::new();
-    for block in config.card("").all_blocks() {
-        // A tied head has no matrix of its own.
-        let entries = BlockLayout::of(config, block).entries.into_iter();
-        let own = entries.filter(|entry| !(config.tied && entry.role == TensorRole::Output));
-        own.for_each(|entry| *bytes.entry(entry.format).or_default() += entry.bytes);
-    }
-    let all: u64 = bytes.values().sum();
-    let mut shares: Vec<(Format, u64)> = bytes.into_iter().collect();
-    shares.sort_by_key(|(_, bytes)| Reverse(*bytes));
-    let said: Vec<String> = shares
-        .into_iter()
-        .map(|(format, bytes)| format!("{format} {} ({:.1} %)", Bytes(bytes), bytes as f64 * 100.0 / all.max(1) as f64))
-        .collect();
-    (said.len() > 1).then(|| format!("the weights are stored as {}", said.join(", ")))
-}
-
 /// The config with the format of every tensor of a file that has each as it likes.
 fn mixed(draft: Draft, tensors: &Tensors) -> ModelConfig {
     let mut config = draft.config;
@@ -280,6 +260,5 @@ fn mixed(draft: Draft, tensors: &Tensors) -> ModelConfig {
     for (block, entry, format) in found {
         config.formats.set(block, entry.role, format);
     }
-    config.remarks.extend(shares(&config));
     config
 }

@@ -12,7 +12,7 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::{OriginFile, StoreError, disk, origin::Origin};
+use crate::{OriginFile, StoreError, disk, offers, origin::Origin};
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -52,7 +52,7 @@ const WEIGHTS: &str = ".safetensors";
 pub(crate) fn describe(origin: &dyn Origin, known: &[OriginFile]) -> Result<Option<Vec<OriginFile>>, StoreError> {
     let mut files = Vec::with_capacity(known.len());
     for name in std::iter::once(CONFIG).chain(OTHERS) {
-        files.extend(origin.describe(name)?);
+        files.extend(origin.describe_knowing(name, known)?);
     }
     let weights = origin.weights()?;
     for name in &weights {
@@ -79,7 +79,7 @@ pub(crate) fn describe(origin: &dyn Origin, known: &[OriginFile]) -> Result<Opti
 pub(crate) fn fetch(origin: &dyn Origin, model: &str, folder: &Path) -> Result<Vec<OriginFile>, StoreError> {
     let mut files = Vec::new();
     let missing = |file: &str, hint| StoreError::NotThere { file: file.to_owned(), model: model.to_owned(), hint };
-    let Some(config) = origin.describe(CONFIG)? else { return Err(missing(CONFIG, instead(origin)?)) };
+    let Some(config) = origin.describe(CONFIG)? else { return Err(missing(CONFIG, instead(origin, model))) };
     files.push(whole(origin, config, folder)?);
     for name in OTHERS {
         if let Some(file) = origin.describe(name)? {
@@ -97,7 +97,7 @@ pub(crate) fn fetch(origin: &dyn Origin, model: &str, folder: &Path) -> Result<V
     }
     // An index says which files are the model's; one file beside them is of something else.
     let Some(index) = origin.describe(INDEX)? else {
-        let Some(single) = origin.describe(SINGLE)? else { return Err(missing(SINGLE, instead(origin)?)) };
+        let Some(single) = origin.describe(SINGLE)? else { return Err(missing(SINGLE, instead(origin, model))) };
         header(origin, &single, folder)?;
         files.push(single);
         return Ok(files);
@@ -113,15 +113,22 @@ pub(crate) fn fetch(origin: &dyn Origin, model: &str, folder: &Path) -> Result<V
 }
 
 /// What the source has in the place of a model in a form that is read.
-fn instead(origin: &dyn Origin) -> Result<String, StoreError> {
-    let mut names = origin.names();
+pub(crate) fn instead(origin: &dyn Origin, model: &str) -> String {
+    // That something is missing is what is to be said: a source that does not even answer this adds nothing.
+    let listed = origin.listed().unwrap_or_default();
+    let offers = offers::offers(&listed);
+    if !offers.is_empty() {
+        let how = if model.starts_with("hf://") { "hf://ORG/NAME:QUANT" } else { "by the file's own name" };
+        return format!("there are GGUF files, of which one is to be named, {how}: {}", offers::told(&offers));
+    }
+    let mut names: Vec<String> = listed.into_iter().map(|file| file.name).collect();
     if names.is_empty() {
         for name in OTHER_FORMS {
-            names.extend(origin.describe(name)?.map(|file| file.name));
+            names.extend(origin.describe(name).ok().flatten().map(|file| file.name));
         }
     }
     let hint = "a Hugging Face model has config.json, tokenizer.json and *.safetensors; pickled weights are not read";
-    Ok(other_form(&names).unwrap_or_else(|| hint.to_owned()))
+    other_form(&names).unwrap_or_else(|| hint.to_owned())
 }
 
 fn whole(origin: &dyn Origin, file: OriginFile, folder: &Path) -> Result<OriginFile, StoreError> {
@@ -173,7 +180,7 @@ pub(crate) fn names(files: &[OriginFile]) -> impl Iterator<Item = String> {
 
 fn header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), StoreError> {
     if is_gguf(Path::new(&file.name)) {
-        return gguf_header(origin, file, folder);
+        return disk::write_whole(&header_file(&folder.join(&file.name)), &gguf_header(origin, file)?);
     }
     let damaged = |reason: String| StoreError::Damaged { path: file.name.clone().into(), reason };
     let mut prefix = bytes(origin, file, 0, FIRST_LOOK.min(file.bytes))?;
@@ -189,7 +196,8 @@ fn header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), S
     disk::write_whole(&header_file(&folder.join(&file.name)), &prefix)
 }
 
-fn gguf_header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<(), StoreError> {
+/// The header of a GGUF file, whose tensors its size has room for.
+pub(crate) fn gguf_header(origin: &dyn Origin, file: &OriginFile) -> Result<Vec<u8>, StoreError> {
     let damaged = |reason: String| StoreError::Damaged { path: file.name.clone().into(), reason };
     let (mut prefix, mut wanted) = (Vec::new(), FIRST_LOOK);
     loop {
@@ -199,7 +207,7 @@ fn gguf_header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<
         match size {
             Some(size) if size <= prefix.len() as u64 && end <= file.bytes => {
                 prefix.truncate(size as usize);
-                return disk::write_whole(&header_file(&folder.join(&file.name)), &prefix);
+                return Ok(prefix);
             }
             Some(size) if end <= file.bytes => wanted = size,
             _ if end > file.bytes || prefix.len() as u64 >= file.bytes => {
@@ -211,7 +219,8 @@ fn gguf_header(origin: &dyn Origin, file: &OriginFile, folder: &Path) -> Result<
     }
 }
 
-fn bytes(origin: &dyn Origin, file: &OriginFile, from: u64, bytes: u64) -> Result<Vec<u8>, StoreError> {
+/// Some of a file's bytes.
+pub(crate) fn bytes(origin: &dyn Origin, file: &OriginFile, from: u64, bytes: u64) -> Result<Vec<u8>, StoreError> {
     // As it comes: what a source claims is not what it has.
     let mut all = Vec::new();
     if bytes > 0 {

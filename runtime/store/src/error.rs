@@ -50,7 +50,7 @@ pub enum StoreError {
     },
     /// A source that is not understood.
     #[error(
-        "{source_text:?} is not a model source ({reason}): use hf://ORG/NAME, http(s)://HOST/FOLDER, file://FOLDER or a folder's path"
+        "{source_text:?} is not a model source ({reason}): use hf://ORG/NAME, http(s)://HOST/FOLDER, file://FOLDER or a folder's path; of GGUF files hf://ORG/NAME:QUANT, hf://ORG/NAME/FILE.gguf, or the file in the folder's place"
     )]
     Source {
         /// As it was given.

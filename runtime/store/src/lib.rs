@@ -33,6 +33,7 @@ mod local;
 mod make;
 mod manifest;
 mod model;
+mod offers;
 mod origin;
 mod part;
 mod pieces;

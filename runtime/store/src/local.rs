@@ -11,6 +11,7 @@ use lime_files::open_regular;
 
 use crate::{
     StoreError, disk,
+    offers::Listed,
     origin::{Origin, OriginFile, Sink},
 };
 
@@ -47,9 +48,13 @@ impl Origin for LocalFolder {
         Ok(self.open(name)?.map(|(_, described)| described))
     }
 
-    fn names(&self) -> Vec<String> {
-        let listed = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
-        listed.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    fn listed(&self) -> Result<Vec<Listed>, StoreError> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let listed = |entry: std::fs::DirEntry| Listed {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            bytes: entry.metadata().ok().map(|data| data.len()),
+        };
+        Ok(entries.map(listed).collect())
     }
 
     fn read(&self, file: &OriginFile, from: u64, bytes: u64, sink: Sink<'_>) -> Result<(), StoreError> {

@@ -29,6 +29,9 @@ pub struct Manifest {
     pub asked: Option<String>,
     /// What that stood for, such as a commit; empty where a source has none.
     pub revision: String,
+    /// The path of the GGUF file that the model is in, where it was looked for at the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
     /// The model's files at the source, by name.
     pub files: Vec<OriginFile>,
     /// The SHA-256 of each file in the folder `card`, by name; empty where an older version did not record them.
@@ -41,7 +44,13 @@ impl Manifest {
         files.sort_by(|one, other| one.name.cmp(&other.name));
         let asked = source.revision().map(str::to_owned);
         let card = BTreeMap::new();
-        Self { version: VERSION, name: source.name(), place: source.place(), asked, revision, files, card }
+        let (name, place) = (source.name(), source.place());
+        Self { version: VERSION, name, place, asked, revision, found: None, files, card }
+    }
+
+    /// The same of a model whose file was looked for, and `found` at this path.
+    pub(crate) fn found_at(self, found: Option<&str>) -> Self {
+        Self { found: found.map(str::to_owned), ..self }
     }
 
     /// The same with the digests of the small files.
@@ -58,6 +67,7 @@ impl Manifest {
         };
         add(&self.place);
         add(&self.revision);
+        self.found.iter().for_each(|found| add(found));
         for file in &self.files {
             add(&file.name);
             add(&file.bytes.to_string());
@@ -80,9 +90,10 @@ impl Manifest {
         self.place == source.place() && self.revision == revision
     }
 
-    /// The source with the revision fixed, so that it is the same whenever it is asked.
+    /// The source with the revision fixed, and the file that was looked for, so that it is the same whenever it is asked.
     pub(crate) fn source(&self) -> Result<Source, StoreError> {
         let source: Source = self.place.parse()?;
+        let source = self.found.iter().fold(source, |source, path| source.in_file(path));
         if self.revision.is_empty() { Ok(source) } else { source.at(&self.revision) }
     }
 

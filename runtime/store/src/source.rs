@@ -7,6 +7,7 @@ use std::{
 };
 
 use lime_model::is_gguf;
+use lime_plan::{GgufPick, HubModel, HubModelError};
 
 use crate::StoreError;
 
@@ -25,10 +26,12 @@ pub enum Source {
     Hub {
         /// `ORG/NAME`.
         repository: String,
+        /// Which of its GGUF files, where it is not its safetensors.
+        pick: Option<GgufPick>,
         /// A branch, tag or commit.
         revision: String,
     },
-    /// A folder of files on a web server; ends without a slash.
+    /// A folder of files on a web server, or a GGUF file there; ends without a slash.
     Http(String),
 }
 
@@ -39,13 +42,23 @@ impl Source {
     /// When it has none, or this is not one.
     pub fn at(self, wanted: &str) -> Result<Self, StoreError> {
         match self {
-            Self::Hub { repository, .. } if is_revision(wanted) => {
-                Ok(Self::Hub { repository, revision: wanted.into() })
+            Self::Hub { repository, pick, .. } if HubModel::is_revision(wanted) => {
+                Ok(Self::Hub { repository, pick, revision: wanted.into() })
             }
             Self::Hub { .. } => Err(fault(&self, format!("{wanted:?} is not a branch, tag or commit"))),
             Self::Folder(_) | Self::Gguf(_) | Self::Http(_) => {
                 Err(fault(&self, "only hf:// sources have revisions; leave --revision out".into()))
             }
+        }
+    }
+
+    /// The same source, of which this is the GGUF file that was asked for otherwise.
+    pub(crate) fn in_file(self, path: &str) -> Self {
+        match self {
+            Self::Hub { repository, revision, .. } => {
+                Self::Hub { repository, pick: Some(GgufPick::File(path.to_owned())), revision }
+            }
+            other => other,
         }
     }
 
@@ -56,7 +69,10 @@ impl Source {
                 let path = path.canonicalize().unwrap_or_else(|_| path.clone());
                 format!("file://{}", path.display())
             }
-            Self::Hub { repository, .. } => format!("hf://{repository}"),
+            Self::Hub { repository, pick, .. } => {
+                let (repository, pick) = (repository.clone(), pick.clone());
+                format!("hf://{}", HubModel { repository, pick, revision: None })
+            }
             Self::Http(url) => url.clone(),
         }
     }
@@ -75,14 +91,20 @@ impl Source {
             Self::Folder(path) | Self::Gguf(path) => {
                 path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string()
             }
-            Self::Hub { repository, .. } => repository.clone(),
+            Self::Hub { repository, pick: None, .. } => repository.clone(),
+            Self::Hub { pick: Some(GgufPick::File(path)), .. } => path.clone(),
+            // Of the quantization is what says so, better than that it is a GGUF file.
+            Self::Hub { repository, pick: Some(GgufPick::Quant(quant)), .. } => {
+                let of = repository.len().saturating_sub("-GGUF".len());
+                let ends = repository.get(of..).is_some_and(|end| end.eq_ignore_ascii_case("-GGUF"));
+                let plain = repository.get(..of).filter(|_| ends).unwrap_or(repository);
+                format!("{plain}-{quant}")
+            }
             Self::Http(url) => url.clone(),
         };
         let name = text.rsplit('/').find(|part| !part.is_empty()).unwrap_or("model");
-        match self {
-            Self::Gguf(_) => name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned(),
-            _ => name.to_owned(),
-        }
+        let stem = name.rsplit_once('.').filter(|_| is_gguf(Path::new(name))).map(|(stem, _)| stem);
+        stem.unwrap_or(name).to_owned()
     }
 
     /// The folder, where it is one on this machine.
@@ -104,18 +126,13 @@ impl From<PathBuf> for Source {
 impl FromStr for Source {
     type Err = StoreError;
 
-    /// `hf://ORG/NAME[@REVISION]`, `http(s)://…`, `file://…`, or a path.
+    /// `hf://ORG/NAME[:QUANT][@REVISION]`, `hf://ORG/NAME/FILE.gguf[@REVISION]`, `http(s)://…`, `file://…`, or a path.
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let fault = |reason: String| StoreError::Source { source_text: text.to_owned(), reason };
         if let Some(rest) = text.strip_prefix("hf://") {
-            let (repository, revision) = rest.split_once('@').unwrap_or((rest, MAIN));
-            if !is_repository(repository) {
-                return Err(fault("a repository is named ORG/NAME".into()));
-            }
-            if !is_revision(revision) {
-                return Err(fault(format!("{revision:?} is not a branch, tag or commit")));
-            }
-            return Ok(Self::Hub { repository: repository.to_owned(), revision: revision.to_owned() });
+            let HubModel { repository, pick, revision } =
+                rest.parse().map_err(|it: HubModelError| fault(it.to_string()))?;
+            return Ok(Self::Hub { repository, pick, revision: revision.unwrap_or_else(|| MAIN.to_owned()) });
         }
         if text.starts_with("http://") || text.starts_with("https://") {
             let url = text.trim_end_matches('/');
@@ -140,8 +157,8 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) | Self::Gguf(path) => write!(f, "{}", path.display()),
-            Self::Hub { repository, revision } if revision == MAIN => write!(f, "hf://{repository}"),
-            Self::Hub { repository, revision } => write!(f, "hf://{repository}@{revision}"),
+            Self::Hub { revision, .. } if revision == MAIN => f.write_str(&self.place()),
+            Self::Hub { revision, .. } => write!(f, "{}@{revision}", self.place()),
             Self::Http(url) => f.write_str(url),
         }
     }
@@ -151,38 +168,48 @@ fn fault(source: &Source, reason: String) -> StoreError {
     StoreError::Source { source_text: source.to_string(), reason }
 }
 
-fn is_repository(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('/').collect();
-    let plain = |part: &&str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-    };
-    parts.len() == 2 && parts.iter().all(plain)
-}
-
-fn is_revision(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
-    !text.is_empty() && text.len() <= 255 && text.bytes().all(plain) && !text.contains("..")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sources_as_people_write_them() {
-        let hub =
-            |repository: &str, revision: &str| Source::Hub { repository: repository.into(), revision: revision.into() };
+        let hub = |repository: &str, revision: &str| Source::Hub {
+            repository: repository.into(),
+            pick: None,
+            revision: revision.into(),
+        };
+        let picked = |pick, revision: &str| Source::Hub {
+            repository: "a/b-GGUF".into(),
+            pick: Some(pick),
+            revision: revision.into(),
+        };
         for (text, source) in [
             ("hf://meta-llama/Llama-3.2-1B", hub("meta-llama/Llama-3.2-1B", "main")),
             ("hf://a/b@refs/pr/1", hub("a/b", "refs/pr/1")),
+            ("hf://a/b-GGUF:Q4_K_M", picked(GgufPick::Quant("Q4_K_M".into()), "main")),
+            ("hf://a/b-GGUF/c.gguf@v1", picked(GgufPick::File("c.gguf".into()), "v1")),
+            ("https://models.example/b.gguf", Source::Http("https://models.example/b.gguf".into())),
             ("https://models.example/bard/", Source::Http("https://models.example/bard".into())),
             ("file:///models/bard", Source::Folder("/models/bard".into())),
             ("models/bard", Source::Folder("models/bard".into())),
             ("file:///models/bard.Q8_0.gguf", Source::Gguf("/models/bard.Q8_0.gguf".into())),
         ] {
             assert_eq!(text.parse::<Source>().unwrap(), source, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_short_and_say_what_is_chosen() {
+        for (text, name) in [
+            ("hf://a/b", "b"),
+            ("hf://a/b-GGUF:Q4_K_M", "b-Q4_K_M"),
+            ("hf://a/b:Q4_K_M@v1", "b-Q4_K_M"),
+            ("hf://a/b/deep/c.Q8_0.gguf", "c.Q8_0"),
+            ("http://host/b.gguf", "b"),
+            ("http://host/b.v1", "b.v1"),
+        ] {
+            assert_eq!(text.parse::<Source>().unwrap().name(), name, "{text}");
         }
     }
 

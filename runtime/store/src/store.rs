@@ -108,7 +108,8 @@ impl Store {
         let path = self.in_scratch(|unfinished| {
             let card = unfinished.join(CARD);
             let files = card::fetch(&*origin, &source.to_string(), &card)?;
-            let manifest = Manifest::new(source, revision, files).with_card(card_check::digests(&card)?);
+            let manifest = Manifest::new(source, revision, files).found_at(origin.found());
+            let manifest = manifest.with_card(card_check::digests(&card)?);
             let path = self.publish(&manifest, unfinished)?;
             let damaged = recorded_faults(&path, &manifest)?;
             if !damaged.is_empty() {

@@ -206,7 +206,7 @@ fn model_volume(wish: &Wish) -> (String, Vec<Value>, Vec<Value>) {
                 vec![mount],
             )
         }
-        Hub { .. } | Web { .. } => (wish.source.to_string(), Vec::new(), Vec::new()),
+        Hub(_) | Web { .. } => (wish.source.to_string(), Vec::new(), Vec::new()),
     }
 }
 
@@ -214,7 +214,7 @@ fn model_volume(wish: &Wish) -> (String, Vec<Value>, Vec<Value>) {
 fn source_environment(wish: &Wish, settings: &Settings) -> Vec<Value> {
     let token = wish.spec.model.token_secret_ref.iter();
     let token = token.map(|token| json!({ "name": "HF_TOKEN", "valueFrom": { "secretKeyRef": { "name": token.name, "key": token.key } } }));
-    let from_hub = matches!(wish.source, lime_api::ModelSource::Hub { .. });
+    let from_hub = matches!(wish.source, lime_api::ModelSource::Hub(_));
     let endpoint = settings.hub_endpoint.iter().filter(|_| from_hub);
     token.chain(endpoint.map(|endpoint| json!({ "name": "HF_ENDPOINT", "value": endpoint }))).collect()
 }

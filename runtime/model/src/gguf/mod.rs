@@ -14,6 +14,7 @@ mod value;
 pub use files::{gguf_header_bytes, gguf_parts, is_gguf};
 
 use std::{
+    ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -85,25 +86,41 @@ impl Gguf {
         &self.parts[0].0
     }
 
-    /// The small files of the model's folder by name: config, tokenizer, what ends an answer, and the chat template.
+    /// The small files of the model's folder by name: config, tokenizer, what ends an answer, and the chat template. `factors` are the
+    /// bytes at [`Gguf::rope_factors`], where there are such.
     ///
     /// # Errors
     /// An architecture, a tokenizer or values that this build does not run, by name.
-    pub fn small_files(&self) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
-        let mut files = vec![("config.json", self.config_json()?)];
+    pub fn small_files(&self, factors: Option<&[u8]>) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
+        let mut files = vec![("config.json", self.config_of(factors)?)];
         files.extend(tokenizer::small_files(&self.metadata())?);
         Ok(files)
     }
 
-    /// `config.json` of the model.
+    /// `config.json` of a model whose files are on this machine.
     pub(crate) fn config_json(&self) -> Result<Vec<u8>, ModelError> {
-        let has = |name: &str| self.parts.iter().any(|(_, part)| part.tensors.iter().any(|tensor| tensor.name == name));
-        config::config_json(&self.metadata(), &has, self.rope_factors()?.as_deref())
+        let Some((path, range)) = self.rope_factors()? else { return self.config_of(None) };
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let read = open_regular(path).and_then(|file| file.read_exact_at(&mut bytes, range.start));
+        read.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+        self.config_of(Some(&bytes))
     }
 
-    /// The factor of each frequency of rotary positions, where the file has a tensor of such. It is the one tensor whose numbers are
-    /// needed to know what the model computes.
-    fn rope_factors(&self) -> Result<Option<Vec<f32>>, ModelError> {
+    fn config_of(&self, factors: Option<&[u8]>) -> Result<Vec<u8>, ModelError> {
+        let has = |name: &str| self.parts.iter().any(|(_, part)| part.tensors.iter().any(|tensor| tensor.name == name));
+        let factors: Option<Vec<f32>> = factors.map(|bytes| {
+            let (numbers, _) = bytes.as_chunks();
+            numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        });
+        config::config_json(&self.metadata(), &has, factors.as_deref())
+    }
+
+    /// Where the factors of the frequencies of rotary positions lie, in which file and at which bytes of it, where there is a tensor of
+    /// such. It is the one tensor whose numbers are needed to know what the model computes.
+    ///
+    /// # Errors
+    /// When the tensor is none of that kind.
+    pub fn rope_factors(&self) -> Result<Option<(&Path, Range<u64>)>, ModelError> {
         let mut all = self.parts.iter().flat_map(|(path, part)| part.tensors.iter().map(move |tensor| (path, tensor)));
         let Some((path, tensor)) = all.find(|(_, tensor)| tensor.name == config::ROPE_FACTORS) else { return Ok(None) };
         let wrong = |reason: &str| ModelError::Tensor {
@@ -114,11 +131,8 @@ impl Gguf {
         if tensor.kind.format != Some(Format::F32) || tensor.bytes > MOST_ROPE_FACTORS {
             return Err(wrong("is no short list of f32 numbers"));
         }
-        let mut bytes = vec![0; tensor.bytes as usize];
-        let read = open_regular(path).and_then(|file| file.read_exact_at(&mut bytes, tensor.offset));
-        read.map_err(|source| FileError::Read { path: path.clone(), source })?;
-        let (numbers, _) = bytes.as_chunks();
-        Ok(Some(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+        // Placed: the sum is no more than a file can have.
+        Ok(Some((path, tensor.offset..tensor.offset + tensor.bytes)))
     }
 
     /// Every tensor under its usual name.

@@ -10,6 +10,7 @@ mod damage;
 mod families;
 mod foreign;
 mod gguf;
+mod made;
 mod places;
 mod published;
 mod rope;

@@ -23,6 +23,7 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// One request.
 pub(crate) struct Ask {
     url: String,
+    body: bool,
     part: Option<Want>,
     if_range: Option<String>,
 }
@@ -30,14 +31,19 @@ pub(crate) struct Ask {
 impl Ask {
     /// What there is to know of a file.
     pub(crate) fn head(url: String) -> Self {
-        Self { url, part: None, if_range: None }
+        Self { url, body: false, part: None, if_range: None }
+    }
+
+    /// All of something that has no size that is known before.
+    pub(crate) fn all(url: String) -> Self {
+        Self { url, body: true, part: None, if_range: None }
     }
 
     /// Some of its bytes.
     pub(crate) fn part(url: String, want: Want, file: &OriginFile) -> Self {
         // A weak ETag may not be used so; it is compared when the answer comes.
         let if_range = file.etag.starts_with('"').then(|| file.etag.clone());
-        Self { url, part: Some(want), if_range }
+        Self { url, body: true, part: Some(want), if_range }
     }
 }
 
@@ -104,7 +110,7 @@ impl Client {
             let location =
                 text(response.headers(), "location").filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308));
             // Of a file that the hub keeps elsewhere it has said all in the redirect.
-            let known = ask.part.is_none() && said.linked_etag.is_some() && said.linked_size.is_some();
+            let known = !ask.body && said.linked_etag.is_some() && said.linked_size.is_some();
             let Some(location) = location.filter(|_| !known) else {
                 return Ok(said.into_answer(plain(&url), response));
             };
@@ -117,7 +123,7 @@ impl Client {
     }
 
     fn one(&self, ask: &Ask, url: &str, first: bool) -> Result<Response<Body>, ureq::Error> {
-        let mut request = if ask.part.is_some() { self.agent.get(url) } else { self.agent.head(url) };
+        let mut request = if ask.body { self.agent.get(url) } else { self.agent.head(url) };
         if let Some(token) = self.token.as_ref().filter(|_| origin(url) == self.home) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -162,7 +168,7 @@ impl Said {
     }
 }
 
-fn is_commit(text: &str) -> bool {
+pub(crate) fn is_commit(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 

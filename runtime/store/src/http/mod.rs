@@ -2,6 +2,7 @@
 
 mod answer;
 mod client;
+mod listing;
 mod options;
 mod trouble;
 mod url;
@@ -23,8 +24,10 @@ use crate::{
     http::{
         answer::{Fault, Want, check_part, refusal},
         client::{Answer, Ask, Client},
+        listing::Listing,
         trouble::{Tries, Trouble},
     },
+    offers::Listed,
     origin::{Origin, OriginFile, Sink},
 };
 
@@ -35,8 +38,8 @@ const LEAST: u64 = 32 << 10;
 
 /// How the files of a model are addressed.
 enum Place {
-    /// `ENDPOINT/ORG/NAME/resolve/REVISION/FILE`.
-    Hub { repository: String, revision: String },
+    /// `ENDPOINT/ORG/NAME/resolve/REVISION/[FOLDER/]FILE`.
+    Hub { repository: String, revision: String, folder: String, probe: String },
     /// `FOLDER/FILE`.
     Folder(String),
 }
@@ -56,8 +59,20 @@ pub(crate) struct HttpOrigin {
 impl HttpOrigin {
     pub(crate) fn hub(repository: &str, revision: &str, options: RemoteOptions) -> Result<Self, StoreError> {
         let client = Client::new(&options, options.token_for_endpoint())?;
-        let place = Place::Hub { repository: repository.to_owned(), revision: revision.to_owned() };
+        let (repository, revision) = (repository.to_owned(), revision.to_owned());
+        let place = Place::Hub { repository, revision, folder: String::new(), probe: "config.json".into() };
         Ok(Self::at(place, client, options))
+    }
+
+    /// The same repository, of which the files in `folder` are the model's, that of the name `probe` one of them.
+    pub(crate) fn within(self, folder: &str, probe: &str) -> Self {
+        let place = match self.place {
+            Place::Hub { repository, revision, .. } => {
+                Place::Hub { repository, revision, folder: folder.to_owned(), probe: probe.to_owned() }
+            }
+            other => other,
+        };
+        Self { place, ..self }
     }
 
     pub(crate) fn folder(url: &str, options: RemoteOptions) -> Result<Self, StoreError> {
@@ -72,9 +87,10 @@ impl HttpOrigin {
 
     fn url(&self, file: &str) -> String {
         match &self.place {
-            Place::Hub { repository, revision } => {
+            Place::Hub { repository, revision, folder, .. } => {
                 let revision = self.commit.get().unwrap_or(revision).replace('/', "%2F");
-                format!("{}/{repository}/resolve/{revision}/{file}", self.options.endpoint)
+                let between = if folder.is_empty() { "" } else { "/" };
+                format!("{}/{repository}/resolve/{revision}/{folder}{between}{file}", self.options.endpoint)
             }
             Place::Folder(url) => format!("{url}/{file}"),
         }
@@ -176,9 +192,9 @@ impl From<Fault> for Failed {
 
 impl Origin for HttpOrigin {
     fn revision(&self) -> Result<String, StoreError> {
-        let Place::Hub { revision, .. } = &self.place else { return Ok(String::new()) };
+        let Place::Hub { revision, probe, .. } = &self.place else { return Ok(String::new()) };
         if self.commit.get().is_none() {
-            let commit = self.head("config.json")?.and_then(|answer| answer.commit);
+            let commit = self.head(probe)?.and_then(|answer| answer.commit);
             // A server that names no commit is taken at its word; ETags still tell changes.
             let _ = self.commit.set(commit.unwrap_or_else(|| revision.clone()));
         }
@@ -199,6 +215,18 @@ impl Origin for HttpOrigin {
             self.promised.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), digest);
         }
         Ok(Some(OriginFile { name: name.to_owned(), bytes, etag }))
+    }
+
+    fn listed(&self) -> Result<Vec<Listed>, StoreError> {
+        let Place::Hub { repository, revision, .. } = &self.place else { return Ok(Vec::new()) };
+        let revision = self.commit.get().unwrap_or(revision).replace('/', "%2F");
+        let url = format!("{}/api/models/{repository}/revision/{revision}?blobs=true", self.options.endpoint);
+        let Listing { commit, files } = self.retry(|| Ok(listing::ask(&self.client, url.clone())?))?;
+        // From now on all is asked of the commit whose files these are.
+        if let Some(commit) = commit {
+            let _ = self.commit.set(commit);
+        }
+        Ok(files)
     }
 
     fn promised(&self, name: &str) -> Option<PromisedDigest> {

@@ -182,7 +182,8 @@ impl Server {
             from.parse::<u64>().unwrap()..last.parse::<u64>().unwrap() + 1
         });
         let token = header("authorization").and_then(|text| text.strip_prefix("Bearer ").map(str::to_owned));
-        let weights = path.ends_with(".safetensors") && range.as_ref().is_some_and(|range| range.start > 0);
+        let is_weights = path.ends_with(".safetensors") || path.ends_with(".gguf");
+        let weights = is_weights && range.as_ref().is_some_and(|range| range.start > 0);
         let (fault, wanted, suffix, index) = {
             let mut state = self.state.lock().unwrap();
             let hits = |strikes: Strikes| match strikes {
@@ -221,6 +222,14 @@ impl Server {
             }
             Some(Fault::Loop) => return stream.write_all(&status(302, &format!("location: {path}\r\n"))).is_ok(),
             _ => {}
+        }
+        if let Some(model) = path.strip_prefix("/api/models/lime/").and_then(|rest| rest.split_once("/revision/")) {
+            let body = listing(&models.join(model.0));
+            let Some(body) = body.filter(|_| fault.is_none()) else {
+                return stream.write_all(&status(404, "x-error-code: RepoNotFound\r\n")).is_ok();
+            };
+            let head = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n", body.len());
+            return stream.write_all(format!("{head}{body}").as_bytes()).is_ok();
         }
         let relative = path.strip_prefix("/lime/").map(|rest| rest.replacen("/resolve/main/", "/", 1));
         let relative = relative.map(|rest| rest.replacen(&format!("/resolve/{COMMIT}/"), "/", 1));
@@ -296,4 +305,21 @@ impl Server {
         }
         goes_on
     }
+}
+
+/// What the hub says that a repository has: a commit, and the files with their sizes.
+fn listing(model: &std::path::Path) -> Option<String> {
+    fn files(folder: &std::path::Path, under: &str, found: &mut Vec<String>) -> Option<()> {
+        for entry in fs::read_dir(folder).ok()?.flatten() {
+            let name = format!("{under}{}", entry.file_name().to_string_lossy());
+            match entry.metadata().ok()? {
+                data if data.is_dir() => files(&entry.path(), &format!("{name}/"), found)?,
+                data => found.push(format!("{{\"rfilename\": {name:?}, \"size\": {}}}", data.len())),
+            }
+        }
+        Some(())
+    }
+    let mut found = Vec::new();
+    files(model, "", &mut found)?;
+    Some(format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{}]}}", found.join(", ")))
 }

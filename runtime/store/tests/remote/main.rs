@@ -5,7 +5,10 @@
 mod common;
 mod digests;
 mod faults;
+mod gguf;
 mod good;
+#[path = "../../../model/tests/formats/made.rs"]
+mod made;
 #[path = "../common/server.rs"]
 mod server;
 

@@ -75,7 +75,13 @@ fn one_name_lives_in_two_namespaces() {
 fn the_manifests_are_accepted() {
     let cluster = Kubectl::connect().unwrap();
     let namespace = cluster.namespace("llm").unwrap();
-    for manifest in ["manifests/llama-70b.yaml", "manifests/kubernetes/router.yaml"] {
+    let manifests = [
+        "manifests/llama-70b.yaml",
+        "manifests/llama-3b-q4.yaml",
+        "manifests/qwen3-8b-q4.yaml",
+        "manifests/kubernetes/router.yaml",
+    ];
+    for manifest in manifests {
         let file = repository().join(manifest).display().to_string();
         cluster.run(&["-n", namespace.name(), "apply", "--dry-run=server", "--validate=strict", "-f", &file]).unwrap();
     }

@@ -14,6 +14,9 @@ mod garbage;
 mod hub;
 mod kinds_gone;
 mod kubelet;
+#[allow(dead_code, reason = "the model's own tests use all of it")]
+#[path = "../../../../runtime/model/tests/formats/made.rs"]
+mod made;
 mod namespaces;
 mod operator;
 mod proxy;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use lime_cluster_tests::repository;
 
-use crate::{PATIENCE, Stage, condition, hub::Server, operator::Operator};
+use crate::{PATIENCE, Stage, condition, hub::Server, made::Made, operator::Operator};
 
 const MODEL: &str = "tests/fixtures/models/bard-2m";
 
@@ -40,6 +40,10 @@ fn each_bad_source_has_its_reason_in_the_conditions() {
             "ModelNotFound",
             "config.json",
         ),
+        ("gguf", with("hf://lime/m-GGUF:Q8_0", "right"), "True", "Accepted", "2 layers"),
+        ("web-gguf", plain("m-GGUF/m-Q8_0.gguf"), "True", "Accepted", "2 layers"),
+        ("no-quant", with("hf://lime/m-GGUF", "right"), "False", "ModelNotFound", "Q8_0 ("),
+        ("other-quant", with("hf://lime/m-GGUF:Q4_K_M", "right"), "False", "ModelNotFound", "Q8_0 ("),
         ("strange", with("hf://lime/strange", "right"), "False", "UnsupportedArchitecture", "strange"),
         ("web-strange", plain("strange"), "False", "UnsupportedArchitecture", "strange"),
     ];
@@ -67,7 +71,7 @@ fn deployment(name: &str, model: &str) -> String {
     )
 }
 
-/// The bundled model, and the same under a family's name that nobody knows.
+/// The bundled model, the same under a family's name that nobody knows, and a repository of GGUF files.
 fn models(folder: &Path) {
     for name in ["good", "strange"] {
         fs::create_dir(folder.join(name)).unwrap();
@@ -75,6 +79,8 @@ fn models(folder: &Path) {
             fs::copy(repository().join(MODEL).join(file), folder.join(name).join(file)).unwrap();
         }
     }
+    fs::create_dir(folder.join("m-GGUF")).unwrap();
+    fs::write(folder.join("m-GGUF/m-Q8_0.gguf"), Made::llama().bytes()).unwrap();
     let config = fs::read_to_string(folder.join("strange/config.json")).unwrap();
     let config = config.replace("LlamaForCausalLM", "StrangeForCausalLM").replace("\"llama\"", "\"strange\"");
     fs::write(folder.join("strange/config.json"), config).unwrap();
