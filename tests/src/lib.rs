@@ -6,6 +6,7 @@ pub mod gguf;
 pub mod memory_limit;
 pub mod mutate;
 pub mod readers;
+pub mod one_engine;
 pub mod real_model;
 pub mod ring;
 pub mod synthetic;

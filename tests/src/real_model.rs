@@ -49,8 +49,20 @@ pub fn golden() -> Result<Vec<Case>> {
 /// # Errors
 /// When what was had is not the model.
 pub fn smollm2() -> Result<Option<PathBuf>> {
-    let folder = repository().join("target/real-models/smollm2-135m-instruct");
-    if folder.is_dir() {
+    had("smollm2-135m-instruct")
+}
+
+/// The same model as the GGUF file that the registry has: matrices Q4_1, embedding Q8_0.
+///
+/// # Errors
+/// As [`smollm2`].
+pub fn smollm2_gguf() -> Result<Option<PathBuf>> {
+    had("smollm2-135m-instruct-Q4_1.gguf")
+}
+
+fn had(name: &str) -> Result<Option<PathBuf>> {
+    let folder = repository().join("target/real-models").join(name);
+    if folder.exists() {
         return Ok(Some(folder));
     }
     let script = repository().join("tests/fixtures/tools/smollm2.py");

@@ -31,6 +31,11 @@ fn code(format: Format) -> u32 {
         Format::Q4K => 12,
         Format::Q5K => 13,
         Format::Q6K => 14,
+        Format::Q2K => 10,
+        Format::Q3K => 11,
+        Format::Iq4Nl => 20,
+        Format::Iq4Xs => 23,
+        Format::Mxfp4 => 39,
         Format::Bf16 => 30,
         Format::CompactBf16 => panic!("no file has it"),
     }
@@ -40,6 +45,9 @@ fn code(format: Format) -> u32 {
 fn scales(format: Format) -> &'static [usize] {
     match format {
         Format::Q6K => &[208],
+        Format::Q2K => &[80, 82],
+        Format::Q3K => &[108],
+        Format::Mxfp4 => &[],
         Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
         _ => &[0],
     }
@@ -66,9 +74,17 @@ fn weights(format: Format, rows: usize, columns: usize, state: &mut u64) -> Vec<
         Format::Q4K => 63.0 * 15.0,
         Format::Q5K => 63.0 * 31.0,
         Format::Q6K => 128.0 * 32.0,
+        Format::Q2K => 15.0 * 3.0,
+        Format::Q3K => 32.0 * 4.0,
+        Format::Iq4Nl => 127.0,
+        Format::Iq4Xs => 127.0 * 32.0,
         _ => 32.0,
     };
     for unit in bytes.chunks_mut(format.unit().unwrap().bytes) {
+        if format == Format::Mxfp4 {
+            // Its scale is a power of two, and its greatest number six.
+            unit[0] = 121 + unit[0] % 3;
+        }
         for at in scales(format) {
             unit[*at..at + 2].copy_from_slice(&f16::from_f32(small(0.2) / greatest).to_le_bytes());
         }
@@ -80,15 +96,19 @@ fn text(text: &str) -> Vec<u8> {
     [(text.len() as u64).to_le_bytes().as_slice(), text.as_bytes()].concat()
 }
 
-/// Two layers whose projections take activations as bytes, as lanes in either order, and as several of these at once.
+/// Layers whose projections take activations as bytes, as lanes in either order, and as several of these at once.
 fn tensors() -> Vec<(String, Format, usize, usize)> {
-    use Format::{Bf16, F16, F32, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    use Format::{Bf16, F16, F32, Iq4Nl, Iq4Xs, Mxfp4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
     let mut all = vec![
         ("token_embd".to_owned(), Q6K, VOCABULARY, HIDDEN),
         ("output_norm".to_owned(), F32, 1, HIDDEN),
         ("output".to_owned(), Q5K, VOCABULARY, HIDDEN),
     ];
-    let formats = [[Q4K, Q5K, Q6K, Q4_1, Q5_0, Q5_1, Q4K], [Q8_0, Bf16, Q4_0, Q4_0, F16, Bf16, Q6K]];
+    let formats = [
+        [Q4K, Q5K, Q6K, Q4_1, Q5_0, Q5_1, Q4K],
+        [Q8_0, Bf16, Q4_0, Q4_0, F16, Bf16, Q6K],
+        [Q2K, Q3K, Iq4Nl, Iq4Xs, Mxfp4, Q3K, Q2K],
+    ];
     for (layer, formats) in formats.into_iter().enumerate() {
         let shapes = [
             ("attn_q", HIDDEN, HIDDEN),
@@ -110,7 +130,7 @@ fn tensors() -> Vec<(String, Format, usize, usize)> {
 
 fn write(path: &Path) {
     let counts = [
-        ("block_count", 2),
+        ("block_count", 3),
         ("embedding_length", HIDDEN),
         ("feed_forward_length", INNER),
         ("attention.head_count", 4),

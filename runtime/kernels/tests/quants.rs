@@ -8,8 +8,25 @@ use lime_kernels::{Isa, Kernels, LinearJob, Matrix, PackedRows, ShapeError, form
 use lime_plan::Format;
 use proptest::prelude::*;
 
-const QUANTIZED: [Format; 8] =
-    [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q4K, Format::Q5K, Format::Q6K];
+const QUANTIZED: [Format; 13] = [
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q4K,
+    Format::Q5K,
+    Format::Q6K,
+    Format::Q2K,
+    Format::Q3K,
+    Format::Iq4Nl,
+    Format::Iq4Xs,
+    Format::Mxfp4,
+];
+
+/// The sixteen numbers of IQ4, as ggml's kvalues_iq4nl has them, and twice those of MXFP4 (kvalues_mxfp4).
+const IQ4: [i32; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const MXFP4: [i32; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// A block of 32 weights: what each is, its scale and offset.
 struct Block {
@@ -18,11 +35,13 @@ struct Block {
     offset: Option<f32>,
     /// What the dots of the two halves are multiplied by.
     halves: Option<[i32; 2]>,
+    /// What the offset is multiplied by in the two halves.
+    offset_halves: Option<[i32; 2]>,
 }
 
 impl Block {
     fn plain(quants: [i32; 32], scale: f32, offset: Option<f32>) -> Self {
-        Self { quants, scale, offset, halves: None }
+        Self { quants, scale, offset, halves: None, offset_halves: None }
     }
 
     /// The product of the weights, without scales, with those of an activation.
@@ -34,10 +53,18 @@ impl Block {
         }
     }
 
+    /// What the offset is multiplied by: the sum of the activation's bytes, each with its half's factor.
+    fn offset_dot(&self, x: &[i32; 32]) -> i32 {
+        let halves = self.offset_halves.unwrap_or([1, 1]);
+        x.iter().enumerate().map(|(i, x)| halves[i / 16] * x).sum()
+    }
+
     fn decoded(&self) -> [f32; 32] {
         std::array::from_fn(|i| {
             let factor = self.halves.map_or(1, |halves| halves[i / 16]);
-            self.quants[i] as f32 * (self.scale * factor as f32) + self.offset.unwrap_or(0.0)
+            let offset_factor = self.offset_halves.map_or(1, |halves| halves[i / 16]);
+            self.quants[i] as f32 * (self.scale * factor as f32)
+                + self.offset.map_or(0.0, |it| it * offset_factor as f32)
         })
     }
 }
@@ -87,7 +114,52 @@ fn q6_k_block(unit: &[u8], block: usize) -> Block {
         i32::from(number) - 32
     });
     let scales = [2 * block, 2 * block + 1].map(|at| i32::from(unit[192 + at] as i8));
-    Block { quants, scale: half(&unit[208..]), offset: None, halves: Some(scales) }
+    Block { quants, scale: half(&unit[208..]), offset: None, halves: Some(scales), offset_halves: None }
+}
+
+fn q2_k_block(unit: &[u8], block: usize) -> Block {
+    // ggml's dequantize_row_q2_K: d * (scale & 0xF) * quant - dmin * (scale >> 4), each 16 columns.
+    let factors = [unit[2 * block], unit[2 * block + 1]];
+    let quants = std::array::from_fn(|l| i32::from(unit[16 + 32 * (block / 4) + l] >> (2 * (block % 4)) & 3));
+    Block {
+        quants,
+        scale: half(&unit[80..]),
+        offset: Some(-half(&unit[82..])),
+        halves: Some(factors.map(|factor| i32::from(factor & 0xf))),
+        offset_halves: Some(factors.map(|factor| i32::from(factor >> 4))),
+    }
+}
+
+fn q3_k_block(unit: &[u8], block: usize) -> Block {
+    // ggml's dequantize_row_q3_K, whose sixteen scales are put together from three words of four bytes.
+    let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| unit[96 + 4 * at + i]));
+    let (low, high) = (0x0f0f_0f0f, 0x0303_0303);
+    let words = [
+        word(0) & low | (word(2) & high) << 4,
+        word(1) & low | (word(2) >> 2 & high) << 4,
+        word(0) >> 4 & low | (word(2) >> 4 & high) << 4,
+        word(1) >> 4 & low | (word(2) >> 6 & high) << 4,
+    ];
+    let scale = |at: usize| i32::from(words[at / 4].to_le_bytes()[at % 4] as i8) - 32;
+    let quants = std::array::from_fn(|l| {
+        let low = i32::from(unit[32 + 32 * (block / 4) + l] >> (2 * (block % 4)) & 3);
+        if unit[l] & 1 << block == 0 { low - 4 } else { low }
+    });
+    let halves = Some([scale(2 * block), scale(2 * block + 1)]);
+    Block { quants, scale: half(&unit[108..]), offset: None, halves, offset_halves: None }
+}
+
+fn iq4_xs_block(unit: &[u8], block: usize) -> Block {
+    // ggml's dequantize_row_iq4_xs.
+    let high = u16::from_le_bytes([unit[2], unit[3]]);
+    let factor = unit[4 + block / 2] >> (4 * (block % 2)) & 0xf | ((high >> (2 * block) & 3) << 4) as u8;
+    let quants = std::array::from_fn(|i| IQ4[nibble(&unit[8 + 16 * block..], i) as usize]);
+    Block::plain(quants, half(unit) * (f32::from(factor) - 32.0), None)
+}
+
+fn mxfp4_block(unit: &[u8]) -> Block {
+    let quants = std::array::from_fn(|i| MXFP4[nibble(&unit[1..], i) as usize]);
+    Block::plain(quants, 2f64.powi(i32::from(unit[0]) - 128) as f32, None)
 }
 
 /// The blocks of a stored unit, as ggml defines them.
@@ -115,6 +187,14 @@ fn blocks(format: Format, unit: &[u8]) -> Vec<Block> {
         }
         Format::Q4K | Format::Q5K => (0..8).map(|block| k_block(format, unit, block)).collect(),
         Format::Q6K => (0..8).map(|block| q6_k_block(unit, block)).collect(),
+        Format::Q2K => (0..8).map(|block| q2_k_block(unit, block)).collect(),
+        Format::Q3K => (0..8).map(|block| q3_k_block(unit, block)).collect(),
+        Format::Iq4Nl => {
+            let quants = std::array::from_fn(|i| IQ4[nibble(&unit[2..], i) as usize]);
+            vec![Block::plain(quants, half(unit), None)]
+        }
+        Format::Iq4Xs => (0..8).map(|block| iq4_xs_block(unit, block)).collect(),
+        Format::Mxfp4 => vec![mxfp4_block(unit)],
         other => panic!("{other} has no blocks"),
     }
 }
@@ -150,7 +230,8 @@ fn defined(format: Format, row: &[u8], x: &[f32]) -> f32 {
         let lane = &mut lanes[b % 16];
         *lane = (w.scale * scale).mul_add(dot as f32, *lane);
         if let Some(offset) = w.offset {
-            *lane = offset.mul_add(scale * sum as f32, *lane);
+            assert!(w.offset_halves.is_some() || w.offset_dot(&quants) == sum);
+            *lane = offset.mul_add(scale * w.offset_dot(&quants) as f32, *lane);
         }
     }
     for step in [8, 4, 2, 1] {
@@ -186,6 +267,12 @@ fn weights(format: Format, out: usize, columns: usize, tame: bool, random: &mut 
         for unit in bytes.chunks_mut(format.unit().unwrap().bytes) {
             let at: &[usize] = match format {
                 Format::Q6K => &[208],
+                Format::Q2K => &[80, 82],
+                Format::Q3K => &[108],
+                Format::Mxfp4 => {
+                    unit[0] = 120 + unit[0] % 8;
+                    continue;
+                }
                 Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
                 _ => &[0],
             };

@@ -45,6 +45,21 @@ pub enum Format {
     /// GGUF's Q6_K: 256 columns of six bits, with a scale of eight bits for each 16.
     #[serde(rename = "q6_k")]
     Q6K,
+    /// GGUF's Q2_K: 256 columns of two bits, with a scale and an offset of four bits for each 16.
+    #[serde(rename = "q2_k")]
+    Q2K,
+    /// GGUF's Q3_K: 256 columns of three bits, with a scale of six bits for each 16.
+    #[serde(rename = "q3_k")]
+    Q3K,
+    /// GGUF's IQ4_NL: 32 columns are one f16 scale and 32 halves of bytes, each for one of sixteen numbers.
+    #[serde(rename = "iq4_nl")]
+    Iq4Nl,
+    /// GGUF's IQ4_XS: the same numbers, 256 columns in blocks of 32, whose scales are of six bits.
+    #[serde(rename = "iq4_xs")]
+    Iq4Xs,
+    /// MXFP4: 32 columns are a power of two and 32 numbers of four bits.
+    #[serde(rename = "mxfp4")]
+    Mxfp4,
 }
 
 /// Columns that a format stores together.
@@ -58,7 +73,7 @@ pub struct Unit {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -71,6 +86,11 @@ impl Format {
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Mxfp4,
     ];
 
     /// The type of its elements, where each is stored by itself.
@@ -98,6 +118,11 @@ impl Format {
             Self::Q4K => (256, 144),
             Self::Q5K => (256, 176),
             Self::Q6K => (256, 210),
+            Self::Q2K => (256, 84),
+            Self::Q3K => (256, 110),
+            Self::Iq4Nl => (32, 18),
+            Self::Iq4Xs => (256, 136),
+            Self::Mxfp4 => (32, 17),
         };
         Some(Unit { columns, bytes })
     }
@@ -145,6 +170,11 @@ impl fmt::Display for Format {
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Iq4Nl => "IQ4_NL",
+            Self::Iq4Xs => "IQ4_XS",
+            Self::Mxfp4 => "MXFP4",
         })
     }
 }

@@ -5,8 +5,9 @@
 //! bytes of a block is an integer below 2^24: it has no order, and as f32 it is exact. The sums over blocks have one:
 //!
 //! block `b` goes to lane `b % 16`, b ascending: `lane = fma(w_scale * x_scale, dot, lane)`, and for formats with offsets then
-//! `lane = fma(w_offset, x_scale * x_sum, lane)`. Where the halves of a block have factors of their own, whole numbers, the dot
-//! product is the sum of the halves' dots times those. Above, `x_sum` is the sum of the activation's bytes. The sixteen lanes
+//! `lane = fma(w_offset, x_scale * x_sum, lane)`, where `x_sum` is the sum of the activation's bytes. Where the offset has a factor for
+//! each half of a block, `x_sum` is the sum of the bytes times those. Where the halves of a block have factors of their own, whole numbers, the dot
+//! product is the sum of the halves' dots times those. The sixteen lanes
 //! are added by the tree of all other sums: l+8, l+4, l+2, l+1.
 
 mod product;
@@ -17,6 +18,7 @@ pub(crate) use rounded::{QuantRows, round_row, row_bytes};
 
 use crate::convert::widen_f16;
 use crate::lanes::{BLOCK, HALF};
+use crate::simd::{Dots, ScalarDots};
 use lime_plan::Format;
 
 /// Blocks of a chunk: one for each lane.
@@ -32,9 +34,14 @@ pub(crate) trait QuantFormat: 'static {
     const OFFSETS: bool;
     /// Whether the halves of a block, of 16 columns, have factors of their own: their quants then lie apart.
     const HALVES: bool;
+    /// Whether the columns of a block have whole-numbered factors of its offset, which lie where second halves do.
+    const OFFSET_BYTES: bool = false;
 
     /// Writes the blocks of `units`, whole units for a chunk or fewer, to the front of `chunk`.
-    fn expand(units: &[u8], chunk: &mut Chunk);
+    ///
+    /// # Safety
+    /// `D` must be available on this machine.
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk);
 }
 
 /// Some blocks of one weight row, expanded.
@@ -43,7 +50,7 @@ pub(crate) trait QuantFormat: 'static {
 pub(crate) struct Chunk {
     /// All columns of each block, or the first half of them and zeros.
     pub(crate) quants: [[i8; BLOCK]; CHUNK],
-    /// Zeros and the second half, where halves lie apart.
+    /// Zeros and the second half, where halves lie apart; the columns' factors of the offset, where there are such.
     pub(crate) second: [[i8; BLOCK]; CHUNK],
     /// What the dots of the halves are multiplied by: whole numbers of at most eight bits.
     pub(crate) half_factors: [[f32; CHUNK]; 2],
@@ -86,12 +93,14 @@ pub(crate) const fn stored_bytes<F: QuantFormat>(blocks: usize) -> usize {
 pub(crate) fn decode<F: QuantFormat>(row: &[u8], into: &mut [f32]) {
     let mut chunk = Chunk::ZERO;
     for (units, into) in row.chunks(stored_bytes::<F>(CHUNK)).zip(into.chunks_mut(CHUNK * BLOCK)) {
-        F::expand(units, &mut chunk);
+        // SAFETY: portable code is available everywhere.
+        unsafe { F::expand::<ScalarDots>(units, &mut chunk) };
         for (block, into) in into.chunks_mut(BLOCK).enumerate() {
             let factor = if F::FACTORS { chunk.factors[block] } else { 1.0 };
             let scale = widen_f16(chunk.scales[block]) * factor;
             let offset = if F::OFFSETS { widen_f16(chunk.offsets[block]) * chunk.offset_factors[block] } else { 0.0 };
             for (column, into) in into.iter_mut().enumerate() {
+                let offset = if F::OFFSET_BYTES { offset * f32::from(chunk.second[block][column]) } else { offset };
                 let (quant, scale) = match column / HALF {
                     half if F::HALVES => {
                         let quants = if half == 0 { &chunk.quants } else { &chunk.second };

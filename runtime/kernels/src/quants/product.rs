@@ -86,7 +86,7 @@ impl Part<'_> {
                         prefetch_far(units.as_ptr().wrapping_add(AHEAD + line));
                     }
                     let chunk = &mut expanded[row];
-                    F::expand(units, chunk);
+                    F::expand::<D>(units, chunk);
                     chunk.end_at(blocks);
                     let mut scale = S::load_f16(chunk.scales.as_ptr().cast());
                     if F::FACTORS {
@@ -120,8 +120,12 @@ impl Part<'_> {
                         let mut lanes = S::fma(scale, S::load(dots.as_ptr()), S::load(kept));
                         if F::OFFSETS {
                             let mut floats = [0f32; CHUNK];
-                            for (lane, float) in floats.iter_mut().enumerate() {
-                                *float = *sums.add(lane) as f32;
+                            if F::OFFSET_BYTES {
+                                D::dots(chunk.second.as_ptr().cast(), quants, sums, floats.as_mut_ptr());
+                            } else {
+                                for (lane, float) in floats.iter_mut().enumerate() {
+                                    *float = *sums.add(lane) as f32;
+                                }
                             }
                             let sum = S::mul(x_scale, S::load(floats.as_ptr()));
                             lanes = S::fma(S::load(offsets[row].as_ptr()), sum, lanes);

@@ -2,7 +2,11 @@
 //! rows are written once for each arithmetic and know no format.
 
 mod compact;
+mod iq4;
+mod mxfp4;
 mod plain;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -74,5 +78,10 @@ pub(crate) fn visit<T: FormatTask>(format: Format, task: T) -> T::Output {
         Format::Q4K => task.quants::<q4_k::Q4K>(),
         Format::Q5K => task.quants::<q4_k::Q5K>(),
         Format::Q6K => task.quants::<q6_k::Q6K>(),
+        Format::Q2K => task.quants::<q2_k::Q2K>(),
+        Format::Q3K => task.quants::<q3_k::Q3K>(),
+        Format::Iq4Nl => task.quants::<iq4::Iq4Nl>(),
+        Format::Iq4Xs => task.quants::<iq4::Iq4Xs>(),
+        Format::Mxfp4 => task.quants::<mxfp4::Mxfp4>(),
     }
 }

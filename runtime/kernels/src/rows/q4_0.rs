@@ -2,6 +2,7 @@
 //! the others; a half is a weight of -8 to 7, eight too great.
 
 use crate::quants::{Chunk, QuantFormat};
+use crate::simd::Dots;
 use lime_plan::Format;
 
 pub(crate) struct Q4_0;
@@ -13,7 +14,7 @@ impl QuantFormat for Q4_0 {
     const HALVES: bool = false;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<18>();
         for (block, [low, high, quants @ ..]) in units.iter().enumerate() {
             chunk.scales[block] = u16::from_le_bytes([*low, *high]);

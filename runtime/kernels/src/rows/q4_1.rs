@@ -4,6 +4,7 @@
 use lime_plan::Format;
 
 use crate::quants::{Chunk, QuantFormat};
+use crate::simd::Dots;
 
 pub(crate) struct Q4_1;
 
@@ -14,7 +15,7 @@ impl QuantFormat for Q4_1 {
     const HALVES: bool = false;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<20>();
         for (block, [low, high, offset_low, offset_high, quants @ ..]) in units.iter().enumerate() {
             chunk.scales[block] = u16::from_le_bytes([*low, *high]);

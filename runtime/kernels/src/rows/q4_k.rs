@@ -6,6 +6,7 @@ use lime_plan::Format;
 
 use crate::lanes::BLOCK;
 use crate::quants::{Chunk, QuantFormat};
+use crate::simd::Dots;
 
 pub(crate) struct Q4K;
 pub(crate) struct Q5K;
@@ -45,7 +46,7 @@ impl QuantFormat for Q4K {
     const HALVES: bool = false;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<144>();
         for (index, bytes) in units.iter().enumerate() {
             if let (Some(head), Some(quants)) = (bytes.first_chunk(), bytes.last_chunk()) {
@@ -62,7 +63,7 @@ impl QuantFormat for Q5K {
     const HALVES: bool = false;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<176>();
         for (index, bytes) in units.iter().enumerate() {
             if let (Some(head), Some(quants)) = (bytes.first_chunk(), bytes.last_chunk()) {

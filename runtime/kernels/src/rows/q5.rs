@@ -5,6 +5,7 @@ use lime_plan::Format;
 
 use crate::lanes::BLOCK;
 use crate::quants::{Chunk, QuantFormat};
+use crate::simd::Dots;
 
 pub(crate) struct Q5_0;
 pub(crate) struct Q5_1;
@@ -26,7 +27,7 @@ impl QuantFormat for Q5_0 {
     const HALVES: bool = false;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<22>();
         for (block, [low, high, a, b, c, d, quants @ ..]) in units.iter().enumerate() {
             chunk.scales[block] = u16::from_le_bytes([*low, *high]);
@@ -42,7 +43,7 @@ impl QuantFormat for Q5_1 {
     const HALVES: bool = false;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<24>();
         for (block, [low, high, offset_low, offset_high, a, b, c, d, quants @ ..]) in units.iter().enumerate() {
             chunk.scales[block] = u16::from_le_bytes([*low, *high]);

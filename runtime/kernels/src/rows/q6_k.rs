@@ -5,6 +5,7 @@ use lime_plan::Format;
 
 use crate::lanes::{BLOCK, HALF};
 use crate::quants::{Chunk, QuantFormat};
+use crate::simd::Dots;
 
 pub(crate) struct Q6K;
 
@@ -15,7 +16,7 @@ impl QuantFormat for Q6K {
     const HALVES: bool = true;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<210>();
         for (index, bytes) in units.iter().enumerate() {
             let (lows, rest) = bytes.split_at(128);

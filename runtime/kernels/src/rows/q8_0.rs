@@ -2,6 +2,7 @@
 
 use crate::lanes::BLOCK;
 use crate::quants::{Chunk, QuantFormat};
+use crate::simd::Dots;
 use lime_plan::Format;
 
 pub(crate) struct Q8_0;
@@ -13,7 +14,7 @@ impl QuantFormat for Q8_0 {
     const HALVES: bool = false;
 
     #[inline(always)]
-    fn expand(units: &[u8], chunk: &mut Chunk) {
+    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
         let (units, _) = units.as_chunks::<34>();
         for (block, [low, high, quants @ ..]) in units.iter().enumerate() {
             let quants: &[u8; BLOCK] = quants;

@@ -18,7 +18,7 @@ mod neon;
 use crate::element::ElementType;
 use crate::isa::Isa;
 use crate::lanes::TileLayout;
-pub(crate) use dots::{Dots, DotsTask, run_dots};
+pub(crate) use dots::{Dots, DotsTask, ScalarDots, run_dots};
 pub(crate) use element::{Element, StoredBf16, StoredF16, StoredF32, load_tail};
 pub(crate) use scalar::Scalar;
 

@@ -89,8 +89,8 @@ fn what_is_not_run_is_refused_by_name() {
         (llama.with(|made| made.tensor("rope_freqs.weight", &[8], F32)), "rope_freqs.weight) are not those of Llama 3"),
         (llama.with(|made| made.tensors[3].2 = 16), "is of the unknown type"),
         (
-            llama.with(|made| (made.tensors[3].1, made.tensors[3].2) = (vec![256, 4], 10)),
-            "Q2_K, which is not supported",
+            llama.with(|made| (made.tensors[3].1, made.tensors[3].2) = (vec![256, 4], 34)),
+            "TQ1_0, which is not supported",
         ),
         (llama.without("llama.block_count"), "\"llama.block_count\" is missing"),
         (llama.without("tokenizer.ggml.scores"), "\"tokenizer.ggml.scores\" is missing"),

@@ -35,7 +35,24 @@ unsafe fn block(w: *const i8, x: *const i8) -> __m256i {
     _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
 }
 
+/// See [`Dots::levels`]: two shuffles of the table.
+#[inline(always)]
+pub(super) unsafe fn levels(table: &[i8; 16], halves: &[u8; 16]) -> [i8; BLOCK] {
+    let (table, bytes) = (_mm_loadu_si128(table.as_ptr().cast()), _mm_loadu_si128(halves.as_ptr().cast()));
+    let low = _mm_set1_epi8(15);
+    let mut levels = [0; BLOCK];
+    let into: *mut __m128i = levels.as_mut_ptr().cast();
+    _mm_storeu_si128(into, _mm_shuffle_epi8(table, _mm_and_si128(bytes, low)));
+    _mm_storeu_si128(into.add(1), _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16::<4>(bytes), low)));
+    levels
+}
+
 impl Dots for Avx2Dots {
+    #[inline(always)]
+    unsafe fn levels(table: &[i8; 16], halves: &[u8; 16]) -> [i8; BLOCK] {
+        levels(table, halves)
+    }
+
     #[inline(always)]
     unsafe fn dots(w: *const i8, x: *const i8, _sums: *const i32, into: *mut f32) {
         for four in 0..4 {

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::super::avx512::Avx512;
-use super::{Dots, DotsTask};
+use super::{Dots, DotsTask, avx2};
 use crate::lanes::BLOCK;
 
 pub(super) struct VnniDots;
@@ -41,6 +41,11 @@ unsafe fn fold4(ab: __m512i, cd: __m512i) -> __m512i {
 }
 
 impl Dots for VnniDots {
+    #[inline(always)]
+    unsafe fn levels(table: &[i8; 16], halves: &[u8; 16]) -> [i8; BLOCK] {
+        avx2::levels(table, halves)
+    }
+
     #[inline(always)]
     unsafe fn dots(w: *const i8, x: *const i8, sums: *const i32, into: *mut f32) {
         let low = fold4(fold2(two(w, x, 0), two(w, x, 1)), fold2(two(w, x, 2), two(w, x, 3)));

@@ -8,8 +8,11 @@ mod avx512;
 mod neon;
 mod scalar;
 
+pub(crate) use scalar::ScalarDots;
+
 use super::{Scalar, Simd};
 use crate::isa::Isa;
+use crate::lanes::BLOCK;
 
 /// Dot products of sixteen blocks of 32 bytes.
 pub(crate) trait Dots {
@@ -20,6 +23,12 @@ pub(crate) trait Dots {
     /// The instruction set is there; there are 512 bytes at `w` and `x`, those at `x` above -128, and sixteen numbers at `sums`
     /// and `into`.
     unsafe fn dots(w: *const i8, x: *const i8, sums: *const i32, into: *mut f32);
+
+    /// What the low halves of sixteen bytes stand for, then what the high ones do.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn levels(table: &[i8; 16], halves: &[u8; 16]) -> [i8; BLOCK];
 }
 
 /// An algorithm over quantized rows that any instruction set can run.
@@ -47,7 +56,7 @@ pub(crate) unsafe fn run_dots<T: DotsTask>(isa: Isa, task: T) {
             Isa::Avx2 => avx2::run(task),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => neon::run(task),
-            _ => task.run::<Scalar, scalar::ScalarDots>(),
+            _ => task.run::<Scalar, ScalarDots>(),
         }
     }
 }
@@ -70,6 +79,20 @@ mod tests {
         unsafe fn run<S: Simd, D: Dots>(self) {
             // SAFETY: the lengths are asserted by the test.
             unsafe { D::dots(self.w.as_ptr(), self.x.as_ptr(), self.sums.as_ptr(), self.into.as_mut_ptr()) };
+        }
+    }
+
+    struct Levels<'a> {
+        table: &'a [i8; 16],
+        halves: &'a [u8; 16],
+        into: &'a mut [i8; BLOCK],
+    }
+
+    impl DotsTask for Levels<'_> {
+        #[inline(always)]
+        unsafe fn run<S: Simd, D: Dots>(self) {
+            // SAFETY: whoever runs this vouches for the instruction set.
+            *self.into = unsafe { D::levels(self.table, self.halves) };
         }
     }
 
@@ -97,6 +120,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_instruction_set_finds_the_levels(table in any::<[i8; 16]>(), halves in any::<[u8; 16]>()) {
+            let half = |at: usize| if at < 16 { halves[at] & 15 } else { halves[at - 16] >> 4 };
+            let expected: [i8; BLOCK] = std::array::from_fn(|at| table[usize::from(half(at))]);
+            for isa in Isa::available() {
+                let mut into = [99; BLOCK];
+                // SAFETY: the instruction set is there.
+                unsafe { run_dots(isa, Levels { table: &table, halves: &halves, into: &mut into }) };
+                prop_assert_eq!(into, expected, "{}", isa);
+            }
+        }
+
         #[test]
         fn every_instruction_set_gives_the_integers(
             w in proptest::collection::vec(any::<i8>(), 512),

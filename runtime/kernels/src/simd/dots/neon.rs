@@ -29,6 +29,15 @@ unsafe fn block(w: *const i8, x: *const i8) -> int32x4_t {
 
 impl Dots for NeonDots {
     #[inline(always)]
+    unsafe fn levels(table: &[i8; 16], halves: &[u8; 16]) -> [i8; BLOCK] {
+        let (table, bytes) = (vld1q_s8(table.as_ptr()), vld1q_u8(halves.as_ptr()));
+        let mut levels = [0; BLOCK];
+        vst1q_s8(levels.as_mut_ptr(), vqtbl1q_s8(table, vandq_u8(bytes, vdupq_n_u8(15))));
+        vst1q_s8(levels.as_mut_ptr().add(16), vqtbl1q_s8(table, vshrq_n_u8::<4>(bytes)));
+        levels
+    }
+
+    #[inline(always)]
     unsafe fn dots(w: *const i8, x: *const i8, _sums: *const i32, into: *mut f32) {
         for four in 0..4 {
             let (w, x) = (w.add(four * 4 * BLOCK), x.add(four * 4 * BLOCK));

@@ -3,9 +3,19 @@
 use super::Dots;
 use crate::lanes::BLOCK;
 
-pub(super) struct ScalarDots;
+pub(crate) struct ScalarDots;
 
 impl Dots for ScalarDots {
+    #[inline(always)]
+    unsafe fn levels(table: &[i8; 16], halves: &[u8; 16]) -> [i8; BLOCK] {
+        let mut levels = [0; BLOCK];
+        for (at, byte) in halves.iter().enumerate() {
+            levels[at] = table[usize::from(byte & 15)];
+            levels[at + 16] = table[usize::from(byte >> 4)];
+        }
+        levels
+    }
+
     #[inline(always)]
     unsafe fn dots(w: *const i8, x: *const i8, _sums: *const i32, into: *mut f32) {
         for block in 0..16 {
