@@ -10,7 +10,9 @@ mod machine;
 mod memory;
 mod one_process;
 mod peer;
+mod perplexity;
 mod processes;
+mod quants;
 mod report;
 mod ring;
 mod security;
@@ -54,6 +56,9 @@ struct Args {
     /// Tokens of each text that `kv-types` takes.
     #[arg(long, default_value_t = 16_384)]
     text_tokens: usize,
+    /// Where `gguf_golden.py formats` wrote GGUF files and llama.cpp's figures, for `perplexity`.
+    #[arg(long, default_value = "target/bench-models/formats")]
+    formats: PathBuf,
     /// The `lime` binary that plays the ring's workers.
     #[arg(long, env = "LIME_BIN", default_value = "target/release/lime")]
     lime: PathBuf,
@@ -92,6 +97,12 @@ enum What {
     Soak,
     /// Perplexity and answers of a real model by the type of its KV entries; `--text-tokens` says how much text. Not part of `all`.
     KvTypes,
+    /// Perplexity of a real model in every GGUF format beside llama.cpp's (`--formats`). Not part of `all`.
+    Perplexity,
+    /// Quantized weights in memory, beside llama.cpp on the same files. Not part of `all`.
+    Quants,
+    /// Quantized weights under hard memory limits, beside llama.cpp and prima.cpp. Not part of `all`.
+    StreamQuants,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -123,6 +134,9 @@ fn main() -> Result<()> {
     if args.what == What::KvTypes {
         return kv_types::measure(args.threads, args.text_tokens);
     }
+    if args.what == What::Perplexity {
+        return perplexity::measure(&args.formats, args.threads);
+    }
     if args.what == What::Soak {
         return soak::measure(&args.lime, std::time::Duration::from_secs(args.minutes.saturating_mul(60)));
     }
@@ -130,6 +144,12 @@ fn main() -> Result<()> {
     let Args { threads, rounds, tokens, prompt, .. } = args;
     let folder = args.models.join("llama-1b-bf16");
     let bench = Bench { gguf: folder.with_extension("gguf"), folder, threads, rounds, tokens, prompt };
+    let peers = quants::Peers { llama: args.llama_bench.as_deref(), prima: args.prima_cli.as_deref() };
+    match args.what {
+        What::Quants => return quants::in_memory(&bench, &peers),
+        What::StreamQuants => return quants::streamed(&bench, &args.lime, &peers),
+        _ => {}
+    }
     eprintln!("the synthetic model is kept in {}", bench.folder.display());
     synthetic::write_folder(&Shape::LLAMA_1B, &bench.folder).context("cannot write the synthetic model")?;
     if args.llama_bench.is_some() || args.prima_cli.is_some() {

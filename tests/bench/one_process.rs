@@ -70,7 +70,7 @@ fn prefill_flops_per_row(card: &ModelCard) -> f64 {
 }
 
 /// Tokens per second after a short prompt.
-fn decode_rate(engine: &mut Engine, tokens: usize) -> Result<f64> {
+pub(crate) fn decode_rate(engine: &mut Engine, tokens: usize) -> Result<f64> {
     let mut token = step(engine, 0, &(1..=16).collect::<Vec<u32>>())?;
     let begin = Instant::now();
     for index in 0..tokens {
@@ -82,7 +82,7 @@ fn decode_rate(engine: &mut Engine, tokens: usize) -> Result<f64> {
 }
 
 /// Prompt tokens per second, the first drawn token included.
-fn prefill_rate(engine: &mut Engine, rows: usize) -> Result<f64> {
+pub(crate) fn prefill_rate(engine: &mut Engine, rows: usize) -> Result<f64> {
     let prompt: Vec<u32> = (1..=rows as u32).collect();
     let begin = Instant::now();
     step(engine, 0, &prompt)?;

@@ -30,6 +30,7 @@ use crate::{
     disk::Reading,
     machine, memory, peer,
     processes::{WorkerOptions, WorkerProcess},
+    quants,
     report::{Samples, figure, ratio},
 };
 
@@ -63,6 +64,46 @@ pub(crate) fn one(bench: &Bench, lime: &Path, llama: Option<&Path>) -> Result<()
             ratio("  tokens/s raw / llama.cpp", &raw.times(1.0 / speed.decode), ">= 1.5, 2, 4");
             ratio("  tokens/s compact / llama.cpp", &compact.times(1.0 / speed.decode), ">= 1.5, 2, 4");
         }
+    }
+    Ok(())
+}
+
+/// A quantized model: one device that may use 0.4, 0.65 and 0.85 of its weights, two devices of 0.45 GB, and eight sequences at once.
+pub(crate) fn quantized(bench: &Bench, name: &str, lime: &Path, peers: &quants::Peers<'_>) -> Result<()> {
+    let setting = Setting::with(bench, lime, &[Encoding::Raw])?;
+    let weights = setting.card.weight_bytes().0;
+    for (percent, times) in [(40, ">= 1.5"), (65, ">= 2"), (85, ">= 4")] {
+        let limit = weights / 100 * percent;
+        let plan = setting.searched(&[limit], None, Some(Encoding::Raw))?;
+        let run = setting.run(&plan, &Throttle::none(), 1)?;
+        let what = format!("{name}, one device, {percent} % of the weights");
+        setting.report(&what, &plan, &run, &Throttle::none(), "<= 1.15");
+        if let Some(llama) = peers.llama {
+            let group = MemoryLimit::new(limit)?;
+            peer::evict(&bench.gguf)?;
+            let speed = peer::llama_within(Some(&group), llama, &bench.gguf, bench.threads, 1, 4)?;
+            figure("  llama.cpp in the same memory", &Samples::from([speed.decode]), "tokens/s");
+            ratio("  tokens/s / llama.cpp", &run.speed().times(1.0 / speed.decode), times);
+        }
+        if percent == 65 {
+            let eight = setting.run(&plan, &Throttle::none(), 8)?;
+            let over = [run.over_disk(), eight.over_disk()];
+            ratio(
+                "  tokens/s of eight / of one, at one disk's speed",
+                &Samples::from([8.0 * over[0] / over[1]]),
+                ">= 4",
+            );
+        }
+    }
+    let plan = setting.searched(&[450 * MEGABYTE; 2], None, Some(Encoding::Raw))?;
+    let run = setting.run(&plan, &Throttle::none(), 1)?;
+    setting.report(&format!("{name}, two devices, 450 MB each"), &plan, &run, &Throttle::none(), "<= 1.20");
+    if let Some(prima) = peers.prima {
+        let limits = (0..2).map(|_| MemoryLimit::new(450 * MEGABYTE)).collect::<Result<Vec<_>, _>>()?;
+        peer::evict(&bench.gguf)?;
+        let speed = peer::prima(prima, &bench.gguf, &limits, setting.card.layers as usize, 8)?;
+        figure("  prima.cpp in the same memory", &Samples::from([speed]), "tokens/s");
+        ratio("  tokens/s / prima.cpp", &run.speed().times(1.0 / speed), ">= 2");
     }
     Ok(())
 }
@@ -234,7 +275,7 @@ impl<'a> Setting<'a> {
         let store = bench.folder.with_file_name("store");
         let folder = ModelFolder::open(&bench.folder)?;
         let card = folder.surveyed_card("synthetic");
-        let stored = Store::open(&store)?.model(&Source::Folder(std::fs::canonicalize(&bench.folder)?))?;
+        let stored = Store::open(&store)?.model(&Source::from(std::fs::canonicalize(&bench.folder)?))?;
         let blocks: Vec<_> = card.all_blocks().collect();
         for &encoding in encodings {
             stored.ensure(&blocks, EnsureOptions { encoding, ..EnsureOptions::default() }, &mut |_| {})?;
@@ -242,17 +283,27 @@ impl<'a> Setting<'a> {
         let reading = Reading::of(&stored, &blocks, encodings[0])?;
         let disk = reading.bandwidth()?;
         let mut this = Self { bench, lime, card, store, stored, reading, compute: [0.0; 2] };
-        let compact = this.card.compacted().context("the model's weights can be compact")?;
-        let forms = [(Encoding::Raw, this.card.clone()), (Encoding::Compact, compact)];
+        let forms = [(Encoding::Raw, Some(this.card.clone())), (Encoding::Compact, this.card.compacted())];
         for (form, (_, card)) in forms.iter().enumerate().filter(|(_, (form, _))| encodings.contains(form)) {
-            let pinned = even_plan(card, 1, 1, this.serving(), Dtype::Bf16)?;
+            let card = card.as_ref().context("the model's weights can be compact")?;
+            let pinned = even_plan(card, 1, 1, this.serving(), this.kv())?;
             this.compute[form] = this.run(&pinned, &Throttle::none(), 1)?.per_token.median();
         }
         println!("weights {}, {} threads", this.card.weight_bytes(), bench.threads);
         figure("direct reads", &Samples::from([disk / 1e9]), "GB/s");
         figure("time per token, all weights in memory", &Samples::from([this.compute[0] * 1e3]), "ms");
-        figure("the same, compact", &Samples::from([this.compute[1] * 1e3]), "ms");
+        if encodings.contains(&Encoding::Compact) {
+            figure("the same, compact", &Samples::from([this.compute[1] * 1e3]), "ms");
+        }
         Ok(this)
+    }
+
+    /// The type of KV entries.
+    const fn kv(&self) -> Dtype {
+        match self.card.dtype() {
+            Dtype::Bf16 => Dtype::Bf16,
+            _ => Dtype::F16,
+        }
     }
 
     const fn serving(&self) -> ServingLimits {
@@ -289,7 +340,7 @@ impl<'a> Setting<'a> {
 
     /// Equal shares; of each every second, then more MLPs stream until the rest and a buffer of two fit.
     fn by_hand(&self, devices: usize, segments: u32, memory: u64) -> Result<Plan> {
-        let mut plan = even_plan(&self.card, devices, segments, self.serving(), Dtype::Bf16)?.into_draft();
+        let mut plan = even_plan(&self.card, devices, segments, self.serving(), self.kv())?.into_draft();
         for index in 0..plan.devices.len() {
             let mlps = plan.devices[index].blocks.iter().enumerate();
             let mlps: Vec<usize> = mlps

@@ -3,7 +3,12 @@
 
 use std::io::{self, Write};
 
-use crate::synthetic::Shape;
+use lime_plan::Format;
+
+use crate::{
+    quantized::{self, Mix},
+    synthetic::Shape,
+};
 
 const ALIGNMENT: usize = 32;
 const TYPE_U32: u32 = 4;
@@ -11,8 +16,6 @@ const TYPE_F32: u32 = 6;
 const TYPE_I32: u32 = 5;
 const TYPE_STRING: u32 = 8;
 const TYPE_ARRAY: u32 = 9;
-const GGML_F32: u32 = 0;
-const GGML_BF16: u32 = 30;
 
 fn string(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -65,8 +68,13 @@ fn vocabulary(size: usize) -> [(&'static str, u32, Vec<u8>); 3] {
     ]
 }
 
-/// Writes a Llama of this shape with a made-up vocabulary: projections in bf16, norms in f32 as converters write them.
-pub(crate) fn write_llama(shape: &Shape, out: &mut impl Write) -> io::Result<()> {
+/// Bytes of a matrix.
+fn bytes_of(format: Format, rows: usize, columns: usize) -> usize {
+    rows * format.row_bytes(columns as u64) as usize
+}
+
+/// Writes a Llama of this shape with a made-up vocabulary: projections as `mix` has them, norms in f32 as converters write them.
+pub(crate) fn write_llama(shape: &Shape, mix: Mix, out: &mut impl Write) -> io::Result<()> {
     let tensors = shape.tensors();
     let text = |value: &str| {
         let mut bytes = Vec::new();
@@ -106,21 +114,21 @@ pub(crate) fn write_llama(shape: &Shape, out: &mut impl Write) -> io::Result<()>
         for dim in dims {
             head.extend_from_slice(&(*dim as u64).to_le_bytes());
         }
-        let (kind, size) = if tensor.is_norm() { (GGML_F32, 4) } else { (GGML_BF16, 2) };
-        head.extend_from_slice(&kind.to_le_bytes());
+        let format = mix.format(tensor, shape.layers);
+        head.extend_from_slice(&quantized::code(format)?.to_le_bytes());
         head.extend_from_slice(&(offset as u64).to_le_bytes());
-        offset += (tensor.elements() * size).next_multiple_of(ALIGNMENT);
+        offset += bytes_of(format, tensor.rows, tensor.columns).next_multiple_of(ALIGNMENT);
     }
     head.resize(head.len().next_multiple_of(ALIGNMENT), 0);
     out.write_all(&head)?;
     for (index, tensor) in tensors.iter().enumerate() {
-        let written = if tensor.is_norm() {
-            out.write_all(&1f32.to_le_bytes().repeat(tensor.elements()))?;
-            tensor.elements() * 4
-        } else {
-            tensor.write_bf16(index as u64 + 1, out)?;
-            tensor.elements() * 2
-        };
+        let (format, seed) = (mix.format(tensor, shape.layers), index as u64 + 1);
+        match format {
+            Format::F32 => out.write_all(&1f32.to_le_bytes().repeat(tensor.elements()))?,
+            Format::Bf16 => tensor.write_bf16(seed, out)?,
+            quantized => quantized::write(tensor, quantized, seed, out)?,
+        }
+        let written = bytes_of(format, tensor.rows, tensor.columns);
         out.write_all(&vec![0; written.next_multiple_of(ALIGNMENT) - written])?;
     }
     Ok(())

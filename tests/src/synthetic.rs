@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::json;
 
-use crate::gguf;
+use lime_plan::Format;
+
+use crate::{gguf, quantized::Mix};
 
 /// The shape of a Llama to make.
 #[derive(Clone, Copy, Debug)]
@@ -208,12 +210,20 @@ fn words(count: usize) -> serde_json::Value {
 /// # Errors
 /// What the file system says.
 pub fn write_gguf(shape: &Shape, path: &Path) -> io::Result<()> {
+    write_gguf_as(shape, Mix::All(Format::Bf16), path)
+}
+
+/// Writes random weights of the shape as one GGUF file, stored as `mix` has them, unless it is there already.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_gguf_as(shape: &Shape, mix: Mix, path: &Path) -> io::Result<()> {
     if path.is_file() {
         return Ok(());
     }
     let partial = path.with_extension("tmp");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&partial)?);
-    gguf::write_llama(shape, &mut file)?;
+    gguf::write_llama(shape, mix, &mut file)?;
     file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
     fs::rename(&partial, path)
 }
