@@ -172,6 +172,11 @@ impl Deciding<'_> {
                 "" => "the gateway does not answer yet".to_owned(),
                 phase => format!("the ring is {phase}"),
             });
+            if ring.phase == "waiting" {
+                let text = self.snapshot.leaving.as_ref().map_or(why, |leaving| format!("{}; requests wait", leaving.told()));
+                self.findings.fails(ConditionType::Ready, Cause::new("HandingOver", text));
+                return;
+            }
             let reason = match ring.cause {
                 Some(RingCause::Link(_)) => LINK_LOST,
                 Some(RingCause::Version(_)) => "VersionMismatch",

@@ -8,10 +8,10 @@ use std::{
 use bytes::Bytes;
 use lime_plan::Bytes as Size;
 use lime_ring::{
-    Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT,
+    Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT, gateway_of,
     proto::{
         ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, ProbeReply, ProbeRequest, StatusReply,
-        StatusRequest, control_server::Control,
+        StatusRequest, StayReply, StayRequest, control_server::Control,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -42,10 +42,11 @@ impl Control for ControlService {
     type ConfigureStream = ReceiverStream<Result<ConfigureProgress, Status>>;
 
     async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<Self::ConfigureStream>, Status> {
+        let gateway = gateway_of(request.metadata());
         let request = request.into_inner().unsealed();
         let request = request.ok_or_else(|| Status::data_loss(format!("the gateway: {NOT_AS_SENT}")))?;
         let assignment = Assignment::check(request).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let session = self.worker.begin(assignment)?;
+        let session = self.worker.begin(Assignment { gateway, ..assignment })?;
         tracing::info!(device = session.name(), epoch = session.epoch, "configuring");
         let (progress, stream) = mpsc::channel(64);
         tokio::spawn(take_up(self.worker.clone(), session, progress));
@@ -58,6 +59,10 @@ impl Control for ControlService {
         let session = session.as_deref();
         let footprint = counters.footprint();
         let lent = session.map_or(Size::ZERO, Session::lent);
+        // A ring that is draining was let go.
+        let holder = session.filter(|session| !session.is_draining()).map(|session| &session.holder);
+        let holder = holder.and_then(|holder| Some((holder.name()?.to_owned(), holder.away())));
+        let (holder, holder_away) = holder.unwrap_or_default();
         Ok(Response::new(StatusReply {
             device: session.map_or(&*self.worker.name, Session::name).to_owned(),
             epoch: session.map_or(0, |session| session.epoch),
@@ -71,6 +76,8 @@ impl Control for ControlService {
             work: Some(counters.work()),
             kernels: footprint.kernels,
             threads: footprint.threads,
+            holder,
+            holder_away_millis: u64::try_from(holder_away.as_millis()).unwrap_or(u64::MAX),
         }))
     }
 
@@ -83,8 +90,10 @@ impl Control for ControlService {
         Ok(Response::new(ProbeReply { payload: Bytes::from(vec![0; bytes]) }))
     }
 
-    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
-        if let Some(session) = self.worker.session() {
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        let epoch = request.into_inner().epoch;
+        let meant = |session: &Arc<Session>| epoch == 0 || session.epoch == epoch;
+        if let Some(session) = self.worker.session().filter(meant) {
             session.drain();
             let settled = async {
                 tokio::select! {
@@ -99,6 +108,11 @@ impl Control for ControlService {
             }
         }
         Ok(Response::new(DrainReply { passes: self.passes() }))
+    }
+
+    async fn stay(&self, request: Request<StayRequest>) -> Result<Response<StayReply>, Status> {
+        self.worker.live_session(Some(request.into_inner().epoch))?.stay();
+        Ok(Response::new(StayReply {}))
     }
 }
 
