@@ -19,11 +19,9 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// What it is waited for, for people.
+    /// What is waited for, for people. Not how many answers: a status is no counter.
     pub fn told(&self) -> String {
-        let Self { pod, requests, until } = self;
-        let answers = if *requests == 1 { "1 answer".to_owned() } else { format!("{requests} answers") };
-        format!("{pod} leaves and ends {answers} first, until {until} at the latest")
+        format!("{} leaves and ends its answers first, until {} at the latest", self.pod, self.until)
     }
 }
 
@@ -48,7 +46,8 @@ pub fn leaving(pods: &[Arc<Pod>]) -> impl Iterator<Item = (&Arc<Pod>, Timestamp)
 /// A gateway that is not as it is `made` now, and stays until the one that is takes its place.
 pub fn replaced<'a>(pods: &'a [Arc<Pod>], made: &Object) -> Option<&'a Arc<Pod>> {
     let template = &made.body["spec"]["template"]["metadata"]["annotations"][names::TEMPLATE_ANNOTATION];
-    let as_made = |pod: &Pod| pod.annotations().get(names::TEMPLATE_ANNOTATION).map(String::as_str) == template.as_str();
+    let as_made =
+        |pod: &Pod| pod.annotations().get(names::TEMPLATE_ANNOTATION).map(String::as_str) == template.as_str();
     of(pods).find(|pod| pod.metadata.deletion_timestamp.is_none() && !as_made(pod))
 }
 

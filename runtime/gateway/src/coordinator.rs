@@ -221,9 +221,8 @@ impl<T: RingTransport> Coordinator<T> {
 
     /// One attempt. It ends early when a worker comes up at a new address, or another plan comes.
     async fn configure(&mut self, peers: &[Peer]) -> Option<Result<T::Ring, RingError>> {
-        let Self {
-            transport, desk, commands, following, status, events, stop, state, recovery, repair, turn, ..
-        } = self;
+        let Self { transport, desk, commands, following, status, events, stop, state, recovery, repair, turn, .. } =
+            self;
         // Progress moves the deadline that is waited for below.
         let recovery = Mutex::new(recovery);
         let recovery = || recovery.lock().unwrap_or_else(PoisonError::into_inner);

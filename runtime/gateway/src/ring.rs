@@ -211,10 +211,7 @@ impl WorkerRing {
             plan_json: Bytes::from(
                 json.map_err(|error| fault(format!("the plan cannot be sent to workers: {error}")))?,
             ),
-            peers: in_order
-                .into_iter()
-                .map(proto_peer)
-                .collect(),
+            peers: in_order.into_iter().map(proto_peer).collect(),
             head: plan.head.0 as usize,
             limits: frame_limits(plan),
             transport: self.transport.clone(),

@@ -77,7 +77,11 @@ mod tests {
         assert_eq!(turn.place(&both, false, at(30)), Place::After("old".into()), "the time begins anew");
         assert_eq!(turn.place(&both, false, at(104)), Place::After("old".into()));
         assert_eq!(turn.place(&both, false, at(105)), Place::Overdue("old".into()));
-        assert_eq!(turn.place(&both, true, at(1000)), Place::After("old".into()), "who was replaced takes nothing back");
+        assert_eq!(
+            turn.place(&both, true, at(1000)),
+            Place::After("old".into()),
+            "who was replaced takes nothing back"
+        );
         let mut nameless = Turn::new(None, Duration::ZERO);
         assert_eq!(nameless.place(&both, false, at(0)), Place::Ours);
     }

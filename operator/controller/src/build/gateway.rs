@@ -142,7 +142,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
 }
 
 /// Memory for a gateway. Its tokenizer takes most of what it rests at, and follows from the model alone, as this must: what
-/// changes with the plan would end streams.
+/// changes with the plan would have another gateway take over.
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     /// Of the tokenizer.

@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(waiting.status.current_plan, serving.status.current_plan);
         let (status, reason, message) = truth(&waiting, "Replanning");
         assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "NodeDraining"));
-        assert!(message.contains("m-gateway-x leaves and ends 2 answers first"), "{message}");
+        assert!(message.contains("m-gateway-x leaves and ends its answers first"), "{message}");
         assert_eq!(truth(&waiting, "ShardsReady").0, "True", "a worker that is to leave serves until it has");
         assert!(waiting.revisit <= LOOK);
         snapshot.leaving = None;

@@ -172,8 +172,9 @@ impl Deciding<'_> {
                 "" => "the gateway does not answer yet".to_owned(),
                 phase => format!("the ring is {phase}"),
             });
-            if ring.phase == "waiting" {
-                let text = self.snapshot.leaving.as_ref().map_or(why, |leaving| format!("{}; requests wait", leaving.told()));
+            let leaving = self.snapshot.leaving.as_ref();
+            if ring.phase == "waiting" || (ring.phase.is_empty() && leaving.is_some()) {
+                let text = leaving.map_or(why, |leaving| format!("{}; requests wait for the next", leaving.told()));
                 self.findings.fails(ConditionType::Ready, Cause::new("HandingOver", text));
                 return;
             }

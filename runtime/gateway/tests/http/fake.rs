@@ -9,8 +9,8 @@ use std::{
 };
 
 use lime_gateway::{
-    Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Peer, Progress, Ring, RingCause, RingError, RingTransport,
-    SubmitError, schedule::PassRequest, start_with,
+    Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Peer, Progress, Ring, RingCause, RingError,
+    RingTransport, SubmitError, schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};

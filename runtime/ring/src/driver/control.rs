@@ -7,9 +7,7 @@ use bytes::Bytes;
 use super::DriverError;
 use crate::{
     Line, Transport, connect,
-    proto::{
-        DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, StayRequest, control_client::ControlClient,
-    },
+    proto::{DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, StayRequest, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
 

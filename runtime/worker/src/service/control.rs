@@ -10,7 +10,7 @@ use lime_plan::Bytes as Size;
 use lime_ring::{
     Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT, gateway_of,
     proto::{
-        ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, ProbeReply, ProbeRequest, StatusReply,
+        ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, MemoryFigures, ProbeReply, ProbeRequest, StatusReply,
         StatusRequest, StayReply, StayRequest, control_server::Control,
     },
 };
@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::{assignment::Assignment, figures, session::Session, state::Worker, take_up::take_up};
+use crate::{assignment::Assignment, figures, pressure::of_the_plan, session::Session, state::Worker, take_up::take_up};
 
 /// How long a drain waits for passes whose other devices may be slow.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
@@ -59,6 +59,10 @@ impl Control for ControlService {
         let session = session.as_deref();
         let footprint = counters.footprint();
         let lent = session.map_or(Size::ZERO, Session::lent);
+        let device = session.and_then(|session| session.plan.devices.get(session.device.0 as usize));
+        let residency = counters.residency().unwrap_or_default();
+        let shortage = device.map_or(residency.shortage, |device| of_the_plan(residency.shortage, device));
+        let memory = MemoryFigures { shortage_bytes: shortage.0, ..figures::memory(&footprint, &residency) };
         // A ring that is draining was let go.
         let holder = session.filter(|session| !session.is_draining()).map(|session| &session.holder);
         let holder = holder.and_then(|holder| Some((holder.name()?.to_owned(), holder.away())));
@@ -69,9 +73,9 @@ impl Control for ControlService {
             phase: phase(session).to_owned(),
             failure: session.and_then(Session::cause).map_or_else(String::new, |cause| cause.reason.clone()),
             stuck: self.worker.vitals.stuck().unwrap_or_default(),
-            memory: Some(figures::memory(&footprint, &counters.residency().unwrap_or_default())),
+            memory: Some(memory),
             stream: Some(figures::stream(&counters.streaming())),
-            elsewhere: Some(figures::elsewhere(&counters.residency().unwrap_or_default())),
+            elsewhere: Some(figures::elsewhere(&residency)),
             kept: Some(figures::kept(lent, &counters.kept.figures())),
             work: Some(counters.work()),
             kernels: footprint.kernels,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::clients;
 use crate::deployed::{Deployed, NAMESPACE, PATIENCE, condition, manifest, restrict, settled, text};
+use crate::hand_over;
 use crate::link_cut;
 use crate::machine::{image, image_again, nodes};
 use crate::operator::BUDGET;
@@ -45,6 +46,8 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     clients::are_refused(&bard);
     clients::give_places_back(&bard);
     clients::are_not_let_in(&bard);
+    clients::are_not_short_of_memory(&bard);
+    hand_over::keeps_answers(&bard, expected[0]);
     for node in &nodes {
         let clients = ask(&bard.endpoint());
         drained(&bard, node, clients);
@@ -56,6 +59,7 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     settled(&bard);
     two_releases(&bard, ask(&bard.endpoint()));
     link_cut::is_planned_around(&bard);
+    hand_over::cuts_what_takes_too_long(&bard);
 
     bard.leaves_nothing();
     cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
