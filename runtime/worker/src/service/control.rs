@@ -10,15 +10,17 @@ use lime_plan::Bytes as Size;
 use lime_ring::{
     Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT, gateway_of,
     proto::{
-        ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, MemoryFigures, ProbeReply, ProbeRequest, StatusReply,
-        StatusRequest, StayReply, StayRequest, control_server::Control,
+        ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, MemoryFigures, ProbeReply, ProbeRequest,
+        StatusReply, StatusRequest, StayReply, StayRequest, control_server::Control,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::{assignment::Assignment, figures, pressure::of_the_plan, session::Session, state::Worker, take_up::take_up};
+use crate::{
+    assignment::Assignment, figures, pressure::of_the_plan, session::Session, state::Worker, take_up::take_up,
+};
 
 /// How long a drain waits for passes whose other devices may be slow.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
