@@ -77,7 +77,7 @@ async fn both_ends_of_a_cut_are_named_and_the_ring_comes_back_with_the_link() ->
         allow_hosts: Vec::new(),
         queue_limit: 1,
     };
-    let gateway = lime_gateway::start(config, events).await?;
+    let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;
     let mut until = async |wanted: &dyn Fn(&Event) -> bool| -> Result<Event> {
         let search = async {
             loop {

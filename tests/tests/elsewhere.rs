@@ -378,7 +378,7 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
         allow_hosts: Vec::new(),
         queue_limit: 8,
     };
-    let gateway = lime_gateway::start(config, events).await?;
+    let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;
     while !matches!(happened.recv().await.context("the gateway ended")?, Event::Ready { .. }) {}
     let (undisturbed, _) = stream(gateway.addr(), async || Ok(())).await?;
 

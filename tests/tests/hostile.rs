@@ -195,7 +195,7 @@ async fn chat_bodies() -> Result<()> {
         allow_hosts: Vec::new(),
         queue_limit: 8,
     };
-    let gateway = lime_gateway::start(config, events).await?;
+    let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;
     while let Some(event) = happened.recv().await {
         if matches!(event, lime_gateway::Event::Ready { .. }) {
             break;

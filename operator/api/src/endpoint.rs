@@ -22,6 +22,12 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
 
+    /// How many seconds answers under way may go on when their gateway leaves: its node is drained, or an upgrade replaces it. Then they end
+    /// with an error that clients may retry. Requests that come meanwhile wait in the gateway after it.
+    #[serde(default = "Endpoint::default_drain_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub drain_seconds: i32,
+
     /// The Service that clients reach the gateway by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(rules::SERVICE_NODE_PORT.0).message(rules::SERVICE_NODE_PORT.1))]
@@ -40,11 +46,21 @@ impl Endpoint {
     fn default_port() -> i32 {
         8000
     }
+
+    fn default_drain_seconds() -> i32 {
+        120
+    }
 }
 
 impl Default for Endpoint {
     fn default() -> Self {
-        Self { port: Self::default_port(), api_key_secret_ref: None, service: None, ingress: None }
+        Self {
+            port: Self::default_port(),
+            api_key_secret_ref: None,
+            drain_seconds: Self::default_drain_seconds(),
+            service: None,
+            ingress: None,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Template {
     #[x_kube(validation = Rule::new(rules::worker_memory()).message(rules::WORKER_MEMORY))]
     pub worker: Option<PodTemplate>,
 
-    /// The gateway's pod. A change here makes it anew, and ends the answers under way.
+    /// The gateway's pod. A change here makes it anew: the new one takes over when the old one has ended its answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<PodTemplate>,
 }

@@ -15,7 +15,7 @@ const OWN_LABELS: &[&str] = &[
     "app.kubernetes.io/managed-by",
 ];
 /// Environment variables that LIME sets.
-const OWN_ENV: &[&str] = &["HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "LIME_STORE"];
+const OWN_ENV: &[&str] = &["HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "LIME_STORE", "LIME_GATEWAY"];
 /// Flags that LIME sets.
 const OWN_FLAGS: &[&str] = &[
     "name",
@@ -31,6 +31,7 @@ const OWN_FLAGS: &[&str] = &[
     "served-name",
     "api-keys",
     "exit-with-parent",
+    "drain-seconds",
 ];
 /// Volumes that LIME mounts.
 const OWN_VOLUMES: &[&str] = &["model", "store", "tls", "plan", "keys", "scratch"];
@@ -42,10 +43,10 @@ const OWN_PARENTS: &[&str] = &["dev", "etc"];
 
 pub(crate) const LABELS: &str = "labels that begin with lime.dev/, and app.kubernetes.io/name, instance, component and managed-by, are LIME's own: choose another key";
 pub(crate) const ANNOTATIONS: &str = "annotations that begin with lime.dev/ are LIME's own: choose another key";
-pub(crate) const ENV: &str = "HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT and LIME_STORE are set by LIME: use spec.model.tokenSecretRef for the token, and the operator's --hub-endpoint for the hub";
+pub(crate) const ENV: &str = "HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, LIME_STORE and LIME_GATEWAY are set by LIME: use spec.model.tokenSecretRef for the token, and the operator's --hub-endpoint for the hub";
 pub(crate) const ENV_VALUE: &str = "a variable has value or valueFrom, not both";
 pub(crate) const ARG_FORM: &str = "each of args is one word: --flag or --flag=value";
-pub(crate) const ARGS: &str = "the flags --name, --listen, --health, --model, --revision, --store, --tls, --follow, --plan, --worker, --served-name, --api-keys and --exit-with-parent are set by LIME: remove them from args";
+pub(crate) const ARGS: &str = "the flags --name, --listen, --health, --model, --revision, --store, --tls, --follow, --plan, --worker, --served-name, --api-keys, --drain-seconds and --exit-with-parent are set by LIME: remove them from args";
 pub(crate) const VOLUME_NAMES: &str =
     "the volumes model, store, tls, plan, keys and scratch are LIME's own: choose another name";
 pub(crate) const VOLUME_SOURCES: &str =

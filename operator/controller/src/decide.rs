@@ -31,6 +31,7 @@ mod approval;
 mod changes;
 mod figures;
 mod following;
+mod leaving;
 mod model;
 mod news;
 mod plans;
@@ -157,6 +158,7 @@ impl<'a> Deciding<'a> {
             .without_links(lost_links.iter().map(|link| Ends::of(&link.one, &link.other)));
         self.profiled(&candidates);
         let (verdict, lost, refused) = self.look(current.as_deref(), card.as_ref(), &candidates);
+        let verdict = self.after_answers(verdict);
         let cut = self.note_lost_links(lost_links, &verdict);
         let candidates = candidates.without_refused(refused).without_links(cut);
         let made = card.as_ref().and_then(|card| self.make(card, &candidates, &verdict));
@@ -234,14 +236,19 @@ impl<'a> Deciding<'a> {
         let (file, digest) = file.map_or((None, None), |(file, digest)| (Some(file), Some(digest)));
         self.decision.objects.extend(file);
         if suspended {
-            self.decision.taken.clear();
+            let workers = self.needed_still(&plan);
+            if workers.is_empty() {
+                self.decision.taken.clear();
+            }
+            self.decision.objects.extend(workers);
         } else if !exhausted {
             let workers = build::workers(self.wish, &plan, self.settings);
             let over = found.iter().filter(|shard| shard.over && shard.status.state != ShardState::Lost);
             self.decision.finished_pods = over.map(|shard| shard.pod.clone()).collect();
-            self.renew(&plan, &workers);
+            let gateway = build::gateway(self.wish, &plan, self.settings);
+            self.renew(&plan, &workers, &gateway);
             self.decision.objects.extend(workers);
-            self.decision.objects.push(build::gateway(self.wish, &plan, self.settings));
+            self.decision.objects.push(gateway);
             self.follow(&name, &digest.unwrap_or_default());
         }
         self.judge(&plan, &found, exhausted, same);

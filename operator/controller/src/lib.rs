@@ -29,6 +29,7 @@ pub mod context;
 pub mod decide;
 pub mod failures;
 pub mod fleet_figures;
+pub mod gateways;
 pub mod heartbeats;
 pub mod held;
 pub mod http;

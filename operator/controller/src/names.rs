@@ -18,7 +18,7 @@ pub const TOKENS_ANNOTATION: &str = "lime.dev/tokens";
 pub const NODE_LABEL: &str = "lime.dev/node";
 /// What a worker's pod was told to speak: [`PLAINTEXT`] or [`MUTUAL_TLS`].
 pub const TRANSPORT_LABEL: &str = "lime.dev/transport";
-/// On a worker's pod: a digest of all that its pod was made with. Pods are made once, and made anew when this changes.
+/// On the pods of workers and gateways: a digest of all that they were made with. They are made anew when this changes.
 pub const TEMPLATE_ANNOTATION: &str = "lime.dev/template";
 /// Plain text; also what pods without the label speak.
 pub const PLAINTEXT: &str = "plaintext";

@@ -16,8 +16,9 @@ use crate::{
     build,
     certificates::{self, Existing},
     context::Context,
+    gateways::{self, Leaving},
     held, names, requests,
-    snapshot::{RingReport, SecretKey, Snapshot, StoredCard, gateway_pod},
+    snapshot::{RingReport, SecretKey, Snapshot, StoredCard},
 };
 
 /// Gathers what is. `lent` is left empty, and `held` holds the deployment's own workers alone: both are read when the decision is made.
@@ -43,6 +44,7 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
     let pods = world.pods.state_filter(|pod| ours(&|| (pod.namespace(), label(pod.labels()))));
     let jobs = world.jobs.state_filter(|job| ours(&|| (job.namespace(), label(job.labels()))));
     let ring = ring(context, &pods).await;
+    let leaving = leaving(context, &pods).await;
     // Workers without a plan in force were made in a visit whose last word did not come through. Counted, they would make the same
     // nodes look larger than they did to that visit, and another plan of the same wish.
     let in_force = deployment.status.as_ref().is_some_and(|status| status.current_plan.is_some());
@@ -72,6 +74,7 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         pods,
         jobs,
         ring,
+        leaving,
     })
 }
 
@@ -170,18 +173,24 @@ async fn quotas(context: &Context, namespace: &str) -> Result<Vec<ResourceQuota>
 
 /// Asks the gateway's pod, if there is one.
 async fn ring(context: &Context, pods: &[Arc<Pod>]) -> Option<RingReport> {
-    let gateway = gateway_pod(pods)?;
+    let gateway = gateways::current(pods)?;
     let address = gateway.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
     let report = context.probe.ask(&address, build::served_at(gateway)).await?;
-    let reached = pod_is_ready(gateway);
+    let reached = gateways::is_ready(gateway);
     let unreached =
         || "the gateway answers, but its pod is not ready yet, so its Service sends nobody there".to_owned();
     let trouble = if report.ready && !reached { Some(unreached()) } else { report.trouble.clone() };
     Some(RingReport { ready: report.ready && reached, trouble, ..report })
 }
 
-/// Whether Services send clients to `pod`.
-fn pod_is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+/// Asks the gateways that leave whether they have answers under way. One whose node is dead says nothing, and is not waited for.
+async fn leaving(context: &Context, pods: &[Arc<Pod>]) -> Option<Leaving> {
+    for (pod, until) in gateways::leaving(pods) {
+        let Some(address) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else { continue };
+        let requests = context.probe.leaving(&address, build::served_at(pod)).await.unwrap_or_default();
+        if requests > 0 && until >= Timestamp::now() {
+            return Some(Leaving { pod: pod.name_any(), requests, until });
+        }
+    }
+    None
 }

@@ -181,7 +181,7 @@ fn assignment(found: &Plan, index: usize, device: &DevicePlan) -> Assignment {
         streamed_bytes: bytes(bytes_of(Residency::Streamed)),
         kv_bytes: bytes(device.memory.kv),
         // A device that makes room while it serves uses all that it may before it does.
-        memory_bytes: bytes(if device.steps.is_empty() { device.memory.used() } else { device.memory.budget }),
+        memory_bytes: bytes(device.takes()),
         budget_bytes: bytes(device.memory.budget),
     }
 }

@@ -39,6 +39,7 @@ struct Ready {
     reason: Option<String>,
     cause: Option<Cause>,
     plan: Followed,
+    requests: u64,
     devices: Vec<Loaded>,
 }
 
@@ -98,6 +99,13 @@ impl Probe {
         Some(report)
     }
 
+    /// How many answers the gateway at `address` has under way, if it is leaving; `None` if it says nothing, or something else.
+    pub async fn leaving(&self, address: &str, port: u16) -> Option<u64> {
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let report = report(&self.get(&format!("http://{host}:{port}/ready")).await?)?;
+        (report.phase == "stopping").then_some(report.requests)
+    }
+
     async fn get(&self, url: &str) -> Option<Vec<u8>> {
         let request = Request::get(url).body(Empty::new()).ok()?;
         let answer = async {
@@ -119,6 +127,7 @@ fn report(body: &[u8]) -> Option<RingReport> {
         digest: ready.plan.digest.chars().take(64).collect(),
         ready: ready.status == "ready",
         phase: ready.status.chars().take(40).collect(),
+        requests: ready.requests,
         loaded,
         trouble: ready.reason.filter(|it| !it.trim().is_empty()).map(|reason| reason.chars().take(500).collect()),
         cause: ready.cause.and_then(Cause::known),

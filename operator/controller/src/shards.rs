@@ -126,7 +126,7 @@ fn shard(
             ShardState::Lost,
             Some(Cause::new("NodeLost", format!("{node}: the node is lost, and pod {pod_name} with it"))),
         )
-    } else if found.over {
+    } else if found.over && !leaves(pod, &containers) {
         (ShardState::Crashed, Some(crash()))
     } else if containers.iter().any(|container| container.ready) || serves(&containers, ring) {
         (ShardState::Ready, None)
@@ -145,6 +145,12 @@ fn shard(
         (ShardState::Pending, Some(Cause::new("ShardPending", pending(pod, node, &pod_name))))
     };
     found
+}
+
+/// Whether a pod that was told to leave still serves: it does until its gateway has ended its answers.
+fn leaves(pod: &Pod, containers: &[ContainerStatus]) -> bool {
+    let ends = pod.metadata.deletion_timestamp.is_some();
+    ends && !containers.is_empty() && containers.iter().all(|container| container.ready)
 }
 
 /// A ring that answers goes through every worker, whatever the kubelet's next probe is going to say.

@@ -12,11 +12,10 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::ResourceExt as _;
 use lime_api::{LimeDeployment, LimeNodeProfile, LimePlan};
 use lime_plan::Bytes;
 
-use crate::{links::Ends, names};
+use crate::{gateways::Leaving, links::Ends};
 
 /// What is, at one moment, as far as one deployment is concerned.
 #[derive(Clone, Debug)]
@@ -55,6 +54,8 @@ pub struct Snapshot {
     pub mishaps: BTreeMap<String, String>,
     /// What the gateway said of the ring just now.
     pub ring: Option<RingReport>,
+    /// A gateway that leaves and has answers under way.
+    pub leaving: Option<Leaving>,
     /// Since when a trigger has been there, by trigger.
     pub since: BTreeMap<&'static str, Timestamp>,
     /// What a new plan was tried for in vain.
@@ -72,14 +73,6 @@ pub enum Tried {
     Node(String),
     /// Nodes with certain figures: their digest.
     Figures(String),
-}
-
-/// The gateway's pod, if there is one that is not being deleted.
-pub fn gateway_pod(pods: &[Arc<Pod>]) -> Option<&Arc<Pod>> {
-    pods.iter().find(|pod| {
-        pod.labels().get(names::COMPONENT_LABEL).map(String::as_str) == Some("gateway")
-            && pod.metadata.deletion_timestamp.is_none()
-    })
 }
 
 /// A card, and the digest of the source that it was read from.
@@ -123,8 +116,10 @@ pub struct RingReport {
     pub digest: String,
     /// Whether requests are answered.
     pub ready: bool,
-    /// loading, ready, recovering or stopping.
+    /// loading, waiting, ready, recovering, unavailable or stopping.
     pub phase: String,
+    /// Requests that wait or are answered.
+    pub requests: u64,
     /// Weights loaded by node, in percent.
     pub loaded: BTreeMap<String, i32>,
     /// What keeps it from serving.

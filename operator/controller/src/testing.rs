@@ -105,6 +105,7 @@ pub(crate) fn snapshot(spec: Value) -> Snapshot {
         refused: BTreeMap::new(),
         mishaps: BTreeMap::new(),
         ring: None,
+        leaving: None,
         since: BTreeMap::new(),
         tried: std::collections::BTreeSet::new(),
         crowd: 1,

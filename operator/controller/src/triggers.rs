@@ -60,6 +60,11 @@ impl Trigger {
         !matches!(self, Self::NodeDraining)
     }
 
+    /// Whether a plan for it may wait until a gateway that leaves has ended its answers: what runs can go on until then.
+    pub const fn can_wait(self) -> bool {
+        matches!(self, Self::NodeDraining | Self::MemoryPressure | Self::NodesAdded | Self::NodesChanged)
+    }
+
     /// Whether people are told while it only might make for a new plan: figures of nodes move all the time.
     pub const fn is_news(self) -> bool {
         !matches!(self, Self::NodesChanged)

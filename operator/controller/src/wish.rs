@@ -126,6 +126,12 @@ impl Wish {
         self.ring_port().saturating_add(1)
     }
 
+    /// Seconds that a pod of the ring may take to end: answers under way, and then the pod itself.
+    pub fn drain_grace(&self) -> i64 {
+        const CLOSING: i64 = 10;
+        i64::from(self.spec.endpoint.drain_seconds).saturating_add(CLOSING)
+    }
+
     /// The dtype of KV entries.
     pub const fn kv(&self, card: &ModelCard) -> Dtype {
         self.spec.serving.kv_cache_type.dtype(card.dtype())

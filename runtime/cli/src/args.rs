@@ -474,6 +474,10 @@ pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) traces: TraceArgs,
 
+    /// When told to stop while the ring's gateway leaves too, go on until that has ended its answers, at most for so many seconds
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) drain_seconds: u64,
+
     /// End when standard input does: a parent holds the other end of the pipe
     #[arg(long)]
     pub(crate) exit_with_parent: bool,
@@ -537,6 +541,15 @@ pub(crate) struct GatewayArgs {
     /// Most requests that may wait; more are answered with 429
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) queue_limit: usize,
+
+    /// This gateway's name, for others of the same ring: a ring that another one has is taken over when that one has let go
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// When told to stop, let answers under way go on for so many seconds; for as long, and a little longer, a gateway with a name
+    /// waits for the one before it
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) drain_seconds: u64,
 }
 
 #[derive(Args, Debug)]

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lime_gateway::{Event, GatewayConfig, Orders, Peer, PlanFile};
+use lime_gateway::{Event, GatewayConfig, Options, Orders, Peer, PlanFile};
 use lime_plan::Plan;
 use lime_ring::Transport;
 use lime_store::{Source, Store, StoredModel};
@@ -52,7 +53,8 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             queue_limit: args.queue_limit,
         };
         let traces = args.traces.start("lime-gateway", &config.served_name)?;
-        let gateway = lime_gateway::start(config, events).await?;
+        let options = Options { name: args.name, grace: Duration::from_secs(args.drain_seconds), ..Options::default() };
+        let gateway = lime_gateway::start(config, options, events).await?;
         println!("{}", serde_json::json!({ "listening": gateway.addr().to_string() }));
         let mut following = std::pin::pin!(follow(file, publish));
         let ended = loop {
@@ -62,7 +64,11 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
                 Some(event) = happened.recv() => log(&event),
             }
         };
-        gateway.stop().await;
+        // Who asks twice means it.
+        tokio::select! {
+            () = gateway.stop() => {}
+            () = signals.wait() => {}
+        }
         if let Some(traces) = traces {
             traces.finish();
         }

@@ -153,7 +153,7 @@ async fn start_gateway(
         allow_hosts: args.allow_hosts.clone(),
         queue_limit: 64,
     };
-    match lime_gateway::start(config, events).await {
+    match lime_gateway::start(config, lime_gateway::Options::default(), events).await {
         Ok(gateway) => Ok(gateway),
         Err(error @ lime_gateway::GatewayError::Listen { .. }) => {
             bail!("{error}: is something served there already? Choose another port with --port, or 0 for a free one")

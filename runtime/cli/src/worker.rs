@@ -23,6 +23,7 @@ pub(crate) struct Listening {
 pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
     logging::start("info");
     let (exit_with_parent, listen, traces) = (args.exit_with_parent, args.listen, args.traces.clone());
+    let drain = Duration::from_secs(args.drain_seconds);
     let config = config(args)?;
     if matches!(config.transport, Transport::Plaintext) && !listen.ip().is_loopback() {
         tracing::warn!(
@@ -34,7 +35,7 @@ pub(crate) fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let traces = traces.start("lime-worker", &config.name)?;
-        let served = serve(config, listen, exit_with_parent).await;
+        let served = serve(config, listen, exit_with_parent, drain).await;
         if let Some(traces) = traces {
             traces.finish();
         }
@@ -82,7 +83,12 @@ pub(crate) fn source(model: &str, revision: Option<&str>) -> anyhow::Result<Sour
     })
 }
 
-async fn serve(config: WorkerConfig, listen: std::net::SocketAddr, exit_with_parent: bool) -> anyhow::Result<()> {
+async fn serve(
+    config: WorkerConfig,
+    listen: std::net::SocketAddr,
+    exit_with_parent: bool,
+    drain: Duration,
+) -> anyhow::Result<()> {
     let mut signals = stop::StopSignals::new()?;
     let name = config.name.clone();
     let worker = lime_worker::start(config, listen).await.with_context(|| format!("worker {name} cannot start"))?;
@@ -96,6 +102,11 @@ async fn serve(config: WorkerConfig, listen: std::net::SocketAddr, exit_with_par
         }
     } else {
         signals.wait().await;
+    }
+    // Who asks twice means it.
+    tokio::select! {
+        () = worker.unneeded(drain) => {}
+        () = signals.wait() => {}
     }
     match tokio::time::timeout(PATIENCE, worker.stop()).await {
         Ok(stopped) => stopped.with_context(|| format!("worker {name} did not end well")),

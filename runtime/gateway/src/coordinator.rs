@@ -22,10 +22,14 @@ use crate::{
     metrics::Metrics,
     orders::{Change, Following},
     recovery::{Recovery, Repair},
-    ring::{Progress, Ring, RingError, RingTransport, SubmitError},
+    ring::{Holder, Progress, Ring, RingError, RingTransport, SubmitError},
     schedule::{Completed, Limits, Restart},
     status::{Phase, RingStatus},
+    turn::{Place, Turn},
 };
+
+/// How often a gateway that waits for its turn asks whether it has come.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Everything that the pass loop owns.
 pub(crate) struct Coordinator<T: RingTransport> {
@@ -38,11 +42,14 @@ pub(crate) struct Coordinator<T: RingTransport> {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) stop: CancellationToken,
+    /// It stops when its answers have ended.
+    pub(crate) leaving: CancellationToken,
     pub(crate) longest_pause: Duration,
     pub(crate) quiet: Duration,
     pub(crate) state: Epochs,
     pub(crate) recovery: Recovery,
     pub(crate) repair: Repair,
+    pub(crate) turn: Turn,
 }
 
 enum End {
@@ -60,7 +67,12 @@ impl<T: RingTransport> Coordinator<T> {
     pub(crate) async fn run(mut self) {
         while let Some(ring) = self.bring_up().await {
             match self.serve(ring).await {
-                End::Stopped => break,
+                End::Stopped => {
+                    if let Some(peers) = self.following.served.peers() {
+                        self.transport.let_go(self.state.last, &peers).await;
+                    }
+                    break;
+                }
                 // The passes on their way are abandoned: what they would have drawn is drawn again.
                 End::Replanned => {
                     self.recovery.trouble(Instant::now());
@@ -81,7 +93,7 @@ impl<T: RingTransport> Coordinator<T> {
     /// Sends passes and takes results until the ring breaks, or another plan comes.
     async fn serve(&mut self, mut ring: T::Ring) -> End {
         let lost = |error| End::Lost { error, why: Restart::RingLost };
-        let mut heard = Instant::now();
+        let (mut heard, mut told) = (Instant::now(), self.turn.name().is_none());
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 self.desk.handle(command);
@@ -104,6 +116,13 @@ impl<T: RingTransport> Coordinator<T> {
             let result = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return End::Stopped,
+                () = self.leaving.cancelled(), if !told => {
+                    told = true;
+                    if let Some(peers) = self.following.served.peers() {
+                        self.transport.stay(self.state.last, &peers).await;
+                    }
+                    continue;
+                }
                 Some(change) = self.following.changed() => match change {
                     Change::Plan => return End::Replanned,
                     // Workers that have moved have broken the ring, or will.
@@ -156,6 +175,9 @@ impl<T: RingTransport> Coordinator<T> {
             }
             self.state.attempts = self.state.attempts.saturating_add(1);
             let Some(peers) = self.wait_for_peers().await? else { continue };
+            if !self.await_turn(&peers).await? {
+                continue;
+            }
             self.state.last += 1;
             match self.configure(&peers).await? {
                 Ok(ring) => {
@@ -199,11 +221,13 @@ impl<T: RingTransport> Coordinator<T> {
 
     /// One attempt. It ends early when a worker comes up at a new address, or another plan comes.
     async fn configure(&mut self, peers: &[Peer]) -> Option<Result<T::Ring, RingError>> {
-        let Self { transport, desk, commands, following, status, events, stop, state, recovery, repair, .. } = self;
+        let Self { transport, desk, commands, following, status, events, stop, state, recovery, repair, turn, .. } =
+            self;
         // Progress moves the deadline that is waited for below.
         let recovery = Mutex::new(recovery);
         let recovery = || recovery.lock().unwrap_or_else(PoisonError::into_inner);
-        let demands = Demands { verify: repair.wanted(), replaces: state.replaces.clone() };
+        let (replaces, gateway) = (state.replaces.clone(), turn.name().cloned());
+        let demands = Demands { verify: repair.wanted(), replaces, gateway };
         let progress = |progress: Progress| {
             status.set_progress(&progress);
             let now = Instant::now();
@@ -235,6 +259,63 @@ impl<T: RingTransport> Coordinator<T> {
                         return over("a worker has a new address");
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits while another gateway has the ring: requests wait too, and are answered when it has ended its own. False when another plan
+    /// or other addresses came meanwhile; `None` when stopped.
+    async fn await_turn(&mut self, peers: &[Peer]) -> Option<bool> {
+        let mut waited = false;
+        loop {
+            let holders = match self.turn.name() {
+                Some(_) => self.holders(peers).await?,
+                None => Vec::new(),
+            };
+            let now = Instant::now();
+            let before = match self.turn.place(&holders, self.state.served, now) {
+                Place::Ours => None,
+                Place::Overdue(before) => {
+                    tracing::warn!(before, "the gateway before this one does not let the ring go: it is taken over");
+                    None
+                }
+                Place::After(before) => Some(before),
+            };
+            let Some(before) = before else {
+                if waited {
+                    self.recovery.trouble(now);
+                    self.status.set_phase(Phase::Recovering, self.state.last);
+                }
+                return Some(true);
+            };
+            if !waited {
+                tracing::info!(before, "another gateway has the ring: this one waits until its answers have ended");
+            }
+            waited = true;
+            let text = format!("{before} has the ring until its answers have ended; requests wait");
+            self.status.set_trouble(&text, None);
+            if !self.state.served {
+                self.status.set_phase(Phase::Waiting, self.state.last);
+            }
+            if !self.wait(ASK_AGAIN).await {
+                return None;
+            }
+            if self.following.has_next() || self.following.served.peers().as_deref() != Some(peers) {
+                return Some(false);
+            }
+        }
+    }
+
+    /// Who has the ring, as its workers say; `None` when stopped.
+    async fn holders(&mut self, peers: &[Peer]) -> Option<Vec<Holder>> {
+        let Self { transport, desk, commands, stop, .. } = self;
+        let mut asked = std::pin::pin!(transport.holders(peers));
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                holders = &mut asked => return Some(holders),
+                Some(command) = commands.recv() => desk.handle(command),
             }
         }
     }

@@ -33,6 +33,7 @@ use crate::{
     schedule::{Limits, Scheduler},
     status::{Phase, RingStatus},
     text::TextModel,
+    turn::Turn,
 };
 
 /// Why a gateway could not start.
@@ -61,6 +62,7 @@ pub struct GatewayHandle {
     status: Arc<RingStatus>,
     metrics: Arc<Metrics>,
     grace: Duration,
+    leaving: CancellationToken,
     stop_passes: CancellationToken,
     stop_http: CancellationToken,
     passes: JoinHandle<()>,
@@ -77,8 +79,9 @@ impl GatewayHandle {
     /// streams and stops listening.
     pub async fn stop(self) {
         self.status.set_phase(Phase::Stopping, self.status.view().epoch);
+        self.leaving.cancel();
         let deadline = Instant::now() + self.grace;
-        while self.metrics.busy() && Instant::now() < deadline && !self.passes.is_finished() {
+        while self.metrics.under_way() > 0 && Instant::now() < deadline && !self.passes.is_finished() {
             sleep(Duration::from_millis(20)).await;
         }
         self.stop_passes.cancel();
@@ -93,10 +96,13 @@ impl GatewayHandle {
 ///
 /// # Errors
 /// The address cannot be had, or the model's tokenizer cannot be read.
-pub async fn start(config: GatewayConfig, events: mpsc::UnboundedSender<Event>) -> Result<GatewayHandle, GatewayError> {
+pub async fn start(
+    config: GatewayConfig,
+    options: Options,
+    events: mpsc::UnboundedSender<Event>,
+) -> Result<GatewayHandle, GatewayError> {
     let plan = config.orders.borrow().plan.clone();
     raise_open_files();
-    let options = Options::default();
     let transport = WorkerRing::new(plan, config.transport.clone(), options.patience);
     start_with(config, options, transport, events).await
 }
@@ -141,7 +147,8 @@ pub async fn start_with<T: RingTransport>(
     let status = Arc::new(RingStatus::new(&following.served));
     let metrics = Arc::new(Metrics::default());
     let (intake, commands) = Intake::new();
-    let (stop_passes, stop_http) = (CancellationToken::new(), CancellationToken::new());
+    let (leaving, stop_passes, stop_http) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let coordinator = Coordinator {
         transport,
         desk: Desk::new(Scheduler::new(limits), metrics.clone()),
@@ -152,11 +159,13 @@ pub async fn start_with<T: RingTransport>(
         metrics: metrics.clone(),
         events,
         stop: stop_passes.clone(),
+        leaving: leaving.clone(),
         longest_pause: options.longest_pause,
         quiet: options.quiet,
         state: Epochs::default(),
         recovery: Recovery::new(options.recovery),
         repair: Repair::default(),
+        turn: Turn::new(options.name.clone(), options.grace),
     };
     let ended = Arc::new(AtomicBool::new(false));
     let passes = tokio::spawn(watch_over(coordinator, ended.clone()));
@@ -180,7 +189,7 @@ pub async fn start_with<T: RingTransport>(
         ended,
     };
     let http = tokio::spawn(serve(listener, router(Arc::new(app)), connecting, metrics.clone(), stop_http.clone()));
-    Ok(GatewayHandle { addr, status, metrics, grace, stop_passes, stop_http, passes, http })
+    Ok(GatewayHandle { addr, status, metrics, grace, leaving, stop_passes, stop_http, passes, http })
 }
 
 async fn watch_over<T: RingTransport>(coordinator: Coordinator<T>, ended: Arc<AtomicBool>) {

@@ -49,6 +49,7 @@ mod stop;
 mod template_process;
 mod text;
 mod trace;
+mod turn;
 mod worker_figures;
 
 pub use config::{Event, GatewayConfig, Peer};
@@ -58,6 +59,6 @@ pub use metric_families::metric_families;
 pub use options::Options;
 pub use orders::Orders;
 pub use plan_file::{PlanFile, PlanFileError};
-pub use ring::{Progress, Ring, RingCause, RingError, RingTransport, SubmitError, WeightsFault};
+pub use ring::{Holder, Progress, Ring, RingCause, RingError, RingTransport, SubmitError, WeightsFault};
 pub use sampling::SamplingParams;
 pub use template_process::render_templates;

@@ -112,9 +112,9 @@ impl Metrics {
         self.pace.appointment(sequences)
     }
 
-    /// Sequences that have a slot.
-    pub(crate) fn busy(&self) -> bool {
-        self.waiting.get() + self.active.get() > 0
+    /// Sequences that wait or have a slot.
+    pub(crate) fn under_way(&self) -> u64 {
+        u64::try_from(self.waiting.get() + self.active.get()).unwrap_or_default()
     }
 
     /// A ring serves.

@@ -24,6 +24,8 @@ pub struct Options {
     pub reading_timeout: Duration,
     /// Long requests that are read as tokens at the same time.
     pub readers: usize,
+    /// This gateway's name, where it has one: it waits then for another one that has the ring.
+    pub name: Option<String>,
     /// How long a stopping gateway lets answers go on before it ends them.
     pub grace: Duration,
     /// How long one attempt to reach the workers may take.
@@ -49,6 +51,7 @@ impl Default for Options {
             max_connections: None,
             reading_timeout: Duration::from_secs(30),
             readers: (cores / 2).clamp(1, 4),
+            name: None,
             grace: Duration::from_secs(3),
             patience: Duration::from_secs(2),
             recovery: Duration::from_secs(120),

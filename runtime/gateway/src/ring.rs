@@ -7,9 +7,9 @@ use futures::future::join_all;
 use lime_plan::{Dtype, Plan};
 use lime_ring::{
     Demands, DriverError, FaultKind, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingFault, RingTopology,
-    Transport, Verified,
+    Transport, Verified, drain,
     proto::{self, ActivationType, FailureKind, PassResult},
-    status,
+    status, stay,
 };
 use thiserror::Error;
 use tokio::time::timeout;
@@ -18,6 +18,9 @@ use crate::{Peer, schedule::PassRequest};
 
 /// A worker says in milliseconds how it is.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long a gateway that leaves tells workers so.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A ring that could not be had, or broke.
 #[derive(Clone, Debug, Error)]
@@ -105,6 +108,15 @@ pub enum SubmitError {
     Lost(#[from] RingError),
 }
 
+/// A gateway that has a worker's ring, as the worker says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name.
+    pub gateway: String,
+    /// For how long the worker has had no stream of it.
+    pub away: Duration,
+}
+
 /// How far a worker is with its configuration.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -134,6 +146,24 @@ pub trait RingTransport: Send + 'static {
         demands: &Demands,
         progress: impl FnMut(Progress) + Send,
     ) -> impl Future<Output = Result<Self::Ring, RingError>> + Send;
+
+    /// Who has the ring, as those of its workers say that answer. Nobody, where nobody gave a name.
+    fn holders(&mut self, peers: &[Peer]) -> impl Future<Output = Vec<Holder>> + Send {
+        let _ = peers;
+        async { Vec::new() }
+    }
+
+    /// Tells the workers of `epoch` that this gateway leaves when its answers have ended: until then it needs them.
+    fn stay(&mut self, epoch: u64, peers: &[Peer]) -> impl Future<Output = ()> + Send {
+        let _ = (epoch, peers);
+        async {}
+    }
+
+    /// Lets the ring of `epoch` go: the next gateway need not wait.
+    fn let_go(&mut self, epoch: u64, peers: &[Peer]) -> impl Future<Output = ()> + Send {
+        let _ = (epoch, peers);
+        async {}
+    }
 }
 
 /// A ring at one epoch. After an error it is over.
@@ -181,10 +211,7 @@ impl WorkerRing {
             plan_json: Bytes::from(
                 json.map_err(|error| fault(format!("the plan cannot be sent to workers: {error}")))?,
             ),
-            peers: in_order
-                .into_iter()
-                .map(|peer| proto::Peer { device: peer.device.clone(), uri: peer.uri.clone() })
-                .collect(),
+            peers: in_order.into_iter().map(proto_peer).collect(),
             head: plan.head.0 as usize,
             limits: frame_limits(plan),
             transport: self.transport.clone(),
@@ -224,6 +251,38 @@ impl RingTransport for WorkerRing {
         let (peers, transport) = (topology.peers.clone(), self.transport.clone());
         Ok(OpenRing { submitter, results, verified, peers, transport, ending: None })
     }
+
+    async fn holders(&mut self, peers: &[Peer]) -> Vec<Holder> {
+        let asked = peers.iter().map(|peer| timeout(ANSWER, holder(&self.transport, peer)));
+        join_all(asked).await.into_iter().filter_map(|holder| holder.ok().flatten()).collect()
+    }
+
+    async fn stay(&mut self, epoch: u64, peers: &[Peer]) {
+        let transport = &self.transport;
+        let told = peers.iter().map(proto_peer);
+        let told = told.map(|peer| async move { timeout(LAST_WORD, stay(transport, &peer, epoch)).await });
+        // Whoever does not hear it leaves when it is told to, and streams pause.
+        join_all(told).await;
+    }
+
+    async fn let_go(&mut self, epoch: u64, peers: &[Peer]) {
+        let transport = &self.transport;
+        let told = peers.iter().map(proto_peer);
+        let told = told.map(|peer| async move { timeout(LAST_WORD, drain(transport, &peer, Some(epoch))).await });
+        // Whoever does not hear it finds out by the streams that end.
+        join_all(told).await;
+    }
+}
+
+fn proto_peer(peer: &Peer) -> proto::Peer {
+    proto::Peer { device: peer.device.clone(), uri: peer.uri.clone() }
+}
+
+/// Who has the ring of the worker at `peer`; nobody, where it does not answer.
+async fn holder(transport: &Transport, peer: &Peer) -> Option<Holder> {
+    let reply = status(transport, &proto_peer(peer)).await.ok()?;
+    let holder = Holder { gateway: reply.holder, away: Duration::from_millis(reply.holder_away_millis) };
+    (!holder.gateway.is_empty()).then_some(holder)
 }
 
 /// Both streams of a configured ring.

@@ -19,6 +19,8 @@ pub(crate) enum Phase {
     /// It has never served.
     #[default]
     Loading,
+    /// Another gateway has the ring and ends its answers first.
+    Waiting,
     /// It serves.
     Ready,
     /// It broke and is being brought back.
@@ -34,6 +36,7 @@ impl Phase {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Loading => "loading",
+            Self::Waiting => "waiting",
             Self::Ready => "ready",
             Self::Recovering => "recovering",
             Self::Unavailable => "unavailable",

@@ -108,6 +108,11 @@ pub struct DevicePlan {
 }
 
 impl DevicePlan {
+    /// The most memory that the device takes: with steps it uses its budget up before it takes the first.
+    pub fn takes(&self) -> Bytes {
+        if self.steps.is_empty() { self.memory.used() } else { self.memory.budget }
+    }
+
     /// Layers held over all segments, in the order in which a pass meets them.
     pub fn all_layers(&self) -> impl Iterator<Item = LayerIndex> {
         self.layers.iter().flat_map(|range| range.layers())

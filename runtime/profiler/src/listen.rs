@@ -7,7 +7,7 @@ use lime_ring::{
     CONTROL_MESSAGE_BYTES, LONGEST_PROBE_REPLY, Transport, incoming,
     proto::{
         ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, ProbeReply, ProbeRequest, StatusReply,
-        StatusRequest,
+        StatusRequest, StayReply, StayRequest,
         control_server::{Control, ControlServer},
     },
     server,
@@ -93,6 +93,10 @@ impl Control for Probed {
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        Err(no_worker())
+    }
+
+    async fn stay(&self, _: Request<StayRequest>) -> Result<Response<StayReply>, Status> {
         Err(no_worker())
     }
 }

@@ -12,6 +12,10 @@ use crate::proto::{FailureKind, Frame};
 pub const EPOCH_KEY: &str = "lime-epoch";
 /// The metadata key that names the device that asks another about KV pages.
 pub const ASKER_KEY: &str = "lime-asker-bin";
+/// The metadata key that names the gateway that configures.
+pub const GATEWAY_KEY: &str = "lime-gateway-bin";
+/// Most bytes of a gateway's name that are kept.
+const LONGEST_NAME: usize = 253;
 const DEVICE_KEY: &str = "lime-device-bin";
 const KIND_KEY: &str = "lime-fault";
 const SEEN_BY_KEY: &str = "lime-seen-by-bin";
@@ -194,6 +198,13 @@ pub fn epoch_of(metadata: &MetadataMap) -> Option<u64> {
 pub fn asker_of(metadata: &MetadataMap) -> Option<String> {
     let name = metadata.get_bin(ASKER_KEY)?.to_bytes().ok()?;
     String::from_utf8(name.to_vec()).ok()
+}
+
+/// The gateway that a request's metadata says is asking.
+pub fn gateway_of(metadata: &MetadataMap) -> Option<String> {
+    let name = metadata.get_bin(GATEWAY_KEY)?.to_bytes().ok()?;
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    (!name.is_empty() && name.len() <= LONGEST_NAME).then_some(name)
 }
 
 /// A status for people: its message, and the innermost cause where the transport broke.

@@ -40,9 +40,9 @@ pub use check::FrameError;
 pub use checksum::{Checksummed, NOT_AS_SENT};
 pub use connect::{Backoff, ConnectError, connect, connect_until};
 pub use driver::{
-    Demands, DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, Verified, drain, probe, status,
+    Demands, DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, Verified, drain, probe, status, stay,
 };
-pub use fault::{ASKER_KEY, EPOCH_KEY, FaultKind, RingFault, asker_of, epoch_of, wrong_epoch};
+pub use fault::{ASKER_KEY, EPOCH_KEY, FaultKind, GATEWAY_KEY, RingFault, asker_of, epoch_of, gateway_of, wrong_epoch};
 pub use incoming::{Connection, Incoming, incoming};
 pub use limits::{FrameLimits, KeepLimits};
 pub use outgoing::{FrameQueue, LinkCounters, OutgoingFrames, QueueFull, outgoing};

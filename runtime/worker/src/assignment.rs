@@ -50,6 +50,8 @@ pub(crate) struct Assignment {
     pub(crate) replaces: u64,
     /// Every block that is used is to be compared before anything is computed.
     pub(crate) verify: bool,
+    /// The name of the gateway that asks, where it has one.
+    pub(crate) gateway: Option<String>,
 }
 
 impl Assignment {
@@ -67,7 +69,7 @@ impl Assignment {
             let found = listed(peers.iter().map(|peer| peer.device.as_str()));
             return Err(AssignmentError::Peers { expected: listed(names()), found });
         }
-        Ok(Self { epoch, plan_json, plan, device, peers, replaces, verify })
+        Ok(Self { epoch, plan_json, plan, device, peers, replaces, verify, gateway: None })
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
-use crate::session::Session;
+use crate::{holder::HeldStream, session::Session};
 
 /// Watches a session's end from within a stream.
 struct End {
@@ -36,11 +36,17 @@ pub(crate) struct Ending<T> {
     items: mpsc::Receiver<Result<T, Status>>,
     end: End,
     over: bool,
+    _held: Option<HeldStream>,
 }
 
 impl<T> Ending<T> {
     pub(crate) fn new(items: mpsc::Receiver<Result<T, Status>>, session: Arc<Session>) -> Self {
-        Self { items, end: End::of(session), over: false }
+        Self { items, end: End::of(session), over: false, _held: None }
+    }
+
+    /// The same for a stream to the epoch's gateway, which is there for as long as it is.
+    pub(crate) fn held(self) -> Self {
+        Self { _held: Some(self.end.session.holder.stream()), ..self }
     }
 }
 

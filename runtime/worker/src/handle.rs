@@ -8,7 +8,11 @@ use std::{
 };
 
 use lime_ring::{MAX_IN_FLIGHT, Transport, incoming, server};
-use tokio::{runtime, sync::mpsc, time::timeout};
+use tokio::{
+    runtime,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,11 +23,19 @@ use crate::{
 /// How long connections may take to close when the worker stops.
 const CLOSING: Duration = Duration::from_millis(800);
 
+/// A ring through which no pass has come for so long is not used: between two tokens of an answer it takes less.
+const QUIET: Duration = Duration::from_millis(500);
+/// A worker that is used waits so long for the word that its gateway leaves too: where a node is emptied both are told in the same moment.
+const WORD: Duration = Duration::from_secs(2);
+/// How often a worker that is to leave looks whether it may.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A running worker. Dropped without [`WorkerHandle::stop`] it stops as well, but nobody waits for it.
 #[derive(Debug)]
 pub struct WorkerHandle {
     addr: SocketAddr,
     health: Option<SocketAddr>,
+    worker: Arc<Worker>,
     stopping: CancellationToken,
     io: Option<JoinHandle<Result<(), WorkerError>>>,
 }
@@ -37,6 +49,25 @@ impl WorkerHandle {
     /// Where its health is asked for, where it was told to say.
     pub const fn health(&self) -> Option<SocketAddr> {
         self.health
+    }
+
+    /// Resolves when nobody needs the worker any more: at once where no passes come. Where they do, its gateway may be about to leave too; if
+    /// it says so, when it has ended its answers, and after `longest` whatever it says.
+    pub async fn unneeded(&self, longest: Duration) {
+        let session = || self.worker.session();
+        let word = async {
+            while session().is_some_and(|session| session.is_used(QUIET) && !session.is_staying()) {
+                sleep(LOOK).await;
+            }
+        };
+        let answers = async {
+            while session().is_some_and(|session| session.is_staying()) {
+                sleep(LOOK).await;
+            }
+        };
+        // Longer is not waited for.
+        let _ = timeout(longest.min(WORD), word).await;
+        let _ = timeout(longest, answers).await;
     }
 
     /// Stops the worker: the listener is closed and every task and thread has ended when this returns. A pass being
@@ -90,7 +121,7 @@ pub async fn start_with(
     let transport = config.transport.clone();
     let worker = Arc::new(Worker::new(config, counters, vitals, commands));
 
-    let token = stopping.clone();
+    let (token, shared) = (stopping.clone(), worker.clone());
     let pressure = Pressure::start(worker.clone()).map_err(WorkerError::Threads)?;
     let serve = move || {
         let served = runtime.block_on(serve(&worker, (listener, health), &transport, &token));
@@ -102,7 +133,7 @@ pub async fn start_with(
         served.and(computed)
     };
     let io = thread::Builder::new().name("lime-io".to_owned()).spawn(serve).map_err(WorkerError::Threads)?;
-    Ok(WorkerHandle { addr, health: health_addr, stopping, io: Some(io) })
+    Ok(WorkerHandle { addr, health: health_addr, worker: shared, stopping, io: Some(io) })
 }
 
 fn bind(addr: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), WorkerError> {
@@ -135,7 +166,7 @@ async fn serve(
         let serving = server().add_routes(routes(worker)).serve_with_incoming_shutdown(incoming, told);
         let too_long = async {
             stopping.cancelled().await;
-            tokio::time::sleep(CLOSING).await;
+            sleep(CLOSING).await;
         };
         tokio::select! {
             served = serving => served.map_err(WorkerError::Serve),

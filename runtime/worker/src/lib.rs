@@ -41,6 +41,7 @@ mod fault_kind;
 mod figures;
 mod handle;
 mod health;
+mod holder;
 mod join;
 mod keeper;
 mod mending;

@@ -5,6 +5,7 @@ use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+use std::time::{Duration, Instant};
 
 use lime_plan::{Bytes, DeviceIndex, Ladder, Plan};
 use lime_ring::{FrameLimits, FrameQueue, LinkCounters, LinkShape, OutgoingFrames, RingFault, outgoing, proto::Peer};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     assignment::{Assignment, frame_limits},
+    holder::Holder,
     keeper::{Asking, RemoteKeeper, asking},
     results::ResultsHub,
 };
@@ -27,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) limits: FrameLimits,
     pub(crate) peers: Vec<Peer>,
     pub(crate) results: ResultsHub,
+    /// The gateway whose ring this is.
+    pub(crate) holder: Arc<Holder>,
     pub(crate) ended: CancellationToken,
     cause: OnceLock<RingFault>,
     /// Absent on a ring of one device, which hops to nobody.
@@ -39,6 +43,8 @@ pub(crate) struct Session {
     askers: Mutex<BTreeSet<DeviceIndex>>,
     ready: AtomicBool,
     draining: AtomicBool,
+    /// Whether the gateway leaves when its answers have ended.
+    staying: AtomicBool,
     /// Whether every block that is used is to be compared first.
     pub(crate) verify: bool,
     /// Whether that is being done.
@@ -46,6 +52,8 @@ pub(crate) struct Session {
     predecessor_joined: AtomicBool,
     last_pass: AtomicU64,
     in_hand: AtomicU64,
+    /// When a pass was finished last, and how long after the one before it.
+    last_finished: Mutex<Option<(Instant, Duration)>>,
     finished: Notify,
 }
 
@@ -55,7 +63,7 @@ impl Session {
         link: Option<LinkShape>,
         counters: Arc<LinkCounters>,
     ) -> std::io::Result<Self> {
-        let Assignment { epoch, plan_json, plan, device, peers, replaces: _, verify } = assignment;
+        let Assignment { epoch, plan_json, plan, device, peers, replaces: _, verify, gateway } = assignment;
         let (to_successor, frames) = if plan.devices.len() > 1 {
             let (queue, frames) = outgoing(link, counters)?;
             (Some(queue), Some(frames))
@@ -74,6 +82,7 @@ impl Session {
             device,
             peers,
             results: ResultsHub::default(),
+            holder: Arc::new(Holder::new(gateway)),
             ended: CancellationToken::new(),
             cause: OnceLock::new(),
             to_successor,
@@ -83,11 +92,13 @@ impl Session {
             askers: Mutex::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            staying: AtomicBool::new(false),
             verify,
             verifying: AtomicBool::new(false),
             predecessor_joined: AtomicBool::new(false),
             last_pass: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
+            last_finished: Mutex::default(),
             finished: Notify::new(),
         })
     }
@@ -192,6 +203,16 @@ impl Session {
         self.draining.load(Ordering::Acquire)
     }
 
+    /// The gateway leaves when its answers have ended, and needs this device until then.
+    pub(crate) fn stay(&self) {
+        self.staying.store(true, Ordering::Release);
+    }
+
+    /// Whether the gateway leaves, and has not let go yet.
+    pub(crate) fn is_staying(&self) -> bool {
+        self.staying.load(Ordering::Acquire) && !self.is_over() && !self.is_draining()
+    }
+
     /// Claims the one place for the predecessor's stream; false when it is taken.
     pub(crate) fn admit_predecessor(&self) -> bool {
         !self.predecessor_joined.swap(true, Ordering::AcqRel)
@@ -212,8 +233,21 @@ impl Session {
 
     /// A pass has left this device for the last time.
     pub(crate) fn pass_finished(&self) {
+        let mut last = self.last_finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        *last = Some((now, last.map_or(Duration::ZERO, |(before, _)| now - before)));
+        drop(last);
         self.in_hand.fetch_sub(1, Ordering::AcqRel);
         self.finished.notify_waiters();
+    }
+
+    /// Whether passes come: one is here, or the next may be on its way. That of a slow ring is with other devices for longer.
+    pub(crate) fn is_used(&self, quiet: Duration) -> bool {
+        /// Slower than any ring that somebody waits for.
+        const SLOWEST: Duration = Duration::from_secs(60);
+        let last = *self.last_finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = last.is_some_and(|(last, apart)| last.elapsed() < (3 * apart.min(SLOWEST)).max(quiet));
+        !self.is_over() && !self.is_draining() && (lately || self.in_hand.load(Ordering::Acquire) > 0)
     }
 
     /// Waits until no pass is between its first and its last visit here.

@@ -22,6 +22,7 @@ const STILL_AT_IT: Duration = Duration::from_secs(2);
 
 /// Takes the session's plan up and streams how far it is; the last message is ready, or the fault that ended the epoch.
 pub(crate) async fn take_up(worker: Arc<Worker>, session: Arc<Session>, progress: ProgressSender) {
+    let held = session.holder.stream();
     let outcome = tokio::select! {
         biased;
         () = session.ended.cancelled() => None,
@@ -47,6 +48,7 @@ pub(crate) async fn take_up(worker: Arc<Worker>, session: Arc<Session>, progress
     };
     // Who configured may have gone; the status tells the next one.
     let _ = progress.send(last).await;
+    drop(held);
 }
 
 async fn load_and_join(

@@ -314,7 +314,7 @@ async fn status_probe_and_drain_answer() {
 
     driver.submit(vec![rows(1, 0, 1, Some(0))], vec![1], vec![]).await.unwrap();
     assert_eq!(next(&mut driver).await.failure, "");
-    assert_eq!(drain(&Transport::Plaintext, peer(&ring, 0)).await.unwrap(), 7);
+    assert_eq!(drain(&Transport::Plaintext, peer(&ring, 0), None).await.unwrap(), 7);
     assert_eq!(status(&Transport::Plaintext, peer(&ring, 0)).await.unwrap().phase, "draining");
     driver.submit(vec![rows(2, 0, 1, Some(0))], vec![1], vec![]).await.unwrap();
     let error = tokio::time::timeout(PATIENCE, driver.next()).await.unwrap().unwrap_err();

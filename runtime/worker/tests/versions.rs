@@ -9,7 +9,7 @@ use lime_ring::{
     DriverError, FaultKind, Transport, Version,
     proto::{
         ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, Peer, ProbeReply, ProbeRequest, StatusReply,
-        StatusRequest,
+        StatusRequest, StayReply, StayRequest,
         control_client::ControlClient,
         control_server::{Control, ControlServer},
     },
@@ -40,6 +40,10 @@ impl Control for Old {
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        Err(Status::internal("it understood"))
+    }
+
+    async fn stay(&self, _: Request<StayRequest>) -> Result<Response<StayReply>, Status> {
         Err(Status::internal("it understood"))
     }
 }

@@ -69,7 +69,7 @@ async fn a_gateway_joins_the_workers_of_a_new_plan_with_the_certificate_that_it_
         allow_hosts: Vec::new(),
         queue_limit: 8,
     };
-    let gateway = lime_gateway::start(config, events).await?;
+    let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;
     while !matches!(happened.recv().await.context("the gateway ended")?, Event::Ready { .. }) {}
     let (undisturbed, _) = stream(gateway.addr(), async || Ok(())).await?;
     let replan = async || {

@@ -1,5 +1,5 @@
 //! The gateway: a Deployment of one, and the file that tells it which plan to follow. A new plan changes the file alone, so that
-//! answers under way go on.
+//! answers under way go on. Where the pod itself must be another, the new one is there first, and the old one ends its answers.
 
 use std::collections::BTreeMap;
 
@@ -59,6 +59,9 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         format!("--model={model}"),
         format!("--served-name={}", wish.served_name()),
         format!("--listen=0.0.0.0:{port}"),
+        // By its name workers tell one gateway from the next, which waits for its turn.
+        "--name=$(LIME_GATEWAY)".to_owned(),
+        format!("--drain-seconds={}", wish.spec.endpoint.drain_seconds),
     ];
     if wish.is_fetched() {
         // Tokenizer and templates of a model from a server.
@@ -86,16 +89,26 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     let document = planning::document(&plan.spec).ok();
     let tokens = document.as_ref().map(|plan| tokens(wish, plan)).unwrap_or_default();
     let memory = document.as_ref().map_or_else(Memory::default, |plan| Memory::of(plan.model.vocabulary));
+    let mut environment = serving_environment(wish, settings);
+    environment.push(json!({ "name": "LIME_GATEWAY", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }));
+    let given = wish.gateway_template();
+    // On their node's network two of them would want the same port.
+    let on_node = given.is_some_and(|template| template.host_network);
+    let strategy = if on_node {
+        json!({ "type": "Recreate" })
+    } else {
+        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } })
+    };
     let mut rest = json!({ "spec": {
         "replicas": 1,
-        // Two gateways would configure one ring against each other.
-        "strategy": { "type": "Recreate" },
+        "strategy": strategy,
         "selector": { "matchLabels": selector },
         "template": {
             "metadata": { "labels": labels, "annotations": { names::TOKENS_ANNOTATION: tokens } },
             "spec": {
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
+                "terminationGracePeriodSeconds": wish.drain_grace(),
                 "tolerations": tolerations(wish),
                 "containers": [{
                     "name": "gateway",
@@ -103,7 +116,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
                     "imagePullPolicy": settings.image_pull_policy,
                     "command": ["lime"],
                     "args": arguments,
-                    "env": serving_environment(wish, settings),
+                    "env": environment,
                     "ports": [{ "name": "http", "containerPort": port, "protocol": "TCP" }],
                     "resources": {
                         "requests": { "cpu": "100m", "memory": memory.request() },
@@ -119,16 +132,17 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
             },
         },
     }});
-    let given = wish.gateway_template();
     template::add(&mut rest["spec"]["template"], given, settings, template::Part::Serving);
     if let Some(affinity) = affinity::selected(wish, given) {
         rest["spec"]["template"]["spec"]["affinity"] = affinity;
     }
+    let made_with = names::digest(rest["spec"]["template"].to_string().as_bytes());
+    rest["spec"]["template"]["metadata"]["annotations"][names::TEMPLATE_ANNOTATION] = made_with.into();
     Object::new(wish, Kind::Deployment, name, "gateway", rest)
 }
 
 /// Memory for a gateway. Its tokenizer takes most of what it rests at, and follows from the model alone, as this must: what
-/// changes with the plan would end streams.
+/// changes with the plan would have another gateway take over.
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     /// Of the tokenizer.

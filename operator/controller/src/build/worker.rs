@@ -44,6 +44,9 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
         model,
         "--store".into(),
         STORE_AT.into(),
+        // While its gateway ends its answers.
+        "--drain-seconds".into(),
+        wish.spec.endpoint.drain_seconds.to_string(),
     ];
     if let Some(revision) = &wish.spec.model.revision {
         arguments.extend(["--revision".to_owned(), revision.clone()]);
@@ -62,7 +65,7 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
         "restartPolicy": "Always",
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": 10,
+        "terminationGracePeriodSeconds": wish.drain_grace(),
         "affinity": affinity::pinned(&part.node, given),
         "containers": [{
             "name": "worker",

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::Deciding;
-use crate::{names, snapshot::gateway_pod};
+use crate::{gateways, names};
 
 /// Seconds after which a gateway that has not read its file is told again.
 const TELL_AGAIN: i64 = 10;
@@ -27,7 +27,7 @@ impl Deciding<'_> {
     /// Tells the gateway of the file of `plan` whose digest is `digest`, until it says itself that it has read it.
     pub(super) fn follow(&mut self, plan: &str, digest: &str) {
         let snapshot = self.snapshot;
-        let Some(pod) = gateway_pod(&snapshot.pods) else { return };
+        let Some(pod) = gateways::current(&snapshot.pods) else { return };
         let (now, ring) = (snapshot.now.as_second(), snapshot.ring.as_ref());
         let annotation = |name: &str| pod.annotations().get(name).map(String::as_str);
         let told = annotation(names::TOLD_ANNOTATION) == Some(digest);

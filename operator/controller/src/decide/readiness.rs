@@ -172,6 +172,12 @@ impl Deciding<'_> {
                 "" => "the gateway does not answer yet".to_owned(),
                 phase => format!("the ring is {phase}"),
             });
+            let leaving = self.snapshot.leaving.as_ref();
+            if ring.phase == "waiting" || (ring.phase.is_empty() && leaving.is_some()) {
+                let text = leaving.map_or(why, |leaving| format!("{}; requests wait for the next", leaving.told()));
+                self.findings.fails(ConditionType::Ready, Cause::new("HandingOver", text));
+                return;
+            }
             let reason = match ring.cause {
                 Some(RingCause::Link(_)) => LINK_LOST,
                 Some(RingCause::Version(_)) => "VersionMismatch",

@@ -9,12 +9,13 @@ use crate::build::{self, Kind, Object};
 impl Deciding<'_> {
     /// Has pods that are not as the `workers` of `plan` would be made now come to their end. All at once: a ring pauses for one of its
     /// workers as long as for all.
-    pub(super) fn renew(&mut self, plan: &LimePlan, workers: &[Object]) {
+    /// After their `gateway`: that one ends its answers first.
+    pub(super) fn renew(&mut self, plan: &LimePlan, workers: &[Object], gateway: &Object) {
         let made = |name: &str| workers.iter().find(|object| object.kind == Kind::Pod && object.name == name);
         let pods = self.snapshot.pods.iter().map(|pod| (pod, made(&pod.name_any())));
         let outdated = pods.filter(|(pod, made)| made.is_some_and(|made| !build::is_as_made(pod, made)));
         let outdated: Vec<String> = outdated.map(|(pod, _)| pod.name_any()).collect();
-        if outdated.is_empty() {
+        if outdated.is_empty() || self.stays(gateway) {
             return;
         }
         let (some, all, image) = (outdated.len(), plan.spec.assignments.len(), &self.settings.image);

@@ -112,8 +112,8 @@ impl App {
     /// Refuses requests that could only wait for a ring that was never there.
     fn check_serving(&self) -> Result<(), ApiError> {
         match self.status.phase() {
-            // While the ring is brought back, or another plan's ring up, requests wait in the queue.
-            Phase::Ready | Phase::Recovering => Ok(()),
+            // While the ring is brought back, another plan's ring up, or another gateway at its last answers, requests wait in the queue.
+            Phase::Ready | Phase::Recovering | Phase::Waiting => Ok(()),
             Phase::Unavailable => {
                 Err(ApiError::unavailable(self.status.view().trouble.as_deref().unwrap_or("the ring is away")))
             }

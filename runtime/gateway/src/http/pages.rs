@@ -64,6 +64,7 @@ pub(super) async fn ready(State(app): State<SharedApp>) -> Response {
     let plan = json!({"name": state.plan.name, "generation": state.plan.generation, "digest": state.plan.digest});
     let version = json!({"build": env!("CARGO_PKG_VERSION"), "wire": lime_ring::WIRE});
     let mut body = json!({"version": version, "status": state.phase.name(), "epoch": state.epoch, "plan": plan, "devices": devices});
+    body["requests"] = app.metrics.under_way().into();
     if state.phase == Phase::Ready {
         return Json(body).into_response();
     }

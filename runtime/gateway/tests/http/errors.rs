@@ -303,9 +303,12 @@ async fn what_cannot_start_says_why() {
         allow_hosts: Vec::new(),
         queue_limit: 1,
     };
-    let error = lime_gateway::start(config.clone(), events.clone()).await.unwrap_err().to_string();
+    let error = lime_gateway::start(config.clone(), lime_gateway::Options::default(), events.clone())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains(&taken.local_addr().unwrap().to_string()), "{error}");
     let nowhere = lime_gateway::GatewayConfig { model: "/nowhere".into(), ..config };
-    let error = lime_gateway::start(nowhere, events).await.unwrap_err().to_string();
+    let error = lime_gateway::start(nowhere, lime_gateway::Options::default(), events).await.unwrap_err().to_string();
     assert!(error.contains("tokenizer.json"), "{error}");
 }

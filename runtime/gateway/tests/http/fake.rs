@@ -9,8 +9,8 @@ use std::{
 };
 
 use lime_gateway::{
-    Event, GatewayConfig, GatewayHandle, Options, Orders, Peer, Progress, Ring, RingCause, RingError, RingTransport,
-    SubmitError, schedule::PassRequest, start_with,
+    Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Peer, Progress, Ring, RingCause, RingError,
+    RingTransport, SubmitError, schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
@@ -53,6 +53,12 @@ pub(crate) struct State {
     pub(crate) stuck: Option<String>,
     /// An epoch that somebody has brought the worker to.
     pub(crate) hijacked: Option<u64>,
+    /// Who has the ring, as its worker says.
+    pub(crate) holders: Vec<Holder>,
+    /// Epochs whose workers were told to stay until the answers have ended.
+    pub(crate) stays: Vec<u64>,
+    /// Epochs that were let go.
+    pub(crate) let_go: Vec<u64>,
     /// Every plan that took the place of another.
     pub(crate) plans: Vec<Arc<Plan>>,
     /// Every epoch that was configured.
@@ -86,6 +92,9 @@ impl Controls {
             cause: None,
             stuck: None,
             hijacked: None,
+            holders: Vec::new(),
+            stays: Vec::new(),
+            let_go: Vec::new(),
             plans: Vec::new(),
             epochs: Vec::new(),
             passes: Vec::new(),
@@ -126,6 +135,18 @@ impl RingTransport for FakeTransport {
 
     fn take_up(&mut self, plan: Arc<Plan>) {
         self.0.with_quietly(|state| state.plans.push(plan));
+    }
+
+    async fn holders(&mut self, _: &[Peer]) -> Vec<Holder> {
+        self.0.with_quietly(|state| state.holders.clone())
+    }
+
+    async fn stay(&mut self, epoch: u64, _: &[Peer]) {
+        self.0.with_quietly(|state| state.stays.push(epoch));
+    }
+
+    async fn let_go(&mut self, epoch: u64, _: &[Peer]) {
+        self.0.with_quietly(|state| state.let_go.push(epoch));
     }
 
     async fn configure(

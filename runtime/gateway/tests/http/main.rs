@@ -12,6 +12,7 @@ mod crowds;
 mod errors;
 #[allow(dead_code)]
 mod fake;
+mod hand_over;
 mod hosts;
 mod lengths;
 mod official_client;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tonic::{Request, metadata::BinaryMetadataValue};
 
 use super::{Demands, DriverError, RingTopology};
 use crate::{
-    Checksummed, Line, RingFault, Transport, connect_until,
+    Checksummed, GATEWAY_KEY, Line, RingFault, Transport, connect_until,
     proto::{ConfigureProgress, ConfigureRequest, Peer, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
@@ -42,6 +43,10 @@ pub(super) async fn configure_all(
             checksum: 0,
         }
         .sealed();
+        let mut request = Request::new(request);
+        if let Some(name) = &demands.gateway {
+            request.metadata_mut().insert_bin(GATEWAY_KEY, BinaryMetadataValue::from_bytes(name.as_bytes()));
+        }
         tasks.spawn(configure_one(index, peer.clone(), topology.transport.clone(), request, deadline, heard.clone()));
     }
     let mut channels: Vec<Option<Line>> = vec![None; topology.peers.len()];
@@ -66,7 +71,7 @@ async fn configure_one(
     index: usize,
     peer: Peer,
     transport: Transport,
-    request: ConfigureRequest,
+    request: Request<ConfigureRequest>,
     deadline: Instant,
     heard: Progress,
 ) -> Result<(usize, Line), DriverError> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::DriverError;
 use crate::{
     Line, Transport, connect,
-    proto::{DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, control_client::ControlClient},
+    proto::{DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, StayRequest, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
 };
 
@@ -28,13 +28,24 @@ pub async fn status(transport: &Transport, peer: &Peer) -> Result<StatusReply, D
     reply.map(tonic::Response::into_inner).map_err(|s| DriverError::from_status(&peer.device, &s))
 }
 
-/// Finishes a worker's passes in hand; it then refuses new ones. Gives the number of passes that it has finished.
+/// Finishes a worker's passes in hand; it then refuses new ones, and has no gateway any more. Gives the number of passes that it has
+/// finished. Where an `epoch` is named, a worker that is at another one goes on.
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn drain(transport: &Transport, peer: &Peer) -> Result<u64, DriverError> {
-    let reply = client(transport, peer).await?.drain(DrainRequest {}).await;
+pub async fn drain(transport: &Transport, peer: &Peer, epoch: Option<u64>) -> Result<u64, DriverError> {
+    let request = DrainRequest { epoch: epoch.unwrap_or_default() };
+    let reply = client(transport, peer).await?.drain(request).await;
     reply.map(|r| r.into_inner().passes).map_err(|s| DriverError::from_status(&peer.device, &s))
+}
+
+/// Tells a worker that the gateway of its `epoch` leaves when its answers have ended: it stays until then.
+///
+/// # Errors
+/// When it does not answer, or is at another epoch.
+pub async fn stay(transport: &Transport, peer: &Peer, epoch: u64) -> Result<(), DriverError> {
+    let reply = client(transport, peer).await?.stay(StayRequest { epoch }).await;
+    reply.map(|_| ()).map_err(|status| DriverError::from_status(&peer.device, &status))
 }
 
 /// Round trips with `payload` out and `reply_bytes` back, on one warm connection.

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
-pub use control::{drain, probe, status};
+pub use control::{drain, probe, status, stay};
 pub use error::DriverError;
 pub use passes::{PassSubmitter, ResultStream};
 
@@ -40,6 +40,8 @@ pub struct Demands {
     pub verify: bool,
     /// Workers whose epoch is known and to be given up, be it higher or lower.
     pub replaces: BTreeMap<String, u64>,
+    /// The name of who asks: the ring is that gateway's until it lets go. Without one it is nobody's.
+    pub gateway: Option<String>,
 }
 
 /// What comparing found, on all devices.

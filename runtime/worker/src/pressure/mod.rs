@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{state::Worker, work::Command};
-pub(crate) use watch::Press;
 use watch::Watch;
+pub(crate) use watch::{Press, of_the_plan};
 
 /// A limit is often followed by a harder one: soon enough to be out of the way, seldom enough to cost nothing.
 const EVERY: Duration = Duration::from_millis(500);

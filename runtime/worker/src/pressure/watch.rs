@@ -1,7 +1,7 @@
 //! From readings to a shortage: how much of its budget a device should leave to others. Pure: it counts readings, not seconds.
 
 use lime_engine::Shortage;
-use lime_plan::Bytes;
+use lime_plan::{Bytes, DevicePlan};
 
 use super::reading::Reading;
 
@@ -104,12 +104,20 @@ fn limit_says(what: &str, limit: Option<Bytes>) -> String {
     format!("the control group's {what} is {}", limit.unwrap_or_default())
 }
 
+/// What a shortage of `device` is of what its plan takes. Without steps that is less than it may, its pod's limit is just that, and the rest is
+/// no memory that it lacks.
+pub(crate) fn of_the_plan(shortage: Bytes, device: &DevicePlan) -> Bytes {
+    shortage.saturating_sub(whole(device.memory.budget.saturating_sub(device.takes())))
+}
+
 fn whole(bytes: Bytes) -> Bytes {
     Bytes(bytes.0.next_multiple_of(STEP))
 }
 
 #[cfg(test)]
 mod tests {
+    use lime_plan::DeviceMemory;
+
     use super::*;
 
     const BUDGET: Bytes = Bytes::mib(1000);
@@ -140,6 +148,20 @@ mod tests {
         assert_eq!(watch.look(&with(Some(700), None), BUDGET), Some(press));
         let press = watch.look(&with(None, None), BUDGET).unwrap();
         assert_eq!((press.shortage, press.why.as_str()), (Shortage::default(), "memory is no longer short"));
+    }
+
+    #[test]
+    fn a_limit_of_what_the_plan_takes_is_no_shortage() {
+        let memory =
+            DeviceMemory { pinned: Bytes(600_000_000), kv: Bytes::mib(50), budget: BUDGET, ..DeviceMemory::default() };
+        let device = DevicePlan { name: "a".into(), layers: vec![], blocks: vec![], memory, steps: vec![] };
+        // As the operator limits a pod.
+        let limit = device.takes().0.next_multiple_of(STEP);
+        let told = |less: u64| {
+            let reading = Reading { limit: Some(Bytes(limit - less)), ..machine(8000, 0.0) };
+            of_the_plan(Watch::default().look(&reading, BUDGET).unwrap().shortage.hard, &device)
+        };
+        assert_eq!((told(0), told(10 << 20)), (Bytes::ZERO, Bytes::mib(10)));
     }
 
     #[test]

@@ -8,17 +8,19 @@ use std::{
 use bytes::Bytes;
 use lime_plan::Bytes as Size;
 use lime_ring::{
-    Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT,
+    Checksummed as _, LONGEST_PROBE_REPLY, NOT_AS_SENT, gateway_of,
     proto::{
-        ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, ProbeReply, ProbeRequest, StatusReply,
-        StatusRequest, control_server::Control,
+        ConfigureProgress, ConfigureRequest, DrainReply, DrainRequest, MemoryFigures, ProbeReply, ProbeRequest,
+        StatusReply, StatusRequest, StayReply, StayRequest, control_server::Control,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::{assignment::Assignment, figures, session::Session, state::Worker, take_up::take_up};
+use crate::{
+    assignment::Assignment, figures, pressure::of_the_plan, session::Session, state::Worker, take_up::take_up,
+};
 
 /// How long a drain waits for passes whose other devices may be slow.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
@@ -42,10 +44,11 @@ impl Control for ControlService {
     type ConfigureStream = ReceiverStream<Result<ConfigureProgress, Status>>;
 
     async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<Self::ConfigureStream>, Status> {
+        let gateway = gateway_of(request.metadata());
         let request = request.into_inner().unsealed();
         let request = request.ok_or_else(|| Status::data_loss(format!("the gateway: {NOT_AS_SENT}")))?;
         let assignment = Assignment::check(request).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let session = self.worker.begin(assignment)?;
+        let session = self.worker.begin(Assignment { gateway, ..assignment })?;
         tracing::info!(device = session.name(), epoch = session.epoch, "configuring");
         let (progress, stream) = mpsc::channel(64);
         tokio::spawn(take_up(self.worker.clone(), session, progress));
@@ -58,19 +61,29 @@ impl Control for ControlService {
         let session = session.as_deref();
         let footprint = counters.footprint();
         let lent = session.map_or(Size::ZERO, Session::lent);
+        let device = session.and_then(|session| session.plan.devices.get(session.device.0 as usize));
+        let residency = counters.residency().unwrap_or_default();
+        let shortage = device.map_or(residency.shortage, |device| of_the_plan(residency.shortage, device));
+        let memory = MemoryFigures { shortage_bytes: shortage.0, ..figures::memory(&footprint, &residency) };
+        // A ring that is draining was let go.
+        let holder = session.filter(|session| !session.is_draining()).map(|session| &session.holder);
+        let holder = holder.and_then(|holder| Some((holder.name()?.to_owned(), holder.away())));
+        let (holder, holder_away) = holder.unwrap_or_default();
         Ok(Response::new(StatusReply {
             device: session.map_or(&*self.worker.name, Session::name).to_owned(),
             epoch: session.map_or(0, |session| session.epoch),
             phase: phase(session).to_owned(),
             failure: session.and_then(Session::cause).map_or_else(String::new, |cause| cause.reason.clone()),
             stuck: self.worker.vitals.stuck().unwrap_or_default(),
-            memory: Some(figures::memory(&footprint, &counters.residency().unwrap_or_default())),
+            memory: Some(memory),
             stream: Some(figures::stream(&counters.streaming())),
-            elsewhere: Some(figures::elsewhere(&counters.residency().unwrap_or_default())),
+            elsewhere: Some(figures::elsewhere(&residency)),
             kept: Some(figures::kept(lent, &counters.kept.figures())),
             work: Some(counters.work()),
             kernels: footprint.kernels,
             threads: footprint.threads,
+            holder,
+            holder_away_millis: u64::try_from(holder_away.as_millis()).unwrap_or(u64::MAX),
         }))
     }
 
@@ -83,8 +96,10 @@ impl Control for ControlService {
         Ok(Response::new(ProbeReply { payload: Bytes::from(vec![0; bytes]) }))
     }
 
-    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
-        if let Some(session) = self.worker.session() {
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        let epoch = request.into_inner().epoch;
+        let meant = |session: &Arc<Session>| epoch == 0 || session.epoch == epoch;
+        if let Some(session) = self.worker.session().filter(meant) {
             session.drain();
             let settled = async {
                 tokio::select! {
@@ -99,6 +114,11 @@ impl Control for ControlService {
             }
         }
         Ok(Response::new(DrainReply { passes: self.passes() }))
+    }
+
+    async fn stay(&self, request: Request<StayRequest>) -> Result<Response<StayReply>, Status> {
+        self.worker.live_session(Some(request.into_inner().epoch))?.stay();
+        Ok(Response::new(StayReply {}))
     }
 }
 

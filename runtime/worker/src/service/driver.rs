@@ -38,7 +38,7 @@ impl Driver for DriverService {
         let _ = acks.try_send(Ok(Ack { epoch: session.epoch, pass: 0, segment: 0 }));
         let passes = request.into_inner();
         tokio::spawn(read_passes(self.worker.clone(), session.clone(), passes, acks));
-        Ok(Response::new(Ending::new(stream, session)))
+        Ok(Response::new(Ending::new(stream, session).held()))
     }
 
     async fn results(&self, request: Request<ResultsRequest>) -> Result<Response<Ending<PassResult>>, Status> {
@@ -47,7 +47,7 @@ impl Driver for DriverService {
             return Err(elsewhere(&session, session.plan.head.0, "results come from"));
         }
         let results = session.results.subscribe();
-        Ok(Response::new(Ending::new(results, session)))
+        Ok(Response::new(Ending::new(results, session).held()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod alerts;
 mod chart;
 mod chart_checks;
 mod deployments;

@@ -137,7 +137,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "a variable of ours",
         "{model: {source: 'hf://org/name'}, template: {worker: {env: [{name: HF_TOKEN, value: t}]}}}",
-        "HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT and LIME_STORE are set by LIME",
+        "HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, LIME_STORE and LIME_GATEWAY are set by LIME",
     ),
     (
         "a variable with two values",

@@ -57,6 +57,14 @@ pub(crate) fn are_not_let_in(bard: &Deployed<'_>) {
     println!("{} workers gave a plain client no word", workers.len());
 }
 
+/// A pod's limit is what its plan takes, and no shortage, however much more its node would lend.
+pub(crate) fn are_not_short_of_memory(bard: &Deployed<'_>) {
+    let (_, text) = ask(&bard.endpoint(), "/metrics", None).unwrap();
+    let short: Vec<&str> = text.lines().filter(|line| line.starts_with("lime_worker_memory_shortage_bytes{")).collect();
+    assert!(short.len() >= 2 && short.iter().all(|line| line.ends_with(" 0")), "{short:?}");
+    println!("no worker says that its memory is short");
+}
+
 fn figure(at: &str, name: &str) -> u64 {
     let (_, text) = ask(at, "/metrics", None).unwrap();
     let of = |line: &str| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok();

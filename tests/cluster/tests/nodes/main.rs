@@ -6,6 +6,7 @@ mod agents;
 mod clients;
 mod deployed;
 mod fetched;
+mod hand_over;
 mod helm_test;
 mod hog;
 mod http;

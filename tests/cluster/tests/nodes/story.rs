@@ -35,6 +35,20 @@ impl Story {
         plans
     }
 
+    /// What a condition said since `from`, a line for each change.
+    pub(crate) fn tell(&self, from: Instant, kind: &str) -> String {
+        let (mut text, mut last) = (String::new(), Condition::default());
+        for (at, state) in self.since(from) {
+            let now = condition(&state, kind);
+            if now != last {
+                let seconds = at.saturating_duration_since(from).as_secs_f64();
+                text.push_str(&format!("  {seconds:.1} s: {kind} {} {}: {}\n", now.status, now.reason, now.message));
+                last = now;
+            }
+        }
+        text
+    }
+
     /// Nothing happened since `from`: one plan, Ready throughout, and Degraded only where that was so.
     pub(crate) fn nothing_happened(&self, from: Instant, plan: &str) {
         for (at, state) in self.since(from) {

@@ -21,7 +21,21 @@ pub(crate) struct Seen {
     pub(crate) answers: usize,
     /// The longest time without a token inside of an answer.
     pub(crate) longest_pause: Duration,
+    /// The gateway takes no more requests: how it said so, before an answer began.
+    pub(crate) turned_away: Option<String>,
 }
+
+/// A stream that did not begin.
+#[derive(Debug)]
+pub(crate) struct TurnedAway(String);
+
+impl std::fmt::Display for TurnedAway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "turned away: {}", self.0)
+    }
+}
+
+impl std::error::Error for TurnedAway {}
 
 /// A long answer: greedy with a temperature of 0, else drawn with a seed.
 pub(crate) fn long_question(temperature: f32) -> Value {
@@ -41,11 +55,17 @@ impl Client {
         let (until, at) = (enough.clone(), at.to_owned());
         let (question, expected) = (question.clone(), expected.as_str().unwrap().to_owned());
         let asking = std::thread::spawn(move || {
-            let mut seen = Seen { answers: 0, longest_pause: Duration::ZERO };
+            let mut seen = Seen { answers: 0, longest_pause: Duration::ZERO, turned_away: None };
             while !until.load(Ordering::Relaxed) {
                 let number = seen.answers + 1;
-                let text = stream(&at, &question, &mut seen.longest_pause);
-                let text = text.map_err(|error| format!("answer {number}: {error:#}"))?;
+                let text = match stream(&at, &question, &mut seen.longest_pause) {
+                    Ok(text) => text,
+                    Err(error) if error.is::<TurnedAway>() => {
+                        seen.turned_away = Some(error.to_string());
+                        return Ok(seen);
+                    }
+                    Err(error) => return Err(format!("answer {number}: {error:#}")),
+                };
                 if text != expected {
                     return Err(format!("answer {number} is not that of one process: {text:?}, {expected:?}"));
                 }
@@ -78,13 +98,19 @@ pub(crate) fn stream(at: &str, question: &Value, pause: &mut Duration) -> anyhow
     let mut question = question.clone();
     question["stream"] = true.into();
     let body = question.to_string();
-    let mut socket = TcpStream::connect(at)?;
+    let mut socket = TcpStream::connect(at).map_err(|error| TurnedAway(error.to_string()))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     let head = format!("POST /v1/completions HTTP/1.0\r\nHost: {at}\r\nContent-Type: application/json\r\n");
     write!(socket, "{head}Content-Length: {length}\r\n\r\n{body}")?;
     let (mut text, mut last, mut whole) = (String::new(), None, String::new());
-    for line in BufReader::new(socket).lines() {
+    let mut lines = BufReader::new(socket).lines();
+    let status = lines.next().transpose()?.unwrap_or_default();
+    if !status.contains(" 200 ") {
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        return Err(TurnedAway(format!("{status} {}", rest.join(" "))).into());
+    }
+    for line in lines {
         let line = line?;
         whole.push_str(&line);
         let Some(data) = line.strip_prefix("data: ") else { continue };

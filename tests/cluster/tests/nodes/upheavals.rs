@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::clients;
 use crate::deployed::{Deployed, NAMESPACE, PATIENCE, condition, manifest, restrict, settled, text};
+use crate::hand_over;
 use crate::link_cut;
 use crate::machine::{image, image_again, nodes};
 use crate::operator::BUDGET;
@@ -45,6 +46,8 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     clients::are_refused(&bard);
     clients::give_places_back(&bard);
     clients::are_not_let_in(&bard);
+    clients::are_not_short_of_memory(&bard);
+    hand_over::keeps_answers(&bard, expected[0]);
     for node in &nodes {
         let clients = ask(&bard.endpoint());
         drained(&bard, node, clients);
@@ -56,16 +59,18 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     settled(&bard);
     two_releases(&bard, ask(&bard.endpoint()));
     link_cut::is_planned_around(&bard);
+    hand_over::cuts_what_takes_too_long(&bard);
 
     bard.leaves_nothing();
     cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
     release.uninstall();
 }
 
-/// `kubectl drain`: the node's shard moves, the budget lets it go, and answers under way are whole. Where the gateway is on the node its own
-/// streams end with it, which is told, and another gateway serves.
+/// `kubectl drain`: the node's shard moves, the budget lets it go, and answers under way are whole. Where the gateway is on the node it ends
+/// its answers, and another one takes what comes meanwhile.
 fn drained(bard: &Deployed<'_>, node: &str, clients: Vec<Client>) {
     let had = (bard.shard_nodes().contains(&node.to_owned()), bard.gateway_node() == node);
+    let story = Story::begin(bard);
     let began = Instant::now();
     let arguments = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
     bard.cluster.run(&arguments).unwrap_or_else(|error| panic!("{error}\n{}", bard.told()));
@@ -75,8 +80,12 @@ fn drained(bard: &Deployed<'_>, node: &str, clients: Vec<Client>) {
         let gone = !shards.is_empty() && shards.iter().all(|shard| shard["node"] != node);
         (gone && condition(it, "Ready").status == "True").then_some(())
     });
+    if had.1 {
+        print!("{}", story.tell(began, "Ready"));
+    }
     let what = match had {
-        (_, true) => "with its gateway",
+        (true, true) => "with a shard and the gateway",
+        (false, true) => "with the gateway",
         (true, false) => "with a shard",
         (false, false) => "without a part",
     };
@@ -111,8 +120,8 @@ fn restarted_agents(bard: &Deployed<'_>, clients: Vec<Client>) {
     end(clients, false);
 }
 
-/// `helm upgrade` to another image: every pod of the ring runs it in the end, and answers that were under way are whole as long as their gateway
-/// is there.
+/// `helm upgrade` to another image: every pod of the ring runs it in the end, and answers that were under way are whole: the gateway goes
+/// first, when it has ended them, and the workers after it.
 fn upgraded(bard: &Deployed<'_>, release: &Release<'_>, clients: Vec<Client>) {
     let newer = image_again();
     assert_ne!(newer, image());
@@ -163,14 +172,12 @@ fn gateway_generation(bard: &Deployed<'_>) -> Value {
     bard.cluster.get(&["-n", bard.namespace, "deployment", &name]).unwrap()["metadata"]["generation"].take()
 }
 
-/// Every answer is that of one process. One whose gateway went with its node, or was made anew, may have been cut: that one alone.
+/// Every answer is whole and that of one process. A gateway that went has turned away who asked it for another one after that.
 fn end(clients: Vec<Client>, gateway_went: bool) {
     for client in clients {
-        let seen = client.end();
+        let seen = client.stop();
         println!("  {seen:?}");
-        match seen {
-            Ok(seen) => assert!(seen.answers > 0, "no answer was whole"),
-            Err(error) => assert!(gateway_went && !error.contains("not that of one process"), "{error}"),
-        }
+        assert!(seen.answers > 0, "no answer was whole");
+        assert!(seen.turned_away.is_none() || gateway_went, "{seen:?}");
     }
 }
