@@ -4,7 +4,6 @@ use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use serde_json::json;
 use thiserror::Error;
 use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
@@ -61,7 +60,7 @@ pub fn ensure(wish: &Wish, existing: &Existing, now: Timestamp) -> Result<Vec<Ob
         wish,
         authority_name,
         "ca",
-        json!({ "tls.crt": encoded(&authority), "tls.key": encoded(&authority_key) }),
+        [("tls.crt", authority.as_str()), ("tls.key", authority_key.as_str())],
     )];
     for (index, (member, name)) in MEMBERS.iter().zip(member_names).enumerate() {
         let names = names::in_certificate(&wish.name, &wish.namespace, member);
@@ -73,9 +72,7 @@ pub fn ensure(wish: &Wish, existing: &Existing, now: Timestamp) -> Result<Vec<Ob
             Some(kept) => kept,
             None => make_member(wish, member, names.to_vec(), &issuer, now)?,
         };
-        let data = json!({
-            "ca.crt": encoded(&authority), "tls.crt": encoded(&certificate), "tls.key": encoded(&key),
-        });
+        let data = [("ca.crt", authority.as_str()), ("tls.crt", &certificate), ("tls.key", &key)];
         objects.push(build::secret(wish, name, member, data));
     }
     Ok(objects)
@@ -145,10 +142,6 @@ fn pair(secret: &Secret, now: Timestamp, days: i64, names: &[String]) -> Option<
 fn text(secret: &Secret, key: &str) -> Option<String> {
     let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
     String::from_utf8(bytes.clone()).ok()
-}
-
-fn encoded(text: &str) -> serde_json::Value {
-    serde_json::to_value(ByteString(text.as_bytes().to_vec())).unwrap_or_default()
 }
 
 fn fault(error: impl std::fmt::Display) -> CertificateError {

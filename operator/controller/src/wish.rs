@@ -1,6 +1,6 @@
 //! From a spec to a wish that has been checked: every fault is told at once.
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource as _, ResourceExt as _};
 use lime_api::{KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, PodTemplate, Serving, parse_bytes};
 use lime_plan::{Bytes, Dtype, Goal, ModelCard};
@@ -143,11 +143,15 @@ impl Wish {
     }
 
     /// The owner of what is made for this wish.
-    pub fn owner(&self) -> serde_json::Value {
-        json!([{
-            "apiVersion": lime_api::API_VERSION, "kind": "LimeDeployment", "name": self.name, "uid": self.uid,
-            "controller": true, "blockOwnerDeletion": true,
-        }])
+    pub fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: lime_api::API_VERSION.to_owned(),
+            kind: "LimeDeployment".to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
     }
 }
 

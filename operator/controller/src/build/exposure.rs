@@ -1,9 +1,21 @@
 //! How clients reach the gateway: its Service, and an Ingress where one is asked for.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-use super::{Kind, Object, http_port, merge};
-use crate::{names, wish::Wish};
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort, ServiceSpec},
+        networking::v1::{
+            HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+            IngressSpec, IngressTLS, ServiceBackendPort,
+        },
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use serde::Serialize;
+
+use super::{Object, http_port, selector};
+use crate::wish::Wish;
 
 /// The Service in front of the gateway, and the Ingress in front of that.
 pub(super) fn exposure(wish: &Wish) -> Vec<Object> {
@@ -12,61 +24,62 @@ pub(super) fn exposure(wish: &Wish) -> Vec<Object> {
 
 fn service(wish: &Wish) -> Object {
     let given = wish.spec.endpoint.service.clone().unwrap_or_default();
-    let selector = json!({ names::DEPLOYMENT_LABEL: wish.name, names::COMPONENT_LABEL: "gateway" });
-    let mut port =
-        json!({ "name": "http", "port": wish.spec.endpoint.port, "targetPort": http_port(wish), "protocol": "TCP" });
-    if let Some(number) = given.node_port {
-        port["nodePort"] = number.into();
-    }
-    let mut spec = json!({ "type": given.kind, "selector": selector, "ports": [port] });
-    if let Some(class) = &given.load_balancer_class {
-        spec["loadBalancerClass"] = class.clone().into();
-    }
-    if !given.load_balancer_source_ranges.is_empty() {
-        spec["loadBalancerSourceRanges"] = json!(given.load_balancer_source_ranges);
-    }
-    if let Some(policy) = given.external_traffic_policy {
-        spec["externalTrafficPolicy"] = json!(policy);
-    }
-    if let Some(policy) = given.ip_family_policy {
-        spec["ipFamilyPolicy"] = json!(policy);
-    }
-    let mut rest = json!({ "spec": spec });
-    describe(&mut rest, &given.labels, &given.annotations);
-    Object::new(wish, Kind::Service, wish.name.clone(), "gateway", rest)
+    let port = ServicePort {
+        name: Some("http".to_owned()),
+        port: wish.spec.endpoint.port,
+        target_port: Some(IntOrString::Int(http_port(wish).into())),
+        protocol: Some("TCP".to_owned()),
+        node_port: given.node_port,
+        ..Default::default()
+    };
+    let ranges = given.load_balancer_source_ranges;
+    let spec = ServiceSpec {
+        type_: word(given.kind),
+        selector: Some(selector(wish, "gateway")),
+        ports: Some(vec![port]),
+        load_balancer_class: given.load_balancer_class,
+        load_balancer_source_ranges: (!ranges.is_empty()).then_some(ranges),
+        external_traffic_policy: given.external_traffic_policy.and_then(word),
+        ip_family_policy: given.ip_family_policy.and_then(word),
+        ..Default::default()
+    };
+    let metadata = described(&given.labels, &given.annotations);
+    let service = Service { metadata, spec: Some(spec), ..Default::default() };
+    Object::new(wish, wish.name.clone(), "gateway", service)
 }
 
 fn ingress(wish: &Wish) -> Option<Object> {
     let given = wish.spec.endpoint.ingress.as_ref()?;
-    let service = json!({ "name": wish.name, "port": { "name": "http" } });
-    let http = json!({ "paths": [{ "path": given.path, "pathType": "Prefix", "backend": { "service": service } }] });
-    let rules: Vec<Value> = if given.hosts.is_empty() {
-        vec![json!({ "http": http })]
-    } else {
-        given.hosts.iter().map(|host| json!({ "host": host, "http": http })).collect()
+    let port = ServiceBackendPort { name: Some("http".to_owned()), ..Default::default() };
+    let service = IngressServiceBackend { name: wish.name.clone(), port: Some(port) };
+    let path = HTTPIngressPath {
+        path: Some(given.path.clone()),
+        path_type: "Prefix".to_owned(),
+        backend: IngressBackend { service: Some(service), ..Default::default() },
     };
-    let mut spec = json!({ "rules": rules });
-    if let Some(class) = &given.class_name {
-        spec["ingressClassName"] = class.clone().into();
-    }
-    if let Some(secret) = &given.tls_secret_name {
-        let mut tls = json!({ "secretName": secret });
-        if !given.hosts.is_empty() {
-            tls["hosts"] = json!(given.hosts);
-        }
-        spec["tls"] = json!([tls]);
-    }
-    let mut rest = json!({ "spec": spec });
-    describe(&mut rest, &given.labels, &given.annotations);
-    Some(Object::new(wish, Kind::Ingress, wish.name.clone(), "gateway", rest))
+    let rule = |host: Option<&String>| IngressRule {
+        host: host.cloned(),
+        http: Some(HTTPIngressRuleValue { paths: vec![path.clone()] }),
+    };
+    let hosts = (!given.hosts.is_empty()).then(|| given.hosts.clone());
+    let rules =
+        hosts.as_ref().map_or_else(|| vec![rule(None)], |hosts| hosts.iter().map(|host| rule(Some(host))).collect());
+    let tls = given.tls_secret_name.clone().map(|secret| vec![IngressTLS { secret_name: Some(secret), hosts }]);
+    let spec =
+        IngressSpec { rules: Some(rules), ingress_class_name: given.class_name.clone(), tls, ..Default::default() };
+    let metadata = described(&given.labels, &given.annotations);
+    let ingress = Ingress { metadata, spec: Some(spec), ..Default::default() };
+    Some(Object::new(wish, wish.name.clone(), "gateway", ingress))
 }
 
-type Map = std::collections::BTreeMap<String, String>;
+type Map = BTreeMap<String, String>;
 
-fn describe(object: &mut Value, labels: &Map, annotations: &Map) {
-    for (key, map) in [("labels", labels), ("annotations", annotations)] {
-        if !map.is_empty() {
-            merge(&mut object["metadata"][key], json!(map));
-        }
-    }
+fn described(labels: &Map, annotations: &Map) -> ObjectMeta {
+    let some = |map: &Map| (!map.is_empty()).then(|| map.clone());
+    ObjectMeta { labels: some(labels), annotations: some(annotations), ..Default::default() }
+}
+
+/// One of a kind's words, as it is written in YAML.
+fn word(choice: impl Serialize) -> Option<String> {
+    serde_json::to_value(choice).ok()?.as_str().map(str::to_owned)
 }

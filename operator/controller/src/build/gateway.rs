@@ -3,12 +3,26 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{
+            ConfigMap, ConfigMapVolumeSource, Container, EnvVarSource, KeyToPath, ObjectFieldSelector, PodSpec,
+            PodTemplateSpec, Probe, SecretVolumeSource, Toleration, Volume,
+        },
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
 use lime_api::LimePlan;
 use lime_plan::{Plan, PlanInForce, TokenBasis};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    Kind, Object, affinity, container_security, http_port, model_volume, secured, serving_environment, template, worker,
+    Object, affinity, answers, container_port, container_security, http_port, model_volume, mount, opens, resources,
+    scratch_volume, secured, selector, serving_environment, template, variable_from, worker,
 };
 use crate::{
     names, planning,
@@ -43,16 +57,22 @@ pub fn plan_file(
     let in_force = PlanInForce { name: name.clone(), generation, workers, plan: planning::document(&plan.spec).ok()? };
     let text = in_force.to_json().ok()?;
     let digest = PlanInForce::digest(&text);
-    let rest = json!({ "metadata": { "labels": { names::PLAN_LABEL: name } }, "data": { PLAN_FILE: text } });
-    Some((Object::new(wish, Kind::ConfigMap, names::plan_file(&wish.name), "plan", rest), digest))
+    let labels = BTreeMap::from([(names::PLAN_LABEL.to_owned(), name)]);
+    let file = ConfigMap {
+        metadata: ObjectMeta { labels: Some(labels), ..Default::default() },
+        data: Some(BTreeMap::from([(PLAN_FILE.to_owned(), text)])),
+        ..Default::default()
+    };
+    Some((Object::new(wish, names::plan_file(&wish.name), "plan", file), digest))
 }
 
 /// The gateway. Nothing of it changes with the plan.
 pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     let (model, mut volumes, mut mounts) = model_volume(wish);
     let port = http_port(wish);
-    volumes.push(json!({ "name": "plan", "configMap": { "name": names::plan_file(&wish.name) } }));
-    mounts.push(json!({ "name": "plan", "mountPath": "/plan", "readOnly": true }));
+    let file = ConfigMapVolumeSource { name: names::plan_file(&wish.name), ..Default::default() };
+    volumes.push(Volume { name: "plan".to_owned(), config_map: Some(file), ..Default::default() });
+    mounts.push(mount("plan", "/plan", true));
     let mut arguments = vec![
         "gateway".to_owned(),
         format!("--follow=/plan/{PLAN_FILE}"),
@@ -65,80 +85,97 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     ];
     if wish.is_fetched() {
         // Tokenizer and templates of a model from a server.
-        volumes.push(json!({ "name": "store", "emptyDir": {} }));
-        mounts.push(json!({ "name": "store", "mountPath": worker::STORE_AT }));
+        volumes.push(scratch_volume("store", None));
+        mounts.push(mount("store", worker::STORE_AT, false));
         arguments.push(format!("--store={}", worker::STORE_AT));
         arguments.extend(wish.spec.model.revision.iter().map(|revision| format!("--revision={revision}")));
     }
     if let Some(keys) = &wish.spec.endpoint.api_key_secret_ref {
-        let items = json!([{ "key": keys.key, "path": "keys" }]);
-        volumes.push(
-            json!({ "name": "keys", "secret": { "secretName": keys.name, "items": items, "defaultMode": 0o440 } }),
-        );
-        mounts.push(json!({ "name": "keys", "mountPath": "/keys", "readOnly": true }));
+        let secret = SecretVolumeSource {
+            secret_name: Some(keys.name.clone()),
+            items: Some(vec![KeyToPath { key: keys.key.clone(), path: "keys".to_owned(), mode: None }]),
+            default_mode: Some(0o440),
+            ..Default::default()
+        };
+        volumes.push(Volume { name: "keys".to_owned(), secret: Some(secret), ..Default::default() });
+        mounts.push(mount("keys", "/keys", true));
         arguments.push("--api-keys=/keys/keys".into());
     }
     if secured(wish, settings) {
         volumes.push(worker::tls_volume(wish, "gateway"));
-        mounts.push(json!({ "name": "tls", "mountPath": worker::TLS_AT, "readOnly": true }));
+        mounts.push(mount("tls", worker::TLS_AT, true));
         arguments.push(format!("--tls={}", worker::TLS_AT));
     }
-    let name = names::gateway(&wish.name);
-    let labels = names::labels(&wish.name, "gateway");
-    let selector = json!({ names::DEPLOYMENT_LABEL: wish.name, names::COMPONENT_LABEL: "gateway" });
     let document = planning::document(&plan.spec).ok();
     let tokens = document.as_ref().map(|plan| tokens(wish, plan)).unwrap_or_default();
     let memory = document.as_ref().map_or_else(Memory::default, |plan| Memory::of(plan.model.vocabulary));
     let mut environment = serving_environment(wish, settings);
-    environment.push(json!({ "name": "LIME_GATEWAY", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }));
+    let own_name = ObjectFieldSelector { field_path: "metadata.name".to_owned(), ..Default::default() };
+    let own_name = EnvVarSource { field_ref: Some(own_name), ..Default::default() };
+    environment.push(variable_from("LIME_GATEWAY", own_name));
     let given = wish.gateway_template();
-    // On their node's network two of them would want the same port.
-    let on_node = given.is_some_and(|template| template.host_network);
-    let strategy = if on_node {
-        json!({ "type": "Recreate" })
-    } else {
-        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } })
+    let container = Container {
+        name: "gateway".to_owned(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some(settings.image_pull_policy.clone()),
+        command: Some(vec!["lime".to_owned()]),
+        args: Some(arguments),
+        env: Some(environment),
+        ports: Some(vec![container_port("http", port)]),
+        resources: Some(resources("100m", &memory.request(), &memory.limit())),
+        security_context: Some(container_security()),
+        liveness_probe: Some(Probe { period_seconds: Some(10), timeout_seconds: Some(5), ..answers("/live", "http") }),
+        readiness_probe: Some(Probe { period_seconds: Some(1), ..opens("http") }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts),
+        ..Default::default()
     };
-    let mut rest = json!({ "spec": {
-        "replicas": 1,
-        "strategy": strategy,
-        "selector": { "matchLabels": selector },
-        "template": {
-            "metadata": { "labels": labels, "annotations": { names::TOKENS_ANNOTATION: tokens } },
-            "spec": {
-                "automountServiceAccountToken": false,
-                "enableServiceLinks": false,
-                "terminationGracePeriodSeconds": wish.drain_grace(),
-                "tolerations": tolerations(wish),
-                "containers": [{
-                    "name": "gateway",
-                    "image": settings.image,
-                    "imagePullPolicy": settings.image_pull_policy,
-                    "command": ["lime"],
-                    "args": arguments,
-                    "env": environment,
-                    "ports": [{ "name": "http", "containerPort": port, "protocol": "TCP" }],
-                    "resources": {
-                        "requests": { "cpu": "100m", "memory": memory.request() },
-                        "limits": { "memory": memory.limit() },
-                    },
-                    "securityContext": container_security(),
-                    "livenessProbe": { "httpGet": { "path": "/live", "port": "http" }, "periodSeconds": 10, "timeoutSeconds": 5 },
-                    "readinessProbe": { "tcpSocket": { "port": "http" }, "periodSeconds": 1 },
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
-                    "volumeMounts": mounts,
-                }],
-                "volumes": volumes,
-            },
-        },
-    }});
-    template::add(&mut rest["spec"]["template"], given, settings, template::Part::Serving);
-    if let Some(affinity) = affinity::selected(wish, given) {
-        rest["spec"]["template"]["spec"]["affinity"] = affinity;
+    let annotations = BTreeMap::from([(names::TOKENS_ANNOTATION.to_owned(), tokens)]);
+    let mut pod = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(names::labels(&wish.name, "gateway")),
+            annotations: Some(annotations),
+            ..Default::default()
+        }),
+        spec: Some(PodSpec {
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            termination_grace_period_seconds: Some(wish.drain_grace()),
+            affinity: affinity::selected(wish, given),
+            tolerations: Some(tolerations(wish)),
+            containers: vec![container],
+            volumes: Some(volumes),
+            ..Default::default()
+        }),
+    };
+    template::add(&mut pod, given, settings, template::Part::Serving);
+    let made_with = names::digest(json!(pod).to_string().as_bytes());
+    let annotations = &mut pod.metadata.get_or_insert_default().annotations;
+    annotations.get_or_insert_default().insert(names::TEMPLATE_ANNOTATION.to_owned(), made_with);
+    let spec = DeploymentSpec {
+        replicas: Some(1),
+        // On their node's network two of them would want the same port.
+        strategy: Some(if given.is_some_and(|template| template.host_network) { anew() } else { one_beside() }),
+        selector: LabelSelector { match_labels: Some(selector(wish, "gateway")), ..Default::default() },
+        template: pod,
+        ..Default::default()
+    };
+    let gateway = Deployment { spec: Some(spec), ..Default::default() };
+    Object::new(wish, names::gateway(&wish.name), "gateway", gateway)
+}
+
+/// The old one goes before the new one comes.
+fn anew() -> DeploymentStrategy {
+    DeploymentStrategy { type_: Some("Recreate".to_owned()), ..Default::default() }
+}
+
+/// The new one is there before the old one goes.
+fn one_beside() -> DeploymentStrategy {
+    let (max_surge, max_unavailable) = (Some(IntOrString::Int(1)), Some(IntOrString::Int(0)));
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment { max_surge, max_unavailable }),
     }
-    let made_with = names::digest(rest["spec"]["template"].to_string().as_bytes());
-    rest["spec"]["template"]["metadata"]["annotations"][names::TEMPLATE_ANNOTATION] = made_with.into();
-    Object::new(wish, Kind::Deployment, name, "gateway", rest)
 }
 
 /// Memory for a gateway. Its tokenizer takes most of what it rests at, and follows from the model alone, as this must: what
@@ -174,14 +211,15 @@ impl Memory {
 }
 
 /// On a node that is lost a gateway is waited for no longer than the deployment's workers are; Kubernetes would wait 300 s.
-fn tolerations(wish: &Wish) -> Value {
-    let of = |condition: &str| {
-        json!({
-            "key": format!("node.kubernetes.io/{condition}"), "operator": "Exists", "effect": "NoExecute",
-            "tolerationSeconds": wish.spec.failure.node_loss_grace_seconds,
-        })
+fn tolerations(wish: &Wish) -> Vec<Toleration> {
+    let of = |condition: &str| Toleration {
+        key: Some(format!("node.kubernetes.io/{condition}")),
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        toleration_seconds: Some(wish.spec.failure.node_loss_grace_seconds.into()),
+        ..Default::default()
     };
-    json!([of("not-ready"), of("unreachable")])
+    vec![of("not-ready"), of("unreachable")]
 }
 
 /// A digest of all that tokens depend on: answers cannot go on by a plan that differs in it, and gateways refuse it.

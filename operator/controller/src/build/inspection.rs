@@ -1,14 +1,22 @@
 //! The Job that reads the model's card.
 
-use serde_json::json;
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{Container, PodSpec, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
-use super::{Kind, Object, affinity, container_security, model_volume, source_environment, template};
+use super::{
+    Object, affinity, container_security, model_volume, mount, resources, scratch_volume, source_environment, template,
+};
 use crate::{names, settings::Settings, wish::Wish};
 
 /// Seconds that an ended inspection stays: then a refused model is looked at again.
 const KEPT_SECONDS: i32 = 300;
 /// Seconds that an inspection may take: it reads headers.
-const DEADLINE_SECONDS: i32 = 600;
+const DEADLINE_SECONDS: i64 = 600;
 
 /// No model's small files take more.
 const SCRATCH: &str = "1Gi";
@@ -21,45 +29,47 @@ pub fn inspection(wish: &Wish, settings: &Settings) -> Object {
         given.is_some_and(|it| it.volume_mounts.iter().any(|mount| mount.mount_path.trim_end_matches('/') == "/tmp"));
     if wish.is_fetched() && !has_tmp {
         // Headers and tokenizer of a source that is fetched lie here for a moment.
-        volumes.push(json!({ "name": "scratch", "emptyDir": { "sizeLimit": SCRATCH } }));
-        mounts.push(json!({ "name": "scratch", "mountPath": "/tmp" }));
+        volumes.push(scratch_volume("scratch", Some(SCRATCH)));
+        mounts.push(mount("scratch", "/tmp", false));
     }
-    let name = names::inspection(&wish.name, &wish.source_digest());
     let mut arguments = vec!["inspect".to_owned(), model, "--termination-log".into(), "/dev/termination-log".into()];
     if let Some(revision) = &wish.spec.model.revision {
         arguments.extend(["--revision".to_owned(), revision.clone()]);
     }
-    let container = json!({
-        "name": "inspect",
-        "image": settings.image,
-        "imagePullPolicy": settings.image_pull_policy,
-        "command": ["lime"],
-        "args": arguments,
-        "env": source_environment(wish, settings),
-        "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "512Mi" } },
-        "securityContext": container_security(),
-        "terminationMessagePath": "/dev/termination-log",
-        "terminationMessagePolicy": "File",
-        "volumeMounts": mounts,
-    });
-    let mut rest = json!({ "spec": {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": DEADLINE_SECONDS,
-        "ttlSecondsAfterFinished": KEPT_SECONDS,
-        "template": {
-            "metadata": { "labels": names::labels(&wish.name, "inspect") },
-            "spec": {
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": false,
-                "enableServiceLinks": false,
-                "containers": [container],
-                "volumes": volumes,
-            },
-        },
-    }});
-    template::add(&mut rest["spec"]["template"], given, settings, template::Part::Inspection);
-    if let Some(affinity) = affinity::of_inspection(wish, given) {
-        rest["spec"]["template"]["spec"]["affinity"] = affinity;
-    }
-    Object::new(wish, Kind::Job, name, "inspect", rest)
+    let container = Container {
+        name: "inspect".to_owned(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some(settings.image_pull_policy.clone()),
+        command: Some(vec!["lime".to_owned()]),
+        args: Some(arguments),
+        env: Some(source_environment(wish, settings)),
+        resources: Some(resources("50m", "64Mi", "512Mi")),
+        security_context: Some(container_security()),
+        termination_message_path: Some("/dev/termination-log".to_owned()),
+        termination_message_policy: Some("File".to_owned()),
+        volume_mounts: Some(mounts),
+        ..Default::default()
+    };
+    let mut pod = PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(names::labels(&wish.name, "inspect")), ..Default::default() }),
+        spec: Some(PodSpec {
+            restart_policy: Some("Never".to_owned()),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            affinity: affinity::of_inspection(wish, given),
+            containers: vec![container],
+            volumes: Some(volumes),
+            ..Default::default()
+        }),
+    };
+    template::add(&mut pod, given, settings, template::Part::Inspection);
+    let spec = JobSpec {
+        backoff_limit: Some(0),
+        active_deadline_seconds: Some(DEADLINE_SECONDS),
+        ttl_seconds_after_finished: Some(KEPT_SECONDS),
+        template: pod,
+        ..Default::default()
+    };
+    let name = names::inspection(&wish.name, &wish.source_digest());
+    Object::new(wish, name, "inspect", Job { spec: Some(spec), ..Default::default() })
 }

@@ -1,11 +1,16 @@
 //! What should be there for a plan in force: plain objects, made without a client. Nothing here can fail.
 
-use k8s_openapi::api::{
-    apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::{apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking, policy::v1 as policy},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::core::{ApiResource, Resource};
 use lime_api::TransportSecurity;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{names, settings::Settings, snapshot::StoredCard, wish::Wish};
 
@@ -106,33 +111,43 @@ pub struct Object {
     pub body: Value,
 }
 
-impl Object {
-    fn new(wish: &Wish, kind: Kind, name: String, component: &str, rest: Value) -> Self {
-        let resource = kind.resource();
-        let mut body = json!({
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": {
-                "name": name,
-                "namespace": wish.namespace,
-                "labels": names::labels(&wish.name, component),
-                "ownerReferences": wish.owner(),
-            },
-        });
-        merge(&mut body, rest);
-        Self { kind, name, body }
-    }
+/// A kind of Kubernetes' own that the operator makes.
+trait Made: Resource<DynamicType = ()> + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize {
+    /// The kind.
+    const OURS: Kind;
 }
 
-/// Adds the fields of `more`; maps are merged, everything else is replaced.
-fn merge(into: &mut Value, more: Value) {
-    match (into, more) {
-        (Value::Object(into), Value::Object(more)) => {
-            for (key, value) in more {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, more) => *into = more,
+macro_rules! made {
+    ($($type:ty: $kind:ident),* $(,)?) => {
+        $(impl Made for $type {
+            const OURS: Kind = Kind::$kind;
+        })*
+    };
+}
+
+made! {
+    core::Pod: Pod,
+    apps::Deployment: Deployment,
+    core::Service: Service,
+    core::ConfigMap: ConfigMap,
+    core::Secret: Secret,
+    networking::NetworkPolicy: NetworkPolicy,
+    policy::PodDisruptionBudget: PodDisruptionBudget,
+    batch::Job: Job,
+    core::PersistentVolumeClaim: PersistentVolumeClaim,
+    networking::Ingress: Ingress,
+}
+
+impl Object {
+    /// `object`, with the name, the labels and the owner that everything of a deployment has.
+    fn new<K: Made>(wish: &Wish, name: String, component: &str, mut object: K) -> Self {
+        let metadata = object.metadata_mut();
+        metadata.name = Some(name.clone());
+        metadata.namespace = Some(wish.namespace.clone());
+        metadata.labels.get_or_insert_default().extend(names::labels(&wish.name, component));
+        metadata.owner_references = Some(vec![wish.owner()]);
+        // What Kubernetes' types have is text, numbers, lists and maps with text for keys: all of that is JSON.
+        Self { kind: K::OURS, name, body: serde_json::to_value(&object).unwrap_or_default() }
     }
 }
 
@@ -157,75 +172,150 @@ pub fn secured(wish: &Wish, settings: &Settings) -> bool {
 
 /// The card, kept: the inspection's pod does not last.
 pub fn card(wish: &Wish, stored: &StoredCard) -> Object {
-    let rest = json!({
-        "metadata": { "annotations": { names::SOURCE_ANNOTATION: stored.source_digest } },
-        "data": { "card.json": stored.text },
-    });
-    Object::new(wish, Kind::ConfigMap, names::card(&wish.name), "card", rest)
+    let annotations = BTreeMap::from([(names::SOURCE_ANNOTATION.to_owned(), stored.source_digest.clone())]);
+    let card = core::ConfigMap {
+        metadata: ObjectMeta { annotations: Some(annotations), ..Default::default() },
+        data: Some(BTreeMap::from([("card.json".to_owned(), stored.text.clone())])),
+        ..Default::default()
+    };
+    Object::new(wish, names::card(&wish.name), "card", card)
 }
 
-/// A Secret with `data` (base64).
-pub fn secret(wish: &Wish, name: String, component: &str, data: Value) -> Object {
-    Object::new(wish, Kind::Secret, name, component, json!({ "type": "Opaque", "data": data }))
+/// A Secret with `data`.
+pub fn secret<const N: usize>(wish: &Wish, name: String, component: &str, data: [(&str, &str); N]) -> Object {
+    let data = data.map(|(key, text)| (key.to_owned(), ByteString(text.as_bytes().to_vec())));
+    let secret = core::Secret { type_: Some("Opaque".to_owned()), data: Some(data.into()), ..Default::default() };
+    Object::new(wish, name, component, secret)
+}
+
+/// The labels by which Services, policies and budgets find the pods of `component`.
+fn selector(wish: &Wish, component: &str) -> BTreeMap<String, String> {
+    let labels = [(names::DEPLOYMENT_LABEL, wish.name.as_str()), (names::COMPONENT_LABEL, component)];
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// What every container of ours may do: less.
-fn container_security() -> Value {
-    json!({
-        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
-    })
+fn container_security() -> core::SecurityContext {
+    core::SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// A mount of the volume `name`.
+fn mount(name: &str, at: &str, read_only: bool) -> core::VolumeMount {
+    core::VolumeMount {
+        name: name.to_owned(),
+        mount_path: at.to_owned(),
+        read_only: read_only.then_some(true),
+        ..Default::default()
+    }
+}
+
+/// A folder that goes with its pod.
+fn scratch_volume(name: &str, limit: Option<&str>) -> core::Volume {
+    let empty_dir = core::EmptyDirVolumeSource { size_limit: limit.map(quantity), ..Default::default() };
+    core::Volume { name: name.to_owned(), empty_dir: Some(empty_dir), ..Default::default() }
+}
+
+fn quantity(text: impl Into<String>) -> Quantity {
+    Quantity(text.into())
+}
+
+/// What a container sets aside of processors and memory, and the memory that it may take at most.
+fn resources(processors: &str, memory: &str, most: &str) -> core::ResourceRequirements {
+    let of =
+        |amounts: &[(&str, &str)]| amounts.iter().map(|(name, text)| ((*name).to_owned(), quantity(*text))).collect();
+    core::ResourceRequirements {
+        requests: Some(of(&[("cpu", processors), ("memory", memory)])),
+        limits: Some(of(&[("memory", most)])),
+        ..Default::default()
+    }
+}
+
+/// A port of a container.
+fn container_port(name: &str, port: u16) -> core::ContainerPort {
+    core::ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port.into(),
+        protocol: Some("TCP".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// Opens the port called `port` and no more.
+fn opens(port: &str) -> core::Probe {
+    let tcp_socket = core::TCPSocketAction { port: IntOrString::String(port.to_owned()), ..Default::default() };
+    core::Probe { tcp_socket: Some(tcp_socket), ..Default::default() }
+}
+
+/// Asks `path` at the port called `port`.
+fn answers(path: &str, port: &str) -> core::Probe {
+    let port = IntOrString::String(port.to_owned());
+    let http_get = core::HTTPGetAction { path: Some(path.to_owned()), port, ..Default::default() };
+    core::Probe { http_get: Some(http_get), ..Default::default() }
 }
 
 /// The model's folder inside pods, the volume behind it, and where it is mounted. Sources that are fetched have none.
-fn model_volume(wish: &Wish) -> (String, Vec<Value>, Vec<Value>) {
+fn model_volume(wish: &Wish) -> (String, Vec<core::Volume>, Vec<core::VolumeMount>) {
     use lime_api::ModelSource::{Claim, File, Hub, Web};
     const AT: &str = "/model";
     // Of a GGUF file its folder is mounted: other parts of the model may lie beside it.
     let file = wish.source.gguf();
     let at = file.map_or(AT.to_owned(), |(_, name)| format!("{AT}/{name}"));
+    let volume = core::Volume { name: "model".to_owned(), ..Default::default() };
     match &wish.source {
         // The image's own: no volume, and so nothing that a namespace could refuse.
         File { path } if path.starts_with(IMAGE_MODELS) => (path.clone(), Vec::new(), Vec::new()),
         File { path } => {
             let folder = file.map_or(path.as_str(), |(folder, _)| if folder.is_empty() { "/" } else { folder });
-            (
-                at,
-                vec![json!({ "name": "model", "hostPath": { "path": folder, "type": "Directory" } })],
-                vec![json!({ "name": "model", "mountPath": AT, "readOnly": true })],
-            )
+            let host_path = core::HostPathVolumeSource { path: folder.to_owned(), type_: Some("Directory".to_owned()) };
+            (at, vec![core::Volume { host_path: Some(host_path), ..volume }], vec![mount("model", AT, true)])
         }
         Claim { claim, path } => {
             let folder = file.map_or(path.as_str(), |(folder, _)| folder);
-            let mut mount = json!({ "name": "model", "mountPath": AT, "readOnly": true });
-            if !folder.is_empty() {
-                mount["subPath"] = folder.into();
-            }
+            let sub_path = (!folder.is_empty()).then(|| folder.to_owned());
+            let claim = core::PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), read_only: Some(true) };
             (
                 at,
-                vec![json!({ "name": "model", "persistentVolumeClaim": { "claimName": claim, "readOnly": true } })],
-                vec![mount],
+                vec![core::Volume { persistent_volume_claim: Some(claim), ..volume }],
+                vec![core::VolumeMount { sub_path, ..mount("model", AT, true) }],
             )
         }
         Hub(_) | Web { .. } => (wish.source.to_string(), Vec::new(), Vec::new()),
     }
 }
 
+/// An environment variable.
+fn variable(name: &str, value: impl Into<String>) -> core::EnvVar {
+    core::EnvVar { name: name.to_owned(), value: Some(value.into()), ..Default::default() }
+}
+
+/// An environment variable whose value comes from elsewhere.
+fn variable_from(name: &str, from: core::EnvVarSource) -> core::EnvVar {
+    core::EnvVar { name: name.to_owned(), value_from: Some(from), ..Default::default() }
+}
+
 /// The environment of a process that fetches: from where, and with which token.
-fn source_environment(wish: &Wish, settings: &Settings) -> Vec<Value> {
-    let token = wish.spec.model.token_secret_ref.iter();
-    let token = token.map(|token| json!({ "name": "HF_TOKEN", "valueFrom": { "secretKeyRef": { "name": token.name, "key": token.key } } }));
+fn source_environment(wish: &Wish, settings: &Settings) -> Vec<core::EnvVar> {
+    let token = wish.spec.model.token_secret_ref.iter().map(|token| {
+        let key = core::SecretKeySelector { name: token.name.clone(), key: token.key.clone(), ..Default::default() };
+        variable_from("HF_TOKEN", core::EnvVarSource { secret_key_ref: Some(key), ..Default::default() })
+    });
     let from_hub = matches!(wish.source, lime_api::ModelSource::Hub(_));
     let endpoint = settings.hub_endpoint.iter().filter(|_| from_hub);
-    token.chain(endpoint.map(|endpoint| json!({ "name": "HF_ENDPOINT", "value": endpoint }))).collect()
+    token.chain(endpoint.map(|endpoint| variable("HF_ENDPOINT", endpoint))).collect()
 }
 
 /// The same for those who serve, with where the traces of requests go, by the variables that OpenTelemetry's own tools know.
-fn serving_environment(wish: &Wish, settings: &Settings) -> Vec<Value> {
+fn serving_environment(wish: &Wish, settings: &Settings) -> Vec<core::EnvVar> {
     let mut environment = source_environment(wish, settings);
     if let Some(endpoint) = &settings.otlp_endpoint {
         let ratio = settings.trace_ratio.unwrap_or(1.0).to_string();
-        environment.push(json!({ "name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": endpoint }));
-        environment.push(json!({ "name": "OTEL_TRACES_SAMPLER_ARG", "value": ratio }));
+        environment.push(variable("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+        environment.push(variable("OTEL_TRACES_SAMPLER_ARG", ratio));
     }
     environment
 }

@@ -1,46 +1,94 @@
 //! What stands whatever the plan: Services and what leads to them, NetworkPolicies, the disruption budget.
 
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort, ServiceSpec},
+        networking::v1::{
+            NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+        },
+        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
+    },
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
 use lime_api::LimePlan;
-use serde_json::{Value, json};
 
-use super::{Kind, Object, exposure, http_port};
+use super::{Object, exposure, http_port, selector};
 use crate::{names, wish::Wish};
 
 /// Services, NetworkPolicies and the disruption budget of a deployment by `plan`.
 pub fn standing(wish: &Wish, plan: &LimePlan) -> Vec<Object> {
-    let (name, ring_port) = (&wish.name, wish.ring_port());
-    let of = |component: &str| json!({ names::DEPLOYMENT_LABEL: name, names::COMPONENT_LABEL: component });
-    let ring = json!({ "spec": {
-        "clusterIP": "None",
-        "publishNotReadyAddresses": true,
-        "selector": of("worker"),
-        "ports": [{ "name": "ring", "port": ring_port, "targetPort": ring_port, "protocol": "TCP" }],
-    }});
-    // Workers are reached by their own ring alone; the gateway by anyone who reaches the namespace.
-    let peers = json!([{ "podSelector": { "matchLabels": of("worker") } }, { "podSelector": { "matchLabels": of("gateway") } }]);
-    let ports = json!([{ "port": ring_port, "protocol": "TCP" }]);
-    // A gateway on its node's network comes from the node's address, which no selector of pods knows.
-    let on_node = wish.gateway_template().is_some_and(|template| template.host_network);
-    let from = if on_node { json!({ "ports": ports }) } else { json!({ "from": peers, "ports": ports }) };
-    let workers = policy(&of("worker"), json!([from]));
-    let gateway = policy(&of("gateway"), json!([{ "ports": [{ "port": http_port(wish), "protocol": "TCP" }] }]));
-    // Workers are pods without a controller that scales, of which Kubernetes can count only those that must stay, as a number.
-    let budget = json!({ "spec": {
-        "minAvailable": plan.spec.assignments.len().saturating_sub(1),
-        "selector": { "matchLabels": of("worker") },
-        // A pod that does not serve must not stand in the way of a drain.
-        "unhealthyPodEvictionPolicy": "AlwaysAllow",
-    }});
+    let name = &wish.name;
     let mut objects = exposure::exposure(wish);
     objects.extend([
-        Object::new(wish, Kind::Service, names::ring(name), "worker", ring),
-        Object::new(wish, Kind::NetworkPolicy, names::ring(name), "worker", workers),
-        Object::new(wish, Kind::NetworkPolicy, names::gateway(name), "gateway", gateway),
-        Object::new(wish, Kind::PodDisruptionBudget, names::ring(name), "worker", budget),
+        Object::new(wish, names::ring(name), "worker", ring(wish)),
+        Object::new(wish, names::ring(name), "worker", workers_policy(wish)),
+        Object::new(wish, names::gateway(name), "gateway", gateway_policy(wish)),
+        Object::new(wish, names::ring(name), "worker", budget(wish, plan)),
     ]);
     objects
 }
 
-fn policy(selector: &Value, ingress: Value) -> Value {
-    json!({ "spec": { "podSelector": { "matchLabels": selector }, "policyTypes": ["Ingress"], "ingress": ingress } })
+/// By which workers have names.
+fn ring(wish: &Wish) -> Service {
+    let port = ServicePort {
+        name: Some("ring".to_owned()),
+        port: wish.ring_port().into(),
+        target_port: Some(IntOrString::Int(wish.ring_port().into())),
+        protocol: Some("TCP".to_owned()),
+        ..Default::default()
+    };
+    let spec = ServiceSpec {
+        cluster_ip: Some("None".to_owned()),
+        publish_not_ready_addresses: Some(true),
+        selector: Some(selector(wish, "worker")),
+        ports: Some(vec![port]),
+        ..Default::default()
+    };
+    Service { spec: Some(spec), ..Default::default() }
+}
+
+/// Workers are reached by their own ring alone.
+fn workers_policy(wish: &Wish) -> NetworkPolicy {
+    let peer = |component| NetworkPolicyPeer { pod_selector: Some(pods(wish, component)), ..Default::default() };
+    // A gateway on its node's network comes from the node's address, which no selector of pods knows.
+    let on_node = wish.gateway_template().is_some_and(|template| template.host_network);
+    let from = (!on_node).then(|| vec![peer("worker"), peer("gateway")]);
+    admits(wish, "worker", NetworkPolicyIngressRule { from, ports: Some(vec![port(wish.ring_port())]) })
+}
+
+/// The gateway is reached by anyone who reaches the namespace.
+fn gateway_policy(wish: &Wish) -> NetworkPolicy {
+    admits(wish, "gateway", NetworkPolicyIngressRule { ports: Some(vec![port(http_port(wish))]), ..Default::default() })
+}
+
+fn admits(wish: &Wish, component: &str, rule: NetworkPolicyIngressRule) -> NetworkPolicy {
+    let spec = NetworkPolicySpec {
+        pod_selector: Some(pods(wish, component)),
+        policy_types: Some(vec!["Ingress".to_owned()]),
+        ingress: Some(vec![rule]),
+        ..Default::default()
+    };
+    NetworkPolicy { spec: Some(spec), ..Default::default() }
+}
+
+fn port(port: u16) -> NetworkPolicyPort {
+    let port = Some(IntOrString::Int(port.into()));
+    NetworkPolicyPort { port, protocol: Some("TCP".to_owned()), ..Default::default() }
+}
+
+fn pods(wish: &Wish, component: &str) -> LabelSelector {
+    LabelSelector { match_labels: Some(selector(wish, component)), ..Default::default() }
+}
+
+/// Workers are pods without a controller that scales, of which Kubernetes can count only those that must stay, as a number.
+fn budget(wish: &Wish, plan: &LimePlan) -> PodDisruptionBudget {
+    let stay = plan.spec.assignments.len().saturating_sub(1);
+    let spec = PodDisruptionBudgetSpec {
+        min_available: Some(IntOrString::Int(i32::try_from(stay).unwrap_or(i32::MAX))),
+        selector: Some(pods(wish, "worker")),
+        // A pod that does not serve must not stand in the way of a drain.
+        unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+        ..Default::default()
+    };
+    PodDisruptionBudget { spec: Some(spec), ..Default::default() }
 }

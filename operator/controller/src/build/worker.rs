@@ -1,11 +1,23 @@
 //! The workers: a pod for each device of the plan, named after the plan and pinned to its node.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        Container, HostPathVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+        PersistentVolumeClaimVolumeSource, Pod, PodSpec, PodTemplateSpec, Probe, SecretVolumeSource, Volume,
+        VolumeResourceRequirements,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt as _;
 use lime_api::{Assignment, LimePlan, PodTemplate};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Kind, Object, affinity, container_security, model_volume, secured, serving_environment, template};
+use super::{
+    Object, affinity, answers, container_port, container_security, model_volume, mount, opens, quantity, resources,
+    scratch_volume, secured, serving_environment, template,
+};
 use crate::{
     names,
     settings::{Settings, WeightStore},
@@ -28,7 +40,7 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
     let (model, mut volumes, mut mounts) = model_volume(wish);
     let (store, claim) = store(wish, part, settings);
     volumes.push(store);
-    mounts.push(json!({ "name": "store", "mountPath": STORE_AT }));
+    mounts.push(mount("store", STORE_AT, false));
     // At the second port a worker says whether it gets on, to the kubelet.
     let (ring_port, health_port) = (wish.ring_port(), wish.health_port());
     let given = wish.worker_template();
@@ -53,62 +65,67 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
     }
     if secured(wish, settings) {
         volumes.push(tls_volume(wish, "worker"));
-        mounts.push(json!({ "name": "tls", "mountPath": TLS_AT, "readOnly": true }));
+        mounts.push(mount("tls", TLS_AT, true));
         arguments.extend(["--tls".to_owned(), TLS_AT.into()]);
     }
     // To the byte what the planner and the worker count, rounded up to what Kubernetes shows well.
     let mebibytes = u64::try_from(part.memory_bytes).unwrap_or_default().div_ceil(1 << 20).max(1);
     let memory = format!("{mebibytes}Mi");
-    let mut spec = json!({
-        "hostname": name,
-        "subdomain": names::ring(&wish.name),
-        "restartPolicy": "Always",
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": wish.drain_grace(),
-        "affinity": affinity::pinned(&part.node, given),
-        "containers": [{
-            "name": "worker",
-            "image": settings.image,
-            "imagePullPolicy": settings.image_pull_policy,
-            "command": ["lime"],
-            "args": arguments,
-            "env": serving_environment(wish, settings),
-            "ports": [
-                { "name": "ring", "containerPort": ring_port, "protocol": "TCP" },
-                { "name": "health", "containerPort": health_port, "protocol": "TCP" },
-            ],
-            "resources": { "requests": { "cpu": "100m", "memory": memory }, "limits": { "memory": memory } },
-            "securityContext": container_security(),
-            // A probe of the kubelet's has no certificate of the ring: it opens the port and no more, and asks at another port whether the worker
-            // gets on. Whether the ring serves is what the gateway's /ready says.
-            "startupProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 2, "failureThreshold": 150 },
-            "readinessProbe": { "tcpSocket": { "port": "ring" }, "periodSeconds": 5, "timeoutSeconds": 5 },
-            "livenessProbe": {
-                "httpGet": { "path": "/health", "port": "health" },
-                "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3,
-            },
-            "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": mounts,
-        }],
-        "volumes": volumes,
-    });
-    if let Some(class) = &wish.spec.nodes.runtime_class_name {
-        spec["runtimeClassName"] = class.clone().into();
-    }
-    let labels = json!({
-        names::PLAN_LABEL: plan_name, names::NODE_LABEL: label_value(&part.node),
-        names::TRANSPORT_LABEL: transport(wish, settings),
-    });
-    let mut rest = json!({ "metadata": { "labels": labels, "annotations": {} }, "spec": spec });
-    template::add(&mut rest, given, settings, template::Part::Serving);
-    rest["metadata"]["annotations"][names::TEMPLATE_ANNOTATION] = made_with(&rest["spec"], given).into();
-    let pod = Object::new(wish, Kind::Pod, name, "worker", rest);
+    let container = Container {
+        name: "worker".to_owned(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some(settings.image_pull_policy.clone()),
+        command: Some(vec!["lime".to_owned()]),
+        args: Some(arguments),
+        env: Some(serving_environment(wish, settings)),
+        ports: Some(vec![container_port("ring", ring_port), container_port("health", health_port)]),
+        resources: Some(resources("100m", &memory, &memory)),
+        security_context: Some(container_security()),
+        // A probe of the kubelet's has no certificate of the ring: it opens the port and no more, and asks at another port whether the
+        // worker gets on. Whether the ring serves is what the gateway's /ready says.
+        startup_probe: Some(Probe { period_seconds: Some(2), failure_threshold: Some(150), ..opens("ring") }),
+        readiness_probe: Some(Probe { period_seconds: Some(5), timeout_seconds: Some(5), ..opens("ring") }),
+        liveness_probe: Some(Probe {
+            period_seconds: Some(10),
+            timeout_seconds: Some(5),
+            failure_threshold: Some(3),
+            ..answers("/health", "health")
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts),
+        ..Default::default()
+    };
+    let spec = PodSpec {
+        hostname: Some(name.clone()),
+        subdomain: Some(names::ring(&wish.name)),
+        restart_policy: Some("Always".to_owned()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(wish.drain_grace()),
+        affinity: Some(affinity::pinned(&part.node, given)),
+        containers: vec![container],
+        volumes: Some(volumes),
+        runtime_class_name: wish.spec.nodes.runtime_class_name.clone(),
+        ..Default::default()
+    };
+    let labels = [
+        (names::PLAN_LABEL, plan_name),
+        (names::NODE_LABEL, label_value(&part.node)),
+        (names::TRANSPORT_LABEL, transport(wish, settings).to_owned()),
+    ];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value)).into();
+    let metadata = ObjectMeta { labels: Some(labels), ..Default::default() };
+    let mut made = PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) };
+    template::add(&mut made, given, settings, template::Part::Serving);
+    let mut metadata = made.metadata.unwrap_or_default();
+    let digest = made_with(made.spec.as_ref(), given);
+    metadata.annotations.get_or_insert_default().insert(names::TEMPLATE_ANNOTATION.to_owned(), digest);
+    let pod = Object::new(wish, name, "worker", Pod { metadata, spec: made.spec, ..Default::default() });
     claim.into_iter().chain([pod]).collect()
 }
 
 /// A digest of all that a pod is made with.
-fn made_with(spec: &Value, template: Option<&PodTemplate>) -> String {
+fn made_with(spec: Option<&PodSpec>, template: Option<&PodTemplate>) -> String {
     let metadata = template.map(|template| (&template.labels, &template.annotations));
     names::digest(json!([spec, metadata]).to_string().as_bytes())
 }
@@ -130,41 +147,55 @@ fn transport(wish: &Wish, settings: &Settings) -> &'static str {
 }
 
 /// The volume for fetched weights, and the claim behind it.
-fn store(wish: &Wish, part: &Assignment, settings: &Settings) -> (Value, Option<Object>) {
+fn store(wish: &Wish, part: &Assignment, settings: &Settings) -> (Volume, Option<Object>) {
     use lime_api::ModelSource::{Claim, File};
     let fetched = !matches!(wish.source, File { .. } | Claim { .. });
+    let volume = Volume { name: "store".to_owned(), ..Default::default() };
     match settings.weight_store {
         WeightStore::HostPath => {
-            let source = json!({ "path": settings.weight_store_path, "type": "DirectoryOrCreate" });
-            (json!({ "name": "store", "hostPath": source }), None)
+            let path = settings.weight_store_path.clone();
+            let host_path = HostPathVolumeSource { path, type_: Some("DirectoryOrCreate".to_owned()) };
+            (Volume { host_path: Some(host_path), ..volume }, None)
         }
         WeightStore::Claim if fetched => {
             // Named after node and model: a new plan finds what an earlier one fetched.
             let digest = names::digest(format!("{} {}", part.node, wish.source_digest()).as_bytes());
             let digits: String = digest.chars().take(8).collect();
             let name = format!("{}-store-{digits}", wish.name);
-            let weights = part.pinned_bytes.saturating_add(part.streamed_bytes);
-            let gibibytes = u64::try_from(weights).unwrap_or_default().div_ceil(1 << 30).max(1);
-            let mut spec = json!({
-                "accessModes": ["ReadWriteOnce"],
-                "resources": { "requests": { "storage": format!("{gibibytes}Gi") } },
-            });
-            if let Some(class) = &settings.weight_store_class {
-                spec["storageClassName"] = class.clone().into();
-            }
-            let labels = json!({ names::NODE_LABEL: label_value(&part.node) });
-            let rest = json!({ "metadata": { "labels": labels }, "spec": spec });
-            let claim = Object::new(wish, Kind::PersistentVolumeClaim, name.clone(), "store", rest);
-            (json!({ "name": "store", "persistentVolumeClaim": { "claimName": name } }), Some(claim))
+            let claim = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), ..Default::default() };
+            let made = Object::new(wish, name, "store", store_claim(part, settings));
+            (Volume { persistent_volume_claim: Some(claim), ..volume }, Some(made))
         }
         // A model that is on the node already is only cut into blocks here.
-        WeightStore::Claim | WeightStore::EmptyDir => (json!({ "name": "store", "emptyDir": {} }), None),
+        WeightStore::Claim | WeightStore::EmptyDir => (scratch_volume("store", None), None),
+    }
+}
+
+fn store_claim(part: &Assignment, settings: &Settings) -> PersistentVolumeClaim {
+    let weights = part.pinned_bytes.saturating_add(part.streamed_bytes);
+    let gibibytes = u64::try_from(weights).unwrap_or_default().div_ceil(1 << 30).max(1);
+    let storage = BTreeMap::from([("storage".to_owned(), quantity(format!("{gibibytes}Gi")))]);
+    let labels = BTreeMap::from([(names::NODE_LABEL.to_owned(), label_value(&part.node))]);
+    PersistentVolumeClaim {
+        metadata: ObjectMeta { labels: Some(labels), ..Default::default() },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            resources: Some(VolumeResourceRequirements { requests: Some(storage), ..Default::default() }),
+            storage_class_name: settings.weight_store_class.clone(),
+            ..Default::default()
+        }),
+        ..Default::default()
     }
 }
 
 /// The volume with the certificate of `component`.
-pub(super) fn tls_volume(wish: &Wish, component: &str) -> Value {
-    json!({ "name": "tls", "secret": { "secretName": names::certificate(&wish.name, component), "defaultMode": 0o440 } })
+pub(super) fn tls_volume(wish: &Wish, component: &str) -> Volume {
+    let secret = SecretVolumeSource {
+        secret_name: Some(names::certificate(&wish.name, component)),
+        default_mode: Some(0o440),
+        ..Default::default()
+    };
+    Volume { name: "tls".to_owned(), secret: Some(secret), ..Default::default() }
 }
 
 /// A node's name as a label's value, which has at most 63 characters.

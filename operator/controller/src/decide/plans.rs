@@ -92,7 +92,7 @@ impl Deciding<'_> {
                 name: Some(name),
                 namespace: Some(self.wish.namespace.clone()),
                 labels: Some(names::labels(&self.wish.name, "plan")),
-                owner_references: serde_json::from_value(self.wish.owner()).ok(),
+                owner_references: Some(vec![self.wish.owner()]),
                 ..ObjectMeta::default()
             },
             spec,
