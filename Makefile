@@ -57,7 +57,8 @@ test-simulated: everything ## The operator against simulated nodes: scale, crash
 test-nodes: everything ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
 	$(MAKE) image-archive IMAGE_FROM=target/debug
 	@[ -d charts/lime ] || echo "skipped: from helm install to tokens, since charts/lime is not there"
-	LIME_IMAGE=$(CURDIR)/$(IMAGE) LIME_IMAGE_NAME=$(IMAGE_NAME) tests/cluster/cluster run --nodes 3 --memory 1Gi -- \
+	LIME_IMAGE=$(CURDIR)/$(IMAGE) LIME_IMAGE_NAME=$(IMAGE_NAME) LIME_KUBECTL_BIN=$(CURDIR)/target/debug/kubectl-lime \
+		tests/cluster/cluster run --nodes 3 --memory 1Gi -- \
 		cargo test --locked --workspace --test nodes -- --ignored --test-threads=1 --nocapture \
 		$(if $(wildcard charts/lime),,--skip operator:: --skip large:: --skip upheavals::)
 

@@ -18,6 +18,7 @@ use lime_plan::{Bytes, Fleet, Link, Nanos, NodeProfile};
 use crate::{
     conditions::Cause,
     links::{self, Ends},
+    node_affinity,
     snapshot::Snapshot,
     tolerations::tolerated,
     wish::Wish,
@@ -108,6 +109,9 @@ pub const NO_MEMORY_LEFT: &str = "NoMemoryLeft";
 
 /// Why a node is left out on which the scheduler did not put its shard.
 pub const SCHEDULER_REFUSED: &str = "SchedulerRefused";
+
+/// Why a node is left out that the workers' own template keeps them off.
+const AFFINITY: &str = "AffinityMismatch";
 
 /// Why a node is left out that does not reach another of the plan.
 pub const LINK_LOST: &str = "LinkLost";
@@ -283,9 +287,13 @@ pub fn cordoned(node: &Node, wish: &Wish) -> Option<Refusal> {
     if spec.unschedulable == Some(true) {
         return Some(("Unschedulable", format!("{name}: the node is cordoned")));
     }
+    let template = wish.worker_template();
+    if !node_affinity::wanted(template.and_then(|template| template.affinity.as_ref()), node) {
+        return Some((AFFINITY, format!("{name}: the affinity of spec.template.worker keeps workers off the node")));
+    }
     // What Kubernetes itself puts on lost nodes is not on purpose.
     let own = |key: &str| key.starts_with("node.kubernetes.io/");
-    let tolerations = wish.worker_template().map(|template| template.tolerations.as_slice()).unwrap_or_default();
+    let tolerations = template.map(|template| template.tolerations.as_slice()).unwrap_or_default();
     let mut taints = spec.taints.unwrap_or_default().into_iter();
     let taint = taints.find(|taint| {
         let keeps_off = matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !own(&taint.key);

@@ -14,8 +14,8 @@ use kube::{
     },
 };
 use lime_operator::{
-    client, context::Context, http, leader, leader::Leadership, ledger, missing, names, reconcile, settings::Settings,
-    world,
+    client, context::Context, http, leader, leader::Leadership, ledger, missing, names, pulse, reconcile,
+    settings::Settings, world,
 };
 
 /// Watches LimeDeployments and node profiles and brings the cluster to what they ask for.
@@ -60,6 +60,15 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
     // A new leader visits everything: changes of the time without one were seen by nobody.
     let (won, wins) = futures::channel::mpsc::unbounded();
+    let feeling = {
+        let (context, heard) = (context.clone(), won.clone());
+        async move {
+            context.until_filled().await;
+            // The receiver lives as long as the process.
+            pulse::feel(context, move |deployment| drop(heard.unbounded_send(Ok(deployment)))).await;
+        }
+    };
+    tokio::spawn(feeling);
     let everything = {
         let context = context.clone();
         move || {

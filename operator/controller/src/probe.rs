@@ -85,9 +85,8 @@ struct Loaded {
 impl Probe {
     /// What the gateway at `address` says; `None` if it says nothing.
     pub async fn ask(&self, address: &str, port: u16) -> Option<RingReport> {
-        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-        let body = self.get(&format!("http://{host}:{port}/ready")).await?;
-        let mut report = report(&body)?;
+        let mut report = self.pulse(address, port).await?;
+        let host = host(address);
         if let Some(metrics) = self.get(&format!("http://{host}:{port}/metrics")).await {
             let text = String::from_utf8_lossy(&metrics);
             report.held = held(&text);
@@ -99,10 +98,14 @@ impl Probe {
         Some(report)
     }
 
+    /// The same without its figures, which its workers would be asked for.
+    pub async fn pulse(&self, address: &str, port: u16) -> Option<RingReport> {
+        report(&self.get(&format!("http://{}:{port}/ready", host(address))).await?)
+    }
+
     /// How many answers the gateway at `address` has under way, if it is leaving; `None` if it says nothing, or something else.
     pub async fn leaving(&self, address: &str, port: u16) -> Option<u64> {
-        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-        let report = report(&self.get(&format!("http://{host}:{port}/ready")).await?)?;
+        let report = self.pulse(address, port).await?;
         (report.phase == "stopping").then_some(report.requests)
     }
 
@@ -115,6 +118,11 @@ impl Probe {
         };
         tokio::time::timeout(PATIENCE, answer).await.ok().flatten()
     }
+}
+
+/// An address as URLs want it.
+fn host(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
 
 /// Reads the answer of `/ready`. Nothing in it is believed beyond its form.

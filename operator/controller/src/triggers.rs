@@ -84,6 +84,8 @@ pub struct Situation<'a> {
     pub stale_wish: bool,
     /// Whether requests are answered by that plan.
     pub serves: bool,
+    /// Whether its workers are loading, and get on with it.
+    pub loads: bool,
     /// Nodes of the plan that are lost, each with why.
     pub lost: Vec<String>,
     /// Links of the plan that are lost, each with why.
@@ -211,8 +213,9 @@ fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
             format!("{message}; replan.onMemoryPressure is Never"),
         ));
     }
-    // While requests are answered, steps give memory up: another plan must be faster than what comes of that.
-    let verdict = if situation.serves { Verdict::TryBetter } else { Verdict::Replan };
+    // While requests are answered, steps give memory up: another plan must be faster than what comes of that. So while weights come, when what
+    // agents see and what workers say they hold are not of one moment: what does not fit ends the loading.
+    let verdict = if situation.serves || situation.loads { Verdict::TryBetter } else { Verdict::Replan };
     Some(steadied(situation, situation.since.pressed, 0, verdict(Trigger::MemoryPressure, message)))
 }
 

@@ -11,6 +11,7 @@ fn quiet(placement: &Placement) -> Situation<'_> {
         has_plan: true,
         stale_wish: false,
         serves: false,
+        loads: false,
         lost: Vec::new(),
         cut: Vec::new(),
         grace: 40,

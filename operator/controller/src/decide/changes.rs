@@ -198,6 +198,7 @@ impl Deciding<'_> {
             has_plan: current.is_some(),
             stale_wish: current.is_some_and(|plan| self.for_another_wish(plan).is_some()),
             serves: current.is_some_and(|plan| self.is_served(plan)),
+            loads: current.is_some_and(|plan| self.is_loading(plan)),
             lost: why_lost,
             cut,
             grace: i64::from(self.wish.spec.failure.node_loss_grace_seconds),
@@ -224,6 +225,13 @@ impl Deciding<'_> {
     /// Whether requests are answered by `plan`.
     fn is_served(&self, plan: &LimePlan) -> bool {
         self.snapshot.ring.as_ref().is_some_and(|ring| ring.ready && ring.plan == plan.name_any())
+    }
+
+    /// Whether workers get on with loading `plan`, and nothing keeps them from it.
+    fn is_loading(&self, plan: &LimePlan) -> bool {
+        let name = plan.name_any();
+        let ring = self.snapshot.ring.as_ref().filter(|ring| !ring.ready && ring.plan == name);
+        ring.is_some_and(|ring| ring.trouble.is_none() && ring.loaded.values().any(|percent| *percent < 100))
     }
 
     /// With a plan in force that was not before: what it was made with is no reason for another, and what the one before it suffered from is not

@@ -161,7 +161,8 @@ mod tests {
             let reading = Reading { limit: Some(Bytes(limit - less)), ..machine(8000, 0.0) };
             of_the_plan(Watch::default().look(&reading, BUDGET).unwrap().shortage.hard, &device)
         };
-        assert_eq!((told(0), told(10 << 20)), (Bytes::ZERO, Bytes::mib(10)));
+        assert_eq!(told(0), Bytes::ZERO);
+        assert!([Bytes::mib(9), Bytes::mib(10)].contains(&told(10 << 20)), "{}", told(10 << 20));
     }
 
     #[test]

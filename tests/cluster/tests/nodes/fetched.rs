@@ -1,15 +1,18 @@
 //! A model from a server: every worker fetches its own blocks into its claim, and finds them there when its pod is another.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use lime_cluster_tests::{Kubectl, repository};
 use serde_json::{Value, json};
 
-use crate::deployed::{Deployed, NAMESPACE, PATIENCE, manifest};
+use crate::deployed::{Deployed, NAMESPACE, PATIENCE, condition, manifest};
+use crate::disk::{self, Disks};
 use crate::http::post;
-use crate::hub::Server;
+use crate::hub::{Fault, Server, Strikes};
+use crate::machine::is_ours;
 use crate::ring::question;
 use crate::streams::Client;
 
@@ -29,16 +32,13 @@ pub(crate) fn hub(cluster: &Kubectl) -> Server {
 /// The deployment of `bard.yaml` from the hub: it says what one process says, and fetches nothing twice. All of its workers are
 /// deleted under a stream, which goes on with those that come after them, at other addresses, and has all of its tokens.
 pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&Value, &Value)) {
-    let disks = tempfile::tempdir().unwrap();
+    let disks = Disks::full(cluster);
     for number in 0..3 {
-        let path = disks.path().join(number.to_string());
-        fs::create_dir(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         let volume = json!({
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("store-{number}")},
             "spec": {
                 "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": path},
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": disk::AT},
             },
         });
         cluster.run_with(&["apply", "-f", "-"], &volume.to_string()).unwrap();
@@ -48,12 +48,17 @@ pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&
     assert!(wish.contains(source), "{wish}");
     cluster.run_with(&["apply", "-f", "-"], &wish).unwrap();
     let bard = Deployed::bard(cluster);
+    full_disks_are_told(&bard);
+    dies_in_the_middle(&bard, &disks, hub);
     bard.served(None);
     assert_eq!(&bard.ask(&question())["choices"], expected);
     let whole = fs::metadata(repository().join(WEIGHTS)).unwrap().len();
     let sent = sent(hub);
     println!("{sent} bytes were fetched of a model of {whole}");
-    assert!(sent < whole * 3 / 2, "workers fetch their own blocks alone");
+    assert!(
+        sent < whole * 2,
+        "workers fetch their own blocks alone, and what was whole when they died is not fetched again"
+    );
 
     let scope = ["-n", NAMESPACE];
     let workers = cluster.get(&[&scope[..], &["pods", "-l", "lime.dev/component=worker"]].concat()).unwrap();
@@ -75,6 +80,49 @@ pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&
     println!("{again} bytes were fetched by the pods after them");
     assert!(again < whole / 10, "what was fetched is found again");
     cluster.run(&["delete", "pv", "store-0", "store-1", "store-2", "--wait=false"]).unwrap();
+}
+
+/// Disks without room: what is missing is said, nothing is written, and it goes on when there is room.
+fn full_disks_are_told(bard: &Deployed<'_>) {
+    let told = bard.eventually("the full disk is told", PATIENCE, |it| {
+        let weights = condition(it, "WeightsReady");
+        (weights.reason == "DiskFull").then_some(weights.message)
+    });
+    println!("a full disk: {told}");
+    assert!(told.contains("MiB"), "it says how much is missing: {told}");
+}
+
+/// All workers are killed while their weights come: what is half written is never taken for whole.
+fn dies_in_the_middle(bard: &Deployed<'_>, disks: &Disks, hub: &Server) {
+    // So slowly that there is a middle.
+    hub.always(Strikes::Weights, Fault::Slow(300_000));
+    let before = sent_so_far(hub);
+    disks.make_room();
+    let begun = bard.cluster.eventually("weights come", PATIENCE, || Ok((sent_so_far(hub) > before).then_some(())));
+    begun.unwrap_or_else(|error| panic!("{error}\n{}", bard.told()));
+    let killed = kill_workers();
+    hub.heal();
+    println!("{killed} workers were killed while weights came");
+    assert!(killed > 0);
+}
+
+/// Kills the workers of this cluster as the kernel would; how many there were.
+fn kill_workers() -> usize {
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let is_worker = |process: &PathBuf| {
+        let said = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        let mut words = said.split('\0');
+        words.next().is_some_and(|program| program.ends_with("lime"))
+            && words.next() == Some("worker")
+            && is_ours(process)
+    };
+    let kill = |process: &PathBuf| Command::new("kill").arg("-KILL").arg(process.file_name().unwrap()).status();
+    processes.filter(is_worker).filter(|process| kill(process).is_ok_and(|done| done.success())).count()
+}
+
+/// Bytes of weights that were sent, whoever asks again.
+fn sent_so_far(hub: &Server) -> u64 {
+    hub.peek().iter().filter(|it| it.path.ends_with(".safetensors")).map(|it| it.sent).sum()
 }
 
 /// Bytes of weights that were sent since this was asked the last time.

@@ -3,8 +3,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod agents;
+mod away;
 mod clients;
 mod deployed;
+mod disk;
 mod fetched;
 mod hand_over;
 mod helm_test;
@@ -16,7 +18,9 @@ mod hub;
 mod large;
 mod link_cut;
 mod machine;
+mod neighbours;
 mod operator;
+mod plugin;
 mod release;
 mod ring;
 mod story;

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use lime_cluster_tests::Kubectl;
 use serde_json::Value;
 
-use crate::deployed::{Deployed, NAMESPACE, PATIENCE, manifest, restrict, text};
+use crate::deployed::{Deployed, NAMESPACE, PATIENCE, manifest, restrict, settled, text};
 use crate::fetched;
 use crate::helm_test;
 use crate::http::post;
 use crate::machine::{cluster as machine, nodes};
+use crate::neighbours;
+use crate::plugin;
 use crate::release::{Release, SYSTEM, lend, profiled_again};
 use crate::ring::{Device, answers, question};
 use crate::streams::{Client, long_question, stream};
@@ -74,8 +76,12 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     assert_eq!(bard.ask(&question())["choices"], one_process["choices"]);
     machine(&["start-node", victim]);
     profiled_again(&cluster, victim);
+    returned(&bard, victim);
+    plugin::shows_figures_and_talks(&bard, "ROMEO:", 8, text(one_process));
     loses_its_gateway(&bard, text(one_process));
 
+    neighbours::are_served_too(&bard, text(one_process));
+    lend(&cluster, &nodes, Some(BUDGET));
     bard.leaves_nothing();
     fetched::serves(&cluster, &hub, &one_process["choices"], (&long[0], text(&long_answers[0])));
     bard.leaves_nothing();
@@ -83,6 +89,21 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     helm_test::streams_an_answer(SYSTEM);
     release.uninstall();
     cluster.run(&["get", "crd", "limedeployments.lime.dev"]).expect("uninstalling keeps the definitions");
+}
+
+/// A node that was off comes back to a deployment that goes on without it: no shard is there twice, and what was left on the node goes.
+fn returned(bard: &Deployed<'_>, node: &str) {
+    let began = Instant::now();
+    settled(bard);
+    let (plan, shards) = (bard.served(None), bard.shard_nodes());
+    let alone = bard.cluster.eventually("nothing of an earlier plan is left", PATIENCE, || {
+        let workers = bard.list(&["pods", "-l", "lime.dev/component=worker"])?;
+        let of_plan = |pod: &Value| pod["metadata"]["labels"]["lime.dev/plan"] == plan.as_str();
+        Ok((workers.len() == shards.len() && workers.iter().all(of_plan)).then_some(()))
+    });
+    alone.unwrap_or_else(|error| panic!("{error}\n{}", bard.told()));
+    let part = if shards.iter().any(|shard| shard == node) { "is used again" } else { "is not needed" };
+    println!("{node} is back and {part}; nothing is there twice after {:.0} s", began.elapsed().as_secs_f64());
 }
 
 /// The node of the gateway dies, and of a worker with it: another gateway serves, on another node.

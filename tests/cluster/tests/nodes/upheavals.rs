@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use lime_cluster_tests::Kubectl;
 use serde_json::{Value, json};
 
+use crate::away;
 use crate::clients;
 use crate::deployed::{Deployed, NAMESPACE, PATIENCE, condition, manifest, restrict, settled, text};
 use crate::hand_over;
@@ -55,6 +56,7 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     // The last node is back, and may make for a better plan.
     settled(&bard);
     restarted_agents(&bard, ask(&bard.endpoint()));
+    away::changes_nothing(&bard);
     upgraded(&bard, &release, ask(&bard.endpoint()));
     settled(&bard);
     two_releases(&bard, ask(&bard.endpoint()));

@@ -77,6 +77,28 @@ fn nodes_that_are_cordoned_together_make_for_one_move() {
 }
 
 #[test]
+fn a_template_that_keeps_workers_off_a_node_has_it_planned_around() {
+    let settings = testing::settings();
+    let (snapshot, serving) = settled(json!({}));
+    let node = serving.status.shards[0].node.clone();
+    let not_there = json!({ "matchFields": [{ "key": "metadata.name", "operator": "NotIn", "values": [node] }] });
+    let required = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [not_there] } });
+    let spec = json!({ "template": { "worker": { "affinity": { "nodeAffinity": required } } } });
+    // From the beginning, and where it comes to a plan that is in force.
+    let first = decide(&testing::snapshot(spec.clone()), &settings);
+    assert!(first.status.shards.iter().all(|shard| shard.node != node), "{:?}", first.status.shards);
+    assert!(condition_message(&first, "Profiled").contains(&format!("{node} (AffinityMismatch)")));
+    let mut deployment = testing::deployment(spec);
+    deployment.status = snapshot.deployment.status.clone();
+    let mut changed = Snapshot { deployment: Arc::new(deployment), ..snapshot };
+    is(&decide(&changed, &settings), "Replanning", "Unknown", "NodeDraining");
+    changed.pods.retain(|pod| pod.labels().get(crate::names::NODE_LABEL).map(String::as_str) != Some(node.as_str()));
+    let moved = decide(&changed, &settings);
+    is(&moved, "Replanning", "True", "NodeDraining");
+    assert!(moved.status.shards.iter().all(|shard| shard.node != node), "{:?}", moved.status.shards);
+}
+
+#[test]
 fn a_shard_that_the_scheduler_refuses_is_planned_elsewhere() {
     let settings = testing::settings();
     let (mut snapshot, serving) = settled(json!({}));

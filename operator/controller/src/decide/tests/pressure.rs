@@ -148,3 +148,32 @@ fn a_plan_that_was_just_put_in_force_is_not_replaced_for_what_the_one_before_it_
         assert_eq!(decision.status.current_plan, moved);
     }
 }
+
+/// Weights come, and for longer than a cause must last a node seems to have less than the plan takes.
+#[test]
+fn a_plan_whose_weights_come_is_not_replaced_for_figures_of_other_moments() {
+    let (mut snapshot, _) = settled(json!({ "nodes": { "memoryReserve": "0" } }));
+    let before = snapshot.deployment.status.clone().unwrap().current_plan;
+    let parts = parts(&snapshot);
+    let loading = |snapshot: &mut Snapshot, trouble: Option<&str>| {
+        let ring = snapshot.ring.as_mut().unwrap();
+        (ring.ready, ring.phase, ring.trouble) = (false, "loading".into(), trouble.map(str::to_owned));
+        ring.loaded = parts.iter().map(|(node, _)| (node.clone(), 40)).collect();
+    };
+    let mut look = |second: i64, trouble: Option<&str>| {
+        figures(&mut snapshot, |_| (20, 0));
+        snapshot.now = Timestamp::from_second(NOW + second).unwrap();
+        snapshot.heartbeats.values_mut().for_each(|seen| *seen = snapshot.now);
+        loading(&mut snapshot, trouble);
+        let decision = decide(&snapshot, &testing::settings());
+        snapshot.since = decision.since.clone();
+        decision
+    };
+    for second in (0..600).step_by(10) {
+        let decision = look(second, None);
+        assert_eq!(decision.status.current_plan, before, "after {second} s");
+        assert!(decision.new_plan.is_none());
+    }
+    let stuck = look(610, Some("device \"a\" has no memory for block 3"));
+    assert!(stuck.new_plan.is_some(), "what cannot be loaded is planned anew");
+}
