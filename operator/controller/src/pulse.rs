@@ -37,10 +37,10 @@ pub async fn feel(context: Arc<Context>, visit: impl Fn(ObjectRef<LimeDeployment
             last.clear();
             continue;
         }
-        let deployments = context.world.deployments.state();
-        let asked = deployments.iter().filter(|it| it.status.as_ref().is_some_and(|it| it.current_plan.is_some()));
-        let words = futures::stream::iter(asked.cloned().map(|it| word(&context, it))).buffer_unordered(AT_ONCE);
-        let words: Vec<_> = words.collect().await;
+        let serving = |it: &Arc<LimeDeployment>| it.status.as_ref().is_some_and(|it| it.current_plan.is_some());
+        let asked: Vec<_> = context.world.deployments.state().into_iter().filter(serving).collect();
+        let asked = asked.into_iter().map(|deployment| word(context.clone(), deployment));
+        let words: Vec<_> = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
         let known: BTreeSet<String> =
             words.iter().map(|(deployment, _)| deployment.uid().unwrap_or_default()).collect();
         last.retain(|uid, _| known.contains(uid));
@@ -52,7 +52,7 @@ pub async fn feel(context: Arc<Context>, visit: impl Fn(ObjectRef<LimeDeployment
     }
 }
 
-async fn word(context: &Context, deployment: Arc<LimeDeployment>) -> (Arc<LimeDeployment>, Word) {
+async fn word(context: Arc<Context>, deployment: Arc<LimeDeployment>) -> (Arc<LimeDeployment>, Word) {
     let (name, namespace) = (deployment.name_any(), deployment.namespace());
     let ours = |pod: &k8s_openapi::api::core::v1::Pod| {
         pod.namespace() == namespace && pod.labels().get(names::DEPLOYMENT_LABEL) == Some(&name)

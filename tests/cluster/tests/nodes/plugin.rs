@@ -25,7 +25,7 @@ pub(crate) fn shows_figures_and_talks(bard: &Deployed<'_>, prompt: &str, tokens:
     let tokens = tokens.to_string();
     let greedy = ["--prompt", prompt, "--max-tokens", &tokens, "--temperature", "0"];
     let chat = said(&[&["chat", bard.name], &scope[..], &greedy].concat());
-    let answer = answer.as_str().unwrap().trim();
-    assert!(chat.contains(answer), "{chat:?}, and not {answer:?}");
+    let (answer, said) = (answer.as_str().unwrap().trim(), chat.trim().strip_prefix(prompt).unwrap_or_default().trim());
+    assert!(said.len() > 10 && answer.starts_with(said), "{chat:?}, and not the beginning of {answer:?}");
     println!("kubectl lime chat said what one process says");
 }
