@@ -33,7 +33,7 @@ pub fn account(
         let was_over = earlier.is_some_and(|earlier| earlier.state == lime_api::ShardState::Crashed);
         let mut new = shard.status.restarts.saturating_sub(seen).max(0);
         // A pod that came to its end is made anew: that is a restart too, counted once.
-        if shard.over && shard.ended.is_some() && !was_over {
+        if shard.over && shard.ended.is_some() && !was_over && !shard.told_to_go {
             new = new.saturating_add(1);
         }
         if new > 0 {
@@ -86,7 +86,19 @@ mod tests {
             trouble: None,
             ended: ended.map(str::to_owned),
             over: false,
+            told_to_go: false,
         }
+    }
+
+    #[test]
+    fn a_pod_that_is_told_to_go_has_not_failed_however_it_ends() {
+        let died = shard(1, Some("ended with code 137"));
+        let told = Shard { over: true, told_to_go: true, ..shard(1, Some("ended with code 137")) };
+        let mut status = account(None, &[], &[died.clone()], at(0));
+        for second in 1..9 {
+            status = account(status.as_ref(), &[died.status.clone()], &[told.clone()], at(second));
+        }
+        assert_eq!(status.unwrap().restarts, 1);
     }
 
     fn at(second: i64) -> Timestamp {

@@ -25,6 +25,8 @@ pub struct Shard {
     pub ended: Option<String>,
     /// The pod has come to its end and must be made anew.
     pub over: bool,
+    /// Somebody has told the pod to go: however it ends, that is no failure.
+    pub told_to_go: bool,
 }
 
 /// The shards of `plan`, in ring order.
@@ -97,6 +99,7 @@ fn shard(
         trouble: None,
         ended: None,
         over: false,
+        told_to_go: pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()),
     };
     let Some(pod) = pod else {
         let state = if lost { ShardState::Lost } else { ShardState::Pending };
@@ -114,7 +117,7 @@ fn shard(
     found.status.restarts =
         containers.iter().map(|container| container.restart_count.max(0)).fold(0, i32::saturating_add);
     found.ended = containers.iter().chain(&initial).find_map(|container| ended(&pod_name, container));
-    found.over = matches!(phase, "Failed" | "Succeeded") || pod.metadata.deletion_timestamp.is_some();
+    found.over = matches!(phase, "Failed" | "Succeeded") || found.told_to_go;
     let crash = || {
         let why = found.ended.clone().unwrap_or_else(|| format!("pod {pod_name}: {phase}"));
         Cause::new("ShardCrashed", format!("{node}: {why}"))

@@ -70,3 +70,13 @@ func TestANodesMemoryIsItsGroups(t *testing.T) {
 		}
 	}
 }
+
+func TestUnlikeNodes(t *testing.T) {
+	read, rest, err := parseOptions([]string{"--nodes", "3", "--memory", "1Gi,512Mi", "--", "true"})
+	if err != nil || !slices.Equal(read.memory, []int64{1 << 30, 512 << 20}) || !slices.Equal(rest, []string{"true"}) {
+		t.Errorf("%v, %v, %v", read, rest, err)
+	}
+	if _, _, err := parseOptions([]string{"--memory", "1Gi,"}); err == nil {
+		t.Error("a size is missing")
+	}
+}

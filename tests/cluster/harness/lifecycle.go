@@ -16,7 +16,7 @@ import (
 
 type options struct {
 	nodes  int
-	memory int64
+	memory []int64 // Of the first node, the second …; the last counts for those after it.
 }
 
 // parseOptions reads our flags, up to `--` or the first word that is none.
@@ -34,11 +34,13 @@ func parseOptions(args []string) (options, []string, error) {
 			read.nodes = count
 			args = args[2:]
 		case args[0] == "--memory" && len(args) > 1:
-			bytes, err := parseSize(args[1])
-			if err != nil {
-				return read, nil, fmt.Errorf("--memory: %w", err)
+			for _, each := range strings.Split(args[1], ",") {
+				bytes, err := parseSize(each)
+				if err != nil {
+					return read, nil, fmt.Errorf("--memory: %w", err)
+				}
+				read.memory = append(read.memory, bytes)
 			}
-			read.memory = bytes
 			args = args[2:]
 		default:
 			return read, args, nil
@@ -65,7 +67,7 @@ func up(at place, want options) (made *state, err error) {
 		return nil, err
 	}
 	began := time.Now()
-	made = &state{Dir: at.state, Folders: found.folders, NodeMemory: want.memory}
+	made = &state{Dir: at.state, Folders: found.folders}
 	// From here on there is something to take away, whatever goes wrong.
 	defer func() {
 		if err != nil {
@@ -73,7 +75,7 @@ func up(at place, want options) (made *state, err error) {
 		}
 	}()
 	if want.nodes > 0 {
-		if err := made.makeNetwork(want.nodes); err != nil {
+		if err := made.makeNetwork(want.nodes, want.memory); err != nil {
 			return made, err
 		}
 	}
@@ -196,8 +198,19 @@ func (s *state) environment() []string {
 		"LIME_TEST_CLUSTER=1",
 		"LIME_CLUSTER_DIR="+s.Dir,
 		fmt.Sprintf("LIME_TEST_NODES=%d", len(s.Nodes)),
-		fmt.Sprintf("LIME_TEST_NODE_MEMORY=%d", s.NodeMemory),
+		fmt.Sprintf("LIME_TEST_NODE_MEMORY=%d", s.leastMemory()),
 		"LIME_TEST_AUDIT="+s.auditLog())
+}
+
+// leastMemory is that of the smallest node; 0 where they take the whole machine's.
+func (s *state) leastMemory() int64 {
+	var least int64
+	for _, each := range s.Nodes {
+		if least == 0 || each.Memory < least {
+			least = each.Memory
+		}
+	}
+	return least
 }
 
 func (s *state) searchPath() string {

@@ -14,7 +14,8 @@ import (
 const usage = `usage: tests/cluster/cluster COMMAND
 
   up [--nodes N [--memory SIZE]]
-                            start a control plane, and N real nodes (of so much memory each: 1536Mi); says where its kubeconfig is
+                            start a control plane, and N real nodes (of so much memory each: 1536Mi, or 2Gi,1Gi,512Mi for unlike
+                            ones, of which the last counts for all after it); says where its kubeconfig is
   run [--nodes N …] -- CMD  up, then CMD with KUBECONFIG and PATH set, then down, whatever happened
   down                      stop everything and remove what it left
   status                    what is running

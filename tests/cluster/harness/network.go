@@ -50,7 +50,7 @@ func nodesPossible() error {
 }
 
 // makeNetwork takes the first free slot and lays a bridge with one network namespace for each node.
-func (s *state) makeNetwork(count int) error {
+func (s *state) makeNetwork(count int, memory []int64) error {
 	if err := s.takeSlot(); err != nil {
 		return err
 	}
@@ -60,6 +60,9 @@ func (s *state) makeNetwork(count int) error {
 	}
 	for i := 1; i <= count; i++ {
 		each := node{Name: fmt.Sprintf("node-%d", i), Index: i, Address: s.subnet(fmt.Sprintf("0.%d", 10+i))}
+		if len(memory) > 0 {
+			each.Memory = memory[min(i, len(memory))-1]
+		}
 		s.Nodes = append(s.Nodes, each)
 		namespace, outside := s.namespace(each), fmt.Sprintf("%s-%d", s.bridge(), i)
 		inside := "ip -n " + namespace + " "

@@ -43,13 +43,13 @@ func (s *state) writeNodeFiles(n node) error {
 		}
 	}
 	files := map[string]string{
-		filepath.Join(etc, "containerd.toml"):         s.containerdConfig(),
+		filepath.Join(etc, "containerd.toml"):         s.containerdConfig(n),
 		filepath.Join(etc, "kubelet.yaml"):            s.kubeletConfig(n),
 		filepath.Join(etc, "proxy.yaml"):              s.proxyConfig(n),
 		filepath.Join(etc, "cni", "10-lime.conflist"): s.networkConfig(n),
 		s.path("nodes", "runtime-class.yaml"):         runtimeClass,
 	}
-	if s.NodeMemory > 0 {
+	if n.Memory > 0 {
 		if err := s.writeBaseSpec(filepath.Join(etc, filepath.Base(baseSpec))); err != nil {
 			return err
 		}
@@ -63,9 +63,9 @@ func (s *state) writeNodeFiles(n node) error {
 }
 
 // Without CAP_SYS_RESOURCE, as here, a process cannot be made less likely to be killed for memory: hence the restriction.
-func (s *state) containerdConfig() string {
+func (s *state) containerdConfig(n node) string {
 	base := ""
-	if s.NodeMemory > 0 {
+	if n.Memory > 0 {
 		base = fmt.Sprintf("base_runtime_spec = %q\n", baseSpec)
 	}
 	return `version = 3
@@ -91,7 +91,7 @@ conf_dir = "/var/lib/lime-node/cni"
 func (s *state) kubeletConfig(n node) string {
 	// What the kubelet evicts for is the whole machine's memory, which is none of a small node's business.
 	eviction := "memory.available: 50Mi, "
-	if s.NodeMemory > 0 {
+	if n.Memory > 0 {
 		eviction = ""
 	}
 	return fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1

@@ -43,7 +43,7 @@ func (s *state) startNode(name string) error {
 	argv := []string{
 		"nsenter", "--net=/run/netns/" + s.namespace(*found),
 		"unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts",
-		self, "node", s.path("nodes", name), name, found.Address, strconv.FormatInt(s.NodeMemory, 10), s.cgroup(*found),
+		self, "node", s.path("nodes", name), name, found.Address, strconv.FormatInt(found.Memory, 10), s.cgroup(*found),
 	}
 	if found.Init, err = spawn(name, s.path("logs", name+".log"), argv); err != nil {
 		return err

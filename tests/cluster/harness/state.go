@@ -19,7 +19,6 @@ type state struct {
 	Dir        string    `json:"dir"`
 	Slot       int       `json:"slot"`
 	Port       int       `json:"port"`
-	NodeMemory int64     `json:"nodeMemoryBytes"` // 0: each node takes the whole machine's for its own.
 	Folders    []string  `json:"folders"`
 	Servers    []process `json:"servers"`
 	Nodes      []node    `json:"nodes"`
@@ -31,6 +30,7 @@ type node struct {
 	Name    string  `json:"name"`
 	Index   int     `json:"index"`
 	Address string  `json:"address"`
+	Memory  int64   `json:"memoryBytes"` // 0: the whole machine's.
 	Init    process `json:"init"`
 }
 

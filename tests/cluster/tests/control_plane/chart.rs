@@ -107,6 +107,7 @@ fn the_chart_comes_changes_goes_back_and_leaves_the_kinds() {
     roles_of_kubernetes_include_limes_kinds(&cluster);
     an_upgrade_brings_the_definitions_up_to_date(&cluster);
     an_operator_of_some_namespaces_reads_no_secret_elsewhere(&cluster);
+    a_newer_chart_brings_new_fields(&cluster);
 
     let kept = deployment("kept", "{model: {source: 'hf://org/name'}}");
     cluster.run_with(&["-n", namespace.name(), "apply", "-f", "-"], &kept).unwrap();
@@ -169,6 +170,38 @@ fn an_upgrade_brings_the_definitions_up_to_date(cluster: &Kubectl) {
     assert!(!refused.status.success() && said.contains("conflict") && said.contains(KIND), "{said}");
     done(&[&upgrade[..], &["--force-conflicts"]].concat());
     assert_eq!(version(), before);
+}
+
+/// A later version knows one field more: after the upgrade it is explained, taken and kept, and what was there before is there.
+fn a_newer_chart_brings_new_fields(cluster: &Kubectl) {
+    const FIELD: &str = "limedeployment.spec.endpoint.brandNew";
+    let folder = tempfile::tempdir().unwrap();
+    let newer = folder.path().join("lime");
+    let copied = Command::new("cp").arg("-r").arg(repository().join("charts/lime")).arg(&newer).status().unwrap();
+    assert!(copied.success());
+    let definitions = newer.join("crds-source/lime.dev.yaml");
+    let text = std::fs::read_to_string(&definitions).unwrap();
+    let known = text.lines().find(|line| line.trim() == "drainSeconds:").unwrap();
+    let indent = &known[..known.len() - known.trim_start().len()];
+    let field = format!("{indent}brandNew: {{ type: string, description: What a later version brings. }}\n{known}");
+    std::fs::write(&definitions, text.replacen(known, &field, 1)).unwrap();
+
+    let before = deployment("before", "{model: {source: 'hf://org/name'}}");
+    cluster.run_with(&["-n", NAMESPACE, "apply", "-f", "-"], &before).unwrap();
+    let with_it = deployment("with-it", "{model: {source: 'hf://org/name'}, endpoint: {brandNew: yes-it-is}}");
+    let refused = cluster.answer(&["-n", NAMESPACE, "apply", "-f", "-"], &with_it).unwrap();
+    assert!(!refused.ok && refused.stderr.contains("brandNew"), "{}", refused.stderr);
+    let newer = newer.display().to_string();
+    done(&["upgrade", RELEASE, &newer]);
+    let patience = std::time::Duration::from_secs(30);
+    let explained = || Ok(cluster.answer(&["explain", FIELD], "")?.stdout.contains("a later version").then_some(()));
+    cluster.eventually("the new field is explained", patience, explained).unwrap();
+    cluster.run_with(&["-n", NAMESPACE, "apply", "-f", "-"], &with_it).unwrap();
+    let kept = cluster.get(&["-n", NAMESPACE, "limedeployment", "with-it"]).unwrap();
+    assert_eq!(kept["spec"]["endpoint"]["brandNew"], "yes-it-is");
+    cluster.run(&["-n", NAMESPACE, "get", "limedeployment", "before"]).unwrap();
+    cluster.run(&["-n", NAMESPACE, "delete", "limedeployment", "before", "with-it"]).unwrap();
+    done(&["rollback", RELEASE, "1"]);
 }
 
 /// `kubectl auth can-i --list`, without what every account may do, is the table in the chart's README.

@@ -60,6 +60,11 @@ fn on(node: &str, script: &str) -> bool {
     let state = std::fs::read_to_string(PathBuf::from(folder).join("state.json")).unwrap();
     let state: Value = serde_json::from_str(&state).unwrap();
     let found = state["nodes"].as_array().unwrap().iter().find(|each| each["name"] == node).cloned().unwrap();
-    let mounts = format!("--mount=/proc/{}/ns/mnt", found["init"]["pid"]);
-    Command::new("nsenter").args([&mounts, "sh", "-c", script]).status().is_ok_and(|status| status.success())
+    let of = |what: &str, kind: &str| format!("--{what}=/proc/{}/ns/{kind}", found["init"]["pid"]);
+    // Among its processes too, whose /proc is the one that is mounted there.
+    let (mounts, processes) = (of("mount", "mnt"), of("pid", "pid_for_children"));
+    Command::new("nsenter")
+        .args([&mounts, &processes, "sh", "-c", script])
+        .status()
+        .is_ok_and(|status| status.success())
 }
