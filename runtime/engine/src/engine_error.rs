@@ -66,6 +66,15 @@ pub enum EngineError {
         /// What it asks for.
         what: String,
     },
+    /// A device is to make room by steps, in arithmetic that cannot.
+    #[error(
+        "the plan has steps by which device {device:?} makes room; candle arithmetic keeps every block and the whole KV cache: plan \
+         with exact arithmetic"
+    )]
+    StepsCandle {
+        /// The device.
+        device: String,
+    },
     /// Weights are to be compact, and arithmetic cannot compute with such.
     #[error(
         "the plan has compact weights; candle arithmetic takes raw ones: plan with exact arithmetic or raw weights"
