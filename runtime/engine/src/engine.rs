@@ -108,6 +108,9 @@ impl Engine {
         let devices = plan.devices.len();
         let placed = plan.devices.get(device.0 as usize).cloned();
         let placed = placed.ok_or(EngineError::Device { device: device.0, devices })?;
+        if plan.arithmetic == Arithmetic::Candle {
+            computed_by_candle(&config, &placed)?;
+        }
         counted(plan, &placed)?;
         let steps = ModelSteps::of(&config, plan.serving.max_context_tokens as usize)?;
 
@@ -326,6 +329,9 @@ impl Loading<'_> {
         bytes: ActivationBytes,
         progress: &mut dyn FnMut(Bytes, Bytes),
     ) -> Result<Runner, EngineError> {
+        if let Some(gpu) = self.options.gpu {
+            return Err(EngineError::GpuExact { gpu });
+        }
         let config = self.config;
         let layers = self.device.all_layers().count();
         let (backend, pool) = Exact::new(
@@ -387,16 +393,7 @@ impl Loading<'_> {
 
     fn candle(&self, bytes: ActivationBytes, progress: &mut dyn FnMut(Bytes, Bytes)) -> Result<Runner, EngineError> {
         let config = self.config;
-        if config.encoding == Encoding::Compact {
-            return Err(EngineError::CompactCandle);
-        }
-        let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
-        if let Some((block, _)) = streamed.first() {
-            return Err(EngineError::Streamed { block: *block });
-        }
-        if !self.device.steps.is_empty() {
-            return Err(EngineError::StepsCandle { device: self.device.name.clone() });
-        }
+        let Layouts { pinned, .. } = Layouts::of(config, &self.device.blocks);
         let candle = candle_device(self.options.gpu)?;
         let memory = MemoryModel::of(self.plan);
         let shape = CandleShape {
@@ -477,6 +474,21 @@ fn output(plan: &Plan, device: &DevicePlan) -> Option<(Block, TensorRole)> {
     let beside = PlacedBlock { block: Block::Embedding, residency: Residency::Pinned };
     let shared = plan.model.tied && device.blocks.contains(&beside);
     Some(if shared { (Block::Embedding, TensorRole::Embedding) } else { (Block::Head, TensorRole::Output) })
+}
+
+/// Refuses what candle's arithmetic cannot do, by name.
+fn computed_by_candle(config: &ModelConfig, device: &DevicePlan) -> Result<(), EngineError> {
+    if config.encoding == Encoding::Compact {
+        return Err(EngineError::CompactCandle);
+    }
+    let streamed = device.blocks.iter().find(|placed| placed.residency == Residency::Streamed);
+    if let Some(PlacedBlock { block, .. }) = streamed {
+        return Err(EngineError::Streamed { block: *block });
+    }
+    if !device.steps.is_empty() {
+        return Err(EngineError::StepsCandle { device: device.name.clone() });
+    }
+    Ok(())
 }
 
 /// Refuses a plan that counts less memory than would be allocated, before any of it is.

@@ -75,6 +75,15 @@ pub enum EngineError {
         /// The device.
         device: String,
     },
+    /// A GPU was named for arithmetic that does not run on one.
+    #[error(
+        "the worker was started for GPU {gpu}, and the plan has exact arithmetic, which runs on CPUs: plan with candle arithmetic, or \
+         start the worker without --gpu"
+    )]
+    GpuExact {
+        /// The GPU.
+        gpu: usize,
+    },
     /// Weights are to be compact, and arithmetic cannot compute with such.
     #[error(
         "the plan has compact weights; candle arithmetic takes raw ones: plan with exact arithmetic or raw weights"

@@ -101,6 +101,7 @@ pub fn config(name: &str) -> WorkerConfig {
         disk: None,
         verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
+        gpu: None,
         transport: Transport::Plaintext,
         health: None,
         stuck_after: lime_worker::STUCK_AFTER,
