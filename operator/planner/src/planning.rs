@@ -12,8 +12,8 @@ use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Merit, Problem, Settled, as_good_as, find, fits, left_out};
 use lime_plan::{
     Alternative, Arithmetic, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal, LayerRange,
-    MemoryModel, ModelCard, Nanos, NodeProfile, Outlook, PLAN_VERSION, PlacedBlock, Plan, PlanDraft,
-    PlanError, Prediction, RejectedNode, Residency,
+    MemoryModel, ModelCard, Nanos, NodeProfile, Outlook, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, PlanError,
+    Prediction, RejectedNode, Residency,
 };
 
 /// Finds who holds what so that the goal is met best.
