@@ -106,7 +106,7 @@ impl Uploaded {
             for (block, host) in &host.blocks {
                 uploaded.push((*block, DeviceBlock::upload(host, device)?));
             }
-            before = before + to_read(layout);
+            before += to_read(layout);
         }
         let bytes = layouts.iter().map(|(_, layout)| Bytes(layout.bytes)).sum();
         let (blocks, layouts) = (Pinned::from_iter(uploaded), layouts.into_iter().collect());
