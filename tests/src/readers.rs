@@ -11,7 +11,6 @@ use lime_ring::{
     proto::{ActivationType, Frame, Pass, PassResult},
 };
 use lime_text::{ChatTemplate, GenerationConfig, Tokenizer};
-use lime_worker::frame_limits;
 use prost::Message as _;
 use serde_json::{Map, json};
 
@@ -118,7 +117,7 @@ fn look_at(plan: &Plan) {
             let _ = kept.is_some_and(|kept| kept.is_ok());
         }
     }
-    let limits = frame_limits(plan);
+    let limits = FrameLimits::of(plan);
     let _ = (limits.pass_message_bytes(), limits.frame_message_bytes(), limits.result_message_bytes());
 }
 

@@ -11,10 +11,10 @@ use lime_plan::{
     ServingLimits, Step,
 };
 use lime_ring::{
-    LinkShape, RingDriver, RingTopology, Transport,
+    FrameLimits, LinkShape, RingDriver, RingTopology, Transport,
     proto::{Peer, Rows, Sampling, StatusReply},
 };
-use lime_worker::{DiskShape, WorkerConfig, WorkerHandle, frame_limits};
+use lime_worker::{DiskShape, WorkerConfig, WorkerHandle};
 
 /// Reads a model's card.
 ///
@@ -108,7 +108,7 @@ pub fn topology(plan: &Plan, uris: &[String]) -> Result<RingTopology> {
         plan_json: Bytes::from(serde_json::to_vec(plan)?),
         peers: plan.devices.iter().zip(uris).map(peer).collect(),
         head: plan.head.0 as usize,
-        limits: frame_limits(plan),
+        limits: FrameLimits::of(plan),
         transport: Transport::Plaintext,
     })
 }
@@ -127,6 +127,7 @@ pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerH
         disk: None,
         verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
+        gpu: None,
         transport: transport.clone(),
         health: None,
         stuck_after: lime_worker::STUCK_AFTER,
@@ -219,6 +220,7 @@ impl Workers {
                 disk,
                 verify_reads: lime_worker::VerifyReads::EVERY_USE,
                 isa: None,
+                gpu: None,
                 transport: transport.clone(),
                 health: None,
                 stuck_after: lime_worker::STUCK_AFTER,

@@ -160,6 +160,7 @@ fn config(name: &str, store: &Path) -> WorkerConfig {
         disk: None,
         verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
+        gpu: None,
         transport: Transport::Plaintext,
         health: None,
         stuck_after: lime_worker::STUCK_AFTER,

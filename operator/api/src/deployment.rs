@@ -7,8 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, Serving, Template, Transport,
-    rules,
+    Arithmetic, Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, Serving,
+    Template, Transport, rules,
 };
 
 /// What to serve and how. Only `model.source` is required.
@@ -124,6 +124,11 @@ pub struct LimeDeploymentSpec {
     /// The speed that is wanted. A plan that misses it is reported as such, not refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
+
+    /// How sums are formed. Exact: the same tokens, bit for bit, on every CPU and over every plan. Candle: candle's own operations, the
+    /// way to GPUs; every block and the whole KV cache stay in memory, and only like devices give the same tokens.
+    #[serde(default)]
+    pub arithmetic: Arithmetic,
 
     /// The nodes that may take part.
     #[serde(default)]

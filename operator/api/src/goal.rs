@@ -1,6 +1,6 @@
 //! From a spec to what the planner is asked: one way for the operator and for the command line.
 
-use lime_plan::{Arithmetic, Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
+use lime_plan::{Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
 
 use crate::{LimeDeploymentSpec, OffloadPolicy, RequestPattern, WeightEncoding};
 
@@ -25,7 +25,7 @@ impl LimeDeploymentSpec {
                 max_concurrent_requests: count(serving.max_concurrent_requests),
                 prefill_chunk_tokens: count(serving.prefill_chunk_tokens).min(context.max(1)),
             },
-            arithmetic: Arithmetic::Exact,
+            arithmetic: self.arithmetic.into(),
             residual: Dtype::F32,
             kv: serving.kv_cache_type.dtype(card.dtype()),
             offload: match self.offload.policy {

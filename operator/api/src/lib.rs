@@ -60,7 +60,7 @@ pub use profile::{
 pub use quantity::{QuantityError, binary_bytes, bytes_per_second, parse_bytes};
 pub use rules::Fault;
 pub use schema::{crds, deployment_schema};
-pub use serving::{KvCacheType, Objective, RequestPattern, Serving};
+pub use serving::{Arithmetic, KvCacheType, Objective, RequestPattern, Serving};
 pub use source::{ModelSource, SourceError};
 pub use speeds::{FigureError, NodeSpeeds, UNMEASURED_LINK, believable};
 pub use status::{

@@ -100,6 +100,25 @@ impl KvCacheType {
     }
 }
 
+/// How sums are formed: Exact or Candle.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arithmetic {
+    /// The same tokens on every CPU and over every plan.
+    #[default]
+    Exact,
+    /// candle's own operations: the way to GPUs.
+    Candle,
+}
+
+impl From<Arithmetic> for lime_plan::Arithmetic {
+    fn from(asked: Arithmetic) -> Self {
+        match asked {
+            Arithmetic::Exact => Self::Exact,
+            Arithmetic::Candle => Self::Candle,
+        }
+    }
+}
+
 /// The speed that is wanted.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

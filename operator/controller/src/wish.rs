@@ -2,7 +2,9 @@
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource as _, ResourceExt as _};
-use lime_api::{KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, PodTemplate, Serving, parse_bytes};
+use lime_api::{
+    Arithmetic, KvCacheType, LimeDeployment, LimeDeploymentSpec, ModelSource, PodTemplate, Serving, parse_bytes,
+};
 use lime_plan::{Bytes, Dtype, Goal, ModelCard};
 use serde_json::json;
 
@@ -75,8 +77,19 @@ impl Wish {
             said => said,
         };
         let serving = Serving { kv_cache_type, ..spec.serving.clone() };
-        let parts = json!([spec.model.source, spec.model.revision, serving, spec.objective, spec.nodes, spec.offload]);
-        names::digest(parts.to_string().as_bytes())
+        let mut parts = vec![
+            json!(spec.model.source),
+            json!(spec.model.revision),
+            json!(serving),
+            json!(spec.objective),
+            json!(spec.nodes),
+            json!(spec.offload),
+        ];
+        // What was asked for before there was a choice of it keeps its digest.
+        if spec.arithmetic != Arithmetic::Exact {
+            parts.push(json!(spec.arithmetic));
+        }
+        names::digest(json!(parts).to_string().as_bytes())
     }
 
     /// A digest of where the model comes from.

@@ -56,6 +56,10 @@ pub fn adaptations(plan: &Plan, fleet: &Fleet) -> Option<Vec<Adaptation>> {
 
 /// The steps of the device at position `at` that stream a block.
 pub(crate) fn steps(problem: &Problem<'_>, plan: &PlanDraft, layout: &Layout, at: usize) -> Vec<Step> {
+    // Only exact arithmetic gives blocks up.
+    if plan.arithmetic != Arithmetic::Exact {
+        return Vec::new();
+    }
     let mut work = Work::new(u64::MAX);
     let mut layout = layout.clone();
     let mut above = base(plan.devices[at].memory);

@@ -12,8 +12,8 @@ use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Merit, Problem, Settled, as_good_as, find, fits, left_out};
 use lime_plan::{
     Alternative, Arithmetic, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal, LayerRange,
-    MemoryModel, ModelCard, Nanos, NodeProfile, Offload, Outlook, PLAN_VERSION, PlacedBlock, Plan, PlanDraft,
-    PlanError, Prediction, RejectedNode, Residency,
+    MemoryModel, ModelCard, Nanos, NodeProfile, Outlook, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, PlanError,
+    Prediction, RejectedNode, Residency,
 };
 
 /// Finds who holds what so that the goal is met best.
@@ -116,9 +116,9 @@ fn check_size(fleet: &Fleet, goal: &Goal) -> Result<(), Refusal> {
 
 /// The fleet as the goal lets it be used: without its disks where nothing may be read from them.
 fn offered<'a>(fleet: &'a Fleet, goal: &Goal) -> Cow<'a, Fleet> {
-    match goal.offload {
-        Offload::Never => Cow::Owned(fleet.map_nodes(|node| NodeProfile { disk_bandwidth: None, ..node.clone() })),
-        Offload::Auto | Offload::Always => Cow::Borrowed(fleet),
+    match goal.may_stream() {
+        false => Cow::Owned(fleet.map_nodes(|node| NodeProfile { disk_bandwidth: None, ..node.clone() })),
+        true => Cow::Borrowed(fleet),
     }
 }
 

@@ -60,6 +60,10 @@ pub(crate) struct WishArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) fleet: Option<PathBuf>,
 
+    /// How sums are formed, instead of spec.arithmetic
+    #[arg(long, value_name = "KIND")]
+    pub(crate) arithmetic: Option<ArithmeticArg>,
+
     /// How many times an activation goes round the ring for a token
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) segments: Option<u32>,
@@ -67,6 +71,24 @@ pub(crate) struct WishArgs {
     /// Measure this machine anew instead of believing what was measured within a day
     #[arg(long)]
     pub(crate) measure: bool,
+}
+
+/// How sums are formed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ArithmeticArg {
+    /// The same tokens on every CPU, over every plan
+    Exact,
+    /// candle's own operations; on the GPU of `lime worker --gpu`
+    Candle,
+}
+
+impl From<ArithmeticArg> for lime_api::Arithmetic {
+    fn from(arg: ArithmeticArg) -> Self {
+        match arg {
+            ArithmeticArg::Exact => Self::Exact,
+            ArithmeticArg::Candle => Self::Candle,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -460,6 +482,11 @@ pub(crate) struct WorkerArgs {
     /// Instruction set of the kernels: avx512, avx2, neon or scalar; default: the best there is
     #[arg(long, value_name = "NAME", env = "LIME_ISA")]
     pub(crate) isa: Option<String>,
+
+    /// The GPU that plans with candle arithmetic run on, by its number, in a build with the feature cuda; default: the CPU. Other plans
+    /// are then refused
+    #[arg(long, value_name = "N", env = "LIME_GPU")]
+    pub(crate) gpu: Option<usize>,
 
     /// Mutual TLS: folder with ca.crt, tls.crt and tls.key, read again whenever they change. Only members of this
     /// authority are let in. Default: plain text, and anyone is

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use lime_api::{LimeDeployment, ModelSource};
 use lime_model::{ModelConfig, ModelFolder, is_gguf};
-use lime_plan::{Bytes, Fleet, Goal, ModelCard, Offload, Plan};
+use lime_plan::{Bytes, Fleet, Goal, ModelCard, Plan};
 use lime_store::{Source, Store, StoredModel};
 
 use crate::{
@@ -37,7 +37,8 @@ impl Wish {
         let file = &args.file;
         let documents = Document::read_all(file)?;
         let wish = the_deployment(file, &documents)?;
-        let deployment = read_deployment(wish)?;
+        let mut deployment = read_deployment(wish)?;
+        deployment.spec.arithmetic = args.arithmetic.map_or(deployment.spec.arithmetic, Into::into);
         let fleet = match &args.fleet {
             Some(path) => Some(the_fleet(path)?),
             None => fleet_beside(&documents)?,
@@ -81,7 +82,7 @@ impl Wish {
 
     /// The devices that this machine plays, with their speeds.
     pub(crate) fn local_fleet(&self, card: &ModelCard, goal: &Goal) -> anyhow::Result<Fleet> {
-        let reads_disk = goal.offload != Offload::Never;
+        let reads_disk = goal.may_stream();
         local::planner_fleet(&self.fleet, card, &self.model, reads_disk, self.measure)
     }
 

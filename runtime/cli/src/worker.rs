@@ -68,6 +68,7 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
         disk: disk.map(|bytes_per_second| DiskShape { bytes_per_second }),
         verify_reads: args.verify_reads,
         isa: args.isa,
+        gpu: args.gpu,
         transport,
         health: args.health,
         stuck_after: STUCK_AFTER,

@@ -39,6 +39,35 @@ fn a_prompt_is_answered_once_and_everything_ends() {
     wait_until_gone(&workers(&heard));
 }
 
+/// candle's arithmetic is asked for by an option or by the file, goes into the plan, and every worker follows it.
+#[test]
+fn a_prompt_is_answered_by_candles_arithmetic() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = wish(folder.path(), &[3000, 3500, 4000]);
+    let plan = ["plan", "-f", &file, "--arithmetic", "candle", "-o", "json"];
+    let plan: serde_json::Value = serde_json::from_slice(&common::lime(&plan).stdout).unwrap();
+    assert_eq!(plan["arithmetic"], "candle");
+    let args = [
+        "up",
+        "--port",
+        "0",
+        "-f",
+        &file,
+        "--arithmetic",
+        "candle",
+        "--prompt",
+        "ROMEO:\n",
+        "--max-tokens",
+        "16",
+        "--once",
+    ];
+    let up = Running::start(&args);
+    let (code, answer) = up.end();
+    assert_eq!(code, Some(0));
+    // Other sums than those of exact arithmetic, and by so little that this answer is the same.
+    assert!(answer.starts_with("ROMEO:\nI will not bite thee, and I'll bid thee boy."), "{answer:?}");
+}
+
 #[test]
 fn sigterm_stops_everything_with_exit_code_zero() {
     let folder = tempfile::tempdir().unwrap();

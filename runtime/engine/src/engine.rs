@@ -1,9 +1,5 @@
 //! One device's part of a plan: its blocks, its KV cache and the passes over them.
 
-mod adapt;
-mod elsewhere;
-mod saturation;
-
 use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
@@ -13,16 +9,16 @@ use lime_plan::{
 };
 
 use crate::{
-    Activation, BatchRows, EngineError, Sampled, Sampling, StreamCounters, WeightSource,
-    backend::{Candle, CandleShape, DeviceBlock, Exact, ExactShape, candle_device},
-    batch::Batch,
-    kv::KvTables,
-    layers::{Layers, Shape},
+    Activation, BatchRows, EngineError, PageKeeper, ResidencyCounters, ResidencyFigures, Sampled, Sampling, Shortage,
+    StreamCounters, Verified, WeightSource,
+    backend::{Backend, Candle, CandleShape, Exact, ExactShape, Uploaded, candle_device},
+    layers::{BlocksFor, Layers, Shape},
     loader::LoadOptions,
-    residency::{LinkWatch, ReadFrom, ResidencyCounters, ResidencyFigures, Resident, Room, StreamRecipe, Verified},
+    memory::{Memory, Sequences, Sizes},
+    residency::{Blocks, Resident, StreamRecipe},
     steps::ModelSteps,
     stream::{StreamBlock, StreamOptions, VerifyReads},
-    weights::{HostBlock, Layouts, Loaded, Pinned, load_each, load_pinned},
+    weights::{Layouts, load_pinned},
 };
 use lime_model::{BlockLayout, ModelConfig, ModelError, TensorRole};
 
@@ -52,26 +48,17 @@ pub struct Engine {
     runner: Runner,
     kernels: Arc<Kernels>,
     isa: Isa,
-    kv: KvTables,
     device: DevicePlan,
     /// For each segment its layers, each with its place in the KV cache.
     places: Vec<Vec<(LayerIndex, usize)>>,
     limits: Limits,
     /// The block that holds the output matrix, where the head is here.
     output: Option<(Block, TensorRole)>,
+    /// What the plan counts beside what is measured: activations, overhead, budget.
     memory: DeviceMemory,
     streaming: Arc<StreamCounters>,
-    room: Room,
-    link: LinkWatch,
-    /// Bytes of a KV page, and of the buffers that it takes to ask about pages elsewhere.
-    page: Bytes,
-    exchange: Bytes,
-    /// Questions of a pass about pages elsewhere: one for each layer and micro-batch.
-    questions: u32,
     /// The dtype of KV entries.
     entries: Dtype,
-    figures: ResidencyFigures,
-    residency: Arc<ResidencyCounters>,
 }
 
 struct Limits {
@@ -80,17 +67,23 @@ struct Limits {
     most_rows: usize,
 }
 
+/// Layers, and the memory that they run in, on one backend or another. What a backend cannot do was refused when it was loaded.
 enum Runner {
-    Exact(Box<Layers<Exact, Resident>>),
-    Candle(Box<Layers<Candle, Pinned<DeviceBlock>>>),
+    Exact(Box<Running<Exact, Resident>>),
+    Candle(Box<Running<Candle, Uploaded>>),
+}
+
+struct Running<B: Backend, S> {
+    layers: Layers<B>,
+    memory: Memory<S, B::Kv>,
 }
 
 /// The same call on whichever backend runs.
 macro_rules! on_backend {
-    ($runner:expr, $layers:ident => $call:expr) => {
+    ($runner:expr, $it:ident => $call:expr) => {
         match $runner {
-            Runner::Exact($layers) => $call,
-            Runner::Candle($layers) => $call,
+            Runner::Exact($it) => $call,
+            Runner::Candle($it) => $call,
         }
     };
 }
@@ -115,6 +108,9 @@ impl Engine {
         let devices = plan.devices.len();
         let placed = plan.devices.get(device.0 as usize).cloned();
         let placed = placed.ok_or(EngineError::Device { device: device.0, devices })?;
+        if plan.arithmetic == Arithmetic::Candle {
+            computed_by_candle(&config, &placed)?;
+        }
         counted(plan, &placed)?;
         let steps = ModelSteps::of(&config, plan.serving.max_context_tokens as usize)?;
 
@@ -131,52 +127,28 @@ impl Engine {
             steps,
         };
         let bytes = MemoryModel::of(plan).activations(&placed.blocks);
-        let (runner, weights) = match plan.arithmetic {
+        let runner = match plan.arithmetic {
             Arithmetic::Exact => loading.exact(Arc::clone(&kernels), bytes, progress)?,
             Arithmetic::Candle => loading.candle(bytes, progress)?,
         };
-
-        let held = on_backend!(&runner, layers => held_by(layers));
-        let carried = bytes.residual + bytes.wire + bytes.logits;
-        let memory = DeviceMemory {
-            pinned: weights.pinned,
-            prefetch: weights.prefetch,
-            kv: held.kv,
-            activations: held.scratch + carried,
-            ..placed.memory
-        };
-        let slots = plan.serving.max_concurrent_requests as usize;
-        let page = MemoryModel::of(plan).page_bytes(placed.all_layers().count() as u32);
-        let places = places(&placed, plan.segments);
-        let exchange = MemoryModel::of(plan).exchange(placed.all_layers().count() as u32);
-        let questions = placed.all_layers().count() as u32 * plan.micro_batches();
-        let has_layers: Vec<bool> = places.iter().map(|layers| !layers.is_empty()).collect();
-        let mut engine = Self {
+        let scratch = on_backend!(&runner, it => it.layers.backend.scratch_bytes());
+        let activations = Bytes(scratch) + bytes.residual + bytes.wire + bytes.logits;
+        Ok(Self {
             runner,
             kernels,
             isa,
-            kv: KvTables::new(slots, &has_layers, plan.serving.max_context_tokens, page),
-            places,
+            places: places(&placed, plan.segments),
             limits: Limits {
                 hidden: plan.model.hidden as usize,
                 vocabulary: plan.model.vocabulary as usize,
                 most_rows: plan.serving.max_rows() as usize,
             },
             output: output(plan, &placed),
+            memory: DeviceMemory { activations, ..placed.memory },
             device: placed,
-            memory,
             streaming,
-            room: Room::default(),
-            link: LinkWatch::default(),
-            page,
-            exchange,
-            questions,
             entries: plan.kv,
-            figures: ResidencyFigures::default(),
-            residency: Arc::default(),
-        };
-        engine.publish();
-        Ok(engine)
+        })
     }
 
     /// The embeddings of `tokens`, one row each.
@@ -189,7 +161,7 @@ impl Engine {
         if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocabulary) {
             return Err(EngineError::Token { token, vocabulary });
         }
-        on_backend!(&mut self.runner, layers => layers.embed(tokens))
+        on_backend!(&mut self.runner, it => it.layers.embed(&mut it.memory.blocks, tokens))
     }
 
     /// Runs this device's layers of `segment` over the rows of a pass, in place.
@@ -209,16 +181,8 @@ impl Engine {
         let total = rows.iter().map(|part| part.count as usize).sum();
         self.check_rows(total)?;
         self.check_activation(total, activation)?;
-        self.begin_anew(index, rows)?;
-        self.make_room(index, rows)?;
-        let batch = self.kv.admit(index, rows)?;
-        let ran = run(&mut self.runner, &self.places[index], &batch, activation);
-        drop(batch);
-        self.note_saturated();
-        self.settled();
-        ran?;
-        self.kv.commit(index, rows);
-        Ok(())
+        let (places, entries) = (&self.places[index], self.entries);
+        on_backend!(&mut self.runner, it => it.forward(index, places, rows, activation, entries))
     }
 
     /// Logits of the rows with these indices, one row of the vocabulary's size each. The activation has been through every layer.
@@ -235,7 +199,7 @@ impl Engine {
         let mut logits = vec![0.0; rows.len() * vocabulary];
         let chunks = rows.chunks(most_rows).zip(logits.chunks_mut(most_rows * vocabulary));
         for (rows, out) in chunks {
-            on_backend!(&mut self.runner, layers => layers.logits(output, rows, activation, out))?;
+            on_backend!(&mut self.runner, it => it.layers.logits(&mut it.memory.blocks, output, rows, activation, out))?;
         }
         Ok(logits)
     }
@@ -250,18 +214,27 @@ impl Engine {
 
     /// Forgets the sequence in `slot`.
     pub fn release(&mut self, slot: u32) {
-        self.release_elsewhere(slot);
-        let mut idle = Vec::new();
-        self.kv.release(slot, |range| idle.push(range));
-        self.give_back(idle);
+        on_backend!(&mut self.runner, it => it.memory.release(slot));
     }
 
     /// Forgets every sequence.
     pub fn reset(&mut self) {
-        (0..self.kv.slots()).for_each(|slot| self.release_elsewhere(slot));
-        let mut idle = Vec::new();
-        self.kv.reset(|range| idle.push(range));
-        self.give_back(idle);
+        on_backend!(&mut self.runner, it => it.memory.reset());
+    }
+
+    /// From now on the device does without `shortage` of its budget: blocks give way at once, and come back as passes meet them
+    /// when it is over. `why` is for the log.
+    ///
+    /// # Errors
+    /// When a buffer for streaming cannot be had; the next pass tries again.
+    pub fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), EngineError> {
+        on_backend!(&mut self.runner, it => it.memory.press(shortage, why))
+    }
+
+    /// The device that keeps KV pages for this one from now on, for the plan's step that hands pages over. No sequence has pages
+    /// elsewhere: [`Engine::reset`] comes before.
+    pub fn set_keeper(&mut self, keeper: Option<Box<dyn PageKeeper>>) {
+        on_backend!(&mut self.runner, it => it.memory.set_keeper(keeper));
     }
 
     /// Compares the blocks in memory with the digests of the store that they came from, and reads those again that differ; what streams
@@ -270,28 +243,20 @@ impl Engine {
     /// # Errors
     /// When a block that differs cannot be read. Passes that meet it fail until another call succeeds.
     pub fn verify(&mut self) -> Result<Verified, EngineError> {
-        match &mut self.runner {
-            Runner::Exact(layers) => layers.blocks.verify(),
-            Runner::Candle(_) => Ok(Verified::default()),
-        }
+        on_backend!(&mut self.runner, it => it.memory.blocks.verify())
     }
 
-    /// The memory that is taken now; of the KV cache, what pages in use take. Overhead and budget are the plan's.
+    /// The memory that is taken now; of the KV cache, what pages in use take, where it does not come whole. Overhead and budget are
+    /// the plan's.
     pub fn memory(&self) -> DeviceMemory {
-        let ResidencyFigures { pinned, prefetch, kv, .. } = self.figures;
-        match &self.runner {
-            Runner::Exact(_) => {
-                let buffers = if self.kv.all_elsewhere() > 0 { self.exchange } else { Bytes::ZERO };
-                let activations = self.memory.activations + buffers;
-                DeviceMemory { pinned, prefetch, kv, activations, ..self.memory }
-            }
-            Runner::Candle(_) => self.memory,
-        }
+        let (figures, buffers) = on_backend!(&self.runner, it => (it.memory.figures(), it.memory.buffers()));
+        let ResidencyFigures { pinned, prefetch, kv, .. } = *figures;
+        DeviceMemory { pinned, prefetch, kv, activations: self.memory.activations + buffers, ..self.memory }
     }
 
     /// What memory holds at the moment; it goes on being told.
     pub fn residency(&self) -> Arc<ResidencyCounters> {
-        Arc::clone(&self.residency)
+        on_backend!(&self.runner, it => it.memory.told())
     }
 
     /// What streaming has done so far; it goes on counting.
@@ -324,14 +289,26 @@ impl Engine {
     }
 }
 
-fn run(
-    runner: &mut Runner,
-    places: &[(LayerIndex, usize)],
-    batch: &Batch<'_>,
-    activation: &mut Activation,
-) -> Result<(), EngineError> {
-    let layers_here = places.iter().copied();
-    on_backend!(runner, layers => layers.forward(layers_here, batch, activation))
+impl<B: Backend, S: Blocks + BlocksFor<B>> Running<B, S> {
+    /// A pass: memory admits it, layers run it, and what is stored counts when all of it is.
+    fn forward(
+        &mut self,
+        segment: usize,
+        places: &[(LayerIndex, usize)],
+        rows: &[BatchRows],
+        activation: &mut Activation,
+        entries: Dtype,
+    ) -> Result<(), EngineError> {
+        let admitted = self.memory.admit(segment, rows)?;
+        let ran = self.layers.forward(places.iter().copied(), admitted, activation);
+        // A device that cannot say it has failed the pass as well.
+        let saturated = self.layers.backend.take_saturated().unwrap_or(0);
+        self.memory.note_saturated(saturated, entries);
+        self.memory.settled();
+        ran?;
+        self.memory.commit(segment, rows);
+        Ok(())
+    }
 }
 
 /// What a device loads from, and how.
@@ -345,23 +322,19 @@ struct Loading<'a> {
     steps: ModelSteps,
 }
 
-/// Memory that weights take.
-#[derive(Default)]
-struct WeightBytes {
-    pinned: Bytes,
-    prefetch: Bytes,
-}
-
 impl Loading<'_> {
     fn exact(
         &self,
         kernels: Arc<Kernels>,
         bytes: ActivationBytes,
         progress: &mut dyn FnMut(Bytes, Bytes),
-    ) -> Result<(Runner, WeightBytes), EngineError> {
+    ) -> Result<Runner, EngineError> {
+        if let Some(gpu) = self.options.gpu {
+            return Err(EngineError::GpuExact { gpu });
+        }
         let config = self.config;
         let layers = self.device.all_layers().count();
-        let backend = Exact::new(
+        let (backend, pool) = Exact::new(
             kernels,
             &ExactShape {
                 config,
@@ -380,17 +353,9 @@ impl Loading<'_> {
         // What may be given up lies at the arena's end, the first to go last.
         let place = |block: Block| ladder.rungs().iter().rev().position(|rung| rung.block == block);
         pinned.sort_by_key(|(block, _)| place(*block).map_or(0, |place| place + 1));
-        let loaded: Loaded = load_pinned(&self.source, pinned, self.load_options(), progress)?;
-        let blocks = Resident::new(loaded, ladder, recipe, self.read_from())?;
-        let weights = WeightBytes { pinned: blocks.pinned_bytes(), prefetch: blocks.buffer() };
-        let layers = Layers { backend, blocks, shape: self.shape() };
-        Ok((Runner::Exact(Box::new(layers)), weights))
-    }
-
-    /// Where blocks that are kept come from; `None` where that has no digests.
-    fn read_from(&self) -> Option<ReadFrom> {
-        let WeightSource { store, reader, .. } = &self.source;
-        store.clone().map(|store| ReadFrom { store, reader: Arc::clone(reader) })
+        let loaded = load_pinned(&self.source, pinned, self.load_options(), progress)?;
+        let blocks = Resident::new(loaded, ladder, recipe, self.source.read_from())?;
+        Ok(Runner::Exact(Box::new(self.running(backend, blocks, pool))))
     }
 
     /// What streams or may stream, in the order of a pass; `None` where nothing does.
@@ -426,19 +391,9 @@ impl Loading<'_> {
         Ok(Some(StreamRecipe { blocks, options }))
     }
 
-    fn candle(
-        &self,
-        bytes: ActivationBytes,
-        progress: &mut dyn FnMut(Bytes, Bytes),
-    ) -> Result<(Runner, WeightBytes), EngineError> {
+    fn candle(&self, bytes: ActivationBytes, progress: &mut dyn FnMut(Bytes, Bytes)) -> Result<Runner, EngineError> {
         let config = self.config;
-        if config.encoding == Encoding::Compact {
-            return Err(EngineError::CompactCandle);
-        }
-        let Layouts { pinned, streamed } = Layouts::of(config, &self.device.blocks);
-        if let Some((block, _)) = streamed.first() {
-            return Err(EngineError::Streamed { block: *block });
-        }
+        let Layouts { pinned, .. } = Layouts::of(config, &self.device.blocks);
         let candle = candle_device(self.options.gpu)?;
         let memory = MemoryModel::of(self.plan);
         let shape = CandleShape {
@@ -451,17 +406,36 @@ impl Loading<'_> {
             kv: self.plan.kv,
             scratch_bytes: (bytes.total() - bytes.residual - bytes.wire - bytes.logits).0,
         };
-        let backend = Candle::new(candle.clone(), &shape)?;
-        let upload = |host: &HostBlock| DeviceBlock::upload(host, &candle);
-        let (blocks, pinned) = load_each(self.source.folder, pinned, self.load_options(), progress, upload)?;
-        let layers = Layers { backend, blocks: Pinned::from_iter(blocks), shape: self.shape() };
-        Ok((Runner::Candle(Box::new(layers)), WeightBytes { pinned, ..WeightBytes::default() }))
+        let ladder = Ladder::of(self.plan, self.device)?;
+        let (backend, caches) = Candle::new(candle.clone(), &shape)?;
+        let blocks = Uploaded::load(&self.source, pinned, ladder, &candle, self.load_options(), progress)?;
+        Ok(Runner::Candle(Box::new(self.running(backend, blocks, caches))))
+    }
+
+    fn running<B: Backend, S: Blocks>(&self, backend: B, blocks: S, pool: B::Kv) -> Running<B, S> {
+        let (memory, layers) = (MemoryModel::of(self.plan), self.device.all_layers().count() as u32);
+        let ModelConfig { heads, kv_heads, head_dim, vocabulary, .. } = *self.config;
+        let sequences = Sequences {
+            slots: self.plan.serving.max_concurrent_requests as usize,
+            most_positions: self.plan.serving.max_context_tokens,
+            has_layers: places(self.device, self.plan.segments).iter().map(|layers| !layers.is_empty()).collect(),
+        };
+        let sizes = Sizes {
+            page: memory.page_bytes(layers),
+            exchange: memory.exchange(layers),
+            questions: layers * self.plan.micro_batches(),
+            heads,
+            head_dim,
+        };
+        let shape = Shape { heads, kv_heads, vocabulary, residual: self.plan.residual, steps: self.steps.clone() };
+        Running { layers: Layers { backend, shape }, memory: Memory::new(blocks, pool, &sequences, sizes) }
     }
 
     /// A block that streams, or may later, with its file. Refuses a buffer that one that streams does not fit.
     fn stream_block(&self, block: Block, layout: BlockLayout, streams: bool) -> Result<StreamBlock, EngineError> {
         let planned = self.device.memory.prefetch;
-        let file = self.source.locate(block, &layout)?;
+        let from = self.source.read_from().ok_or(EngineError::NoStore { block })?;
+        let file = from.locate(block, &layout)?;
         if streams && layout.bytes > planned.0 {
             return Err(EngineError::Prefetch { block, needed: Bytes(layout.bytes), planned });
         }
@@ -481,23 +455,9 @@ impl Loading<'_> {
         }
     }
 
-    fn shape(&self) -> Shape {
-        let ModelConfig { heads, kv_heads, vocabulary, .. } = *self.config;
-        Shape { heads, kv_heads, vocabulary, residual: self.plan.residual, steps: self.steps.clone() }
-    }
-
     const fn load_options(&self) -> LoadOptions {
         LoadOptions { bytes_per_second: self.options.disk_bytes_per_second }
     }
-}
-
-struct Held {
-    kv: Bytes,
-    scratch: Bytes,
-}
-
-fn held_by<B: crate::backend::Backend, S>(layers: &Layers<B, S>) -> Held {
-    Held { kv: Bytes(layers.backend.kv_bytes()), scratch: Bytes(layers.backend.scratch_bytes()) }
 }
 
 /// The layers of each segment with their places in the device's KV cache.
@@ -514,6 +474,21 @@ fn output(plan: &Plan, device: &DevicePlan) -> Option<(Block, TensorRole)> {
     let beside = PlacedBlock { block: Block::Embedding, residency: Residency::Pinned };
     let shared = plan.model.tied && device.blocks.contains(&beside);
     Some(if shared { (Block::Embedding, TensorRole::Embedding) } else { (Block::Head, TensorRole::Output) })
+}
+
+/// Refuses what candle's arithmetic cannot do, by name.
+fn computed_by_candle(config: &ModelConfig, device: &DevicePlan) -> Result<(), EngineError> {
+    if config.encoding == Encoding::Compact {
+        return Err(EngineError::CompactCandle);
+    }
+    let streamed = device.blocks.iter().find(|placed| placed.residency == Residency::Streamed);
+    if let Some(PlacedBlock { block, .. }) = streamed {
+        return Err(EngineError::Streamed { block: *block });
+    }
+    if !device.steps.is_empty() {
+        return Err(EngineError::StepsCandle { device: device.name.clone() });
+    }
+    Ok(())
 }
 
 /// Refuses a plan that counts less memory than would be allocated, before any of it is.

@@ -66,6 +66,24 @@ pub enum EngineError {
         /// What it asks for.
         what: String,
     },
+    /// A device is to make room by steps, in arithmetic that cannot.
+    #[error(
+        "the plan has steps by which device {device:?} makes room; candle arithmetic keeps every block and the whole KV cache: plan \
+         with exact arithmetic"
+    )]
+    StepsCandle {
+        /// The device.
+        device: String,
+    },
+    /// A GPU was named for arithmetic that does not run on one.
+    #[error(
+        "the worker was started for GPU {gpu}, and the plan has exact arithmetic, which runs on CPUs: plan with candle arithmetic, or \
+         start the worker without --gpu"
+    )]
+    GpuExact {
+        /// The GPU.
+        gpu: usize,
+    },
     /// Weights are to be compact, and arithmetic cannot compute with such.
     #[error(
         "the plan has compact weights; candle arithmetic takes raw ones: plan with exact arithmetic or raw weights"

@@ -5,7 +5,7 @@ use lime_plan::{Block, Dtype, LayerIndex};
 use crate::{
     Activation, EngineError,
     backend::Backend,
-    batch::Batch,
+    memory::Admitted,
     steps::{AttentionSteps, MlpSteps, ModelSteps},
     weights::BlockSource,
 };
@@ -22,17 +22,21 @@ pub(crate) struct Shape {
     pub(crate) steps: ModelSteps,
 }
 
-/// A device's blocks and the backend that computes them.
-pub(crate) struct Layers<B, S> {
+/// A model's layers on a backend. The blocks and the KV cache that they run over are the device's memory's.
+pub(crate) struct Layers<B> {
     pub(crate) backend: B,
-    pub(crate) blocks: S,
     pub(crate) shape: Shape,
 }
 
-impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
+/// Where the layers of a pass find their blocks.
+pub(crate) trait BlocksFor<B: Backend>: BlockSource<Weights = B::Weights> {}
+
+impl<B: Backend, S: BlockSource<Weights = B::Weights>> BlocksFor<B> for S {}
+
+impl<B: Backend> Layers<B> {
     /// The embeddings of `tokens`, rounded as after every block.
-    pub(crate) fn embed(&mut self, tokens: &[u32]) -> Result<Activation, EngineError> {
-        let embedding = self.blocks.block(Block::Embedding)?;
+    pub(crate) fn embed(&mut self, blocks: &mut impl BlocksFor<B>, tokens: &[u32]) -> Result<Activation, EngineError> {
+        let embedding = blocks.block(Block::Embedding)?;
         let mut activation = self.backend.embed(&embedding, tokens)?;
         scale_all(self.shape.steps.embedding_scale, &mut activation.data);
         lime_kernels::round_to(self.shape.residual.into(), &mut activation.data);
@@ -43,13 +47,13 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
     pub(crate) fn forward(
         &mut self,
         layers: impl Iterator<Item = (LayerIndex, usize)>,
-        batch: &Batch<'_>,
+        mut with: Admitted<'_, impl BlocksFor<B>, B::Kv>,
         activation: &mut Activation,
     ) -> Result<(), EngineError> {
         let mut x = self.backend.enter(activation)?;
         for (layer, place) in layers {
-            self.attention(layer, place, batch, &mut x)?;
-            self.mlp(layer, &mut x)?;
+            self.attention(layer, place, &mut with, &mut x)?;
+            self.mlp(layer, with.blocks, &mut x)?;
         }
         self.backend.leave(x, activation)
     }
@@ -59,13 +63,14 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
         &mut self,
         layer: LayerIndex,
         place: usize,
-        batch: &Batch<'_>,
+        with: &mut Admitted<'_, impl BlocksFor<B>, B::Kv>,
         x: &mut B::Rows,
     ) -> Result<(), EngineError> {
         let AttentionSteps { norm, head_norm, rotates, query_scale, residual_scale } =
             self.shape.steps.attention(layer);
         let Shape { heads, kv_heads, residual, .. } = self.shape;
-        let weights = &self.blocks.block(Block::Attention(layer))?;
+        let Admitted { batch, blocks, kv, keeper } = with;
+        let weights = &blocks.block(Block::Attention(layer))?;
         let backend = &mut self.backend;
         let normed = backend.rms_norm(x, weights, TensorRole::InputNorm, norm)?;
         let [mut q, mut k, v] = backend.project(normed, weights, [TensorRole::Q, TensorRole::K, TensorRole::V])?;
@@ -80,8 +85,8 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
         if let Some(factor) = query_scale {
             backend.scale(&mut q, factor)?;
         }
-        backend.store(place, batch, k, v)?;
-        let attended = backend.attend(place, batch, q)?;
+        backend.store(kv, place, batch, k, v)?;
+        let attended = backend.attend(kv, place, batch, q, keeper.as_deref_mut())?;
         let [mut projected] = backend.project(attended, weights, [TensorRole::O])?;
         if let Some(factor) = residual_scale {
             backend.scale(&mut projected, factor)?;
@@ -90,9 +95,9 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
     }
 
     /// The feed-forward half of a layer, with its block.
-    fn mlp(&mut self, layer: LayerIndex, x: &mut B::Rows) -> Result<(), EngineError> {
+    fn mlp(&mut self, layer: LayerIndex, blocks: &mut impl BlocksFor<B>, x: &mut B::Rows) -> Result<(), EngineError> {
         let MlpSteps { norm, residual_scale } = self.shape.steps.mlp(layer);
-        let weights = &self.blocks.block(Block::Mlp(layer))?;
+        let weights = &blocks.block(Block::Mlp(layer))?;
         let backend = &mut self.backend;
         let normed = backend.rms_norm(x, weights, TensorRole::PostNorm, norm)?;
         let [gate, up] = backend.project(normed, weights, [TensorRole::Gate, TensorRole::Up])?;
@@ -107,13 +112,14 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
     /// Logits of some rows of an activation that has been through every layer; `matrix` is the block with the output matrix.
     pub(crate) fn logits(
         &mut self,
+        blocks: &mut impl BlocksFor<B>,
         matrix: (Block, TensorRole),
         rows: &[usize],
         activation: &Activation,
         out: &mut [f32],
     ) -> Result<(), EngineError> {
         debug_assert_eq!(out.len(), rows.len() * self.shape.vocabulary);
-        let head = self.blocks.block(Block::Head)?;
+        let head = blocks.block(Block::Head)?;
         let normed = self.backend.select_rms_norm(
             activation,
             rows,
@@ -121,7 +127,7 @@ impl<B: Backend, S: BlockSource<Weights = B::Weights>> Layers<B, S> {
             TensorRole::FinalNorm,
             self.shape.steps.final_norm,
         )?;
-        let output = self.blocks.block(matrix.0)?;
+        let output = blocks.block(matrix.0)?;
         self.backend.logits(normed, &output, matrix.1, out)?;
         scale_all(self.shape.steps.logits_scale, out);
         Ok(())

@@ -38,6 +38,7 @@ mod keeper;
 mod kv;
 mod layers;
 mod loader;
+mod memory;
 mod pace;
 mod ranking;
 mod residency;

@@ -8,9 +8,10 @@ use lime_plan::{Block, Bytes, PlacedBlock, Residency};
 use crate::{
     BlockReader, DirectReader, EngineError,
     loader::{LoadOptions, Piece, load},
+    residency::ReadFrom,
     stream::{Lease, read_pinned},
 };
-use lime_model::{BlockFile, BlockFiles, BlockLayout, LayoutEntry, ModelConfig, ModelFolder, TensorRole};
+use lime_model::{BlockFiles, BlockLayout, LayoutEntry, ModelConfig, ModelFolder, TensorRole};
 
 /// Where an engine's weights come from: a model's folder, and a weight store where blocks are to be streamed.
 #[derive(Clone)]
@@ -32,10 +33,9 @@ impl<'a> WeightSource<'a> {
         Self { reader, ..self }
     }
 
-    /// The file of `block`.
-    pub(crate) fn locate(&self, block: Block, layout: &BlockLayout) -> Result<BlockFile, EngineError> {
-        let store = self.store.as_ref().ok_or(EngineError::NoStore { block })?;
-        store.locate(block, layout).map_err(|source| EngineError::NotStored { block, source })
+    /// The store, where blocks come from one: it has their digests.
+    pub(crate) fn read_from(&self) -> Option<ReadFrom> {
+        self.store.clone().map(|store| ReadFrom { store, reader: Arc::clone(&self.reader) })
     }
 }
 
@@ -191,13 +191,6 @@ pub(crate) struct Loaded {
     pub(crate) arena: Arc<RingBuf>,
 }
 
-impl Loaded {
-    /// The arena's bytes.
-    pub(crate) fn bytes(&self) -> Bytes {
-        Bytes(self.arena.len() as u64)
-    }
-}
-
 /// Reads the blocks into one arena, in order: from the store where there is one, else from the folder.
 pub(crate) fn load_pinned(
     source: &WeightSource<'_>,
@@ -205,15 +198,27 @@ pub(crate) fn load_pinned(
     options: LoadOptions,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<Loaded, EngineError> {
-    let Some(store) = &source.store else { return load_arena(source.folder, layouts, options, progress) };
+    match source.read_from() {
+        Some(from) => load_stored(&from, layouts, options, progress),
+        None => load_arena(source.folder, layouts, options, progress),
+    }
+}
+
+/// Reads the blocks from a store into one arena, in order, and compares them with their digests.
+pub(crate) fn load_stored(
+    from: &ReadFrom,
+    layouts: Vec<(Block, BlockLayout)>,
+    options: LoadOptions,
+    progress: &mut dyn FnMut(Bytes, Bytes),
+) -> Result<Loaded, EngineError> {
     let mut files = Vec::with_capacity(layouts.len());
     for (block, layout) in &layouts {
-        files.push((*block, source.locate(*block, layout)?, layout));
+        files.push((*block, from.locate(*block, layout)?, layout));
     }
     let arena = RingBuf::plain(files.iter().map(|(.., layout)| layout.bytes as usize).sum())?;
     let mut whole = arena.write(0, arena.len());
     let into = whole.as_deref_mut().unwrap_or_default();
-    read_pinned(&files, into, store.as_ref(), source.reader.as_ref(), options.bytes_per_second, progress)?;
+    read_pinned(&files, into, from.store.as_ref(), from.reader.as_ref(), options.bytes_per_second, progress)?;
     drop(whole);
     Ok(cut(arena, layouts))
 }
@@ -244,29 +249,6 @@ fn cut(arena: Arc<RingBuf>, layouts: Vec<(Block, BlockLayout)>) -> Loaded {
     });
     let blocks = blocks.collect();
     Loaded { blocks, arena }
-}
-
-/// Reads the blocks one after the other, and keeps what `upload` makes of each. Returns them with their sizes' sum.
-pub(crate) fn load_each<W>(
-    folder: &ModelFolder,
-    layouts: Vec<(Block, BlockLayout)>,
-    options: LoadOptions,
-    progress: &mut dyn FnMut(Bytes, Bytes),
-    upload: impl Fn(&HostBlock) -> Result<W, EngineError>,
-) -> Result<(Vec<(Block, W)>, Bytes), EngineError> {
-    let stored = |layout: &BlockLayout| layout.entries.iter().map(|entry| Bytes(entry.bytes)).sum::<Bytes>();
-    let total: Bytes = layouts.iter().map(|(_, layout)| stored(layout)).sum();
-    let (mut before, mut size, mut blocks) = (Bytes::ZERO, Bytes::ZERO, Vec::with_capacity(layouts.len()));
-    for (block, layout) in layouts {
-        let here = stored(&layout);
-        let mut report = |loaded, _| progress(before + loaded, total);
-        let host = load_arena(folder, vec![(block, layout)], options, &mut report)?;
-        for (block, host) in &host.blocks {
-            blocks.push((*block, upload(host)?));
-        }
-        (before, size) = (before + here, size + host.bytes());
-    }
-    Ok((blocks, size))
 }
 
 /// What to read from where into which part of `arena`, in the order of the layouts.

@@ -89,7 +89,7 @@ struct Near {
 impl Near {
     fn reach(&self) -> Result<(), KeeperError> {
         if self.link.broken.load(Ordering::Relaxed) {
-            return Err(KeeperError("device \"d1\" is lost".into()));
+            return Err(KeeperError::Lost { keeper: "d1".into() });
         }
         if self.link.slow.load(Ordering::Relaxed) {
             thread::sleep(SLOW);

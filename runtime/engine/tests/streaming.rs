@@ -14,10 +14,10 @@ use std::{
     },
 };
 
-use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed};
-use lime_engine::{BatchRows, BlockReader, DirectReader, Engine, EngineError, EngineOptions, WeightSource};
+use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
+use lime_engine::{BatchRows, BlockReader, DirectReader, Engine, EngineError, EngineOptions, Shortage, WeightSource};
 use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
-use lime_plan::{Arithmetic, Block, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
+use lime_plan::{Arithmetic, Block, Bytes, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {
     let serving = ServingLimits { max_context_tokens: 140, max_concurrent_requests: 3, prefill_chunk_tokens: 70 };
@@ -249,26 +249,47 @@ fn what_is_compared_seldom_is_found_within_so_many_uses() {
 #[test]
 fn a_bit_that_flips_in_memory_is_found_by_comparing_and_read_again() {
     let folder = bundled("bard-2m");
+    let candle = Wish { arithmetic: Arithmetic::Candle, ..wish(&folder) }.plan(&folder);
+    for plan in [streaming_plan(&folder), candle] {
+        let blocks = Digested::write(&folder);
+        let load = || Ring::load(WeightSource::stored(&folder, blocks.clone()), plan.clone(), options());
+        let right = pass(&mut load()).unwrap();
+        // Memory that differs from what the disk has and the digest says: loaded while nobody looked.
+        let kept = Block::Attention(LayerIndex(2));
+        blocks.flip(kept, &folder);
+        blocks.blind.store(true, Ordering::Relaxed);
+        let mut ring = load();
+        blocks.blind.store(false, Ordering::Relaxed);
+        assert!(pass(&mut ring).unwrap() != right);
+
+        // The disk has the same damage: passes that meet the block fail instead of computing with it, until it can be read.
+        for _ in 0..2 {
+            let fault = ring.engines[0].verify().unwrap_err().to_string();
+            assert!(fault.contains("attention(2)"), "{fault}");
+            assert!(matches!(pass(&mut ring), Err(EngineError::NotStored { block, .. }) if block == kept));
+        }
+        blocks.flip(kept, &folder);
+        assert_eq!(ring.engines[0].verify().unwrap().read_again, 1, "{:?}", plan.arithmetic);
+        assert_eq!(ring.engines[0].verify().unwrap().read_again, 0, "{:?}", plan.arithmetic);
+        assert!(pass(&mut ring).unwrap() == right);
+    }
+}
+
+/// What lies in memory on candle's device is others than what a store has by now, whole as it is.
+#[test]
+fn a_flip_of_what_was_uploaded_is_mended_from_the_store() {
+    let folder = bundled("bard-2m");
+    let plan = Wish { arithmetic: Arithmetic::Candle, ..wish(&folder) }.plan(&folder);
     let blocks = Digested::write(&folder);
-    let load = || Ring::load(WeightSource::stored(&folder, blocks.clone()), streaming_plan(&folder), options());
+    let load = || Ring::load(WeightSource::stored(&folder, blocks.clone()), plan.clone(), options());
     let right = pass(&mut load()).unwrap();
-    // Memory that differs from what the disk has and the digest says: loaded while nobody looked.
-    let kept = Block::Attention(LayerIndex(2));
-    blocks.flip(kept, &folder);
+    blocks.flip(VICTIM, &folder);
     blocks.blind.store(true, Ordering::Relaxed);
     let mut ring = load();
     blocks.blind.store(false, Ordering::Relaxed);
-    assert!(pass(&mut ring).unwrap() != right);
-
-    // The disk has the same damage: passes that meet the block fail instead of computing with it, until it can be read.
-    for _ in 0..2 {
-        let fault = ring.engines[0].verify().unwrap_err().to_string();
-        assert!(fault.contains("attention(2)"), "{fault}");
-        assert!(matches!(pass(&mut ring), Err(EngineError::NotStored { block, .. }) if block == kept));
-    }
-    blocks.flip(kept, &folder);
-    assert_eq!(ring.engines[0].verify().unwrap().read_again, 1);
-    assert_eq!(ring.engines[0].verify().unwrap().read_again, 0);
+    blocks.flip(VICTIM, &folder);
+    let verified = ring.engines[0].verify().unwrap();
+    assert_eq!((verified.compared as usize, verified.read_again), (plan.devices[0].blocks.len(), 1));
     assert!(pass(&mut ring).unwrap() == right);
 }
 
@@ -326,13 +347,33 @@ fn what_cannot_stream_is_refused_before_memory_is_taken() {
     let text = load(WeightSource::from(&folder), &plan);
     assert!(text.contains("streams mlp") && text.contains("--store"), "{text}");
 
-    let narrow = plan.changed(|plan| plan.devices[0].memory.prefetch -= lime_plan::Bytes(4096)).unwrap();
+    let narrow = plan.changed(|plan| plan.devices[0].memory.prefetch -= Bytes(4096)).unwrap();
     let text = load(WeightSource::stored(&folder, blocks.clone()), &narrow);
     assert!(text.contains("buffer") && text.contains("plan again"), "{text}");
 
     let candle = Wish { arithmetic: Arithmetic::Candle, ..wish(&folder) }.plan(&folder);
     let text = load(WeightSource::stored(&folder, blocks), &streamed(candle, mlps, 1.0));
     assert!(text.contains("candle") && text.contains("exact"), "{text}");
+
+    let candle = Wish { arithmetic: Arithmetic::Candle, ..wish(&folder) }.plan(&folder);
+    let steps = with_steps(candle, 5, |worst| Bytes(worst.0 / 4));
+    let text = load(WeightSource::from(&folder), &steps);
+    assert!(text.contains("steps by which device") && text.contains("exact"), "{text}");
+}
+
+/// Memory that candle took stays: others are told that it is short, and no pass is refused for it.
+#[test]
+fn pressure_on_candle_is_told_and_ends_nothing() {
+    let folder = bundled("bard-2m");
+    let plan = Wish { arithmetic: Arithmetic::Candle, ..wish(&folder) }.plan(&folder);
+    let mut ring = Ring::load(&folder, plan, options());
+    let right = pass(&mut ring).unwrap();
+    let taken = ring.engines[0].memory();
+    ring.engines[0].press(Shortage { hard: taken.budget, soft: taken.budget }, "test").unwrap();
+    let figures = ring.engines[0].residency().figures();
+    assert_eq!((figures.shortage, figures.kv_room, figures.kv), (taken.budget, Bytes::ZERO, taken.kv));
+    assert!(pass(&mut ring).unwrap() == right);
+    assert_eq!((ring.engines[0].residency().figures().refused, ring.engines[0].memory()), (0, taken));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use lime_ring::Backoff;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A worker whose epoch is further ahead than this was not brought there by counting: it is told to come back.
@@ -34,7 +36,7 @@ impl Epochs {
     pub(crate) fn pause(&self, longest: Duration) -> Duration {
         match self.attempts {
             0 => Duration::ZERO,
-            attempts => (FIRST_PAUSE * 2_u32.saturating_pow((attempts - 1).min(10))).min(longest),
+            attempts => Backoff::after(attempts, FIRST_PAUSE, longest),
         }
     }
 }

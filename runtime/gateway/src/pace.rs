@@ -5,7 +5,6 @@
 //! the speed they come back within a while, and those for whom there is no place then are promised one after that while.
 
 use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -104,9 +103,7 @@ pub(crate) fn a_little() -> Duration {
 }
 
 fn uniform(low: f64, high: f64) -> f64 {
-    // The standard library keys its hash tables with random numbers of the system.
-    let random = RandomState::new().build_hasher().finish();
-    low + (high - low) * (random >> 11) as f64 / (1_u64 << 53) as f64
+    low + (high - low) * fastrand::f64()
 }
 
 #[cfg(test)]

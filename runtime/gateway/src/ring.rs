@@ -4,11 +4,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use lime_plan::{Dtype, Plan};
+use lime_plan::Plan;
 use lime_ring::{
     Demands, DriverError, FaultKind, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingFault, RingTopology,
     Transport, Verified, drain,
-    proto::{self, ActivationType, FailureKind, PassResult},
+    proto::{self, FailureKind, PassResult},
     status, stay,
 };
 use thiserror::Error;
@@ -213,7 +213,7 @@ impl WorkerRing {
             ),
             peers: in_order.into_iter().map(proto_peer).collect(),
             head: plan.head.0 as usize,
-            limits: frame_limits(plan),
+            limits: FrameLimits::of(plan),
             transport: self.transport.clone(),
         })
     }
@@ -391,21 +391,5 @@ impl Ending {
             }
             _ => error,
         }
-    }
-}
-
-fn frame_limits(plan: &Plan) -> FrameLimits {
-    FrameLimits {
-        segments: plan.segments,
-        slots: plan.serving.max_concurrent_requests,
-        max_rows: plan.serving.max_rows(),
-        context: plan.serving.max_context_tokens,
-        hidden: plan.model.hidden,
-        vocabulary: plan.model.vocabulary,
-        activation: match plan.residual {
-            Dtype::Bf16 => ActivationType::Bf16,
-            Dtype::F16 => ActivationType::F16,
-            Dtype::F32 => ActivationType::F32,
-        },
     }
 }

@@ -81,6 +81,9 @@ pub enum GoalError {
         /// The model.
         model: String,
     },
+    /// What the arithmetic that is asked for cannot do.
+    #[error("{0}")]
+    Candle(&'static str),
     /// A card that no model has.
     #[error(transparent)]
     Card(#[from] CardError),
@@ -149,6 +152,11 @@ impl Goal {
         }
     }
 
+    /// Whether blocks may be read from disk in every pass: candle's arithmetic keeps all of them.
+    pub fn may_stream(&self) -> bool {
+        self.offload != Offload::Never && self.arithmetic == Arithmetic::Exact
+    }
+
     /// Checks the wish against the model, and the model against itself.
     ///
     /// # Errors
@@ -171,6 +179,18 @@ impl Goal {
         ];
         if let Some((most, why)) = limits.into_iter().find(|(most, _)| self.least_devices > *most) {
             return Err(GoalError::Devices { least: self.least_devices, most, why });
+        }
+        if self.arithmetic == Arithmetic::Candle {
+            if self.offload == Offload::Always {
+                let reason = "candle arithmetic keeps every block in memory, and the offload policy Always asks for blocks from disk: \
+                              ask for Auto or Never, or for exact arithmetic";
+                return Err(GoalError::Candle(reason));
+            }
+            if card.format.element().is_none() {
+                let reason = "candle arithmetic takes weights in bf16, f16 and f32, and those of this model are quantized: ask for \
+                              exact arithmetic";
+                return Err(GoalError::Candle(reason));
+            }
         }
         let asked = self.serving.max_context_tokens;
         if asked > card.context {

@@ -37,7 +37,7 @@ pub enum ConnectError {
     },
 }
 
-/// Pauses between attempts: from 20 ms doubling to half a second.
+/// Pauses between attempts, each twice the one before it up to the longest.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     next: Duration,
@@ -47,15 +47,20 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_millis(500);
 
-    /// The first pause is next.
+    /// From 20 ms to half a second, for who connects.
     pub const fn new() -> Self {
         Self { next: Self::FIRST }
+    }
+
+    /// The pause after so many attempts, the first of which is followed by `first`.
+    pub fn after(attempts: u32, first: Duration, longest: Duration) -> Duration {
+        first.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(longest)
     }
 
     /// How long to wait before the next attempt.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next;
-        self.next = (pause * 2).min(Self::LONGEST);
+        self.next = Self::after(2, pause, Self::LONGEST);
         pause
     }
 }

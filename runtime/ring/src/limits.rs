@@ -1,5 +1,7 @@
 //! What a plan allows on its ring: the numbers against which every message is checked.
 
+use lime_plan::{Dtype, MemoryModel, Plan};
+
 use crate::proto::ActivationType;
 
 /// The numbers of a plan that bound its messages.
@@ -35,6 +37,18 @@ pub struct KeepLimits {
 }
 
 impl KeepLimits {
+    /// The limits that `plan` sets on what devices ask about KV pages elsewhere.
+    pub fn of(plan: &Plan) -> Self {
+        let memory = MemoryModel::of(plan);
+        let pages = plan.devices.iter().map(|device| memory.page_bytes(device.all_layers().count() as u32).0);
+        Self {
+            page_bytes: pages.max().unwrap_or_default(),
+            max_rows: plan.serving.max_rows(),
+            heads: plan.model.heads,
+            head_dim: plan.model.head_dim,
+        }
+    }
+
     /// Longest order or answer on the wire: a page, or where the heads of the largest pass stand.
     pub fn message_bytes(&self) -> usize {
         let rows = PER_TOKEN.saturating_mul(2).saturating_mul(self.max_rows as usize);
@@ -57,6 +71,23 @@ const ROWS: usize = 256;
 const PER_TOKEN: usize = 16;
 
 impl FrameLimits {
+    /// The limits that `plan` sets on its messages.
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            segments: plan.segments,
+            slots: plan.serving.max_concurrent_requests,
+            max_rows: plan.serving.max_rows(),
+            context: plan.serving.max_context_tokens,
+            hidden: plan.model.hidden,
+            vocabulary: plan.model.vocabulary,
+            activation: match plan.residual {
+                Dtype::Bf16 => ActivationType::Bf16,
+                Dtype::F16 => ActivationType::F16,
+                Dtype::F32 => ActivationType::F32,
+            },
+        }
+    }
+
     /// Bytes of the activations of `rows` rows.
     pub const fn activation_bytes(&self, rows: u64) -> u64 {
         let element = match self.activation {

@@ -10,10 +10,10 @@ use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
 use lime_plan::{Arithmetic, Bytes as Size, Dtype, Plan, ServingLimits};
 use lime_ring::{
-    Peer, RingDriver, RingTopology, Transport,
+    FrameLimits, Peer, RingDriver, RingTopology, Transport,
     proto::{Rows, Sampling},
 };
-use lime_worker::{STUCK_AFTER, VerifyReads, WorkerConfig, WorkerHandle, frame_limits, start};
+use lime_worker::{STUCK_AFTER, VerifyReads, WorkerConfig, WorkerHandle, start};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bard-2m");
 
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         plan_json: Bytes::from(serde_json::to_vec(&plan)?),
         peers: plan.devices.iter().zip(&workers).map(peer).collect(),
         head: plan.head.0 as usize,
-        limits: frame_limits(&plan),
+        limits: FrameLimits::of(&plan),
         transport: Transport::Plaintext,
     };
     let mut ring = RingDriver::configure(&topology, 1, Duration::from_secs(30), |_, _| {}).await?;
@@ -77,6 +77,7 @@ async fn worker(name: &str, model: &std::path::Path) -> Result<WorkerHandle, Box
         disk: None,
         verify_reads: VerifyReads::EVERY_USE,
         isa: None,
+        gpu: None,
         transport: Transport::Plaintext,
         health: None,
         stuck_after: STUCK_AFTER,

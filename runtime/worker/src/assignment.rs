@@ -1,10 +1,10 @@
 //! A configuration request, checked: which device of which plan the worker is to be.
 
 use bytes::Bytes;
-use lime_plan::{DeviceIndex, Dtype, MemoryModel, Plan, PlanDraft};
+use lime_plan::{DeviceIndex, Plan, PlanDraft};
 use lime_ring::{
-    FrameLimits, KeepLimits, LAST_EPOCH,
-    proto::{ActivationType, ConfigureRequest, Peer},
+    LAST_EPOCH,
+    proto::{ConfigureRequest, Peer},
 };
 use thiserror::Error;
 
@@ -75,33 +75,4 @@ impl Assignment {
 
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
-}
-
-/// The limits that `plan` sets on its messages.
-pub fn frame_limits(plan: &Plan) -> FrameLimits {
-    FrameLimits {
-        segments: plan.segments,
-        slots: plan.serving.max_concurrent_requests,
-        max_rows: plan.serving.max_rows(),
-        context: plan.serving.max_context_tokens,
-        hidden: plan.model.hidden,
-        vocabulary: plan.model.vocabulary,
-        activation: match plan.residual {
-            Dtype::Bf16 => ActivationType::Bf16,
-            Dtype::F16 => ActivationType::F16,
-            Dtype::F32 => ActivationType::F32,
-        },
-    }
-}
-
-/// The limits that `plan` sets on what devices ask about KV pages elsewhere.
-pub(crate) fn keep_limits(plan: &Plan) -> KeepLimits {
-    let memory = MemoryModel::of(plan);
-    let pages = plan.devices.iter().map(|device| memory.page_bytes(device.all_layers().count() as u32).0);
-    KeepLimits {
-        page_bytes: pages.max().unwrap_or_default(),
-        max_rows: plan.serving.max_rows(),
-        heads: plan.model.heads,
-        head_dim: plan.model.head_dim,
-    }
 }

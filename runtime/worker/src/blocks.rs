@@ -32,7 +32,7 @@ pub(crate) fn ensure(
     trust: Trust,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
-    let store = Store::open(root).map_err(|error| said_by_store(&error))?;
+    let store = Store::open(root).map_err(said_by_store)?;
     let stored = open(&store, model)?;
     make(&stored, placed, encoding, trust, progress)?;
     Ok(stored)
@@ -70,7 +70,7 @@ pub(crate) fn make(
         pull.join()
     });
     match ensured {
-        Ok(ensured) => ensured.map_err(|error| said_by_store(&error)),
+        Ok(ensured) => ensured.map_err(said_by_store),
         Err(payload) => resume_unwind(payload),
     }
 }
@@ -97,7 +97,7 @@ pub(crate) fn is_wanting(stored: &StoredModel, block: Block) -> bool {
 
 /// The model as its source has it; a server that cannot be asked does not keep a device from serving what it has.
 fn open(store: &Store, model: &Source) -> Result<StoredModel, ComputeError> {
-    let (stored, fault) = store.model_or_last(model).map_err(|error| said_by_store(&error))?;
+    let (stored, fault) = store.model_or_last(model).map_err(said_by_store)?;
     if let Some(fault) = fault {
         tracing::warn!(source = %model, %fault, "its source cannot be asked, the model that was fetched before is served");
     }

@@ -8,16 +8,18 @@ use lime_plan::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
 use lime_ring::proto::{FailureKind, Sampling, Token};
 use thiserror::Error;
 
-/// Why a computation or a load failed: what kind of fault it was, and a sentence for people.
-#[derive(Clone, Debug, Default, Error, PartialEq, Eq)]
+/// Why a computation or a load failed: what kind of fault it was, a sentence for people, and the fault itself where it happened here.
+#[derive(Clone, Debug, Default, Error)]
 #[error("{text}")]
 pub struct ComputeError {
     /// What may be done about it.
     pub kind: FailureKind,
     /// The KV slot of the sequence that asks for what cannot be done, where one does.
     pub refused_slot: Option<u32>,
-    /// What happened.
+    /// What happened, every cause included.
     pub text: String,
+    #[source]
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ComputeError {
@@ -32,13 +34,24 @@ impl ComputeError {
         Self { kind, ..self }
     }
 
+    /// The same fault, of which is said on which device it was.
+    #[must_use]
+    pub(crate) fn at(self, device: &str) -> Self {
+        Self { text: format!("device {device:?}: {}", self.text), ..self }
+    }
+
     /// What the sequence in KV slot `slot` asks for can be done on no try.
     pub fn refused(slot: u32, text: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Refused, refused_slot: Some(slot), text: text.into() }
+        Self { kind: FailureKind::Refused, refused_slot: Some(slot), ..Self::new(text) }
+    }
+
+    /// A fault that another device told of.
+    pub(crate) fn told(kind: FailureKind, refused_slot: Option<u32>, text: String) -> Self {
+        Self { kind, refused_slot, text, source: None }
     }
 
     /// Says why, with every cause.
-    pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn from_error(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(source) = cause {
@@ -48,7 +61,7 @@ impl ComputeError {
             }
             cause = source.source();
         }
-        Self::new(text)
+        Self { source: Some(Arc::new(error)), ..Self::new(text) }
     }
 }
 

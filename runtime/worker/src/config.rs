@@ -36,6 +36,8 @@ pub struct WorkerConfig {
     pub verify_reads: VerifyReads,
     /// The instruction set of the kernels; the best that the machine has where none is named.
     pub isa: Option<String>,
+    /// The GPU on which plans with candle arithmetic run; the CPU where none is named.
+    pub gpu: Option<usize>,
     /// How the ring's members speak to one another.
     pub transport: Transport,
     /// Where to say over plain HTTP whether the worker gets on, where anywhere.

@@ -33,7 +33,7 @@ impl Loader for EngineLoader {
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
-        let local = self.model.folder().map(ModelFolder::open).transpose().map_err(|error| said_by_model(&error))?;
+        let local = self.model.folder().map(ModelFolder::open).transpose().map_err(said_by_model)?;
         let (mut repaired, mut reread) = (BTreeSet::new(), BTreeSet::new());
         let (engine, stored) = loop {
             let stored = self.stored(plan, device, progress)?.map(Arc::new);
@@ -60,7 +60,7 @@ impl Loader for EngineLoader {
                         let _ = made.inspect_err(|error| tracing::error!(%block, %error, "it could not be made anew"));
                     }
                 }
-                engine => break (engine.map_err(|error| said(&error))?, stored),
+                engine => break (engine.map_err(said)?, stored),
             }
         };
         let placed = engine.device().blocks.clone();
@@ -117,13 +117,13 @@ struct Loaded {
 impl Compute for Loaded {
     fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
         self.used();
-        self.batch = self.engine.embed(tokens).map_err(|error| self.failed(&error))?;
+        self.batch = self.engine.embed(tokens).map_err(|error| self.failed(error))?;
         Ok(())
     }
 
     fn receive(&mut self, rows: usize, wire: &Bytes) -> Result<(), ComputeError> {
         let batch = Activation::from_wire(self.dtype, rows, self.columns, wire);
-        self.batch = batch.map_err(|error| said(&error))?;
+        self.batch = batch.map_err(said)?;
         Ok(())
     }
 
@@ -133,7 +133,7 @@ impl Compute for Loaded {
         self.parts.extend(spans.iter().map(part));
         self.used();
         let passed = self.engine.forward(segment, &self.parts, &mut self.batch);
-        passed.map_err(|error| self.failed(&error))
+        passed.map_err(|error| self.failed(error))
     }
 
     fn send(&mut self) -> Result<Bytes, ComputeError> {
@@ -143,7 +143,7 @@ impl Compute for Loaded {
     fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<proto::Token>, ComputeError> {
         let rows: Vec<usize> = draws.iter().map(|draw| draw.row).collect();
         self.used();
-        let mut logits = self.engine.logits(&rows, &self.batch).map_err(|error| self.failed(&error))?;
+        let mut logits = self.engine.logits(&rows, &self.batch).map_err(|error| self.failed(error))?;
         let drawn = draws.iter().zip(logits.chunks_mut(self.vocabulary));
         drawn.map(|(draw, logits)| self.draw_one(draw, logits)).collect()
     }
@@ -190,7 +190,7 @@ impl Compute for Loaded {
     }
 
     fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), ComputeError> {
-        self.engine.press(shortage, why).map_err(|error| said(&error))
+        self.engine.press(shortage, why).map_err(said)
     }
 }
 
@@ -203,8 +203,8 @@ impl Loaded {
     }
 
     /// A pass has failed: where stored blocks are damaged, they are mended before the next.
-    fn failed(&mut self, error: &EngineError) -> ComputeError {
-        let seen = self.mending.as_mut().and_then(|mending| mending.after(error, &mut self.engine));
+    fn failed(&mut self, error: EngineError) -> ComputeError {
+        let seen = self.mending.as_mut().and_then(|mending| mending.after(&error, &mut self.engine));
         let said = said(error);
         match seen {
             Some(kind) => said.of_kind(kind),
@@ -216,7 +216,7 @@ impl Loaded {
         // Drawing uses the logits up.
         let kept = if draw.sampling.return_logits { little_endian(logits) } else { Bytes::new() };
         let sampled = self.engine.sample(logits, &sampling(draw.sampling));
-        let sampled = sampled.map_err(|error| said_by_model(&error))?;
+        let sampled = sampled.map_err(said_by_model)?;
         let top = sampled.top.iter();
         let top = top.map(|one| proto::TokenLogprob { token: one.token, logprob: one.logprob });
         Ok(proto::Token {

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use lime_engine::EngineError;
+use lime_engine::{EngineError, KeeperError};
 use lime_model::ModelError;
 use lime_ring::proto::FailureKind;
 use lime_store::StoreError;
@@ -10,18 +10,21 @@ use lime_store::StoreError;
 use crate::compute::ComputeError;
 
 /// The fault as a pass carries it.
-pub(crate) fn said(error: &EngineError) -> ComputeError {
-    ComputeError::from_error(error).of_kind(of_engine(error))
+pub(crate) fn said(error: EngineError) -> ComputeError {
+    let kind = of_engine(&error);
+    ComputeError::from_error(error).of_kind(kind)
 }
 
 /// The same of a fault of the model's files or of what a request asks for.
-pub(crate) fn said_by_model(error: &ModelError) -> ComputeError {
-    ComputeError::from_error(error).of_kind(of_model(error))
+pub(crate) fn said_by_model(error: ModelError) -> ComputeError {
+    let kind = of_model(&error);
+    ComputeError::from_error(error).of_kind(kind)
 }
 
 /// The same of a fault of the weight store or of the model's source.
-pub(crate) fn said_by_store(error: &StoreError) -> ComputeError {
-    ComputeError::from_error(error).of_kind(of_store(error))
+pub(crate) fn said_by_store(error: StoreError) -> ComputeError {
+    let kind = of_store(&error);
+    ComputeError::from_error(error).of_kind(kind)
 }
 
 fn of_store(error: &StoreError) -> FailureKind {
@@ -45,7 +48,9 @@ fn of_engine(error: &EngineError) -> FailureKind {
         EngineError::Token { .. } | EngineError::ContextFull { .. } => FailureKind::Refused,
         EngineError::NotStored { .. } | EngineError::Truncated { .. } => FailureKind::Damaged,
         // Whether a block that could not be read is damaged is seen on its file alone: `Mending::after` says so.
-        EngineError::NoRoom { .. } | EngineError::Memory(_) => FailureKind::NoRoom,
+        EngineError::NoRoom { .. } | EngineError::Memory(_) | EngineError::Keeper(KeeperError::NoRoom { .. }) => {
+            FailureKind::NoRoom
+        }
         _ => FailureKind::Unspecified,
     }
 }
@@ -60,7 +65,7 @@ const fn of_model(error: &ModelError) -> FailureKind {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{error::Error as _, io};
 
     use lime_plan::{Block, Bytes};
 
@@ -80,10 +85,14 @@ mod tests {
                 FailureKind::Unspecified,
             ),
             (EngineError::NoRoom { needed: Bytes(2), room: Bytes(1) }, FailureKind::NoRoom),
+            (KeeperError::NoRoom { slot: 0, page: 3 }.into(), FailureKind::NoRoom),
+            (KeeperError::Lost { keeper: "b".into() }.into(), FailureKind::Unspecified),
             (EngineError::NotHere { block }, FailureKind::Unspecified),
         ] {
-            let said = said(&error);
-            assert_eq!((said.kind, said.text), (kind, ComputeError::from_error(&error).text), "{error}");
+            let text = error.to_string();
+            let said = said(error);
+            assert!(said.kind == kind && said.text.starts_with(&text), "{said:?}");
+            assert!(said.source().is_some_and(|source| source.is::<EngineError>()), "the cause is kept: {said:?}");
         }
     }
 
@@ -100,7 +109,8 @@ mod tests {
             (remote(lime_store::RemoteCause::Trouble), FailureKind::Source),
             (remote(lime_store::RemoteCause::Forbidden), FailureKind::Source),
         ] {
-            assert_eq!(said_by_store(&error).kind, kind, "{error}");
+            let text = error.to_string();
+            assert_eq!(said_by_store(error).kind, kind, "{text}");
         }
     }
 }

@@ -57,7 +57,6 @@ mod traces;
 mod vitals;
 mod work;
 
-pub use assignment::frame_limits;
 pub use config::{DiskShape, STUCK_AFTER, WorkerConfig};
 pub use error::WorkerError;
 pub use handle::{WorkerHandle, start_with};

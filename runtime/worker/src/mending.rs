@@ -102,7 +102,7 @@ impl Mending {
             tracing::warn!(%block, reason, "a stored block was damaged, it was made again");
         }
         self.mended += made.made.len() as u32;
-        let Verified { read_again, .. } = engine.verify().map_err(|error| fault_kind::said(&error))?;
+        let Verified { read_again, .. } = engine.verify().map_err(fault_kind::said)?;
         self.mended += read_again;
         self.is_fresh = true;
         Ok(())

@@ -138,7 +138,7 @@ impl Visit<'_> {
             Input::AtHand | Input::Tokens(_) => Bytes::new(),
         };
         let work = &mut self.work;
-        let ComputeError { kind, refused_slot, text: failure } = work.failure.take().unwrap_or_default();
+        let ComputeError { kind, refused_slot, text: failure, .. } = work.failure.take().unwrap_or_default();
         let rows = std::mem::take(&mut work.rows);
         Frame {
             epoch: self.session.epoch,
@@ -163,7 +163,7 @@ impl Visit<'_> {
 
     fn finish(&mut self) {
         let tokens = self.draw();
-        let ComputeError { kind, refused_slot, text: failure } = self.work.failure.take().unwrap_or_default();
+        let ComputeError { kind, refused_slot, text: failure, .. } = self.work.failure.take().unwrap_or_default();
         let tokens = if failure.is_empty() { tokens } else { vec![] };
         let (epoch, pass) = (self.session.epoch, self.work.pass);
         let failure_kind = kind.into();
@@ -225,8 +225,7 @@ impl Visit<'_> {
     }
 
     fn fail(&mut self, why: &ComputeError) {
-        let text = format!("device {:?}: {why}", self.session.name());
-        self.work.failure = Some(ComputeError { text, ..why.clone() });
+        self.work.failure = Some(why.clone().at(self.session.name()));
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    assignment::{Assignment, frame_limits},
+    assignment::Assignment,
     holder::Holder,
     keeper::{Asking, RemoteKeeper, asking},
     results::ResultsHub,
@@ -77,7 +77,7 @@ impl Session {
         Ok(Self {
             epoch,
             plan_json,
-            limits: frame_limits(&plan),
+            limits: FrameLimits::of(&plan),
             plan,
             device,
             peers,

@@ -15,9 +15,9 @@ pub async fn start(config: WorkerConfig, listen: SocketAddr) -> Result<WorkerHan
     let options = EngineOptions {
         threads: config.threads.max(1),
         isa,
+        gpu: config.gpu,
         disk_bytes_per_second: config.disk.map(|disk| disk.bytes_per_second),
         verify_reads: config.verify_reads,
-        ..EngineOptions::default()
     };
     let loader = EngineLoader { model: config.model.clone(), store: config.store.clone(), options };
     start_with(config, Box::new(loader), listen).await

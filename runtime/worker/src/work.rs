@@ -76,7 +76,7 @@ impl Work {
     /// A frame from the predecessor; it has `row_count` rows.
     pub(crate) fn from_frame(frame: Frame, row_count: u32) -> Self {
         let kind = frame.failure_kind();
-        let failure = ComputeError { kind, refused_slot: frame.refused_slot, text: frame.failure };
+        let failure = ComputeError::told(kind, frame.refused_slot, frame.failure);
         let failure = (!failure.text.is_empty()).then_some(failure);
         Self {
             pass: frame.pass,

@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use lime_ring::Backoff;
+
 /// How often and how fast workers are restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RestartPolicy {
@@ -59,11 +61,11 @@ impl RestartPolicy {
         }
         let spells = u32::try_from(uptime.as_millis() / self.calm.as_millis().max(1)).unwrap_or(u32::MAX);
         let doublings = record.doublings.saturating_sub(spells);
-        let delay = self.first_delay.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX));
         record.doublings = doublings.saturating_add(1);
+        let delay = Backoff::after(record.doublings, self.first_delay, self.longest_delay);
         record.restarts.push_back(now);
         let restarts = u32::try_from(record.restarts.len()).unwrap_or(u32::MAX);
-        Decision::Restart { delay: delay.min(self.longest_delay), restarts }
+        Decision::Restart { delay, restarts }
     }
 }
 

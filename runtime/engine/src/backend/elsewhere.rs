@@ -90,6 +90,6 @@ impl Elsewhere {
 }
 
 /// Pages are elsewhere, and nobody keeps them: that cannot be.
-pub(super) fn nobody() -> KeeperError {
-    KeeperError("no device keeps pages for this one".to_owned())
+pub(crate) const fn nobody() -> KeeperError {
+    KeeperError::Nobody
 }

@@ -1,19 +1,14 @@
 //! The canonical order of `lime-kernels` on buffers of our own: the same bits on every CPU.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use lime_kernels::{
     AlignedBuf, AttentionArgs, Kernels, KvLayout, LinearJob, Operand, PackedRows, RopeTable, kv_store, round_to,
 };
 use lime_plan::{ActivationBytes, Dtype};
 
-use super::{
-    Backend, bias_of,
-    elsewhere::{Elsewhere, nobody},
-};
-use crate::{
-    Activation, EngineError, KeeperError, PageKeeper, batch::Batch, keeper::scale, steps::Norm, weights::HostBlock,
-};
+use super::{Backend, Elsewhere, KvPool, bias_of, nobody};
+use crate::{Activation, EngineError, batch::Batch, keeper::scale, steps::Norm, weights::HostBlock};
 use lime_model::{ModelConfig, RopeConfig, TensorRole};
 
 /// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
@@ -25,15 +20,29 @@ pub(crate) struct Exact {
     packed: [PackedRows; MOST_OPERANDS],
     vectors: Vec<f32>,
     rope: Option<RopeTable>,
-    kv: AlignedBuf,
     kv_layout: KvLayout,
-    elsewhere: Option<Elsewhere>,
     /// KV entries beyond their type's range that nobody has heard of.
     saturated: u64,
     hidden: usize,
     head_dim: usize,
     heads: usize,
     scratch_bytes: u64,
+}
+
+/// The pool of KV pages, in the kernels' layout. Memory comes to it as pages are used.
+pub(crate) struct PagePool {
+    bytes: AlignedBuf,
+    page: usize,
+}
+
+impl KvPool for PagePool {
+    fn give_back(&mut self, range: Range<usize>) {
+        self.bytes.give_back(range);
+    }
+
+    fn page(&mut self, page: u32) -> Option<&mut [u8]> {
+        Some(&mut self.bytes[page as usize * self.page..][..self.page])
+    }
 }
 
 /// Kinds of operands that there are.
@@ -76,8 +85,8 @@ impl ExactRows {
 }
 
 impl Exact {
-    /// Allocates everything.
-    pub(crate) fn new(kernels: Arc<Kernels>, shape: &ExactShape<'_>) -> Result<Self, EngineError> {
+    /// Allocates everything, and the pool of KV pages.
+    pub(crate) fn new(kernels: Arc<Kernels>, shape: &ExactShape<'_>) -> Result<(Self, PagePool), EngineError> {
         let ExactShape { config, bytes, .. } = shape;
         let floats = |bytes: lime_plan::Bytes| bytes.0 as usize / size_of::<f32>();
         let shelf: Vec<Vec<f32>> = bytes.rows.iter().map(|size| vec![0.0; floats(*size)]).collect();
@@ -96,65 +105,27 @@ impl Exact {
         let rope_bytes = rope.as_ref().map_or(0, |table| RopeTable::bytes(table.positions(), table.half()));
         let floats: usize = shelf.iter().map(Vec::capacity).sum::<usize>() + vectors.capacity();
         let packed_bytes = PackedRows::bytes(shape.most_rows, packed_columns);
-        Ok(Self {
+        let kv_layout = KvLayout {
+            ty: shape.kv.into(),
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            layers: shape.layers,
+        };
+        let pool = PagePool { bytes: crate::kv::pool(shape.kv_bytes as usize)?, page: kv_layout.page_bytes() };
+        let exact = Self {
             kernels,
             shelf,
             packed,
             vectors,
             rope,
-            kv: crate::kv::pool(shape.kv_bytes as usize)?,
-            kv_layout: KvLayout {
-                ty: shape.kv.into(),
-                kv_heads: config.kv_heads,
-                head_dim: config.head_dim,
-                layers: shape.layers,
-            },
-            elsewhere: None,
+            kv_layout,
             saturated: 0,
             hidden: config.hidden,
             head_dim: config.head_dim,
             heads: config.heads,
             scratch_bytes: (floats * size_of::<f32>() + packed_bytes + rope_bytes) as u64,
-        })
-    }
-
-    /// Gives this part of the KV pool's memory back to the system: no page in use lies in it.
-    pub(crate) fn give_back(&mut self, range: std::ops::Range<usize>) {
-        self.kv.give_back(range);
-    }
-
-    /// The device that keeps pages for this one, from now on.
-    pub(crate) fn set_keeper(&mut self, keeper: Option<Box<dyn PageKeeper>>) {
-        self.elsewhere = keeper.map(Elsewhere::new);
-    }
-
-    /// Query heads of a row, and elements of each.
-    pub(crate) const fn heads(&self) -> (usize, usize) {
-        (self.heads, self.head_dim)
-    }
-
-    /// Whether a device keeps pages for this one.
-    pub(crate) const fn has_keeper(&self) -> bool {
-        self.elsewhere.is_some()
-    }
-
-    /// What is elsewhere.
-    pub(crate) const fn elsewhere(&mut self) -> Option<&mut Elsewhere> {
-        self.elsewhere.as_mut()
-    }
-
-    /// Has page `page` of the pool kept as page `number` of `slot`.
-    pub(crate) fn hand_over(&mut self, slot: u32, number: u32, page: u32) -> Result<(), KeeperError> {
-        let Some(elsewhere) = &mut self.elsewhere else { return Err(nobody()) };
-        let bytes = self.kv_layout.page_bytes();
-        elsewhere.keeper.store(slot, number, &self.kv[page as usize * bytes..][..bytes])
-    }
-
-    /// Fills page `page` of the pool with page `number` of `slot`, which was kept.
-    pub(crate) fn take_back(&mut self, slot: u32, number: u32, page: u32) -> Result<(), KeeperError> {
-        let Some(elsewhere) = &mut self.elsewhere else { return Err(nobody()) };
-        let bytes = self.kv_layout.page_bytes();
-        elsewhere.keeper.take_back(slot, number, &mut self.kv[page as usize * bytes..][..bytes])
+        };
+        Ok((exact, pool))
     }
 
     /// The smallest buffer of the shelf that holds the rows.
@@ -189,6 +160,7 @@ pub(super) fn norm_weights<'a>(weights: &HostBlock, role: TensorRole, with: Norm
 impl Backend for Exact {
     type Weights = HostBlock;
     type Rows = ExactRows;
+    type Kv = PagePool;
 
     fn embed(&mut self, embedding: &HostBlock, tokens: &[u32]) -> Result<Activation, EngineError> {
         let matrix = embedding.matrix(TensorRole::Embedding);
@@ -310,7 +282,14 @@ impl Backend for Exact {
         Ok(())
     }
 
-    fn store(&mut self, layer: usize, batch: &Batch<'_>, k: ExactRows, v: ExactRows) -> Result<(), EngineError> {
+    fn store(
+        &mut self,
+        kv: &mut PagePool,
+        layer: usize,
+        batch: &Batch<'_>,
+        k: ExactRows,
+        v: ExactRows,
+    ) -> Result<(), EngineError> {
         let layout = &self.kv_layout;
         let page_bytes = layout.page_bytes();
         let columns = k.columns;
@@ -318,7 +297,7 @@ impl Backend for Exact {
         for (row, (k, v)) in batch.rows.iter().zip(entries) {
             let position = row.position as usize;
             let page = row.pages[position / lime_kernels::KV_PAGE_TOKENS] as usize;
-            let page = &mut self.kv[page * page_bytes..(page + 1) * page_bytes];
+            let page = &mut kv.bytes[page * page_bytes..(page + 1) * page_bytes];
             let saturated = kv_store(layout, page, layer, position % lime_kernels::KV_PAGE_TOKENS, k, v);
             self.saturated += saturated as u64;
         }
@@ -327,7 +306,14 @@ impl Backend for Exact {
         Ok(())
     }
 
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>, q: ExactRows) -> Result<ExactRows, EngineError> {
+    fn attend(
+        &mut self,
+        kv: &PagePool,
+        layer: usize,
+        batch: &Batch<'_>,
+        q: ExactRows,
+        keeper: Option<&mut Elsewhere>,
+    ) -> Result<ExactRows, EngineError> {
         let mut out = self.take(q.rows, q.columns);
         let args = AttentionArgs {
             q: q.data(),
@@ -335,12 +321,12 @@ impl Backend for Exact {
             layout: self.kv_layout,
             layer,
             scale: scale(self.head_dim),
-            storage: &self.kv,
+            storage: &kv.bytes,
             rows: &batch.rows,
         };
         let mut answered = Ok(());
         if batch.elsewhere.iter().any(|pages| *pages > 0) {
-            let asked = self.elsewhere.as_mut().ok_or_else(|| nobody().into());
+            let asked = keeper.ok_or_else(|| nobody().into());
             match asked.and_then(|elsewhere| elsewhere.ask(layer, batch, &args)) {
                 Ok(before) => self.kernels.attention_after(&args, before, out.data_mut()),
                 Err(error) => answered = Err(error),
@@ -390,10 +376,6 @@ impl Backend for Exact {
 
     fn take_saturated(&mut self) -> Result<u64, EngineError> {
         Ok(std::mem::take(&mut self.saturated))
-    }
-
-    fn kv_bytes(&self) -> u64 {
-        self.kv.len() as u64
     }
 
     fn scratch_bytes(&self) -> u64 {

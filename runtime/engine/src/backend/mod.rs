@@ -1,6 +1,8 @@
 //! What a layer needs of the thing that computes it.
 
-use lime_plan::Dtype;
+use std::ops::Range;
+
+use lime_plan::{Bytes, Dtype};
 
 use crate::{Activation, EngineError, batch::Batch, steps::Norm};
 use lime_model::TensorRole;
@@ -9,9 +11,28 @@ mod candle;
 mod elsewhere;
 mod exact;
 
-pub(crate) use candle::{Candle, CandleShape, DeviceBlock, candle_device};
-pub(crate) use elsewhere::Elsewhere;
+pub(crate) use candle::{Candle, CandleShape, Uploaded, candle_device};
+pub(crate) use elsewhere::{Elsewhere, nobody};
 pub(crate) use exact::{Exact, ExactShape};
+
+/// Memory for a device's KV pages, where the backend computes.
+pub(crate) trait KvPool {
+    /// What is taken whatever pages are in use: the whole pool, of one that is taken at once and stays.
+    fn fixed(&self) -> Bytes {
+        Bytes::ZERO
+    }
+
+    /// Gives this part of a pool that grows with its pages back to the system: no page in use lies in it.
+    fn give_back(&mut self, range: Range<usize>) {
+        debug_assert!(!self.fixed().is_zero(), "bytes {range:?} of a pool that grows stay where they are");
+    }
+
+    /// The bytes of a page, where pages can be on another device.
+    fn page(&mut self, page: u32) -> Option<&mut [u8]> {
+        let _ = page;
+        None
+    }
+}
 
 /// Operations over rows of f32, on weights and KV entries that the backend holds where it computes.
 ///
@@ -21,6 +42,8 @@ pub(crate) trait Backend {
     type Weights;
     /// Rows on the backend's device.
     type Rows;
+    /// Memory for keys and values.
+    type Kv: KvPool;
 
     /// The embeddings of `tokens`.
     fn embed(&mut self, embedding: &Self::Weights, tokens: &[u32]) -> Result<Activation, EngineError>;
@@ -75,10 +98,24 @@ pub(crate) trait Backend {
 
     /// Stores keys and values of a pass in the KV cache of the device's `layer`, rounded to its dtype; numbers beyond its range
     /// become the greatest of their sign.
-    fn store(&mut self, layer: usize, batch: &Batch<'_>, k: Self::Rows, v: Self::Rows) -> Result<(), EngineError>;
+    fn store(
+        &mut self,
+        kv: &mut Self::Kv,
+        layer: usize,
+        batch: &Batch<'_>,
+        k: Self::Rows,
+        v: Self::Rows,
+    ) -> Result<(), EngineError>;
 
-    /// Each query row attends to its sequence up to its own position.
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>, q: Self::Rows) -> Result<Self::Rows, EngineError>;
+    /// Each query row attends to its sequence up to its own position; `keeper` is asked about pages elsewhere.
+    fn attend(
+        &mut self,
+        kv: &Self::Kv,
+        layer: usize,
+        batch: &Batch<'_>,
+        q: Self::Rows,
+        keeper: Option<&mut Elsewhere>,
+    ) -> Result<Self::Rows, EngineError>;
 
     /// `silu(gate) * up`.
     fn swiglu(&mut self, gate: Self::Rows, up: Self::Rows) -> Result<Self::Rows, EngineError>;
@@ -97,9 +134,6 @@ pub(crate) trait Backend {
 
     /// How many numbers stored were beyond the range since this was asked last.
     fn take_saturated(&mut self) -> Result<u64, EngineError>;
-
-    /// Bytes that the KV cache takes.
-    fn kv_bytes(&self) -> u64;
 
     /// Bytes of scratch and tables.
     fn scratch_bytes(&self) -> u64;
@@ -125,7 +159,11 @@ mod tests {
     use lime_model::{BlockLayout, ModelFolder};
     use lime_plan::{Block, LayerIndex};
 
-    use super::{candle::rms_norm, exact::norm_weights, *};
+    use super::{
+        candle::{DeviceBlock, rms_norm},
+        exact::norm_weights,
+        *,
+    };
     use crate::{loader::LoadOptions, steps::Norm, weights::load_arena};
 
     /// No family of today stores its norms as their distance from one: the same numbers must come of weights that lie one lower.

@@ -12,10 +12,43 @@ use thiserror::Error;
 pub(crate) use pages::scale;
 pub use pages::{KeptCounters, KeptFigures, KeptPages};
 
-/// Why pages elsewhere could not be had: a sentence for people, the keeper named in it.
+/// Why pages elsewhere could not be had.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct KeeperError(pub String);
+pub enum KeeperError {
+    /// The device that keeps them cannot be reached any more.
+    #[error("device {keeper:?} no longer answers")]
+    Lost {
+        /// The device.
+        keeper: String,
+    },
+    /// An order that breaks a rule: nothing was done.
+    #[error("{what}")]
+    Refused {
+        /// Which order, and why not.
+        what: String,
+    },
+    /// All room that the plan lends is taken.
+    #[error("page {page} of slot {slot}: all room that the plan lends is taken")]
+    NoRoom {
+        /// The sequence's KV slot.
+        slot: u32,
+        /// The page that has no place.
+        page: u32,
+    },
+    /// The keeper answers what it was not asked.
+    #[error("device {keeper:?} gave {found} bytes where {expected} were asked for")]
+    Answer {
+        /// The device.
+        keeper: String,
+        /// Bytes that came.
+        found: usize,
+        /// Bytes that were asked for.
+        expected: usize,
+    },
+    /// Pages are elsewhere, and there is nobody who keeps any.
+    #[error("no device keeps pages for this one")]
+    Nobody,
+}
 
 /// Consecutive rows of one sequence whose first pages are elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,7 +82,8 @@ impl KeptPages {
         let ladder = Ladder::of(plan, device)?;
         let over = ladder.hand_over().filter(|over| over.to == keeper);
         let over = over.ok_or_else(|| {
-            EngineError::Keeper(KeeperError(format!("the plan lets device {:?} keep no pages here", device.name)))
+            let what = format!("the plan lets device {:?} keep no pages here", device.name);
+            EngineError::Keeper(KeeperError::Refused { what })
         })?;
         let card = &plan.model;
         let layout = KvLayout {
@@ -136,7 +137,7 @@ impl KeptPages {
             return refuse(format!("page {page} of slot {slot}, page {held} is next"));
         }
         let Some(place) = self.place() else {
-            return refuse(format!("page {page} of slot {slot}: all room that the plan lends is taken"));
+            return Err(KeeperError::NoRoom { slot, page });
         };
         self.storage[place as usize * size..][..size].copy_from_slice(bytes);
         self.grains.take(place);
@@ -250,5 +251,5 @@ pub(crate) fn scale(head_dim: usize) -> f32 {
 }
 
 const fn refuse<T>(what: String) -> Result<T, KeeperError> {
-    Err(KeeperError(what))
+    Err(KeeperError::Refused { what })
 }

@@ -10,13 +10,20 @@ use crate::{
     stream::read_pinned,
     weights::{BlockSource as _, HostBlock, HostMemory},
 };
-use lime_model::{BlockFiles, BlockLayout};
+use lime_model::{BlockFile, BlockFiles, BlockLayout};
 
 /// What a device's blocks were read from.
 #[derive(Clone)]
 pub(crate) struct ReadFrom {
     pub(crate) store: Arc<dyn BlockFiles>,
     pub(crate) reader: Arc<dyn BlockReader>,
+}
+
+impl ReadFrom {
+    /// The file of `block`.
+    pub(crate) fn locate(&self, block: Block, layout: &BlockLayout) -> Result<BlockFile, EngineError> {
+        self.store.locate(block, layout).map_err(|source| EngineError::NotStored { block, source })
+    }
 }
 
 /// What comparing blocks in memory found.
@@ -34,7 +41,7 @@ impl Resident {
     ///
     /// # Errors
     /// When a block that differs cannot be read: passes that meet it fail until it can.
-    pub(crate) fn verify(&mut self) -> Result<Verified, EngineError> {
+    pub(super) fn verify_kept(&mut self) -> Result<Verified, EngineError> {
         let mut verified = Verified::default();
         if let Some(from) = self.read_from.clone() {
             let kept: Vec<(Block, usize)> = self
@@ -80,8 +87,7 @@ impl Resident {
         layout: &Arc<BlockLayout>,
         from: &ReadFrom,
     ) -> Result<(), EngineError> {
-        let locate = from.store.locate(block, layout);
-        let file = locate.map_err(|source| EngineError::NotStored { block, source })?;
+        let file = from.locate(block, layout)?;
         let bytes = layout.bytes as usize;
         let mut room = self.arena.write(start, bytes).ok_or(EngineError::NotHere { block })?;
         from.reader.forget(&file);

@@ -4,6 +4,7 @@
 //! the arena's end, whole huge pages of it go back to the system, and nothing is copied. A block comes back when a pass meets it:
 //! from the buffer that it streams through, by a copy, without a read of its own.
 
+mod blocks;
 mod counters;
 mod kept;
 mod link;
@@ -14,6 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use lime_kernels::RingBuf;
 use lime_plan::{Block, Bytes, Ladder};
 
+pub(crate) use blocks::Blocks;
 pub use counters::{ResidencyCounters, ResidencyFigures};
 pub(crate) use kept::ReadFrom;
 pub use kept::Verified;
@@ -101,94 +103,6 @@ impl Resident {
         Ok(this)
     }
 
-    pub(crate) const fn ladder(&self) -> &Ladder {
-        &self.ladder
-    }
-
-    /// Steps that are in force.
-    pub(crate) const fn level(&self) -> usize {
-        self.level
-    }
-
-    /// Bytes of weights that are kept.
-    pub(crate) const fn pinned_bytes(&self) -> Bytes {
-        Bytes(self.end as u64)
-    }
-
-    /// Bytes of the buffer for those that stream.
-    pub(crate) fn buffer(&self) -> Bytes {
-        self.stream.as_ref().map_or(Bytes::ZERO, Stream::buffer)
-    }
-
-    /// Takes steps until `level` of them are in force. No pass holds a block.
-    ///
-    /// # Errors
-    /// When a buffer for streaming cannot be had: the next call tries again.
-    pub(crate) fn climb(&mut self, level: usize) -> Result<(), EngineError> {
-        self.returning = false;
-        while self.level < level.min(self.ladder.rungs().len()) {
-            let rung = self.ladder.rungs()[self.level];
-            self.pinned.forget(rung.block);
-            self.lost.remove(&rung.block);
-            self.end -= rung.bytes.0 as usize;
-            let given_back = self.arena.give_back_from(self.end);
-            debug_assert!(given_back, "a pass still holds {}", rung.block);
-            self.level += 1;
-            self.fitted = false;
-            if let Some(stream) = &mut self.stream {
-                stream.set_streams(rung.block, true);
-            }
-        }
-        self.fit_stream()
-    }
-
-    /// Leaves things as they are.
-    pub(crate) const fn stay(&mut self) {
-        self.returning = false;
-    }
-
-    /// Undoes the last step when a pass next meets its block.
-    pub(crate) const fn descend(&mut self) {
-        self.returning = self.level > 0;
-    }
-
-    /// Whether a step was undone since this was last asked.
-    pub(crate) const fn has_returned(&mut self) -> bool {
-        std::mem::replace(&mut self.returned, false)
-    }
-
-    /// Whether the buffer is the one that the level asks for; else makes it so. What was read ahead is lost with the old one.
-    ///
-    /// # Errors
-    /// When memory cannot be had.
-    pub(crate) fn fit_stream(&mut self) -> Result<(), EngineError> {
-        let Some(StreamRecipe { blocks, options }) = self.recipe.as_ref().filter(|_| !self.fitted) else {
-            return Ok(());
-        };
-        let taken = &self.ladder.rungs()[..self.level];
-        let buffer = taken.last().map_or(self.base_buffer, |rung| rung.buffer);
-        let streams = |it: &StreamBlock| it.streams || taken.iter().any(|rung| rung.block == it.block);
-        let streaming: Vec<_> = blocks.iter().filter(|it| streams(it)).map(|it| it.block).collect();
-        if self.stream.as_ref().is_some_and(|stream| stream.is_for(&streaming, buffer)) {
-            self.fitted = true;
-            return Ok(());
-        }
-        let before = self.stream.take();
-        if streaming.is_empty() {
-            self.fitted = true;
-            return Ok(());
-        }
-        let checks = before.map(Stream::into_checks);
-        let blocks = blocks.iter().map(|it| StreamBlock { streams: streams(it), ..it.clone() }).collect();
-        let mut stream = Stream::start(blocks, StreamOptions { buffer, ..options.clone() })?;
-        if let Some(checks) = checks {
-            stream.inherit(checks);
-        }
-        self.stream = Some(stream);
-        self.fitted = true;
-        Ok(())
-    }
-
     /// Keeps a block that has just come through the buffer, if it is the one to keep again.
     fn keep(
         &mut self,
@@ -223,6 +137,86 @@ impl Resident {
             stream.set_streams(block, false);
         }
         Ok(held)
+    }
+}
+
+impl Blocks for Resident {
+    fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
+    fn level(&self) -> usize {
+        self.level
+    }
+
+    fn pinned_bytes(&self) -> Bytes {
+        Bytes(self.end as u64)
+    }
+
+    fn buffer(&self) -> Bytes {
+        self.stream.as_ref().map_or(Bytes::ZERO, Stream::buffer)
+    }
+
+    fn climb(&mut self, level: usize) -> Result<(), EngineError> {
+        self.returning = false;
+        while self.level < level.min(self.ladder.rungs().len()) {
+            let rung = self.ladder.rungs()[self.level];
+            self.pinned.forget(rung.block);
+            self.lost.remove(&rung.block);
+            self.end -= rung.bytes.0 as usize;
+            let given_back = self.arena.give_back_from(self.end);
+            debug_assert!(given_back, "a pass still holds {}", rung.block);
+            self.level += 1;
+            self.fitted = false;
+            if let Some(stream) = &mut self.stream {
+                stream.set_streams(rung.block, true);
+            }
+        }
+        self.fit_stream()
+    }
+
+    fn stay(&mut self) {
+        self.returning = false;
+    }
+
+    fn descend(&mut self) {
+        self.returning = self.level > 0;
+    }
+
+    fn has_returned(&mut self) -> bool {
+        std::mem::replace(&mut self.returned, false)
+    }
+
+    fn verify(&mut self) -> Result<Verified, EngineError> {
+        self.verify_kept()
+    }
+
+    fn fit_stream(&mut self) -> Result<(), EngineError> {
+        let Some(StreamRecipe { blocks, options }) = self.recipe.as_ref().filter(|_| !self.fitted) else {
+            return Ok(());
+        };
+        let taken = &self.ladder.rungs()[..self.level];
+        let buffer = taken.last().map_or(self.base_buffer, |rung| rung.buffer);
+        let streams = |it: &StreamBlock| it.streams || taken.iter().any(|rung| rung.block == it.block);
+        let streaming: Vec<_> = blocks.iter().filter(|it| streams(it)).map(|it| it.block).collect();
+        if self.stream.as_ref().is_some_and(|stream| stream.is_for(&streaming, buffer)) {
+            self.fitted = true;
+            return Ok(());
+        }
+        let before = self.stream.take();
+        if streaming.is_empty() {
+            self.fitted = true;
+            return Ok(());
+        }
+        let checks = before.map(Stream::into_checks);
+        let blocks = blocks.iter().map(|it| StreamBlock { streams: streams(it), ..it.clone() }).collect();
+        let mut stream = Stream::start(blocks, StreamOptions { buffer, ..options.clone() })?;
+        if let Some(checks) = checks {
+            stream.inherit(checks);
+        }
+        self.stream = Some(stream);
+        self.fitted = true;
+        Ok(())
     }
 }
 

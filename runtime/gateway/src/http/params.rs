@@ -1,9 +1,6 @@
 //! The parameters that chat and plain completions share.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -107,8 +104,7 @@ fn seed(fields: Fields<'_>) -> Result<Option<u64>, ApiError> {
 
 /// A number that nobody knows beforehand.
 pub(super) fn random() -> u64 {
-    // The standard library keys its hash tables with random numbers of the system.
-    RandomState::new().build_hasher().finish()
+    fastrand::u64(..)
 }
 
 fn include_usage(fields: Fields<'_>, stream: bool) -> Result<bool, ApiError> {

@@ -8,18 +8,18 @@ use std::{
 use bytes::Bytes;
 use lime_engine::{KeeperError, KeptRows, PageKeeper};
 use lime_ring::{
-    ASKER_KEY, Checksummed as _, EPOCH_KEY, LinkShape, NOT_AS_SENT, RingFault, ShapedLink, Transport,
-    proto::{self, KeepAnswer, KeepOrder, KeepPage, KeepQuestion, ProbeRequest, keep_order::Order},
+    ASKER_KEY, Checksummed as _, EPOCH_KEY, KeepLimits, LinkShape, NOT_AS_SENT, RingFault, ShapedLink, Transport,
+    proto::{self, FailureKind, KeepAnswer, KeepOrder, KeepPage, KeepQuestion, ProbeRequest, keep_order::Order},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Code, Request, Streaming,
+    Code, Request, Status, Streaming,
     metadata::{BinaryMetadataValue, MetadataValue},
 };
 
 use super::{from_wire, to_wire};
-use crate::{assignment::keep_limits, join::reach, session::Session};
+use crate::{join::reach, session::Session};
 
 /// The keeper as the compute thread sees it.
 #[derive(Debug)]
@@ -54,11 +54,12 @@ impl RemoteKeeper {
             link.carry(&order);
         }
         let sent = self.orders.blocking_send(order).ok();
-        sent.and_then(|()| self.answers.blocking_recv()).ok_or_else(|| self.fault("no longer answers"))
+        sent.and_then(|()| self.answers.blocking_recv()).ok_or_else(|| KeeperError::Lost { keeper: self.name.clone() })
     }
 
-    fn fault(&self, what: &str) -> KeeperError {
-        KeeperError(format!("device {:?} {what}", self.name))
+    /// An answer of `found` bytes, where there should be `expected`.
+    fn answered(&self, found: usize, expected: usize) -> KeeperError {
+        KeeperError::Answer { keeper: self.name.clone(), found, expected }
     }
 }
 
@@ -75,7 +76,7 @@ impl PageKeeper for RemoteKeeper {
     fn take_back(&mut self, slot: u32, page: u32, into: &mut [u8]) -> Result<(), KeeperError> {
         let entries = self.order(Order::TakeBack(proto::KeptPage { slot, page }))?;
         if entries.len() != into.len() {
-            return Err(self.fault(&format!("gave {} bytes of a page of {} back", entries.len(), into.len())));
+            return Err(self.answered(entries.len(), into.len()));
         }
         into.copy_from_slice(&entries);
         Ok(())
@@ -85,7 +86,7 @@ impl PageKeeper for RemoteKeeper {
         let part = |part: &KeptRows| proto::KeptRows { slot: part.slot, pages: part.pages, count: part.count };
         let rows = rows.iter().map(part).collect();
         let answer = self.order(Order::Ask(KeepQuestion { layer, rows, queries: to_wire(queries) }))?;
-        if from_wire(&answer, state) { Ok(()) } else { Err(self.fault(&format!("answered {} bytes", answer.len()))) }
+        if from_wire(&answer, state) { Ok(()) } else { Err(self.answered(answer.len(), size_of_val(state))) }
     }
 
     fn release(&mut self, slot: u32) -> Result<(), KeeperError> {
@@ -95,7 +96,8 @@ impl PageKeeper for RemoteKeeper {
     fn probe(&mut self, question: usize, answer: usize) -> Result<Duration, KeeperError> {
         let began = Instant::now();
         let payload = Bytes::from(vec![0; question]);
-        let reply_bytes = u32::try_from(answer).map_err(|_| self.fault("is asked for too much"))?;
+        let reply_bytes = u32::try_from(answer)
+            .map_err(|_| KeeperError::Refused { what: format!("a reply of {answer} bytes is too long") })?;
         self.order(Order::Probe(ProbeRequest { payload, reply_bytes }))?;
         Ok(began.elapsed())
     }
@@ -113,16 +115,26 @@ pub(crate) async fn join_keeper(
     let mut request = Request::new(ReceiverStream::new(orders));
     request.metadata_mut().insert(EPOCH_KEY, MetadataValue::from(session.epoch));
     request.metadata_mut().insert_bin(ASKER_KEY, BinaryMetadataValue::from_bytes(session.name().as_bytes()));
-    let limit = keep_limits(&session.plan).message_bytes();
+    let limit = KeepLimits::of(&session.plan).message_bytes();
     let client = proto::keeper_client::KeeperClient::new(channel);
     let mut client = client.max_encoding_message_size(limit).max_decoding_message_size(limit);
-    let fault = |status| RingFault::seen(session.name(), &keeper.device, &status);
+    let fault = |status| ended(session.name(), &keeper.device, &status);
     let mut stream = client.keep(request).await.map_err(fault)?.into_inner();
     if stream.message().await.map_err(fault)?.is_none() {
         return Err(RingFault::missed(session.name(), &keeper.device, "it ended the stream of KV pages at once"));
     }
     tokio::spawn(watch(session.clone(), keeper.device.clone(), stream, answers));
     Ok(())
+}
+
+/// Why the keeper ended the stream: by what it refuses (see `keeping`), or it is missed.
+fn ended(name: &str, keeper: &str, status: &Status) -> RingFault {
+    let refuses = || RingFault::failed(keeper, &format!("it refuses KV pages: {}", status.message()));
+    match status.code() {
+        Code::InvalidArgument => refuses(),
+        Code::ResourceExhausted => refuses().because(FailureKind::NoRoom),
+        _ => RingFault::seen(name, keeper, status),
+    }
 }
 
 /// Hands answers to the compute thread; ends the epoch when the keeper ends the stream or is no longer there.
@@ -145,10 +157,7 @@ async fn watch(session: Arc<Session>, keeper: String, mut stream: Streaming<Keep
                 }
             }
             Ok(None) => break RingFault::missed(session.name(), &keeper, "it ended the stream of KV pages"),
-            Err(status) if status.code() == Code::InvalidArgument => {
-                break RingFault::failed(&keeper, &format!("it refuses KV pages: {}", status.message()));
-            }
-            Err(status) => break RingFault::seen(session.name(), &keeper, &status),
+            Err(status) => break ended(session.name(), &keeper, &status),
         }
     };
     session.end(lost);

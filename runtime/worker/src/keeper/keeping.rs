@@ -3,17 +3,17 @@
 use std::{sync::Arc, thread};
 
 use bytes::Bytes;
-use lime_engine::{KeeperError, KeptPages, KeptRows};
+use lime_engine::{EngineError, KeeperError, KeptPages, KeptRows};
 use lime_plan::DeviceIndex;
 use lime_ring::{
-    Checksummed as _, ShapedLink,
+    Checksummed as _, KeepLimits, ShapedLink,
     proto::{self, KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},
 };
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{from_wire, to_wire};
-use crate::{assignment::keep_limits, session::Session, state::Worker};
+use crate::{session::Session, state::Worker};
 
 /// Where answers go, or the refusal that ends the stream.
 type Answers = mpsc::Sender<Result<KeepAnswer, Status>>;
@@ -32,10 +32,13 @@ pub(crate) fn keep(
     answers: Answers,
 ) -> Result<Keeping, Status> {
     let kept = KeptPages::new(&session.plan, asker, session.device, worker.kernels, worker.counters.kept.clone());
-    let mut pages = kept.map_err(|error| Status::failed_precondition(error.to_string()))?;
+    let mut pages = kept.map_err(|error| match error {
+        EngineError::Memory(_) => Status::resource_exhausted(error.to_string()),
+        _ => Status::failed_precondition(error.to_string()),
+    })?;
     let mut link = worker.link.map(ShapedLink::new);
     let (orders, mut queue) = mpsc::channel::<KeepOrder>(1);
-    let (epoch, longest) = (session.epoch, keep_limits(&session.plan).answer_bytes());
+    let (epoch, longest) = (session.epoch, KeepLimits::of(&session.plan).answer_bytes());
     let keeping = move || {
         while let Some(order) = queue.blocking_recv() {
             let answer =
@@ -44,7 +47,7 @@ pub(crate) fn keep(
                 link.carry(answer);
             }
             let refused = answer.is_err();
-            let answer = answer.map_err(|error| Status::invalid_argument(error.to_string()));
+            let answer = answer.map_err(|error| refusal(&error));
             if answers.blocking_send(answer).is_err() || refused {
                 return;
             }
@@ -53,6 +56,14 @@ pub(crate) fn keep(
     let started = thread::Builder::new().name("lime-keeper".to_owned()).spawn(keeping);
     started.map_err(|error| Status::resource_exhausted(format!("no thread for KV pages: {error}")))?;
     Ok(orders)
+}
+
+/// The kind of a refusal, as the asking device reads it.
+fn refusal(error: &KeeperError) -> Status {
+    match error {
+        KeeperError::NoRoom { .. } => Status::resource_exhausted(error.to_string()),
+        _ => Status::invalid_argument(error.to_string()),
+    }
 }
 
 /// Does as it is told; nothing that is asked of it makes an answer longer than `longest`.
@@ -68,9 +79,13 @@ fn obey(pages: &mut KeptPages, order: KeepOrder, longest: usize) -> Result<Bytes
         Some(Order::Probe(probe)) if probe.reply_bytes as usize <= longest => {
             Ok(Bytes::from(vec![0; probe.reply_bytes as usize]))
         }
-        Some(Order::Probe(probe)) => Err(KeeperError(format!("a reply of {} bytes is too long", probe.reply_bytes))),
-        None => Err(KeeperError("an order that this build does not know".to_owned())),
+        Some(Order::Probe(probe)) => Err(refused(format!("a reply of {} bytes is too long", probe.reply_bytes))),
+        None => Err(refused("an order that this build does not know".to_owned())),
     }
+}
+
+const fn refused(what: String) -> KeeperError {
+    KeeperError::Refused { what }
 }
 
 fn answer(pages: &KeptPages, question: &KeepQuestion) -> Result<Bytes, KeeperError> {
@@ -78,7 +93,7 @@ fn answer(pages: &KeptPages, question: &KeepQuestion) -> Result<Bytes, KeeperErr
     let rows: Vec<KeptRows> = question.rows.iter().map(part).collect();
     let mut queries = vec![0.0; question.queries.len() / size_of::<f32>()];
     if !from_wire(&question.queries, &mut queries) {
-        return Err(KeeperError(format!("{} bytes of queries", question.queries.len())));
+        return Err(refused(format!("{} bytes of queries", question.queries.len())));
     }
     pages.attend(question.layer, &rows, &queries).map(|state| to_wire(&state))
 }

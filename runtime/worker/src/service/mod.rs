@@ -9,7 +9,7 @@ mod ring;
 use std::sync::Arc;
 
 use lime_ring::{
-    CONTROL_MESSAGE_BYTES,
+    CONTROL_MESSAGE_BYTES, KeepLimits,
     proto::{
         control_server::ControlServer, driver_server::DriverServer, keeper_server::KeeperServer,
         ring_server::RingServer,
@@ -21,7 +21,6 @@ use self::{
     control::ControlService, driver::DriverService, keeper::KeeperService, limited::Limited, ring::RingService,
 };
 use crate::{
-    assignment::keep_limits,
     session::Session,
     state::Worker,
     work::{Command, Work},
@@ -41,7 +40,7 @@ pub(crate) fn routes(worker: &Arc<Worker>) -> Routes {
             .max_encoding_message_size(encode)
     });
     let keeper = Limited::new(worker.clone(), |worker| {
-        let limit = message_limit(&worker, |session| keep_limits(&session.plan).message_bytes());
+        let limit = message_limit(&worker, |session| KeepLimits::of(&session.plan).message_bytes());
         KeeperServer::new(KeeperService::new(worker)).max_decoding_message_size(limit).max_encoding_message_size(limit)
     });
     let control = ControlServer::new(ControlService::new(worker.clone()))

@@ -10,10 +10,10 @@ use lime_plan::{
     LayerRange, MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
 };
 use lime_ring::{
-    RingDriver, RingTopology, Transport,
+    FrameLimits, RingDriver, RingTopology, Transport,
     proto::{PassResult, Peer, Rows, Sampling},
 };
-use lime_worker::{WorkerConfig, WorkerHandle, compute::Loader, fake::FakeLoader, frame_limits, start_with};
+use lime_worker::{WorkerConfig, WorkerHandle, compute::Loader, fake::FakeLoader, start_with};
 
 /// Long enough for a busy machine, short enough for a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -101,6 +101,7 @@ pub fn config(name: &str) -> WorkerConfig {
         disk: None,
         verify_reads: lime_worker::VerifyReads::EVERY_USE,
         isa: None,
+        gpu: None,
         transport: Transport::Plaintext,
         health: None,
         stuck_after: lime_worker::STUCK_AFTER,
@@ -152,7 +153,7 @@ pub fn topology(plan: &Plan, workers: &[WorkerHandle]) -> RingTopology {
         plan_json: Bytes::from(serde_json::to_vec(plan).unwrap()),
         peers: plan.devices.iter().zip(workers).map(peer).collect(),
         head: plan.head.0 as usize,
-        limits: frame_limits(plan),
+        limits: FrameLimits::of(plan),
         transport: Transport::Plaintext,
     }
 }

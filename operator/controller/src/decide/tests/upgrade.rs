@@ -101,3 +101,10 @@ fn the_older_name_of_auto_is_no_other_wish() {
     assert_eq!(hash(json!({})), hash(json!({ "kvCacheType": "Auto" })));
     assert_ne!(hash(json!({})), hash(json!({ "kvCacheType": "F16" })));
 }
+
+#[test]
+fn what_was_wished_before_there_was_a_choice_of_arithmetic_is_no_other_wish() {
+    let hash = |spec: Value| Wish::check(&testing::deployment(spec)).unwrap().hash();
+    assert_eq!(hash(json!({})), hash(json!({ "arithmetic": "Exact" })));
+    assert_ne!(hash(json!({})), hash(json!({ "arithmetic": "Candle" })));
+}

@@ -1,58 +1,17 @@
 //! candle's own operations on one of its devices: the way to GPUs, and the oracle that tests compare with.
 
-use std::sync::Arc;
+mod blocks;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use lime_kernels::{ElementType, Reach};
-use lime_plan::{Dtype, Format};
+use lime_plan::{Bytes, Dtype};
 
-use super::{Backend, bias_of};
-use crate::{Activation, EngineError, batch::Batch, steps::Norm, weights::HostBlock};
+pub(crate) use blocks::{DeviceBlock, Uploaded, candle_device};
+
+use super::{Backend, Elsewhere, KvPool, bias_of, nobody};
+use crate::{Activation, EngineError, batch::Batch, steps::Norm};
 use lime_model::{ModelConfig, RopeConfig, TensorRole};
-
-/// Opens the device that candle computes on: the CPU, or a GPU of a build with the feature `cuda`.
-pub(crate) fn candle_device(gpu: Option<usize>) -> Result<Device, EngineError> {
-    match gpu {
-        None => Ok(Device::Cpu),
-        Some(index) => Ok(Device::new_cuda(index)?),
-    }
-}
-
-/// A block's tensors on the device, in the dtype of the file.
-#[derive(Clone, Debug)]
-pub(crate) struct DeviceBlock {
-    tensors: Arc<Vec<(TensorRole, Tensor)>>,
-}
-
-impl DeviceBlock {
-    /// Copies a block to the device.
-    pub(crate) fn upload(host: &HostBlock, device: &Device) -> Result<Self, EngineError> {
-        let tensors = host.entries().iter().map(|entry| {
-            let tensor =
-                Tensor::from_raw_buffer(host.bytes(entry), candle_format(entry.format)?, &entry.shape, device)?;
-            Ok((entry.role, tensor))
-        });
-        Ok(Self { tensors: Arc::new(tensors.collect::<Result<_, EngineError>>()?) })
-    }
-
-    fn find(&self, role: TensorRole) -> Option<&Tensor> {
-        self.tensors.iter().find(|(held, _)| *held == role).map(|(_, tensor)| tensor)
-    }
-
-    pub(super) fn tensor(&self, role: TensorRole) -> &Tensor {
-        self.find(role).expect("a layer asks its own block")
-    }
-}
-
-fn candle_format(format: Format) -> Result<DType, EngineError> {
-    match format {
-        Format::Bf16 => Ok(DType::BF16),
-        Format::F16 => Ok(DType::F16),
-        Format::F32 => Ok(DType::F32),
-        other => Err(EngineError::CandleFormat { format: other }),
-    }
-}
 
 const fn candle_type(dtype: Dtype) -> DType {
     match dtype {
@@ -65,13 +24,23 @@ const fn candle_type(dtype: Dtype) -> DType {
 /// K and V of one slot in one layer, `kv_heads x positions x head_dim`.
 type SlotCache = (Tensor, Tensor);
 
+/// The KV cache, by layer, then by slot: taken whole when it is loaded.
+pub(crate) struct SlotCaches {
+    layers: Vec<Vec<SlotCache>>,
+    bytes: Bytes,
+}
+
+impl KvPool for SlotCaches {
+    fn fixed(&self) -> Bytes {
+        self.bytes
+    }
+}
+
 /// candle on a device.
 pub(crate) struct Candle {
     device: Device,
     cos: Tensor,
     sin: Tensor,
-    /// By layer, then by slot.
-    kv: Vec<Vec<SlotCache>>,
     /// The range of KV entries, where it is less than f32's.
     reach: Option<Reach>,
     /// How many numbers were beyond it, on the device.
@@ -99,27 +68,29 @@ pub(crate) struct CandleShape<'a> {
 
 impl Candle {
     /// Allocates the KV cache and the tables of sines and cosines.
-    pub(crate) fn new(device: Device, shape: &CandleShape<'_>) -> Result<Self, EngineError> {
+    pub(crate) fn new(device: Device, shape: &CandleShape<'_>) -> Result<(Self, SlotCaches), EngineError> {
         let config = shape.config;
         let (cos, sin) = rope_tables(shape, &device)?;
         let dims = (config.kv_heads, shape.slot_positions, config.head_dim);
         let empty = || Tensor::zeros(dims, candle_type(shape.kv), &device);
         let slot = || Ok::<_, candle_core::Error>((empty()?, empty()?));
         let layer = || std::iter::repeat_with(slot).take(shape.slots).collect::<Result<Vec<_>, _>>();
-        let kv = std::iter::repeat_with(layer).take(shape.layers).collect::<Result<_, _>>()?;
+        let layers: Vec<Vec<SlotCache>> = std::iter::repeat_with(layer).take(shape.layers).collect::<Result<_, _>>()?;
+        let size = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        let bytes = Bytes(layers.iter().flatten().map(|(k, v)| size(k) + size(v)).sum());
         let saturated = nothing_yet(&device)?;
-        Ok(Self {
+        let candle = Self {
             reach: ElementType::from(shape.kv).reach(),
             saturated,
             device,
             cos,
             sin,
-            kv,
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             scratch_bytes: shape.scratch_bytes,
-        })
+        };
+        Ok((candle, SlotCaches { layers, bytes }))
     }
 
     /// `x` times the transpose of `w`. On the CPU in f32, where candle's bf16 products are slow; elsewhere in the weights' dtype.
@@ -172,6 +143,7 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, with: Norm) -> Result<Tensor
 impl Backend for Candle {
     type Weights = DeviceBlock;
     type Rows = Tensor;
+    type Kv = SlotCaches;
 
     fn embed(&mut self, embedding: &DeviceBlock, tokens: &[u32]) -> Result<Activation, EngineError> {
         let ids = Tensor::new(tokens, &self.device)?;
@@ -261,11 +233,18 @@ impl Backend for Candle {
         Ok(())
     }
 
-    fn store(&mut self, layer: usize, batch: &Batch<'_>, k: Tensor, v: Tensor) -> Result<(), EngineError> {
+    fn store(
+        &mut self,
+        kv: &mut SlotCaches,
+        layer: usize,
+        batch: &Batch<'_>,
+        k: Tensor,
+        v: Tensor,
+    ) -> Result<(), EngineError> {
         let (k, v) = (self.within_reach(&k)?, self.within_reach(&v)?);
         let mut row = 0;
         for part in batch.parts {
-            let (k_cache, v_cache) = &self.kv[layer][part.slot as usize];
+            let (k_cache, v_cache) = &kv.layers[layer][part.slot as usize];
             for (cache, rows) in [(k_cache, &k), (v_cache, &v)] {
                 let rows = self.heads_of(&rows.narrow(0, row, part.count as usize)?.contiguous()?)?;
                 let by_head = rows.transpose(0, 1)?.to_dtype(cache.dtype())?.contiguous()?;
@@ -276,13 +255,23 @@ impl Backend for Candle {
         Ok(())
     }
 
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>, q: Tensor) -> Result<Tensor, EngineError> {
+    fn attend(
+        &mut self,
+        kv: &SlotCaches,
+        layer: usize,
+        batch: &Batch<'_>,
+        q: Tensor,
+        _keeper: Option<&mut Elsewhere>,
+    ) -> Result<Tensor, EngineError> {
+        if batch.elsewhere.iter().any(|pages| *pages > 0) {
+            return Err(nobody().into());
+        }
         let group = self.heads / self.kv_heads;
         let scale = 1.0 / (self.head_dim as f64).sqrt();
         let (mut row, mut out) = (0, Vec::with_capacity(batch.parts.len()));
         for part in batch.parts {
             let (count, length) = (part.count as usize, part.end() as usize);
-            let (k, v) = &self.kv[layer][part.slot as usize];
+            let (k, v) = &kv.layers[layer][part.slot as usize];
             let k = k.narrow(1, 0, length)?.to_dtype(DType::F32)?.contiguous()?;
             let v = v.narrow(1, 0, length)?.to_dtype(DType::F32)?.contiguous()?;
             // Heads that share keys become rows of one product.
@@ -326,11 +315,6 @@ impl Backend for Candle {
         }
         let counted = std::mem::replace(&mut self.saturated, nothing_yet(&self.device)?);
         Ok(counted.to_scalar::<f32>()? as u64)
-    }
-
-    fn kv_bytes(&self) -> u64 {
-        let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
-        self.kv.iter().flatten().map(|(k, v)| bytes(k) + bytes(v)).sum()
     }
 
     fn scratch_bytes(&self) -> u64 {

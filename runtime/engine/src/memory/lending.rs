@@ -1,0 +1,200 @@
+//! KV pages on another device: handed over and brought back between passes, asked about in passes.
+
+use std::time::Instant;
+
+use lime_kernels::attention_state_floats;
+use lime_plan::{Bytes, HandOver, Nanos};
+
+use super::{Memory, Sizes};
+use crate::{
+    BatchRows, EngineError, KeeperError,
+    backend::{Elsewhere, KvPool, nobody},
+    residency::{Blocks, Standing},
+};
+
+impl<S: Blocks, P: KvPool> Memory<S, P> {
+    /// Room that the keeper gives, beside what is here.
+    pub(super) fn room_elsewhere(&self) -> Bytes {
+        let over = self.blocks.ladder().hand_over().copied().filter(|_| self.keeper.is_some());
+        let left = |over: &HandOver| over.pages.saturating_sub(self.kv.tables.all_elsewhere());
+        over.map_or(Bytes::ZERO, |over| over.page * u64::from(left(&over)))
+    }
+
+    /// Where the device stands before a pass with which `kv` is here.
+    pub(super) fn standing(&mut self, kv: Bytes) -> Result<Standing, EngineError> {
+        let here = kv + self.buffers();
+        let elsewhere = self.sizes.page * u64::from(self.kv.tables.all_elsewhere());
+        let mut stand = Standing { level: self.blocks.level(), here, elsewhere, costs: Nanos(u64::MAX) };
+        let ladder = self.blocks.ladder();
+        let Some((over, there)) = ladder.hand_over().copied().zip(self.keeper.as_mut()) else { return Ok(stand) };
+        let free = Standing { costs: Nanos::ZERO, ..stand };
+        // Asked only where the answer may decide something.
+        if elsewhere.is_zero() && self.link.wants_probe() && self.room.way(ladder, &free).elsewhere {
+            self.link.probed(probe(there, self.sizes)?);
+        }
+        stand.costs = self.link.costs(over.costs);
+        Ok(stand)
+    }
+
+    /// Hands pages over until the others fit at `level`, or there is no room or no page for it.
+    pub(super) fn hand_over(
+        &mut self,
+        level: usize,
+        why: &str,
+        with: impl Fn(&Self) -> Result<Bytes, EngineError>,
+    ) -> Result<(), EngineError> {
+        let began = Instant::now();
+        let ladder = self.blocks.ladder();
+        let Some(over) = ladder.hand_over().copied().filter(|_| self.keeper.is_some()) else { return Ok(()) };
+        // A step back holds a block and its buffer at once.
+        let spare =
+            ladder.rungs().get(level).filter(|_| self.blocks.level() > level).map_or(Bytes::ZERO, |rung| rung.grows);
+        let taken = self.room.short() + self.sizes.exchange + spare;
+        let room = ladder.room(level).saturating_sub(taken);
+        let none_elsewhere = self.kv.tables.all_elsewhere() == 0;
+        if none_elsewhere && taken >= ladder.room(level) {
+            return Ok(());
+        }
+        if none_elsewhere {
+            // Where the pages that must stay leave no room for the buffers, blocks give way instead.
+            let most = self.sizes.page * u64::from(self.kv.tables.all_full_here().min(over.pages));
+            if with(self)?.saturating_sub(most) > room {
+                return Ok(());
+            }
+        }
+        let mut pages = 0_u64;
+        while self.kv.tables.all_elsewhere() < over.pages && with(self)? > room {
+            let Some((slot, number, page)) = self.kv.tables.next_to_go() else { break };
+            let there = self.keeper.as_mut().ok_or_else(nobody)?;
+            there.keeper.store(slot, number, self.kv.pool.page(page).ok_or_else(nobody)?)?;
+            if let Some(idle) = self.kv.tables.went(slot) {
+                self.kv.pool.give_back(idle);
+            }
+            pages += 1;
+        }
+        if pages > 0 {
+            self.figures.handed_over += pages;
+            let to = self.keeper.as_ref().map_or("", |there| there.keeper.name());
+            let (kv, costs) = (self.kv_bytes(), self.link.costs(over.costs));
+            let (all, micros) = (self.kv.tables.all_elsewhere(), began.elapsed().as_micros() as u64);
+            tracing::info!(to, pages, all, why, %kv, costs = %costs, micros, "KV pages are kept on another device from now on");
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Brings a page back, if it fits.
+    pub(super) fn bring_back(
+        &mut self,
+        why: &str,
+        with: impl Fn(&Self) -> Result<Bytes, EngineError>,
+    ) -> Result<(), EngineError> {
+        self.blocks.stay();
+        self.blocks.fit_stream()?;
+        let grows = self.kv.tables.bytes_with_next().saturating_sub(self.kv.tables.bytes());
+        // With the last page the buffers go as well; until it is here they are in use.
+        let needed = with(self)? + grows + self.sizes.exchange + self.room.short();
+        if needed <= self.blocks.ladder().room(self.blocks.level()) {
+            self.bring_back_next(why)?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Brings every page back, with as many blocks streamed as that takes: what the buffers for questions take is then free.
+    pub(super) fn bring_all_back(&mut self, kv: Bytes, why: &str) -> Result<(), EngineError> {
+        let total = kv + self.sizes.page * u64::from(self.kv.tables.all_elsewhere()) + self.room.short();
+        let ladder = self.blocks.ladder();
+        let level = ladder.least(total).unwrap_or(ladder.rungs().len()).max(self.blocks.level());
+        if let Some(there) = &mut self.keeper {
+            there.rest();
+        }
+        self.climb(level, kv, why)?;
+        while self.kv.tables.all_elsewhere() > 0 {
+            self.bring_back_next(why)?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn bring_back_next(&mut self, why: &str) -> Result<(), EngineError> {
+        let Some((slot, number, page)) = self.kv.tables.next_to_come() else { return Ok(()) };
+        let there = self.keeper.as_mut().ok_or_else(nobody)?;
+        there.keeper.take_back(slot, number, self.kv.pool.page(page).ok_or_else(nobody)?)?;
+        self.kv.tables.came(slot);
+        self.figures.brought_back += 1;
+        let left = self.kv.tables.all_elsewhere();
+        let from = self.keeper.as_ref().map_or("", |there| there.keeper.name());
+        tracing::info!(from, slot, page = number, left, why, kv = %self.kv_bytes(), "a KV page is kept here again");
+        if left == 0 {
+            self.none_elsewhere();
+        }
+        Ok(())
+    }
+
+    /// A pass comes. A sequence that begins anew needs no page of the one before it, and none of those may go elsewhere now.
+    pub(super) fn begin_anew(&mut self, segment: usize, rows: &[BatchRows]) -> Result<(), EngineError> {
+        // Later segments go on with what the first began.
+        if segment != self.kv.tables.first_segment() {
+            return Ok(());
+        }
+        self.link.tick();
+        if rows.iter().any(|part| part.start == 0) {
+            self.kv.tables.check_all(segment, rows)?;
+            let mut idle = Vec::new();
+            for part in rows.iter().filter(|part| part.start == 0) {
+                self.release_elsewhere(part.slot);
+                self.kv.tables.begin_anew(part.slot, segment, |range| idle.push(range));
+            }
+            self.give_back(idle);
+        }
+        Ok(())
+    }
+
+    /// Has the keeper forget a sequence.
+    pub(super) fn release_elsewhere(&mut self, slot: u32) {
+        if self.kv.tables.elsewhere(slot) == 0 {
+            return;
+        }
+        if let Some(there) = &mut self.keeper
+            && let Err(error) = there.keeper.release(slot)
+        {
+            // Whoever cannot be reached ends the ring's epoch, and everything that is kept with it.
+            tracing::debug!(%error, "pages elsewhere could not be released");
+        }
+        if self.kv.tables.all_elsewhere() == self.kv.tables.elsewhere(slot) {
+            self.none_elsewhere();
+        }
+    }
+
+    fn none_elsewhere(&mut self) {
+        if let Some(there) = &mut self.keeper {
+            there.rest();
+            let probed = self.link.has_measured().then(|| probe(there, self.sizes).ok());
+            self.link.all_back(probed.flatten());
+        }
+    }
+
+    /// Notes how long the questions of a pass took.
+    pub(super) fn note_questions(&mut self) {
+        if let Some(there) = &mut self.keeper {
+            let asked = there.take_asked();
+            let took = Nanos(u64::try_from(asked.took.as_nanos()).unwrap_or(u64::MAX));
+            self.figures.elsewhere_waited = self.figures.elsewhere_waited + took;
+            if asked.questions > 0 && asked.single_rows {
+                let pass = asked.took.as_nanos() * u128::from(self.sizes.questions) / u128::from(asked.questions);
+                self.link.passed(Nanos(u64::try_from(pass).unwrap_or(u64::MAX)));
+            }
+        }
+    }
+}
+
+/// How long the questions of a pass take that are about nothing: of a row that is drawn from and one of a prompt each, as the plan
+/// counts them.
+fn probe(there: &mut Elsewhere, sizes: Sizes) -> Result<Nanos, KeeperError> {
+    let Sizes { questions, heads, head_dim, .. } = sizes;
+    let floats = [heads * head_dim, attention_state_floats(heads, head_dim)];
+    let [question, answer] = floats.map(|floats| 2 * floats * size_of::<f32>());
+    let took = there.keeper.probe(question, answer)?.saturating_mul(questions);
+    Ok(Nanos(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)))
+}
