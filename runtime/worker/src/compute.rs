@@ -1,16 +1,14 @@
 //! The seam between the ring and the arithmetic: what a worker asks of its engine. Tests put a deterministic fake here.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
 use lime_plan::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
 use lime_ring::proto::{FailureKind, Sampling, Token};
-use thiserror::Error;
 
 /// Why a computation or a load failed: what kind of fault it was, a sentence for people, and the fault itself where it happened here.
-#[derive(Clone, Debug, Default, Error)]
-#[error("{text}")]
+#[derive(Clone, Debug, Default)]
 pub struct ComputeError {
     /// What may be done about it.
     pub kind: FailureKind,
@@ -18,8 +16,21 @@ pub struct ComputeError {
     pub refused_slot: Option<u32>,
     /// What happened, every cause included.
     pub text: String,
-    #[source]
+    /// The fault itself.
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl fmt::Display for ComputeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+// By hand: a derived source would be the shared pointer, of which nobody can ask what fault it holds.
+impl std::error::Error for ComputeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
 }
 
 impl ComputeError {
