@@ -140,3 +140,31 @@ fn what_is_wrong_with_texts_of_a_file_is_a_sentence() {
         assert!(said.contains(says), "{says}: {said}");
     }
 }
+
+#[test]
+fn another_quantization_is_a_way_out_of_too_little_memory() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models/stories-GGUF");
+    fs::create_dir_all(&models).unwrap();
+    for (from, to) in [("F32", "F32"), ("Q8_0", "Q8_0"), ("Q4_0", "Q4_0")] {
+        fs::copy(model.with_file_name(format!("stories260k-{from}.gguf")), models.join(format!("s-{to}.gguf")))
+            .unwrap();
+    }
+    let server = server::Server::start(folder.path().join("models"));
+    let file = wish_from(folder.path(), "hf://lime/stories-GGUF:F32", "Raw", &[900]);
+    let text = fs::read_to_string(&file).unwrap().replace("encoding: Raw", "encoding: Raw, policy: Never");
+    fs::write(&file, text).unwrap();
+    let local = model.display().to_string();
+    for (other, says) in [
+        (":Q4_0", "stories-Q4_0 (Q4_0, "),
+        ("hf://lime/stories-GGUF:Q8_0", "stories-Q8_0 (Q8_0, "),
+        (&local, "stories260k-Q8_0 (Q8_0, "),
+    ] {
+        let mut plan = command(&["plan", "-f", &file, "--or-model", other]);
+        let out =
+            plan.env("HF_ENDPOINT", server.url()).env("LIME_STORE", folder.path().join("store")).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains(says), "{other}: {said}");
+    }
+}
