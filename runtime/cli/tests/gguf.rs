@@ -1,5 +1,7 @@
 //! `lime` with a GGUF file: it is looked at, answers from three devices as from one, in memory and streamed, and stays in the store.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 #[allow(dead_code, reason = "the model's own tests use all of it")]
 #[path = "../../model/tests/formats/made.rs"]
