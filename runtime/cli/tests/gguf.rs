@@ -154,7 +154,7 @@ fn another_quantization_is_a_way_out_of_too_little_memory() {
             .unwrap();
     }
     let server = server::Server::start(folder.path().join("models"));
-    let file = wish_from(folder.path(), "hf://lime/stories-GGUF:F32", "Raw", &[900]);
+    let file = wish_from(folder.path(), "hf://lime/stories-GGUF:F32", "Raw", &[1300]);
     let text = fs::read_to_string(&file).unwrap().replace("encoding: Raw", "encoding: Raw, policy: Never");
     fs::write(&file, text).unwrap();
     let local = model.display().to_string();
