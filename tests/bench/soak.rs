@@ -120,6 +120,7 @@ fn planned(card: &ModelCard) -> Result<Plan> {
         throughput: 100_000_000_000,
         disk_bandwidth: Some(1_500_000_000),
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     };
     let link = Link { bandwidth: 1_000_000_000, latency: Nanos::ZERO };
     lime_planner::plan(card, &Fleet::uniform(vec![node], link), &goal(card))

@@ -328,6 +328,7 @@ impl<'a> Setting<'a> {
             throughput: (0.8 * machine::fma_peak(self.bench.threads)) as u64,
             disk_bandwidth: Some(disk as u64),
             block_latency: Nanos::ZERO,
+            formats: Default::default(),
         };
         let link = match throttle.and_then(|throttle| throttle.link) {
             Some(_) => Link { bandwidth: 12_500_000, latency: Nanos(100_000) },

@@ -30,6 +30,7 @@ impl OneEngine {
             throughput: 50_000_000_000,
             disk_bandwidth: None,
             block_latency: Nanos::ZERO,
+            formats: Default::default(),
         };
         let mut goal = Goal::sporadic(&card, context);
         goal.serving.prefill_chunk_tokens = context;

@@ -101,6 +101,7 @@ pub fn three_devices(card: &ModelCard, kv: Dtype, together: usize) -> Result<Pla
         throughput: 50_000_000_000,
         disk_bandwidth: None,
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     };
     let mut goal = Goal::bursty(card, 160, together as u32);
     goal.kv = kv;

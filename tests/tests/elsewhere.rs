@@ -236,6 +236,7 @@ async fn the_planner_lends_and_the_ring_follows() -> Result<()> {
         throughput: 100_000_000_000,
         disk_bandwidth,
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     };
     // A fast board with little memory and a slow disk, and a slow machine with much memory.
     let nodes = vec![node("board", 150, 40_000_000_000, Some(60_000_000)), node("roomy", 400, 4_000_000_000, None)];

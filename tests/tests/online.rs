@@ -41,6 +41,7 @@ fn planned(folder: &ModelFolder, memory: u64) -> Result<Plan> {
         throughput: 100_000_000_000,
         disk_bandwidth: Some(1_500_000_000),
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     };
     let mut goal = Goal::sporadic(&folder.card("test"), CONTEXT);
     goal.serving.prefill_chunk_tokens = 64;

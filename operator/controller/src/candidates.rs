@@ -219,6 +219,7 @@ fn admit(
         throughput: speeds.throughput,
         disk_bandwidth,
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     };
     Ok((node_profile, limits.into_iter().flatten().min()))
 }

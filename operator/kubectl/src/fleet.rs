@@ -30,6 +30,7 @@ pub(crate) fn fleet_of(plan: &Plan, profiles: &[LimeNodeProfile]) -> anyhow::Res
                 throughput: speeds.throughput,
                 disk_bandwidth: speeds.disk_bandwidth,
                 block_latency: Nanos::ZERO,
+                formats: Default::default(),
             }),
             Err(fault) => missing.push(format!("{name}: its profile {fault}")),
         }

@@ -25,6 +25,7 @@ pub(crate) fn runtime_plan() -> Plan {
         throughput: 20_000_000_000,
         disk_bandwidth: Some(200_000_000),
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     };
     let link = Link { bandwidth: 12_500_000, latency: Nanos(1_000_000) };
     let fleet = Fleet::uniform(vec![node("node-1"), node("node-2")], link);

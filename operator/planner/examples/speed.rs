@@ -22,6 +22,7 @@ fn fleet(nodes: u64, gib: u64) -> Fleet {
         throughput: 500_000_000_000 + (index * 5 % 4) * 500_000_000_000,
         disk_bandwidth: Some(500_000_000 + (index * 11 % 5) * 500_000_000),
         block_latency: Nanos(20_000),
+        formats: Default::default(),
     };
     let link = |from: usize, to: usize| Link {
         bandwidth: 12_500_000 * (1 + (from + to) as u64 % 3),

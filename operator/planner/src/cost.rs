@@ -185,11 +185,12 @@ fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows
         }
         Block::Mlp(_) | Block::Head => {}
     }
+    let speed = node.speed(card.format);
     let bandwidth = match card.encoding {
         Encoding::Compact => node.compact_bandwidth.unwrap_or(node.memory_bandwidth),
-        Encoding::Raw => node.memory_bandwidth,
+        Encoding::Raw => speed.memory_bandwidth,
     };
-    let spent = wide_nanos(bytes, bandwidth).max(wide_nanos(flops, node.throughput));
+    let spent = wide_nanos(bytes, bandwidth).max(wide_nanos(flops, speed.throughput));
     (spent + node.block_latency.0).min(LONGEST)
 }
 

@@ -37,6 +37,7 @@ fn the_largest_model_and_wish_that_are_believed_break_no_arithmetic() {
         throughput: 1_000_000,
         disk_bandwidth: Some(10_000),
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     };
     let link = Link { bandwidth: 1000, latency: Nanos(60_000_000_000) };
     goal.check(&card).unwrap();

@@ -18,6 +18,7 @@ fn fleet(gib: u64) -> Fleet {
         throughput: 500_000_000_000,
         disk_bandwidth: Some(2_000_000_000),
         block_latency: Nanos(20_000),
+        formats: Default::default(),
     };
     let link = Link { bandwidth: 125_000_000, latency: Nanos(500_000) };
     Fleet::uniform((0..4).map(node).collect(), link)

@@ -19,6 +19,7 @@ fn board(name: &str, memory: Bytes) -> NodeProfile {
         throughput: 1_000_000_000_000,
         disk_bandwidth: Some(400_000_000),
         block_latency: Nanos(20_000),
+        formats: Default::default(),
     }
 }
 

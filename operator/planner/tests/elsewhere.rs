@@ -19,6 +19,7 @@ fn node(name: &str, memory: Bytes, memory_bandwidth: u64, disk: Option<u64>) -> 
         throughput: 20_000_000_000_000,
         disk_bandwidth: disk,
         block_latency: Nanos::ZERO,
+        formats: Default::default(),
     }
 }
 

@@ -34,6 +34,7 @@ fn fleet(count: u64, gib: u64, compact_bandwidth: Option<u64>) -> Fleet {
         throughput: 500_000_000_000,
         disk_bandwidth: Some(2_000_000_000),
         block_latency: Nanos(20_000),
+        formats: Default::default(),
     };
     let link = Link { bandwidth: 125_000_000, latency: Nanos(500_000) };
     Fleet::uniform((0..count).map(node).collect(), link)

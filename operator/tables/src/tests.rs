@@ -83,6 +83,7 @@ fn tables_fit_their_screens_and_their_columns_add_up() {
         throughput: 20_000_000_000,
         disk_bandwidth: Some(200_000_000),
         block_latency: Nanos(1000),
+        formats: Default::default(),
     };
     let link = Link { bandwidth: 12_500_000, latency: Nanos(1_000_000) };
     let fleet =

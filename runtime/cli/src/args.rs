@@ -178,9 +178,10 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
 
-    /// The same model in another precision, to be suggested where the first does not fit; may be repeated
-    #[arg(long = "or-model", value_name = "DIR")]
-    pub(crate) or_models: Vec<PathBuf>,
+    /// The same model in another precision, to be suggested where the first does not fit: a folder, a GGUF file, hf://ORG/NAME:QUANT
+    /// or the like, or :QUANT alone for another quantization of the same repository; may be repeated
+    #[arg(long = "or-model", value_name = "MODEL")]
+    pub(crate) or_models: Vec<String>,
 
     /// Form of the plan
     #[arg(short, long, value_enum, default_value_t = Output::Table)]

@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use lime_plan::{Bytes, Dtype, Fleet, Link, ModelCard, Nanos, NodeProfile};
+use std::collections::BTreeMap;
+
+use lime_plan::{Bytes, Fleet, Format, Link, ModelCard, Nanos, NodeProfile};
 use lime_profiler::{Cache, Compute, ComputeEffort, Disk, DiskEffort, LinkSpeed};
 
 use crate::fleet::{LocalDevice, LocalFleet};
@@ -49,13 +51,14 @@ fn measured(
     };
     let mut nodes = Vec::with_capacity(devices.len());
     for device in devices {
-        nodes.push(node(cache, device, card.dtype(), disk)?);
+        nodes.push(node(cache, device, card, disk)?);
     }
     Ok(Fleet::new(nodes, |from, _| link(&devices[from], loopback)))
 }
 
-fn node(cache: &mut Cache, device: &LocalDevice, dtype: Dtype, disk: Option<u64>) -> anyhow::Result<NodeProfile> {
+fn node(cache: &mut Cache, device: &LocalDevice, card: &ModelCard, disk: Option<u64>) -> anyhow::Result<NodeProfile> {
     let given = device.given;
+    let mut formats = BTreeMap::new();
     let (memory_bandwidth, compact_bandwidth, throughput, block_latency) =
         match (given.memory_bandwidth, given.throughput, given.block_latency) {
             // Of compact weights such a device says what it says.
@@ -63,7 +66,10 @@ fn node(cache: &mut Cache, device: &LocalDevice, dtype: Dtype, disk: Option<u64>
                 (bandwidth, given.compact_bandwidth, throughput, latency)
             }
             (bandwidth, throughput, latency) => {
-                let found = compute(cache, dtype, device.threads)?;
+                let found = compute(cache, card, device.threads)?;
+                if bandwidth.is_none() && throughput.is_none() {
+                    formats = found.formats;
+                }
                 (
                     bandwidth.unwrap_or(found.memory_bandwidth),
                     // Beside a bandwidth that is given, one that was measured means nothing.
@@ -84,6 +90,7 @@ fn node(cache: &mut Cache, device: &LocalDevice, dtype: Dtype, disk: Option<u64>
         throughput: throughput.max(1),
         disk_bandwidth: disk.map(|disk| shaped.map_or(disk, |shaped| shaped.min(disk)).max(1)),
         block_latency,
+        formats,
     })
 }
 
@@ -97,12 +104,14 @@ fn link(from: &LocalDevice, loopback: Option<LinkSpeed>) -> Link {
     Link { bandwidth: (bits / 8).max(1), latency: Nanos(latency) }
 }
 
-fn compute(cache: &mut Cache, dtype: Dtype, threads: usize) -> anyhow::Result<Compute> {
-    let key = format!("{threads} x {dtype}");
+/// The speed with weights as the model's lie.
+fn compute(cache: &mut Cache, card: &ModelCard, threads: usize) -> anyhow::Result<Compute> {
+    let key = format!("{threads} x {}", card.format);
+    let quantized: Vec<Format> = Some(card.format).filter(|format| format.is_quantized()).into_iter().collect();
     if let Some(found) = cache.get().compute.get(&key) {
         return Ok(found.clone());
     }
-    let found = lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), dtype.into(), threads)?;
+    let found = lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), card.dtype().into(), &quantized, threads)?;
     cache.note(|cached| {
         cached.compute.insert(key, found.clone());
     });

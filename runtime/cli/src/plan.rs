@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use lime_plan::{Fleet, Plan};
+use lime_model::ModelFolder;
+use lime_plan::{Fleet, ModelCard, Plan};
 use lime_planner::{Adaptation, Comparison, adaptations, compare, plan_or_suggest, timeline};
+use lime_store::{Source, Store};
 use serde::Serialize;
 
 use crate::{
     args::{Output, PlanArgs},
+    gateway::fetch,
     profiles,
     wish::{Wish, card_of, remarks},
 };
@@ -34,11 +37,7 @@ pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
             profiles::read(path, wish.reserve()?)?
         }
     };
-    let others = args.or_models.iter().map(|folder| {
-        let name = folder.file_name().map_or_else(|| "another".into(), |name| name.to_string_lossy());
-        card_of(folder, &name, &mut Vec::new())
-    });
-    let others: Vec<_> = others.collect::<anyhow::Result<_>>()?;
+    let others: Vec<_> = args.or_models.iter().map(|text| another(text, &wish)).collect::<anyhow::Result<_>>()?;
     let plan = plan_or_suggest(&card, &fleet, &goal, &others)?;
     if !args.explain {
         notes.extend(remarks(&plan, &goal));
@@ -58,6 +57,23 @@ pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
         Output::Yaml => serde_saphyr::to_string(&plan)?,
     };
     Ok(lime_tables::print(&text)?)
+}
+
+/// The card of the same model in another precision.
+fn another(text: &str, wish: &Wish) -> anyhow::Result<ModelCard> {
+    let source = match text.strip_prefix(':') {
+        Some(quant) => wish.source.with_quant(quant)?,
+        None => text.parse()?,
+    };
+    let name = source.name();
+    match &source {
+        Source::Folder(folder) => card_of(folder, &name, &mut Vec::new()),
+        Source::Gguf(file) => {
+            let model = ModelFolder::open(file).with_context(|| format!("{source} cannot be used as a model"))?;
+            Ok(model.card(&name))
+        }
+        _ => Ok(fetch(&source, Store::default_root())?.surveyed_card(&name)?),
+    }
 }
 
 fn report(plan: &Plan, comparison: Vec<Comparison>) -> Report<'_> {

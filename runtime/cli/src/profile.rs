@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use lime_plan::Format;
 use lime_profiler::{
     ComputeEffort, DiskEffort, ElementType, LinkSpeed, Measured, NodeProfileFile, compute, disk_can_be_measured,
     disk_of_folder, link, listen, machine_identity, memory,
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
     let reserve = lime_api::parse_bytes(&args.reserve).context("--reserve")?;
     let ty = ElementType::ALL.into_iter().find(|ty| ty.to_string() == args.dtype);
     let ty = ty.with_context(|| format!("--dtype {}: weights are stored as bf16, f16 or f32", args.dtype))?;
+    let quantized: Vec<Format> = Format::ALL.into_iter().filter(|format| format.is_quantized()).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, usize::from);
     // Links first: they fail at once where nobody answers.
@@ -40,7 +42,7 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
         machine: machine_identity(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         memory: memory()?,
-        compute: compute(ComputeEffort::FULL.beyond_caches(), ty, threads)?,
+        compute: compute(ComputeEffort::FULL.beyond_caches(), ty, &quantized, threads)?,
         disk: args.store.as_deref().map(|folder| disk_of_folder(folder, DiskEffort::FULL)).transpose()?,
     };
     let mut profile = NodeProfileFile::new(&name(args), reserve.0, measured);

@@ -36,6 +36,10 @@ pub(crate) fn profile_table(profile: &NodeProfileFile, width: Option<usize>) -> 
         ),
         ("disk".to_owned(), disk.0, disk.1),
     ];
+    for (format, speed) in &node.formats {
+        let operations = format!("{:.1} GFLOP/s of {} rows", speed.throughput as f64 / 1e9, compute.rows);
+        rows.push((format!("{format} weights"), rate(speed.memory_bandwidth), operations));
+    }
     for link in &profile.links {
         let bandwidth = format!("{:.1} Mbit/s", link.bandwidth as f64 / 1e6);
         let latency = Nanos((link.latency * 1e9) as u64);

@@ -1,5 +1,7 @@
 //! `lime` with a GGUF file: it is looked at, answers from three devices as from one, in memory and streamed, and stays in the store.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 #[allow(dead_code, reason = "the model's own tests use all of it")]
 #[path = "../../model/tests/formats/made.rs"]
@@ -10,7 +12,7 @@ mod server;
 
 use std::{fs, path::PathBuf};
 
-use common::{Running, command, lime, wish_from};
+use common::{Running, client, command, lime, signal, wish_from};
 
 /// What llama.cpp and the reference say after this prompt.
 const PROMPT: &str = "Once upon a time";
@@ -91,4 +93,80 @@ fn a_file_serves_in_memory_and_streamed() {
     }
     let verified = command(&["store", "verify"]).env("LIME_STORE", &store).output().unwrap();
     assert!(verified.status.success(), "{verified:?}");
+}
+
+#[test]
+fn a_streamed_answer_of_a_file_goes_on_when_a_worker_is_killed() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let file = wish_from(folder.path(), &format!("file://{}", model.display()), "Raw", &[2200, 2200, 2200]);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("encoding: Raw", "encoding: Raw, policy: Always")).unwrap();
+    let mut up = Running::start_with(&["up", "-v", "--port", "0", "-f", &file], &[("LIME_STORE", &store)]);
+    let address = client::address(&up.wait_for("serving bard at"));
+    let workers = client::workers(&up.heard);
+    let undisturbed = client::stream(&address, 120, &mut |_| {}).unwrap();
+    assert!(undisturbed.len() > 100, "{undisturbed:?}");
+    let mut kill = |count| {
+        if count == 7 {
+            signal(workers[1], "KILL");
+        }
+    };
+    assert_eq!(client::stream(&address, 120, &mut kill).unwrap(), undisturbed);
+    up.wait_for("the ring is back");
+    up.signal("INT");
+    assert_eq!(up.end().0, Some(0));
+}
+
+#[test]
+fn what_is_wrong_with_texts_of_a_file_is_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let good = made::Made::llama();
+    let template = |text: &str| good.with(|made| made.set_text("tokenizer.chat_template", text));
+    for (made, says) in [
+        (template("{% for message in messages %}"), "chat template: does not compile"),
+        (good.without("tokenizer.ggml.tokens"), "tokenizer.ggml.tokens"),
+        (good.with(|made| made.set_text("tokenizer.ggml.model", "gpt2")), "tokenizer.ggml.pre"),
+        (
+            good.with(|made| {
+                made.set_text("tokenizer.ggml.model", "gpt2");
+                made.set_text("tokenizer.ggml.pre", "llama-bpe");
+            }),
+            "tokenizer.ggml.merges",
+        ),
+    ] {
+        fs::write(&path, made.bytes()).unwrap();
+        let said = common::failure(&["inspect", path.to_str().unwrap()]);
+        assert!(said.contains(says), "{says}: {said}");
+    }
+}
+
+#[test]
+fn another_quantization_is_a_way_out_of_too_little_memory() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models/stories-GGUF");
+    fs::create_dir_all(&models).unwrap();
+    for (from, to) in [("F32", "F32"), ("Q8_0", "Q8_0"), ("Q4_0", "Q4_0")] {
+        fs::copy(model.with_file_name(format!("stories260k-{from}.gguf")), models.join(format!("s-{to}.gguf")))
+            .unwrap();
+    }
+    let server = server::Server::start(folder.path().join("models"));
+    let file = wish_from(folder.path(), "hf://lime/stories-GGUF:F32", "Raw", &[1300]);
+    let text = fs::read_to_string(&file).unwrap().replace("encoding: Raw", "encoding: Raw, policy: Never");
+    fs::write(&file, text).unwrap();
+    let local = model.display().to_string();
+    for (other, says) in [
+        (":Q4_0", "stories-Q4_0 (Q4_0, "),
+        ("hf://lime/stories-GGUF:Q8_0", "stories-Q8_0 (Q8_0, "),
+        (&local, "stories260k-Q8_0 (Q8_0, "),
+    ] {
+        let mut plan = command(&["plan", "-f", &file, "--or-model", other]);
+        let out =
+            plan.env("HF_ENDPOINT", server.url()).env("LIME_STORE", folder.path().join("store")).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains(says), "{other}: {said}");
+    }
 }

@@ -106,9 +106,15 @@ fn none(_: Block) -> bool {
 #[test]
 fn steps_taken_and_undone_at_any_pass_change_no_bit() {
     let sums = std::cell::Cell::new((0, 0));
-    for (name, devices, segments, head) in
-        [("bard-2m", 1, 1, 0), ("bard-2m", 2, 2, 1), ("tiny-qwen3-bf16", 2, 1, 0), ("tiny-llama-linear-f32", 1, 2, 0)]
-    {
+    for (name, devices, segments, head) in [
+        ("bard-2m", 1, 1, 0),
+        ("bard-2m", 2, 2, 1),
+        ("tiny-qwen3-bf16", 2, 1, 0),
+        ("tiny-llama-linear-f32", 1, 2, 0),
+        ("gguf-q8_0", 2, 1, 1),
+        ("gguf-q4_k", 1, 2, 0),
+        ("gguf-mixed", 1, 1, 0),
+    ] {
         let folder = bundled(name);
         let blocks = WrittenBlocks::write(&folder);
         let source = WeightSource::stored(&folder, blocks);

@@ -262,6 +262,8 @@ fn pages_that_go_and_come_at_any_pass_change_no_bit() {
         ("bard-2m", 2, 2, 5),
         ("tiny-qwen3-bf16", 1, 3, 10),
         ("tiny-llama-linear-f32", 1, 2, 10),
+        ("gguf-q8_0", 1, 3, 10),
+        ("gguf-mixed", 1, 2, 8),
     ] {
         let folder = bundled(name);
         let wish = wish(&folder, segments);

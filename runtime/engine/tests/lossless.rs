@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Ring, TINY, Wish, bits, bundled, isas};
+use common::{QUANTIZED, Ring, TINY, Wish, bits, bundled, isas};
 use lime_engine::{BatchRows, EngineOptions};
 use lime_model::ModelFolder;
 use lime_plan::{Arithmetic, Dtype, ServingLimits};
@@ -35,6 +35,7 @@ fn answer(ring: &mut Ring, slot: u32, chunk: usize) -> Vec<Vec<u32>> {
     steps
 }
 
+/// Of quantized weights `mixed_formats.rs` and `quantized.rs` say the same.
 #[test]
 fn chunks_threads_and_instruction_sets() {
     for name in TINY.into_iter().chain(["bard-2m"]) {
@@ -53,7 +54,9 @@ fn chunks_threads_and_instruction_sets() {
 
 #[test]
 fn devices_and_segments() {
-    for (name, residual) in [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)] {
+    let quantized = QUANTIZED.map(|name| (name, Dtype::F32));
+    let floats = [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)];
+    for (name, residual) in floats.into_iter().chain(quantized) {
         let folder = bundled(name);
         let wish = wish(&folder, residual);
         let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
@@ -82,7 +85,11 @@ fn candle_on_like_devices() {
 
 #[test]
 fn batch_mates() {
-    let folder = bundled("bard-2m");
+    ["bard-2m"].into_iter().chain(QUANTIZED).for_each(among_batch_mates);
+}
+
+fn among_batch_mates(name: &str) {
+    let folder = bundled(name);
     let wish = wish(&folder, Dtype::F32);
     let prompts: Vec<Vec<u32>> =
         (0..SLOTS).map(|slot| tokens(slot, 3 + 9 * slot as usize, folder.config().vocabulary as u32)).collect();
@@ -107,7 +114,7 @@ fn batch_mates() {
             last[index] = bits(logits);
         }
     }
-    assert_eq!(last, alone);
+    assert_eq!(last, alone, "{name}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::quantity::{Quantity, QuantityKind as Kind};
-use crate::{Bytes, Fleet, Limit, Link, Nanos, NodeProfile};
+use crate::{Bytes, Fleet, Format, FormatSpeed, Limit, Link, Nanos, NodeProfile};
 
 /// What a process needs besides its buffers, where a profile does not say.
 pub const DEFAULT_OVERHEAD: Bytes = Bytes::mib(64);
@@ -60,6 +60,19 @@ pub struct NodeEntry {
     /// Fixed cost of starting a block; zero where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_latency: Option<Quantity>,
+    /// Speeds with weights of single formats.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub formats: BTreeMap<Format, FormatEntry>,
+}
+
+/// The speed with weights of one format as a file gives it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FormatEntry {
+    /// Bytes of weights per second in products of one row.
+    pub memory_bandwidth: Quantity,
+    /// Operations per second in products of many rows.
+    pub throughput: Quantity,
 }
 
 /// The links of a fleet: a default, and pairs that differ from it.
@@ -179,6 +192,18 @@ impl NodeEntry {
         };
         let compact = Kind::MEMORY_BANDWIDTH.named("compactBandwidth");
         let compact_bandwidth = self.compact_bandwidth.is_some().then(|| needed(&self.compact_bandwidth, compact));
+        let mut formats = BTreeMap::new();
+        for (format, entry) in &self.formats {
+            let mut read = |value: &Quantity, kind| {
+                let fault = |fault: crate::QuantityError| faults.push(format!("{called}: {format}: {fault}"));
+                value.read(kind).map_err(fault).ok()
+            };
+            let speed =
+                (read(&entry.memory_bandwidth, Kind::MEMORY_BANDWIDTH), read(&entry.throughput, Kind::THROUGHPUT));
+            if let (Some(memory_bandwidth), Some(throughput)) = speed {
+                formats.insert(*format, FormatSpeed { memory_bandwidth, throughput });
+            }
+        }
         let name = name?.to_owned();
         (faults.len() == before).then_some(NodeProfile {
             name,
@@ -189,6 +214,7 @@ impl NodeEntry {
             throughput,
             disk_bandwidth,
             block_latency,
+            formats,
         })
     }
 }

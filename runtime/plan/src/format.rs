@@ -104,6 +104,11 @@ impl Format {
         }
     }
 
+    /// Whether activations are rounded to bytes for its products.
+    pub const fn is_quantized(self) -> bool {
+        self.element().is_none() && !matches!(self, Self::CompactBf16)
+    }
+
     /// Columns that are stored together, and the bytes that they take; `None` where a matrix is stored as a whole.
     pub const fn unit(self) -> Option<Unit> {
         let (columns, bytes) = match self {

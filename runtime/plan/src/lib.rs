@@ -49,7 +49,9 @@ pub use brief::{BriefCard, BriefError, Inspection};
 pub use card::{Architecture, Block, BlockBytes, ModelCard};
 pub use dtype::Dtype;
 pub use encoding::Encoding;
-pub use fleet_file::{DEFAULT_OVERHEAD, FleetError, FleetFile, LinkEntries, LinkEntry, NodeEntry, PairEntry};
+pub use fleet_file::{
+    DEFAULT_OVERHEAD, FleetError, FleetFile, FormatEntry, LinkEntries, LinkEntry, NodeEntry, PairEntry,
+};
 pub use format::{Format, Unit};
 pub use goal::{Goal, GoalError, Offload};
 pub use hub_model::{GgufPick, HubModel, HubModelError};
@@ -60,7 +62,7 @@ pub use plan::{
     Arithmetic, DeviceMemory, DevicePlan, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
 };
 pub use plan_error::{PlanError, PlanReadError};
-pub use profile::{Fleet, Link, NodeProfile};
+pub use profile::{Fleet, FormatSpeed, Link, NodeProfile};
 pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use route::{Hop, Stage};
 pub use steps::{HandOver, Ladder, Relief, Rung, Step};

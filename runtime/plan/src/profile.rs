@@ -1,8 +1,10 @@
 //! What nodes have: measured or stated, checked before anything is planned with it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Nanos};
+use crate::{Bytes, Format, Nanos};
 
 /// One node, in plain numbers that have been checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,27 @@ pub struct NodeProfile {
     /// Fixed cost of starting a block's computation.
     #[serde(default)]
     pub block_latency: Nanos,
+    /// Speeds with weights of single formats, where they were measured: quantized ones take other arithmetic.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub formats: BTreeMap<Format, FormatSpeed>,
+}
+
+/// How fast a node computes with weights of one format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FormatSpeed {
+    /// Bytes of weights per second in products of one row.
+    pub memory_bandwidth: u64,
+    /// Operations per second in products of many rows.
+    pub throughput: u64,
+}
+
+impl NodeProfile {
+    /// The speed with weights stored so: as it was measured, else that of weights in general.
+    pub fn speed(&self, format: Format) -> FormatSpeed {
+        let general = FormatSpeed { memory_bandwidth: self.memory_bandwidth, throughput: self.throughput };
+        self.formats.get(&format).copied().unwrap_or(general)
+    }
 }
 
 /// The way from one node to another.

@@ -1,12 +1,12 @@
 //! How fast the kernels that serve are here: one row (bound by memory), many rows (bound by arithmetic), and what a block
 //! costs however small it is.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use lime_kernels::{
     AlignedBuf, Compactor, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, compact_bytes, encode,
 };
-use lime_plan::Format;
+use lime_plan::{Format, FormatSpeed};
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileError;
@@ -68,6 +68,9 @@ pub struct Compute {
     /// Bytes of compact weights per second in products of one row; `None` where the weights are not bf16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compact_bandwidth: Option<u64>,
+    /// The same, and operations per second, with weights of other formats.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub formats: BTreeMap<Format, FormatSpeed>,
     /// f32 operations per second in products of [`Self::rows`] rows.
     pub throughput: u64,
     /// Nanoseconds of a block whose matrices weigh nothing.
@@ -95,14 +98,19 @@ const TINY: usize = 64;
 /// Parallel loops of an attention block: norm and projections, rope and KV store, attention, output.
 const LOOPS: usize = 4;
 
-/// Measures `threads` threads on weights stored as `ty`.
+/// Measures `threads` threads on weights stored as `ty`, and shortly on those of other `formats`.
 ///
 /// # Errors
 /// When there is no memory to measure with.
-pub fn compute(effort: ComputeEffort, ty: ElementType, threads: usize) -> Result<Compute, ProfileError> {
+pub fn compute(
+    effort: ComputeEffort,
+    ty: ElementType,
+    formats: &[Format],
+    threads: usize,
+) -> Result<Compute, ProfileError> {
     let kernels = Kernels::new(Isa::detect(), threads);
-    let weights = Weights::new(ty, OUT, COLUMNS, effort.bytes)?;
-    let tiny = Weights::new(ty, TINY, TINY, 1)?;
+    let weights = Weights::new(ty.into(), OUT, COLUMNS, effort.bytes)?;
+    let tiny = Weights::new(ty.into(), TINY, TINY, 1)?;
     let within = Duration::from_secs_f64(effort.seconds);
     let bandwidth = |round: f64| weights.bytes() as f64 / round;
     // The first round warms up: threads, pages, clock speed.
@@ -122,9 +130,14 @@ pub fn compute(effort: ComputeEffort, ty: ElementType, threads: usize) -> Result
     let flops = 2.0 * (OUT * COLUMNS * effort.rows * copies) as f64;
     let small = Rounds { least: 100, most: 2000, within: within / 4 };
     let block = median(small, || (0..LOOPS).map(|_| tiny.pass(&kernels, 1, 1)).sum());
+    let mut measured = BTreeMap::new();
+    for format in formats {
+        measured.insert(*format, format_speed(&kernels, effort, *format)?);
+    }
     Ok(Compute {
         memory_bandwidth: bandwidth(slowest) as u64,
         compact_bandwidth,
+        formats: measured,
         throughput: (flops / products) as u64,
         block_latency_nanos: (block * 1e9) as u64,
         rows: effort.rows,
@@ -132,6 +145,21 @@ pub fn compute(effort: ComputeEffort, ty: ElementType, threads: usize) -> Result
         kernels: kernels.isa().to_string(),
         threads: kernels.pool().threads(),
     })
+}
+
+/// The speed with weights of a format, from a few rounds.
+fn format_speed(kernels: &Kernels, effort: ComputeEffort, format: Format) -> Result<FormatSpeed, ProfileError> {
+    let weights = Weights::new(format, OUT, COLUMNS, effort.bytes)?;
+    let within = Duration::from_secs_f64(effort.seconds / 8.0);
+    weights.pass(kernels, 1, weights.copies.len());
+    let one_row = median(Rounds { least: 2, most: 16, within }, || weights.pass(kernels, 1, weights.copies.len()));
+    let many = median(Rounds { least: 1, most: 16, within }, || weights.pass(kernels, effort.rows, 1));
+    let operations = 2.0 * (OUT * COLUMNS * effort.rows) as f64;
+    let speed = FormatSpeed {
+        memory_bandwidth: (weights.bytes() as f64 / one_row) as u64,
+        throughput: (operations / many) as u64,
+    };
+    Ok(speed)
 }
 
 /// Compact bytes per second in products of one row.
@@ -205,28 +233,31 @@ fn normal(mut state: u64, weight: &mut [u8]) -> u64 {
 
 /// Copies of a matrix, as many as it takes to fill some memory.
 struct Weights {
-    ty: ElementType,
+    format: Format,
     out: usize,
     columns: usize,
     copies: Vec<AlignedBuf>,
 }
 
 impl Weights {
-    fn new(ty: ElementType, out: usize, columns: usize, bytes: usize) -> Result<Self, ProfileError> {
-        let row: Vec<f32> = (0..columns).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
-        let mut stored = vec![0; columns * ty.size()];
-        encode(ty, &row, &mut stored);
+    fn new(format: Format, out: usize, columns: usize, bytes: usize) -> Result<Self, ProfileError> {
+        // Of quantized ones, whose every byte may be any: numbers of no extreme size.
+        let mut stored = vec![0x11; format.row_bytes(columns as u64) as usize];
+        if let Some(dtype) = format.element() {
+            let row: Vec<f32> = (0..columns).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
+            encode(dtype.into(), &row, &mut stored);
+        }
         let size = out * stored.len();
         let copies = (0..bytes.div_ceil(size).max(1)).map(|_| {
             let mut copy = AlignedBuf::new(size)?;
             copy.chunks_exact_mut(stored.len()).for_each(|row| row.copy_from_slice(&stored));
             Ok(copy)
         });
-        Ok(Self { ty, out, columns, copies: copies.collect::<Result<_, ProfileError>>()? })
+        Ok(Self { format, out, columns, copies: copies.collect::<Result<_, ProfileError>>()? })
     }
 
     fn bytes(&self) -> usize {
-        self.out * self.columns * self.ty.size() * self.copies.len()
+        self.copies.iter().map(|copy| copy.len()).sum()
     }
 
     /// Seconds of one product of `rows` rows with each of the first `copies`, activations packed anew each time as in a pass.
@@ -236,8 +267,8 @@ impl Weights {
         let mut packed = PackedRows::new();
         seconds(|| {
             for copy in &self.copies[..copies] {
-                packed.pack(self.ty, &x, rows, self.columns);
-                let weights = Matrix::new(copy, self.ty, self.out, self.columns).expect("made with this shape");
+                packed.pack(self.format, &x, rows, self.columns);
+                let weights = Matrix::new(copy, self.format, self.out, self.columns).expect("made with this shape");
                 kernels.linear_many(&mut [LinearJob { weights, bias: None, y: &mut y }], &packed);
             }
         })
@@ -265,7 +296,12 @@ mod tests {
     #[test]
     fn every_figure_is_positive() {
         let effort = ComputeEffort { bytes: 8 << 20, seconds: 0.01, rows: 8 };
-        let found = compute(effort, ElementType::Bf16, 1).expect("a little memory");
+        let quantized: Vec<Format> = Format::ALL.into_iter().filter(|format| format.is_quantized()).collect();
+        let found = compute(effort, ElementType::Bf16, &quantized, 1).expect("a little memory");
+        assert_eq!(found.formats.len(), quantized.len());
+        for (format, speed) in &found.formats {
+            assert!(speed.memory_bandwidth > 1_000_000 && speed.throughput > 1_000_000, "{format}: {speed:?}");
+        }
         assert!(found.memory_bandwidth > 1_000_000, "{found:?}");
         assert!(found.throughput > 1_000_000, "{found:?}");
         assert!(found.block_latency_nanos > 0, "{found:?}");

@@ -1,5 +1,8 @@
 //! A node's profile as a file: what `lime profile` writes and `lime plan --profiles` reads.
 
+use std::collections::BTreeMap;
+
+use lime_plan::{Format, FormatSpeed};
 use serde::{Deserialize, Serialize};
 
 use crate::{Compute, Disk, LinkSpeed, Memory};
@@ -35,6 +38,9 @@ pub struct NodeFigures {
     pub disk_bandwidth: DiskField,
     /// Fixed cost of a block in seconds.
     pub block_latency: f64,
+    /// Speeds with weights of single formats.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub formats: BTreeMap<Format, FormatSpeed>,
 }
 
 /// A disk's bandwidth or `none`.
@@ -89,6 +95,7 @@ impl NodeProfileFile {
             compact_bandwidth: measured.compute.compact_bandwidth,
             disk_bandwidth: disk.unwrap_or_else(|| DiskField::None("none".to_owned())),
             block_latency: measured.compute.block_latency_nanos as f64 / 1e9,
+            formats: measured.compute.formats.clone(),
         };
         Self { node, links: Vec::new(), measured }
     }

@@ -62,6 +62,19 @@ impl Source {
         }
     }
 
+    /// The same repository, of which the GGUF file of this quantization is meant.
+    ///
+    /// # Errors
+    /// When it is no repository on the hub, or this is not the name of a quantization.
+    pub fn with_quant(&self, quant: &str) -> Result<Self, StoreError> {
+        let Self::Hub { repository, revision, .. } = self else {
+            return Err(fault(self, "only hf:// sources have quantizations to choose from; name the file".into()));
+        };
+        let model: Result<HubModel, _> = format!("{repository}:{quant}").parse();
+        let HubModel { repository, pick, .. } = model.map_err(|it| fault(self, it.to_string()))?;
+        Ok(Self::Hub { repository, pick, revision: revision.clone() })
+    }
+
     /// The source without its revision, as it is written: the same for every spelling of the same place.
     pub fn place(&self) -> String {
         match self {
@@ -229,6 +242,14 @@ mod tests {
             let fault = text.parse::<Source>().unwrap_err().to_string();
             assert!(fault.contains("hf://ORG/NAME"), "{text}: {fault}");
         }
+    }
+
+    #[test]
+    fn another_quantization_is_of_the_same_repository_and_revision() {
+        let source: Source = "hf://a/b-GGUF:Q8_0@v1".parse().unwrap();
+        assert_eq!(source.with_quant("Q4_K_M").unwrap().to_string(), "hf://a/b-GGUF:Q4_K_M@v1");
+        assert!(source.with_quant("a/b").is_err());
+        assert!("models/bard".parse::<Source>().unwrap().with_quant("Q8_0").is_err());
     }
 
     #[test]

@@ -32,6 +32,7 @@ fn fleet() -> Fleet {
         throughput: 500_000_000_000 + (index * 5 % 4) * 500_000_000_000,
         disk_bandwidth: Some(500_000_000 + (index * 11 % 5) * 500_000_000),
         block_latency: Nanos(20_000),
+        formats: Default::default(),
     };
     Fleet::uniform((0..16).map(node).collect(), Link { bandwidth: 25_000_000, latency: Nanos(400_000) })
 }

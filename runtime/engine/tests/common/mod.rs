@@ -1,6 +1,8 @@
 //! Models, plans and a ring without wires, for the tests of this folder.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+mod made_gguf;
+
 use std::{collections::BTreeMap, fs, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
 use lime_engine::{Activation, BatchRows, Engine, EngineOptions, WeightSource};
@@ -15,8 +17,14 @@ pub(crate) fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A model of the repository.
+/// GGUF models of random weights: in one format each, and with another for every tensor.
+pub(crate) const QUANTIZED: [&str; 3] = ["gguf-q8_0", "gguf-q4_k", "gguf-mixed"];
+
+/// A model of the repository, or one of [`QUANTIZED`].
 pub(crate) fn bundled(name: &str) -> ModelFolder {
+    if let Some(kind) = name.strip_prefix("gguf-") {
+        return ModelFolder::open(made_gguf::file(kind)).unwrap();
+    }
     ModelFolder::open(repository().join("tests/fixtures/models").join(name)).unwrap()
 }
 

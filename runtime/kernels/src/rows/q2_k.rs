@@ -32,10 +32,12 @@ impl QuantFormat for Q2K {
                 for (half, factor) in factors[2 * block..][..2].iter().enumerate() {
                     // A weight times its factor is at most 45: a byte.
                     let (factor, offset) = (factor & 15, factor >> 4);
-                    for column in half * HALF..(half + 1) * HALF {
-                        chunk.quants[at][column] = ((quants[column] >> (2 * (block % 4)) & 3) * factor) as i8;
-                        chunk.second[at][column] = offset as i8;
+                    let columns = half * HALF..(half + 1) * HALF;
+                    let places = chunk.quants[at][columns.clone()].iter_mut();
+                    for (place, bits) in places.zip(&quants[columns.clone()]) {
+                        *place = ((bits >> (2 * (block % 4)) & 3) * factor) as i8;
                     }
+                    chunk.second[at][columns].fill(offset as i8);
                 }
             }
         }

@@ -1,5 +1,4 @@
 //! GGUF files in the making: whole small models, for tests to damage and to split.
-#![allow(dead_code, reason = "each test program uses its own part")]
 
 /// A file in the making.
 #[derive(Clone, Default)]

@@ -10,6 +10,7 @@ mod damage;
 mod families;
 mod foreign;
 mod gguf;
+#[allow(dead_code, reason = "other test programs use the rest of it")]
 mod made;
 mod places;
 mod published;

@@ -78,5 +78,6 @@ pub fn drawn_node(random: &mut Random, index: u64, fair: u64, percent: (u64, u64
         throughput: random.between(1, 20) * 10_000_000_000,
         disk_bandwidth: (random.between(0, 5) > 0).then(|| random.between(1, 30) * 100_000_000),
         block_latency: Nanos(random.between(0, 20_000)),
+        formats: Default::default(),
     }
 }

@@ -7,6 +7,7 @@ mod digests;
 mod faults;
 mod gguf;
 mod good;
+#[allow(dead_code, reason = "the model's own tests use the rest of it")]
 #[path = "../../../model/tests/formats/made.rs"]
 mod made;
 #[path = "../common/server.rs"]

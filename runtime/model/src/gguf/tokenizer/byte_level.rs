@@ -9,6 +9,9 @@ const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p
 const QWEN_2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// As the makers of the models have it; llama.cpp has one without marks in its place.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// How the texts of a kind of vocabulary are cut.
 struct Cut {
     /// The names of it in GGUF files.
@@ -21,7 +24,7 @@ struct Cut {
     adds_bos: bool,
 }
 
-fn cuts() -> [Cut; 4] {
+fn cuts() -> [Cut; 5] {
     let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
     let bytes =
         |cuts: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": cuts });
@@ -30,9 +33,13 @@ fn cuts() -> [Cut; 4] {
         Cut {
             ignore_merges: true,
             adds_bos: true,
-            ..plain(&["llama-bpe", "llama3", "llama-v3"], vec![split(LLAMA_3), bytes(false)])
+            ..plain(&["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"], vec![split(LLAMA_3), bytes(false)])
         },
-        Cut { normalizer: json!({ "type": "NFC" }), ..plain(&["qwen2"], vec![split(QWEN_2), bytes(false)]) },
+        Cut {
+            normalizer: json!({ "type": "NFC" }),
+            ..plain(&["qwen2", "deepseek-r1-qwen", "megrez"], vec![split(QWEN_2), bytes(false)])
+        },
+        Cut { ignore_merges: true, adds_bos: true, ..plain(&["tekken"], vec![split(TEKKEN), bytes(false)]) },
         plain(&["smollm"], vec![json!({ "type": "Digits", "individual_digits": true }), bytes(true)]),
         plain(&["gpt-2"], vec![bytes(true)]),
     ]
