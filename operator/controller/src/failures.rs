@@ -94,9 +94,10 @@ mod tests {
     fn a_pod_that_is_told_to_go_has_not_failed_however_it_ends() {
         let died = shard(1, Some("ended with code 137"));
         let told = Shard { over: true, told_to_go: true, ..shard(1, Some("ended with code 137")) };
-        let mut status = account(None, &[], &[died.clone()], at(0));
+        let mut status = account(None, &[], std::slice::from_ref(&died), at(0));
         for second in 1..9 {
-            status = account(status.as_ref(), &[died.status.clone()], &[told.clone()], at(second));
+            status =
+                account(status.as_ref(), std::slice::from_ref(&died.status), std::slice::from_ref(&told), at(second));
         }
         assert_eq!(status.unwrap().restarts, 1);
     }
