@@ -92,7 +92,7 @@ fn describe(plan: &lime_plan::Plan) {
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             device.name,
-            device.all_layers().count(),
+            device.layer_count(),
             device.memory.pinned,
             device.memory.prefetch,
             share.streamed,

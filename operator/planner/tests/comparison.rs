@@ -117,7 +117,7 @@ fn room_that_long_requests_need_later_holds_blocks_until_then() {
     assert!(time(&after) < time(&before), "{} against {}", time(&after), time(&before));
     for device in &after.devices {
         let ladder = Ladder::of(&after, device).unwrap();
-        let longest = MemoryModel::of(&after).kv(device.all_layers().count() as u32);
+        let longest = MemoryModel::of(&after).kv(device.attentions());
         assert!(device.memory.kv < longest && ladder.most() >= longest, "{}", device.name);
         let level = ladder.level(longest, 0, Bytes::ZERO);
         assert!(level > 0 && level <= ladder.rungs().len());
@@ -127,7 +127,7 @@ fn room_that_long_requests_need_later_holds_blocks_until_then() {
     let roomy = plan(&card, &roomy, &expecting).unwrap();
     let model = MemoryModel::of(&roomy);
     for device in &roomy.devices {
-        assert!(device.steps.is_empty() && device.memory.kv == model.kv(device.all_layers().count() as u32));
+        assert!(device.steps.is_empty() && device.memory.kv == model.kv(device.attentions()));
     }
 }
 
