@@ -49,13 +49,13 @@ fn neighbours(problem: &Problem<'_>, layout: &Layout, binding: &[usize]) -> Vec<
         changed
     };
     let piece = layout.grain.blocks();
-    // Layers or blocks leave a device that binds.
+    // A piece leaves a device that binds; where layers are cut, one or two blocks.
     for &from in binding {
         for to in (0..count).filter(|&to| to != from) {
-            if layout.shares[from].blocks > piece {
+            for moved in (piece..=2).filter(|&moved| layout.shares[from].blocks > moved) {
                 found.push(changed(&|layout| {
-                    layout.shares[from].blocks -= piece;
-                    layout.shares[to].blocks += piece;
+                    layout.shares[from].blocks -= moved;
+                    layout.shares[to].blocks += moved;
                 }));
             }
         }

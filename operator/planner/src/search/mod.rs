@@ -156,10 +156,10 @@ fn effort(problem: &Problem<'_>) -> Work {
     Work::new(200_000 + 250 * size)
 }
 
-/// Work for cuts inside layers.
+/// Work for cuts inside layers: less of it on large fleets, where it comes once.
 fn cutting(problem: &Problem<'_>) -> Work {
     let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
-    Work::new(20_000 + 50 * size)
+    Work::new(if stricter::is_thorough(problem) { 40_000 + 250 * size } else { 10_000 + 40 * size })
 }
 
 /// The fastest candidates; none where no candidate fits, or where no estimate is below `limit`.
