@@ -175,7 +175,7 @@ fn assignment(found: &Plan, index: usize, device: &DevicePlan) -> Assignment {
     Assignment {
         node: device.name.clone(),
         layers: ranges.collect::<Vec<_>>().join(","),
-        layer_count: count(device.layer_count() as usize),
+        layer_count: count(device.attentions() as usize),
         head: found.head.0 as usize == index,
         pinned_bytes: bytes(device.memory.pinned),
         streamed_bytes: bytes(bytes_of(Residency::Streamed)),

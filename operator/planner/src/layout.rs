@@ -1,7 +1,5 @@
 //! A candidate of the search: everything that it may choose, in a compact form.
 
-use std::collections::BTreeSet;
-
 use crate::cost::Unit;
 
 /// What a ring is cut into.
@@ -117,15 +115,6 @@ impl Layout {
             counts[at] += attentions(start, end);
         }
         counts
-    }
-
-    /// For each position how many layers its device has a part of.
-    pub(crate) fn layers(&self) -> Vec<u32> {
-        let mut held = vec![BTreeSet::new(); self.shares.len()];
-        for (_, at, start, end) in self.visits() {
-            held[at].extend((start..end).map(|unit| (unit - 1) / 2));
-        }
-        held.iter().map(|layers| layers.len() as u32).collect()
     }
 
     /// For each position what its device computes in a pass, in order; visits without work are left out.

@@ -190,7 +190,7 @@ fn alternative(problem: &Problem<'_>, settled: &Settled) -> Alternative {
     let shares = &settled.layout.shares;
     Alternative {
         devices: shares.iter().map(|share| problem.fleet.nodes()[share.node].name.clone()).collect(),
-        layers: settled.layout.layers(),
+        layers: settled.layout.attentions(),
         segments: settled.layout.segments,
         micro_batches: settled.layout.micro_batches,
         time_per_token: Nanos(settled.time),

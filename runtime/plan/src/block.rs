@@ -72,12 +72,6 @@ impl BlockRange {
     pub const fn attentions(self) -> u32 {
         if self.is_empty() { 0 } else { self.end / 2 - self.start / 2 }
     }
-
-    /// How many layers it holds a part of.
-    pub const fn layer_count(self) -> u32 {
-        // The attention of a layer has an odd number, its MLP the even one after.
-        if self.is_empty() { 0 } else { self.end / 2 + 1 - self.start.div_ceil(2) }
-    }
 }
 
 /// The block of layers, or the embedding, that has this number.
@@ -128,12 +122,6 @@ mod tests {
                 let range = BlockRange::new(start, end);
                 let attentions = range.blocks().filter(|block| matches!(block, Block::Attention(_))).count();
                 assert_eq!((range.blocks().len(), range.attentions()), ((end - start) as usize, attentions as u32));
-                let layer = |block| match block {
-                    Block::Attention(layer) | Block::Mlp(layer) => layer,
-                    other => panic!("{other}"),
-                };
-                let layers: std::collections::BTreeSet<LayerIndex> = range.blocks().map(layer).collect();
-                assert_eq!(range.layer_count() as usize, layers.len(), "{range}");
             }
         }
     }

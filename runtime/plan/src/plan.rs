@@ -128,11 +128,6 @@ impl DevicePlan {
         self.ranges.iter().map(|range| range.attentions()).sum()
     }
 
-    /// How many layers it has a part of, each visit's counted.
-    pub fn layer_count(&self) -> u32 {
-        self.ranges.iter().map(|range| range.layer_count()).sum()
-    }
-
     /// Whether the device holds `block`.
     pub fn holds(&self, block: Block) -> bool {
         self.blocks.iter().any(|placed| placed.block == block)

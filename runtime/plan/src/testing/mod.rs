@@ -1,8 +1,10 @@
 //! What tests share: numbers from a seed and small models.
 
+mod cut;
 mod proportional;
 mod wish;
 
+pub use cut::cut_layers;
 pub use proportional::proportional;
 pub use wish::{DeviceBudget, Infeasible, PlanRequest};
 

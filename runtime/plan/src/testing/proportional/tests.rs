@@ -54,7 +54,7 @@ fn three_small_devices_hold_what_none_could_alone() {
     let devices = devices(&[3 << 20, 4 << 20, 5 << 20]);
     let plan = proportional(&request(&model, &devices, 2)).unwrap();
     assert_eq!(plan.head, DeviceIndex(0), "the tied head stays beside the embedding");
-    let counts: Vec<usize> = plan.devices.iter().map(|device| device.layer_count() as usize).collect();
+    let counts: Vec<usize> = plan.devices.iter().map(|device| device.attentions() as usize).collect();
     assert_eq!(counts.iter().sum::<usize>(), 12);
     assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
     assert!(devices.iter().all(|device| device.memory < needed_alone(&model)));
