@@ -159,7 +159,7 @@ fn effort(problem: &Problem<'_>) -> Work {
 /// Work for cuts inside layers: less of it on large fleets, where it comes once.
 fn cutting(problem: &Problem<'_>) -> Work {
     let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
-    Work::new(if stricter::is_thorough(problem) { 40_000 + 250 * size } else { 10_000 + 40 * size })
+    Work::new(if stricter::is_thorough(problem) { 40_000 + 250 * size } else { 4_000 + 16 * size })
 }
 
 /// The fastest candidates; none where no candidate fits, or where no estimate is below `limit`.
