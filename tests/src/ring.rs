@@ -73,7 +73,7 @@ pub fn streamed(plan: Plan, streams: impl Fn(Block) -> bool, share: f64) -> Resu
 pub fn lending(plan: Plan, share: u64, pages: u64, step: Nanos) -> Result<Plan> {
     let mut plan = plan.into_draft();
     let memory = MemoryModel::of(&plan);
-    let layers = plan.devices[0].all_layers().count() as u32;
+    let layers = plan.devices[0].attentions();
     let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
     let (room, mut buffer) = (page * pages, Size::ZERO);
     let frees = room.saturating_sub(exchange);

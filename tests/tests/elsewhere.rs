@@ -108,7 +108,7 @@ async fn a_cache_that_outgrows_its_device_goes_to_one_with_room() -> Result<()> 
 }
 
 fn plan_page(plan: &Plan) -> u64 {
-    let layers = plan.devices[0].all_layers().count() as u32;
+    let layers = plan.devices[0].attentions();
     lime_plan::MemoryModel::of(plan).page_bytes(layers).0
 }
 

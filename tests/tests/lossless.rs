@@ -1,7 +1,7 @@
 //! The promise: the same prompt and seed give the same bits for every plan.
 
 use anyhow::Result;
-use lime_plan::{Dtype, ServingLimits};
+use lime_plan::{Dtype, ServingLimits, testing::cut_layers};
 use lime_tests::{
     fixtures,
     ring::{Outcome, Sequence, Workers, card, drive, even_plan},
@@ -58,6 +58,28 @@ async fn all_plans_agree(kv: Dtype) -> Result<()> {
         }
     }
     assert_eq!(compared, 4 * 4 * 2 * 3 * 2);
+    Ok(())
+}
+
+/// Workers between which layers are cut, against one that has them all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cuts_inside_layers_give_the_same_bits() -> Result<()> {
+    let model = fixtures::bard();
+    let (card, kv, batch) = (card(&model)?, Dtype::Bf16.kv_entries(), sequences());
+    let mut reference: Option<Outcome> = None;
+    for (workers, segments) in [(1, 1), (2, 3), (3, 1), (5, 2)] {
+        let mut ring_workers = Workers::start(&model, workers, 1).await?;
+        let plan = cut_layers(&even_plan(&card, workers, segments, SERVING, kv)?);
+        assert_eq!(plan.cuts_layers(), workers > 1);
+        let mut ring = ring_workers.configure(&plan).await?;
+        for (chunk, mates) in [(usize::MAX, 0), (7, 7), (1, 7)] {
+            let outcome = alone(drive(&mut ring, &batch[..=mates], chunk).await?);
+            let expected = reference.get_or_insert_with(|| outcome.clone());
+            assert_eq!(outcome.tokens, expected.tokens, "{workers} workers, {segments} segments, {chunk} {mates}");
+            assert!(outcome.logits == expected.logits, "{workers} workers, {segments} segments, {chunk} {mates}");
+        }
+        ring_workers.stop().await?;
+    }
     Ok(())
 }
 

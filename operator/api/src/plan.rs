@@ -136,10 +136,10 @@ pub struct LimePlanSpec {
 pub struct Assignment {
     /// The node.
     pub node: String,
-    /// Its layers, one range per segment, such as `0-3,12-15`.
+    /// Its layers, one range per segment, such as `0-3,12-15`; `3a` is the attention of layer 3 alone, `3m` its MLP.
     #[serde(default)]
     pub layers: String,
-    /// How many layers that is.
+    /// How many layers that is; one that is cut counts where its attention is.
     #[serde(default)]
     pub layer_count: i32,
     /// Whether it holds the output matrix and samples the tokens.

@@ -167,7 +167,7 @@ fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<Str
 }
 
 fn assignment(found: &Plan, index: usize, device: &DevicePlan) -> Assignment {
-    let ranges = device.layers.iter().filter(|range| !range.is_empty()).map(ToString::to_string);
+    let ranges = device.ranges.iter().filter(|range| !range.is_empty()).map(ToString::to_string);
     let bytes_of = |residency: Residency| -> Bytes {
         let placed = device.blocks.iter().filter(|placed| placed.residency == residency);
         placed.map(|placed| found.model.block_bytes(placed.block)).sum()
@@ -175,7 +175,7 @@ fn assignment(found: &Plan, index: usize, device: &DevicePlan) -> Assignment {
     Assignment {
         node: device.name.clone(),
         layers: ranges.collect::<Vec<_>>().join(","),
-        layer_count: count(device.all_layers().count()),
+        layer_count: count(device.attentions() as usize),
         head: found.head.0 as usize == index,
         pinned_bytes: bytes(device.memory.pinned),
         streamed_bytes: bytes(bytes_of(Residency::Streamed)),

@@ -92,7 +92,7 @@ fn describe(plan: &lime_plan::Plan) {
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             device.name,
-            device.all_layers().count(),
+            halves(device.all_blocks().count()),
             device.memory.pinned,
             device.memory.prefetch,
             share.streamed,
@@ -102,6 +102,11 @@ fn describe(plan: &lime_plan::Plan) {
             share.stall
         );
     }
+}
+
+/// Layers, of whose attention and MLP each counts a half.
+fn halves(blocks: usize) -> String {
+    format!("{}{}", blocks / 2, if blocks % 2 == 1 { "½" } else { "" })
 }
 
 fn write_timelines(folder: &Path, prefix: &str, compared: &[Comparison]) {

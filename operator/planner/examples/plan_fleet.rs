@@ -17,8 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let plan = plan(&card, &fleet.check()?, &Goal::sporadic(&card, 256))?;
     for device in &plan.devices {
-        let layers: Vec<u32> = device.all_layers().map(|layer| layer.0).collect();
-        println!("{}: layers {layers:?}, {} in memory", device.name, device.memory.pinned);
+        let layers: Vec<String> = device.ranges.iter().map(ToString::to_string).collect();
+        println!("{}: layers {}, {} in memory", device.name, layers.join(" "), device.memory.pinned);
     }
     if let Some(outlook) = &plan.outlook {
         println!("{:.1} ms a token", outlook.prediction.time_per_token.seconds() * 1e3);

@@ -2,13 +2,32 @@
 
 use crate::cost::Unit;
 
+/// What a ring is cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Grain {
+    /// Whole layers.
+    Layer,
+    /// Attention and MLP blocks, so that those of one layer may be on two devices.
+    Block,
+}
+
+impl Grain {
+    /// Blocks of one piece.
+    pub(crate) const fn blocks(self) -> u32 {
+        match self {
+            Self::Layer => 2,
+            Self::Block => 1,
+        }
+    }
+}
+
 /// One device's part of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
     /// Index into the fleet's nodes.
     pub(crate) node: usize,
-    /// Layers over all segments.
-    pub(crate) layers: u32,
+    /// Attention and MLP blocks over all segments.
+    pub(crate) blocks: u32,
     /// Units read from disk in each pass, ascending in the order of computation.
     pub(crate) streamed: Vec<Unit>,
     /// Bytes of the prefetch buffer.
@@ -18,17 +37,19 @@ pub(crate) struct Share {
 impl Share {
     /// The same with nothing chosen about what streams.
     pub(crate) const fn bare(&self) -> Self {
-        Self { node: self.node, layers: self.layers, streamed: Vec::new(), buffer: 0 }
+        Self { node: self.node, blocks: self.blocks, streamed: Vec::new(), buffer: 0 }
     }
 }
 
-/// A candidate: who takes part in which order, how the layers are cut, what streams.
+/// A candidate: who takes part in which order, how the model is cut, what streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Devices in ring order.
     pub(crate) shares: Vec<Share>,
     /// Times round the ring.
     pub(crate) segments: u32,
+    /// Where it may be cut; shares are whole pieces of it.
+    pub(crate) grain: Grain,
     /// Position of the head in the ring.
     pub(crate) head: usize,
     /// Groups into which the sequences of a pass are split.
@@ -50,27 +71,50 @@ impl Stretch {
     }
 }
 
-/// How many of a device's `layers` fall into segment `segment` of `segments`: as even as whole layers can be.
-pub(crate) const fn layers_in(layers: u32, segment: u32, segments: u32) -> u32 {
-    (segment + 1) * layers / segments - segment * layers / segments
+/// How many of a device's `blocks` fall into segment `segment` of `segments`: as even as whole pieces can be.
+pub(crate) const fn blocks_in(blocks: u32, segment: u32, segments: u32, grain: Grain) -> u32 {
+    let each = grain.blocks();
+    let pieces = blocks / each;
+    ((segment + 1) * pieces / segments - segment * pieces / segments) * each
 }
 
 /// The units of a visit as a range of indices; the first of a pass begins with the embedding.
 pub(crate) const fn range(segment: u32, at: usize, start: u32, end: u32) -> (u32, u32) {
-    let from = if segment == 0 && at == 0 { Unit::EMBEDDING.0 } else { Unit::attention(start).0 };
-    (from, Unit::attention(end).0)
+    (if segment == 0 && at == 0 { Unit::EMBEDDING.0 } else { start }, end)
+}
+
+/// How many attention blocks lie from index `start` to before `end`.
+pub(crate) const fn attentions(start: u32, end: u32) -> u32 {
+    end / 2 - start / 2
 }
 
 impl Layout {
-    /// Visits `(segment, position, first layer, one past the last)` in the order of computation.
+    /// Visits `(segment, position, first unit, one past the last)` in the order of computation; embedding and head left out.
     pub(crate) fn visits(&self) -> impl Iterator<Item = (u32, usize, u32, u32)> {
-        let mut next = 0;
+        let mut next = Unit::attention(0).0;
         let places = (0..self.segments).flat_map(|segment| (0..self.shares.len()).map(move |at| (segment, at)));
         places.map(move |(segment, at)| {
             let start = next;
-            next += layers_in(self.shares[at].layers, segment, self.segments);
+            next += blocks_in(self.shares[at].blocks, segment, self.segments, self.grain);
             (segment, at, start, next)
         })
+    }
+
+    /// Whether some layer's attention and MLP are on two devices, or in two visits of one.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.grain == Grain::Block && self.visits().any(|(_, _, start, end)| (end - start) % 2 == 1)
+    }
+
+    /// For each position how many attention blocks its device has: of those it keeps the KV cache.
+    pub(crate) fn attentions(&self) -> Vec<u32> {
+        if self.grain == Grain::Layer {
+            return self.shares.iter().map(|share| share.blocks / 2).collect();
+        }
+        let mut counts = vec![0; self.shares.len()];
+        for (_, at, start, end) in self.visits() {
+            counts[at] += attentions(start, end);
+        }
+        counts
     }
 
     /// For each position what its device computes in a pass, in order; visits without work are left out.
@@ -87,22 +131,19 @@ impl Layout {
         all
     }
 
-    /// The units of the device at `position`, each with its segment (the number of segments for the head), in the order
-    /// in which a pass meets them.
-    pub(crate) fn units_of(&self, position: usize, model_layers: u32) -> Vec<(Unit, u32)> {
+    /// The units of the device at `position`, in the order in which a pass meets them.
+    pub(crate) fn units_of(&self, position: usize, model_layers: u32) -> Vec<Unit> {
         let mut units = Vec::new();
         if position == 0 {
-            units.push((Unit::EMBEDDING, 0));
+            units.push(Unit::EMBEDDING);
         }
-        for (segment, at, start, end) in self.visits() {
+        for (_, at, start, end) in self.visits() {
             if at == position {
-                units.extend(
-                    (start..end).flat_map(|layer| [(Unit::attention(layer), segment), (Unit::mlp(layer), segment)]),
-                );
+                units.extend((start..end).map(Unit));
             }
         }
         if position == self.head {
-            units.push((Unit::head(model_layers), self.segments));
+            units.push(Unit::head(model_layers));
         }
         units
     }

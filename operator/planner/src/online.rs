@@ -111,12 +111,13 @@ pub(crate) fn with_hand_over(
     mut steps: Vec<Step>,
 ) -> Vec<Step> {
     let memory = MemoryModel::of(plan);
-    let (base, worst) = (base(plan.devices[at].memory), memory.kv(layout.shares[at].layers));
+    let attentions = layout.attentions();
+    let (base, worst) = (base(plan.devices[at].memory), memory.kv(attentions[at]));
     if plan.arithmetic != Arithmetic::Exact {
         return steps;
     }
     // What is never asked for is not reserved; where the plan has room for all, what memory pressure may ask for is not known.
-    let layers = layout.shares[at].layers;
+    let layers = attentions[at];
     let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
     let missing = if worst > base { worst - base + exchange } else { worst };
     let mut scratch = Scratch::default();
@@ -128,7 +129,7 @@ pub(crate) fn with_hand_over(
     let mut best: Option<(usize, u64, Step)> = None;
     for (other, device) in plan.devices.iter().enumerate().filter(|(other, _)| *other != at) {
         // A device whose own cache will need its room, or that hands pages over itself, lends none.
-        let longest = memory.kv(layout.shares[other].layers);
+        let longest = memory.kv(attentions[other]);
         let free = device.memory.budget.saturating_sub(device.memory.used()).saturating_sub(exchange);
         let pages = free.min(missing).0.div_ceil(page.0.max(1)).min(free.0 / page.0.max(1));
         let room = Bytes(page.0 * pages).min(worst);
@@ -166,8 +167,7 @@ pub(crate) fn with_hand_over(
 /// Gives each device of `plan` its steps, and those with room what others count on.
 pub(crate) fn give_steps(problem: &Problem<'_>, plan: &mut PlanDraft, layout: &Layout) {
     let memory = MemoryModel::of(plan);
-    let sizes =
-        |of: &dyn Fn(u32) -> Bytes| -> Vec<Bytes> { layout.shares.iter().map(|share| of(share.layers)).collect() };
+    let sizes = |of: &dyn Fn(u32) -> Bytes| -> Vec<Bytes> { layout.attentions().into_iter().map(of).collect() };
     let (kv, exchange) = (sizes(&|layers| memory.kv(layers)), sizes(&|layers| memory.exchange(layers)));
     let grows = |plan: &PlanDraft, at: usize| plan.devices[at].memory.kv < kv[at];
     // First those whose cache outgrows their memory: what they count on, the others know of.
@@ -201,9 +201,10 @@ pub(crate) fn grown(
     let at = |point: &ContextPoint| {
         let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);
         let (mut layout, mut elsewhere) = (layout.clone(), 0);
-        for (share, device) in layout.shares.iter_mut().zip(&plan.devices) {
+        let attentions = layout.attentions();
+        for ((share, device), attentions) in layout.shares.iter_mut().zip(&plan.devices).zip(attentions) {
             let Ok(ladder) = Ladder::of(plan, device) else { continue };
-            let kv = memory.page_bytes(share.layers) * pages;
+            let kv = memory.page_bytes(attentions) * pages;
             let planned = ladder.hand_over().map_or(Nanos::ZERO, |over| over.costs);
             let way = ladder.way(kv, Way::default(), planned);
             elsewhere += if way.elsewhere { planned.0 } else { 0 };
@@ -264,7 +265,7 @@ fn cheapest(
 /// The attention block and the MLP block that lie farthest from what streams already.
 fn next_to_stream(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Unit> {
     let layers = problem.card.layers;
-    let units: Vec<Unit> = layout.units_of(at, layers).into_iter().map(|(unit, _)| unit).collect();
+    let units: Vec<Unit> = layout.units_of(at, layers);
     let streamed = &layout.shares[at].streamed;
     let places: Vec<usize> = (0..units.len()).filter(|&place| streamed.binary_search(&units[place]).is_ok()).collect();
     let distance = |place: usize| {
@@ -308,6 +309,6 @@ fn remote_attention(
     };
     let nodes = problem.fleet.nodes();
     let read = |node: usize| nanos(room.0, nodes[node].memory_bandwidth);
-    let asked = u64::from(layout.shares[at].layers) * (way(here, there, queries) + way(there, here, answers));
+    let asked = u64::from(layout.attentions()[at]) * (way(here, there, queries) + way(there, here, answers));
     asked + read(there).saturating_sub(read(here))
 }

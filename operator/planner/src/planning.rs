@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::cost::Unit;
 use crate::layout::Layout;
 use crate::online::{give_steps, grown};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
 use crate::search::{Found, Merit, Problem, Settled, as_good_as, find, fits, left_out};
 use lime_plan::{
-    Alternative, Arithmetic, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal, LayerRange,
+    Alternative, Arithmetic, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal,
     MemoryModel, ModelCard, Nanos, NodeProfile, Outlook, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, PlanError,
     Prediction, RejectedNode, Residency,
 };
@@ -127,12 +128,13 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Result<
     let memory = MemoryModel { card: problem.card, serving: goal.serving, kv: goal.kv, residual: goal.residual };
     let mut ranges = vec![Vec::new(); layout.shares.len()];
     for (_, at, start, end) in layout.visits() {
-        ranges[at].push(LayerRange::new(start, end));
+        ranges[at].push(BlockRange::new(start, end));
     }
-    let device = |(at, layers): (usize, Vec<LayerRange>)| {
+    let attentions = layout.attentions();
+    let device = |(at, ranges): (usize, Vec<BlockRange>)| {
         let share = &layout.shares[at];
         let node = &problem.fleet.nodes()[share.node];
-        let place = |(unit, _)| {
+        let place = |unit: Unit| {
             let streamed = share.streamed.binary_search(&unit).is_ok();
             let residency = if streamed { Residency::Streamed } else { Residency::Pinned };
             PlacedBlock { block: unit.block(problem.card.layers), residency }
@@ -146,9 +148,9 @@ fn assemble(problem: &Problem<'_>, layout: &Layout, outlook: Outlook) -> Result<
         };
         if memory.used() > memory.budget {
             // The longest requests fit when blocks give way: see the steps.
-            memory.kv = problem.expected_kv(share.layers);
+            memory.kv = problem.expected_kv(attentions[at]);
         }
-        DevicePlan { name: node.name.clone(), layers, blocks, memory, steps: Vec::new() }
+        DevicePlan { name: node.name.clone(), ranges, blocks, memory, steps: Vec::new() }
     };
     let mut plan = PlanDraft {
         version: PLAN_VERSION,
@@ -188,7 +190,7 @@ fn alternative(problem: &Problem<'_>, settled: &Settled) -> Alternative {
     let shares = &settled.layout.shares;
     Alternative {
         devices: shares.iter().map(|share| problem.fleet.nodes()[share.node].name.clone()).collect(),
-        layers: shares.iter().map(|share| share.layers).collect(),
+        layers: settled.layout.attentions(),
         segments: settled.layout.segments,
         micro_batches: settled.layout.micro_batches,
         time_per_token: Nanos(settled.time),

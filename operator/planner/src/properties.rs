@@ -76,7 +76,7 @@ fn check_sound(plan: &Plan, card: &ModelCard) {
     assert_eq!(held, all, "every block exactly once");
     for device in &plan.devices {
         assert!(device.memory.used() <= device.memory.budget);
-        let longest = MemoryModel::of(plan).kv(device.all_layers().count() as u32);
+        let longest = MemoryModel::of(plan).kv(device.attentions());
         let ladder = Ladder::of(plan, device).expect("steps can be taken");
         assert!(device.memory.kv == longest || ladder.most() >= longest, "{}: the longest requests fit", device.name);
         let followed = ladder.rungs().len() + usize::from(ladder.hand_over().is_some());

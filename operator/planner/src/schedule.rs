@@ -206,7 +206,7 @@ impl Builder<'_> {
             return;
         }
         for (segment, at, _, end) in layout.visits() {
-            self.note_loads(at, Unit::attention(end).0, segment);
+            self.note_loads(at, end, segment);
         }
         self.note_loads(layout.head, Unit::head(self.costs.layers).0 + 1, layout.segments);
         let noted = self.devices.iter().take(layout.shares.len()).map(|device| device.loader.bytes.len());

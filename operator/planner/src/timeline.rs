@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::layout::{Layout, Share};
+use crate::layout::{Grain, Layout, Share};
 use crate::period::Scratch;
 use crate::run::play;
 use crate::schedule::{Kind, Schedule};
@@ -146,14 +146,16 @@ pub(crate) fn layout_of(plan: &Plan, fleet: &Fleet) -> Option<Layout> {
         let mut streamed: Vec<_> =
             streamed.map(|placed| crate::cost::Unit::of(placed.block, plan.model.layers)).collect();
         streamed.sort();
-        Some(Share { node, layers: device.all_layers().count() as u32, streamed, buffer: device.memory.prefetch.0 })
+        let blocks = device.ranges.iter().map(|range| range.len()).sum();
+        Some(Share { node, blocks, streamed, buffer: device.memory.prefetch.0 })
     };
     let shares: Option<Vec<Share>> = plan.devices.iter().map(share).collect();
     let (segments, head, micro_batches) = (plan.segments, plan.head.0 as usize, plan.micro_batches());
-    let layout = Layout { shares: shares?, segments, head, micro_batches };
+    let grain = if plan.cuts_layers() { Grain::Block } else { Grain::Layer };
+    let layout = Layout { shares: shares?, segments, grain, head, micro_batches };
     let same = |(segment, at, start, end): (u32, usize, u32, u32)| {
-        let range = plan.devices[at].layers_in(lime_plan::SegmentIndex(segment));
-        range.is_empty() && start == end || (range.start.0, range.end.0) == (start, end)
+        let range = plan.devices[at].range_in(lime_plan::SegmentIndex(segment));
+        range.is_empty() && start == end || (range.start, range.end) == (start, end)
     };
     let known = layout.visits().all(same);
     known.then_some(layout)

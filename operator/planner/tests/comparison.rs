@@ -45,6 +45,21 @@ fn every_fleet_of_the_repository_plans_or_explains() {
     }
 }
 
+/// Disks that bind are evened out by parts of layers; where all is in memory whole layers do. Whatever reads a plan back reads such
+/// a one as well.
+#[test]
+fn layers_are_cut_where_that_pays() {
+    let (card, three) = (QWEN3_32B.card(), fleet("jetsons-three"));
+    let cut = plan(&card, &three, &Goal::sporadic(&card, 2048)).unwrap();
+    assert!(cut.cuts_layers());
+    assert!(time(&cut) < Nanos(1_000_000_000), "by whole layers it takes 1.06 s: {}", time(&cut));
+    assert_eq!(cut.devices.iter().map(|device| device.attentions()).sum::<u32>(), card.layers);
+    assert_eq!(adaptations(&cut, &three).unwrap().len(), cut.devices.len());
+    let (card, small) = (LLAMA_2_13B.card(), fleet("jetsons-small"));
+    let whole = plan(&card, &small, &Goal::sporadic(&card, 2048)).unwrap();
+    assert!(!whole.cuts_layers());
+}
+
 #[test]
 fn a_timeline_is_one_pass_long_and_draws() {
     let (card, fleet) = (QWEN3_32B.card(), fleet("jetsons-three"));
@@ -117,7 +132,7 @@ fn room_that_long_requests_need_later_holds_blocks_until_then() {
     assert!(time(&after) < time(&before), "{} against {}", time(&after), time(&before));
     for device in &after.devices {
         let ladder = Ladder::of(&after, device).unwrap();
-        let longest = MemoryModel::of(&after).kv(device.all_layers().count() as u32);
+        let longest = MemoryModel::of(&after).kv(device.attentions());
         assert!(device.memory.kv < longest && ladder.most() >= longest, "{}", device.name);
         let level = ladder.level(longest, 0, Bytes::ZERO);
         assert!(level > 0 && level <= ladder.rungs().len());
@@ -127,7 +142,7 @@ fn room_that_long_requests_need_later_holds_blocks_until_then() {
     let roomy = plan(&card, &roomy, &expecting).unwrap();
     let model = MemoryModel::of(&roomy);
     for device in &roomy.devices {
-        assert!(device.steps.is_empty() && device.memory.kv == model.kv(device.all_layers().count() as u32));
+        assert!(device.steps.is_empty() && device.memory.kv == model.kv(device.attentions()));
     }
 }
 

@@ -57,7 +57,7 @@ fn pages_go_to_a_device_with_room_where_the_link_is_cheaper_than_the_disk() {
     let asking: Vec<_> = fast.devices.iter().filter_map(|device| Some((device, hand_over(device)?))).collect();
     assert_eq!(asking.len(), 2, "both boards have too little room");
     let (_, keeper) = fast.device("roomy").unwrap();
-    let exchange = |device: &DevicePlan| MemoryModel::of(&fast).exchange(device.all_layers().count() as u32);
+    let exchange = |device: &DevicePlan| MemoryModel::of(&fast).exchange(device.attentions());
     let counted: Bytes = asking.iter().map(|(device, (_, _, room))| *room + exchange(device)).sum();
     assert_eq!(keeper.memory.lent, counted, "what both count on is reserved once for each");
     assert!(keeper.memory.used() <= keeper.memory.budget);
@@ -66,7 +66,7 @@ fn pages_go_to_a_device_with_room_where_the_link_is_cheaper_than_the_disk() {
         let ladder = Ladder::of(&fast, device).unwrap();
         let over = ladder.hand_over().unwrap();
         assert_eq!((over.after, over.page * u64::from(over.pages)), (*place, *room), "whole pages");
-        let longest = MemoryModel::of(&fast).kv(device.all_layers().count() as u32);
+        let longest = MemoryModel::of(&fast).kv(device.attentions());
         assert!(ladder.most() >= longest, "blocks alone free enough, whatever becomes of the link");
         assert!(ladder.base() + *room < longest + over.page + exchange(device), "no more than is asked for");
     }

@@ -1,6 +1,6 @@
 //! A plan as a table.
 
-use lime_plan::{Block, Bytes, DeviceIndex, DevicePlan, Encoding, LayerRange, Plan, Residency};
+use lime_plan::{Block, BlockRange, Bytes, DeviceIndex, DevicePlan, Encoding, Plan, Residency};
 
 use crate::{explain, grid::Grid};
 
@@ -33,10 +33,10 @@ pub fn plan_table(plan: &Plan, width: Option<usize>) -> String {
         let memory = device.memory;
         let mut row = vec![device.name.clone()];
         if plan.segments <= SEGMENTS_SHOWN {
-            let shown = |range: &LayerRange| if range.is_empty() { "-".into() } else { format!("layers {range}") };
-            row.extend(device.layers.iter().map(shown));
+            let shown = |range: &BlockRange| if range.is_empty() { "-".into() } else { format!("layers {range}") };
+            row.extend(device.ranges.iter().map(shown));
         } else {
-            row.push(spread(&device.layers));
+            row.push(spread(&device.ranges));
         }
         row.push(besides(plan, DeviceIndex(index as u32)));
         let lent = lends.then_some(memory.lent);
@@ -72,11 +72,12 @@ pub fn plan_table(plan: &Plan, width: Option<usize>) -> String {
 }
 
 /// `38: 8 at a time` of a device's layers over many segments.
-fn spread(ranges: &[LayerRange]) -> String {
-    let counts = ranges.iter().map(|range| range.layers().count());
+fn spread(ranges: &[BlockRange]) -> String {
+    let halves = |blocks: u32| format!("{}{}", blocks / 2, if blocks % 2 == 1 { "½" } else { "" });
+    let counts = ranges.iter().map(|range| range.len());
     let (least, most) = (counts.clone().min().unwrap_or(0), counts.clone().max().unwrap_or(0));
-    let each = if least == most { most.to_string() } else { format!("{least} to {most}") };
-    format!("{}: {each} in each", counts.sum::<usize>())
+    let each = if least == most { halves(most) } else { format!("{} to {}", halves(least), halves(most)) };
+    format!("{}: {each} in each", halves(counts.sum()))
 }
 
 /// Bytes that a device reads from disk in every pass.

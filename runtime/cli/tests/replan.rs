@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{Running, lime, model, wish};
-use lime_plan::{Plan, PlanInForce};
+use lime_plan::{Plan, PlanInForce, testing::cut_layers};
 use serde_json::{Value, json};
 
 /// What a client has: the answer's text and its tokens.
@@ -173,6 +173,16 @@ fn answers_go_on_by_another_plan_while_the_workers_of_the_old_one_are_killed() {
     gateway.wait_for("another plan is followed");
     gateway.wait_for("the ring is back");
     assert_eq!(stream(&address, &questions[0], None).0, alone[0]);
+
+    // Then by a plan that cuts inside layers.
+    let cut = cut_layers(&three);
+    assert!(cut.cuts_layers());
+    put_in_force(&file, 8, &cut, &new_addresses);
+    gateway.wait_for("another plan is followed");
+    gateway.wait_for("the ring is back");
+    for (question, expected) in questions.iter().zip(&alone) {
+        assert_eq!(&stream(&address, question, None).0, expected);
+    }
     drop(new_workers);
     gateway.signal("INT");
     assert_eq!(gateway.end().0, Some(0));

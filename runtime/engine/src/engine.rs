@@ -5,14 +5,14 @@ use std::sync::Arc;
 use lime_kernels::{Isa, Kernels};
 use lime_plan::{
     ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Encoding, Ladder,
-    LayerIndex, MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
+    MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
 };
 
 use crate::{
     Activation, BatchRows, EngineError, PageKeeper, ResidencyCounters, ResidencyFigures, Sampled, Sampling, Shortage,
     StreamCounters, Verified, WeightSource,
     backend::{Backend, Candle, CandleShape, Exact, ExactShape, Uploaded, candle_device},
-    layers::{BlocksFor, Layers, Shape},
+    layers::{BlocksFor, Layers, Part, Shape},
     loader::LoadOptions,
     memory::{Memory, Sequences, Sizes},
     residency::{Blocks, Resident, StreamRecipe},
@@ -49,8 +49,8 @@ pub struct Engine {
     kernels: Arc<Kernels>,
     isa: Isa,
     device: DevicePlan,
-    /// For each segment its layers, each with its place in the KV cache.
-    places: Vec<Vec<(LayerIndex, usize)>>,
+    /// What is computed in each segment.
+    parts: Vec<Vec<Part>>,
     limits: Limits,
     /// The block that holds the output matrix, where the head is here.
     output: Option<(Block, TensorRole)>,
@@ -137,7 +137,7 @@ impl Engine {
             runner,
             kernels,
             isa,
-            places: places(&placed, plan.segments),
+            parts: parts(&placed, plan.segments),
             limits: Limits {
                 hidden: plan.model.hidden as usize,
                 vocabulary: plan.model.vocabulary as usize,
@@ -175,14 +175,14 @@ impl Engine {
         activation: &mut Activation,
     ) -> Result<(), EngineError> {
         let index = segment.0 as usize;
-        if index >= self.places.len() {
-            return Err(EngineError::Segment { segment: segment.0, segments: self.places.len() as u32 });
+        if index >= self.parts.len() {
+            return Err(EngineError::Segment { segment: segment.0, segments: self.parts.len() as u32 });
         }
         let total = rows.iter().map(|part| part.count as usize).sum();
         self.check_rows(total)?;
         self.check_activation(total, activation)?;
-        let (places, entries) = (&self.places[index], self.entries);
-        on_backend!(&mut self.runner, it => it.forward(index, places, rows, activation, entries))
+        let (parts, entries) = (&self.parts[index], self.entries);
+        on_backend!(&mut self.runner, it => it.forward(index, parts, rows, activation, entries))
     }
 
     /// Logits of the rows with these indices, one row of the vocabulary's size each. The activation has been through every layer.
@@ -294,13 +294,13 @@ impl<B: Backend, S: Blocks + BlocksFor<B>> Running<B, S> {
     fn forward(
         &mut self,
         segment: usize,
-        places: &[(LayerIndex, usize)],
+        parts: &[Part],
         rows: &[BatchRows],
         activation: &mut Activation,
         entries: Dtype,
     ) -> Result<(), EngineError> {
         let admitted = self.memory.admit(segment, rows)?;
-        let ran = self.layers.forward(places.iter().copied(), admitted, activation);
+        let ran = self.layers.forward(parts, admitted, activation);
         // A device that cannot say it has failed the pass as well.
         let saturated = self.layers.backend.take_saturated().unwrap_or(0);
         self.memory.note_saturated(saturated, entries);
@@ -333,7 +333,7 @@ impl Loading<'_> {
             return Err(EngineError::GpuExact { gpu });
         }
         let config = self.config;
-        let layers = self.device.all_layers().count();
+        let layers = self.device.attentions() as usize;
         let (backend, pool) = Exact::new(
             kernels,
             &ExactShape {
@@ -398,7 +398,7 @@ impl Loading<'_> {
         let memory = MemoryModel::of(self.plan);
         let shape = CandleShape {
             config,
-            layers: self.device.all_layers().count(),
+            layers: self.device.attentions() as usize,
             rope: self.steps.rope,
             positions: self.plan.serving.max_context_tokens as usize,
             slots: self.plan.serving.max_concurrent_requests as usize,
@@ -413,12 +413,12 @@ impl Loading<'_> {
     }
 
     fn running<B: Backend, S: Blocks>(&self, backend: B, blocks: S, pool: B::Kv) -> Running<B, S> {
-        let (memory, layers) = (MemoryModel::of(self.plan), self.device.all_layers().count() as u32);
+        let (memory, layers) = (MemoryModel::of(self.plan), self.device.attentions());
         let ModelConfig { heads, kv_heads, head_dim, vocabulary, .. } = *self.config;
         let sequences = Sequences {
             slots: self.plan.serving.max_concurrent_requests as usize,
             most_positions: self.plan.serving.max_context_tokens,
-            has_layers: places(self.device, self.plan.segments).iter().map(|layers| !layers.is_empty()).collect(),
+            has_layers: parts(self.device, self.plan.segments).iter().map(|blocks| !blocks.is_empty()).collect(),
         };
         let sizes = Sizes {
             page: memory.page_bytes(layers),
@@ -447,9 +447,9 @@ impl Loading<'_> {
         match block {
             Block::Embedding => 0,
             Block::Head => self.plan.segments,
-            Block::Attention(layer) | Block::Mlp(layer) => {
+            block => {
                 let meets =
-                    |segment: &u32| self.device.layers_in(SegmentIndex(*segment)).layers().any(|met| met == layer);
+                    |segment: &u32| self.device.range_in(SegmentIndex(*segment)).blocks().any(|met| met == block);
                 (0..self.plan.segments).find(meets).unwrap_or_default()
             }
         }
@@ -460,11 +460,16 @@ impl Loading<'_> {
     }
 }
 
-/// The layers of each segment with their places in the device's KV cache.
-fn places(device: &DevicePlan, segments: u32) -> Vec<Vec<(LayerIndex, usize)>> {
+/// What the device computes in each segment, attention with its place in the device's KV cache.
+fn parts(device: &DevicePlan, segments: u32) -> Vec<Vec<Part>> {
     let mut place = 0..;
-    let segments = (0..segments).map(|segment| device.layers_in(SegmentIndex(segment)));
-    segments.map(|range| range.layers().zip(&mut place).collect()).collect()
+    let mut part = |block: Block| match block {
+        Block::Attention(layer) => Some(Part::Attention { layer, place: place.next().unwrap_or_default() }),
+        Block::Mlp(layer) => Some(Part::Mlp { layer }),
+        Block::Embedding | Block::Head => None,
+    };
+    let segments = (0..segments).map(|segment| device.range_in(SegmentIndex(segment)));
+    segments.map(|range| range.blocks().filter_map(&mut part).collect()).collect()
 }
 
 fn output(plan: &Plan, device: &DevicePlan) -> Option<(Block, TensorRole)> {

@@ -22,6 +22,15 @@ pub(crate) struct Shape {
     pub(crate) steps: ModelSteps,
 }
 
+/// A block of a layer on this device: attention and MLP of one layer may be on two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Attention, with its place in the device's KV cache.
+    Attention { layer: LayerIndex, place: usize },
+    /// Feed-forward projections.
+    Mlp { layer: LayerIndex },
+}
+
 /// A model's layers on a backend. The blocks and the KV cache that they run over are the device's memory's.
 pub(crate) struct Layers<B> {
     pub(crate) backend: B,
@@ -43,17 +52,19 @@ impl<B: Backend> Layers<B> {
         Ok(activation)
     }
 
-    /// Runs `layers`, each with its place in the device's KV cache, over the rows of a pass.
+    /// Runs `parts` over the rows of a pass.
     pub(crate) fn forward(
         &mut self,
-        layers: impl Iterator<Item = (LayerIndex, usize)>,
+        parts: &[Part],
         mut with: Admitted<'_, impl BlocksFor<B>, B::Kv>,
         activation: &mut Activation,
     ) -> Result<(), EngineError> {
         let mut x = self.backend.enter(activation)?;
-        for (layer, place) in layers {
-            self.attention(layer, place, &mut with, &mut x)?;
-            self.mlp(layer, with.blocks, &mut x)?;
+        for part in parts {
+            match *part {
+                Part::Attention { layer, place } => self.attention(layer, place, &mut with, &mut x)?,
+                Part::Mlp { layer } => self.mlp(layer, with.blocks, &mut x)?,
+            }
         }
         self.backend.leave(x, activation)
     }

@@ -106,19 +106,20 @@ fn none(_: Block) -> bool {
 #[test]
 fn steps_taken_and_undone_at_any_pass_change_no_bit() {
     let sums = std::cell::Cell::new((0, 0));
-    for (name, devices, segments, head) in [
-        ("bard-2m", 1, 1, 0),
-        ("bard-2m", 2, 2, 1),
-        ("tiny-qwen3-bf16", 2, 1, 0),
-        ("tiny-llama-linear-f32", 1, 2, 0),
-        ("gguf-q8_0", 2, 1, 1),
-        ("gguf-q4_k", 1, 2, 0),
-        ("gguf-mixed", 1, 1, 0),
+    for (name, devices, segments, head, cut_layers) in [
+        ("bard-2m", 1, 1, 0, false),
+        ("bard-2m", 2, 2, 1, false),
+        ("bard-2m", 5, 1, 0, true),
+        ("tiny-qwen3-bf16", 2, 1, 0, false),
+        ("tiny-llama-linear-f32", 1, 2, 0, false),
+        ("gguf-q8_0", 2, 1, 1, false),
+        ("gguf-q4_k", 1, 2, 0, false),
+        ("gguf-mixed", 1, 1, 0, true),
     ] {
         let folder = bundled(name);
         let blocks = WrittenBlocks::write(&folder);
         let source = WeightSource::stored(&folder, blocks);
-        let wish = Wish { devices, segments, head, ..wish(&folder) };
+        let wish = Wish { devices, segments, head, cut_layers, ..wish(&folder) };
         for (streams, share, kv) in [(none as fn(Block) -> bool, 0.0, 2), (mlps, 0.0, 3), (mlps, 0.7, 1)] {
             let plan = streamed(wish.plan(&folder), streams, share);
             let plan = with_steps(plan, u64::from(devices * 31 + segments), |worst| Bytes(worst.0 / kv));

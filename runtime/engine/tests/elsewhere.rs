@@ -46,7 +46,7 @@ fn lending(plan: Plan, seed: u64, share: u64, pages: u64) -> Plan {
     let keeper = plan.devices[1].clone();
     let mut plan = with_steps(plan, seed, |worst| Bytes(worst.0 / share)).into_draft();
     let memory = MemoryModel::of(&plan);
-    let layers = plan.devices[0].all_layers().count() as u32;
+    let layers = plan.devices[0].attentions();
     let (page, exchange) = (memory.page_bytes(layers), memory.exchange(layers));
     let room = page * pages;
     let frees = room.saturating_sub(exchange);
@@ -175,7 +175,7 @@ impl Lending {
         let kept = self.kept.figures();
         assert!(kept.bytes <= self.ring.plan.devices[1].memory.lent, "{kept:?}");
         assert!(figures.elsewhere <= figures.elsewhere_room);
-        let page = MemoryModel::of(&self.ring.plan).page_bytes(self.ring.plan.devices[0].all_layers().count() as u32);
+        let page = MemoryModel::of(&self.ring.plan).page_bytes(self.ring.plan.devices[0].attentions());
         assert_eq!(figures.elsewhere, page * kept.pages, "{figures:?} {kept:?}");
     }
 }

@@ -73,6 +73,31 @@ fn devices_and_segments() {
     }
 }
 
+/// Attention and MLP of a layer on two devices, down to rings in which one has all attention and the other every MLP.
+#[test]
+fn cuts_inside_layers() {
+    for (name, residual) in [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)] {
+        let folder = bundled(name);
+        let (wish, layers) = (wish(&folder, residual), folder.config().layers as u32);
+        let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
+        for (devices, segments) in [(2, layers), (3, 1), (5, 1), (3, 3), (2, 5)] {
+            for head in [0, devices - 1] {
+                let cut = Wish { devices, segments, head, cut_layers: true, ..wish };
+                let mut ring = Ring::plain(&folder, cut, 1);
+                assert!(ring.plan.cuts_layers() || (devices, segments) != (2, layers), "{name}");
+                assert_eq!(answer(&mut ring, 2, 50), expected, "{name} {devices} devices {segments} segments {head}");
+            }
+        }
+        let mut apart = Ring::plain(&folder, Wish { devices: 2, segments: layers, cut_layers: true, ..wish }, 1);
+        assert_eq!(apart.plan.devices.iter().map(|device| device.attentions()).collect::<Vec<_>>(), [layers, 0]);
+        // Everything that a sequence may do there: begin anew, follow another, grow row by row.
+        assert_eq!(answer(&mut apart, 1, 7), expected);
+        assert_eq!(answer(&mut apart, 1, 130), expected);
+        apart.engines.iter_mut().for_each(|engine| engine.release(1));
+        assert_eq!(answer(&mut apart, 1, 1), expected);
+    }
+}
+
 /// candle's sums depend on the rows of a pass, but not on who computes them.
 #[test]
 fn candle_on_like_devices() {
@@ -81,6 +106,8 @@ fn candle_on_like_devices() {
     let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 50);
     let mut ring = Ring::plain(&folder, Wish { devices: 3, segments: 2, head: 1, ..wish }, 1);
     assert_eq!(answer(&mut ring, 5, 50), expected);
+    let mut cut = Ring::plain(&folder, Wish { devices: 3, segments: 1, head: 1, cut_layers: true, ..wish }, 1);
+    assert_eq!(answer(&mut cut, 5, 50), expected);
 }
 
 #[test]

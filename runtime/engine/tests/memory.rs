@@ -24,17 +24,23 @@ fn plans_count_what_engines_take() {
     });
     for name in TINY.into_iter().chain(["bard-2m"]) {
         let folder = bundled(name);
-        for (devices, segments) in [(1, 1), (2, 1), (3, 2), (4, 3)] {
+        for (devices, segments, cut_layers) in
+            [(1, 1, false), (2, 1, false), (3, 2, false), (4, 3, false), (3, 1, true), (2, 4, true)]
+        {
             for serving in limits {
                 for arithmetic in [Arithmetic::Exact, Arithmetic::Candle] {
                     for (head, kv, residual) in [(0, Dtype::Bf16, Dtype::F32), (devices - 1, Dtype::F32, Dtype::F16)] {
-                        let wish = Wish { devices, segments, head, arithmetic, kv, residual, serving };
+                        let wish = Wish { devices, segments, head, arithmetic, kv, residual, serving, cut_layers };
                         let ring = Ring::load(&folder, wish.plan(&folder), EngineOptions::default());
                         for (engine, device) in ring.engines.iter().zip(&ring.plan.devices) {
                             // candle's backend takes its KV cache whole.
                             let kv = if arithmetic == Arithmetic::Exact { Bytes::ZERO } else { device.memory.kv };
                             let at_rest = DeviceMemory { kv, ..device.memory };
-                            assert_eq!(engine.memory(), at_rest, "{name} {devices} {segments} {serving:?}");
+                            assert_eq!(
+                                engine.memory(),
+                                at_rest,
+                                "{name} {devices} {segments} {cut_layers} {serving:?}"
+                            );
                         }
                     }
                 }

@@ -71,8 +71,9 @@ fn every_residency_gives_the_same_bits() {
         let (wish, blocks) = (wish(&folder), WrittenBlocks::write(&folder));
         let expected = answer(&mut Ring::plain(&folder, wish, 1), 0);
         let source = WeightSource::stored(&folder, blocks);
-        for (devices, segments, head) in [(1, 1, 0), (1, 4, 0), (2, 2, 1), (3, 1, 0), (2, 3, 0)] {
-            let plan = Wish { devices, segments, head, ..wish }.plan(&folder);
+        let whole = [(1, 1, 0), (1, 4, 0), (2, 2, 1), (3, 1, 0), (2, 3, 0)].map(|ring| (ring, false));
+        for ((devices, segments, head), cut_layers) in whole.into_iter().chain([((3, 2, 1), true)]) {
+            let plan = Wish { devices, segments, head, cut_layers, ..wish }.plan(&folder);
             for (what, streams) in [("none", none as fn(Block) -> bool), ("mlps", mlps), ("some", some), ("all", all)] {
                 for share in [0.0, 0.3, 1.0] {
                     let plan = streamed(plan.clone(), streams, share);

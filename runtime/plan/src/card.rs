@@ -1,10 +1,8 @@
 //! The model card: what the planner needs to know of a model, read from its config and file headers alone.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Dtype, Encoding, Format, LayerIndex};
+use crate::{Block, Bytes, Dtype, Encoding, Format, LayerIndex};
 
 /// Model families that the runtime can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,31 +33,6 @@ pub enum Architecture {
     Granite,
     /// SmolLM3: layers that do not rotate among those that do.
     SmolLm3,
-}
-
-/// The unit of residency and of disk reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Block {
-    /// The token embedding matrix.
-    Embedding,
-    /// A layer's input norm and attention projections.
-    Attention(LayerIndex),
-    /// A layer's second norm and feed-forward projections.
-    Mlp(LayerIndex),
-    /// The final norm and the output matrix.
-    Head,
-}
-
-impl fmt::Display for Block {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Embedding => f.pad("embedding"),
-            Self::Attention(layer) => f.pad(&format!("attention({})", layer.0)),
-            Self::Mlp(layer) => f.pad(&format!("mlp({})", layer.0)),
-            Self::Head => f.pad("head"),
-        }
-    }
 }
 
 /// Bytes of every block as a device holds it: tensors padded to 64 bytes, the block to 4 KiB.

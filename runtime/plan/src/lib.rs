@@ -20,6 +20,7 @@
 //! ```
 
 mod belief;
+mod block;
 mod brief;
 mod card;
 mod dtype;
@@ -34,6 +35,7 @@ mod outlook;
 mod plan;
 mod plan_error;
 mod plan_rules;
+mod plan_written;
 mod plausible;
 mod profile;
 mod quantity;
@@ -45,8 +47,9 @@ mod units;
 mod way;
 
 pub use belief::{CardError, Limit, Unbelievable};
+pub use block::{Block, BlockRange};
 pub use brief::{BriefCard, BriefError, Inspection};
-pub use card::{Architecture, Block, BlockBytes, ModelCard};
+pub use card::{Architecture, BlockBytes, ModelCard};
 pub use dtype::Dtype;
 pub use encoding::Encoding;
 pub use fleet_file::{
@@ -66,5 +69,5 @@ pub use profile::{Fleet, FormatSpeed, Link, NodeProfile};
 pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use route::{Hop, Stage};
 pub use steps::{HandOver, Ladder, Relief, Rung, Step};
-pub use units::{Bytes, DeviceIndex, LayerIndex, LayerRange, SegmentIndex};
+pub use units::{Bytes, DeviceIndex, LayerIndex, SegmentIndex};
 pub use way::Way;

@@ -108,13 +108,15 @@ impl<'a> MemoryModel<'a> {
             wire: Bytes(2 * most_rows * hidden * self.residual.size()),
             ..ActivationBytes::default()
         };
-        let layers = layer_count(blocks) > 0;
+        let layers = blocks.iter().any(|placed| matches!(placed.block, Block::Attention(_) | Block::Mlp(_)));
         let head = blocks.iter().any(|placed| placed.block == Block::Head);
         let mut widest = 0;
         if layers {
             bytes.rows = [rows_of(hidden.max(q).max(inner)), rows_of(q.max(inner)), rows_of(kv.max(inner))];
             bytes.vectors = Bytes(hidden.max(q + 2 * kv).max(2 * inner) * F32);
-            bytes.rope = Bytes(u64::from(self.serving.max_context_tokens) * head_dim * F32);
+            if layer_count(blocks) > 0 {
+                bytes.rope = Bytes(u64::from(self.serving.max_context_tokens) * head_dim * F32);
+            }
             widest = hidden.max(q).max(inner);
         }
         if head {

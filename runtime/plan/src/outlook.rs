@@ -176,7 +176,7 @@ pub struct RejectedNode {
 pub struct Alternative {
     /// Devices in ring order.
     pub devices: Vec<String>,
-    /// Layers of each device.
+    /// Layers of each device; one that is cut counts where its attention is.
     pub layers: Vec<u32>,
     /// Times round the ring.
     pub segments: u32,

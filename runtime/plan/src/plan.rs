@@ -5,12 +5,12 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Block, Bytes, DeviceIndex, Dtype, LayerIndex, LayerRange, ModelCard, Outlook, PlanError, PlanReadError,
-    SegmentIndex, Step, plan_rules,
+    Block, BlockRange, Bytes, DeviceIndex, Dtype, ModelCard, Outlook, PlanError, PlanReadError, SegmentIndex, Step,
+    plan_rules, plan_written::WrittenDevice,
 };
 
-/// The version of the plan's form that this crate writes and reads.
-pub const PLAN_VERSION: u32 = 1;
+/// The version of the plan's form that this crate writes. It reads those before as well: see [`PlanDraft::version`].
+pub const PLAN_VERSION: u32 = 2;
 
 /// How sums are formed. A ring never mixes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -91,12 +91,12 @@ impl DeviceMemory {
 
 /// One device of the ring and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "WrittenDevice")]
 pub struct DevicePlan {
     /// The node's or device's name, unique in the plan.
     pub name: String,
-    /// One range per segment, possibly empty.
-    pub layers: Vec<LayerRange>,
+    /// What it computes in each segment, possibly nothing. A layer's attention and MLP may be on two devices.
+    pub ranges: Vec<BlockRange>,
     /// Every block held, in the order in which a pass meets them.
     pub blocks: Vec<PlacedBlock>,
     /// The memory that this takes.
@@ -113,14 +113,19 @@ impl DevicePlan {
         if self.steps.is_empty() { self.memory.used() } else { self.memory.budget }
     }
 
-    /// Layers held over all segments, in the order in which a pass meets them.
-    pub fn all_layers(&self) -> impl Iterator<Item = LayerIndex> {
-        self.layers.iter().flat_map(|range| range.layers())
+    /// The attention and MLP blocks of all segments, in the order in which a pass meets them.
+    pub fn all_blocks(&self) -> impl Iterator<Item = Block> {
+        self.ranges.iter().flat_map(|range| range.blocks())
     }
 
-    /// The layers of one segment; empty where the plan names none.
-    pub fn layers_in(&self, segment: SegmentIndex) -> LayerRange {
-        self.layers.get(segment.0 as usize).copied().unwrap_or_default()
+    /// What it computes in one segment; nothing where the plan names none.
+    pub fn range_in(&self, segment: SegmentIndex) -> BlockRange {
+        self.ranges.get(segment.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// How many attention blocks it has: of so many layers it keeps the KV cache.
+    pub fn attentions(&self) -> u32 {
+        self.ranges.iter().map(|range| range.attentions()).sum()
     }
 
     /// Whether the device holds `block`.
@@ -133,7 +138,7 @@ impl DevicePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanDraft {
-    /// [`PLAN_VERSION`] of the writer.
+    /// [`PLAN_VERSION`] of the writer. 1 named whole layers: who reads it has the same plan in today's form.
     pub version: u32,
     /// SHA-256 over the inputs, in hexadecimal.
     pub input_hash: String,
@@ -170,6 +175,11 @@ impl PlanDraft {
         Some((DeviceIndex(found.0 as u32), found.1))
     }
 
+    /// Whether some layer's attention and MLP are on two devices, or in two visits of one.
+    pub fn cuts_layers(&self) -> bool {
+        self.devices.iter().flat_map(|device| &device.ranges).any(|range| range.len() % 2 == 1)
+    }
+
     /// The blocks that device `index` must hold, in the order in which a pass meets them.
     pub fn expected_blocks(&self, index: DeviceIndex) -> Vec<Block> {
         let mut blocks = Vec::new();
@@ -177,7 +187,7 @@ impl PlanDraft {
             blocks.push(Block::Embedding);
         }
         if let Some(device) = self.devices.get(index.0 as usize) {
-            blocks.extend(device.all_layers().flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]));
+            blocks.extend(device.all_blocks());
         }
         if index == self.head {
             blocks.push(Block::Head);
@@ -220,7 +230,10 @@ impl Plan {
 impl TryFrom<PlanDraft> for Plan {
     type Error = PlanError;
 
-    fn try_from(draft: PlanDraft) -> Result<Self, PlanError> {
+    fn try_from(mut draft: PlanDraft) -> Result<Self, PlanError> {
+        if draft.version == 1 {
+            draft.version = PLAN_VERSION;
+        }
         plan_rules::check(&draft)?;
         Ok(Self(draft))
     }

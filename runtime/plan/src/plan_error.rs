@@ -2,13 +2,14 @@
 
 use thiserror::Error;
 
-use crate::{Bytes, CardError, PLAN_VERSION, Unbelievable};
+use crate::block::block_at;
+use crate::{Block, BlockRange, Bytes, CardError, PLAN_VERSION, Unbelievable};
 
 /// A plan that breaks a rule.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PlanError {
     /// Written by another version.
-    #[error("the plan has version {found}, this build reads version {PLAN_VERSION}: plan again with this build")]
+    #[error("the plan has version {found}, this build reads versions 1 to {PLAN_VERSION}: plan again with this build")]
     Version {
         /// What the plan says.
         found: u32,
@@ -26,7 +27,7 @@ pub enum PlanError {
     #[error("two devices of the plan are named {0:?}")]
     DuplicateDevice(String),
     /// A device does not name one range per segment.
-    #[error("device {device:?} names {found} layer ranges, the plan has {segments} segments")]
+    #[error("device {device:?} names {found} ranges, the plan has {segments} segments")]
     Ranges {
         /// The device.
         device: String,
@@ -35,23 +36,23 @@ pub enum PlanError {
         /// Segments of the plan.
         segments: u32,
     },
-    /// The layers, met in ring order, are not 0, 1, 2, ...
-    #[error("in segment {segment}, device {device:?}: expected layer {expected} next, found {found}")]
+    /// The blocks, met in ring order, are not those of the model in its order.
+    #[error("in segment {segment}, device {device:?}: expected {} next, found blocks {} to {} of the model", block_at(*.expected), .found.start, .found.end.saturating_sub(1))]
     Order {
         /// The segment.
         segment: u32,
         /// The device.
         device: String,
-        /// The layer that should come next.
+        /// The number of the block that should come next.
         expected: u32,
-        /// The range's first layer.
-        found: u32,
+        /// What comes.
+        found: BlockRange,
     },
-    /// Layers are missing at the end.
-    #[error("the plan covers layers 0 to {covered} of a model of {layers} layers")]
+    /// Blocks are missing at the end.
+    #[error("the plan ends before {missing} of a model of {layers} layers")]
     Uncovered {
-        /// One past the last layer covered.
-        covered: u32,
+        /// The first block that nobody has.
+        missing: Block,
         /// Layers of the model.
         layers: u32,
     },
@@ -63,7 +64,7 @@ pub enum PlanError {
         /// Number of devices.
         devices: usize,
     },
-    /// A device's list of blocks is not what its layers and roles ask for.
+    /// A device's list of blocks is not what its ranges and roles ask for.
     #[error("device {device:?} must hold {block} exactly once and in order, or not at all")]
     Blocks {
         /// The device.

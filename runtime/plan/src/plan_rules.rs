@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::block::block_at;
 use crate::{Block, DeviceIndex, Ladder, PLAN_VERSION, PlanDraft, PlanError, SegmentIndex, plausible};
 
 /// The first rule that `plan` breaks, of those that workers rely on.
@@ -22,7 +23,7 @@ pub(crate) fn check(plan: &PlanDraft) -> Result<(), PlanError> {
     }
     plausible::check(plan)?;
     check_names(plan)?;
-    check_layers(plan)?;
+    check_ranges(plan)?;
     if plan.head.0 as usize >= plan.devices.len() {
         return Err(PlanError::Head { head: plan.head.0, devices: plan.devices.len() });
     }
@@ -37,29 +38,30 @@ fn check_names(plan: &PlanDraft) -> Result<(), PlanError> {
     }
 }
 
-fn check_layers(plan: &PlanDraft) -> Result<(), PlanError> {
+fn check_ranges(plan: &PlanDraft) -> Result<(), PlanError> {
     for device in &plan.devices {
-        if device.layers.len() != plan.segments as usize {
-            let (device, found) = (device.name.clone(), device.layers.len());
+        if device.ranges.len() != plan.segments as usize {
+            let (device, found) = (device.name.clone(), device.ranges.len());
             return Err(PlanError::Ranges { device, found, segments: plan.segments });
         }
     }
-    let mut next = 0;
+    let head = 2 * plan.model.layers + 1;
+    let mut next = 1;
     for segment in 0..plan.segments {
         for device in &plan.devices {
-            let range = device.layers_in(SegmentIndex(segment));
+            let range = device.range_in(SegmentIndex(segment));
             if range.is_empty() {
                 continue;
             }
-            if range.start.0 != next {
-                let (device, found) = (device.name.clone(), range.start.0);
-                return Err(PlanError::Order { segment, device, expected: next, found });
+            if range.start != next || range.end > head {
+                let (device, expected) = (device.name.clone(), next);
+                return Err(PlanError::Order { segment, device, expected, found: range });
             }
-            next = range.end.0;
+            next = range.end;
         }
     }
-    if next != plan.model.layers {
-        return Err(PlanError::Uncovered { covered: next, layers: plan.model.layers });
+    if next != head {
+        return Err(PlanError::Uncovered { missing: block_at(next), layers: plan.model.layers });
     }
     Ok(())
 }
@@ -86,37 +88,28 @@ fn check_blocks(plan: &PlanDraft) -> Result<(), PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{self, DeviceBudget, PlanRequest, proportional};
-    use crate::{Arithmetic, Bytes, Dtype, Plan, PlanReadError, ServingLimits};
-
-    fn plan() -> Plan {
-        let device = |name: &str| DeviceBudget { name: name.into(), memory: Bytes::gib(1) };
-        let request = PlanRequest {
-            model: &testing::small_card(&mut testing::Random::new(1), 4),
-            devices: &[device("a"), device("b")],
-            serving: ServingLimits { max_context_tokens: 64, max_concurrent_requests: 1, prefill_chunk_tokens: 8 },
-            segments: 2,
-            arithmetic: Arithmetic::Exact,
-            residual: Dtype::F32,
-            kv: Dtype::F32,
-        };
-        proportional(&request).unwrap()
-    }
+    use crate::{BlockRange, Bytes, Plan, PlanReadError, testing};
 
     /// Each of these is JSON of the right form: whichever way it is read, it is refused, and by its kind.
     #[test]
     fn there_is_no_plan_that_breaks_a_rule() {
         type Case = (fn(&mut PlanDraft), fn(&PlanError) -> bool);
-        let cases: [Case; 7] = [
+        let cases: [Case; 10] = [
             (|plan| plan.version += 1, |fault| matches!(fault, PlanError::Version { .. })),
             (|plan| plan.devices.clear(), |fault| matches!(fault, PlanError::Empty("devices"))),
             (|plan| plan.devices[1].name = "a".into(), |fault| matches!(fault, PlanError::DuplicateDevice(_))),
             (|plan| plan.segments = 3, |fault| matches!(fault, PlanError::Ranges { .. })),
+            (|plan| plan.devices[0].ranges[1].start += 1, |fault| matches!(fault, PlanError::Order { .. })),
+            (|plan| plan.devices[1].ranges[1].end += 1, |fault| matches!(fault, PlanError::Order { .. })),
+            (
+                |plan| plan.devices[1].ranges[1] = BlockRange::default(),
+                |fault| matches!(fault, PlanError::Uncovered { .. }),
+            ),
             (|plan| plan.head = DeviceIndex(2), |fault| matches!(fault, PlanError::Head { .. })),
             (|plan| plan.devices[0].blocks.truncate(1), |fault| matches!(fault, PlanError::Blocks { .. })),
             (|plan| plan.devices[0].memory.budget = Bytes(1), |fault| matches!(fault, PlanError::OverBudget { .. })),
         ];
-        let good = plan();
+        let good = testing::small_plan();
         let written = serde_json::to_vec(&good).unwrap();
         assert_eq!(Plan::from_json(&written).unwrap(), good);
         for (change, expected) in cases {

@@ -5,15 +5,15 @@ use crate::{DeviceIndex, PlanDraft, SegmentIndex};
 /// What a device does with an activation that it has just received (or embedded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Run this device's layers of the segment.
-    Layers(SegmentIndex),
+    /// Run this device's blocks of the segment.
+    Blocks(SegmentIndex),
     /// All layers are done: apply the head.
     Head,
     /// All layers are done, but the head is elsewhere: pass it on.
     Forward,
 }
 
-/// Where an activation goes when a device has run its layers of a segment.
+/// Where an activation goes when a device has run its blocks of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
     /// To the successor on the ring, which finds it in this segment (the number of segments means: awaiting the head).
@@ -26,7 +26,7 @@ impl PlanDraft {
     /// What `device` does with an activation that arrives marked `segment`.
     pub fn stage(&self, device: DeviceIndex, segment: SegmentIndex) -> Stage {
         if segment.0 < self.segments {
-            Stage::Layers(segment)
+            Stage::Blocks(segment)
         } else if device == self.head {
             Stage::Head
         } else {

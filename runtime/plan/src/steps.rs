@@ -147,11 +147,10 @@ impl Ladder {
     /// Checks that a device with steps can hold the longest KV cache that the plan allows, whatever becomes of its links, and that
     /// what it lends is no more than what others count on.
     pub(crate) fn check(plan: &PlanDraft, device: &DevicePlan) -> Result<(), PlanError> {
-        let layers = |asker: &DevicePlan| asker.all_layers().count() as u32;
         let all_steps = plan.devices.iter().flat_map(|asker| asker.steps.iter().map(move |step| (asker, step)));
         let rooms = all_steps.filter_map(|(asker, step)| match &step.relief {
             Relief::HandOver { to, room, .. } if *to == device.name => {
-                Some(room.0.saturating_add(MemoryModel::of(plan).exchange(layers(asker)).0))
+                Some(room.0.saturating_add(MemoryModel::of(plan).exchange(asker.attentions()).0))
             }
             _ => None,
         });
@@ -164,7 +163,7 @@ impl Ladder {
             return Ok(());
         }
         let ladder = Self::of(plan, device)?;
-        let needed = MemoryModel::of(plan).kv(device.all_layers().count() as u32);
+        let needed = MemoryModel::of(plan).kv(device.attentions());
         if ladder.most() < needed {
             return Err(PlanError::KvShort { device: device.name.clone(), needed, room: ladder.most() });
         }
@@ -222,7 +221,7 @@ impl Ladder {
 
 /// The room that device `to` lends, if it can.
 fn over(plan: &PlanDraft, device: &DevicePlan, to: &str, room: Bytes) -> Result<HandOver, String> {
-    let (memory, layers) = (MemoryModel::of(plan), device.all_layers().count() as u32);
+    let (memory, layers) = (MemoryModel::of(plan), device.attentions());
     let page = memory.page_bytes(layers);
     let Some((index, keeper)) = plan.device(to).filter(|_| to != device.name) else {
         return Err(format!("hands pages to {to:?}, which is no other device of the plan"));

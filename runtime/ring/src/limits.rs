@@ -40,7 +40,7 @@ impl KeepLimits {
     /// The limits that `plan` sets on what devices ask about KV pages elsewhere.
     pub fn of(plan: &Plan) -> Self {
         let memory = MemoryModel::of(plan);
-        let pages = plan.devices.iter().map(|device| memory.page_bytes(device.all_layers().count() as u32).0);
+        let pages = plan.devices.iter().map(|device| memory.page_bytes(device.attentions()).0);
         Self {
             page_bytes: pages.max().unwrap_or_default(),
             max_rows: plan.serving.max_rows(),

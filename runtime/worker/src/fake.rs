@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_plan::{Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
+use lime_plan::{Block, Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
 use lime_ring::proto::{FailureKind, Token};
 
 use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Span};
@@ -135,9 +135,12 @@ impl Compute for Fake {
     }
 
     fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError> {
-        for layer in self.plan.devices[self.device.0 as usize].layers_in(segment).layers() {
-            thread::sleep(self.options.layer_time);
-            self.layer(layer, spans)?;
+        for block in self.plan.devices[self.device.0 as usize].range_in(segment).blocks() {
+            // Of a layer that is cut, the attention's device does all.
+            if let Block::Attention(layer) = block {
+                thread::sleep(self.options.layer_time);
+                self.layer(layer, spans)?;
+            }
         }
         Ok(())
     }

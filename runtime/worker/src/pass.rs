@@ -44,7 +44,7 @@ impl Visit<'_> {
         loop {
             let segment = SegmentIndex(self.work.segment);
             match plan.stage(device, segment) {
-                Stage::Layers(segment) => self.layers(segment),
+                Stage::Blocks(segment) => self.blocks(segment),
                 Stage::Head => break self.finish(),
                 Stage::Forward => {}
             }
@@ -99,9 +99,9 @@ impl Visit<'_> {
         self.work.failure = failure.or(self.work.failure.take());
     }
 
-    fn layers(&mut self, segment: SegmentIndex) {
+    fn blocks(&mut self, segment: SegmentIndex) {
         let held = self.session.plan.devices.get(self.session.device.0 as usize);
-        let idle = held.is_none_or(|device| device.layers_in(segment).is_empty());
+        let idle = held.is_none_or(|device| device.range_in(segment).is_empty());
         if idle || self.work.row_count == 0 || self.work.failure.is_some() {
             return;
         }

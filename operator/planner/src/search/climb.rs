@@ -29,7 +29,7 @@ pub(crate) fn climb(problem: &Problem<'_>, mut best: Settled, floor: u64, work: 
 }
 
 /// Positions on the critical circuit.
-fn binding(problem: &Problem<'_>, settled: &Settled, work: &mut Work) -> Vec<usize> {
+pub(super) fn binding(problem: &Problem<'_>, settled: &Settled, work: &mut Work) -> Vec<usize> {
     let Some((schedule, period)) = work.evaluate(problem, &settled.layout) else { return Vec::new() };
     let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
     binding.sort_unstable();
@@ -48,18 +48,19 @@ fn neighbours(problem: &Problem<'_>, layout: &Layout, binding: &[usize]) -> Vec<
         change(&mut changed);
         changed
     };
-    // Layers leave a device that binds.
+    let piece = layout.grain.blocks();
+    // A piece leaves a device that binds; where layers are cut, one or two blocks.
     for &from in binding {
         for to in (0..count).filter(|&to| to != from) {
-            if layout.shares[from].layers > 1 {
+            for moved in (piece..=2).filter(|&moved| layout.shares[from].blocks > moved) {
                 found.push(changed(&|layout| {
-                    layout.shares[from].layers -= 1;
-                    layout.shares[to].layers += 1;
+                    layout.shares[from].blocks -= moved;
+                    layout.shares[to].blocks += moved;
                 }));
             }
         }
     }
-    let most = layout.shares.iter().map(|share| share.layers).max().unwrap_or(1);
+    let most = layout.shares.iter().map(|share| share.blocks / piece).max().unwrap_or(1).min(problem.card.layers);
     // Rings other than what was asked for are refused when they are settled.
     for segments in [layout.segments - 1, layout.segments + 1, layout.segments + 2] {
         if (1..=most).contains(&segments) && count > 1 {
@@ -94,13 +95,13 @@ fn without_one(layout: &Layout) -> Vec<Layout> {
         return Vec::new();
     }
     let mut smallest: Vec<usize> = (0..count).collect();
-    smallest.sort_by_key(|&at| layout.shares[at].layers);
+    smallest.sort_by_key(|&at| layout.shares[at].blocks);
     let mut found = Vec::new();
     for &gone in smallest.iter().take(3) {
         for heir in 0..count - 1 {
             let mut smaller = layout.clone();
             let share = smaller.shares.remove(gone);
-            smaller.shares[heir].layers += share.layers;
+            smaller.shares[heir].blocks += share.blocks;
             smaller.head = if layout.head == count - 1 { count - 2 } else { smaller.head.min(count - 2) };
             found.push(smaller);
         }
@@ -115,15 +116,15 @@ fn with_one_more(problem: &Problem<'_>, layout: &Layout, binding: &[usize]) -> V
     let mut found = Vec::new();
     for node in free.take(8) {
         for &from in binding {
-            let layers = layout.shares[from].layers;
-            for moved in [1, layers / 2] {
-                if moved == 0 || moved >= layers {
+            let (blocks, piece) = (layout.shares[from].blocks, layout.grain.blocks());
+            for moved in [piece, blocks / (2 * piece) * piece] {
+                if moved == 0 || moved >= blocks {
                     continue;
                 }
                 let mut larger = layout.clone();
-                larger.shares[from].layers -= moved;
+                larger.shares[from].blocks -= moved;
                 let mut share = larger.shares[from].clone();
-                (share.node, share.layers) = (node, moved);
+                (share.node, share.blocks) = (node, moved);
                 let head_last = layout.head + 1 == layout.shares.len();
                 larger.shares.insert(from + 1, share);
                 larger.head =

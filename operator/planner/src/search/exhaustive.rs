@@ -1,6 +1,6 @@
 //! Every candidate, for fleets so small that they can be counted; bounds cut most of them off.
 
-use crate::layout::{Layout, Share};
+use crate::layout::{Grain, Layout, Share, attentions, blocks_in};
 
 use super::floors::Floors;
 use super::problem::{Problem, micro_batch_choices};
@@ -42,8 +42,9 @@ pub(crate) struct Candidate {
     pub(crate) bound: u64,
     devices: u8,
     nodes: [u8; MOST_NODES],
-    layers: [u8; MOST_NODES],
+    blocks: [u8; MOST_NODES],
     segments: u16,
+    grain: Grain,
     head: u8,
     micro_batches: u16,
 }
@@ -53,27 +54,52 @@ impl Candidate {
     pub(crate) fn bound_by(&self, floors: &Floors<'_, '_>) -> Option<u64> {
         let devices = usize::from(self.devices);
         let nodes: Vec<usize> = self.nodes[..devices].iter().map(|&node| usize::from(node)).collect();
-        let layers: Vec<u32> = self.layers[..devices].iter().map(|&layers| u32::from(layers)).collect();
+        let mut counts = [[0; 2]; MOST_NODES];
+        count(&self.blocks[..devices], u32::from(self.segments), self.grain, &mut counts);
         let rows = floors.rows.iter().find(|rows| rows.micro_batches == u32::from(self.micro_batches))?;
         let head = usize::from(self.head);
-        let reading = floors.reading(&nodes, &layers, head)?;
-        Some(floors.time(rows, &nodes, &layers, head, u32::from(self.segments)).max(reading))
+        let reading = floors.reading(&nodes, &counts, head)?;
+        Some(floors.time(rows, &nodes, &counts, head, u32::from(self.segments)).max(reading))
     }
 
     pub(crate) fn layout(&self) -> Layout {
-        let share = |(&node, &layers): (&u8, &u8)| Share {
+        let share = |(&node, &blocks): (&u8, &u8)| Share {
             node: usize::from(node),
-            layers: u32::from(layers),
+            blocks: u32::from(blocks),
             streamed: Vec::new(),
             buffer: 0,
         };
         Layout {
-            shares: self.nodes.iter().zip(&self.layers).take(usize::from(self.devices)).map(share).collect(),
+            shares: self.nodes.iter().zip(&self.blocks).take(usize::from(self.devices)).map(share).collect(),
             segments: u32::from(self.segments),
+            grain: self.grain,
             head: usize::from(self.head),
             micro_batches: u32::from(self.micro_batches),
         }
     }
+}
+
+/// How many attention and MLP blocks each device gets, and whether a layer is cut.
+fn count(blocks: &[u8], segments: u32, grain: Grain, counts: &mut [[u32; 2]; MOST_NODES]) -> bool {
+    if grain == Grain::Layer {
+        for (count, &blocks) in counts.iter_mut().zip(blocks) {
+            *count = [u32::from(blocks) / 2; 2];
+        }
+        return false;
+    }
+    counts.fill([0; 2]);
+    let (mut start, mut cut) = (1, false);
+    for segment in 0..segments {
+        for (count, &blocks) in counts.iter_mut().zip(blocks) {
+            let end = start + blocks_in(u32::from(blocks), segment, segments, grain);
+            let attention = attentions(start, end);
+            count[0] += attention;
+            count[1] += end - start - attention;
+            cut |= (end - start) % 2 == 1;
+            start = end;
+        }
+    }
+    cut
 }
 
 /// Goes through all rings and cuts, and keeps the candidates that may beat `limit`.
@@ -81,28 +107,61 @@ pub(crate) struct Candidates<'p, 'a> {
     problem: &'p Problem<'a>,
     floors: Floors<'p, 'a>,
     twins: Vec<Vec<usize>>,
-    /// The least time that a layer takes, by node, and on the fastest of them.
-    layer: Vec<u64>,
+    grain: Grain,
+    /// The least time that so many blocks take, by node, and one block on the fastest of them.
+    least: Vec<Vec<u64>>,
     fastest: u64,
     limit: u64,
     nodes: Vec<usize>,
-    layers: Vec<u32>,
+    blocks: Vec<u8>,
     found: Vec<Candidate>,
 }
 
 impl<'p, 'a> Candidates<'p, 'a> {
     pub(crate) fn below(problem: &'p Problem<'a>, limit: u64) -> Vec<Candidate> {
         let floors = Floors::new(problem);
-        let least = |node: usize| floors.rows.iter().map(|rows| rows.layer[node]).min().unwrap_or(0);
-        let layer: Vec<u64> = (0..problem.fleet.nodes().len()).map(least).collect();
-        let fastest = layer.iter().copied().min().unwrap_or(0);
-        let (twins, nodes, layers, found) = (floors.twins(), Vec::new(), Vec::new(), Vec::new());
-        let mut candidates = Self { problem, floors, twins, layer, fastest, limit, nodes, layers, found };
-        candidates.extend(problem.card.layers, 0);
+        let twins = floors.twins();
+        let (least, nodes, blocks, found) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let grain = Grain::Layer;
+        let mut candidates = Self { problem, floors, twins, grain, least, fastest: 0, limit, nodes, blocks, found };
+        // Where layers are cut is refined where whole ones fit: what fits at all is decided by those.
+        let grains = if super::fits(problem) { &[Grain::Layer, Grain::Block][..] } else { &[Grain::Layer] };
+        for &grain in grains {
+            candidates.grain = grain;
+            candidates.measure();
+            candidates.extend(2 * problem.card.layers, 0);
+        }
         candidates.found
     }
 
-    /// Gives the `left` layers to one more device after another; those before take `chain` together.
+    /// Looks up what blocks take at the least.
+    fn measure(&mut self) {
+        let layers = self.problem.card.layers;
+        let block = |node: usize| {
+            let of = |kind: usize| self.floors.rows.iter().map(|rows| rows.block[node][kind]).min().unwrap_or(0);
+            [of(0), of(1)]
+        };
+        let blocks: Vec<[u64; 2]> = (0..self.problem.fleet.nodes().len()).map(block).collect();
+        let of = |[attention, mlp]: [u64; 2], count: u32| {
+            let pairs = u64::from(count / 2) * (attention + mlp);
+            match self.grain {
+                Grain::Layer => pairs,
+                // All that a device has may be of one kind.
+                Grain::Block => {
+                    let (most, less) = (u64::from(count.min(layers)), u64::from(count.saturating_sub(layers)));
+                    (most * attention + less * mlp).min(most * mlp + less * attention)
+                }
+            }
+        };
+        let fastest = |[attention, mlp]: &[u64; 2]| match self.grain {
+            Grain::Layer => (attention + mlp) / 2,
+            Grain::Block => *attention.min(mlp),
+        };
+        self.fastest = blocks.iter().map(fastest).min().unwrap_or(0);
+        self.least = blocks.iter().map(|&times| (0..=2 * layers).map(|count| of(times, count)).collect()).collect();
+    }
+
+    /// Gives the `left` blocks to one more device after another; those before take `chain` together.
     fn extend(&mut self, left: u32, chain: u64) {
         if left == 0 {
             return self.push_variants();
@@ -110,24 +169,26 @@ impl<'p, 'a> Candidates<'p, 'a> {
         if self.nodes.len() == self.problem.most_devices() {
             return;
         }
-        for node in 0..self.layer.len() {
+        for node in 0..self.least.len() {
             let twin_left = self.twins[node].iter().any(|twin| !self.nodes.contains(twin));
             if self.nodes.contains(&node) || twin_left {
                 continue;
             }
-            for count in 1..=left {
-                let with = chain + u64::from(count) * self.layer[node];
+            let piece = self.grain.blocks();
+            for count in (1..=left / piece).map(|pieces| pieces * piece) {
+                let with = chain + self.least[node][count as usize];
                 if with + u64::from(left - count) * self.fastest >= self.limit {
                     break;
                 }
-                if self.floors.reading_anywhere(node, count).is_none_or(|reading| reading >= self.limit) {
+                let reading = self.floors.reading_anywhere(node, count, self.grain);
+                if reading.is_none_or(|reading| reading >= self.limit) {
                     continue;
                 }
                 self.nodes.push(node);
-                self.layers.push(count);
+                self.blocks.push(count as u8);
                 self.extend(left - count, with);
                 self.nodes.pop();
-                self.layers.pop();
+                self.blocks.pop();
             }
         }
     }
@@ -140,12 +201,18 @@ impl<'p, 'a> Candidates<'p, 'a> {
         // Segments that leave some device without layers still change who comes when.
         let most = if devices == 1 { 1 } else { self.problem.card.layers };
         let asked = self.problem.goal.segments.filter(|_| devices > 1);
-        for head in 0..devices {
-            let reading = self.floors.reading(&self.nodes, &self.layers, head);
-            let Some(reading) = reading.filter(|&reading| reading < self.limit) else { continue };
-            for segments in asked.map_or(1..=most, |asked| asked..=asked) {
+        let mut counts = [[0; 2]; MOST_NODES];
+        for segments in asked.map_or(1..=most, |asked| asked..=asked) {
+            let cut = count(&self.blocks, segments, self.grain, &mut counts);
+            if !cut && self.grain == Grain::Block {
+                // The same as by whole layers.
+                continue;
+            }
+            for head in 0..devices {
+                let reading = self.floors.reading(&self.nodes, &counts, head);
+                let Some(reading) = reading.filter(|&reading| reading < self.limit) else { continue };
                 for rows in &self.floors.rows {
-                    let time = self.floors.time(rows, &self.nodes, &self.layers, head, segments);
+                    let time = self.floors.time(rows, &self.nodes, &counts, head, segments);
                     if time >= self.limit {
                         continue;
                     }
@@ -153,13 +220,14 @@ impl<'p, 'a> Candidates<'p, 'a> {
                         bound: time.max(reading),
                         devices: devices as u8,
                         nodes: [0; MOST_NODES],
-                        layers: [0; MOST_NODES],
+                        blocks: [0; MOST_NODES],
                         segments: segments as u16,
+                        grain: self.grain,
                         head: head as u8,
                         micro_batches: rows.micro_batches as u16,
                     };
                     for at in 0..devices {
-                        (candidate.nodes[at], candidate.layers[at]) = (self.nodes[at] as u8, self.layers[at] as u8);
+                        (candidate.nodes[at], candidate.blocks[at]) = (self.nodes[at] as u8, self.blocks[at]);
                     }
                     self.found.push(candidate);
                 }

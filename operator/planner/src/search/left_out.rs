@@ -15,17 +15,18 @@ pub(crate) fn left_out(problem: &Problem<'_>, layout: &Layout) -> Vec<usize> {
     nodes.filter(|node| layout.shares.iter().all(|share| share.node != *node)).collect()
 }
 
-/// The fastest ring that is `best` and `node` besides, with one layer or half of what the fullest device has, where any holds.
+/// The fastest ring that is `best` and `node` besides, with one piece or half of what the fullest device has, where any holds.
 pub(crate) fn with_node(problem: &Problem<'_>, best: &Settled, node: usize, work: &mut Work) -> Option<Settled> {
     let shares = &best.layout.shares;
     let count = shares.len();
     if count >= problem.most_devices() {
         return None;
     }
-    let from = (0..count).filter(|&at| shares[at].layers > 1).max_by_key(|&at| shares[at].layers)?;
+    let piece = best.layout.grain.blocks();
+    let from = (0..count).filter(|&at| shares[at].blocks > piece).max_by_key(|&at| shares[at].blocks)?;
     let large = problem.fleet.nodes().len() > LARGE;
     let (most_places, most_moves) = if large { (1, 1) } else { (PLACES, 2) };
-    let mut moves = vec![1, shares[from].layers / 2];
+    let mut moves = vec![piece, shares[from].blocks / (2 * piece) * piece];
     moves.dedup();
     moves.truncate(most_moves);
     // Beside the device that gives, at the ends, and in between as far as that is affordable.
@@ -41,8 +42,8 @@ pub(crate) fn with_node(problem: &Problem<'_>, best: &Settled, node: usize, work
     for (place, moved) in tried.into_iter().flat_map(|place| moves.iter().map(move |&moved| (place, moved))) {
         for head_stays in [true, false] {
             let mut layout = best.layout.clone();
-            layout.shares[from].layers -= moved;
-            layout.shares.insert(place, Share { node, layers: moved, streamed: Vec::new(), buffer: 0 });
+            layout.shares[from].blocks -= moved;
+            layout.shares.insert(place, Share { node, blocks: moved, streamed: Vec::new(), buffer: 0 });
             let behind = usize::from(layout.head >= place);
             layout.head = if head_stays { layout.head + behind } else { place };
             if !head_stays && place != 0 && place != count {

@@ -83,14 +83,14 @@ impl<'p, 'a> Judge<'p, 'a> {
         let share: &Share = &layout.shares[at];
         let (first, head) = (at == 0, at == layout.head);
         let logits = Unit::head(problem.card.layers);
-        let held: u64 = layout
-            .units_of(at, problem.card.layers)
+        let units = layout.units_of(at, problem.card.layers);
+        let attentions = units.iter().filter(|unit| unit.is_attention(problem.card.layers)).count() as u32;
+        let held: u64 = units
             .into_iter()
-            .map(|(unit, _)| unit)
             .filter(|unit| *unit != Unit::EMBEDDING && share.streamed.binary_search(unit).is_err())
             .map(|unit| if unit == logits { problem.head_bytes(first) } else { problem.costs.bytes[unit.index()] })
             .sum();
-        signed(held + share.buffer) - problem.room_at_worst(share.node, share.layers, first, head)
+        signed(held + share.buffer) - problem.room_at_worst(share.node, attentions, first, head)
     }
 
     /// Of `settled`, the fastest first, the index of the best: the one with most merit of those as good as the first that can hold the

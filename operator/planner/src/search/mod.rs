@@ -2,6 +2,7 @@
 
 mod capacity;
 mod climb;
+mod cuts;
 mod estimate;
 mod exhaustive;
 mod floors;
@@ -18,7 +19,7 @@ mod ties;
 #[cfg(test)]
 mod work_tests;
 
-use crate::layout::{Layout, Share};
+use crate::layout::{Grain, Layout, Share};
 
 pub(crate) use left_out::left_out;
 pub(crate) use merit::{Merit, as_good_as};
@@ -81,6 +82,13 @@ pub(crate) fn find(problem: &Problem<'_>) -> Option<Found> {
     let choice = if small || problem.fleet.nodes().len() <= 8 { IN_FULL } else { ON_LARGE_FLEETS };
     if !complete {
         sort(&mut pool);
+        if !stricter::is_thorough(problem) {
+            let mut work = cutting(problem);
+            let cut: Vec<Settled> =
+                pool.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut work)).collect();
+            pool.extend(cut);
+            sort(&mut pool);
+        }
         let (_, merit) = judge.best(&pool, &mut Work::new(choice))?;
         let near = as_good_as(pool[0].time).saturating_add(1);
         pool.extend(stricter::with_room_for_the_longest(problem, near, merit.longest));
@@ -135,9 +143,10 @@ struct Dealt {
 impl Dealt {
     /// The layout, without devices that got no layers.
     fn layout(&self) -> Layout {
-        let of = |(&node, &layers)| Share { node, layers, streamed: Vec::new(), buffer: 0 };
+        let of = |(&node, &layers)| Share { node, blocks: 2 * layers, streamed: Vec::new(), buffer: 0 };
         let shares = self.ring.order.iter().zip(&self.estimate.layers).map(of).collect();
-        Layout { shares, segments: self.ring.segments, head: self.ring.head, micro_batches: self.ring.micro_batches }
+        let Ring { segments, head, micro_batches, .. } = self.ring;
+        Layout { shares, segments, grain: Grain::Layer, head, micro_batches }
     }
 }
 
@@ -145,6 +154,12 @@ impl Dealt {
 fn effort(problem: &Problem<'_>) -> Work {
     let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
     Work::new(200_000 + 250 * size)
+}
+
+/// Work for cuts inside layers: less of it on large fleets, where it comes once.
+fn cutting(problem: &Problem<'_>) -> Work {
+    let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
+    Work::new(if stricter::is_thorough(problem) { 40_000 + 250 * size } else { 4_000 + 16 * size })
 }
 
 /// The fastest candidates; none where no candidate fits, or where no estimate is below `limit`.
@@ -184,8 +199,15 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
             *start = climb::climb(problem, start.clone(), hoped, work);
         }
     }
+    let small = exhaustive::is_small(problem);
+    if !small && stricter::is_thorough(problem) {
+        let mut work = cutting(problem);
+        let cut: Vec<Settled> =
+            refined.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut work)).collect();
+        refined.extend(cut);
+    }
     let mut complete = false;
-    if limit == u64::MAX && exhaustive::is_small(problem) {
+    if limit == u64::MAX && small {
         let best = refined.iter().min_by_key(|settled| settled.time).cloned();
         let mut work = Work::new(IN_FULL);
         refined.extend(exhaustive::improve(problem, best, &mut work));
@@ -200,7 +222,7 @@ type Shape = (Vec<(usize, u32)>, u32, u32);
 
 /// What people see of a layout: alternatives differ in it.
 fn shape(layout: &Layout) -> Shape {
-    (layout.shares.iter().map(|share| (share.node, share.layers)).collect(), layout.segments, layout.micro_batches)
+    (layout.shares.iter().map(|share| (share.node, share.blocks)).collect(), layout.segments, layout.micro_batches)
 }
 
 fn key(dealt: &Dealt) -> (u64, usize, u32, u32, Vec<usize>, usize) {

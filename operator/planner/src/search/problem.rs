@@ -72,8 +72,8 @@ impl<'a> Problem<'a> {
         Problem { kv_expected: longest.kv_per_layer, ..longest }
     }
 
-    /// Bytes for pinned layers, head and buffers on a node with `layers` layers while requests are as the goal expects them;
-    /// negative where not even the rest fits. A node that cannot make room later keeps it for the longest requests.
+    /// Bytes for pinned blocks, head and buffers on a node with the attention of `layers` layers while requests are as the goal
+    /// expects them; negative where not even the rest fits. A node that cannot make room later keeps it for the longest requests.
     pub(crate) fn room(&self, node: usize, layers: u32, first: bool, head: bool) -> i64 {
         let makes_room = self.fleet.nodes()[node].disk_bandwidth.is_some() && self.goal.arithmetic == Arithmetic::Exact;
         self.room_beside(if makes_room { self.kv_expected } else { self.kv_per_layer }, node, layers, first, head)

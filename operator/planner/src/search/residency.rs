@@ -68,9 +68,10 @@ impl Device {
         let disk = problem.fleet.nodes()[share.node].disk_bandwidth.is_some();
         let forced = disk && problem.goal.offload == Offload::Always;
         let least_deficit = if forced { signed(smallest.unwrap_or(0)) } else { i64::MIN };
-        let room = problem.room_at_worst(share.node, share.layers, first, head);
+        let attentions = attention.len() as u32;
+        let room = problem.room_at_worst(share.node, attentions, first, head);
         let worst = signed(held) - room;
-        let expected = signed(held) - problem.room(share.node, share.layers, first, head);
+        let expected = signed(held) - problem.room(share.node, attentions, first, head);
         let largest = [largest(&attention), largest(&mlp), problem.costs.bytes[Unit::head(layers).index()]];
         let kept = if head { signed(problem.head_bytes(first)) } else { 0 };
         let most_buffer = [room - kept, room];

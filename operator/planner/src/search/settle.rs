@@ -1,7 +1,7 @@
 //! Residency for a layout whose layers are fixed: a first guess by formula, then whoever binds tries its other choices.
 
 use crate::cost::nanos;
-use crate::layout::{Layout, Share, Stretch};
+use crate::layout::{Grain, Layout, Share, Stretch};
 use crate::period::{Period, Scratch};
 use crate::schedule::Schedule;
 
@@ -17,12 +17,12 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
-    /// Order of preference: fast, few devices, few segments and micro-batches, little read, then any fixed order.
+    /// Order of preference: fast, whole layers, few devices, few segments and micro-batches, little read, then any fixed order.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         let layout = &self.layout;
         let streamed: u64 = layout.shares.iter().map(|share| share.streamed.len() as u64).sum();
-        let shares: Vec<(usize, u32)> = layout.shares.iter().map(|share| (share.node, share.layers)).collect();
-        (self.time, shares.len(), layout.segments, layout.micro_batches, streamed, layout.head, shares)
+        let shares: Vec<(usize, u32)> = layout.shares.iter().map(|share| (share.node, share.blocks)).collect();
+        (self.time, layout.grain, shares.len(), layout.segments, layout.micro_batches, streamed, layout.head, shares)
     }
 }
 
@@ -92,6 +92,9 @@ pub(crate) fn settle(
     }
     if layout.shares.len() == 1 {
         (layout.segments, layout.head) = (1, 0);
+    }
+    if !layout.is_cut() {
+        layout.grain = Grain::Layer;
     }
     let around = problem.lower_bound(&layout);
     if around >= bound || !problem.allows(&layout) {
@@ -243,6 +246,6 @@ fn guess(problem: &Problem<'_>, layout: &Layout, at: usize, choice: &Choice, aro
     let reading = nanos(choice.bytes, disk);
     let ahead = choice.buffer.saturating_mul(segments);
     let layer = problem.costs.rows(problem.sequences.div_ceil(layout.micro_batches)).layer[share.node];
-    let late = nanos(choice.bytes.saturating_sub(ahead), disk).saturating_sub(layer * u64::from(share.layers));
+    let late = nanos(choice.bytes.saturating_sub(ahead), disk).saturating_sub(layer * u64::from(share.blocks) / 2);
     reading.max(around + late)
 }

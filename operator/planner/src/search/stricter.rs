@@ -41,6 +41,11 @@ impl Means {
     }
 }
 
+/// Whether the fleet is so small that all stricter wishes are searched in full, each with its cuts inside layers.
+pub(crate) fn is_thorough(problem: &Problem<'_>) -> bool {
+    problem.fleet.nodes().len() <= MOST_NODES
+}
+
 /// Whether this is one of the stricter wishes of a fleet on which all of them are searched. Such a search begins with what is close to
 /// its own best, and not with what is close to the best so far, which is another one for whoever asks.
 pub(crate) fn is_narrow(problem: &Problem<'_>) -> bool {

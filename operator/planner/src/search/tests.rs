@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cost::Unit;
+use crate::layout::Grain;
 use crate::period::Scratch;
 use crate::search::residency::{Choice, Effort, apply, choices};
 use lime_plan::testing::{Random, drawn_node, small_card};
@@ -41,24 +42,28 @@ fn orders(nodes: usize) -> Vec<Vec<usize>> {
     all
 }
 
-/// Every candidate without its residency.
-fn for_each_ring(problem: &Problem<'_>, mut visit: impl FnMut(Layout)) {
+/// Every candidate without its residency: by whole layers, and by attention and MLP blocks where whole layers fit somehow.
+fn for_each_ring(problem: &Problem<'_>, grain: Grain, mut visit: impl FnMut(Layout)) {
     let layers = problem.card.layers;
+    let pieces = 2 * layers / grain.blocks();
     for order in orders(problem.fleet.nodes().len()) {
         let parts = order.len() as u32;
-        for code in 0..u64::from(layers).pow(parts) {
+        for code in 0..u64::from(pieces).pow(parts) {
             let cut: Vec<u32> =
-                (0..parts).map(|part| 1 + (code / u64::from(layers).pow(part) % u64::from(layers)) as u32).collect();
-            if cut.iter().sum::<u32>() != layers {
+                (0..parts).map(|part| 1 + (code / u64::from(pieces).pow(part) % u64::from(pieces)) as u32).collect();
+            if cut.iter().sum::<u32>() != pieces {
                 continue;
             }
             let most = if parts == 1 { 1 } else { layers.max(problem.goal.segments.unwrap_or(1)) };
             for segments in 1..=most {
                 for head in 0..order.len() {
                     for micro_batches in micro_batch_choices(problem.sequences, problem.fleet.nodes().len()) {
-                        let share = |(&node, &layers)| Share { node, layers, streamed: Vec::new(), buffer: 0 };
+                        let share = |(&node, &pieces): (&usize, &u32)| {
+                            let blocks = pieces * grain.blocks();
+                            Share { node, blocks, streamed: Vec::new(), buffer: 0 }
+                        };
                         let shares = order.iter().zip(&cut).map(share).collect();
-                        let layout = Layout { shares, segments, head, micro_batches };
+                        let layout = Layout { shares, segments, grain, head, micro_batches };
                         if problem.allows(&layout) {
                             visit(layout);
                         }
@@ -91,18 +96,24 @@ fn for_each_residency(
     }
 }
 
-/// The least time over everything that the search may choose; only a lower bound that beats nothing is skipped.
-fn brute_force(problem: &Problem<'_>, sets: impl Fn(&Layout, usize) -> Vec<Choice>) -> Option<u64> {
-    let mut best: Option<u64> = None;
+/// The least time over everything that the search may choose; only a lower bound that beats nothing is skipped, and what is
+/// slower than `known`, which is to be found again.
+fn brute_force(problem: &Problem<'_>, known: Option<u64>, sets: impl Fn(&Layout, usize) -> Vec<Choice>) -> Option<u64> {
     let mut scratch = Scratch::default();
-    for_each_ring(problem, |layout| {
-        for_each_residency(problem, layout, &sets, 0, &mut |found| {
-            let time = found.and_then(|layout| Some(problem.evaluate(&layout, &mut scratch)?.1.nanos()));
-            best = [best, time].into_iter().flatten().min();
-            best.map_or(u64::MAX, |best| best - 1)
+    let mut least = |grain: Grain, known: Option<u64>| {
+        let mut best: Option<u64> = None;
+        for_each_ring(problem, grain, |layout| {
+            for_each_residency(problem, layout, &sets, 0, &mut |found| {
+                let time = found.and_then(|layout| Some(problem.evaluate(&layout, &mut scratch)?.1.nanos()));
+                best = [best, time].into_iter().flatten().min();
+                best.map(|best| best - 1).or(known).unwrap_or(u64::MAX)
+            });
         });
-    });
-    best
+        best
+    };
+    // Whether whole layers fit at all is asked without a bound.
+    let whole = least(Grain::Layer, None)?;
+    [Some(whole), least(Grain::Block, Some(known.unwrap_or(u64::MAX).min(whole)))].into_iter().flatten().min()
 }
 
 /// The most merit of everything that is as good as `least`, one by one.
@@ -110,17 +121,19 @@ fn most_merit(problem: &Problem<'_>, least: u64) -> Merit {
     let judge = Judge::new(problem);
     let mut best: Option<Merit> = None;
     let mut work = Work::new(u64::MAX);
-    for_each_ring(problem, |layout| {
-        for_each_residency(problem, layout, &|layout, at| every_choice(problem, layout, at), 0, &mut |found| {
-            let near = as_good_as(least);
-            if let Some(layout) = found
-                && work.evaluate(problem, &layout).is_some_and(|(_, steady)| steady.nanos() <= near)
-            {
-                best = [best, judge.merit(&layout, u64::MAX, &mut work)].into_iter().flatten().min();
-            }
-            near
+    for grain in [Grain::Layer, Grain::Block] {
+        for_each_ring(problem, grain, |layout| {
+            for_each_residency(problem, layout, &|layout, at| every_choice(problem, layout, at), 0, &mut |found| {
+                let near = as_good_as(least);
+                if let Some(layout) = found
+                    && work.evaluate(problem, &layout).is_some_and(|(_, steady)| steady.nanos() <= near)
+                {
+                    best = [best, judge.merit(&layout, u64::MAX, &mut work)].into_iter().flatten().min();
+                }
+                near
+            });
         });
-    });
+    }
     best.expect("the fastest is as good as itself")
 }
 
@@ -136,6 +149,10 @@ fn check_best(problem: &Problem<'_>, found: Option<&Found>, expected: Option<u64
     assert!(found.complete, "{what}: the search gave up");
 }
 
+fn known(found: &Option<Found>) -> Option<u64> {
+    found.as_ref().map(|found| found.least)
+}
+
 fn every_choice(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice> {
     choices(problem, layout, at, &layout.stretches(problem.card.layers)[at], Effort::Every)
 }
@@ -144,10 +161,11 @@ fn every_choice(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice
 fn every_subset(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice> {
     let share = &layout.shares[at];
     let (first, head) = (at == 0, at == layout.head);
-    let units: Vec<Unit> = layout.units_of(at, problem.card.layers).into_iter().map(|(unit, _)| unit).collect();
+    let units = layout.units_of(at, problem.card.layers);
+    let attentions = layout.attentions()[at];
     let held: u64 = units[usize::from(first)..].iter().map(|unit| problem.costs.bytes_held(*unit, first)).sum();
-    let room = problem.room(share.node, share.layers, first, head);
-    let worst = problem.room_at_worst(share.node, share.layers, first, head);
+    let room = problem.room(share.node, attentions, first, head);
+    let worst = problem.room_at_worst(share.node, attentions, first, head);
     let may = |unit: &Unit| {
         *unit != Unit::EMBEDDING && (*unit != Unit::head(problem.card.layers) || problem.head_streams(first))
     };
@@ -174,21 +192,22 @@ fn every_subset(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Choice
 }
 
 fn compare(seeds: std::ops::Range<u64>, most_nodes: u64, most_layers: u64) {
-    let (mut feasible, mut streamed) = (0, 0);
+    let (mut feasible, mut streamed, mut cut) = (0, 0, 0);
     for seed in seeds {
         let (card, fleet, goal) = draw(seed, most_nodes, most_layers);
         let problem = Problem::new(&card, &fleet, &goal);
         let found = find(&problem);
-        let expected = brute_force(&problem, |layout, at| every_choice(&problem, layout, at));
+        let expected = brute_force(&problem, known(&found), |layout, at| every_choice(&problem, layout, at));
         check_best(&problem, found.as_ref(), expected, &format!("seed {seed}"));
         assert_eq!(fits(&problem), expected.is_some(), "seed {seed}: capacity");
         feasible += usize::from(expected.is_some());
+        cut += usize::from(found.as_ref().is_some_and(|found| found.settled[0].layout.is_cut()));
         streamed += usize::from(
             found.is_some_and(|found| found.settled[0].layout.shares.iter().any(|share| !share.streamed.is_empty())),
         );
     }
-    println!("{feasible} feasible, {streamed} of them stream");
-    assert!(feasible > 0 && streamed > 0, "the draw is too easy or too hard");
+    println!("{feasible} feasible, {streamed} of them stream, {cut} cut layers");
+    assert!(feasible > 0 && streamed > 0 && cut > 0, "the draw is too easy or too hard");
 }
 
 #[test]
@@ -214,10 +233,8 @@ fn even_spreading_is_close_to_any_subset() {
     for seed in 0..60 {
         let (card, fleet, goal) = draw(seed, 2, 4);
         let problem = Problem::new(&card, &fleet, &goal);
-        let (Some(found), Some(any)) = (
-            find(&problem).map(|found| found.least),
-            brute_force(&problem, |layout, at| every_subset(&problem, layout, at)),
-        ) else {
+        let Some(found) = find(&problem).map(|found| found.least) else { continue };
+        let Some(any) = brute_force(&problem, Some(found), |layout, at| every_subset(&problem, layout, at)) else {
             continue;
         };
         assert!(any <= found, "seed {seed}: subsets include the even ones");
@@ -246,7 +263,7 @@ fn equals_brute_force_with_a_ring_that_is_asked_for() {
         goal.offload = if random.between(0, 3) == 0 { Offload::Always } else { Offload::Auto };
         let problem = Problem::new(&card, &fleet, &goal);
         let found = find(&problem);
-        let expected = brute_force(&problem, |layout, at| every_choice(&problem, layout, at));
+        let expected = brute_force(&problem, known(&found), |layout, at| every_choice(&problem, layout, at));
         check_best(&problem, found.as_ref(), expected, &format!("seed {seed} {goal:?}"));
         let mut settled = found.iter().flat_map(|found| &found.settled);
         assert!(settled.all(|settled| problem.allows(&settled.layout)), "seed {seed}");

@@ -90,7 +90,7 @@ impl KeptPages {
             ty: plan.kv.into(),
             kv_heads: card.kv_heads as usize,
             head_dim: card.head_dim as usize,
-            layers: device.all_layers().count(),
+            layers: device.attentions() as usize,
         };
         let bytes = layout.page_bytes() * over.pages as usize;
         Ok(Self {

@@ -9,7 +9,7 @@ use lime_engine::{Activation, BatchRows, Engine, EngineOptions, WeightSource};
 use lime_kernels::Isa;
 use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
 use lime_plan::{
-    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, LayerRange, MemoryModel, Nanos,
+    Arithmetic, Block, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, MemoryModel, Nanos,
     PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
 };
 
@@ -70,6 +70,8 @@ pub(crate) struct Wish {
     pub(crate) kv: Dtype,
     pub(crate) residual: Dtype,
     pub(crate) serving: ServingLimits,
+    /// Attention and MLP of a layer may be on two devices.
+    pub(crate) cut_layers: bool,
 }
 
 impl Wish {
@@ -79,20 +81,31 @@ impl Wish {
         let serving =
             ServingLimits { max_context_tokens: context, max_concurrent_requests: 1, prefill_chunk_tokens: context };
         let (kv, residual) = (Dtype::F32, Dtype::F32);
-        Self { devices: 1, segments: 1, head: 0, arithmetic: Arithmetic::Exact, kv, residual, serving }
+        Self {
+            devices: 1,
+            segments: 1,
+            head: 0,
+            arithmetic: Arithmetic::Exact,
+            kv,
+            residual,
+            serving,
+            cut_layers: false,
+        }
     }
 
     pub(crate) fn plan(&self, folder: &ModelFolder) -> Plan {
         let card = folder.card("test");
         let parts = self.devices * self.segments;
-        let cut = |part: u32| part * card.layers / parts;
+        // Blocks of layers, from the first one's attention, in whole layers where nothing else is asked for.
+        let each = if self.cut_layers { 1 } else { 2 };
+        let cut = |part: u32| 1 + part * (2 * card.layers / each) / parts * each;
         let devices = (0..self.devices).map(|device| {
             let part = |segment| segment * self.devices + device;
-            let range = |segment| LayerRange::new(cut(part(segment)), cut(part(segment) + 1));
-            let layers = (0..self.segments).map(range).collect();
+            let range = |segment| BlockRange::new(cut(part(segment)), cut(part(segment) + 1));
+            let ranges = (0..self.segments).map(range).collect();
             DevicePlan {
                 name: format!("d{device}"),
-                layers,
+                ranges,
                 blocks: vec![],
                 memory: DeviceMemory::default(),
                 steps: vec![],
@@ -212,7 +225,7 @@ impl Ring {
         loop {
             let engine = &mut self.engines[device.0 as usize];
             match self.plan.stage(device, segment) {
-                Stage::Layers(segment) => engine.forward(segment, parts, &mut activation).unwrap(),
+                Stage::Blocks(segment) => engine.forward(segment, parts, &mut activation).unwrap(),
                 Stage::Head => return engine.logits(wanted, &activation).unwrap(),
                 Stage::Forward => {}
             }

@@ -1,12 +1,16 @@
 //! What tests share: numbers from a seed and small models.
 
+mod cut;
 mod proportional;
 mod wish;
 
+pub use cut::cut_layers;
 pub use proportional::proportional;
 pub use wish::{DeviceBudget, Infeasible, PlanRequest};
 
-use crate::{Architecture, BlockBytes, Bytes, Format, ModelCard, Nanos, NodeProfile};
+use crate::{
+    Architecture, Arithmetic, BlockBytes, Bytes, Dtype, Format, ModelCard, Nanos, NodeProfile, Plan, ServingLimits,
+};
 
 /// SplitMix64.
 pub struct Random(u64);
@@ -62,6 +66,21 @@ pub fn small_card(random: &mut Random, layers: u32) -> ModelCard {
             head_beside_embedding: if tied { Bytes(4096) } else { head },
         },
     }
+}
+
+/// A plan of four layers over devices `a` and `b` in two segments, everything in memory.
+pub fn small_plan() -> Plan {
+    let device = |name: &str| DeviceBudget { name: name.into(), memory: Bytes::gib(1) };
+    let request = PlanRequest {
+        model: &small_card(&mut Random::new(1), 4),
+        devices: &[device("a"), device("b")],
+        serving: ServingLimits { max_context_tokens: 64, max_concurrent_requests: 1, prefill_chunk_tokens: 8 },
+        segments: 2,
+        arithmetic: Arithmetic::Exact,
+        residual: Dtype::F32,
+        kv: Dtype::F32,
+    };
+    proportional(&request).expect("a model of megabytes fits into gigabytes")
 }
 
 /// Memory from much too little to twice what is fair, in percent.

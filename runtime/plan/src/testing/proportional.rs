@@ -5,7 +5,7 @@
 
 use super::{DeviceBudget, Infeasible, PlanRequest};
 use crate::{
-    Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, LayerRange, MemoryModel, PLAN_VERSION,
+    Block, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, MemoryModel, PLAN_VERSION,
     PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
 };
 
@@ -81,11 +81,10 @@ impl Arrangement<'_> {
         MemoryModel { card: model, serving, kv, residual }
     }
 
-    /// The blocks of the device at `place` when it holds `layers`.
-    fn blocks(&self, place: usize, layers: impl Iterator<Item = LayerIndex>) -> Vec<PlacedBlock> {
+    /// The blocks of the device at `place` when it holds those of `layers`.
+    fn blocks(&self, place: usize, layers: impl Iterator<Item = Block>) -> Vec<PlacedBlock> {
         let embedding = (place == 0).then_some(Block::Embedding);
         let head = (place == self.head).then_some(Block::Head);
-        let layers = layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]);
         let blocks = embedding.into_iter().chain(layers).chain(head);
         blocks.map(|block| PlacedBlock { block, residency: Residency::Pinned }).collect()
     }
@@ -96,7 +95,7 @@ impl Arrangement<'_> {
 
     /// What the device at `place` has left when it holds `layers` of the model's layers, the largest ones; `None`: over budget.
     fn room(&self, place: usize, largest: &[LayerIndex], layers: u32) -> Option<Bytes> {
-        let blocks = self.blocks(place, largest.iter().copied().take(layers as usize));
+        let blocks = self.blocks(place, both(largest.iter().copied().take(layers as usize)));
         let memory = self.memory(place, &blocks);
         (memory.used() <= memory.budget).then(|| memory.budget - memory.used())
     }
@@ -142,11 +141,16 @@ impl Arrangement<'_> {
         Plan::try_from(draft).expect("whoever tests with this rule of thumb stays within what is believed")
     }
 
-    fn device_plan(&self, place: usize, layers: &[LayerRange]) -> DevicePlan {
-        let blocks = self.blocks(place, layers.iter().flat_map(|range| range.layers()));
+    fn device_plan(&self, place: usize, ranges: &[BlockRange]) -> DevicePlan {
+        let blocks = self.blocks(place, ranges.iter().flat_map(|range| range.blocks()));
         let memory = self.memory(place, &blocks);
-        DevicePlan { name: self.device(place).name.clone(), layers: layers.to_vec(), blocks, memory, steps: Vec::new() }
+        DevicePlan { name: self.device(place).name.clone(), ranges: ranges.to_vec(), blocks, memory, steps: Vec::new() }
     }
+}
+
+/// Attention and MLP of each layer.
+fn both(layers: impl Iterator<Item = LayerIndex>) -> impl Iterator<Item = Block> {
+    layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)])
 }
 
 /// Whether the request fits with other limits or other budgets.

@@ -154,7 +154,7 @@ mod tests {
     fn a_limit_of_what_the_plan_takes_is_no_shortage() {
         let memory =
             DeviceMemory { pinned: Bytes(600_000_000), kv: Bytes::mib(50), budget: BUDGET, ..DeviceMemory::default() };
-        let device = DevicePlan { name: "a".into(), layers: vec![], blocks: vec![], memory, steps: vec![] };
+        let device = DevicePlan { name: "a".into(), ranges: vec![], blocks: vec![], memory, steps: vec![] };
         // As the operator limits a pod.
         let limit = device.takes().0.next_multiple_of(STEP);
         let told = |less: u64| {

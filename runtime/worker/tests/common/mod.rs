@@ -6,8 +6,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use lime_plan::{
-    Architecture, Arithmetic, BlockBytes, Bytes as Size, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Format,
-    LayerRange, MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
+    Architecture, Arithmetic, BlockBytes, BlockRange, Bytes as Size, DeviceIndex, DeviceMemory, DevicePlan, Dtype,
+    Format, MemoryModel, ModelCard, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
 };
 use lime_ring::{
     FrameLimits, RingDriver, RingTopology, Transport,
@@ -57,12 +57,12 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
     let cut = |part: u32| model.layers * part / parts;
     let range = |segment: u32, device: usize| {
         let part = segment * devices as u32 + device as u32;
-        LayerRange::new(cut(part), cut(part + 1))
+        BlockRange::layers(cut(part), cut(part + 1))
     };
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let described = (0..devices).map(|device| DevicePlan {
         name: names[device].into(),
-        layers: (0..segments).map(|segment| range(segment, device)).collect(),
+        ranges: (0..segments).map(|segment| range(segment, device)).collect(),
         blocks: vec![],
         memory: DeviceMemory::default(),
         steps: vec![],

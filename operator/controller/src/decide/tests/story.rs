@@ -225,8 +225,8 @@ fn serving_and_what_disturbs_it() {
         &[
             "READY=True SHARDS=2/2 TPOT(MS)=- REASON=Ready",
             "Normal ReplanCompleted: PLAN is in force",
-            "Normal ShardStarted: b: pod PLAN-0 has started, for the layers 0-1,4-6",
-            "Normal ShardStarted: c: pod PLAN-1 has started, for the layers 2-3,7-9",
+            "Normal ShardStarted: b: pod PLAN-0 has started, for the layers 0-2a,5-7a",
+            "Normal ShardStarted: c: pod PLAN-1 has started, for the layers 2m-4,7m-9",
             "Normal Ready: requests are answered",
         ],
     );

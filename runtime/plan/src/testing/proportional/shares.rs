@@ -1,6 +1,6 @@
 //! Whole layers in proportion, under caps.
 
-use crate::{Bytes, LayerRange};
+use crate::{BlockRange, Bytes};
 
 /// Splits `layers` over devices in proportion to `room`, nobody over its cap: largest remainders first, and what a capped
 /// device cannot take goes to the others. `None` where the caps do not suffice.
@@ -39,7 +39,7 @@ pub(super) fn proportional_shares(room: &[Bytes], caps: &[u32], layers: u32) -> 
 
 /// Cuts the layers into segments and each segment into devices, so that device `d` holds `totals[d]` layers in all, spread
 /// evenly over the segments. One list of ranges per device, one range per segment.
-pub(super) fn segment_ranges(totals: &[u32], segments: u32) -> Vec<Vec<LayerRange>> {
+pub(super) fn segment_ranges(totals: &[u32], segments: u32) -> Vec<Vec<BlockRange>> {
     let mut ranges = vec![Vec::with_capacity(segments as usize); totals.len()];
     let mut next = 0;
     let mut extra_from = 0;
@@ -54,7 +54,7 @@ pub(super) fn segment_ranges(totals: &[u32], segments: u32) -> Vec<Vec<LayerRang
     for segment in 0..segments {
         for (device, total) in totals.iter().enumerate() {
             let count = total / segments + extras[device][segment as usize];
-            ranges[device].push(LayerRange::new(next, next + count));
+            ranges[device].push(BlockRange::layers(next, next + count));
             next += count;
         }
     }
@@ -83,8 +83,8 @@ mod tests {
     #[test]
     fn odd_layers_are_spread_over_the_segments() {
         let ranges = segment_ranges(&[3, 5, 4], 2);
-        assert_eq!(ranges[0], [LayerRange::new(0, 2), LayerRange::new(6, 7)]);
-        assert_eq!(ranges[1], [LayerRange::new(2, 4), LayerRange::new(7, 10)]);
-        assert_eq!(ranges[2], [LayerRange::new(4, 6), LayerRange::new(10, 12)]);
+        assert_eq!(ranges[0], [BlockRange::layers(0, 2), BlockRange::layers(6, 7)]);
+        assert_eq!(ranges[1], [BlockRange::layers(2, 4), BlockRange::layers(7, 10)]);
+        assert_eq!(ranges[2], [BlockRange::layers(4, 6), BlockRange::layers(10, 12)]);
     }
 }

@@ -54,7 +54,7 @@ fn three_small_devices_hold_what_none_could_alone() {
     let devices = devices(&[3 << 20, 4 << 20, 5 << 20]);
     let plan = proportional(&request(&model, &devices, 2)).unwrap();
     assert_eq!(plan.head, DeviceIndex(0), "the tied head stays beside the embedding");
-    let counts: Vec<usize> = plan.devices.iter().map(|device| device.all_layers().count()).collect();
+    let counts: Vec<usize> = plan.devices.iter().map(|device| device.attentions() as usize).collect();
     assert_eq!(counts.iter().sum::<usize>(), 12);
     assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
     assert!(devices.iter().all(|device| device.memory < needed_alone(&model)));
@@ -145,9 +145,12 @@ proptest! {
         request.serving.max_concurrent_requests = slots;
         match proportional(&request) {
             Ok(plan) => {
-                let mut held: Vec<LayerIndex> = plan.devices.iter().flat_map(|device| device.all_layers()).collect();
+                let mut held: Vec<Block> = plan.devices.iter().flat_map(|device| device.all_blocks()).collect();
                 held.sort();
-                prop_assert!(held.into_iter().eq((0..layers).map(LayerIndex)));
+                let layers = (0..layers).map(LayerIndex);
+                let mut expected: Vec<Block> = layers.flat_map(|layer| [Block::Attention(layer), Block::Mlp(layer)]).collect();
+                expected.sort();
+                prop_assert_eq!(held, expected);
                 for device in &plan.devices {
                     let budget = devices.iter().find(|given| given.name == device.name).map(|given| given.memory);
                     prop_assert_eq!(Some(device.memory.budget), budget);

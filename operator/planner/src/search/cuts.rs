@@ -1,0 +1,80 @@
+//! Cuts inside layers, where they pay: devices of a good ring of whole layers give each other single blocks, as long as that helps.
+
+use crate::layout::{Grain, Layout, Share};
+
+use super::climb::{binding, climb};
+use super::problem::Problem;
+use super::settle::{Settled, THOROUGH, Work, settle};
+
+/// Devices of the largest ring of which each change is settled thoroughly, and two changes at once are tried.
+const SMALL_RING: usize = 6;
+
+/// The best ring that is `start` with layers cut, if that is faster.
+pub(super) fn cut(problem: &Problem<'_>, start: &Settled, work: &mut Work) -> Option<Settled> {
+    let count = start.layout.shares.len();
+    if count < 2 || start.layout.grain == Grain::Block {
+        return None;
+    }
+    let shares = start.layout.shares.iter().map(Share::bare).collect();
+    let even = Layout { shares, grain: Grain::Block, ..start.layout };
+    let from = binding(problem, start, work);
+    let mut layouts = moves(&even, &from);
+    layouts.push(even);
+    let mut best: Option<Settled> = None;
+    for layout in layouts {
+        let bound = best.as_ref().map_or(start.time, |best| best.time);
+        best = settled(problem, &layout, bound, work).or(best);
+    }
+    loop {
+        best = best.map(|best| climb(problem, best, 0, work));
+        let stuck = best.as_ref().unwrap_or(start);
+        match two_moves(problem, stuck, work) {
+            Some(better) => best = Some(better),
+            None => return best,
+        }
+    }
+}
+
+/// Where two devices bind alike, one that gives a block away gains nothing until the other one does too.
+fn two_moves(problem: &Problem<'_>, stuck: &Settled, work: &mut Work) -> Option<Settled> {
+    if stuck.layout.shares.len() > SMALL_RING {
+        return None;
+    }
+    let shares = stuck.layout.shares.iter().map(Share::bare).collect();
+    let layout = Layout { shares, grain: Grain::Block, ..stuck.layout };
+    for once in moves(&layout, &binding(problem, stuck, work)) {
+        let Some(level) = settled(problem, &once, stuck.time.saturating_add(1), work) else { continue };
+        for twice in moves(&once, &binding(problem, &level, work)) {
+            let better = settled(problem, &twice, stuck.time, work);
+            if better.is_some() || work.spent() {
+                return better;
+            }
+        }
+    }
+    None
+}
+
+/// The layout as it is settled, if that is faster than `bound`.
+fn settled(problem: &Problem<'_>, layout: &Layout, bound: u64, work: &mut Work) -> Option<Settled> {
+    if work.spent() {
+        return None;
+    }
+    let rounds = if layout.shares.len() <= SMALL_RING { THOROUGH } else { 1 };
+    settle(problem, layout, bound, rounds, work).filter(|found| found.time < bound)
+}
+
+/// Each of `from` gives one block, or two, to each other device.
+fn moves(layout: &Layout, from: &[usize]) -> Vec<Layout> {
+    let mut found = Vec::new();
+    for &from in from {
+        for to in (0..layout.shares.len()).filter(|&to| to != from) {
+            for count in (1..=2).filter(|&count| layout.shares[from].blocks > count) {
+                let mut moved = layout.clone();
+                moved.shares[from].blocks -= count;
+                moved.shares[to].blocks += count;
+                found.push(moved);
+            }
+        }
+    }
+    found
+}
