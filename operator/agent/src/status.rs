@@ -63,14 +63,14 @@ pub fn status(
 }
 
 /// A condition before it has a time.
-struct Verdict {
+struct NodeCondition {
     kind: &'static str,
     holds: bool,
     reason: &'static str,
     message: String,
 }
 
-impl Verdict {
+impl NodeCondition {
     fn condition(self, earlier: &[Condition], now: Timestamp) -> Condition {
         let status = if self.holds { "True" } else { "False" };
         let same = earlier.iter().find(|condition| condition.type_ == self.kind && condition.status == status);
@@ -85,9 +85,9 @@ impl Verdict {
     }
 }
 
-fn fresh() -> Verdict {
+fn fresh() -> NodeCondition {
     let message = "the agent reports; its heartbeat is the Lease of the node".to_owned();
-    Verdict { kind: "Fresh", holds: true, reason: "Reporting", message }
+    NodeCondition { kind: "Fresh", holds: true, reason: "Reporting", message }
 }
 
 /// The reason for a figure that is there, and what is said of it.
@@ -99,32 +99,32 @@ fn measured(busy: bool, what: String) -> (&'static str, String) {
     ("Measured", what)
 }
 
-fn processor_measured(machine: &Machine) -> Verdict {
+fn processor_measured(machine: &Machine) -> NodeCondition {
     let kind = PROCESSOR_MEASURED;
     let Some(speed) = machine.memory_bytes_per_second else {
         let message = "the processor is measured when the node has been idle for a moment".to_owned();
-        return Verdict { kind, holds: false, reason: "Pending", message };
+        return NodeCondition { kind, holds: false, reason: "Pending", message };
     };
     let (reason, message) = measured(machine.busy, format!("compute reads memory at {}", bytes_per_second(speed)));
-    Verdict { kind, holds: true, reason, message }
+    NodeCondition { kind, holds: true, reason, message }
 }
 
-fn disk_measured(disk: &Disk) -> Verdict {
+fn disk_measured(disk: &Disk) -> NodeCondition {
     let kind = DISK_MEASURED;
     match (&disk.problem, disk.read_bytes_per_second) {
-        (Some(problem), _) => Verdict { kind, holds: false, reason: "Failed", message: problem.clone() },
+        (Some(problem), _) => NodeCondition { kind, holds: false, reason: "Failed", message: problem.clone() },
         (None, Some(speed)) => {
             let (reason, message) = measured(disk.busy, format!("the weight store reads {}", bytes_per_second(speed)));
-            Verdict { kind, holds: true, reason, message }
+            NodeCondition { kind, holds: true, reason, message }
         }
         (None, None) => {
             let message = "the disk is measured when the node has been idle for a moment".to_owned();
-            Verdict { kind, holds: false, reason: "Pending", message }
+            NodeCondition { kind, holds: false, reason: "Pending", message }
         }
     }
 }
 
-fn links_measured(figures: &Figures, peers: &Peers) -> Verdict {
+fn links_measured(figures: &Figures, peers: &Peers) -> NodeCondition {
     let (known, all) = (figures.links.len(), peers.count());
     let (holds, reason, message) = match all {
         0 => (true, "NoPeers", "no other node has an agent".to_owned()),
@@ -139,7 +139,7 @@ fn links_measured(figures: &Figures, peers: &Peers) -> Verdict {
         _ if known >= all => (true, "Measured", format!("the ways to {all} other nodes are measured")),
         _ => (false, "Pending", format!("the ways to {known} of {all} other nodes are measured")),
     };
-    Verdict { kind: "LinksMeasured", holds, reason, message }
+    NodeCondition { kind: "LinksMeasured", holds, reason, message }
 }
 
 /// The architecture as Kubernetes names it.

@@ -35,12 +35,12 @@ pub struct Context {
     /// One decision at a time: two plans must not lend the same memory twice.
     pub deciding: tokio::sync::Mutex<()>,
     filled: tokio::sync::watch::Sender<bool>,
-    memory: Mutex<BTreeMap<String, Memory>>,
+    memory: Mutex<BTreeMap<String, Recollection>>,
 }
 
 /// What is remembered of a deployment between visits. Losing it costs time, never correctness.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
+pub struct Recollection {
     /// Since when each trigger has been there.
     pub since: BTreeMap<&'static str, Timestamp>,
     /// What a plan was tried for in vain.
@@ -98,12 +98,12 @@ impl Context {
     }
 
     /// What is remembered of the deployment `uid`.
-    pub fn recall(&self, uid: &str) -> Memory {
+    pub fn recall(&self, uid: &str) -> Recollection {
         self.memories().get(uid).cloned().unwrap_or_default()
     }
 
     /// Changes what is remembered.
-    pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
+    pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Recollection)) {
         change(self.memories().entry(uid.to_owned()).or_default());
     }
 
@@ -117,7 +117,7 @@ impl Context {
         self.memories().iter().filter_map(|(uid, memory)| Some((uid.clone(), memory.taken.clone()?))).collect()
     }
 
-    fn memories(&self) -> MutexGuard<'_, BTreeMap<String, Memory>> {
+    fn memories(&self) -> MutexGuard<'_, BTreeMap<String, Recollection>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     settings::Settings,
     shards::{self, Shard},
     snapshot::{Snapshot, Tried},
-    triggers::Verdict,
+    triggers::ReplanVerdict,
     wish::Wish,
 };
 
@@ -189,9 +189,9 @@ impl<'a> Deciding<'a> {
     }
 
     /// Pods, gateway and what they say: WeightsReady, ShardsReady, Ready, Degraded, Replanning.
-    fn serve(&mut self, in_force: Option<Arc<LimePlan>>, verdict: &Verdict, lost: &[String]) {
+    fn serve(&mut self, in_force: Option<Arc<LimePlan>>, verdict: &ReplanVerdict, lost: &[String]) {
         match verdict {
-            Verdict::Wait(trigger, message, until) => {
+            ReplanVerdict::Wait(trigger, message, until) => {
                 let left = until.as_second().saturating_sub(self.snapshot.now.as_second());
                 if trigger.is_news() {
                     let text = format!("{message}; a new plan is made if this lasts until {until}");
@@ -202,7 +202,7 @@ impl<'a> Deciding<'a> {
                 }
                 self.decision.revisit = self.decision.revisit.min(left.max(1));
             }
-            Verdict::Suppressed(trigger, message) if trigger.is_news() => {
+            ReplanVerdict::Suppressed(trigger, message) if trigger.is_news() => {
                 self.findings.set(
                     ConditionType::Replanning,
                     Truth::False,

@@ -40,7 +40,7 @@ struct Ready {
     cause: Option<Cause>,
     plan: Followed,
     requests: u64,
-    devices: Vec<Loaded>,
+    devices: Vec<LoadedBytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,7 +77,7 @@ struct Followed {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Loaded {
+struct LoadedBytes {
     device: String,
     percent: i32,
 }

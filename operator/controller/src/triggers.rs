@@ -131,7 +131,7 @@ pub struct Since {
 
 /// What the chain says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReplanVerdict {
     /// The plan stands.
     Keep,
     /// A new plan is due at once.
@@ -145,27 +145,27 @@ pub enum Verdict {
 }
 
 /// Goes through the chain.
-pub fn verdict(situation: &Situation<'_>) -> Verdict {
+pub fn verdict(situation: &Situation<'_>) -> ReplanVerdict {
     let chain =
         [no_plan, spec_changed, node_lost, link_lost, draining, refused, memory_pressure, nodes_added, nodes_changed];
-    chain.into_iter().find_map(|link| link(situation)).unwrap_or(Verdict::Keep)
+    chain.into_iter().find_map(|link| link(situation)).unwrap_or(ReplanVerdict::Keep)
 }
 
-fn no_plan(situation: &Situation<'_>) -> Option<Verdict> {
-    (!situation.has_plan).then(|| Verdict::Replan(Trigger::NoPlan, "there is no plan yet".into()))
+fn no_plan(situation: &Situation<'_>) -> Option<ReplanVerdict> {
+    (!situation.has_plan).then(|| ReplanVerdict::Replan(Trigger::NoPlan, "there is no plan yet".into()))
 }
 
-fn spec_changed(situation: &Situation<'_>) -> Option<Verdict> {
+fn spec_changed(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = || "the spec asks for something else than the plan was made for".to_owned();
-    situation.stale_wish.then(|| Verdict::Replan(Trigger::SpecChanged, message()))
+    situation.stale_wish.then(|| ReplanVerdict::Replan(Trigger::SpecChanged, message()))
 }
 
 /// A lost node is planned around at once and whatever the cap per hour: nothing is served without it.
-fn node_lost(situation: &Situation<'_>) -> Option<Verdict> {
+fn node_lost(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = told(&situation.lost)?;
     Some(match situation.placement.replan.on_node_loss {
-        Reaction::Automatic => Verdict::Replan(Trigger::NodeLost, message),
-        Reaction::Never => Verdict::Suppressed(
+        Reaction::Automatic => ReplanVerdict::Replan(Trigger::NodeLost, message),
+        Reaction::Never => ReplanVerdict::Suppressed(
             Trigger::NodeLost,
             format!("{message}; replan.onNodeLoss is Never: waiting for the node"),
         ),
@@ -173,24 +173,27 @@ fn node_lost(situation: &Situation<'_>) -> Option<Verdict> {
 }
 
 /// A link may come back by itself, as a node may: after the same time it is planned around, whatever the cap per hour.
-fn link_lost(situation: &Situation<'_>) -> Option<Verdict> {
+fn link_lost(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = told(&situation.cut)?;
     if situation.placement.replan.on_node_loss == Reaction::Never {
         let why = "replan.onNodeLoss is Never: waiting for the link";
-        return Some(Verdict::Suppressed(Trigger::LinkLost, format!("{message}; {why}")));
+        return Some(ReplanVerdict::Suppressed(Trigger::LinkLost, format!("{message}; {why}")));
     }
-    let verdict = Verdict::Replan(Trigger::LinkLost, message);
+    let verdict = ReplanVerdict::Replan(Trigger::LinkLost, message);
     Some(lasting(situation, situation.since.cut, situation.grace, verdict))
 }
 
 /// A planned move. Several nodes that are cordoned within the time of stabilization make for one; a pod that was evicted already
 /// is waited for no longer. It is never capped: a drain must end.
-fn draining(situation: &Situation<'_>) -> Option<Verdict> {
+fn draining(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = told(&situation.draining)?;
     if situation.placement.replan.on_node_loss == Reaction::Never {
-        return Some(Verdict::Suppressed(Trigger::NodeDraining, format!("{message}; replan.onNodeLoss is Never")));
+        return Some(ReplanVerdict::Suppressed(
+            Trigger::NodeDraining,
+            format!("{message}; replan.onNodeLoss is Never"),
+        ));
     }
-    let verdict = Verdict::Replan(Trigger::NodeDraining, message);
+    let verdict = ReplanVerdict::Replan(Trigger::NodeDraining, message);
     Some(if situation.emptied {
         verdict
     } else {
@@ -199,36 +202,36 @@ fn draining(situation: &Situation<'_>) -> Option<Verdict> {
 }
 
 /// A shard that is not put on its node serves nobody: its plan cannot go on.
-fn refused(situation: &Situation<'_>) -> Option<Verdict> {
+fn refused(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = told(&situation.refused)?;
-    let verdict = Verdict::Replan(Trigger::ShardUnschedulable, message);
+    let verdict = ReplanVerdict::Replan(Trigger::ShardUnschedulable, message);
     Some(steadied(situation, situation.since.refused, 0, verdict))
 }
 
-fn memory_pressure(situation: &Situation<'_>) -> Option<Verdict> {
+fn memory_pressure(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = told(&situation.pressed)?;
     if situation.placement.replan.on_memory_pressure == Reaction::Never {
-        return Some(Verdict::Suppressed(
+        return Some(ReplanVerdict::Suppressed(
             Trigger::MemoryPressure,
             format!("{message}; replan.onMemoryPressure is Never"),
         ));
     }
     // While requests are answered, steps give memory up: another plan must be faster than what comes of that. So while weights come, when what
     // agents see and what workers say they hold are not of one moment: what does not fit ends the loading.
-    let verdict = if situation.serves || situation.loads { Verdict::TryBetter } else { Verdict::Replan };
+    let verdict = if situation.serves || situation.loads { ReplanVerdict::TryBetter } else { ReplanVerdict::Replan };
     Some(steadied(situation, situation.since.pressed, 0, verdict(Trigger::MemoryPressure, message)))
 }
 
-fn nodes_added(situation: &Situation<'_>) -> Option<Verdict> {
+fn nodes_added(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = told(&situation.added)?;
-    let verdict = Verdict::TryBetter(Trigger::NodesAdded, message);
+    let verdict = ReplanVerdict::TryBetter(Trigger::NodesAdded, message);
     Some(steadied(situation, situation.since.added, situation.turn, verdict))
 }
 
 /// The better plan comes back when what stood in its way has gone.
-fn nodes_changed(situation: &Situation<'_>) -> Option<Verdict> {
+fn nodes_changed(situation: &Situation<'_>) -> Option<ReplanVerdict> {
     let message = "the nodes' figures are not what they were when the plan was made".to_owned();
-    let verdict = || Verdict::TryBetter(Trigger::NodesChanged, message);
+    let verdict = || ReplanVerdict::TryBetter(Trigger::NodesChanged, message);
     situation.changed.then(|| steadied(situation, situation.since.changed, situation.turn, verdict()))
 }
 
@@ -237,23 +240,27 @@ fn stabilization(situation: &Situation<'_>) -> i64 {
 }
 
 /// Holds a verdict back until its cause has lasted for so many `seconds`.
-fn lasting(situation: &Situation<'_>, since: Option<Timestamp>, seconds: i64, verdict: Verdict) -> Verdict {
-    let (Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message)) = &verdict else { return verdict };
+fn lasting(situation: &Situation<'_>, since: Option<Timestamp>, seconds: i64, verdict: ReplanVerdict) -> ReplanVerdict {
+    let (ReplanVerdict::Replan(trigger, message) | ReplanVerdict::TryBetter(trigger, message)) = &verdict else {
+        return verdict;
+    };
     let lasted = situation.now.as_second().saturating_sub(since.unwrap_or(situation.now).as_second());
     let left = seconds.saturating_sub(lasted);
-    if left > 0 { Verdict::Wait(*trigger, message.clone(), later(situation.now, left)) } else { verdict }
+    if left > 0 { ReplanVerdict::Wait(*trigger, message.clone(), later(situation.now, left)) } else { verdict }
 }
 
 /// Holds a verdict back until its cause has lasted, `more` seconds longer than others', and while the hour's replans are used up.
-fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, more: i64, verdict: Verdict) -> Verdict {
+fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, more: i64, verdict: ReplanVerdict) -> ReplanVerdict {
     let verdict = lasting(situation, since, stabilization(situation).saturating_add(more), verdict);
-    let (Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message)) = &verdict else { return verdict };
+    let (ReplanVerdict::Replan(trigger, message) | ReplanVerdict::TryBetter(trigger, message)) = &verdict else {
+        return verdict;
+    };
     let replan = &situation.placement.replan;
     let an_hour_ago = situation.now.as_second().saturating_sub(3600);
     let recent = situation.replans.iter().filter(|at| at.as_second() > an_hour_ago).count();
     if recent >= usize::try_from(replan.max_per_hour).unwrap_or_default() {
         let cap = format!("{message}; {recent} replans in the last hour, replan.maxPerHour is {}", replan.max_per_hour);
-        return Verdict::Suppressed(*trigger, cap);
+        return ReplanVerdict::Suppressed(*trigger, cap);
     }
     verdict
 }

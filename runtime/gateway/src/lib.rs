@@ -27,6 +27,7 @@
 //! ```
 
 mod answer;
+mod appointments;
 mod config;
 mod coordinator;
 mod desk;
@@ -38,7 +39,6 @@ mod metric_families;
 mod metrics;
 mod options;
 mod orders;
-mod pace;
 mod plan_file;
 mod recovery;
 mod ring;

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{pace::Pace, status::ServedPlan};
+use crate::{appointments::Appointments, status::ServedPlan};
 
 /// Upper bounds of the time-to-first-token histogram, in seconds.
 const FIRST_TOKEN: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
     rows: Counter,
     cancelled: Counter,
     connections: Gauge,
-    pace: Pace,
+    appointments: Appointments,
 }
 
 /// How a request was answered.
@@ -60,7 +60,7 @@ impl Default for Metrics {
             rows: Counter::default(),
             cancelled: Counter::default(),
             connections: Gauge::default(),
-            pace: Pace::default(),
+            appointments: Appointments::default(),
         }
     }
 }
@@ -81,7 +81,7 @@ impl Metrics {
         self.answer_tokens.inc_by(tokens);
         // Without a token it was none.
         if tokens > 0 {
-            self.pace.answered();
+            self.appointments.answered();
         }
         if let Some(gaps) = u32::try_from(tokens).ok().and_then(|tokens| tokens.checked_sub(1)).filter(|gaps| *gaps > 0)
         {
@@ -98,7 +98,7 @@ impl Metrics {
     pub(crate) fn sequences(&self, waiting: usize, active: usize) {
         self.waiting.set(waiting as i64);
         self.active.set(active as i64);
-        self.pace.sequences(waiting, active);
+        self.appointments.sequences(waiting, active);
     }
 
     /// A client connected, until what is given is dropped.
@@ -109,7 +109,7 @@ impl Metrics {
 
     /// When a client whose `sequences` found the queue full should come again.
     pub(crate) fn appointment(&self, sequences: usize) -> Duration {
-        self.pace.appointment(sequences)
+        self.appointments.appointment(sequences)
     }
 
     /// Sequences that wait or have a slot.

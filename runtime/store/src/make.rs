@@ -19,7 +19,7 @@ use crate::{
     journal::Journal,
     origin::Origin,
     part::Part,
-    pieces::{Piece, Span, pieces, spans},
+    pieces::{Piece, ReadSpan, pieces, spans},
     progress::Meter,
     state::header_bytes,
 };
@@ -102,7 +102,7 @@ impl Maker<'_> {
     fn fetch(
         &self,
         part: Part,
-        span: &Span,
+        span: &ReadSpan,
         start: u64,
         file: &mut Filling<'_>,
         journal: &mut Journal,

@@ -23,11 +23,11 @@ pub(crate) struct Piece {
 
 /// Pieces whose bytes lie one after the other in one file: one read or request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct ReadSpan {
     pub(crate) pieces: Vec<Piece>,
 }
 
-impl Span {
+impl ReadSpan {
     pub(crate) fn file(&self) -> &str {
         self.pieces.first().map_or("", |piece| &piece.file)
     }
@@ -70,13 +70,13 @@ pub(crate) fn pieces(folder: &ModelFolder, part: Part) -> Result<Vec<Piece>, Mod
 }
 
 /// Joins what lies together at the source, whatever its order in the block.
-pub(crate) fn spans(mut pieces: Vec<Piece>) -> Vec<Span> {
+pub(crate) fn spans(mut pieces: Vec<Piece>) -> Vec<ReadSpan> {
     pieces.sort_by(|one, other| (&one.file, one.from).cmp(&(&other.file, other.from)));
-    let mut spans: Vec<Span> = Vec::new();
+    let mut spans: Vec<ReadSpan> = Vec::new();
     for piece in pieces {
         match spans.last_mut().filter(|span| span.takes(&piece)) {
             Some(span) => span.pieces.push(piece),
-            None => spans.push(Span { pieces: vec![piece] }),
+            None => spans.push(ReadSpan { pieces: vec![piece] }),
         }
     }
     spans
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_span_ends_where_a_request_would_grow_too_long() {
         let pieces = (0..40).map(|index| piece("a", index * PIECE, index * PIECE, PIECE)).collect();
-        let sizes: Vec<u64> = spans(pieces).iter().map(Span::bytes).collect();
+        let sizes: Vec<u64> = spans(pieces).iter().map(ReadSpan::bytes).collect();
         assert_eq!(sizes, [SPAN, SPAN, 8 * PIECE]);
     }
 }

@@ -108,7 +108,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     }
     let document = planning::document(&plan.spec).ok();
     let tokens = document.as_ref().map(|plan| tokens(wish, plan)).unwrap_or_default();
-    let memory = document.as_ref().map_or_else(Memory::default, |plan| Memory::of(plan.model.vocabulary));
+    let memory = document.as_ref().map_or_else(GatewayMemory::default, |plan| GatewayMemory::of(plan.model.vocabulary));
     let mut environment = serving_environment(wish, settings);
     let own_name = ObjectFieldSelector { field_path: "metadata.name".to_owned(), ..Default::default() };
     let own_name = EnvVarSource { field_ref: Some(own_name), ..Default::default() };
@@ -181,12 +181,12 @@ fn one_beside() -> DeploymentStrategy {
 /// Memory for a gateway. Its tokenizer takes most of what it rests at, and follows from the model alone, as this must: what
 /// changes with the plan would have another gateway take over.
 #[derive(Clone, Copy, Debug, Default)]
-struct Memory {
+struct GatewayMemory {
     /// Of the tokenizer.
     kibibytes: u64,
 }
 
-impl Memory {
+impl GatewayMemory {
     /// For a vocabulary: Llama 3's 128,256 tokens were measured at 181 MB, all told.
     fn of(vocabulary: u32) -> Self {
         /// Strings, merges and tables of one token, with room to spare.
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn memory_follows_from_the_tokenizer() {
-        let of = |vocabulary: u32| (Memory::of(vocabulary).request(), Memory::of(vocabulary).limit());
+        let of = |vocabulary: u32| (GatewayMemory::of(vocabulary).request(), GatewayMemory::of(vocabulary).limit());
         let mib = |request: u32, limit: u32| (format!("{request}Mi"), format!("{limit}Mi"));
         assert_eq!(of(1024), mib(64, 512));
         assert_eq!(of(32_000), mib(128, 512));

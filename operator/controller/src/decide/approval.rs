@@ -11,7 +11,7 @@ use crate::{
     candidates::Candidates,
     conditions::{Cause, Truth},
     planning,
-    triggers::{Trigger, Verdict},
+    triggers::{ReplanVerdict, Trigger},
 };
 
 impl Deciding<'_> {
@@ -20,7 +20,7 @@ impl Deciding<'_> {
         &mut self,
         current: Option<Arc<LimePlan>>,
         made: Option<Arc<LimePlan>>,
-        verdict: &Verdict,
+        verdict: &ReplanVerdict,
         candidates: &Candidates,
     ) -> Option<Arc<LimePlan>> {
         let feasible = made.clone().filter(|plan| plan.spec.feasible);
@@ -68,7 +68,9 @@ impl Deciding<'_> {
         if let (true, Some(plan)) = (old != new, &chosen) {
             let name = plan.name_any();
             let (trigger, why) = match verdict {
-                Verdict::Replan(trigger, why) | Verdict::TryBetter(trigger, why) => (*trigger, why.as_str()),
+                ReplanVerdict::Replan(trigger, why) | ReplanVerdict::TryBetter(trigger, why) => {
+                    (*trigger, why.as_str())
+                }
                 _ => (Trigger::SpecChanged, "it was approved"),
             };
             self.decision.status.last_replan = Some(Time(self.snapshot.now));

@@ -12,7 +12,7 @@ use lime_plan::{Bytes, DevicePlan, ModelCard, Nanos, Plan};
 
 use super::{
     Deciding,
-    readiness::{self, Standing},
+    readiness::{self, NodeStanding},
 };
 use crate::{
     candidates::{self, Candidates, LINK_LOST, NO_MEMORY_LEFT, SCHEDULER_REFUSED},
@@ -20,7 +20,7 @@ use crate::{
     links::{self, Ends},
     planning, shards,
     snapshot::{RingCause, Tried},
-    triggers::{self, Since, Situation, Trigger, Verdict},
+    triggers::{self, ReplanVerdict, Since, Situation, Trigger},
 };
 
 /// Most replans that are remembered: as many as the status may hold.
@@ -64,9 +64,9 @@ impl Deciding<'_> {
     }
 
     /// Notes what is lost from now on, where a plan without it is due.
-    pub(super) fn note_lost_links(&mut self, before: Vec<LostLink>, verdict: &Verdict) -> Vec<Ends> {
+    pub(super) fn note_lost_links(&mut self, before: Vec<LostLink>, verdict: &ReplanVerdict) -> Vec<Ends> {
         let mut lost = before;
-        if let (Verdict::Replan(Trigger::LinkLost, _), Some(ends)) = (verdict, self.missing_link.clone())
+        if let (ReplanVerdict::Replan(Trigger::LinkLost, _), Some(ends)) = (verdict, self.missing_link.clone())
             && lost.iter().all(|link| Ends::of(&link.one, &link.other) != ends)
         {
             lost.push(links::lost(&ends, &self.snapshot.profiles, self.snapshot.now));
@@ -84,7 +84,7 @@ impl Deciding<'_> {
         current: Option<&LimePlan>,
         card: Option<&ModelCard>,
         candidates: &Candidates,
-    ) -> (Verdict, Vec<String>, Vec<RejectedNode>) {
+    ) -> (ReplanVerdict, Vec<String>, Vec<RejectedNode>) {
         let snapshot = self.snapshot;
         let document = current.and_then(|plan| planning::document(&plan.spec).ok());
         let device = |name: &str| document.iter().flat_map(|plan: &Plan| &plan.devices).find(|it| it.name == name);
@@ -99,9 +99,9 @@ impl Deciding<'_> {
             let node = nodes.get(name).copied();
             let pod = current.and_then(|plan| shards::pod(snapshot, plan, index));
             match readiness::standing(snapshot, self.wish, name, node) {
-                Standing::There => {}
-                Standing::Suspected(left) => self.settled_for = self.settled_for.min(left),
-                Standing::Lost(why) => {
+                NodeStanding::There => {}
+                NodeStanding::Suspected(left) => self.settled_for = self.settled_for.min(left),
+                NodeStanding::Lost(why) => {
                     lost.push(name.clone());
                     why_lost.push(why);
                     continue;

@@ -9,7 +9,7 @@ use crate::{
     build::{self, Kind, Object},
     conditions::{Cause, Truth},
     gateways,
-    triggers::Verdict,
+    triggers::ReplanVerdict,
 };
 
 /// Seconds until the next visit while a gateway ends its answers.
@@ -21,13 +21,15 @@ const UPGRADE: &str = "upgrade";
 
 impl Deciding<'_> {
     /// The verdict, put off while a gateway ends its answers, where what runs can go on until then.
-    pub(super) fn after_answers(&mut self, verdict: Verdict) -> Verdict {
+    pub(super) fn after_answers(&mut self, verdict: ReplanVerdict) -> ReplanVerdict {
         let Some(leaving) = &self.snapshot.leaving else { return verdict };
         self.decision.revisit = self.decision.revisit.min(LOOK);
         self.settled_for = self.settled_for.min(LOOK);
         match verdict {
-            Verdict::Replan(trigger, message) | Verdict::TryBetter(trigger, message) if trigger.can_wait() => {
-                Verdict::Wait(trigger, format!("{message}; {}", leaving.told()), leaving.until)
+            ReplanVerdict::Replan(trigger, message) | ReplanVerdict::TryBetter(trigger, message)
+                if trigger.can_wait() =>
+            {
+                ReplanVerdict::Wait(trigger, format!("{message}; {}", leaving.told()), leaving.until)
             }
             verdict => verdict,
         }

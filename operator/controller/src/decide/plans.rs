@@ -12,7 +12,7 @@ use crate::{
     candidates::Candidates,
     names, planning,
     snapshot::Tried,
-    triggers::{self, Verdict},
+    triggers::{self, ReplanVerdict},
 };
 
 /// Plans out of force that are kept to be read.
@@ -28,11 +28,11 @@ impl Deciding<'_> {
         &mut self,
         card: &ModelCard,
         candidates: &Candidates,
-        verdict: &Verdict,
+        verdict: &ReplanVerdict,
     ) -> Option<Arc<LimePlan>> {
         let (trigger, message, better) = match verdict {
-            Verdict::Replan(trigger, message) => (*trigger, message, false),
-            Verdict::TryBetter(trigger, message) => (*trigger, message, true),
+            ReplanVerdict::Replan(trigger, message) => (*trigger, message, false),
+            ReplanVerdict::TryBetter(trigger, message) => (*trigger, message, true),
             _ => return None,
         };
         if candidates.nodes.is_empty() {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How a node of the plan stands.
-pub(super) enum Standing {
+pub(super) enum NodeStanding {
     /// Nothing speaks against it.
     There,
     /// It will count as lost after so many seconds, if nothing is heard of it until then.
@@ -28,8 +28,13 @@ pub(super) enum Standing {
 }
 
 /// How a node of the plan stands.
-pub(super) fn standing(snapshot: &Snapshot, wish: &Wish, name: &str, node: Option<&std::sync::Arc<Node>>) -> Standing {
-    let Some(node) = node else { return Standing::Lost(format!("{name}: the node is gone from the cluster")) };
+pub(super) fn standing(
+    snapshot: &Snapshot,
+    wish: &Wish,
+    name: &str,
+    node: Option<&std::sync::Arc<Node>>,
+) -> NodeStanding {
+    let Some(node) = node else { return NodeStanding::Lost(format!("{name}: the node is gone from the cluster")) };
     let grace = i64::from(wish.spec.failure.node_loss_grace_seconds);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
@@ -38,16 +43,16 @@ pub(super) fn standing(snapshot: &Snapshot, wish: &Wish, name: &str, node: Optio
         let since = ready.filter(|ready| ready.status != "True")?.last_transition_time.as_ref()?;
         Some(snapshot.now.as_second().saturating_sub(since.0.as_second()))
     };
-    let Some(silent) = silence_seconds(snapshot, name).or_else(not_ready_for) else { return Standing::There };
+    let Some(silent) = silence_seconds(snapshot, name).or_else(not_ready_for) else { return NodeStanding::There };
     // An agent alone may fail while its node serves: the ring's word decides then.
     let serving = snapshot.ring.as_ref().is_some_and(|ring| ring.ready);
     if kubernetes_says_ready && (serving || snapshot.ring.is_none()) {
-        return Standing::There;
+        return NodeStanding::There;
     }
     if silent <= grace {
-        return Standing::Suspected(grace - silent + 1);
+        return NodeStanding::Suspected(grace - silent + 1);
     }
-    Standing::Lost(format!("{name}: silent for {silent} s, nodeLossGraceSeconds is {grace}"))
+    NodeStanding::Lost(format!("{name}: silent for {silent} s, nodeLossGraceSeconds is {grace}"))
 }
 
 impl Deciding<'_> {

@@ -18,7 +18,7 @@ use super::{
     fields::Fields,
     job::{Job, Kind},
 };
-use crate::pace;
+use crate::appointments;
 
 /// Short requests that are read at the same time: they wait for each other, and never for long ones.
 const SHORT: usize = 4;
@@ -53,7 +53,7 @@ pub(super) async fn read(app: &SharedApp, extent: Extent, body: Gathered, kind: 
     let readers = if body.bytes.len() <= SMALL { &app.readers.short } else { &app.readers.long };
     let place = timeout(limit, readers.clone().acquire_owned()).await;
     // The semaphore is never closed.
-    let Ok(Ok(place)) = place else { return Err(ApiError::crowded(pace::a_little())) };
+    let Ok(Ok(place)) = place else { return Err(ApiError::crowded(appointments::a_little())) };
     let waiting = Waiting(Arc::default());
     let (app, given_up) = (app.clone(), waiting.0.clone());
     let reading = tokio::task::spawn_blocking(move || {

@@ -13,7 +13,7 @@ use lime_plan::Format;
 
 /// bf16 weights per second in products; times two, or times [`Forms::compact_share`] and two, they are bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pace {
+pub struct FormSpeed {
     /// Of raw weights.
     pub raw: f64,
     /// Of compact weights.
@@ -64,7 +64,7 @@ impl Forms {
 
     /// Weights per second in products with `rows` rows: the two forms by turns, `rounds` times over the first `copies`
     /// copies. The best product of each counts, so that other work on the machine counts little.
-    pub fn pace(&self, kernels: &Kernels, rows: usize, copies: usize, rounds: usize) -> Pace {
+    pub fn pace(&self, kernels: &Kernels, rows: usize, copies: usize, rounds: usize) -> FormSpeed {
         let x: Vec<f32> = (0..rows * self.columns).map(|at| ((at * 53 % 97) as f32 - 48.0) / 48.0).collect();
         let mut packed = PackedRows::for_isa(kernels.isa());
         packed.pack(ElementType::Bf16, &x, rows, self.columns);
@@ -84,7 +84,7 @@ impl Forms {
             compact = compact.min(best(&mut self.compact.iter().map(|bytes| matrix(bytes))));
         }
         let weights = (self.out * self.columns) as f64;
-        Pace { raw: weights / raw, compact: weights / compact }
+        FormSpeed { raw: weights / raw, compact: weights / compact }
     }
 }
 

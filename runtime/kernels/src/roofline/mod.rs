@@ -11,7 +11,7 @@ use crate::lanes::TileLayout;
 use crate::pool::Pool;
 use crate::simd::{Simd, Task, run};
 
-pub use forms::{Forms, Pace};
+pub use forms::{FormSpeed, Forms};
 
 /// Bytes that each thread reads in a round.
 const ROUND_BYTES: usize = 16 << 20;

@@ -22,7 +22,7 @@ const KEPT: f64 = 31.0 / 32.0;
 
 /// The speed of the ring under load, and what was promised.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<Book>);
+pub(crate) struct Appointments(Mutex<Book>);
 
 #[derive(Debug, Default)]
 struct Book {
@@ -37,7 +37,7 @@ struct Book {
     last: Option<Instant>,
 }
 
-impl Pace {
+impl Appointments {
     /// So many sequences wait and have a slot.
     pub(crate) fn sequences(&self, waiting: usize, active: usize) {
         self.change(|book, now| {
@@ -116,7 +116,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_sent_away_comes_back_in_turn() {
-        let pace = Pace::default();
+        let pace = Appointments::default();
         pace.sequences(0, 4);
         advance(100 * SECOND).await;
         pace.sequences(8, 4);
@@ -139,7 +139,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_an_answer_the_time_so_far_counts() {
-        let pace = Pace::default();
+        let pace = Appointments::default();
         assert!((SECOND..3 * SECOND).contains(&pace.appointment(1)));
         pace.sequences(8, 4);
         advance(20 * SECOND).await;
