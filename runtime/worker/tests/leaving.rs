@@ -1,5 +1,7 @@
 //! Whose ring it is, and when a worker that is told to stop may.
 
+#![allow(missing_docs, clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -100,7 +100,7 @@ fn too_little_memory_says_how_much_is_missing_and_what_fits() {
     grown.memory += *missing;
     proportional(&request(&model, &more, 2)).unwrap();
     let grown = more.iter_mut().find(|candidate| candidate.name == *device).unwrap();
-    grown.memory = grown.memory - Bytes(1);
+    grown.memory -= Bytes(1);
     proportional(&request(&model, &more, 2)).unwrap_err();
 }
 
