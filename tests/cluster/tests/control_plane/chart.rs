@@ -192,7 +192,8 @@ fn a_newer_chart_brings_new_fields(cluster: &Kubectl) {
     let refused = cluster.answer(&["-n", NAMESPACE, "apply", "-f", "-"], &with_it).unwrap();
     assert!(!refused.ok && refused.stderr.contains("brandNew"), "{}", refused.stderr);
     let newer = newer.display().to_string();
-    done(&["upgrade", RELEASE, &newer]);
+    // This cluster's definitions were first put there by kubectl, whose fields Helm only takes when it is told to.
+    done(&["upgrade", RELEASE, &newer, "--force-conflicts"]);
     let patience = std::time::Duration::from_secs(30);
     let explained = || Ok(cluster.answer(&["explain", FIELD], "")?.stdout.contains("a later version").then_some(()));
     cluster.eventually("the new field is explained", patience, explained).unwrap();
@@ -201,7 +202,7 @@ fn a_newer_chart_brings_new_fields(cluster: &Kubectl) {
     assert_eq!(kept["spec"]["endpoint"]["brandNew"], "yes-it-is");
     cluster.run(&["-n", NAMESPACE, "get", "limedeployment", "before"]).unwrap();
     cluster.run(&["-n", NAMESPACE, "delete", "limedeployment", "before", "with-it"]).unwrap();
-    done(&["rollback", RELEASE, "1"]);
+    done(&["upgrade", RELEASE, "CHART", "--force-conflicts"]);
 }
 
 /// `kubectl auth can-i --list`, without what every account may do, is the table in the chart's README.
