@@ -74,7 +74,7 @@ async fn gateway(context: &Context, namespace: &str, decision: &Decision) -> Res
 async fn ensure(context: &Context, namespace: &str, uid: &str, object: &Object) -> Result<(), kube::Error> {
     let kind = object.kind;
     let version = version(context, namespace, object);
-    if kind.made_once() && version.is_some() {
+    if (kind.made_once() || object.stays) && version.is_some() {
         return Ok(());
     }
     let digest = names::digest(object.body.to_string().as_bytes());

@@ -245,8 +245,9 @@ impl<'a> Deciding<'a> {
             let workers = build::workers(self.wish, &plan, self.settings);
             let over = found.iter().filter(|shard| shard.over && shard.status.state != ShardState::Lost);
             self.decision.finished_pods = over.map(|shard| shard.pod.clone()).collect();
-            let gateway = build::gateway(self.wish, &plan, self.settings);
+            let mut gateway = build::gateway(self.wish, &plan, self.settings);
             self.renew(&plan, &workers, &gateway);
+            gateway.stays = self.waits_for_its_ring(&name, &workers, &gateway);
             self.decision.objects.extend(workers);
             self.decision.objects.push(gateway);
             self.follow(&name, &digest.unwrap_or_default());

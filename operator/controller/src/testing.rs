@@ -76,7 +76,7 @@ pub(crate) fn profile(name: &str, mebibytes: i64) -> Value {
 
 pub(crate) fn node(name: &str) -> Value {
     json!({
-        "metadata": { "name": name, "labels": { "pool": "a" } },
+        "metadata": { "name": name, "labels": { "pool": "a", "zone": "a" } },
         "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
     })
 }

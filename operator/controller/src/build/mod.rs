@@ -109,6 +109,8 @@ pub struct Object {
     pub name: String,
     /// All of it, as it is applied.
     pub body: Value,
+    /// Left as it is for the moment where it is there already.
+    pub stays: bool,
 }
 
 /// A kind of Kubernetes' own that the operator makes.
@@ -147,7 +149,7 @@ impl Object {
         metadata.labels.get_or_insert_default().extend(names::labels(&wish.name, component));
         metadata.owner_references = Some(vec![wish.owner()]);
         // What Kubernetes' types have is text, numbers, lists and maps with text for keys: all of that is JSON.
-        Self { kind: K::OURS, name, body: serde_json::to_value(&object).unwrap_or_default() }
+        Self { kind: K::OURS, name, body: serde_json::to_value(&object).unwrap_or_default(), stays: false }
     }
 }
 

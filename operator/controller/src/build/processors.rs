@@ -66,7 +66,7 @@ mod tests {
                 "containers": [{ "name": "c", "resources": { "limits": { "memory": "1Mi" } } }] })
         };
         let own = json!({ "containers": [{ "name": "c", "resources": { "limits": { "cpu": "500m" } } }] });
-        let of = |kind, body| Object { kind, name: "x".into(), body };
+        let of = |kind, body| Object { kind, name: "x".into(), body, stays: false };
         let mut objects = [
             of(Kind::Pod, json!({ "spec": pinned("a") })),
             of(Kind::Pod, json!({ "spec": pinned("unknown") })),

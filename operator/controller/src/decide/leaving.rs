@@ -1,6 +1,7 @@
 //! A gateway that leaves ends its answers first, and its ring stays as it is for as long: a drained node is planned around, workers are made
 //! anew and put to sleep when that is over. Kubernetes ends the gateway's pod after `endpoint.drainSeconds` whatever is under way.
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use lime_api::{ConditionType, LimePlan};
 
@@ -8,7 +9,7 @@ use super::Deciding;
 use crate::{
     build::{self, Kind, Object},
     conditions::{Cause, Truth},
-    gateways,
+    gateways, names,
     triggers::ReplanVerdict,
 };
 
@@ -16,8 +17,12 @@ use crate::{
 const LOOK: i64 = 2;
 /// Seconds that the gateway of an upgrade may take to come until that is told.
 const COMING: i64 = 60;
+/// Seconds that a gateway which is to be another one waits for a ring that is being made.
+const MAKING: i64 = 60;
 /// What is remembered between visits: since when the gateway of an upgrade has been waited for.
 const UPGRADE: &str = "upgrade";
+/// The same of a ring that is being made.
+const RING: &str = "ring";
 
 impl Deciding<'_> {
     /// The verdict, put off while a gateway ends its answers, where what runs can go on until then.
@@ -47,6 +52,35 @@ impl Deciding<'_> {
         build::workers(self.wish, plan, self.settings).into_iter().filter(there).collect()
     }
 
+    /// Whether a gateway that is to be another one stays as it is for now: while the ring by `plan` is being made, its answers stand still, and
+    /// a pod that was told to go hears of no new plan. One that could not follow the plan anyway waits for nothing.
+    pub(super) fn waits_for_its_ring(&mut self, plan: &str, workers: &[Object], gateway: &Object) -> bool {
+        let snapshot = self.snapshot;
+        let tokens = &gateway.body["spec"]["template"]["metadata"]["annotations"][names::TOKENS_ANNOTATION];
+        let same = |pod: &Pod| pod.annotations().get(names::TOKENS_ANNOTATION).map(String::as_str) == tokens.as_str();
+        let before = gateways::replaced(&snapshot.pods, gateway);
+        if !before.is_some_and(|pod| gateways::is_ready(pod) && same(pod)) {
+            return false;
+        }
+        let stays = |name: &str| {
+            let mut pods = snapshot.pods.iter().filter(|pod| pod.name_any() == name);
+            pods.any(|pod| pod.metadata.deletion_timestamp.is_none())
+        };
+        let mut pods = workers.iter().filter(|object| object.kind == Kind::Pod);
+        let serves = snapshot.ring.as_ref().is_some_and(|ring| ring.ready && ring.plan == plan);
+        if serves && pods.all(|worker| stays(&worker.name)) {
+            return false;
+        }
+        let since = snapshot.since.get(RING).copied().unwrap_or(snapshot.now);
+        if snapshot.now.as_second().saturating_sub(since.as_second()) >= MAKING {
+            return false;
+        }
+        self.decision.since.insert(RING, since);
+        self.decision.revisit = self.decision.revisit.min(LOOK);
+        self.settled_for = self.settled_for.min(LOOK);
+        true
+    }
+
     /// Whether workers stay as they are, because their gateway ends its answers or the one that is to come in its place is not there yet.
     pub(super) fn stays(&mut self, gateway: &Object) -> bool {
         if self.snapshot.leaving.is_some() {
@@ -74,7 +108,7 @@ impl Deciding<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+    use k8s_openapi::jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::{
@@ -86,7 +120,6 @@ mod tests {
     };
     use crate::{
         gateways::Leaving,
-        names,
         snapshot::Snapshot,
         testing::{self, NOW},
     };
@@ -175,6 +208,39 @@ mod tests {
         assert_eq!(outdated(&snapshot).finished_pods.len(), 0);
         snapshot.leaving = None;
         assert_eq!(outdated(&snapshot).finished_pods.len(), serving.status.shards.len());
+    }
+
+    #[test]
+    fn a_gateway_is_made_anew_when_its_ring_is_there() {
+        let (mut snapshot, serving) = settled(json!({}));
+        let made = serving.objects.iter().find(|object| object.kind == Kind::Deployment).unwrap();
+        let annotations = made.body["spec"]["template"]["metadata"]["annotations"].clone();
+        let mut settings = testing::settings();
+        settings.image = "lime:newer".into();
+        let stays = |snapshot: &Snapshot| {
+            let decision = decide(snapshot, &settings);
+            let gateway = decision.objects.iter().find(|object| object.kind == Kind::Deployment).unwrap();
+            (gateway.stays, decision.since)
+        };
+        let mut old = serde_json::to_value(&*gateway("m-gateway-old", &annotations)).unwrap();
+        old["status"]["conditions"] = json!([{ "type": "Ready", "status": "True" }]);
+        snapshot.pods.push(Arc::new(serde_json::from_value(old.clone()).unwrap()));
+        assert!(!stays(&snapshot).0, "the ring serves: the gateway ends its answers and goes");
+        // Another plan has just been put in force: its workers are not all there.
+        let worker = serving.status.shards[0].pod.clone().unwrap();
+        let mut moving = snapshot.clone();
+        moving.pods.retain(|pod| pod.name_any() != worker);
+        let (waits, since) = stays(&moving);
+        assert!(waits, "its answers would stand still until they are cut");
+        moving.since = since;
+        moving.now = Timestamp::from_second(NOW + MAKING).unwrap();
+        moving.heartbeats.values_mut().for_each(|seen| *seen = moving.now);
+        assert!(!stays(&moving).0, "an image that cures the ring is not kept away for ever");
+        // What cannot follow the plan waits for nothing.
+        old["metadata"]["annotations"][names::TOKENS_ANNOTATION] = "others".into();
+        snapshot.pods.retain(|pod| pod.name_any() != worker && pod.name_any() != "m-gateway-old");
+        snapshot.pods.push(Arc::new(serde_json::from_value(old).unwrap()));
+        assert!(!stays(&snapshot).0);
     }
 
     #[test]

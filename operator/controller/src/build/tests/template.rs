@@ -53,7 +53,9 @@ fn pods(spec: Value, change: impl Fn(&mut Settings)) -> Vec<(Kind, Value)> {
         kind @ (Kind::Deployment | Kind::Job) => Some((kind, object.body["spec"]["template"].clone())),
         _ => None,
     });
-    pods.collect()
+    let pods: Vec<_> = pods.collect();
+    assert!(pods.iter().any(|(kind, _)| *kind == Kind::Pod), "there are no workers to look at");
+    pods
 }
 
 fn names(list: &Value) -> Vec<&str> {
