@@ -143,13 +143,13 @@ fn the_pin_and_the_selector_hold_beside_the_affinity() {
             }
         }
     }
+    // No list of terms unpins a worker.
     let empty =
         json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [] } } });
-    for (kind, pod) in pods(json!({ "template": { "worker": { "affinity": empty } } }), |_| {}) {
-        let required = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-        let pinned = required["nodeSelectorTerms"][0]["matchFields"].is_array();
-        assert_eq!(pinned, kind == Kind::Pod, "no list of terms unpins a worker");
-    }
+    let template = serde_json::from_value(json!({ "affinity": empty })).unwrap();
+    let pinned = json!(affinity::pinned("a", Some(&template)));
+    let required = &pinned["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    assert_eq!(required["nodeSelectorTerms"][0]["matchFields"][0]["values"], json!(["a"]));
 }
 
 #[test]
