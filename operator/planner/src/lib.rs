@@ -12,7 +12,8 @@
 //! let node = |name: &str, memory| NodeProfile {
 //!     name: name.into(), memory, overhead: Bytes::mib(16), memory_bandwidth: 20_000_000_000, compact_bandwidth: None,
 //!     throughput: 100_000_000_000, disk_bandwidth: None, block_latency: Nanos(20_000),
-//!, formats: Default::default(), };
+//!     formats: Default::default(),
+//! };
 //! let link = Link { bandwidth: 125_000_000, latency: Nanos(300_000) };
 //! let goal = Goal::sporadic(&card, 256);
 //!

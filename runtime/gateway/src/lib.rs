@@ -17,7 +17,7 @@
 //! };
 //! let mut scheduler = Scheduler::new(limits);
 //! let wish = |id| NewSequence {
-//!     id: SequenceId(id), prompt: vec![1; 6], max_tokens: 8, sampling: SamplingParams::default(),
+//!     id: SequenceId(id), prompt: vec![1; 6].into(), max_tokens: 8, sampling: SamplingParams::default(),
 //!     end_tokens: [0].into(), trace: None,
 //! };
 //! scheduler.admit(vec![wish(1), wish(2)])?;

@@ -175,10 +175,13 @@ mod tests {
     #[test]
     fn builds_of_one_wire_understand_each_other_and_no_others() {
         let own = Version::own();
+        let (ours, later) = (WIRE.to_string(), (WIRE + 1).to_string());
+        let (whole, bare) = (format!("LIME 0.0.1 (wire {ours})"), format!("a LIME of wire {ours}"));
+        let other = format!("LIME 9.9.9 (wire {later})");
         let table = [
-            (of(Some("1"), Some("0.0.1")), true, "LIME 0.0.1 (wire 1)"),
-            (of(Some("1"), None), true, "a LIME of wire 1"),
-            (of(Some("2"), Some("9.9.9")), false, "LIME 9.9.9 (wire 2)"),
+            (of(Some(&ours), Some("0.0.1")), true, whole.as_str()),
+            (of(Some(&ours), None), true, &bare),
+            (of(Some(&later), Some("9.9.9")), false, &other),
             (of(Some("one"), Some("9.9.9")), false, "a LIME that does not say which wire it speaks"),
             (of(None, None), false, "a LIME that does not say which wire it speaks"),
         ];
@@ -191,6 +194,6 @@ mod tests {
         sign(&mut signed);
         assert_eq!(Version::of(&signed), own);
         let long = "x".repeat(500);
-        assert!(of(Some("1"), Some(&long)).to_string().len() < 100);
+        assert!(of(Some(&ours), Some(&long)).to_string().len() < 100);
     }
 }

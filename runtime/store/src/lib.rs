@@ -12,7 +12,7 @@
 //! let folder = tempfile::tempdir()?;
 //! let store = Store::open(folder.path())?;
 //! let stored = store.model(&format!("file://{model}").parse::<Source>()?)?;
-//! assert!(store.models()?.iter().any(|listed| listed.path == stored.path()));
+//! assert!(store.models()?.iter().any(|(path, _)| path == stored.path()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -15,7 +15,7 @@
 //! let config = WorkerConfig {
 //!     name: "ada".into(),
 //!     model: std::path::PathBuf::from("/models/bard").into(),
-//!     store: None, threads: 1, link: None, disk: None, verify_reads: VerifyReads::EVERY_USE, isa: None,
+//!     store: None, threads: 1, link: None, disk: None, verify_reads: VerifyReads::EVERY_USE, isa: None, gpu: None,
 //!     transport: Transport::Plaintext, health: None, stuck_after: STUCK_AFTER,
 //! };
 //! let worker = start(config, ([127, 0, 0, 1], 0).into()).await?;
