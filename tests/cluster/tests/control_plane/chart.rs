@@ -183,8 +183,11 @@ fn a_newer_chart_brings_new_fields(cluster: &Kubectl) {
     let text = std::fs::read_to_string(&definitions).unwrap();
     let known = text.lines().find(|line| line.trim() == "drainSeconds:").unwrap();
     let indent = &known[..known.len() - known.trim_start().len()];
-    let field = format!("{indent}brandNew: {{ type: string, description: What a later version brings. }}\n{known}");
-    std::fs::write(&definitions, text.replacen(known, &field, 1)).unwrap();
+    let field = format!("{indent}brandNew: {{ type: string, description: What a later version brings. }}");
+    // The whole line: a default names the field too.
+    let known = format!("\n{known}\n");
+    assert_eq!(text.matches(&known).count(), 1, "{known:?}");
+    std::fs::write(&definitions, text.replacen(&known, &format!("\n{field}{known}"), 1)).unwrap();
 
     let before = deployment("before", "{model: {source: 'hf://org/name'}}");
     cluster.run_with(&["-n", NAMESPACE, "apply", "-f", "-"], &before).unwrap();
