@@ -5,6 +5,7 @@ pub mod fixtures;
 pub mod gguf;
 pub mod memory_limit;
 pub mod mutate;
+pub mod node;
 pub mod one_engine;
 pub mod quantized;
 pub mod readers;

@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::{Result, anyhow, ensure};
 use lime_engine::{BatchRows, Engine, EngineOptions};
 use lime_model::ModelFolder;
-use lime_plan::{Bytes, DeviceIndex, Fleet, Goal, Link, Nanos, NodeProfile, SegmentIndex};
+use lime_plan::{Bytes, DeviceIndex, Fleet, Goal, Link, Nanos, SegmentIndex};
+
+use crate::node::node;
 
 /// A model that sees one sequence at a time, from its start, in one pass.
 pub struct OneEngine {
@@ -21,17 +23,7 @@ impl OneEngine {
     pub fn load(path: &Path, context: u32, threads: usize) -> Result<Self> {
         let folder = ModelFolder::open(path)?;
         let card = folder.card("model");
-        let node = NodeProfile {
-            name: "here".to_owned(),
-            memory: Bytes::gib(64),
-            overhead: Bytes::ZERO,
-            memory_bandwidth: 10_000_000_000,
-            compact_bandwidth: None,
-            throughput: 50_000_000_000,
-            disk_bandwidth: None,
-            block_latency: Nanos::ZERO,
-            formats: Default::default(),
-        };
+        let node = node("here", Bytes::gib(64));
         let mut goal = Goal::sporadic(&card, context);
         goal.serving.prefill_chunk_tokens = context;
         let fleet = Fleet::uniform(vec![node], Link { bandwidth: 1_000_000_000, latency: Nanos::ZERO });

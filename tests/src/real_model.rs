@@ -3,13 +3,14 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use lime_plan::{Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Plan};
+use lime_plan::{Bytes, Dtype, Fleet, Goal, Link, ModelCard, Nanos, Plan};
 use lime_planner::plan;
 use lime_ring::RingDriver;
 use serde::Deserialize;
 
 use crate::{
     fixtures::repository,
+    node::node,
     ring::{Sequence, drive},
 };
 
@@ -92,17 +93,7 @@ fn had(name: &str) -> Result<Option<PathBuf>> {
 /// # Errors
 /// When they cannot serve it without a disk.
 pub fn three_devices(card: &ModelCard, kv: Dtype, together: usize) -> Result<Plan> {
-    let node = |index| NodeProfile {
-        name: format!("device-{index}"),
-        memory: Bytes::mib(128),
-        overhead: Bytes::ZERO,
-        memory_bandwidth: 10_000_000_000,
-        compact_bandwidth: None,
-        throughput: 50_000_000_000,
-        disk_bandwidth: None,
-        block_latency: Nanos::ZERO,
-        formats: Default::default(),
-    };
+    let node = |index| node(&format!("device-{index}"), Bytes::mib(128));
     let mut goal = Goal::bursty(card, 160, together as u32);
     goal.kv = kv;
     let link = Link { bandwidth: 1_000_000_000, latency: Nanos::ZERO };
