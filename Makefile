@@ -38,7 +38,7 @@ plugin: ## Build kubectl lime, one static binary, and pack it for krew: target/k
 	operator/kubectl/pack.sh target/$(HOST)/release/kubectl-lime target/krew
 
 test: everything ## Run every test, those end to end included; the last line counts them
-	tests/counted cargo test --locked --workspace --no-fail-fast
+	tests/counted --locked
 
 # Binaries, tests and examples at once, for the whole workspace: crates asked for one by one would have their dependencies compiled
 # again with other features.
