@@ -5,9 +5,9 @@
 mod common;
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
-use lime_engine::{BatchRows, EngineError, EngineOptions, Shortage, WeightSource};
+use lime_engine::{EngineError, EngineOptions, Shortage, WeightSource};
 use lime_model::ModelFolder;
-use lime_plan::{Block, Bytes, Dtype, Plan, PlanDraft, SegmentIndex, ServingLimits};
+use lime_plan::{BatchRows, Block, Bytes, Dtype, Plan, PlanDraft, SegmentIndex, ServingLimits};
 use proptest::prelude::*;
 
 const SLOTS: u32 = 3;

@@ -15,12 +15,13 @@ use std::{
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, with_steps};
 use lime_engine::{
-    BatchRows, Engine, EngineError, EngineOptions, Isa, KeeperError, KeptCounters, KeptPages, KeptRows, PageKeeper,
-    ResidencyFigures, Shortage, WeightSource,
+    Engine, EngineError, EngineOptions, Isa, KeeperError, KeptCounters, KeptPages, PageKeeper, ResidencyFigures,
+    Shortage, WeightSource,
 };
 use lime_model::ModelFolder;
 use lime_plan::{
-    Bytes, DeviceIndex, Dtype, MemoryModel, Nanos, Plan, PlanDraft, Relief, SegmentIndex, ServingLimits, Step,
+    BatchRows, Bytes, DeviceIndex, Dtype, KeptRows, MemoryModel, Nanos, Plan, PlanDraft, Relief, SegmentIndex,
+    ServingLimits, Step,
 };
 use proptest::prelude::*;
 

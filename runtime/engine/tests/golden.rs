@@ -7,10 +7,10 @@ mod common;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use common::{OTHER_NAMES, Ring, TINY, Wish, WrittenBlocks, argmax, bundled, isas, repository, shared, streamed};
-use lime_engine::{BatchRows, EngineOptions, WeightSource};
+use lime_engine::{EngineOptions, WeightSource};
 use lime_kernels::Kernels;
 use lime_model::ModelFolder;
-use lime_plan::{Arithmetic, Dtype};
+use lime_plan::{Arithmetic, BatchRows, Dtype};
 use lime_text::Tokenizer;
 use safetensors::{Dtype as StoredDtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;

@@ -5,9 +5,9 @@
 mod common;
 
 use common::{QUANTIZED, Ring, TINY, Wish, bits, bundled, isas};
-use lime_engine::{BatchRows, EngineOptions};
+use lime_engine::EngineOptions;
 use lime_model::ModelFolder;
-use lime_plan::{Arithmetic, Dtype, ServingLimits};
+use lime_plan::{Arithmetic, BatchRows, Dtype, ServingLimits};
 
 const SLOTS: u32 = 8;
 

@@ -30,6 +30,7 @@ mod handshakes;
 mod incoming;
 mod limits;
 mod outgoing;
+mod rows;
 mod security;
 mod settings;
 mod shape;

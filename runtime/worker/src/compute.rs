@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
-use lime_plan::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
+use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Plan, SegmentIndex};
 use lime_ring::proto::{FailureKind, Sampling, Token};
 
 /// Why a computation or a load failed: what kind of fault it was, a sentence for people, and the fault itself where it happened here.
@@ -76,17 +76,6 @@ impl ComputeError {
     }
 }
 
-/// Consecutive rows of one sequence in the batch at hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// KV slot.
-    pub slot: u32,
-    /// Position of the first row.
-    pub start: u32,
-    /// Number of rows.
-    pub count: u32,
-}
-
 /// A token to draw.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'a> {
@@ -143,7 +132,7 @@ pub trait Compute {
     ///
     /// # Errors
     /// When positions do not follow what a slot holds, or memory or disk fail.
-    fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError>;
+    fn forward(&mut self, segment: SegmentIndex, rows: &[BatchRows]) -> Result<(), ComputeError>;
 
     /// The batch at hand as the wire carries it.
     ///

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use lime_plan::{Hop, SegmentIndex, Stage};
 use lime_ring::{
     Checksummed as _, RingFault,
-    proto::{Frame, PassResult, Token},
+    proto::{Frame, PassResult, Rows, Token},
 };
 
 use crate::{
-    compute::{Compute, ComputeError, Draw, Span},
+    compute::{Compute, ComputeError, Draw},
     counters::Counters,
     session::Session,
     traces::Traced,
@@ -107,8 +107,8 @@ impl Visit<'_> {
         }
         self.at_hand();
         self.guarded(|engine, work| {
-            let spans = work.rows.iter().map(|rows| Span { slot: rows.slot, start: rows.start, count: rows.count });
-            engine.forward(segment, &spans.collect::<Vec<_>>())
+            let rows: Vec<_> = work.rows.iter().map(Rows::batch_rows).collect();
+            engine.forward(segment, &rows)
         });
     }
 
