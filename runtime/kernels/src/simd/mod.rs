@@ -15,11 +15,11 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
-use crate::element::ElementType;
 use crate::isa::Isa;
 use crate::lanes::TileLayout;
 pub(crate) use dots::{Dots, DotsTask, ScalarDots, run_dots};
 pub(crate) use element::{Element, StoredBf16, StoredF16, StoredF32, load_tail};
+use lime_plan::Dtype;
 pub(crate) use scalar::Scalar;
 
 /// Sixteen f32 lanes (`V`) and the part of them that one register holds (`G`, a lane group).
@@ -140,7 +140,7 @@ pub(crate) trait TypedTask {
 }
 
 /// Makes a [`Task`] of a [`TypedTask`] and the type chosen at run time.
-pub(crate) struct Typed<T>(pub(crate) ElementType, pub(crate) T);
+pub(crate) struct Typed<T>(pub(crate) Dtype, pub(crate) T);
 
 impl<T: TypedTask> Task for Typed<T> {
     #[inline(always)]
@@ -148,9 +148,9 @@ impl<T: TypedTask> Task for Typed<T> {
         // SAFETY: passed on to the caller.
         unsafe {
             match self.0 {
-                ElementType::Bf16 => self.1.run::<S, StoredBf16>(),
-                ElementType::F16 => self.1.run::<S, StoredF16>(),
-                ElementType::F32 => self.1.run::<S, StoredF32>(),
+                Dtype::Bf16 => self.1.run::<S, StoredBf16>(),
+                Dtype::F16 => self.1.run::<S, StoredF16>(),
+                Dtype::F32 => self.1.run::<S, StoredF32>(),
             }
         }
     }
