@@ -16,7 +16,7 @@ const CONTEXT: u32 = 200;
 fn wish(folder: &ModelFolder) -> Wish {
     let serving =
         ServingLimits { max_context_tokens: CONTEXT, max_concurrent_requests: SLOTS, prefill_chunk_tokens: 70 };
-    Wish { serving, kv: folder.config().dtype, residual: Dtype::F32, ..Wish::golden(folder) }
+    Wish { serving, kv: folder.config().dtype(), residual: Dtype::F32, ..Wish::golden(folder) }
 }
 
 fn options() -> EngineOptions {

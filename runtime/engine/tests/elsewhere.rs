@@ -34,7 +34,7 @@ fn wish(folder: &ModelFolder, segments: u32) -> Wish {
     let context = 330.min(folder.config().context as u32);
     let serving =
         ServingLimits { max_context_tokens: context, max_concurrent_requests: SLOTS, prefill_chunk_tokens: 40 };
-    let kv = folder.config().dtype.kv_entries();
+    let kv = folder.config().dtype().kv_entries();
     Wish { devices: 2, segments, head: 1, serving, kv, residual: Dtype::F32, ..Wish::golden(folder) }
 }
 

@@ -21,7 +21,7 @@ use lime_plan::{Arithmetic, BatchRows, Block, Bytes, DeviceIndex, Dtype, LayerIn
 
 fn wish(folder: &ModelFolder) -> Wish {
     let serving = ServingLimits { max_context_tokens: 140, max_concurrent_requests: 3, prefill_chunk_tokens: 70 };
-    Wish { serving, kv: folder.config().dtype, residual: Dtype::F32, ..Wish::golden(folder) }
+    Wish { serving, kv: folder.config().dtype(), residual: Dtype::F32, ..Wish::golden(folder) }
 }
 
 fn options() -> EngineOptions {

@@ -1,7 +1,8 @@
 //! The layout of KV pages, and storing into them.
 
-use crate::kv_entries;
 use lime_plan::Dtype;
+
+use crate::kv_entries;
 
 /// KV positions of a page; also the block of the canonical attention order.
 pub const KV_PAGE_TOKENS: usize = 64;

@@ -1,7 +1,8 @@
 //! Rounding of KV entries: to nearest, ties to even, and never to an infinity.
 
-use crate::convert::encode;
 use lime_plan::Dtype;
+
+use crate::convert::encode;
 
 use crate::reach::{Reach, reach};
 

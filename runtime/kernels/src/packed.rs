@@ -1,11 +1,11 @@
 //! Activation rows as the weights of a format want them.
 
+use lime_plan::{Dtype, Format};
+
 use crate::buffer::AlignedBuf;
 use crate::isa::Isa;
 use crate::lanes::{BLOCK, GEMV_ROWS, HALF, TileLayout};
 use crate::quants::{self, QuantRows};
-use lime_plan::Dtype;
-use lime_plan::Format;
 
 /// What a product takes activations as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,12 +1,13 @@
 //! The inner part of attention: a run of query rows, one KV head, page after page.
 
+use lime_plan::Dtype;
+
 use crate::attention::{AttentionArgs, AttentionBefore, Leave, Out, Run};
 use crate::kv::KV_PAGE_TOKENS;
 use crate::lanes::{BLOCK, HALF};
 use crate::math::{exp, exp1};
 use crate::scratch::cut;
 use crate::simd::{Element, Simd, TypedTask, load_tail};
-use lime_plan::Dtype;
 
 /// The query heads of one KV head for a run of rows.
 pub(crate) struct PagesTask<'a> {

@@ -8,7 +8,7 @@ use lime_engine::{
     WeightSource,
 };
 use lime_model::{BlockFiles, ModelFolder};
-use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Dtype, Encoding, Plan, Residency, SegmentIndex};
+use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Dtype, Plan, SegmentIndex};
 use lime_ring::proto;
 use lime_store::{Source, StoredModel};
 
@@ -86,12 +86,10 @@ impl EngineLoader {
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Option<StoredModel>, ComputeError> {
-        let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
-        let steps = plan.devices.get(device.0 as usize).is_some_and(|device| !device.steps.is_empty());
-        let compact = plan.model.encoding == Encoding::Compact;
-        let remote = self.model.folder().is_none();
-        let streams = remote || compact || steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
-        let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(None) };
+        let device = plan.devices.get(device.0 as usize);
+        let is_needed = self.model.folder().is_none() || device.is_some_and(|device| plan.needs_store(device));
+        let Some(store) = self.store.as_ref().filter(|_| is_needed) else { return Ok(None) };
+        let placed = device.map_or(&[][..], |device| &device.blocks);
         blocks::ensure(store, &self.model, placed, plan.model.encoding, Trust::Headers, progress).map(Some)
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
+use lime_plan::{Dtype, Format};
+
 use crate::buffer::{AlignedBuf, BufferError};
 use crate::compact::{Compactor, compact_bytes};
 use crate::convert::encode;
 use crate::kernels::Kernels;
 use crate::matrix::Matrix;
 use crate::packed::PackedRows;
-use lime_plan::Dtype;
-use lime_plan::Format;
 
 /// bf16 weights per second in products; times two, or times [`Forms::compact_share`] and two, they are bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]

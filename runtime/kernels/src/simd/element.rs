@@ -1,8 +1,9 @@
 //! Loading one block of 32 stored elements in canonical lane order.
 
 use super::Simd;
-use crate::lanes::BLOCK;
 use lime_plan::Dtype;
+
+use crate::lanes::BLOCK;
 
 /// A stored element type.
 pub(crate) trait Element: Copy + 'static {

@@ -15,11 +15,12 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
+use lime_plan::Dtype;
+
 use crate::isa::Isa;
 use crate::lanes::TileLayout;
 pub(crate) use dots::{Dots, DotsTask, ScalarDots, run_dots};
 pub(crate) use element::{Element, StoredBf16, StoredF16, StoredF32, load_tail};
-use lime_plan::Dtype;
 pub(crate) use scalar::Scalar;
 
 /// Sixteen f32 lanes (`V`) and the part of them that one register holds (`G`, a lane group).
