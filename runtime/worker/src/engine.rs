@@ -199,7 +199,7 @@ impl Loaded {
         let seen = self.mending.as_mut().and_then(|mending| mending.after(&error, &mut self.engine));
         let said = said(error);
         match seen {
-            Some(kind) => said.of_kind(kind),
+            Some(failure) => said.because(failure),
             None => said,
         }
     }

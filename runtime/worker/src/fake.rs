@@ -13,9 +13,12 @@ use std::{
 
 use bytes::Bytes;
 use lime_plan::{BatchRows, Block, Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
-use lime_ring::proto::{FailureKind, Token};
+use lime_ring::proto::Token;
 
-use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended};
+use crate::{
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
+    failure::Failure,
+};
 
 /// Values stay below this, exact in f32.
 const MODULUS: u64 = 65_521;
@@ -119,7 +122,7 @@ impl Compute for Fake {
             thread::sleep(time);
         }
         if self.options.damaged.load(Ordering::Relaxed) > 0 {
-            return Err(ComputeError::new("a block is damaged").of_kind(FailureKind::Damaged));
+            return Err(ComputeError::new("a block is damaged").because(Failure::Damaged { block: None }));
         }
         self.values = tokens.iter().map(|token| u64::from(*token) + 1).collect();
         Ok(())

@@ -63,10 +63,15 @@ pub(crate) async fn reach(session: &Session, transport: &Transport, peer: &Peer)
 
 /// The epoch of another device, asked by the device `own`.
 async fn ask(own: &str, transport: &Transport, peer: &Peer) -> Result<(u64, Line), RingFault> {
-    let channel = connect(transport, &peer.uri).await.map_err(|error| match &error {
-        ConnectError::Unreachable { .. } => RingFault::missed(own, &peer.device, &error.to_string()),
-        // Somebody answers there, or nobody could by such an address.
-        ConnectError::Refused { .. } | ConnectError::Uri { .. } => RingFault::lost(&peer.device, &error.to_string()),
+    let channel = connect(transport, &peer.uri).await.map_err(|error| {
+        let fault = match &error {
+            ConnectError::Unreachable { .. } => RingFault::missed(own, &peer.device, &error.to_string()),
+            // Somebody answers there, or nobody could by such an address.
+            ConnectError::Refused { .. } | ConnectError::Uri { .. } => {
+                RingFault::lost(&peer.device, &error.to_string())
+            }
+        };
+        fault.caused_by(error)
     })?;
     let mut client = ControlClient::new(channel.clone());
     let reply = client.status(StatusRequest {}).await.map_err(|status| RingFault::seen(own, &peer.device, &status))?;

@@ -7,7 +7,7 @@ use lime_engine::{EngineError, KeeperError, KeptPages};
 use lime_plan::{DeviceIndex, KeptRows};
 use lime_ring::{
     Checksummed as _, KeepLimits, ShapedLink,
-    proto::{self, KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},
+    proto::{KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},
 };
 use tokio::sync::mpsc;
 use tonic::Status;
