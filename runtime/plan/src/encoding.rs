@@ -52,7 +52,11 @@ mod tests {
         for format in Format::ALL {
             let kept = Encoding::Compact.of(format);
             assert_eq!(kept == format, format != Format::Bf16, "{format}");
-            assert_eq!((kept.counts_as(), kept.is_quantized()), (format.counts_as(), format.is_quantized()), "{format}");
+            assert_eq!(
+                (kept.counts_as(), kept.is_quantized()),
+                (format.counts_as(), format.is_quantized()),
+                "{format}"
+            );
             assert_eq!(Encoding::Raw.of(format), format);
         }
     }

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Block, BlockRange, Bytes, DeviceIndex, Dtype, Encoding, ModelCard, Outlook, PlanError, PlanReadError, SegmentIndex, Step,
-    plan_rules, plan_written::WrittenDevice,
+    Block, BlockRange, Bytes, DeviceIndex, Dtype, Encoding, ModelCard, Outlook, PlanError, PlanReadError, SegmentIndex,
+    Step, plan_rules, plan_written::WrittenDevice,
 };
 
 /// The version of the plan's form that this crate writes. It reads those before as well: see [`PlanDraft::version`].
