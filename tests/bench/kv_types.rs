@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
-use lime_engine::{BatchRows, Engine, EngineOptions};
+use lime_engine::{Engine, EngineOptions};
 use lime_kernels::{Isa, Kernels};
 use lime_model::ModelFolder;
-use lime_plan::{DeviceIndex, Dtype, SegmentIndex, ServingLimits};
+use lime_plan::{BatchRows, DeviceIndex, Dtype, SegmentIndex, ServingLimits};
 use lime_tests::{
     fixtures::shared,
     real_model::{answers, first_difference, golden, smollm2, three_devices},

@@ -3,9 +3,9 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
-use lime_engine::{BatchRows, Engine, EngineOptions, Sampling};
+use lime_engine::{Engine, EngineOptions, Sampling};
 use lime_model::ModelFolder;
-use lime_plan::{Block, DeviceIndex, Dtype, LayerIndex, ModelCard, SegmentIndex, ServingLimits};
+use lime_plan::{BatchRows, Block, DeviceIndex, Dtype, LayerIndex, ModelCard, SegmentIndex, ServingLimits};
 use lime_tests::ring::even_plan;
 
 use crate::{

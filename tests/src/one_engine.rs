@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
-use lime_engine::{BatchRows, Engine, EngineOptions};
+use lime_engine::{Engine, EngineOptions};
 use lime_model::ModelFolder;
-use lime_plan::{Bytes, DeviceIndex, Fleet, Goal, Link, Nanos, SegmentIndex};
+use lime_plan::{BatchRows, Bytes, DeviceIndex, Fleet, Goal, Link, Nanos, SegmentIndex};
 
 use crate::node::node;
 

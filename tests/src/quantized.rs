@@ -96,6 +96,6 @@ pub(crate) fn write(tensor: &Tensor, format: Format, seed: u64, out: &mut impl W
 /// A number as f16.
 fn half_bits(number: f32) -> [u8; 2] {
     let mut bytes = [0; 2];
-    lime_kernels::encode(lime_kernels::ElementType::F16, &[number], &mut bytes);
+    lime_kernels::encode(lime_plan::Dtype::F16, &[number], &mut bytes);
     bytes
 }

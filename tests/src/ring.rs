@@ -134,7 +134,7 @@ pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerH
     };
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let worker = lime_worker::start_with(config, Box::new(lime_worker::fake::FakeLoader::default()), anywhere).await?;
-    let peer = lime_ring::Peer { device: "a".into(), uri: format!("{}://{}", transport.scheme(), worker.addr()) };
+    let peer = Peer { device: "a".into(), uri: format!("{}://{}", transport.scheme(), worker.addr()) };
     Ok((worker, peer))
 }
 
@@ -253,7 +253,7 @@ impl Workers {
     pub async fn status(&self) -> Result<Vec<StatusReply>> {
         let mut replies = Vec::with_capacity(self.handles.len());
         for (index, uri) in self.uris().into_iter().enumerate() {
-            let peer = lime_ring::Peer { device: format!("device-{index}"), uri };
+            let peer = Peer { device: format!("device-{index}"), uri };
             replies.push(lime_ring::status(&self.transport, &peer).await?);
         }
         Ok(replies)

@@ -3,11 +3,11 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use lime_engine::{BatchRows, Engine, EngineError, EngineOptions, WeightSource};
+use lime_engine::{Engine, EngineError, EngineOptions, WeightSource};
 use lime_model::ModelFolder;
 use lime_plan::{
-    Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, Dtype, Encoding, MemoryModel, ModelCard, Plan, Residency,
-    SegmentIndex, ServingLimits,
+    Arithmetic, BatchRows, Block, Bytes, DeviceIndex, DeviceMemory, Dtype, Encoding, MemoryModel, ModelCard, Plan,
+    Residency, SegmentIndex, ServingLimits,
 };
 use lime_store::{BlockState, EnsureOptions, Source, Store, StoredModel};
 use lime_tests::{

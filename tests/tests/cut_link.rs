@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use lime_gateway::{Event, GatewayConfig, Orders, Peer};
+use lime_gateway::{Event, GatewayConfig, Orders};
 use lime_plan::{Dtype, ServingLimits};
-use lime_ring::Transport;
+use lime_ring::{Peer, Transport};
 use lime_tests::{
     fixtures,
     ring::{Workers, card, even_plan},

@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lime_gateway::{Event, GatewayConfig, Orders, Peer};
+use lime_gateway::{Event, GatewayConfig, Orders};
 use lime_plan::{Bytes, DevicePlan, Dtype, Fleet, Goal, Ladder, Link, Nanos, NodeProfile, Plan, ServingLimits};
-use lime_ring::{LinkShape, RingDriver, Transport, proto::StatusReply};
+use lime_ring::{LinkShape, Peer, RingDriver, Transport, proto::StatusReply};
 use lime_tests::{
     certificates::Authority,
     fixtures,
@@ -384,7 +384,7 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
     while !matches!(happened.recv().await.context("the gateway ended")?, Event::Ready { .. }) {}
     let (undisturbed, _) = stream(gateway.addr(), async || Ok(())).await?;
 
-    let device_0 = lime_ring::Peer { device: "device-0".into(), uri: asker_uri.clone() };
+    let device_0 = Peer { device: "device-0".into(), uri: asker_uri.clone() };
     let elsewhere = async || -> Result<u64> {
         Ok(lime_ring::status(&Transport::Plaintext, &device_0).await?.elsewhere().handed_over)
     };

@@ -4,9 +4,9 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Once, time::Duration};
 
 use anyhow::{Context as _, Result};
-use lime_gateway::{GatewayConfig, Orders, Peer};
+use lime_gateway::{GatewayConfig, Orders};
 use lime_plan::{Dtype, Nanos, Plan, PlanInForce, ServingLimits};
-use lime_ring::{Transport, proto};
+use lime_ring::{Peer, Transport, proto};
 use lime_tests::{
     fixtures,
     mutate::Mutator,

@@ -3,10 +3,11 @@
 use std::{env, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
-use lime_engine::{BatchRows, Engine, EngineOptions, WeightSource};
+use lime_engine::{Engine, EngineOptions, WeightSource};
 use lime_model::ModelFolder;
 use lime_plan::{
-    Block, Bytes, DeviceIndex, DeviceMemory, Dtype, MemoryModel, Plan, Residency, SegmentIndex, ServingLimits,
+    BatchRows, Block, Bytes, DeviceIndex, DeviceMemory, Dtype, MemoryModel, Plan, Residency, SegmentIndex,
+    ServingLimits,
 };
 use lime_store::{EnsureOptions, Source, Store};
 use lime_tests::{

@@ -11,10 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lime_engine::{BatchRows, Engine, EngineOptions, Shortage, WeightSource};
+use lime_engine::{Engine, EngineOptions, Shortage, WeightSource};
 use lime_model::ModelFolder;
 use lime_plan::{
-    Bytes, DeviceIndex, Dtype, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, SegmentIndex,
+    BatchRows, Bytes, DeviceIndex, Dtype, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan,
+    SegmentIndex,
 };
 use lime_planner::plan;
 use lime_store::{EnsureOptions, Source, Store};

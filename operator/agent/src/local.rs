@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lime_profiler::{ComputeEffort, DiskEffort, ElementType};
+use lime_profiler::{ComputeEffort, DiskEffort, Dtype};
 
 use crate::figures::{Disk, Long, Probe, Speed};
 use crate::memory::{Memory, parse_meminfo};
@@ -66,7 +66,7 @@ impl Probe for Local {
         let (store, threads) = (self.store.clone(), self.cores() as usize);
         Box::new(move || Long {
             // bf16 is what most models come in; kernels of other types read memory about as fast.
-            compute: lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), ElementType::Bf16, &[], threads)
+            compute: lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), Dtype::Bf16, &[], threads)
                 .map(|found| Speed {
                     memory: found.memory_bandwidth,
                     compact: found.compact_bandwidth,

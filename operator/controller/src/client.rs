@@ -16,6 +16,7 @@ use kube::{
     Client, Config, Error,
     client::{Body, ClientBuilder},
 };
+use lime_backoff::Backoff;
 use thiserror::Error;
 use tower::Service;
 
@@ -25,10 +26,9 @@ use crate::leader::Leadership;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a question is asked in all.
 const TRIES: u32 = 4;
-/// The wait before the second try; it doubles with each.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// The longest wait that an API server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const ASKING: Backoff = Backoff::doubling(Duration::from_millis(200), LONGEST_WAIT);
 
 /// Why a question was given up here, where the API server did not refuse it.
 #[derive(Debug, Error)]
@@ -121,8 +121,7 @@ fn wait(method: &Method, answer: &Result<Response<Body>, Error>, tried: u32) -> 
         Ok(response) => retry_after(response.headers()),
         Err(_) => None,
     };
-    let own = FIRST_WAIT * 2_u32.saturating_pow(tried - 1);
-    Some(own.max(asked.unwrap_or_default()).min(LONGEST_WAIT))
+    Some(ASKING.after(tried).max(asked.unwrap_or_default()).min(LONGEST_WAIT))
 }
 
 /// Whether the server is in trouble, rather than the question.

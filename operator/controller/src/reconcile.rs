@@ -13,6 +13,7 @@ use kube::{
     },
 };
 use lime_api::LimeDeployment;
+use lime_backoff::Backoff;
 use thiserror::Error;
 
 use crate::{
@@ -24,8 +25,8 @@ use crate::{
     wish::{self, Wish},
 };
 
-/// Most seconds between a failed visit and the next: after an API server's bad hour nobody waits longer.
-const LONGEST_RETRY: u64 = 60;
+/// The pauses between visits that fail: after an API server's bad hour nobody waits longer than a minute.
+const VISITING: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60));
 /// Seconds until a deployment of another operator is looked at again.
 const ANOTHERS: u64 = 20;
 
@@ -173,15 +174,9 @@ pub fn retry(deployment: Arc<LimeDeployment>, error: &ReconcileError, context: A
         failures = memory.failures;
     });
     context.metrics.failed(error.reason());
-    let seconds = backoff(failures);
-    tracing::warn!(deployment = deployment.name_any(), %error, seconds, "a visit failed and is repeated");
-    Action::requeue(Duration::from_secs(seconds))
-}
-
-const fn backoff(failures: u32) -> u64 {
-    let doublings = if failures > 16 { 16 } else { failures };
-    let seconds = 1_u64 << doublings.saturating_sub(1);
-    if seconds > LONGEST_RETRY { LONGEST_RETRY } else { seconds }
+    let pause = VISITING.after(failures);
+    tracing::warn!(deployment = deployment.name_any(), %error, ?pause, "a visit failed and is repeated");
+    Action::requeue(pause)
 }
 
 #[cfg(test)]
@@ -206,6 +201,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_limit() {
-        assert_eq!([0, 1, 2, 3, 6, 7, u32::MAX].map(backoff), [1, 1, 2, 4, 32, 60, 60]);
+        let seconds = [0, 1, 2, 3, 6, 7, u32::MAX].map(|failures| VISITING.after(failures).as_secs());
+        assert_eq!(seconds, [1, 1, 2, 4, 32, 60, 60]);
     }
 }

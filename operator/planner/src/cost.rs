@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lime_plan::{Block, Encoding, Fleet, Goal, LayerIndex, Link, ModelCard, NodeProfile};
+use lime_plan::{Block, Fleet, Goal, LayerIndex, Link, ModelCard, NodeProfile};
 
 /// Longest time that one step can take (about five hours); keeps sums of many steps within 64 bits.
 const LONGEST: u64 = 1 << 44;
@@ -185,12 +185,8 @@ fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows
         }
         Block::Mlp(_) | Block::Head => {}
     }
-    let speed = node.speed(card.format);
-    let bandwidth = match card.encoding {
-        Encoding::Compact => node.compact_bandwidth.unwrap_or(node.memory_bandwidth),
-        Encoding::Raw => speed.memory_bandwidth,
-    };
-    let spent = wide_nanos(bytes, bandwidth).max(wide_nanos(flops, speed.throughput));
+    let speed = node.speed(card.kept_format());
+    let spent = wide_nanos(bytes, speed.memory_bandwidth).max(wide_nanos(flops, speed.throughput));
     (spent + node.block_latency.0).min(LONGEST)
 }
 

@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lime_gateway::{Event, GatewayConfig, Options, Orders, Peer, PlanFile};
+use lime_gateway::{Event, GatewayConfig, Options, Orders, PlanFile};
 use lime_plan::Plan;
-use lime_ring::Transport;
+use lime_ring::{Peer, Transport};
 use lime_store::{Source, Store, StoredModel};
 use tokio::sync::{mpsc, watch};
 

@@ -111,7 +111,7 @@ fn compute(cache: &mut Cache, card: &ModelCard, threads: usize) -> anyhow::Resul
     if let Some(found) = cache.get().compute.get(&key) {
         return Ok(found.clone());
     }
-    let found = lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), card.dtype().into(), &quantized, threads)?;
+    let found = lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), card.dtype(), &quantized, threads)?;
     cache.note(|cached| {
         cached.compute.insert(key, found.clone());
     });

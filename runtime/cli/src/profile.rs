@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use lime_plan::Format;
 use lime_profiler::{
-    ComputeEffort, DiskEffort, ElementType, LinkSpeed, Measured, NodeProfileFile, compute, disk_can_be_measured,
+    ComputeEffort, DiskEffort, Dtype, LinkSpeed, Measured, NodeProfileFile, compute, disk_can_be_measured,
     disk_of_folder, link, listen, machine_identity, memory,
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &ProfileArgs) -> anyhow::Result<()> {
         disk_can_be_measured(folder)?;
     }
     let reserve = lime_api::parse_bytes(&args.reserve).context("--reserve")?;
-    let ty = ElementType::ALL.into_iter().find(|ty| ty.to_string() == args.dtype);
+    let ty = Dtype::ALL.into_iter().find(|ty| ty.to_string() == args.dtype);
     let ty = ty.with_context(|| format!("--dtype {}: weights are stored as bf16, f16 or f32", args.dtype))?;
     let quantized: Vec<Format> = Format::ALL.into_iter().filter(|format| format.is_quantized()).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

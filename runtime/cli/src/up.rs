@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use lime_client::{Input, Question, Server, ask};
 use lime_gateway::{Event, GatewayConfig, GatewayHandle, Orders};
-use lime_plan::{DevicePlan, Encoding, Plan, Residency};
+use lime_plan::Plan;
 use lime_ring::Transport;
 use lime_text::ChatTemplate;
 use serde_json::json;
@@ -68,10 +68,7 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
 
 /// Whether workers will take blocks from this machine's weight store.
 fn needs_store(plan: &Plan, wish: &Wish) -> bool {
-    let streams = |device: &DevicePlan| {
-        !device.steps.is_empty() || device.blocks.iter().any(|placed| placed.residency == Residency::Streamed)
-    };
-    wish.source.folder().is_none() || plan.model.encoding == Encoding::Compact || plan.devices.iter().any(streams)
+    wish.source.folder().is_none() || plan.devices.iter().any(|device| plan.needs_store(device))
 }
 
 async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {

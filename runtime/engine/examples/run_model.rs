@@ -8,10 +8,10 @@ use std::{
     io::{Write as _, stdout},
 };
 
-use lime_engine::{BatchRows, Engine, EngineOptions, Sampling};
+use lime_engine::{Engine, EngineOptions, Sampling};
 use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
-use lime_plan::{Arithmetic, Bytes, DeviceIndex, Dtype, SegmentIndex, ServingLimits};
+use lime_plan::{Arithmetic, BatchRows, Bytes, DeviceIndex, Dtype, SegmentIndex, ServingLimits};
 use lime_text::ServedText;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bard-2m");

@@ -1,6 +1,6 @@
 //! The residual stream between two devices, or between two segments of one.
 
-use lime_kernels::{ElementType, decode, encode};
+use lime_kernels::{decode, encode};
 use lime_plan::Dtype;
 
 use crate::EngineError;
@@ -43,9 +43,8 @@ impl Activation {
 
     /// The bytes that go over the wire: little-endian, in the plan's residual dtype, to which the stream was rounded already.
     pub fn to_wire(&self, dtype: Dtype) -> Vec<u8> {
-        let ty = ElementType::from(dtype);
-        let mut bytes = vec![0; self.data.len() * ty.size()];
-        encode(ty, &self.data, &mut bytes);
+        let mut bytes = vec![0; self.data.len() * dtype.size() as usize];
+        encode(dtype, &self.data, &mut bytes);
         bytes
     }
 
@@ -54,14 +53,14 @@ impl Activation {
     /// # Errors
     /// When the bytes are not exactly `rows` rows of `columns` elements.
     pub fn from_wire(dtype: Dtype, rows: usize, columns: usize, bytes: &[u8]) -> Result<Self, EngineError> {
-        let ty = ElementType::from(dtype);
-        let elements = rows.checked_mul(columns).filter(|count| count.checked_mul(ty.size()) == Some(bytes.len()));
+        let size = dtype.size() as usize;
+        let elements = rows.checked_mul(columns).filter(|count| count.checked_mul(size) == Some(bytes.len()));
         let Some(elements) = elements else {
             let found = bytes.len();
             return Err(EngineError::Wire { rows, columns, unit: "bytes", found });
         };
         let mut data = vec![0.0; elements];
-        decode(ty, bytes, &mut data);
+        decode(dtype, bytes, &mut data);
         Ok(Self { rows, columns, data })
     }
 }
@@ -75,7 +74,7 @@ mod tests {
         let data = vec![1.0, -0.5, 3.140625, 0.0, 1e-3, 65280.0];
         for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
             let mut data = data.clone();
-            lime_kernels::round_to(dtype.into(), &mut data);
+            lime_kernels::round_to(dtype, &mut data);
             let sent = Activation::new(2, 3, data).unwrap();
             let bytes = sent.to_wire(dtype);
             assert_eq!(bytes.len() as u64, 6 * dtype.size());

@@ -1,24 +1,7 @@
-//! The rows of a pass: which positions of which sequences.
+//! A pass that has been checked: its rows with their KV pages.
 
 use lime_kernels::AttentionRow;
-
-/// Consecutive positions of one sequence in a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchRows {
-    /// The sequence's KV slot.
-    pub slot: u32,
-    /// Position of the first row. 0 begins the slot anew; anything else must be where the sequence ended.
-    pub start: u32,
-    /// How many rows.
-    pub count: u32,
-}
-
-impl BatchRows {
-    /// One past the last position.
-    pub(crate) const fn end(&self) -> u64 {
-        self.start as u64 + self.count as u64
-    }
-}
+use lime_plan::BatchRows;
 
 /// A pass that has been checked: positions and KV pages of every row.
 #[derive(Debug)]

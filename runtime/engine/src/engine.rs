@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
 use lime_plan::{
-    ActivationBytes, Arithmetic, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Encoding, Ladder,
-    MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
+    ActivationBytes, Arithmetic, BatchRows, Block, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Encoding,
+    Ladder, MemoryModel, PlacedBlock, Plan, Residency, SegmentIndex,
 };
 
 use crate::{
-    Activation, BatchRows, EngineError, PageKeeper, ResidencyCounters, ResidencyFigures, Sampled, Sampling, Shortage,
+    Activation, EngineError, PageKeeper, ResidencyCounters, ResidencyFigures, Sampled, Sampling, Shortage,
     StreamCounters, Verified, WeightSource,
     backend::{Backend, Candle, CandleShape, Exact, ExactShape, Uploaded, candle_device},
     layers::{BlocksFor, Layers, Part, Shape},

@@ -3,10 +3,10 @@
 //! The files of a model are `lime-model`'s; what a device holds of it is a plan's ([`lime_plan`]).
 //!
 //! ```
-//! use lime_engine::{BatchRows, Engine, EngineOptions, Sampling};
+//! use lime_engine::{Engine, EngineOptions, Sampling};
 //! use lime_model::ModelFolder;
 //! use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
-//! use lime_plan::{Arithmetic, Bytes, DeviceIndex, Dtype, SegmentIndex, ServingLimits};
+//! use lime_plan::{Arithmetic, BatchRows, Bytes, DeviceIndex, Dtype, SegmentIndex, ServingLimits};
 //!
 //! let folder = ModelFolder::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bard-2m"))?;
 //! let plan = proportional(&PlanRequest {
@@ -48,10 +48,9 @@ mod stream;
 mod weights;
 
 pub use activation::Activation;
-pub use batch::BatchRows;
 pub use engine::{Engine, EngineOptions};
 pub use engine_error::EngineError;
-pub use keeper::{KeeperError, KeptCounters, KeptFigures, KeptPages, KeptRows, PageKeeper};
+pub use keeper::{KeeperError, KeptCounters, KeptFigures, KeptPages, PageKeeper};
 pub use lime_kernels::Isa;
 pub use residency::{ResidencyCounters, ResidencyFigures, Shortage, Verified};
 pub use sampling::{Sampled, Sampling, TokenLogprob, sample, uniform};

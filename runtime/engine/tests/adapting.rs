@@ -5,9 +5,9 @@
 mod common;
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
-use lime_engine::{BatchRows, EngineError, EngineOptions, Shortage, WeightSource};
+use lime_engine::{EngineError, EngineOptions, Shortage, WeightSource};
 use lime_model::ModelFolder;
-use lime_plan::{Block, Bytes, Dtype, Plan, PlanDraft, SegmentIndex, ServingLimits};
+use lime_plan::{BatchRows, Block, Bytes, Dtype, Plan, PlanDraft, SegmentIndex, ServingLimits};
 use proptest::prelude::*;
 
 const SLOTS: u32 = 3;
@@ -16,7 +16,7 @@ const CONTEXT: u32 = 200;
 fn wish(folder: &ModelFolder) -> Wish {
     let serving =
         ServingLimits { max_context_tokens: CONTEXT, max_concurrent_requests: SLOTS, prefill_chunk_tokens: 70 };
-    Wish { serving, kv: folder.config().dtype, residual: Dtype::F32, ..Wish::golden(folder) }
+    Wish { serving, kv: folder.config().dtype(), residual: Dtype::F32, ..Wish::golden(folder) }
 }
 
 fn options() -> EngineOptions {

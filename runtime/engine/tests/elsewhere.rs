@@ -15,12 +15,13 @@ use std::{
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, with_steps};
 use lime_engine::{
-    BatchRows, Engine, EngineError, EngineOptions, Isa, KeeperError, KeptCounters, KeptPages, KeptRows, PageKeeper,
-    ResidencyFigures, Shortage, WeightSource,
+    Engine, EngineError, EngineOptions, Isa, KeeperError, KeptCounters, KeptPages, PageKeeper, ResidencyFigures,
+    Shortage, WeightSource,
 };
 use lime_model::ModelFolder;
 use lime_plan::{
-    Bytes, DeviceIndex, Dtype, MemoryModel, Nanos, Plan, PlanDraft, Relief, SegmentIndex, ServingLimits, Step,
+    BatchRows, Bytes, DeviceIndex, Dtype, KeptRows, MemoryModel, Nanos, Plan, PlanDraft, Relief, SegmentIndex,
+    ServingLimits, Step,
 };
 use proptest::prelude::*;
 
@@ -33,7 +34,7 @@ fn wish(folder: &ModelFolder, segments: u32) -> Wish {
     let context = 330.min(folder.config().context as u32);
     let serving =
         ServingLimits { max_context_tokens: context, max_concurrent_requests: SLOTS, prefill_chunk_tokens: 40 };
-    let kv = folder.config().dtype.kv_entries();
+    let kv = folder.config().dtype().kv_entries();
     Wish { devices: 2, segments, head: 1, serving, kv, residual: Dtype::F32, ..Wish::golden(folder) }
 }
 

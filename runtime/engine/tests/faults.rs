@@ -7,9 +7,9 @@ mod common;
 use std::fs;
 
 use common::{Ring, Wish, bits, bundled};
-use lime_engine::{Activation, BatchRows, Engine, EngineError, EngineOptions};
+use lime_engine::{Activation, Engine, EngineError, EngineOptions};
 use lime_model::ModelFolder;
-use lime_plan::{Bytes, DeviceIndex, Plan, PlanDraft, PlanError, Residency, SegmentIndex, ServingLimits};
+use lime_plan::{BatchRows, Bytes, DeviceIndex, Plan, PlanDraft, PlanError, Residency, SegmentIndex, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {
     let serving = ServingLimits { max_context_tokens: 20, max_concurrent_requests: 2, prefill_chunk_tokens: 8 };

@@ -7,10 +7,10 @@ mod common;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use common::{OTHER_NAMES, Ring, TINY, Wish, WrittenBlocks, argmax, bundled, isas, repository, shared, streamed};
-use lime_engine::{BatchRows, EngineOptions, WeightSource};
+use lime_engine::{EngineOptions, WeightSource};
 use lime_kernels::Kernels;
 use lime_model::ModelFolder;
-use lime_plan::{Arithmetic, Dtype};
+use lime_plan::{Arithmetic, BatchRows, Dtype};
 use lime_text::Tokenizer;
 use safetensors::{Dtype as StoredDtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
@@ -160,7 +160,7 @@ fn types_of_their_own_for_norms_and_ends() {
     });
     fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
     let folder = ModelFolder::open(copied.path()).unwrap();
-    assert_eq!(folder.config().dtype, Dtype::Bf16);
+    assert_eq!(folder.config().dtype(), Dtype::Bf16);
     let golden = Golden::read(bundled(name).path());
     check(name, &folder, &golden);
     check_apart(name, &folder, &golden);
@@ -236,7 +236,7 @@ fn likelihood_of_the_sample_text() {
 #[test]
 fn bard_with_kv_entries_of_the_default() {
     let folder = bundled("bard-2m");
-    let kv = folder.config().dtype.kv_entries();
+    let kv = folder.config().dtype().kv_entries();
     assert_eq!(kv, Dtype::F16);
     let golden = Golden::read(folder.path());
     for arithmetic in [Arithmetic::Exact, Arithmetic::Candle] {

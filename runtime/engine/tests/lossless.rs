@@ -5,15 +5,15 @@
 mod common;
 
 use common::{QUANTIZED, Ring, TINY, Wish, bits, bundled, isas};
-use lime_engine::{BatchRows, EngineOptions};
+use lime_engine::EngineOptions;
 use lime_model::ModelFolder;
-use lime_plan::{Arithmetic, Dtype, ServingLimits};
+use lime_plan::{Arithmetic, BatchRows, Dtype, ServingLimits};
 
 const SLOTS: u32 = 8;
 
 fn wish(folder: &ModelFolder, residual: Dtype) -> Wish {
     let serving = ServingLimits { max_context_tokens: 140, max_concurrent_requests: SLOTS, prefill_chunk_tokens: 130 };
-    Wish { serving, residual, kv: folder.config().dtype, ..Wish::golden(folder) }
+    Wish { serving, residual, kv: folder.config().dtype(), ..Wish::golden(folder) }
 }
 
 fn tokens(seed: u32, count: usize, vocabulary: u32) -> Vec<u32> {

@@ -15,13 +15,13 @@ use std::{
 };
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
-use lime_engine::{BatchRows, BlockReader, DirectReader, Engine, EngineError, EngineOptions, Shortage, WeightSource};
+use lime_engine::{BlockReader, DirectReader, Engine, EngineError, EngineOptions, Shortage, WeightSource};
 use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
-use lime_plan::{Arithmetic, Block, Bytes, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
+use lime_plan::{Arithmetic, BatchRows, Block, Bytes, DeviceIndex, Dtype, LayerIndex, Plan, Residency, ServingLimits};
 
 fn wish(folder: &ModelFolder) -> Wish {
     let serving = ServingLimits { max_context_tokens: 140, max_concurrent_requests: 3, prefill_chunk_tokens: 70 };
-    Wish { serving, kv: folder.config().dtype, residual: Dtype::F32, ..Wish::golden(folder) }
+    Wish { serving, kv: folder.config().dtype(), residual: Dtype::F32, ..Wish::golden(folder) }
 }
 
 fn options() -> EngineOptions {

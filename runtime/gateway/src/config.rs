@@ -8,15 +8,6 @@ use tokio::sync::watch;
 
 use crate::Orders;
 
-/// Where a device of the plan is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The device's name in the plan.
-    pub device: String,
-    /// Its control and ring address, as `http://HOST:PORT`; with mutual TLS `https://HOST:PORT`.
-    pub uri: String,
-}
-
 /// Everything that a gateway needs to start.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {

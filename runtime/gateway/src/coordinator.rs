@@ -7,7 +7,7 @@ use std::{
 };
 
 use lime_plan::Bytes;
-use lime_ring::Demands;
+use lime_ring::{Demands, Peer};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Event, Peer,
+    Event,
     desk::Desk,
     epochs::Epochs,
     intake::Command,

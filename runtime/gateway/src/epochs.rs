@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lime_ring::Backoff;
+use lime_backoff::Backoff;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,7 +36,7 @@ impl Epochs {
     pub(crate) fn pause(&self, longest: Duration) -> Duration {
         match self.attempts {
             0 => Duration::ZERO,
-            attempts => Backoff::after(attempts, FIRST_PAUSE, longest),
+            attempts => Backoff::doubling(FIRST_PAUSE, longest).after(attempts),
         }
     }
 }

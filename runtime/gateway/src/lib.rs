@@ -52,7 +52,7 @@ mod trace;
 mod turn;
 mod worker_figures;
 
-pub use config::{Event, GatewayConfig, Peer};
+pub use config::{Event, GatewayConfig};
 pub use gateway::{GatewayError, GatewayHandle, start, start_with};
 pub use http::router::{Backend, RouterError, RouterHandle, start_router};
 pub use metric_families::metric_families;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use lime_plan::{Plan, PlanInForce, TokenBasis};
+use lime_ring::Peer;
 use thiserror::Error;
 use tokio::sync::watch;
-
-use crate::Peer;
 
 /// The plan to serve by, and where its workers are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lime_ring::{Verified, proto::FailureKind};
+use lime_ring::{Peer, Verified, proto::FailureKind};
 use tokio::time::Instant;
 
-use crate::{Peer, schedule::Restart};
+use crate::schedule::Restart;
 
 /// Weights that were compared and found whole are believed for so long: logits that are no numbers have another cause then. Whoever can
 /// bring such logits about by what they ask does not have all weights read again and again.

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use futures::future::join_all;
 use lime_plan::Plan;
 use lime_ring::{
-    Demands, DriverError, FaultKind, FrameLimits, PassSubmitter, ResultStream, RingDriver, RingFault, RingTopology,
-    Transport, Verified, drain,
+    Demands, DriverError, FaultKind, FrameLimits, PassSubmitter, Peer, ResultStream, RingDriver, RingFault,
+    RingTopology, Transport, Verified, drain,
     proto::{self, FailureKind, PassResult},
     status, stay,
 };
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::{Peer, schedule::PassRequest};
+use crate::schedule::PassRequest;
 
 /// A worker says in milliseconds how it is.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -211,7 +211,7 @@ impl WorkerRing {
             plan_json: Bytes::from(
                 json.map_err(|error| fault(format!("the plan cannot be sent to workers: {error}")))?,
             ),
-            peers: in_order.into_iter().map(proto_peer).collect(),
+            peers: in_order.into_iter().cloned().collect(),
             head: plan.head.0 as usize,
             limits: FrameLimits::of(plan),
             transport: self.transport.clone(),
@@ -234,7 +234,7 @@ impl RingTransport for WorkerRing {
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<OpenRing, RingError> {
         let topology = self.topology(peers)?;
-        let report = |peer: &proto::Peer, message: &proto::ConfigureProgress| {
+        let report = |peer: &Peer, message: &proto::ConfigureProgress| {
             progress(Progress {
                 device: peer.device.clone(),
                 loaded: message.loaded_bytes,
@@ -259,28 +259,22 @@ impl RingTransport for WorkerRing {
 
     async fn stay(&mut self, epoch: u64, peers: &[Peer]) {
         let transport = &self.transport;
-        let told = peers.iter().map(proto_peer);
-        let told = told.map(|peer| async move { timeout(LAST_WORD, stay(transport, &peer, epoch)).await });
+        let told = peers.iter().map(|peer| timeout(LAST_WORD, stay(transport, peer, epoch)));
         // Whoever does not hear it leaves when it is told to, and streams pause.
         join_all(told).await;
     }
 
     async fn let_go(&mut self, epoch: u64, peers: &[Peer]) {
         let transport = &self.transport;
-        let told = peers.iter().map(proto_peer);
-        let told = told.map(|peer| async move { timeout(LAST_WORD, drain(transport, &peer, Some(epoch))).await });
+        let told = peers.iter().map(|peer| timeout(LAST_WORD, drain(transport, peer, Some(epoch))));
         // Whoever does not hear it finds out by the streams that end.
         join_all(told).await;
     }
 }
 
-fn proto_peer(peer: &Peer) -> proto::Peer {
-    proto::Peer { device: peer.device.clone(), uri: peer.uri.clone() }
-}
-
 /// Who has the ring of the worker at `peer`; nobody, where it does not answer.
 async fn holder(transport: &Transport, peer: &Peer) -> Option<Holder> {
-    let reply = status(transport, &proto_peer(peer)).await.ok()?;
+    let reply = status(transport, peer).await.ok()?;
     let holder = Holder { gateway: reply.holder, away: Duration::from_millis(reply.holder_away_millis) };
     (!holder.gateway.is_empty()).then_some(holder)
 }
@@ -290,7 +284,7 @@ pub(crate) struct OpenRing {
     submitter: PassSubmitter,
     results: ResultStream,
     verified: Verified,
-    peers: Vec<proto::Peer>,
+    peers: Vec<Peer>,
     transport: Transport,
     /// Why it is over. Whoever asks for it may be called away before it is explained, and asks again.
     ending: Option<Ending>,
@@ -336,7 +330,7 @@ impl Ring for OpenRing {
 }
 
 /// What the worker at `peer` says that it is stuck in. Who does not answer at all is found by the streams to it.
-async fn stuck(transport: Transport, peer: proto::Peer) -> Option<RingError> {
+async fn stuck(transport: Transport, peer: Peer) -> Option<RingError> {
     let stuck = timeout(ANSWER, status(&transport, &peer)).await.ok()?.ok()?.stuck;
     let reason = format!("device {:?} is stuck: {stuck}", peer.device);
     (!stuck.is_empty()).then_some(RingError { device: Some(peer.device), ..RingError::of(reason) })
@@ -376,7 +370,7 @@ impl Ending {
     }
 
     /// The error, and whether a link is to blame: a device misses another, and both of them answer here. Who is dead answers nobody.
-    async fn explained(self, peers: &[proto::Peer], transport: &Transport) -> RingError {
+    async fn explained(self, peers: &[Peer], transport: &Transport) -> RingError {
         let Self { error, ends } = self;
         let Some((from, to)) = ends else { return error };
         let answers = async |device: &str| {

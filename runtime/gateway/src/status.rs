@@ -6,9 +6,9 @@ use std::{
 };
 
 use lime_plan::Plan;
+use lime_ring::Peer;
 
 use crate::{
-    Peer,
     orders::Orders,
     ring::{Progress, RingCause},
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lime_metrics::Figure;
 use lime_ring::{
-    Transport, connect,
+    Peer, Transport, connect,
     proto::{
         ElsewhereFigures, KeptFigures, MemoryFigures, StatusReply, StatusRequest, StreamFigures, WorkFigures,
         control_client::ControlClient,
@@ -12,8 +12,6 @@ use lime_ring::{
 };
 use prometheus_client::registry::Registry;
 use tokio::{task::JoinSet, time::timeout};
-
-use crate::Peer;
 
 /// A worker that takes longer is left out of an answer.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -5,7 +5,8 @@
 
 #![allow(unsafe_code)]
 
-use lime_kernels::{AlignedBuf, ElementType, Isa, Kernels, Matrix, PackedRows, encode, roofline};
+use lime_kernels::{AlignedBuf, Isa, Kernels, Matrix, PackedRows, encode, roofline};
+use lime_plan::Dtype;
 
 /// The matrices of a Llama of 1.1 B parameters: out x in.
 const SHAPES: [(usize, usize); 4] = [(2048, 2048), (5632, 2048), (2048, 5632), (32000, 2048)];
@@ -27,8 +28,8 @@ fn main() {
     }
     for threads in [1, most] {
         let kernels = Kernels::new(isa, threads);
-        let wanted = |ty: &ElementType| only.as_ref().is_none_or(|only| *only == ty.to_string());
-        for ty in ElementType::ALL.into_iter().filter(wanted) {
+        let wanted = |ty: &Dtype| only.as_ref().is_none_or(|only| *only == ty.to_string());
+        for ty in Dtype::ALL.into_iter().filter(wanted) {
             for (out, cols) in SHAPES {
                 let weights = Weights::new(ty, out, cols);
                 print!("{threads} threads {ty:>4} {out:>5} x {cols}:");
@@ -46,16 +47,16 @@ fn main() {
 
 /// As many copies of a matrix as no cache holds.
 struct Weights {
-    ty: ElementType,
+    ty: Dtype,
     out: usize,
     cols: usize,
     copies: Vec<AlignedBuf>,
 }
 
 impl Weights {
-    fn new(ty: ElementType, out: usize, cols: usize) -> Self {
+    fn new(ty: Dtype, out: usize, cols: usize) -> Self {
         let row: Vec<f32> = (0..cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
-        let mut bytes = vec![0; cols * ty.size()];
+        let mut bytes = vec![0; cols * ty.size() as usize];
         encode(ty, &row, &mut bytes);
         let size = out * bytes.len();
         let copies = (0..(256 << 20) / size + 1)
@@ -93,7 +94,7 @@ impl Weights {
         let threads = kernels.pool().threads();
         let seconds =
             self.seconds(kernels, rows, || yardstick = yardstick.max(roofline::read_bandwidth(threads, true)));
-        (self.out * self.cols * self.ty.size()) as f64 / seconds / yardstick
+        (self.out * self.cols * self.ty.size() as usize) as f64 / seconds / yardstick
     }
 
     fn throughput(&self, kernels: &Kernels, rows: usize) -> f64 {

@@ -78,7 +78,7 @@ impl AttentionArgs<'_> {
             let floats = self.rows.len().checked_mul(attention_state_floats(self.heads, head_dim));
             assert_eq!(Some(before.state.len()), floats, "state of the pages elsewhere");
         }
-        let page_bytes = [2, layers, kv_heads, KV_PAGE_TOKENS, ty.size()]
+        let page_bytes = [2, layers, kv_heads, KV_PAGE_TOKENS, ty.size() as usize]
             .iter()
             .try_fold(head_dim, |bytes, &factor| bytes.checked_mul(factor))
             .expect("bytes of a KV page");

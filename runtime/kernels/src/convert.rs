@@ -2,14 +2,14 @@
 
 use half::f16;
 
-use crate::element::ElementType;
+use lime_plan::Dtype;
 
 /// Rounds every element to `ty` and back.
-pub fn round_to(ty: ElementType, x: &mut [f32]) {
+pub fn round_to(ty: Dtype, x: &mut [f32]) {
     match ty {
-        ElementType::Bf16 => x.iter_mut().for_each(|x| *x = widen_bf16(narrow_bf16(*x))),
-        ElementType::F16 => x.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
-        ElementType::F32 => {}
+        Dtype::Bf16 => x.iter_mut().for_each(|x| *x = widen_bf16(narrow_bf16(*x))),
+        Dtype::F16 => x.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
+        Dtype::F32 => {}
     }
 }
 
@@ -17,21 +17,21 @@ pub fn round_to(ty: ElementType, x: &mut [f32]) {
 ///
 /// # Panics
 /// When `bytes` is not exactly as long as the values take.
-pub fn encode(ty: ElementType, values: &[f32], bytes: &mut [u8]) {
+pub fn encode(ty: Dtype, values: &[f32], bytes: &mut [u8]) {
     check(ty, values.len(), bytes.len());
     let values = values.iter().copied();
     match ty {
-        ElementType::Bf16 => {
+        Dtype::Bf16 => {
             for (value, bytes) in values.zip(bytes.chunks_exact_mut(2)) {
                 bytes.copy_from_slice(&narrow_bf16(value).to_le_bytes());
             }
         }
-        ElementType::F16 => {
+        Dtype::F16 => {
             for (value, bytes) in values.zip(bytes.chunks_exact_mut(2)) {
                 bytes.copy_from_slice(&f16::from_f32(value).to_le_bytes());
             }
         }
-        ElementType::F32 => {
+        Dtype::F32 => {
             for (value, bytes) in values.zip(bytes.chunks_exact_mut(4)) {
                 bytes.copy_from_slice(&value.to_le_bytes());
             }
@@ -43,20 +43,20 @@ pub fn encode(ty: ElementType, values: &[f32], bytes: &mut [u8]) {
 ///
 /// # Panics
 /// When `bytes` is not exactly as long as the values take.
-pub fn decode(ty: ElementType, bytes: &[u8], values: &mut [f32]) {
+pub fn decode(ty: Dtype, bytes: &[u8], values: &mut [f32]) {
     check(ty, values.len(), bytes.len());
     match ty {
-        ElementType::Bf16 => {
+        Dtype::Bf16 => {
             for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(2)) {
                 *value = widen_bf16(u16::from_le_bytes([bytes[0], bytes[1]]));
             }
         }
-        ElementType::F16 => {
+        Dtype::F16 => {
             for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(2)) {
                 *value = widen_f16(u16::from_le_bytes([bytes[0], bytes[1]]));
             }
         }
-        ElementType::F32 => {
+        Dtype::F32 => {
             for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(4)) {
                 *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             }
@@ -64,8 +64,8 @@ pub fn decode(ty: ElementType, bytes: &[u8], values: &mut [f32]) {
     }
 }
 
-fn check(ty: ElementType, values: usize, bytes: usize) {
-    assert_eq!(Some(bytes), values.checked_mul(ty.size()), "bytes of {values} {ty} values");
+fn check(ty: Dtype, values: usize, bytes: usize) {
+    assert_eq!(Some(bytes), values.checked_mul(ty.size() as usize), "bytes of {values} {ty} values");
 }
 
 /// Branch-free where the value is a number, so that loops over it vectorise.
@@ -98,19 +98,19 @@ mod tests {
         fn rounds_as_half_does(bits in proptest::collection::vec(any::<u32>(), 0..64)) {
             let values: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
             let mut bytes = vec![0; values.len() * 2];
-            encode(ElementType::Bf16, &values, &mut bytes);
+            encode(Dtype::Bf16, &values, &mut bytes);
             let expected: Vec<u8> = values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
             prop_assert_eq!(&bytes, &expected);
-            encode(ElementType::F16, &values, &mut bytes);
+            encode(Dtype::F16, &values, &mut bytes);
             let expected: Vec<u8> = values.iter().flat_map(|&x| f16::from_f32_const(x).to_le_bytes()).collect();
             prop_assert_eq!(&bytes, &expected);
         }
 
         #[test]
         fn decode_inverts_encode(bits in proptest::collection::vec(any::<u32>(), 0..64)) {
-            for ty in ElementType::ALL {
+            for ty in Dtype::ALL {
                 let mut rounded: Vec<f32> = bits.iter().map(|&b| f32::from_bits(b)).collect();
-                let mut bytes = vec![0; rounded.len() * ty.size()];
+                let mut bytes = vec![0; rounded.len() * ty.size() as usize];
                 encode(ty, &rounded, &mut bytes);
                 let mut decoded = vec![0.0; rounded.len()];
                 decode(ty, &bytes, &mut decoded);
@@ -125,6 +125,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "bytes of 3 bf16 values")]
     fn lengths_are_checked() {
-        encode(ElementType::Bf16, &[0.0; 3], &mut [0; 5]);
+        encode(Dtype::Bf16, &[0.0; 3], &mut [0; 5]);
     }
 }

@@ -1,9 +1,8 @@
-//! What a format means here: elements, and bytes of a matrix.
+//! Bytes of a matrix in a format.
 
-use lime_plan::{Dtype, Format};
+use lime_plan::Format;
 
 use crate::compact::compact_bytes;
-use crate::element::ElementType;
 
 /// Bytes of a matrix of `rows` rows of `columns` elements; `None` where the format cannot hold that shape, or nobody could count
 /// the bytes.
@@ -13,24 +12,4 @@ pub fn format_bytes(format: Format, rows: usize, columns: usize) -> Option<u64> 
     };
     let row = ((columns / unit.columns) as u64).checked_mul(unit.bytes as u64)?;
     columns.is_multiple_of(unit.columns).then_some(row)?.checked_mul(rows as u64)
-}
-
-impl From<ElementType> for Format {
-    fn from(ty: ElementType) -> Self {
-        match ty {
-            ElementType::F32 => Self::F32,
-            ElementType::F16 => Self::F16,
-            ElementType::Bf16 => Self::Bf16,
-        }
-    }
-}
-
-impl From<Dtype> for ElementType {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::F16 => Self::F16,
-            Dtype::Bf16 => Self::Bf16,
-        }
-    }
 }

@@ -151,14 +151,14 @@ impl<F: FloatFormat> Work<'_, F> {
             for _ in start..(start + blocks).min(whole) {
                 if F::IN_PLACE {
                     prefetch_far(from.wrapping_add(self.ahead));
-                    if F::Element::TYPE.size() > 2 {
+                    if F::Element::TYPE.size() as usize > 2 {
                         prefetch_far(from.wrapping_add(self.ahead + 64));
                     }
                 }
                 let (first, second) = F::Element::load_block::<S>(from);
                 S::store_groups(to, plane, first);
                 S::store_groups(to.add(plane * (HALF / S::GROUP)), plane, second);
-                from = from.add(BLOCK * F::Element::TYPE.size());
+                from = from.add(BLOCK * F::Element::TYPE.size() as usize);
                 to = to.add(step);
             }
             if start + blocks > whole {

@@ -237,7 +237,7 @@ unsafe fn accumulate<S: Simd, E: Element, const R: usize, const X: usize>(
     cols: usize,
     ahead: Option<usize>,
 ) {
-    let block_bytes = BLOCK * E::TYPE.size();
+    let block_bytes = BLOCK * E::TYPE.size() as usize;
     let (blocks, tail) = (cols / BLOCK, cols % BLOCK);
     // SAFETY: the caller's rows hold `cols` elements, the packed rows `cols` rounded up to whole blocks.
     unsafe {

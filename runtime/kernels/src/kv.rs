@@ -1,6 +1,7 @@
 //! The layout of KV pages, and storing into them.
 
-use crate::element::ElementType;
+use lime_plan::Dtype;
+
 use crate::kv_entries;
 
 /// KV positions of a page; also the block of the canonical attention order.
@@ -10,7 +11,7 @@ pub const KV_PAGE_TOKENS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
     /// Type of the entries.
-    pub ty: ElementType,
+    pub ty: Dtype,
     /// KV heads of a layer.
     pub kv_heads: usize,
     /// Elements of a head.
@@ -37,7 +38,7 @@ impl KvLayout {
 
     /// Bytes of the K (or V) entries of one KV head.
     pub(crate) const fn plane_bytes(&self) -> usize {
-        KV_PAGE_TOKENS * self.head_dim * self.ty.size()
+        KV_PAGE_TOKENS * self.head_dim * self.ty.size() as usize
     }
 
     /// Where the K entries of a KV head begin in a page; the V entries follow them.
@@ -68,7 +69,7 @@ pub fn kv_store(
     if layout.head_dim == 0 {
         return 0;
     }
-    let entry = layout.head_dim * layout.ty.size();
+    let entry = layout.head_dim * layout.ty.size() as usize;
     let heads = k.chunks_exact(layout.head_dim).zip(v.chunks_exact(layout.head_dim));
     let mut saturated = 0;
     for (head, (k, v)) in heads.enumerate() {
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn entries_land_where_the_layout_says() {
-        let layout = KvLayout { ty: ElementType::F32, kv_heads: 2, head_dim: 3, layers: 2 };
+        let layout = KvLayout { ty: Dtype::F32, kv_heads: 2, head_dim: 3, layers: 2 };
         assert_eq!(layout.page_bytes(), 2 * 2 * 2 * 64 * 3 * 4);
         let mut page = vec![0; layout.page_bytes()];
         let (k, v): (Vec<f32>, Vec<f32>) = ((1..7).map(|x| x as f32).collect(), (11..17).map(|x| x as f32).collect());
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "bytes of a KV page")]
     fn a_short_page_panics() {
-        let layout = KvLayout { ty: ElementType::F16, kv_heads: 1, head_dim: 4, layers: 1 };
+        let layout = KvLayout { ty: Dtype::F16, kv_heads: 1, head_dim: 4, layers: 1 };
         let _ = kv_store(&layout, &mut [0; 8], 0, 0, &[0.0; 4], &[0.0; 4]);
     }
 }

@@ -1,7 +1,10 @@
 //! Rounding of KV entries: to nearest, ties to even, and never to an infinity.
 
+use lime_plan::Dtype;
+
 use crate::convert::encode;
-use crate::element::{ElementType, Reach};
+
+use crate::reach::{Reach, reach};
 
 /// Values that are rounded at a time.
 const BATCH: usize = 64;
@@ -14,14 +17,14 @@ const BATCH: usize = 64;
 ///
 /// # Panics
 /// When `bytes` is not exactly as long as the values take.
-pub(crate) fn store(ty: ElementType, values: &[f32], bytes: &mut [u8]) -> usize {
-    let Some(Reach { greatest, beyond }) = ty.reach() else {
+pub(crate) fn store(ty: Dtype, values: &[f32], bytes: &mut [u8]) -> usize {
+    let Some(Reach { greatest, beyond }) = reach(ty) else {
         encode(ty, values, bytes);
         return 0;
     };
-    assert_eq!(bytes.len(), values.len() * ty.size(), "bytes of {} KV entries", values.len());
+    assert_eq!(bytes.len(), values.len() * ty.size() as usize, "bytes of {} KV entries", values.len());
     let (mut saturated, mut held) = (0, [0.0_f32; BATCH]);
-    for (values, bytes) in values.chunks(BATCH).zip(bytes.chunks_mut(BATCH * ty.size())) {
+    for (values, bytes) in values.chunks(BATCH).zip(bytes.chunks_mut(BATCH * ty.size() as usize)) {
         let held = &mut held[..values.len()];
         for (held, &value) in held.iter_mut().zip(values) {
             saturated += usize::from(value.is_finite() && value.abs() >= beyond);
@@ -49,7 +52,7 @@ mod tests {
         ((x / step).round_ties_even() * step).clamp(-greatest, greatest)
     }
 
-    fn stored(ty: ElementType, value: f32) -> (u16, usize) {
+    fn stored(ty: Dtype, value: f32) -> (u16, usize) {
         let mut bytes = [0; 2];
         let saturated = store(ty, &[value], &mut bytes);
         (u16::from_le_bytes(bytes), saturated)
@@ -57,18 +60,18 @@ mod tests {
 
     fn agrees(value: f32) {
         let x = f64::from(value);
-        let (f16_bits, saturated) = stored(ElementType::F16, value);
+        let (f16_bits, saturated) = stored(Dtype::F16, value);
         let found = f16::from_bits(f16_bits).to_f64();
         if !value.is_finite() {
             assert_eq!((f16_bits, saturated), (0x7e00, 0), "{value:e}");
-            assert_eq!(stored(ElementType::Bf16, value), (0x7fc0, 0), "{value:e}");
+            assert_eq!(stored(Dtype::Bf16, value), (0x7fc0, 0), "{value:e}");
             return;
         }
         let expected = nearest(x, 10, -14, 65504.0);
         assert_eq!(found.to_bits(), expected.to_bits(), "{value:e} as f16: {found:e}, expected {expected:e}");
         assert_eq!(saturated, usize::from(x.abs() >= 65520.0), "{value:e}");
 
-        let (bf16_bits, saturated) = stored(ElementType::Bf16, value);
+        let (bf16_bits, saturated) = stored(Dtype::Bf16, value);
         let (found, most) = (bf16::from_bits(bf16_bits).to_f64(), bf16::MAX.to_f64());
         let expected = nearest(x, 7, -126, most);
         assert_eq!(found.to_bits(), expected.to_bits(), "{value:e} as bf16: {found:e}, expected {expected:e}");
@@ -108,10 +111,10 @@ mod tests {
             (2.9802326e-8, 0x0001, 0),
             (-0.0, 0x8000, 0),
         ] {
-            assert_eq!(stored(ElementType::F16, value), (bits, saturated), "{value:e}");
+            assert_eq!(stored(Dtype::F16, value), (bits, saturated), "{value:e}");
         }
         let mut bytes = [0; 4];
-        assert_eq!(store(ElementType::F32, &[f32::INFINITY], &mut bytes), 0);
+        assert_eq!(store(Dtype::F32, &[f32::INFINITY], &mut bytes), 0);
         assert_eq!(f32::from_le_bytes(bytes), f32::INFINITY, "f32 entries stay as they are");
     }
 
@@ -126,7 +129,7 @@ mod tests {
         #[test]
         fn a_run_is_stored_as_its_values_are(bits in proptest::collection::vec(any::<u32>(), 0..200)) {
             let values: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
-            for ty in [ElementType::F16, ElementType::Bf16] {
+            for ty in [Dtype::F16, Dtype::Bf16] {
                 let mut bytes = vec![0; values.len() * 2];
                 let saturated = store(ty, &values, &mut bytes);
                 let alone: Vec<(u16, usize)> = values.iter().map(|value| stored(ty, *value)).collect();

@@ -8,14 +8,15 @@
 //! instruction set; [`Kernels`] chooses at run time.
 //!
 //! ```
-//! use lime_kernels::{ElementType, Isa, Kernels, Matrix, PackedRows, encode};
+//! use lime_kernels::{Isa, Kernels, Matrix, PackedRows, encode};
+//! use lime_plan::Dtype;
 //!
 //! // Two rows of weights in bf16, and one row of activations.
 //! let mut stored = [0; 2 * 3 * 2];
-//! encode(ElementType::Bf16, &[1.0, 2.0, 3.0, -1.0, 0.5, 0.0], &mut stored);
-//! let weights = Matrix::new(&stored, ElementType::Bf16, 2, 3)?;
+//! encode(Dtype::Bf16, &[1.0, 2.0, 3.0, -1.0, 0.5, 0.0], &mut stored);
+//! let weights = Matrix::new(&stored, Dtype::Bf16, 2, 3)?;
 //! let mut rows = PackedRows::new();
-//! rows.pack(ElementType::Bf16, &[1.0, 10.0, 100.0], 1, 3);
+//! rows.pack(Dtype::Bf16, &[1.0, 10.0, 100.0], 1, 3);
 //!
 //! // The best that this machine has, and the slowest: the same bits.
 //! let (mut best, mut scalar) = ([0.0; 2], [0.0; 2]);
@@ -31,7 +32,6 @@ mod attention;
 mod buffer;
 mod compact;
 mod convert;
-mod element;
 mod elementwise;
 mod format;
 mod gemm;
@@ -51,6 +51,7 @@ mod packed;
 mod pages;
 mod pool;
 mod quants;
+mod reach;
 mod ring_buf;
 pub mod roofline;
 mod rope;
@@ -63,7 +64,6 @@ pub use attention::{AttentionArgs, AttentionBefore, AttentionRow, attention_stat
 pub use buffer::{AlignedBuf, BufferError, HUGE_PAGE};
 pub use compact::{CompactError, Compactor, compact_bytes};
 pub use convert::{decode, encode, round_to};
-pub use element::{ElementType, Reach};
 pub use format::format_bytes;
 pub use isa::Isa;
 pub use kernels::Kernels;
@@ -72,5 +72,6 @@ pub use matrix::{Matrix, ShapeError};
 pub use outputs::LinearJob;
 pub use packed::{Operand, PackedRows};
 pub use pool::Pool;
+pub use reach::{Reach, reach};
 pub use ring_buf::{RingBuf, RingRead, RingWrite};
 pub use rope::RopeTable;

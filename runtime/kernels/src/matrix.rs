@@ -165,7 +165,7 @@ impl FormatTask for DecodeRow<'_, '_> {
             // SAFETY: the row has so many columns left, which may end within a block, and the part has room for them.
             let stored = unsafe {
                 let at = row.next(expand, into.len().div_ceil(BLOCK), part.as_mut_ptr(), 0);
-                std::slice::from_raw_parts(at, into.len() * ty.size())
+                std::slice::from_raw_parts(at, into.len() * ty.size() as usize)
             };
             decode(ty, stored, into);
         }
@@ -179,23 +179,23 @@ impl FormatTask for DecodeRow<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::element::ElementType;
+    use lime_plan::Dtype;
 
     #[test]
     fn lying_shapes_are_refused() {
         let bytes = [0u8; 24];
-        assert!(Matrix::new(&bytes, ElementType::Bf16, 3, 4).is_ok());
-        assert!(matches!(Matrix::new(&bytes, ElementType::F32, 3, 4), Err(ShapeError::Bytes { expected: 48, .. })));
+        assert!(Matrix::new(&bytes, Dtype::Bf16, 3, 4).is_ok());
+        assert!(matches!(Matrix::new(&bytes, Dtype::F32, 3, 4), Err(ShapeError::Bytes { expected: 48, .. })));
         assert!(matches!(Matrix::new(&bytes, Format::Q8_0, 3, 4), Err(ShapeError::Columns { unit: 32, .. })));
-        assert!(matches!(Matrix::new(&bytes, ElementType::F32, 0, 4), Err(ShapeError::Empty { .. })));
-        assert!(Matrix::new(&bytes, ElementType::F32, usize::MAX, usize::MAX).is_err());
-        assert!(Matrix::new(&bytes, ElementType::F32, 1 << 62, 1 << 2).is_err());
+        assert!(matches!(Matrix::new(&bytes, Dtype::F32, 0, 4), Err(ShapeError::Empty { .. })));
+        assert!(Matrix::new(&bytes, Dtype::F32, usize::MAX, usize::MAX).is_err());
+        assert!(Matrix::new(&bytes, Dtype::F32, 1 << 62, 1 << 2).is_err());
     }
 
     #[test]
     fn rows_are_slices() {
         let bytes: Vec<u8> = (0..24).collect();
-        let matrix = Matrix::new(&bytes, ElementType::Bf16, 3, 4).unwrap();
+        let matrix = Matrix::new(&bytes, Dtype::Bf16, 3, 4).unwrap();
         assert_eq!(matrix.row(1), &bytes[8..16]);
     }
 }

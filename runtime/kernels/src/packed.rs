@@ -1,11 +1,11 @@
 //! Activation rows as the weights of a format want them.
 
+use lime_plan::{Dtype, Format};
+
 use crate::buffer::AlignedBuf;
-use crate::element::ElementType;
 use crate::isa::Isa;
 use crate::lanes::{BLOCK, GEMV_ROWS, HALF, TileLayout};
 use crate::quants::{self, QuantRows};
-use lime_plan::Format;
 
 /// What a product takes activations as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,8 +29,8 @@ impl From<Format> for Operand {
     }
 }
 
-impl From<ElementType> for Operand {
-    fn from(ty: ElementType) -> Self {
+impl From<Dtype> for Operand {
+    fn from(ty: Dtype) -> Self {
         Format::from(ty).into()
     }
 }
@@ -230,13 +230,13 @@ mod tests {
     fn halves_follow_the_dtype_and_are_padded() {
         let x: Vec<f32> = (0..35).map(|i| i as f32 + 1.0).collect();
         let mut packed = PackedRows::new();
-        packed.pack(ElementType::Bf16, &x, 1, 35);
+        packed.pack(Dtype::Bf16, &x, 1, 35);
         assert_eq!(packed.stride(), 64);
         assert_eq!(packed.data()[..3], [1.0, 3.0, 5.0]);
         assert_eq!(packed.data()[16..19], [33.0, 35.0, 0.0]);
         assert_eq!(packed.data()[32..34], [2.0, 4.0]);
         assert_eq!(packed.data()[48..50], [34.0, 0.0]);
-        packed.pack(ElementType::F16, &x, 1, 35);
+        packed.pack(Dtype::F16, &x, 1, 35);
         assert_eq!(packed.data()[..2], [1.0, 2.0]);
         assert_eq!(packed.data()[16..20], [33.0, 34.0, 35.0, 0.0]);
         assert_eq!(packed.data()[32..34], [17.0, 18.0]);
@@ -248,7 +248,7 @@ mod tests {
             for (rows, cols) in [(1, 40), (3, 64), (4, 33), (7, 1100), (13, 2080)] {
                 let x: Vec<f32> = (0..rows * cols).map(|i| i as f32 + 1.0).collect();
                 let mut packed = PackedRows::for_isa(isa);
-                packed.pack(ElementType::F32, &x, rows, cols);
+                packed.pack(Dtype::F32, &x, rows, cols);
                 let places = packed.places();
                 let unpacked: Vec<f32> = (0..rows)
                     .flat_map(|row| {

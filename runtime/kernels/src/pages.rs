@@ -1,7 +1,8 @@
 //! The inner part of attention: a run of query rows, one KV head, page after page.
 
+use lime_plan::Dtype;
+
 use crate::attention::{AttentionArgs, AttentionBefore, Leave, Out, Run};
-use crate::element::ElementType;
 use crate::kv::KV_PAGE_TOKENS;
 use crate::lanes::{BLOCK, HALF};
 use crate::math::{exp, exp1};
@@ -98,7 +99,7 @@ impl Heads<'_> {
         (row * self.a.heads + head) * self.a.layout.head_dim
     }
 
-    fn load_queries(&self, ty: ElementType, work: &mut Work<'_>) {
+    fn load_queries(&self, ty: Dtype, work: &mut Work<'_>) {
         let head_dim = self.a.layout.head_dim;
         work.q.fill(0.0);
         for (query, lanes) in work.q.chunks_exact_mut(work.width).enumerate() {
@@ -121,7 +122,7 @@ impl Heads<'_> {
     }
 
     /// Takes up what the pages elsewhere came to.
-    fn load_state(&self, ty: ElementType, work: &mut Work<'_>) {
+    fn load_state(&self, ty: Dtype, work: &mut Work<'_>) {
         let Some(before) = self.before.filter(|_| self.elsewhere() > 0) else { return };
         let head_dim = self.a.layout.head_dim;
         work.acc.fill(0.0);
@@ -168,7 +169,7 @@ impl Heads<'_> {
     #[inline(always)]
     unsafe fn load_page<S: Simd, E: Element>(&self, page: usize, filled: usize, work: &mut Work<'_>) {
         let layout = &self.a.layout;
-        let entry = layout.head_dim * E::TYPE.size();
+        let entry = layout.head_dim * E::TYPE.size() as usize;
         let start = page * layout.page_bytes() + layout.head_offset(self.a.layer, self.kv_head);
         let keys = &self.a.storage[start..][..filled * entry];
         let values = &self.a.storage[start + layout.plane_bytes()..][..filled * entry];
@@ -180,7 +181,7 @@ impl Heads<'_> {
     }
 
     #[inline(always)]
-    unsafe fn finish(&self, ty: ElementType, work: &Work<'_>, out: Out) {
+    unsafe fn finish(&self, ty: Dtype, work: &Work<'_>, out: Out) {
         for (query, acc) in work.acc.chunks_exact(work.width).enumerate() {
             let (at, sum) = (self.head_at(query), work.sum[query]);
             for d in 0..self.a.layout.head_dim {
@@ -191,7 +192,7 @@ impl Heads<'_> {
     }
 
     #[inline(always)]
-    unsafe fn leave_state(&self, ty: ElementType, work: &Work<'_>, out: Out) {
+    unsafe fn leave_state(&self, ty: Dtype, work: &Work<'_>, out: Out) {
         for (query, acc) in work.acc.chunks_exact(work.width).enumerate() {
             let at = self.state_at(query);
             // SAFETY: `out` has `2 + head_dim` floats for each head of `q`; no other task has this head.
@@ -208,16 +209,16 @@ impl Heads<'_> {
 
 /// Where element `d` of a head stands in lane order.
 #[inline(always)]
-fn lane_of(ty: ElementType, d: usize) -> usize {
+fn lane_of(ty: Dtype, d: usize) -> usize {
     match ty {
-        ElementType::Bf16 => d / BLOCK * BLOCK + d % 2 * HALF + d % BLOCK / 2,
-        ElementType::F16 | ElementType::F32 => d,
+        Dtype::Bf16 => d / BLOCK * BLOCK + d % 2 * HALF + d % BLOCK / 2,
+        Dtype::F16 | Dtype::F32 => d,
     }
 }
 
 #[inline(always)]
 unsafe fn load_plane<S: Simd, E: Element>(bytes: &[u8], head_dim: usize, plane: &mut [f32], width: usize) {
-    let entry = head_dim * E::TYPE.size();
+    let entry = head_dim * E::TYPE.size() as usize;
     let (blocks, tail) = (head_dim / BLOCK, head_dim % BLOCK);
     debug_assert!(bytes.len() / entry * width <= plane.len());
     // SAFETY: every pointer stays in its entry of `bytes` or in its row of `plane`.
@@ -228,7 +229,7 @@ unsafe fn load_plane<S: Simd, E: Element>(bytes: &[u8], head_dim: usize, plane: 
                 let (first, second) = E::load_block::<S>(from);
                 S::store(to, first);
                 S::store(to.add(HALF), second);
-                (from, to) = (from.add(BLOCK * E::TYPE.size()), to.add(BLOCK));
+                (from, to) = (from.add(BLOCK * E::TYPE.size() as usize), to.add(BLOCK));
             }
             if tail > 0 {
                 let (first, second) = load_tail::<S, E>(from, tail);

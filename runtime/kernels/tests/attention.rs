@@ -1,9 +1,10 @@
 //! Attention against plain f64 arithmetic, and against itself: instruction sets, company and threads change no bit.
 
 use lime_kernels::{
-    AttentionArgs, AttentionBefore, AttentionRow, ElementType, Isa, KV_PAGE_TOKENS, Kernels, KvLayout,
-    attention_state_floats, kv_store, round_to,
+    AttentionArgs, AttentionBefore, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, attention_state_floats,
+    kv_store, round_to,
 };
+use lime_plan::Dtype;
 use proptest::prelude::*;
 
 fn noise(seed: u64, n: usize) -> Vec<f32> {
@@ -134,7 +135,7 @@ impl Sequence {
 /// Every way to cut a sequence's pages in two gives the bits of the whole, whoever computes which part.
 #[test]
 fn pages_computed_elsewhere_change_no_bit() {
-    for (case, ty) in ElementType::ALL.into_iter().enumerate() {
+    for (case, ty) in Dtype::ALL.into_iter().enumerate() {
         for (head_dim, kv_heads, group, length) in [(33, 2, 3, 300), (64, 1, 5, 257), (8, 3, 1, 128), (128, 2, 4, 140)]
         {
             let layout = KvLayout { ty, kv_heads, head_dim, layers: 2 };
@@ -164,7 +165,7 @@ fn pages_computed_elsewhere_change_no_bit() {
 #[test]
 #[should_panic(expected = "position 63 with 1 pages elsewhere")]
 fn a_row_has_its_own_page_here() {
-    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let layout = KvLayout { ty: Dtype::F32, kv_heads: 1, head_dim: 8, layers: 1 };
     let storage = vec![0u8; layout.page_bytes()];
     let rows = [AttentionRow { position: 63, pages: &[0] }];
     let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
@@ -181,7 +182,7 @@ proptest! {
 
     #[test]
     fn near_f64_and_the_same_bits_everywhere(
-        ty in proptest::sample::select(&ElementType::ALL[..]),
+        ty in proptest::sample::select(&Dtype::ALL[..]),
         head_dim in proptest::sample::select(&[6usize, 8, 32, 33, 64, 80, 96, 128][..]),
         kv_heads in 1usize..3,
         group in 1usize..6,
@@ -216,7 +217,7 @@ proptest! {
 #[test]
 fn rows_of_different_sequences_with_common_pages_keep_apart() {
     // A short row first, then two longer ones that share its page but not each other's.
-    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let layout = KvLayout { ty: Dtype::F32, kv_heads: 1, head_dim: 8, layers: 1 };
     let mut storage = vec![0u8; 3 * layout.page_bytes()];
     for (page, bytes) in storage.chunks_exact_mut(layout.page_bytes()).enumerate() {
         for position in 0..KV_PAGE_TOKENS {
@@ -245,7 +246,7 @@ fn rows_of_different_sequences_with_common_pages_keep_apart() {
 #[test]
 #[should_panic(expected = "page 5 of a storage of 1")]
 fn a_page_outside_the_storage_panics() {
-    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let layout = KvLayout { ty: Dtype::F32, kv_heads: 1, head_dim: 8, layers: 1 };
     let storage = vec![0u8; layout.page_bytes()];
     let rows = [AttentionRow { position: 0, pages: &[5] }];
     let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
@@ -255,7 +256,7 @@ fn a_page_outside_the_storage_panics() {
 #[test]
 #[should_panic(expected = "position 64 with 1 pages")]
 fn a_row_without_its_pages_panics() {
-    let layout = KvLayout { ty: ElementType::F32, kv_heads: 1, head_dim: 8, layers: 1 };
+    let layout = KvLayout { ty: Dtype::F32, kv_heads: 1, head_dim: 8, layers: 1 };
     let storage = vec![0u8; layout.page_bytes()];
     let rows = [AttentionRow { position: 64, pages: &[0] }];
     let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
@@ -265,7 +266,7 @@ fn a_row_without_its_pages_panics() {
 /// Every finite f16 as the value of a sequence of one entry, whose attention it is: subnormals are read as IEEE says.
 #[test]
 fn every_f16_entry_is_read_exactly() {
-    let layout = KvLayout { ty: ElementType::F16, kv_heads: 16, head_dim: 64, layers: 1 };
+    let layout = KvLayout { ty: Dtype::F16, kv_heads: 16, head_dim: 64, layers: 1 };
     let width = layout.kv_heads * layout.head_dim;
     let sequences = (1 << 16) / width;
     let expected: Vec<f32> = (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f32()).collect();
@@ -289,7 +290,7 @@ fn every_f16_entry_is_read_exactly() {
 /// An entry beyond f16's range is the greatest number there is, whatever reads it; the sequence goes on.
 #[test]
 fn entries_beyond_the_range_poison_nothing() {
-    let layout = KvLayout { ty: ElementType::F16, kv_heads: 1, head_dim: 64, layers: 1 };
+    let layout = KvLayout { ty: Dtype::F16, kv_heads: 1, head_dim: 64, layers: 1 };
     let mut storage = vec![0; layout.page_bytes()];
     let (k, mut v) = (noise(1, 64), noise(2, 64));
     (v[3], v[40]) = (1.0e6, -70000.0);

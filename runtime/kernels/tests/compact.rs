@@ -1,10 +1,9 @@
 //! The compact form: the same bits back, the same products, and nothing worse than wrong numbers from wrong bytes.
 
 use lime_kernels::{
-    CompactError, Compactor, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, ShapeError, compact_bytes,
-    decode, encode,
+    CompactError, Compactor, Isa, Kernels, LinearJob, Matrix, PackedRows, ShapeError, compact_bytes, decode, encode,
 };
-use lime_plan::Format;
+use lime_plan::{Dtype, Format};
 use proptest::prelude::*;
 
 struct Random(u64);
@@ -39,7 +38,7 @@ fn gaussian(out: usize, columns: usize, seed: u64) -> Vec<u8> {
     for row in raw.chunks_exact_mut(columns * 2) {
         let deviation = 0.01 + 0.03 * random.uniform() as f32;
         let values: Vec<f32> = (0..columns).map(|_| random.gaussian() * deviation).collect();
-        encode(ElementType::Bf16, &values, row);
+        encode(Dtype::Bf16, &values, row);
     }
     raw
 }
@@ -71,7 +70,7 @@ fn assert_comes_back(raw: &[u8], out: usize, columns: usize) {
     assert!(matrix.format() == Format::CompactBf16);
     let (mut values, mut expected) = (vec![0.0; columns], vec![0.0; columns]);
     for (index, raw) in raw.chunks_exact(columns * 2).enumerate() {
-        decode(ElementType::Bf16, raw, &mut expected);
+        decode(Dtype::Bf16, raw, &mut expected);
         for isa in Isa::available() {
             matrix.decode_row(index, isa, &mut values);
             let is_same = values.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
@@ -184,14 +183,14 @@ fn assert_same_products(out: usize, columns: usize, rows: usize, threads: usize,
     let x: Vec<f32> = (0..rows * columns).map(|_| random.gaussian()).collect();
     let bias: Vec<f32> = (0..out).map(|_| random.gaussian()).collect();
     let matrices = [
-        Matrix::new(&raw, ElementType::Bf16, out, columns).expect("the shape"),
+        Matrix::new(&raw, Dtype::Bf16, out, columns).expect("the shape"),
         Matrix::new(&bytes, Format::CompactBf16, out, columns).expect("the shape"),
     ];
     let mut expected: Option<[Vec<f32>; 2]> = None;
     for isa in Isa::available() {
         let kernels = Kernels::new(isa, threads);
         let mut packed = PackedRows::new();
-        packed.pack(ElementType::Bf16, &x, rows, columns);
+        packed.pack(Dtype::Bf16, &x, rows, columns);
         let mut y = vec![[vec![f32::NAN; rows * out], vec![f32::NAN; rows * out]]; 2];
         let mut jobs: Vec<_> = y
             .iter_mut()
@@ -268,7 +267,7 @@ fn wrong_bytes_give_wrong_numbers_and_nothing_worse() {
     let packed: Vec<_> = [1, 3, 5]
         .map(|rows| {
             let mut packed = PackedRows::new();
-            packed.pack(ElementType::Bf16, &x[..rows * columns], rows, columns);
+            packed.pack(Dtype::Bf16, &x[..rows * columns], rows, columns);
             packed
         })
         .into();

@@ -1,16 +1,17 @@
 //! Every linear path against the canonical order spelled out, bit for bit.
 
-use lime_kernels::{ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, decode, encode};
+use lime_kernels::{Isa, Kernels, LinearJob, Matrix, PackedRows, decode, encode};
+use lime_plan::Dtype;
 use proptest::prelude::*;
 
 /// The canonical dot product, word for word.
-fn canonical(ty: ElementType, w: &[f32], x: &[f32]) -> f32 {
+fn canonical(ty: Dtype, w: &[f32], x: &[f32]) -> f32 {
     let (mut first, mut second) = ([0.0f32; 16], [0.0f32; 16]);
     let at = |v: &[f32], k: usize| v.get(k).copied().unwrap_or(0.0);
     for block in (0..w.len().next_multiple_of(32)).step_by(32) {
         for l in 0..16 {
             let (a, b) = match ty {
-                ElementType::Bf16 => (block + 2 * l, block + 2 * l + 1),
+                Dtype::Bf16 => (block + 2 * l, block + 2 * l + 1),
                 _ => (block + l, block + 16 + l),
             };
             first[l] = at(w, a).mul_add(at(x, a), first[l]);
@@ -49,8 +50,8 @@ struct Stored {
 }
 
 impl Stored {
-    fn new(ty: ElementType, values: &[f32]) -> Self {
-        let mut bytes = vec![0; values.len() * ty.size() + 1];
+    fn new(ty: Dtype, values: &[f32]) -> Self {
+        let mut bytes = vec![0; values.len() * ty.size() as usize + 1];
         encode(ty, values, &mut bytes[1..]);
         let mut values = values.to_vec();
         decode(ty, &bytes[1..], &mut values);
@@ -58,14 +59,7 @@ impl Stored {
     }
 }
 
-fn check(
-    ty: ElementType,
-    out: usize,
-    cols: usize,
-    rows: usize,
-    threads: usize,
-    seed: u64,
-) -> Result<(), TestCaseError> {
+fn check(ty: Dtype, out: usize, cols: usize, rows: usize, threads: usize, seed: u64) -> Result<(), TestCaseError> {
     let w = Stored::new(ty, &noise(seed, out * cols));
     let x = noise(seed + 1, rows * cols);
     let bias = noise(seed + 2, out);
@@ -99,7 +93,7 @@ proptest! {
 
     #[test]
     fn linear_is_the_canonical_order(
-        ty in proptest::sample::select(&ElementType::ALL[..]),
+        ty in proptest::sample::select(&Dtype::ALL[..]),
         out in 1usize..70,
         cols in 1usize..300,
         rows in 1usize..41,
@@ -111,12 +105,12 @@ proptest! {
 
     #[test]
     fn odd_weights_do_not_panic_and_agree(
-        ty in proptest::sample::select(&ElementType::ALL[..]),
+        ty in proptest::sample::select(&Dtype::ALL[..]),
         raw in proptest::collection::vec(any::<u8>(), 4 * 5 * 37),
         rows in 1usize..9,
     ) {
         // Any bytes: denormals, infinities and NaNs among them.
-        let bytes = &raw[..5 * 37 * ty.size()];
+        let bytes = &raw[..5 * 37 * ty.size() as usize];
         let matrix = Matrix::new(bytes, ty, 5, 37).unwrap();
         let mut values = vec![0.0; 5 * 37];
         decode(ty, bytes, &mut values);
@@ -136,7 +130,7 @@ proptest! {
 
 #[test]
 fn long_rows_cross_every_sweep() {
-    for ty in ElementType::ALL {
+    for ty in Dtype::ALL {
         for rows in [1, 2, 3, 4, 9, 130, 260] {
             check(ty, 19, 2100, rows, 2, 7).unwrap();
         }
@@ -146,7 +140,7 @@ fn long_rows_cross_every_sweep() {
 #[test]
 fn no_row_influences_another() {
     let (out, cols) = (50, 333);
-    for ty in ElementType::ALL {
+    for ty in Dtype::ALL {
         let w = Stored::new(ty, &noise(1, out * cols));
         let matrix = Matrix::new(&w.bytes[1..], ty, out, cols).unwrap();
         let x = noise(2, 40 * cols);
@@ -167,12 +161,12 @@ fn no_row_influences_another() {
 #[test]
 fn rows_laid_out_for_another_instruction_set_are_taken() {
     let x = noise(5, 11 * 100);
-    let w = Stored::new(ElementType::Bf16, &noise(6, 20 * 100));
-    let matrix = Matrix::new(&w.bytes[1..], ElementType::Bf16, 20, 100).unwrap();
+    let w = Stored::new(Dtype::Bf16, &noise(6, 20 * 100));
+    let matrix = Matrix::new(&w.bytes[1..], Dtype::Bf16, 20, 100).unwrap();
     let kernels = Kernels::new(Isa::Scalar, 1);
     let results = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Scalar].map(|isa| {
         let mut packed = PackedRows::for_isa(isa);
-        packed.pack(ElementType::Bf16, &x, 11, 100);
+        packed.pack(Dtype::Bf16, &x, 11, 100);
         let mut y = vec![0.0; 11 * 20];
         kernels.linear(&matrix, &packed, None, &mut y);
         y
@@ -184,9 +178,9 @@ fn rows_laid_out_for_another_instruction_set_are_taken() {
 #[should_panic(expected = "output of a linear layer")]
 fn a_short_output_panics() {
     let bytes = [0; 64];
-    let matrix = Matrix::new(&bytes, ElementType::F32, 4, 4).unwrap();
+    let matrix = Matrix::new(&bytes, Dtype::F32, 4, 4).unwrap();
     let mut packed = PackedRows::new();
-    packed.pack(ElementType::F32, &[0.0; 8], 2, 4);
+    packed.pack(Dtype::F32, &[0.0; 8], 2, 4);
     Kernels::new(Isa::Scalar, 1).linear(&matrix, &packed, None, &mut [0.0; 7]);
 }
 
@@ -194,9 +188,9 @@ fn a_short_output_panics() {
 #[should_panic(expected = "packed for another weight type")]
 fn rows_packed_for_another_type_panic() {
     let bytes = [0; 64];
-    let matrix = Matrix::new(&bytes, ElementType::F32, 4, 4).unwrap();
+    let matrix = Matrix::new(&bytes, Dtype::F32, 4, 4).unwrap();
     let mut packed = PackedRows::new();
-    packed.pack(ElementType::Bf16, &[0.0; 8], 2, 4);
+    packed.pack(Dtype::Bf16, &[0.0; 8], 2, 4);
     Kernels::new(Isa::Scalar, 1).linear(&matrix, &packed, None, &mut [0.0; 8]);
 }
 
@@ -204,8 +198,8 @@ fn rows_packed_for_another_type_panic() {
 #[should_panic(expected = "in_features")]
 fn other_columns_panic() {
     let bytes = [0; 64];
-    let matrix = Matrix::new(&bytes, ElementType::F32, 4, 4).unwrap();
+    let matrix = Matrix::new(&bytes, Dtype::F32, 4, 4).unwrap();
     let mut packed = PackedRows::new();
-    packed.pack(ElementType::F32, &[0.0; 10], 2, 5);
+    packed.pack(Dtype::F32, &[0.0; 10], 2, 5);
     Kernels::new(Isa::Scalar, 1).linear(&matrix, &packed, None, &mut [0.0; 8]);
 }

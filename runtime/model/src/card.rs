@@ -1,6 +1,6 @@
 //! The model card: what a planner needs to know, from the config alone.
 
-use lime_plan::{Block, BlockBytes, Bytes, Dtype, Encoding, LayerIndex, ModelCard};
+use lime_plan::{Block, BlockBytes, Bytes, Encoding, LayerIndex, ModelCard};
 
 use crate::{BlockLayout, ModelConfig};
 
@@ -37,7 +37,7 @@ impl ModelConfig {
 
     /// The sizes that the blocks would have were they compact; `None` where weights are not bf16.
     pub fn compact_blocks(&self) -> Option<BlockBytes> {
-        (self.dtype == Dtype::Bf16).then(|| self.encoded(Encoding::Compact).block_bytes())
+        self.has_compact_form().then(|| self.encoded(Encoding::Compact).block_bytes())
     }
 
     fn block_bytes(&self) -> BlockBytes {

@@ -45,8 +45,6 @@ pub struct ModelConfig {
     pub context: usize,
     /// Whether embedding and output matrix are one tensor.
     pub tied: bool,
-    /// The type that the layers' matrices count as.
-    pub dtype: Dtype,
     /// How every tensor is stored.
     pub formats: Formats,
     /// How the weights lie in the store and in memory; raw as the config is read.
@@ -98,6 +96,16 @@ impl ModelConfig {
         Self { encoding, ..self.clone() }
     }
 
+    /// The type that the layers' matrices count as.
+    pub const fn dtype(&self) -> Dtype {
+        self.formats.usual().counts_as()
+    }
+
+    /// Whether most matrices have a compact form: the model is then worth making compact, if its weights are compressible.
+    pub fn has_compact_form(&self) -> bool {
+        Encoding::Compact.of(self.formats.usual()) == Format::CompactBf16
+    }
+
     /// Width of all query heads together.
     pub const fn q_width(&self) -> usize {
         self.heads * self.head_dim
@@ -120,10 +128,7 @@ impl ModelConfig {
 
     /// How a matrix of `block` lies in the store and in memory.
     pub(crate) fn matrix_format(&self, block: Block, role: TensorRole) -> Format {
-        match (self.formats.of(block, role), self.encoding) {
-            (Format::Bf16, Encoding::Compact) => Format::CompactBf16,
-            (format, _) => format,
-        }
+        self.encoding.of(self.formats.of(block, role))
     }
 
     /// Reads the config of a folder for whoever knows the headers of its weights.
@@ -160,7 +165,6 @@ impl ModelConfig {
             vocabulary: shape.vocabulary,
             context,
             tied: fields.flag("tie_word_embeddings", family.tied)?,
-            dtype: dtype.unwrap_or(Dtype::Bf16),
             formats: Formats::all(dtype.unwrap_or(Dtype::Bf16).into()),
             encoding: Encoding::Raw,
             spec,
@@ -185,7 +189,7 @@ impl Draft {
     /// The config alone.
     fn alone(mut self) -> ModelConfig {
         if self.dtype.is_none() {
-            let assumed = self.config.dtype;
+            let assumed = self.config.dtype();
             let remark = format!("config.json does not say in which type the weights are stored: {assumed} is assumed");
             self.config.remarks.push(remark);
         }

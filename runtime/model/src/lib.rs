@@ -48,7 +48,7 @@ pub use layer_spec::{
 pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT, TensorRole};
 pub use other_forms::other_form;
 pub use rope::{RopeConfig, RopeScaling};
-pub use safetensors::{check_header, header_bytes, header_file};
+pub use safetensors::{check_header, header_bytes, header_file, safetensors_dtype};
 pub use source::{ModelFolder, TensorEntry};
 pub use stored::{RowOrder, Run};
 pub use survey::ReadTensor;

@@ -139,13 +139,19 @@ fn locate(metadata: &Metadata, available: u64, start: u64) -> Result<BTreeMap<St
     Ok(tensors.collect())
 }
 
+/// The types of safetensors that LIME computes with.
+const FORMATS: [(StoredDtype, Format); 3] =
+    [(StoredDtype::BF16, Format::Bf16), (StoredDtype::F16, Format::F16), (StoredDtype::F32, Format::F32)];
+
 fn format(stored: StoredDtype) -> Result<Format, String> {
-    match stored {
-        StoredDtype::BF16 => Ok(Format::Bf16),
-        StoredDtype::F16 => Ok(Format::F16),
-        StoredDtype::F32 => Ok(Format::F32),
-        other => Err(other.to_string()),
-    }
+    let known = FORMATS.into_iter().find(|(dtype, _)| *dtype == stored);
+    known.map(|(_, format)| format).ok_or_else(|| stored.to_string())
+}
+
+/// What a safetensors header calls a format; `None` where it has no name for it.
+pub fn safetensors_dtype(format: Format) -> Option<String> {
+    let known = FORMATS.into_iter().find(|(_, known)| *known == format);
+    known.map(|(dtype, _)| dtype.to_string())
 }
 
 #[cfg(test)]
@@ -159,6 +165,14 @@ mod tests {
             assert!(header_bytes(&length.to_le_bytes()).unwrap_err().contains("too many tensors"), "{length}");
         }
         assert!(header_bytes(&[0; 7]).is_err());
+    }
+
+    #[test]
+    fn formats_that_safetensors_knows_have_its_names() {
+        let names = [Format::Bf16, Format::F16, Format::F32, Format::CompactBf16, Format::Q8_0].map(safetensors_dtype);
+        let known = ["BF16", "F16", "F32"].map(|name| Some(name.to_owned()));
+        assert_eq!(names[..3], known);
+        assert_eq!(names[3..], [None, None]);
     }
 
     #[test]

@@ -214,10 +214,10 @@ fn settled(draft: Draft, tensors: &Tensors) -> ModelConfig {
         layers.into_iter().flat_map(|block| entries(&config, block).into_iter().map(move |it| (block, it)));
     let found = matrices.find_map(|(block, it)| stored(&config, block, &it).filter(|_| it.is_layer_matrix()));
     if let Some(found) = found {
-        (config.dtype, config.formats) = (found.counts_as(), Formats::all(found));
+        config.formats = Formats::all(found);
     }
-    if let Some(declared) = declared.filter(|declared| *declared != config.dtype) {
-        let found = config.dtype;
+    if let Some(declared) = declared.filter(|declared| *declared != config.dtype()) {
+        let found = config.dtype();
         config
             .remarks
             .push(format!("config.json says {declared}, the weights are stored as {found} and used as they are"));
@@ -255,7 +255,7 @@ fn mixed(draft: Draft, tensors: &Tensors) -> ModelConfig {
     let mut bytes: BTreeMap<Format, u64> = BTreeMap::new();
     matrices.for_each(|(_, entry, format)| *bytes.entry(*format).or_default() += entry.elements());
     if let Some((usual, _)) = bytes.into_iter().max_by_key(|(_, elements)| *elements) {
-        (config.dtype, config.formats) = (usual.counts_as(), Formats::all(usual));
+        config.formats = Formats::all(usual);
     }
     for (block, entry, format) in found {
         config.formats.set(block, entry.role, format);

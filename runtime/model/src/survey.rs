@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use lime_kernels::Compactor;
-use lime_plan::{Block, Dtype, Format, LayerIndex, ModelCard};
+use lime_plan::{Block, Encoding, Format, LayerIndex, ModelCard};
 
 use crate::{ModelFolder, TensorEntry};
 
@@ -37,7 +37,7 @@ impl ModelFolder {
     /// # Errors
     /// What `read` says.
     pub fn is_compactible(&self, read: &ReadTensor<'_>) -> io::Result<bool> {
-        if self.config().dtype != Dtype::Bf16 {
+        if !self.config().has_compact_form() {
             return Ok(false);
         }
         let last = self.config().layers as u32 - 1;
@@ -47,7 +47,7 @@ impl ModelFolder {
             for tensor in self.tensors(block).map_err(io::Error::other)? {
                 // Vectors and what is stored otherwise stay raw.
                 if let &[rows, columns] = tensor.shape.as_slice()
-                    && tensor.format == Format::Bf16
+                    && Encoding::Compact.of(tensor.format) == Format::CompactBf16
                     && !is_sample_compactible(&tensor, rows, columns, read)?
                 {
                     return Ok(false);

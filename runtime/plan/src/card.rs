@@ -99,6 +99,11 @@ impl ModelCard {
         Some(Self { blocks, encoding: Encoding::Compact, compact: None, ..self.clone() })
     }
 
+    /// The format in which most of the projections are kept, on disk and in memory.
+    pub const fn kept_format(&self) -> Format {
+        self.encoding.of(self.format)
+    }
+
     /// The type that the weights count as where a type is asked for.
     pub const fn dtype(&self) -> Dtype {
         self.format.counts_as()

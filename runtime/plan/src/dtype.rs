@@ -17,6 +17,9 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Every type.
+    pub const ALL: [Self; 3] = [Self::Bf16, Self::F16, Self::F32];
+
     /// Bytes of one element.
     pub const fn size(self) -> u64 {
         match self {

@@ -40,6 +40,7 @@ mod plausible;
 mod profile;
 mod quantity;
 mod route;
+mod rows;
 mod steps;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -68,6 +69,7 @@ pub use plan_error::{PlanError, PlanReadError};
 pub use profile::{Fleet, FormatSpeed, Link, NodeProfile};
 pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use route::{Hop, Stage};
+pub use rows::{BatchRows, KeptRows};
 pub use steps::{HandOver, Ladder, Relief, Rung, Step};
 pub use units::{Bytes, DeviceIndex, LayerIndex, SegmentIndex};
 pub use way::Way;

@@ -5,8 +5,8 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Block, BlockRange, Bytes, DeviceIndex, Dtype, ModelCard, Outlook, PlanError, PlanReadError, SegmentIndex, Step,
-    plan_rules, plan_written::WrittenDevice,
+    Block, BlockRange, Bytes, DeviceIndex, Dtype, Encoding, ModelCard, Outlook, PlanError, PlanReadError, SegmentIndex,
+    Step, plan_rules, plan_written::WrittenDevice,
 };
 
 /// The version of the plan's form that this crate writes. It reads those before as well: see [`PlanDraft::version`].
@@ -128,6 +128,11 @@ impl DevicePlan {
         self.ranges.iter().map(|range| range.attentions()).sum()
     }
 
+    /// Whether it reads blocks while it serves: always, or when it has to make room.
+    pub fn may_stream(&self) -> bool {
+        !self.steps.is_empty() || self.blocks.iter().any(|placed| placed.residency == Residency::Streamed)
+    }
+
     /// Whether the device holds `block`.
     pub fn holds(&self, block: Block) -> bool {
         self.blocks.iter().any(|placed| placed.block == block)
@@ -178,6 +183,12 @@ impl PlanDraft {
     /// Whether some layer's attention and MLP are on two devices, or in two visits of one.
     pub fn cuts_layers(&self) -> bool {
         self.devices.iter().flat_map(|device| &device.ranges).any(|range| range.len() % 2 == 1)
+    }
+
+    /// Whether `device` takes its blocks from a weight store, even where the model's own folder is beside it: such as are read
+    /// while it serves lie there as they are read, and only there is anything compact.
+    pub fn needs_store(&self, device: &DevicePlan) -> bool {
+        self.model.encoding == Encoding::Compact || device.may_stream()
     }
 
     /// The blocks that device `index` must hold, in the order in which a pass meets them.

@@ -47,7 +47,15 @@ impl NodeProfile {
     /// The speed with weights stored so: as it was measured, else that of weights in general.
     pub fn speed(&self, format: Format) -> FormatSpeed {
         let general = FormatSpeed { memory_bandwidth: self.memory_bandwidth, throughput: self.throughput };
-        self.formats.get(&format).copied().unwrap_or(general)
+        let measured = self.formats.get(&format).copied();
+        match format {
+            // Products of many rows expand it once: they run as those of bf16.
+            Format::CompactBf16 => measured.unwrap_or_else(|| {
+                let FormatSpeed { throughput, .. } = self.speed(Format::Bf16);
+                FormatSpeed { memory_bandwidth: self.compact_bandwidth.unwrap_or(self.memory_bandwidth), throughput }
+            }),
+            _ => measured.unwrap_or(general),
+        }
     }
 }
 

@@ -3,10 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lime_kernels::{
-    AlignedBuf, Compactor, ElementType, Isa, Kernels, LinearJob, Matrix, PackedRows, compact_bytes, encode,
-};
-use lime_plan::{Format, FormatSpeed};
+use lime_kernels::{AlignedBuf, Compactor, Isa, Kernels, LinearJob, Matrix, PackedRows, compact_bytes, encode};
+use lime_plan::{Dtype, Format, FormatSpeed};
 use serde::{Deserialize, Serialize};
 
 use crate::ProfileError;
@@ -102,12 +100,7 @@ const LOOPS: usize = 4;
 ///
 /// # Errors
 /// When there is no memory to measure with.
-pub fn compute(
-    effort: ComputeEffort,
-    ty: ElementType,
-    formats: &[Format],
-    threads: usize,
-) -> Result<Compute, ProfileError> {
+pub fn compute(effort: ComputeEffort, ty: Dtype, formats: &[Format], threads: usize) -> Result<Compute, ProfileError> {
     let kernels = Kernels::new(Isa::detect(), threads);
     let weights = Weights::new(ty.into(), OUT, COLUMNS, effort.bytes)?;
     let tiny = Weights::new(ty.into(), TINY, TINY, 1)?;
@@ -123,7 +116,7 @@ pub fn compute(
         weights.pass(&kernels, 1, weights.copies.len())
     });
     let compact_bandwidth =
-        (ty == ElementType::Bf16).then(|| compact_bandwidth(&kernels, effort.bytes, one_row)).transpose()?;
+        (ty == Dtype::Bf16).then(|| compact_bandwidth(&kernels, effort.bytes, one_row)).transpose()?;
     let copies = weights.copies.len().min(2);
     let many_rows = Rounds { least: 3, most: 64, within };
     let products = median(many_rows, || weights.pass(&kernels, effort.rows, copies));
@@ -210,7 +203,7 @@ impl CompactWeights {
         let mut packed = PackedRows::new();
         seconds(|| {
             for copy in &self.copies {
-                packed.pack(ElementType::Bf16, &x, 1, COLUMNS);
+                packed.pack(Dtype::Bf16, &x, 1, COLUMNS);
                 let weights = Matrix::new(copy, Format::CompactBf16, OUT, COLUMNS).expect("made with this shape");
                 kernels.linear_many(&mut [LinearJob { weights, bias: None, y: &mut y }], &packed);
             }
@@ -227,7 +220,7 @@ fn normal(mut state: u64, weight: &mut [u8]) -> u64 {
         state ^= state << 17;
         sum += (state >> 40) as f32 / (1 << 24) as f32;
     }
-    encode(ElementType::Bf16, &[sum * 0.02], weight);
+    encode(Dtype::Bf16, &[sum * 0.02], weight);
     state
 }
 
@@ -245,7 +238,7 @@ impl Weights {
         let mut stored = vec![0x11; format.row_bytes(columns as u64) as usize];
         if let Some(dtype) = format.element() {
             let row: Vec<f32> = (0..columns).map(|at| ((at * 37 % 101) as f32 - 50.0) / 50.0).collect();
-            encode(dtype.into(), &row, &mut stored);
+            encode(dtype, &row, &mut stored);
         }
         let size = out * stored.len();
         let copies = (0..bytes.div_ceil(size).max(1)).map(|_| {
@@ -297,7 +290,7 @@ mod tests {
     fn every_figure_is_positive() {
         let effort = ComputeEffort { bytes: 8 << 20, seconds: 0.01, rows: 8 };
         let quantized: Vec<Format> = Format::ALL.into_iter().filter(|format| format.is_quantized()).collect();
-        let found = compute(effort, ElementType::Bf16, &quantized, 1).expect("a little memory");
+        let found = compute(effort, Dtype::Bf16, &quantized, 1).expect("a little memory");
         assert_eq!(found.formats.len(), quantized.len());
         for (format, speed) in &found.formats {
             assert!(speed.memory_bandwidth > 1_000_000 && speed.throughput > 1_000_000, "{format}: {speed:?}");

@@ -226,7 +226,7 @@ impl FrameLimits {
             if !matches!(of_slot.trace.len(), 0 | TRACE) {
                 return Err(FrameError::Trace { slot: of_slot.slot, found: of_slot.trace.len() });
             }
-            let end = u64::from(of_slot.start) + u64::from(of_slot.count);
+            let end = of_slot.batch_rows().end();
             if end > u64::from(self.context) {
                 let (slot, context) = (of_slot.slot, self.context);
                 return Err(FrameError::Context { slot, end, context });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lime_backoff::Backoff;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tower::service_fn;
@@ -37,39 +38,8 @@ pub enum ConnectError {
     },
 }
 
-/// Pauses between attempts, each twice the one before it up to the longest.
-#[derive(Clone, Debug)]
-pub struct Backoff {
-    next: Duration,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(20);
-    const LONGEST: Duration = Duration::from_millis(500);
-
-    /// From 20 ms to half a second, for who connects.
-    pub const fn new() -> Self {
-        Self { next: Self::FIRST }
-    }
-
-    /// The pause after so many attempts, the first of which is followed by `first`.
-    pub fn after(attempts: u32, first: Duration, longest: Duration) -> Duration {
-        first.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(longest)
-    }
-
-    /// How long to wait before the next attempt.
-    pub fn pause(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = Self::after(2, pause, Self::LONGEST);
-        pause
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// The pauses of who connects to a member that may still be starting.
+pub const CONNECTING: Backoff = Backoff::doubling(Duration::from_millis(20), Duration::from_millis(500));
 
 /// Connects to `uri` at once or not at all. With mutual TLS, either side has let the other in.
 ///
@@ -95,11 +65,11 @@ pub async fn connect(transport: &Transport, uri: &str) -> Result<Line, ConnectEr
 /// # Errors
 /// As [`connect`], by the deadline.
 pub async fn connect_until(transport: &Transport, uri: &str, deadline: Instant) -> Result<Line, ConnectError> {
-    let mut backoff = Backoff::new();
+    let mut pauses = CONNECTING.pauses();
     loop {
         match connect(transport, uri).await {
             Err(ConnectError::Unreachable { .. } | ConnectError::Refused { .. }) if Instant::now() < deadline => {
-                sleep(backoff.pause()).await;
+                sleep(pauses.pause()).await;
             }
             settled => return settled,
         }
@@ -121,8 +91,7 @@ mod tests {
 
     #[test]
     fn pauses_double_to_half_a_second() {
-        let mut backoff = Backoff::new();
-        let pauses: Vec<u128> = (0..7).map(|_| backoff.pause().as_millis()).collect();
+        let pauses: Vec<u128> = CONNECTING.pauses().take(7).map(|pause| pause.as_millis()).collect();
         assert_eq!(pauses, [20, 40, 80, 160, 320, 500, 500]);
     }
 

@@ -1,6 +1,8 @@
 //! Why an epoch of a ring ended, and how that travels: as a gRPC status against the direction of the ring, as a last frame
 //! along it, so that the gateway learns the first cause wherever it listens.
 
+use std::{error::Error, fmt, sync::Arc};
+
 use tonic::{
     Code, Status,
     metadata::{BinaryMetadataValue, MetadataMap, MetadataValue},
@@ -56,7 +58,7 @@ impl FaultKind {
 }
 
 /// Why an epoch ended, and which device is to blame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RingFault {
     /// The sort.
     pub kind: FaultKind,
@@ -68,12 +70,44 @@ pub struct RingFault {
     pub failure: FailureKind,
     /// A sentence for people, the device named in it.
     pub reason: String,
+    /// What it came from, where that happened here.
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
+
+impl fmt::Display for RingFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+// By hand: a derived source would be the shared pointer, of which nobody can ask what fault it holds.
+impl Error for RingFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Two faults are the same if they say the same; what they came from does not travel.
+impl PartialEq for RingFault {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |fault: &Self| (fault.kind, fault.failure);
+        said(self) == said(other)
+            && (&self.device, &self.seen_by, &self.reason) == (&other.device, &other.seen_by, &other.reason)
+    }
+}
+
+impl Eq for RingFault {}
 
 impl RingFault {
     fn of(device: &str, reason: String) -> Self {
         let failure = FailureKind::Unspecified;
-        Self { kind: FaultKind::Lost, device: device.to_owned(), seen_by: None, failure, reason }
+        Self { kind: FaultKind::Lost, device: device.to_owned(), seen_by: None, failure, reason, source: None }
+    }
+
+    /// The same fault, which came from `source`.
+    #[must_use]
+    pub fn caused_by(self, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(source)), ..self }
     }
 
     /// The same fault, of which is known what may be done about it.
@@ -127,12 +161,12 @@ impl RingFault {
 
     /// What the status of a stream from `peer` says; a status without a named fault means that `peer` itself is lost.
     pub fn from_status(peer: &str, status: &Status) -> Self {
-        Self::told(peer, status).unwrap_or_else(|| Self::lost(peer, &explain(status)))
+        Self::told(peer, status).unwrap_or_else(|| Self::lost(peer, &explain(status)).caused_by(status.clone()))
     }
 
     /// The same where the device `by` has the stream.
     pub fn seen(by: &str, peer: &str, status: &Status) -> Self {
-        Self::told(peer, status).unwrap_or_else(|| Self::missed(by, peer, &explain(status)))
+        Self::told(peer, status).unwrap_or_else(|| Self::missed(by, peer, &explain(status)).caused_by(status.clone()))
     }
 
     /// The fault that a status from `peer` names, if it names one. Who refuses the version of another does not know its name.
@@ -155,7 +189,7 @@ impl RingFault {
         let seen_by = metadata.get_bin(SEEN_BY_KEY).and_then(|by| by.to_bytes().ok()).map(text);
         let failure = metadata.get(FAILURE_KEY).and_then(|kind| kind.to_str().ok()?.parse::<i32>().ok());
         let failure = failure.and_then(|kind| FailureKind::try_from(kind).ok()).unwrap_or_default();
-        Some(Self { kind, device: text(device), seen_by, failure, reason: status.message().to_owned() })
+        Some(Self { kind, seen_by, failure, ..Self::of(&text(device), status.message().to_owned()) })
     }
 
     /// As the last frame to the successor.
@@ -238,6 +272,8 @@ mod tests {
         assert_eq!((seen.device.as_str(), seen.seen_by.as_deref()), ("b", Some("a")));
         assert!(seen.reason.contains("\"a\" has lost device \"b\""), "{}", seen.reason);
         assert!(fault.reason.contains("connection reset"), "{}", fault.reason);
+        let source = fault.source().and_then(|source| source.downcast_ref::<Status>());
+        assert!(source.is_some_and(|status| status.code() == Code::Unavailable), "the cause is kept: {fault:?}");
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod handshakes;
 mod incoming;
 mod limits;
 mod outgoing;
+mod rows;
 mod security;
 mod settings;
 mod shape;
@@ -38,7 +39,7 @@ mod version;
 
 pub use check::FrameError;
 pub use checksum::{Checksummed, NOT_AS_SENT};
-pub use connect::{Backoff, ConnectError, connect, connect_until};
+pub use connect::{CONNECTING, ConnectError, connect, connect_until};
 pub use driver::{
     Demands, DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, Verified, drain, probe, status, stay,
 };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lime_model::{BLOCK_ALIGNMENT, BlockLayout};
+use lime_model::{BLOCK_ALIGNMENT, BlockLayout, safetensors_dtype};
 use lime_plan::Format;
 
 use crate::{Digest, part::Part};
@@ -29,11 +29,11 @@ pub(crate) fn header(key: &str, part: Part, layout: &BlockLayout, digest: Digest
         pad(&mut json, end, tensor.offset);
         end = tensor.offset + tensor.bytes;
         let name = tensor.role.file_name(part.block());
-        match dtype_name(tensor.format) {
-            Ok(dtype) => entry(&mut json, &name, dtype, &tensor.shape, tensor.offset, end),
-            // Bytes of a form that safetensors does not know.
-            Err(form) => {
-                let name = format!("{name}.{form}");
+        match safetensors_dtype(tensor.format) {
+            Some(dtype) => entry(&mut json, &name, &dtype, &tensor.shape, tensor.offset, end),
+            // Bytes of a format that safetensors does not know.
+            None => {
+                let name = format!("{name}.{}", ending(tensor.format));
                 entry(&mut json, &name, "U8", &[tensor.bytes as usize], tensor.offset, end);
             }
         }
@@ -61,13 +61,10 @@ fn entry(json: &mut String, name: &str, dtype: &str, shape: &[usize], from: u64,
     let _ = write!(json, ",\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{from},{to}]}}");
 }
 
-/// What safetensors calls a format; for one that it does not know, what the bytes are called beside the tensor's name.
-fn dtype_name(format: Format) -> Result<&'static str, String> {
+/// What the bytes of a format that safetensors does not know are called beside their tensor's name.
+fn ending(format: Format) -> String {
     match format {
-        Format::Bf16 => Ok("BF16"),
-        Format::F16 => Ok("F16"),
-        Format::F32 => Ok("F32"),
-        Format::CompactBf16 => Err("compact".into()),
-        quantized => Err(quantized.to_string().to_lowercase()),
+        Format::CompactBf16 => "compact".to_owned(),
+        quantized => quantized.to_string().to_lowercase(),
     }
 }

@@ -1,7 +1,7 @@
 //! What one file of the store holds: a block, or the part of the head that a device needs beside the embedding.
 
 use lime_model::{BlockLayout, ModelConfig};
-use lime_plan::{Block, Dtype, Encoding, LayerIndex};
+use lime_plan::{Block, Encoding, LayerIndex};
 
 /// One file of a model in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +59,7 @@ impl Part {
         let mut parts = vec![Self::Whole(Block::Embedding)];
         parts.extend(blocks);
         parts.push(Self::Whole(Block::Head));
-        if config.dtype == Dtype::Bf16 {
+        if config.has_compact_form() {
             let compact: Vec<Self> = parts
                 .iter()
                 .map(|part| Self::compact(config, part.block()))

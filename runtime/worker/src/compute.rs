@@ -4,16 +4,16 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
-use lime_plan::{Bytes as Size, DeviceIndex, Plan, SegmentIndex};
-use lime_ring::proto::{FailureKind, Sampling, Token};
+use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Plan, SegmentIndex};
+use lime_ring::proto::{Sampling, Token};
 
-/// Why a computation or a load failed: what kind of fault it was, a sentence for people, and the fault itself where it happened here.
+use crate::failure::Failure;
+
+/// Why a computation or a load failed: what may be done about it, a sentence for people, and the fault itself where it happened here.
 #[derive(Clone, Debug, Default)]
 pub struct ComputeError {
     /// What may be done about it.
-    pub kind: FailureKind,
-    /// The KV slot of the sequence that asks for what cannot be done, where one does.
-    pub refused_slot: Option<u32>,
+    pub failure: Failure,
     /// What happened, every cause included.
     pub text: String,
     /// The fault itself.
@@ -39,10 +39,10 @@ impl ComputeError {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// The same fault, known to be of that kind.
+    /// The same fault, of which is known what may be done about it.
     #[must_use]
-    pub fn of_kind(self, kind: FailureKind) -> Self {
-        Self { kind, ..self }
+    pub fn because(self, failure: Failure) -> Self {
+        Self { failure, ..self }
     }
 
     /// The same fault, of which is said on which device it was.
@@ -53,12 +53,12 @@ impl ComputeError {
 
     /// What the sequence in KV slot `slot` asks for can be done on no try.
     pub fn refused(slot: u32, text: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Refused, refused_slot: Some(slot), ..Self::new(text) }
+        Self::new(text).because(Failure::Refused { slot: Some(slot) })
     }
 
     /// A fault that another device told of.
-    pub(crate) fn told(kind: FailureKind, refused_slot: Option<u32>, text: String) -> Self {
-        Self { kind, refused_slot, text, source: None }
+    pub(crate) fn told(failure: Failure, text: String) -> Self {
+        Self { failure, text, source: None }
     }
 
     /// Says why, with every cause.
@@ -74,17 +74,6 @@ impl ComputeError {
         }
         Self { source: Some(Arc::new(error)), ..Self::new(text) }
     }
-}
-
-/// Consecutive rows of one sequence in the batch at hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// KV slot.
-    pub slot: u32,
-    /// Position of the first row.
-    pub start: u32,
-    /// Number of rows.
-    pub count: u32,
 }
 
 /// A token to draw.
@@ -143,7 +132,7 @@ pub trait Compute {
     ///
     /// # Errors
     /// When positions do not follow what a slot holds, or memory or disk fail.
-    fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError>;
+    fn forward(&mut self, segment: SegmentIndex, rows: &[BatchRows]) -> Result<(), ComputeError>;
 
     /// The batch at hand as the wire carries it.
     ///

@@ -4,17 +4,17 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{
-    Activation, BatchRows, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampling, Shortage,
-    StreamCounters, WeightSource,
+    Activation, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampling, Shortage, StreamCounters,
+    WeightSource,
 };
 use lime_model::{BlockFiles, ModelFolder};
-use lime_plan::{Bytes as Size, DeviceIndex, Dtype, Encoding, Plan, Residency, SegmentIndex};
+use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Dtype, Plan, SegmentIndex};
 use lime_ring::proto;
 use lime_store::{Source, StoredModel};
 
 use crate::{
     blocks::{self, Trust},
-    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Span},
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
     fault_kind::{said, said_by_model},
     mending::Mending,
 };
@@ -73,7 +73,6 @@ impl Loader for EngineLoader {
             vocabulary: plan.model.vocabulary as usize,
             threads: self.options.threads as u32,
             batch: Activation::default(),
-            parts: Vec::new(),
         }))
     }
 }
@@ -87,12 +86,10 @@ impl EngineLoader {
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Option<StoredModel>, ComputeError> {
-        let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
-        let steps = plan.devices.get(device.0 as usize).is_some_and(|device| !device.steps.is_empty());
-        let compact = plan.model.encoding == Encoding::Compact;
-        let remote = self.model.folder().is_none();
-        let streams = remote || compact || steps || placed.iter().any(|placed| placed.residency == Residency::Streamed);
-        let Some(store) = self.store.as_ref().filter(|_| streams) else { return Ok(None) };
+        let device = plan.devices.get(device.0 as usize);
+        let is_needed = self.model.folder().is_none() || device.is_some_and(|device| plan.needs_store(device));
+        let Some(store) = self.store.as_ref().filter(|_| is_needed) else { return Ok(None) };
+        let placed = device.map_or(&[][..], |device| &device.blocks);
         blocks::ensure(store, &self.model, placed, plan.model.encoding, Trust::Headers, progress).map(Some)
     }
 
@@ -110,8 +107,6 @@ struct Loaded {
     vocabulary: usize,
     threads: u32,
     batch: Activation,
-    /// Kept from pass to pass for its memory.
-    parts: Vec<BatchRows>,
 }
 
 impl Compute for Loaded {
@@ -127,12 +122,9 @@ impl Compute for Loaded {
         Ok(())
     }
 
-    fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError> {
-        let part = |span: &Span| BatchRows { slot: span.slot, start: span.start, count: span.count };
-        self.parts.clear();
-        self.parts.extend(spans.iter().map(part));
+    fn forward(&mut self, segment: SegmentIndex, rows: &[BatchRows]) -> Result<(), ComputeError> {
         self.used();
-        let passed = self.engine.forward(segment, &self.parts, &mut self.batch);
+        let passed = self.engine.forward(segment, rows, &mut self.batch);
         passed.map_err(|error| self.failed(error))
     }
 
@@ -207,7 +199,7 @@ impl Loaded {
         let seen = self.mending.as_mut().and_then(|mending| mending.after(&error, &mut self.engine));
         let said = said(error);
         match seen {
-            Some(kind) => said.of_kind(kind),
+            Some(failure) => said.because(failure),
             None => said,
         }
     }

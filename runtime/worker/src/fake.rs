@@ -12,10 +12,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_plan::{Block, Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
-use lime_ring::proto::{FailureKind, Token};
+use lime_plan::{BatchRows, Block, Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
+use lime_ring::proto::Token;
 
-use crate::compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Span};
+use crate::{
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
+    failure::Failure,
+};
 
 /// Values stay below this, exact in f32.
 const MODULUS: u64 = 65_521;
@@ -83,25 +86,25 @@ struct Fake {
 }
 
 impl Fake {
-    fn layer(&mut self, layer: LayerIndex, spans: &[Span]) -> Result<(), ComputeError> {
+    fn layer(&mut self, layer: LayerIndex, batch: &[BatchRows]) -> Result<(), ComputeError> {
         let mut row = 0;
-        for span in spans {
-            let seen = self.kv.entry((span.slot, layer)).or_default();
-            if seen.len() < span.start as usize {
+        for rows in batch {
+            let seen = self.kv.entry((rows.slot, layer)).or_default();
+            if seen.len() < rows.start as usize {
                 return Err(ComputeError::new(format!(
                     "slot {} holds {} positions, rows come from {}",
-                    span.slot,
+                    rows.slot,
                     seen.len(),
-                    span.start
+                    rows.start
                 )));
             }
-            seen.truncate(span.start as usize);
-            for value in &mut self.values[row..row + span.count as usize] {
+            seen.truncate(rows.start as usize);
+            for value in &mut self.values[row..row + rows.count as usize] {
                 seen.push(*value);
                 let past = seen.iter().fold(7, |sum, value| (sum * 31 + value) % MODULUS);
                 *value = (*value * 17 + past + u64::from(layer.0) + 1) % MODULUS;
             }
-            row += span.count as usize;
+            row += rows.count as usize;
         }
         Ok(())
     }
@@ -119,7 +122,7 @@ impl Compute for Fake {
             thread::sleep(time);
         }
         if self.options.damaged.load(Ordering::Relaxed) > 0 {
-            return Err(ComputeError::new("a block is damaged").of_kind(FailureKind::Damaged));
+            return Err(ComputeError::new("a block is damaged").because(Failure::Damaged { block: None }));
         }
         self.values = tokens.iter().map(|token| u64::from(*token) + 1).collect();
         Ok(())
@@ -134,12 +137,12 @@ impl Compute for Fake {
         Ok(())
     }
 
-    fn forward(&mut self, segment: SegmentIndex, spans: &[Span]) -> Result<(), ComputeError> {
+    fn forward(&mut self, segment: SegmentIndex, batch: &[BatchRows]) -> Result<(), ComputeError> {
         for block in self.plan.devices[self.device.0 as usize].range_in(segment).blocks() {
             // Of a layer that is cut, the attention's device does all.
             if let Block::Attention(layer) = block {
                 thread::sleep(self.options.layer_time);
-                self.layer(layer, spans)?;
+                self.layer(layer, batch)?;
             }
         }
         Ok(())

@@ -4,62 +4,62 @@ use std::io::ErrorKind;
 
 use lime_engine::{EngineError, KeeperError};
 use lime_model::ModelError;
-use lime_ring::proto::FailureKind;
 use lime_store::StoreError;
 
-use crate::compute::ComputeError;
+use crate::{compute::ComputeError, failure::Failure};
 
 /// The fault as a pass carries it.
 pub(crate) fn said(error: EngineError) -> ComputeError {
-    let kind = of_engine(&error);
-    ComputeError::from_error(error).of_kind(kind)
+    let failure = of_engine(&error);
+    ComputeError::from_error(error).because(failure)
 }
 
 /// The same of a fault of the model's files or of what a request asks for.
 pub(crate) fn said_by_model(error: ModelError) -> ComputeError {
-    let kind = of_model(&error);
-    ComputeError::from_error(error).of_kind(kind)
+    let failure = of_model(&error);
+    ComputeError::from_error(error).because(failure)
 }
 
 /// The same of a fault of the weight store or of the model's source.
 pub(crate) fn said_by_store(error: StoreError) -> ComputeError {
-    let kind = of_store(&error);
-    ComputeError::from_error(error).of_kind(kind)
+    let failure = of_store(&error);
+    ComputeError::from_error(error).because(failure)
 }
 
-fn of_store(error: &StoreError) -> FailureKind {
+fn of_store(error: &StoreError) -> Failure {
     match error {
-        StoreError::NoSpace { .. } => FailureKind::DiskFull,
+        StoreError::NoSpace { .. } => Failure::DiskFull,
         StoreError::Io { source, .. } | StoreError::Unwritable { source, .. }
             if source.kind() == ErrorKind::StorageFull =>
         {
-            FailureKind::DiskFull
+            Failure::DiskFull
         }
-        StoreError::Damaged { .. } | StoreError::Disk { .. } => FailureKind::Damaged,
-        StoreError::Remote { .. } | StoreError::Changed { .. } | StoreError::NotThere { .. } => FailureKind::Source,
-        _ => FailureKind::Unspecified,
+        StoreError::Damaged { .. } | StoreError::Disk { .. } => Failure::Damaged { block: None },
+        StoreError::Remote { .. } | StoreError::Changed { .. } | StoreError::NotThere { .. } => Failure::Source,
+        _ => Failure::Unspecified,
     }
 }
 
-fn of_engine(error: &EngineError) -> FailureKind {
+fn of_engine(error: &EngineError) -> Failure {
     match error {
         EngineError::Model(fault) => of_model(fault),
         // What the sequence itself is: no try can change it.
-        EngineError::Token { .. } | EngineError::ContextFull { .. } => FailureKind::Refused,
-        EngineError::NotStored { .. } | EngineError::Truncated { .. } => FailureKind::Damaged,
+        EngineError::Token { .. } | EngineError::ContextFull { .. } => Failure::Refused { slot: None },
+        EngineError::NotStored { block, .. } => Failure::Damaged { block: Some(*block) },
+        EngineError::Truncated { .. } => Failure::Damaged { block: None },
         // Whether a block that could not be read is damaged is seen on its file alone: `Mending::after` says so.
         EngineError::NoRoom { .. } | EngineError::Memory(_) | EngineError::Keeper(KeeperError::NoRoom { .. }) => {
-            FailureKind::NoRoom
+            Failure::NoRoom
         }
-        _ => FailureKind::Unspecified,
+        _ => Failure::Unspecified,
     }
 }
 
-const fn of_model(error: &ModelError) -> FailureKind {
+const fn of_model(error: &ModelError) -> Failure {
     match error {
-        ModelError::Sampling { .. } => FailureKind::Refused,
-        ModelError::Logits { .. } => FailureKind::NotFinite,
-        _ => FailureKind::Unspecified,
+        ModelError::Sampling { .. } => Failure::Refused { slot: None },
+        ModelError::Logits { .. } => Failure::NotFinite,
+        _ => Failure::Unspecified,
     }
 }
 
@@ -74,24 +74,30 @@ mod tests {
     #[test]
     fn what_may_be_done_follows_from_what_happened() {
         let block = Block::Head;
-        for (error, kind) in [
-            (EngineError::Token { token: 9, vocabulary: 8 }, FailureKind::Refused),
-            (EngineError::ContextFull { slot: 0, length: 9, most: 8 }, FailureKind::Refused),
-            (ModelError::Sampling { name: "top_p", expected: "less", found: "2".into() }.into(), FailureKind::Refused),
-            (ModelError::Logits { reason: "token 3 has NaN".into() }.into(), FailureKind::NotFinite),
-            (EngineError::NotStored { block, source: io::Error::other("differs") }, FailureKind::Damaged),
+        for (error, failure) in [
+            (EngineError::Token { token: 9, vocabulary: 8 }, Failure::Refused { slot: None }),
+            (EngineError::ContextFull { slot: 0, length: 9, most: 8 }, Failure::Refused { slot: None }),
+            (
+                ModelError::Sampling { name: "top_p", expected: "less", found: "2".into() }.into(),
+                Failure::Refused { slot: None },
+            ),
+            (ModelError::Logits { reason: "token 3 has NaN".into() }.into(), Failure::NotFinite),
+            (
+                EngineError::NotStored { block, source: io::Error::other("differs") },
+                Failure::Damaged { block: Some(block) },
+            ),
             (
                 EngineError::Stream { block, path: "b".into(), source: io::ErrorKind::UnexpectedEof.into() },
-                FailureKind::Unspecified,
+                Failure::Unspecified,
             ),
-            (EngineError::NoRoom { needed: Bytes(2), room: Bytes(1) }, FailureKind::NoRoom),
-            (KeeperError::NoRoom { slot: 0, page: 3 }.into(), FailureKind::NoRoom),
-            (KeeperError::Lost { keeper: "b".into() }.into(), FailureKind::Unspecified),
-            (EngineError::NotHere { block }, FailureKind::Unspecified),
+            (EngineError::NoRoom { needed: Bytes(2), room: Bytes(1) }, Failure::NoRoom),
+            (KeeperError::NoRoom { slot: 0, page: 3 }.into(), Failure::NoRoom),
+            (KeeperError::Lost { keeper: "b".into() }.into(), Failure::Unspecified),
+            (EngineError::NotHere { block }, Failure::Unspecified),
         ] {
             let text = error.to_string();
             let said = said(error);
-            assert!(said.kind == kind && said.text.starts_with(&text), "{said:?}");
+            assert!(said.failure == failure && said.text.starts_with(&text), "{said:?}");
             assert!(said.source().is_some_and(|source| source.is::<EngineError>()), "the cause is kept: {said:?}");
         }
     }
@@ -101,16 +107,19 @@ mod tests {
         let io = |kind: ErrorKind| StoreError::Io { action: "write", path: "b".into(), source: kind.into() };
         let remote = |cause| StoreError::Remote { url: "u".into(), reason: "r".into(), cause };
         let size = Bytes(1);
-        for (error, kind) in [
-            (StoreError::NoSpace { path: "b".into(), wanted: size, free: size, short: size }, FailureKind::DiskFull),
-            (io(ErrorKind::StorageFull), FailureKind::DiskFull),
-            (io(ErrorKind::TimedOut), FailureKind::Unspecified),
-            (StoreError::Damaged { path: "b".into(), reason: "its digest differs".into() }, FailureKind::Damaged),
-            (remote(lime_store::RemoteCause::Trouble), FailureKind::Source),
-            (remote(lime_store::RemoteCause::Forbidden), FailureKind::Source),
+        for (error, failure) in [
+            (StoreError::NoSpace { path: "b".into(), wanted: size, free: size, short: size }, Failure::DiskFull),
+            (io(ErrorKind::StorageFull), Failure::DiskFull),
+            (io(ErrorKind::TimedOut), Failure::Unspecified),
+            (
+                StoreError::Damaged { path: "b".into(), reason: "its digest differs".into() },
+                Failure::Damaged { block: None },
+            ),
+            (remote(lime_store::RemoteCause::Trouble), Failure::Source),
+            (remote(lime_store::RemoteCause::Forbidden), Failure::Source),
         ] {
             let text = error.to_string();
-            assert_eq!(said_by_store(error).kind, kind, "{text}");
+            assert_eq!(said_by_store(error).failure, failure, "{text}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lime_ring::{
-    Backoff, ConnectError, EPOCH_KEY, FaultKind, JOIN_DEADLINE, Line, OutgoingFrames, RingFault, Transport, connect,
+    CONNECTING, ConnectError, EPOCH_KEY, FaultKind, JOIN_DEADLINE, Line, OutgoingFrames, RingFault, Transport, connect,
     proto::{Ack, Peer, StatusRequest, control_client::ControlClient, ring_client::RingClient},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -39,7 +39,7 @@ pub(crate) async fn join(
 /// Connects to another device once it has reached this epoch: it may still be starting, or be told later.
 pub(crate) async fn reach(session: &Session, transport: &Transport, peer: &Peer) -> Result<Line, RingFault> {
     let deadline = Instant::now() + JOIN_DEADLINE;
-    let mut backoff = Backoff::new();
+    let mut pauses = CONNECTING.pauses();
     loop {
         let problem = match ask(session.name(), transport, peer).await {
             Ok((epoch, channel)) if epoch == session.epoch => return Ok(channel),
@@ -57,16 +57,21 @@ pub(crate) async fn reach(session: &Session, transport: &Transport, peer: &Peer)
         if Instant::now() >= deadline {
             return Err(problem);
         }
-        sleep(backoff.pause()).await;
+        sleep(pauses.pause()).await;
     }
 }
 
 /// The epoch of another device, asked by the device `own`.
 async fn ask(own: &str, transport: &Transport, peer: &Peer) -> Result<(u64, Line), RingFault> {
-    let channel = connect(transport, &peer.uri).await.map_err(|error| match &error {
-        ConnectError::Unreachable { .. } => RingFault::missed(own, &peer.device, &error.to_string()),
-        // Somebody answers there, or nobody could by such an address.
-        ConnectError::Refused { .. } | ConnectError::Uri { .. } => RingFault::lost(&peer.device, &error.to_string()),
+    let channel = connect(transport, &peer.uri).await.map_err(|error| {
+        let fault = match &error {
+            ConnectError::Unreachable { .. } => RingFault::missed(own, &peer.device, &error.to_string()),
+            // Somebody answers there, or nobody could by such an address.
+            ConnectError::Refused { .. } | ConnectError::Uri { .. } => {
+                RingFault::lost(&peer.device, &error.to_string())
+            }
+        };
+        fault.caused_by(error)
     })?;
     let mut client = ControlClient::new(channel.clone());
     let reply = client.status(StatusRequest {}).await.map_err(|status| RingFault::seen(own, &peer.device, &status))?;

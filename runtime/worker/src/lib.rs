@@ -36,6 +36,7 @@ mod counters;
 mod ending;
 mod engine;
 mod error;
+mod failure;
 pub mod fake;
 mod fault_kind;
 mod figures;
@@ -59,6 +60,7 @@ mod work;
 
 pub use config::{DiskShape, STUCK_AFTER, WorkerConfig};
 pub use error::WorkerError;
+pub use failure::Failure;
 pub use handle::{WorkerHandle, start_with};
 pub use lime_engine::VerifyReads;
 pub use start::start;

@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, io, sync::Arc};
 
 use lime_engine::{Engine, EngineError, Verified};
 use lime_plan::{Block, Encoding, PlacedBlock};
-use lime_ring::proto::FailureKind;
 use lime_store::StoredModel;
 
 use crate::{
     blocks::{self, Trust},
     compute::{ComputeError, Mended},
+    failure::Failure,
     fault_kind,
 };
 
@@ -39,19 +39,19 @@ impl Mending {
     /// Sees to what failed a pass. One damaged block is seldom the only one, and passes meet one after the other: all are compared and
     /// mended, once. Gives what is known of the fault then: a disk that gives too little of a file which is whole is a disk at fault, and
     /// there is nothing to mend.
-    pub(crate) fn after(&mut self, error: &EngineError, engine: &mut Engine) -> Option<FailureKind> {
+    pub(crate) fn after(&mut self, error: &EngineError, engine: &mut Engine) -> Option<Failure> {
         match error {
             EngineError::NotStored { block, source } => {
                 self.mend_all(*block, source, engine);
-                Some(FailureKind::Damaged)
+                Some(Failure::Damaged { block: Some(*block) })
             }
             EngineError::Stream { block, source, .. } if blocks::is_wanting(&self.stored, *block) => {
                 self.mend_all(*block, source, engine);
-                Some(FailureKind::Damaged)
+                Some(Failure::Damaged { block: Some(*block) })
             }
             EngineError::Stream { block, .. } => {
                 self.unreadable(*block);
-                Some(FailureKind::Unspecified)
+                Some(Failure::Unspecified)
             }
             _ => None,
         }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use lime_plan::{Hop, SegmentIndex, Stage};
 use lime_ring::{
     Checksummed as _, RingFault,
-    proto::{Frame, PassResult, Token},
+    proto::{Frame, PassResult, Rows, Token},
 };
 
 use crate::{
-    compute::{Compute, ComputeError, Draw, Span},
+    compute::{Compute, ComputeError, Draw},
     counters::Counters,
     session::Session,
     traces::Traced,
@@ -56,7 +56,7 @@ impl Visit<'_> {
                     if let Some(queue) = session.to_successor() {
                         let frame = self.frame();
                         if let Err(full) = queue.push(frame) {
-                            session.end(RingFault::failed(session.name(), &full.to_string()));
+                            session.end(RingFault::failed(session.name(), &full.to_string()).caused_by(full));
                         }
                         break;
                     }
@@ -107,8 +107,8 @@ impl Visit<'_> {
         }
         self.at_hand();
         self.guarded(|engine, work| {
-            let spans = work.rows.iter().map(|rows| Span { slot: rows.slot, start: rows.start, count: rows.count });
-            engine.forward(segment, &spans.collect::<Vec<_>>())
+            let rows: Vec<_> = work.rows.iter().map(Rows::batch_rows).collect();
+            engine.forward(segment, &rows)
         });
     }
 
@@ -138,7 +138,7 @@ impl Visit<'_> {
             Input::AtHand | Input::Tokens(_) => Bytes::new(),
         };
         let work = &mut self.work;
-        let ComputeError { kind, refused_slot, text: failure, .. } = work.failure.take().unwrap_or_default();
+        let ComputeError { failure: why, text: failure, .. } = work.failure.take().unwrap_or_default();
         let rows = std::mem::take(&mut work.rows);
         Frame {
             epoch: self.session.epoch,
@@ -153,8 +153,8 @@ impl Visit<'_> {
             columns: limits.hidden,
             activations: if failure.is_empty() { activations } else { Bytes::new() },
             failure,
-            failure_kind: kind.into(),
-            refused_slot,
+            failure_kind: why.kind().into(),
+            refused_slot: why.refused_slot(),
             lost: String::new(),
             lost_by: String::new(),
             checksum: 0,
@@ -163,10 +163,10 @@ impl Visit<'_> {
 
     fn finish(&mut self) {
         let tokens = self.draw();
-        let ComputeError { kind, refused_slot, text: failure, .. } = self.work.failure.take().unwrap_or_default();
+        let ComputeError { failure: why, text: failure, .. } = self.work.failure.take().unwrap_or_default();
         let tokens = if failure.is_empty() { tokens } else { vec![] };
         let (epoch, pass) = (self.session.epoch, self.work.pass);
-        let failure_kind = kind.into();
+        let (failure_kind, refused_slot) = (why.kind().into(), why.refused_slot());
         let result = PassResult { epoch, pass, tokens, failure, failure_kind, refused_slot, checksum: 0 };
         if !self.session.results.publish(result.sealed()) {
             let why = "nobody takes its results";

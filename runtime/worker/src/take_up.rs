@@ -73,7 +73,9 @@ async fn load_and_join(
             }
         }
     };
-    let failed = |error: ComputeError| RingFault::failed(session.name(), &error.text).because(error.kind);
+    let failed = |error: ComputeError| {
+        RingFault::failed(session.name(), &error.text).because(error.failure.kind()).caused_by(error)
+    };
     let mended = taken.map_err(failed)?;
     if mended.compared > 0 {
         let Mended { compared, mended } = mended;

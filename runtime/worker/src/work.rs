@@ -9,6 +9,7 @@ use tonic::Status;
 
 use crate::{
     compute::{ComputeError, Mended},
+    failure::Failure,
     pressure::Press,
     session::Session,
 };
@@ -75,8 +76,8 @@ impl Work {
 
     /// A frame from the predecessor; it has `row_count` rows.
     pub(crate) fn from_frame(frame: Frame, row_count: u32) -> Self {
-        let kind = frame.failure_kind();
-        let failure = ComputeError::told(kind, frame.refused_slot, frame.failure);
+        let told = Failure::told(frame.failure_kind(), frame.refused_slot);
+        let failure = ComputeError::told(told, frame.failure);
         let failure = (!failure.text.is_empty()).then_some(failure);
         Self {
             pass: frame.pass,

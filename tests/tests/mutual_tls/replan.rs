@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use lime_gateway::{Event, GatewayConfig, Orders, Peer};
+use lime_gateway::{Event, GatewayConfig, Orders};
 use lime_plan::Plan;
+use lime_ring::Peer;
 use lime_tests::{certificates::Authority, fixtures, ring::Workers};
 use serde_json::{Value, json};
 use tokio::{

@@ -151,7 +151,7 @@ where
         let mut gather = Gather::new(apis.len());
         loop {
             let watches = apis.iter().cloned().enumerate().map(|(at, api)| {
-                let pauses = ResetTimerBackoff::new(Pauses::default(), Duration::from_secs(20));
+                let pauses = ResetTimerBackoff::new(WatchPauses::default(), Duration::from_secs(20));
                 let events = watcher(api, config.clone().timeout(WATCH_SECONDS)).backoff(pauses);
                 events.map(move |event| (at, event)).boxed()
             });
@@ -190,24 +190,27 @@ const UNKNOWN: Duration = Duration::from_secs(2);
 
 /// How long a watch that failed rests before it starts over. kube's own pauses grow to half a minute and shrink only after two quiet
 /// minutes: a watch that is cut every few seconds would be away most of the time.
-#[derive(Debug, Default)]
-struct Pauses {
-    taken: u32,
-}
+#[derive(Debug)]
+struct WatchPauses(lime_backoff::Pauses);
 
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = Duration::from_millis(400) * (1 << self.taken.min(4));
-        self.taken = self.taken.saturating_add(1);
-        Some(pause.min(Duration::from_secs(5)))
+impl Default for WatchPauses {
+    fn default() -> Self {
+        let watching = lime_backoff::Backoff::doubling(Duration::from_millis(400), Duration::from_secs(5));
+        Self(watching.pauses())
     }
 }
 
-impl Backoff for Pauses {
+impl Iterator for WatchPauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next()
+    }
+}
+
+impl Backoff for WatchPauses {
     fn reset(&mut self) {
-        self.taken = 0;
+        self.0.reset();
     }
 }
 
@@ -217,7 +220,7 @@ mod tests {
 
     #[test]
     fn watches_rest_longer_and_longer_up_to_five_seconds() {
-        let mut pauses = Pauses::default();
+        let mut pauses = WatchPauses::default();
         let milliseconds: Vec<u128> = pauses.by_ref().take(6).map(|pause| pause.as_millis()).collect();
         assert_eq!(milliseconds, [400, 800, 1600, 3200, 5000, 5000]);
         pauses.reset();

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use lime_ring::Backoff;
+use lime_backoff::Backoff;
 
 /// How often and how fast workers are restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl RestartPolicy {
         let spells = u32::try_from(uptime.as_millis() / self.calm.as_millis().max(1)).unwrap_or(u32::MAX);
         let doublings = record.doublings.saturating_sub(spells);
         record.doublings = doublings.saturating_add(1);
-        let delay = Backoff::after(record.doublings, self.first_delay, self.longest_delay);
+        let delay = Backoff::doubling(self.first_delay, self.longest_delay).after(record.doublings);
         record.restarts.push_back(now);
         let restarts = u32::try_from(record.restarts.len()).unwrap_or(u32::MAX);
         Decision::Restart { delay, restarts }

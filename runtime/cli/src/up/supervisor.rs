@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
-use lime_gateway::{Orders, Peer};
+use lime_gateway::Orders;
 use lime_plan::Plan;
-use lime_ring::Transport;
+use lime_ring::{Peer, Transport};
 use lime_store::Source;
 use tokio::{
     sync::{mpsc, watch},
@@ -161,7 +161,7 @@ impl Keeper {
         let (device, uri) = (self.device.name.clone(), process.uri.clone());
         self.tell(WorkerEvent::Started { device: device.clone(), process: process.id(), uri: uri.clone() });
         self.publish(Some(uri.clone()));
-        let member = lime_ring::Peer { device, uri };
+        let member = Peer { device, uri };
         let status = tokio::select! {
             status = process.ended() => status,
             reason = pulse::lost(&self.shared.transport, &member) => {

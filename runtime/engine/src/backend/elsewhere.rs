@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use lime_kernels::{AttentionArgs, AttentionBefore, attention_state_floats};
 
-use crate::{EngineError, KeeperError, KeptRows, PageKeeper, batch::Batch};
+use lime_plan::KeptRows;
+
+use crate::{EngineError, KeeperError, PageKeeper, batch::Batch};
 
 /// The keeper, and what its answers are put together in. The buffers come with the first question and go with the last page:
 /// the plan counts them in what handing pages over frees.

@@ -105,12 +105,8 @@ impl Exact {
         let rope_bytes = rope.as_ref().map_or(0, |table| RopeTable::bytes(table.positions(), table.half()));
         let floats: usize = shelf.iter().map(Vec::capacity).sum::<usize>() + vectors.capacity();
         let packed_bytes = PackedRows::bytes(shape.most_rows, packed_columns);
-        let kv_layout = KvLayout {
-            ty: shape.kv.into(),
-            kv_heads: config.kv_heads,
-            head_dim: config.head_dim,
-            layers: shape.layers,
-        };
+        let kv_layout =
+            KvLayout { ty: shape.kv, kv_heads: config.kv_heads, head_dim: config.head_dim, layers: shape.layers };
         let pool = PagePool { bytes: crate::kv::pool(shape.kv_bytes as usize)?, page: kv_layout.page_bytes() };
         let exact = Self {
             kernels,
@@ -355,7 +351,7 @@ impl Backend for Exact {
 
     fn add_rounded(&mut self, x: &mut ExactRows, y: ExactRows, dtype: Dtype) -> Result<(), EngineError> {
         self.kernels.add(x.data_mut(), y.data());
-        round_to(dtype.into(), x.data_mut());
+        round_to(dtype, x.data_mut());
         self.put_back(y);
         Ok(())
     }

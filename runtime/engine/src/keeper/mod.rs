@@ -7,6 +7,7 @@ mod pages;
 
 use std::time::Duration;
 
+use lime_plan::KeptRows;
 use thiserror::Error;
 
 pub(crate) use pages::scale;
@@ -48,17 +49,6 @@ pub enum KeeperError {
     /// Pages are elsewhere, and there is nobody who keeps any.
     #[error("no device keeps pages for this one")]
     Nobody,
-}
-
-/// Consecutive rows of one sequence whose first pages are elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptRows {
-    /// The sequence's KV slot.
-    pub slot: u32,
-    /// How many of its first pages are elsewhere.
-    pub pages: u32,
-    /// How many rows.
-    pub count: u32,
 }
 
 /// The device that keeps pages for this one. It does what it is asked in order.

@@ -11,9 +11,9 @@ use std::{
 use lime_kernels::{
     AlignedBuf, AttentionArgs, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, attention_state_floats,
 };
-use lime_plan::{Bytes, DeviceIndex, Ladder, Plan};
+use lime_plan::{Bytes, DeviceIndex, KeptRows, Ladder, Plan};
 
-use super::{KeeperError, KeptRows};
+use super::KeeperError;
 use crate::{
     EngineError,
     kv::{Grains, pool},

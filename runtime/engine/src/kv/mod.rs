@@ -5,11 +5,11 @@ mod grains;
 use std::{collections::BTreeSet, ops::Range};
 
 use lime_kernels::{AttentionRow, KV_PAGE_TOKENS};
-use lime_plan::Bytes;
+use lime_plan::{BatchRows, Bytes};
 
 pub(crate) use grains::{Grains, pool};
 
-use crate::{BatchRows, EngineError, batch::Batch};
+use crate::{EngineError, batch::Batch};
 
 /// Page tables of every slot, over a pool with room for all at their longest. Memory comes to a page when it is first used.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use lime_kernels::attention_state_floats;
-use lime_plan::{Bytes, HandOver, Nanos};
+use lime_plan::{BatchRows, Bytes, HandOver, Nanos};
 
 use super::{Memory, Sizes};
 use crate::{
-    BatchRows, EngineError, KeeperError,
+    EngineError, KeeperError,
     backend::{Elsewhere, KvPool, nobody},
     residency::{Blocks, Standing},
 };

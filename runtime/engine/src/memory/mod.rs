@@ -7,10 +7,10 @@ mod saturation;
 
 use std::{ops::Range, sync::Arc};
 
-use lime_plan::{Bytes, Nanos};
+use lime_plan::{BatchRows, Bytes, Nanos};
 
 use crate::{
-    BatchRows, EngineError, PageKeeper,
+    EngineError, PageKeeper,
     backend::{Elsewhere, KvPool},
     batch::Batch,
     kv::KvTables,

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use lime_plan::Bytes;
+use lime_plan::{BatchRows, Bytes};
 
 use super::Memory;
 use crate::{
-    BatchRows, EngineError,
+    EngineError,
     backend::KvPool,
     residency::{Blocks, Shortage, Verdict},
 };

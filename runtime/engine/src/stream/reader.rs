@@ -14,11 +14,12 @@ use std::{
     time::Duration,
 };
 
+use lime_backoff::Backoff;
 use lime_model::BlockFile;
 
-/// How often a read is tried, and the pause after the first try; it grows fourfold.
-const TRIES: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(5);
+/// How often a read is tried.
+const TRIES: usize = 4;
+const PAUSES: Backoff = Backoff::growing(Duration::from_millis(5), 4, Duration::from_millis(100));
 
 /// Reads parts of block files. Tests put one with faults here.
 pub trait BlockReader: Send + Sync {
@@ -123,14 +124,12 @@ pub(super) fn read_all(
     into: &mut [u8],
     mut again: impl FnMut(&io::Error),
 ) -> io::Result<()> {
-    let mut pause = PAUSE;
-    for _ in 1..TRIES {
+    for pause in PAUSES.pauses().take(TRIES - 1) {
         match read_once(reader, file, offset, into) {
             Ok(()) => return Ok(()),
             Err(fault) => again(&fault),
         }
         thread::sleep(pause);
-        pause *= 4;
     }
     read_once(reader, file, offset, into)
 }

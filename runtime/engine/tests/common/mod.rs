@@ -5,12 +5,12 @@ mod made_gguf;
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
-use lime_engine::{Activation, BatchRows, Engine, EngineOptions, WeightSource};
+use lime_engine::{Activation, Engine, EngineOptions, WeightSource};
 use lime_kernels::Isa;
 use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
 use lime_plan::{
-    Arithmetic, Block, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, MemoryModel, Nanos,
-    PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
+    Arithmetic, BatchRows, Block, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Dtype, Hop, MemoryModel,
+    Nanos, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Relief, Residency, SegmentIndex, ServingLimits, Stage, Step,
 };
 
 pub(crate) fn repository() -> PathBuf {

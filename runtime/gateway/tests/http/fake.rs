@@ -9,14 +9,14 @@ use std::{
 };
 
 use lime_gateway::{
-    Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Peer, Progress, Ring, RingCause, RingError,
-    RingTransport, SubmitError, schedule::PassRequest, start_with,
+    Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Progress, Ring, RingCause, RingError, RingTransport,
+    SubmitError, schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
 use lime_plan::{Arithmetic, Bytes, Dtype, Plan, ServingLimits};
 use lime_ring::{
-    Demands, Transport, Verified,
+    Demands, Peer, Transport, Verified,
     proto::{FailureKind, PassResult, Sampling, Token, TokenLogprob},
 };
 use tokio::{

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lime_gateway::{Event, Orders, Peer};
+use lime_gateway::{Event, Orders};
 use lime_plan::{Plan, PlanInForce, ServingLimits};
+use lime_ring::Peer;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

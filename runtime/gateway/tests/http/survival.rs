@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use lime_gateway::{Event, Peer};
+use lime_gateway::Event;
+use lime_ring::Peer;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
+use lime_plan::{Dtype, Format};
+
 use crate::buffer::{AlignedBuf, BufferError};
 use crate::compact::{Compactor, compact_bytes};
 use crate::convert::encode;
-use crate::element::ElementType;
 use crate::kernels::Kernels;
 use crate::matrix::Matrix;
 use crate::packed::PackedRows;
-use lime_plan::Format;
 
 /// bf16 weights per second in products; times two, or times [`Forms::compact_share`] and two, they are bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +43,7 @@ impl Forms {
         let mut row = vec![0.0; columns];
         for bytes in raw.chunks_exact_mut(columns * 2) {
             row.fill_with(|| noise.gaussian() * 0.03);
-            encode(ElementType::Bf16, &row, bytes);
+            encode(Dtype::Bf16, &row, bytes);
         }
         let mut compact = AlignedBuf::new(compact_bytes(out, columns) as usize)?;
         let mut sink = |at: u64, part: &[u8]| {
@@ -67,7 +67,7 @@ impl Forms {
     pub fn pace(&self, kernels: &Kernels, rows: usize, copies: usize, rounds: usize) -> FormSpeed {
         let x: Vec<f32> = (0..rows * self.columns).map(|at| ((at * 53 % 97) as f32 - 48.0) / 48.0).collect();
         let mut packed = PackedRows::for_isa(kernels.isa());
-        packed.pack(ElementType::Bf16, &x, rows, self.columns);
+        packed.pack(Dtype::Bf16, &x, rows, self.columns);
         let mut y = vec![0.0; rows * self.out];
         let mut best = |matrices: &mut dyn Iterator<Item = Matrix<'_>>| {
             matrices.take(copies).fold(f64::INFINITY, |best, matrix| {
@@ -78,7 +78,7 @@ impl Forms {
         };
         let (mut raw, mut compact) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..rounds {
-            let matrix = |bytes| Matrix::new(bytes, ElementType::Bf16, self.out, self.columns).expect("the shape");
+            let matrix = |bytes| Matrix::new(bytes, Dtype::Bf16, self.out, self.columns).expect("the shape");
             raw = raw.min(best(&mut self.raw.iter().map(|bytes| matrix(bytes))));
             let matrix = |bytes| Matrix::new(bytes, Format::CompactBf16, self.out, self.columns).expect("the shape");
             compact = compact.min(best(&mut self.compact.iter().map(|bytes| matrix(bytes))));

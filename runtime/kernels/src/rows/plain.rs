@@ -18,7 +18,7 @@ impl<E: Element> FloatFormat for Plain<E> {
 
     #[inline(always)]
     fn rows<'a>(matrix: &Matrix<'a>) -> PlainRows<'a, E> {
-        let stride = matrix.in_features() * E::TYPE.size();
+        let stride = matrix.in_features() * E::TYPE.size() as usize;
         PlainRows { bytes: matrix.bytes(), stride, element: PhantomData }
     }
 }
@@ -55,7 +55,7 @@ impl<E: Element> FloatReader for PlainReader<E> {
     #[inline(always)]
     unsafe fn next(&mut self, _expand: Expand, blocks: usize, _scratch: *mut u8, _ahead: usize) -> *const u8 {
         let here = self.at;
-        self.at = here.wrapping_add(blocks * BLOCK * E::TYPE.size());
+        self.at = here.wrapping_add(blocks * BLOCK * E::TYPE.size() as usize);
         here
     }
 }

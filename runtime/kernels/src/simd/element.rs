@@ -1,13 +1,14 @@
 //! Loading one block of 32 stored elements in canonical lane order.
 
 use super::Simd;
-use crate::element::ElementType;
+use lime_plan::Dtype;
+
 use crate::lanes::BLOCK;
 
 /// A stored element type.
 pub(crate) trait Element: Copy + 'static {
     /// The type at run time.
-    const TYPE: ElementType;
+    const TYPE: Dtype;
 
     /// The `first` and `second` lanes of the 32 elements at `p`.
     ///
@@ -27,7 +28,7 @@ pub(crate) struct StoredF16;
 pub(crate) struct StoredF32;
 
 impl Element for StoredBf16 {
-    const TYPE: ElementType = ElementType::Bf16;
+    const TYPE: Dtype = Dtype::Bf16;
 
     #[inline(always)]
     unsafe fn load_block<S: Simd>(p: *const u8) -> (S::V, S::V) {
@@ -37,7 +38,7 @@ impl Element for StoredBf16 {
 }
 
 impl Element for StoredF16 {
-    const TYPE: ElementType = ElementType::F16;
+    const TYPE: Dtype = Dtype::F16;
 
     #[inline(always)]
     unsafe fn load_block<S: Simd>(p: *const u8) -> (S::V, S::V) {
@@ -47,7 +48,7 @@ impl Element for StoredF16 {
 }
 
 impl Element for StoredF32 {
-    const TYPE: ElementType = ElementType::F32;
+    const TYPE: Dtype = Dtype::F32;
 
     #[inline(always)]
     unsafe fn load_block<S: Simd>(p: *const u8) -> (S::V, S::V) {
@@ -68,7 +69,7 @@ pub(crate) unsafe fn load_tail<S: Simd, E: Element>(p: *const u8, count: usize) 
     let mut block = [0u8; BLOCK * 4];
     // SAFETY: `count < 32` elements of at most 4 bytes fit into the block.
     unsafe {
-        std::ptr::copy_nonoverlapping(p, block.as_mut_ptr(), count * E::TYPE.size());
+        std::ptr::copy_nonoverlapping(p, block.as_mut_ptr(), count * E::TYPE.size() as usize);
         E::load_block::<S>(block.as_ptr())
     }
 }

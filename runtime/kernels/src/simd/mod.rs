@@ -15,7 +15,8 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
-use crate::element::ElementType;
+use lime_plan::Dtype;
+
 use crate::isa::Isa;
 use crate::lanes::TileLayout;
 pub(crate) use dots::{Dots, DotsTask, ScalarDots, run_dots};
@@ -140,7 +141,7 @@ pub(crate) trait TypedTask {
 }
 
 /// Makes a [`Task`] of a [`TypedTask`] and the type chosen at run time.
-pub(crate) struct Typed<T>(pub(crate) ElementType, pub(crate) T);
+pub(crate) struct Typed<T>(pub(crate) Dtype, pub(crate) T);
 
 impl<T: TypedTask> Task for Typed<T> {
     #[inline(always)]
@@ -148,9 +149,9 @@ impl<T: TypedTask> Task for Typed<T> {
         // SAFETY: passed on to the caller.
         unsafe {
             match self.0 {
-                ElementType::Bf16 => self.1.run::<S, StoredBf16>(),
-                ElementType::F16 => self.1.run::<S, StoredF16>(),
-                ElementType::F32 => self.1.run::<S, StoredF32>(),
+                Dtype::Bf16 => self.1.run::<S, StoredBf16>(),
+                Dtype::F16 => self.1.run::<S, StoredF16>(),
+                Dtype::F32 => self.1.run::<S, StoredF32>(),
             }
         }
     }

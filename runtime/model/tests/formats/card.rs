@@ -37,7 +37,7 @@ fn sizes_are_those_of_the_index_files() {
         // Older files carry the rotary frequencies, in f32.
         let rotary = names.keys().filter(|name| name.ends_with("rotary_emb.inv_freq")).count();
         let rotary_bytes = (rotary * config.head_dim / 2 * 4) as u64;
-        assert_eq!(config.card(name).parameters * config.dtype.size() + rotary_bytes, stored, "{name}");
+        assert_eq!(config.card(name).parameters * config.dtype().size() + rotary_bytes, stored, "{name}");
         let mut ours = 0;
         for block in config.card(name).all_blocks() {
             for entry in BlockLayout::of(&config, block).entries {

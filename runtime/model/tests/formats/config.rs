@@ -67,7 +67,6 @@ fn the_bundled_models_config_reads_as_it_is() {
         context: 512,
         tied: true,
         encoding: lime_plan::Encoding::Raw,
-        dtype: Dtype::Bf16,
         formats: Formats::all(Format::Bf16),
         spec: ModelSpec {
             embedding_multiplier: 1.0,
@@ -96,7 +95,7 @@ fn defaults_are_those_of_transformers() {
     assert_eq!(qwen3.head_dim, 128);
     let old = with("LlamaForCausalLM", json!({"dtype": null, "torch_dtype": "float16", "eos_token_id": [7, 8]}));
     let old = ModelConfig::parse(&old).unwrap();
-    assert_eq!((old.dtype, old.eos, old.bos), (Dtype::F16, vec![7, 8], None));
+    assert_eq!((old.dtype(), old.eos, old.bos), (Dtype::F16, vec![7, 8], None));
     let by_type = with("LlamaForCausalLM", json!({"architectures": null, "model_type": "qwen2"}));
     assert_eq!(ModelConfig::parse(&by_type).unwrap().architecture, Architecture::Qwen2);
 }
@@ -251,7 +250,7 @@ fn what_cannot_run_is_refused_by_name() {
 fn a_config_without_a_dtype_says_what_is_assumed() {
     for dtype in [json!(null), json!("auto")] {
         let config = ModelConfig::parse(&with("LlamaForCausalLM", json!({"dtype": dtype}))).unwrap();
-        assert_eq!(config.dtype, Dtype::Bf16);
+        assert_eq!(config.dtype(), Dtype::Bf16);
         assert!(config.remarks[0].contains("bf16 is assumed"), "{:?}", config.remarks);
     }
 }

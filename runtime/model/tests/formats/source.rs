@@ -190,7 +190,7 @@ fn types_are_those_of_the_headers() {
         let folder = folder(&config, &retyped(&types));
         entries_point_at_tensors(folder.path());
         let opened = ModelFolder::open(folder.path()).unwrap();
-        assert_eq!(opened.config().dtype, Dtype::F32);
+        assert_eq!(opened.config().dtype(), Dtype::F32);
         let found = |block| opened.tensors(block).unwrap().into_iter().map(|it| it.format).collect::<Vec<_>>();
         use Format::{Bf16, F32};
         let attention = Block::Attention(LayerIndex(0));

@@ -38,7 +38,7 @@ pub enum DriverError {
         reason: String,
     },
     /// The ring broke: a device is lost or cannot go on.
-    #[error("{}", .0.reason)]
+    #[error(transparent)]
     Fault(RingFault),
     /// A pass that the ring would refuse.
     #[error("the pass breaks a rule: {0}")]

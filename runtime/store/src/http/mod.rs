@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lime_backoff::Backoff;
+
 pub use options::RemoteOptions;
 
 use crate::{
@@ -126,9 +128,9 @@ impl HttpOrigin {
 
     /// Twice as long each time, and never as long as another's, so that many devices do not come back at once.
     fn pause(&self, failures: u32) -> Duration {
-        let whole = self.options.pause.saturating_mul(1 << failures.saturating_sub(1).min(10));
+        let whole = Backoff::doubling(self.options.pause, LONGEST_PAUSE).after(failures);
         let random = (RandomState::new().hash_one(failures) % 512) as u32;
-        whole.min(LONGEST_PAUSE) * (512 + random) / 1024
+        whole * (512 + random) / 1024
     }
 
     fn head(&self, file: &str) -> Result<Option<Answer>, StoreError> {

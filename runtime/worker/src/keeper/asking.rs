@@ -6,7 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_engine::{KeeperError, KeptRows, PageKeeper};
+use lime_engine::{KeeperError, PageKeeper};
+use lime_plan::KeptRows;
 use lime_ring::{
     ASKER_KEY, Checksummed as _, EPOCH_KEY, KeepLimits, LinkShape, NOT_AS_SENT, RingFault, ShapedLink, Transport,
     proto::{self, FailureKind, KeepAnswer, KeepOrder, KeepPage, KeepQuestion, ProbeRequest, keep_order::Order},
@@ -83,8 +84,7 @@ impl PageKeeper for RemoteKeeper {
     }
 
     fn attend(&mut self, layer: u32, rows: &[KeptRows], queries: &[f32], state: &mut [f32]) -> Result<(), KeeperError> {
-        let part = |part: &KeptRows| proto::KeptRows { slot: part.slot, pages: part.pages, count: part.count };
-        let rows = rows.iter().map(part).collect();
+        let rows = rows.iter().copied().map(Into::into).collect();
         let answer = self.order(Order::Ask(KeepQuestion { layer, rows, queries: to_wire(queries) }))?;
         if from_wire(&answer, state) { Ok(()) } else { Err(self.answered(answer.len(), size_of_val(state))) }
     }

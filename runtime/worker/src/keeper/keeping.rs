@@ -3,11 +3,11 @@
 use std::{sync::Arc, thread};
 
 use bytes::Bytes;
-use lime_engine::{EngineError, KeeperError, KeptPages, KeptRows};
-use lime_plan::DeviceIndex;
+use lime_engine::{EngineError, KeeperError, KeptPages};
+use lime_plan::{DeviceIndex, KeptRows};
 use lime_ring::{
     Checksummed as _, KeepLimits, ShapedLink,
-    proto::{self, KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},
+    proto::{KeepAnswer, KeepOrder, KeepQuestion, keep_order::Order},
 };
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -89,8 +89,7 @@ const fn refused(what: String) -> KeeperError {
 }
 
 fn answer(pages: &KeptPages, question: &KeepQuestion) -> Result<Bytes, KeeperError> {
-    let part = |part: &proto::KeptRows| KeptRows { slot: part.slot, pages: part.pages, count: part.count };
-    let rows: Vec<KeptRows> = question.rows.iter().map(part).collect();
+    let rows: Vec<KeptRows> = question.rows.iter().copied().map(Into::into).collect();
     let mut queries = vec![0.0; question.queries.len() / size_of::<f32>()];
     if !from_wire(&question.queries, &mut queries) {
         return Err(refused(format!("{} bytes of queries", question.queries.len())));

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use lime_model::{BlockLayout, TensorRole};
 use lime_plan::{Block, Bytes, Format, Ladder};
 
+use super::candle_type;
 use crate::{
     EngineError, WeightSource,
     loader::LoadOptions,
@@ -61,12 +62,7 @@ impl DeviceBlock {
 
 /// The type of candle's that holds a format's bytes as they are.
 pub(super) fn candle_format(format: Format) -> Result<DType, EngineError> {
-    match format {
-        Format::Bf16 => Ok(DType::BF16),
-        Format::F16 => Ok(DType::F16),
-        Format::F32 => Ok(DType::F32),
-        other => Err(EngineError::CandleFormat { format: other }),
-    }
+    format.element().map(candle_type).ok_or(EngineError::CandleFormat { format })
 }
 
 /// Every block of a device of the plan, on a device of candle's.

@@ -4,7 +4,7 @@ mod blocks;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
-use lime_kernels::{ElementType, Reach};
+use lime_kernels::{Reach, reach};
 use lime_plan::{Bytes, Dtype};
 
 pub(crate) use blocks::{DeviceBlock, Uploaded, candle_device};
@@ -80,7 +80,7 @@ impl Candle {
         let bytes = Bytes(layers.iter().flatten().map(|(k, v)| size(k) + size(v)).sum());
         let saturated = nothing_yet(&device)?;
         let candle = Self {
-            reach: ElementType::from(shape.kv).reach(),
+            reach: reach(shape.kv),
             saturated,
             device,
             cos,

@@ -1,0 +1,24 @@
+//! Rows of a pass as messages carry them, and as the contract has them.
+
+use lime_plan::{BatchRows, KeptRows};
+
+use crate::proto;
+
+impl proto::Rows {
+    /// The positions, without what is drawn from them.
+    pub const fn batch_rows(&self) -> BatchRows {
+        BatchRows { slot: self.slot, start: self.start, count: self.count }
+    }
+}
+
+impl From<KeptRows> for proto::KeptRows {
+    fn from(KeptRows { slot, pages, count }: KeptRows) -> Self {
+        Self { slot, pages, count }
+    }
+}
+
+impl From<proto::KeptRows> for KeptRows {
+    fn from(proto::KeptRows { slot, pages, count }: proto::KeptRows) -> Self {
+        Self { slot, pages, count }
+    }
+}
