@@ -102,7 +102,9 @@ impl<P: Probe> Agent<P> {
         let cores = self.probe.cores();
         self.figures = carried::figures(&status, cores);
         let machine = &self.figures.machine;
-        if machine.memory_bytes_per_second.is_some() && self.figures.disk.read_bytes_per_second.is_some() {
+        // Speeds of formats are absent where an agent from before there were any wrote the profile.
+        let known = machine.memory_bytes_per_second.is_some() && !machine.formats.is_empty();
+        if known && self.figures.disk.read_bytes_per_second.is_some() {
             self.measured = Some((Instant::now(), machine.busy || self.figures.disk.busy));
         }
         tracing::info!(
@@ -149,6 +151,7 @@ impl<P: Probe> Agent<P> {
                 self.figures.machine.memory_bytes_per_second = Some(speed.memory);
                 self.figures.machine.compact_bytes_per_second = speed.compact;
                 self.figures.machine.operations_per_second = Some(speed.operations);
+                self.figures.machine.formats = speed.formats;
                 self.figures.machine.busy = busy;
             }
             Err(error) => tracing::warn!(error, "processor and memory could not be measured"),

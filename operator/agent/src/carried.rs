@@ -2,6 +2,7 @@
 //! starts, on all nodes at once with every upgrade, must not make the nodes unknown.
 
 use lime_api::LimeNodeProfileStatus;
+use lime_profiler::FormatSpeed;
 
 use crate::figures::{Disk, Figures, Link, Machine};
 use crate::status::{DISK_MEASURED, MEASURED_WHILE_BUSY, PROCESSOR_MEASURED};
@@ -24,11 +25,17 @@ pub fn figures(status: &LimeNodeProfileStatus, cores: u32) -> Figures {
     let busy = |kind: &str| {
         status.conditions.iter().any(|condition| condition.type_ == kind && condition.reason == MEASURED_WHILE_BUSY)
     };
+    let formats = status.formats.iter().filter_map(|figures| {
+        let memory_bandwidth = whole(figures.memory_bandwidth_bytes_per_second)?;
+        let throughput = whole(figures.matrix_operations_per_second)?;
+        Some((figures.format.parse().ok()?, FormatSpeed { memory_bandwidth, throughput }))
+    });
     carried.machine = Machine {
         cores,
         memory_bytes_per_second: whole(status.memory_bandwidth_bytes_per_second),
         compact_bytes_per_second: whole(status.compact_bandwidth_bytes_per_second),
         operations_per_second: whole(status.matrix_operations_per_second),
+        formats: formats.collect(),
         busy: busy(PROCESSOR_MEASURED),
     };
     let read_bytes_per_second = status.disk.as_ref().and_then(|disk| whole(disk.read_bytes_per_second));
@@ -47,6 +54,8 @@ mod tests {
 
     use k8s_openapi::jiff::Timestamp;
 
+    use lime_profiler::Format;
+
     use super::*;
     use crate::peers::Peers;
     use crate::status::status;
@@ -63,6 +72,10 @@ mod tests {
                 memory_bytes_per_second: Some(9_000_000_000),
                 compact_bytes_per_second: None,
                 operations_per_second: Some(50_000_000_000),
+                formats: BTreeMap::from([
+                    (Format::Q4K, FormatSpeed { memory_bandwidth: 4_000_000_000, throughput: 90_000_000_000 }),
+                    (Format::Q8_0, FormatSpeed { memory_bandwidth: 8_000_000_000, throughput: 80_000_000_000 }),
+                ]),
                 busy,
             },
             disk: Disk { read_bytes_per_second: Some(2_000_000_000), busy, ..Disk::default() },
@@ -95,10 +108,12 @@ mod tests {
         let mut written = status(&measured(false), &Peers::default(), None, None, Timestamp::UNIX_EPOCH);
         written.memory_bandwidth_bytes_per_second = Some(-1);
         written.disk = None;
+        written.formats[0].format = "Q9_Z".into();
+        written.formats[1].matrix_operations_per_second = Some(-1);
         written.links[0].bandwidth_bits_per_second = Some(0);
         let carried = figures(&written, 4);
         assert_eq!((carried.machine.memory_bytes_per_second, carried.disk.read_bytes_per_second), (None, None));
-        assert!(carried.links.is_empty());
+        assert!(carried.links.is_empty() && carried.machine.formats.is_empty());
         assert_eq!(figures(&LimeNodeProfileStatus::default(), 4).machine.cores, 4);
     }
 }

@@ -66,6 +66,9 @@ fn figures(status: &LimeNodeProfileStatus) -> Vec<Option<i64>> {
         disk.and_then(|disk| disk.free_bytes),
         disk.and_then(|disk| disk.total_bytes),
     ];
+    for format in &status.formats {
+        found.extend([format.memory_bandwidth_bytes_per_second, format.matrix_operations_per_second]);
+    }
     for link in &status.links {
         found.extend([link.bandwidth_bits_per_second, link.round_trip_microseconds]);
     }
@@ -81,14 +84,15 @@ fn shape(status: &LimeNodeProfileStatus) -> impl PartialEq {
         .collect();
     // That a link was measured is news, whatever came of it: it may have been lost meanwhile.
     let peers: Vec<_> = status.links.iter().map(|link| (link.peer.clone(), link.measured_at.clone())).collect();
+    let formats: Vec<_> = status.formats.iter().map(|format| format.format.clone()).collect();
     let fixed = (status.architecture.clone(), status.accelerator.clone(), status.link_endpoint.clone());
-    (status.observed_generation, conditions, peers, fixed)
+    (status.observed_generation, conditions, peers, formats, fixed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lime_api::{LinkStatus, MemoryStatus};
+    use lime_api::{FormatFigures, LinkStatus, MemoryStatus};
     use proptest::prelude::*;
 
     fn status(available: i64) -> LimeNodeProfileStatus {
@@ -125,6 +129,17 @@ mod tests {
         again.links[0].measured_at =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(worth_writing(Some(&linked), &again, 0), Some(Reason::Changed));
+        let with = |bandwidth| {
+            let formats = vec![FormatFigures {
+                format: "Q4_K".into(),
+                memory_bandwidth_bytes_per_second: Some(bandwidth),
+                matrix_operations_per_second: Some(1),
+            }];
+            LimeNodeProfileStatus { formats, ..status(1000) }
+        };
+        assert_eq!(worth_writing(Some(&status(1000)), &with(1000), 0), Some(Reason::Changed));
+        assert_eq!(worth_writing(Some(&with(1000)), &with(1050), 0), None);
+        assert_eq!(worth_writing(Some(&with(1000)), &with(1500), 0), Some(Reason::Moved));
         let mut measured = status(1000);
         measured.memory_bandwidth_bytes_per_second = Some(1);
         assert_eq!(worth_writing(Some(&status(1000)), &measured, 0), Some(Reason::Moved));

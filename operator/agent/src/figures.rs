@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use k8s_openapi::jiff::Timestamp;
+use lime_profiler::{Format, FormatSpeed};
 
 use crate::memory::Memory;
 
@@ -33,6 +34,8 @@ pub struct Machine {
     pub compact_bytes_per_second: Option<u64>,
     /// Floating-point operations per second in matrix products of many rows.
     pub operations_per_second: Option<u64>,
+    /// The same two with weights of single formats.
+    pub formats: BTreeMap<Format, FormatSpeed>,
     /// Whether others used the machine while it was measured.
     pub busy: bool,
 }
@@ -89,7 +92,7 @@ pub trait Probe {
 }
 
 /// How fast the processor computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Speed {
     /// Bytes per second at which compute reads memory.
     pub memory: u64,
@@ -97,6 +100,8 @@ pub struct Speed {
     pub compact: Option<u64>,
     /// Floating-point operations per second in matrix products of many rows.
     pub operations: u64,
+    /// The same with weights of single formats.
+    pub formats: BTreeMap<Format, FormatSpeed>,
 }
 
 /// What is measured seldom, since it takes the machine's time.

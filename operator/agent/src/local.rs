@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lime_profiler::{ComputeEffort, DiskEffort, Dtype};
+use lime_profiler::{ComputeEffort, DiskEffort, Dtype, Format};
 
 use crate::figures::{Disk, Long, Probe, Speed};
 use crate::memory::{Memory, parse_meminfo};
@@ -64,13 +64,16 @@ impl Probe for Local {
 
     fn long(&self) -> Box<dyn FnOnce() -> Long + Send> {
         let (store, threads) = (self.store.clone(), self.cores() as usize);
+        // Kernels of other floats read memory about as fast as those of bf16; quantized weights take other arithmetic.
+        let quantized: Vec<Format> = Format::ALL.into_iter().filter(|format| format.is_quantized()).collect();
+        let effort = ComputeEffort::SHORT.beyond_caches();
         Box::new(move || Long {
-            // bf16 is what most models come in; kernels of other types read memory about as fast.
-            compute: lime_profiler::compute(ComputeEffort::SHORT.beyond_caches(), Dtype::Bf16, &[], threads)
+            compute: lime_profiler::compute(effort, Dtype::Bf16, &quantized, threads)
                 .map(|found| Speed {
                     memory: found.memory_bandwidth,
                     compact: found.compact_bandwidth,
                     operations: found.throughput,
+                    formats: found.formats,
                 })
                 .map_err(|error| error.to_string()),
             disk: lime_profiler::disk_of_folder(&store, DiskEffort::SMALL)
@@ -137,9 +140,12 @@ mod tests {
     fn a_store_that_cannot_be_written_gives_no_speed_but_the_rest() {
         let measured = Local::new(Path::new("/no/such/folder")).long()();
         assert!(measured.disk.unwrap_err().contains("/no/such/folder"));
-        assert!(
-            measured.compute.is_ok_and(|speed| speed.memory > 0 && speed.compact > Some(0) && speed.operations > 0)
-        );
+        let speed = measured.compute.unwrap();
+        assert!(speed.memory > 0 && speed.compact > Some(0) && speed.operations > 0);
+        for format in Format::ALL.into_iter().filter(|format| format.is_quantized()) {
+            let found = speed.formats.get(&format);
+            assert!(found.is_some_and(|speed| speed.memory_bandwidth > 0 && speed.throughput > 0), "{format}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use lime_api::{DiskStatus, LimeNodeProfileStatus, LinkStatus, MemoryStatus, binary_bytes, bytes_per_second};
+use lime_api::{
+    DiskStatus, FormatFigures, LimeNodeProfileStatus, LinkStatus, MemoryStatus, binary_bytes, bytes_per_second,
+};
 
 use crate::figures::{Disk, Figures, Machine};
 use crate::peers::Peers;
@@ -41,6 +43,12 @@ pub fn status(
         memory_bandwidth_bytes_per_second: figures.machine.memory_bytes_per_second.map(whole),
         compact_bandwidth_bytes_per_second: figures.machine.compact_bytes_per_second.map(whole),
         matrix_operations_per_second: figures.machine.operations_per_second.map(whole),
+        formats: figures
+            .machine
+            .formats
+            .iter()
+            .filter_map(|(format, speed)| FormatFigures::measured(*format, *speed))
+            .collect(),
         disk: Some(DiskStatus {
             read_bytes_per_second: figures.disk.read_bytes_per_second.map(whole),
             free_bytes: figures.disk.free_bytes.map(whole),

@@ -53,9 +53,9 @@ pub use plan::{
     RejectedNode, Shortfall, ShortfallReason,
 };
 pub use profile::{
-    AcceleratorStatus, DiskStatus, HEARTBEAT_LABEL, HEARTBEAT_LEASE_SECONDS, HEARTBEAT_SECONDS, LimeNodeProfile,
-    LimeNodeProfileSpec, LimeNodeProfileStatus, LinkStatus, MemoryStatus, PROFILE_REFRESH_SECONDS, ProfileOverrides,
-    heartbeat_lease,
+    AcceleratorStatus, DiskStatus, FormatFigures, HEARTBEAT_LABEL, HEARTBEAT_LEASE_SECONDS, HEARTBEAT_SECONDS,
+    LimeNodeProfile, LimeNodeProfileSpec, LimeNodeProfileStatus, LinkStatus, MemoryStatus, PROFILE_REFRESH_SECONDS,
+    ProfileOverrides, heartbeat_lease,
 };
 pub use quantity::{QuantityError, binary_bytes, bytes_per_second, parse_bytes};
 pub use rules::Fault;

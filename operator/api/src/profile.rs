@@ -100,7 +100,7 @@ pub struct LimeNodeProfileSpec {
 }
 
 /// Figures that stand in for measured ones.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileOverrides {
     /// Bytes per second at which compute reads memory.
@@ -117,6 +117,12 @@ pub struct ProfileOverrides {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_000_000, max = 10_000_000_000_000_000_i64))]
     pub matrix_operations_per_second: Option<i64>,
+
+    /// The same figures for weights of single formats. One of the general figures above counts for all formats that are not here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["format".into()]))]
+    pub formats: Vec<FormatFigures>,
 
     /// Bytes per second that the weight store reads; 0 forbids reading weights from disk while serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,6 +176,12 @@ pub struct LimeNodeProfileStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix_operations_per_second: Option<i64>,
 
+    /// The same two with weights of single formats: products of quantized ones are other arithmetic. Of a format that is not here the general ones count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["format".into()]))]
+    pub formats: Vec<FormatFigures>,
+
     /// The disk that holds the weight store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskStatus>,
@@ -186,6 +198,23 @@ pub struct LimeNodeProfileStatus {
     /// Memory that deployments take on this node, and which, for people, such as `4.5Gi: llm/m`. The operator writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lent: Option<String>,
+}
+
+/// How fast a node computes with weights of one format.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FormatFigures {
+    /// The format as GGUF files name it, such as `Q4_K`.
+    #[schemars(length(max = 32))]
+    pub format: String,
+    /// Bytes per second of such weights in products of one row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_000_000, max = 100_000_000_000_000_i64))]
+    pub memory_bandwidth_bytes_per_second: Option<i64>,
+    /// Operations per second in matrix products of many rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_000_000, max = 10_000_000_000_000_000_i64))]
+    pub matrix_operations_per_second: Option<i64>,
 }
 
 /// An accelerator.

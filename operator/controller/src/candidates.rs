@@ -13,7 +13,7 @@ use kube::{
 use lime_api::{
     HEARTBEAT_LEASE_SECONDS, LimeNodeProfile, OffloadPolicy, RejectedNode, UNMEASURED_LINK, believable, parse_bytes,
 };
-use lime_plan::{Bytes, Fleet, Link, Nanos, NodeProfile};
+use lime_plan::{Bytes, Fleet, Link, NodeProfile};
 
 use crate::{
     conditions::Cause,
@@ -210,17 +210,7 @@ fn admit(
     let disk = status.disk.clone().unwrap_or_default();
     let free = believable(disk.free_bytes, 0, 1 << 60).map(Bytes);
     let limits = [free, quantity(profile.spec.disk_budget.as_ref()), wish.disk];
-    let node_profile = NodeProfile {
-        name,
-        memory,
-        overhead: Bytes::ZERO,
-        memory_bandwidth: speeds.memory_bandwidth,
-        compact_bandwidth: speeds.compact_bandwidth,
-        throughput: speeds.throughput,
-        disk_bandwidth,
-        block_latency: Nanos::ZERO,
-        formats: Default::default(),
-    };
+    let node_profile = NodeProfile { disk_bandwidth, ..speeds.node(name, memory, Bytes::ZERO) };
     Ok((node_profile, limits.into_iter().flatten().min()))
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
+use lime_plan::{Format, ModelCard};
 use serde_json::{Value, json};
 
 use super::*;
@@ -122,6 +123,36 @@ fn a_selector_that_matches_nothing_says_so() {
     assert_eq!(candidates(&alone, &testing::wish()).shortage().unwrap().reason, "NoAgent");
 }
 
+/// A plan for quantized weights is made with what the nodes were measured to do with them, not with floats.
+#[test]
+fn a_format_is_planned_with_its_own_speed() {
+    let time = |formats: Value, overrides: Value, format: Format| {
+        let mut snapshot = testing::snapshot(json!({}));
+        for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
+            let mut profile = testing::profile(name, 200);
+            profile["status"]["formats"] = formats.clone();
+            profile["spec"]["overrides"] = overrides.clone();
+            snapshot.profiles[index] = Arc::new(serde_json::from_value(profile).unwrap());
+        }
+        let card = ModelCard { format, ..testing::card() };
+        let found = candidates(&snapshot, &testing::wish());
+        let plan = crate::planning::make(&testing::wish(), &card, &found, Bytes::mib(8));
+        plan.plan().unwrap().outlook.as_ref().unwrap().prediction.time_per_token.0
+    };
+    let as_fast = |one: u64, other: u64| one.abs_diff(other) < other / 1000;
+    let slow = json!([
+        { "format": "Q4_K", "memoryBandwidthBytesPerSecond": 100_000_000, "matrixOperationsPerSecond": 1_000_000_000 },
+    ]);
+    let plain = time(json!([]), json!({}), Format::Q4K);
+    let own = time(slow.clone(), json!({}), Format::Q4K);
+    assert!(own > 10 * plain, "{own} ns a token, {plain} with the speed of floats");
+    assert!(as_fast(time(slow.clone(), json!({}), Format::Bf16), plain), "other formats are as fast as before");
+    let said = json!({
+        "memoryBandwidthBytesPerSecond": 10_000_000_000_i64, "matrixOperationsPerSecond": 50_000_000_000_i64,
+    });
+    assert!(as_fast(time(slow, said, Format::Q4K), plain), "what the administrator says counts for every format");
+}
+
 proptest::proptest! {
     #[test]
     fn no_figure_makes_it_panic(
@@ -135,6 +166,10 @@ proptest::proptest! {
         profile["status"]["memory"] = json!({ "availableBytes": available, "limeBytes": held, "totalBytes": held });
         profile["status"]["memoryBandwidthBytesPerSecond"] = bandwidth.into();
         profile["status"]["matrixOperationsPerSecond"] = operations.into();
+        profile["status"]["formats"] = json!([
+            { "format": text, "memoryBandwidthBytesPerSecond": bandwidth, "matrixOperationsPerSecond": operations },
+            { "format": "Q4_K", "memoryBandwidthBytesPerSecond": operations, "matrixOperationsPerSecond": bandwidth },
+        ]);
         profile["status"]["disk"] = json!({ "readBytesPerSecond": disk, "freeBytes": disk });
         profile["status"]["links"] = json!([{ "peer": text, "bandwidthBitsPerSecond": link, "roundTripMicroseconds": link }]);
         snapshot.profiles[0] = Arc::new(serde_json::from_value(profile).unwrap());

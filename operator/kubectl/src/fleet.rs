@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use kube::ResourceExt as _;
 use lime_api::{LimeNodeProfile, UNMEASURED_LINK};
-use lime_plan::{Fleet, Link, Nanos, NodeProfile, Plan};
+use lime_plan::{Fleet, Link, Plan};
 
 /// The devices of `plan` with the memory that it gives them and the speeds that their profiles say now.
 pub(crate) fn fleet_of(plan: &Plan, profiles: &[LimeNodeProfile]) -> anyhow::Result<Fleet> {
@@ -21,17 +21,10 @@ pub(crate) fn fleet_of(plan: &Plan, profiles: &[LimeNodeProfile]) -> anyhow::Res
             continue;
         };
         match profile.speeds() {
-            Ok(speeds) => nodes.push(NodeProfile {
-                name: name.clone(),
-                memory: device.memory.budget,
-                overhead: device.memory.overhead,
-                memory_bandwidth: speeds.memory_bandwidth,
-                compact_bandwidth: speeds.compact_bandwidth,
-                throughput: speeds.throughput,
-                disk_bandwidth: speeds.disk_bandwidth,
-                block_latency: Nanos::ZERO,
-                formats: Default::default(),
-            }),
+            Ok(speeds) => {
+                let (budget, overhead) = (device.memory.budget, device.memory.overhead);
+                nodes.push(speeds.node(name.clone(), budget, overhead));
+            }
             Err(fault) => missing.push(format!("{name}: its profile {fault}")),
         }
         links.extend(profile.measured_links().map(|(peer, link)| ((name.clone(), peer.to_owned()), link)));

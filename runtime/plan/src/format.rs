@@ -1,8 +1,10 @@
 //! The formats of stored tensors.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::Dtype;
 
@@ -150,6 +152,21 @@ impl Format {
     }
 }
 
+/// A format that nobody here knows: it may be a newer LIME's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("no format of weights has this name")]
+pub struct UnknownFormat;
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    /// Reads what [`fmt::Display`] writes, in capitals or not.
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        let known = Self::ALL.into_iter().find(|format| format.to_string().eq_ignore_ascii_case(text));
+        known.ok_or(UnknownFormat)
+    }
+}
+
 impl From<Dtype> for Format {
     fn from(dtype: Dtype) -> Self {
         match dtype {
@@ -181,5 +198,21 @@ impl fmt::Display for Format {
             Self::Iq4Xs => "IQ4_XS",
             Self::Mxfp4 => "MXFP4",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_is_read_by_the_name_that_it_is_shown_by() {
+        for format in Format::ALL {
+            let shown = format.to_string();
+            assert_eq!(shown.parse(), Ok(format));
+            assert_eq!(shown.to_ascii_lowercase().parse(), Ok(format));
+        }
+        assert_eq!("Q9_K".parse::<Format>(), Err(UnknownFormat));
+        assert_eq!("".parse::<Format>(), Err(UnknownFormat));
     }
 }

@@ -28,7 +28,7 @@ pub use disk::{Disk, DiskEffort, disk_can_be_measured, disk_of_file, disk_of_fol
 pub use error::ProfileError;
 pub use identity::machine_identity;
 pub use lime_kernels::Isa;
-pub use lime_plan::Dtype;
+pub use lime_plan::{Dtype, Format, FormatSpeed};
 pub use link::{LinkSpeed, link, loopback};
 pub use listen::{Listener, listen};
 pub use memory::{Bound, Memory, memory, memory_by};
