@@ -1,7 +1,8 @@
 //! A model from a server: every worker fetches its own blocks into its claim, and finds them there when its pod is another.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,36 +14,67 @@ use crate::disk::{self, Disks};
 use crate::http::post;
 use crate::hub::{Fault, Server, Strikes};
 use crate::machine::is_ours;
+use crate::quantized;
 use crate::ring::question;
 use crate::streams::Client;
 
 const WEIGHTS: &str = "tests/fixtures/models/bard-2m/model.safetensors";
 
-/// A server of the bundled models that every node reaches. It wants no token: none is sent over plain HTTP.
-pub(crate) fn hub(cluster: &Kubectl) -> Server {
+/// A hub of the bundled model, and of a quantized one where that is to be had, that every node reaches. Its files are in `folder`. It
+/// wants no token: none is sent over plain HTTP.
+pub(crate) fn hub(cluster: &Kubectl, folder: &Path) -> Server {
     let nodes = cluster.get(&["nodes", "-l", "lime.dev/test-node"]).unwrap();
     let addresses = nodes["items"][0]["status"]["addresses"].as_array().unwrap().iter();
     let internal = addresses.clone().find(|address| address["type"] == "InternalIP").unwrap();
     // This machine's own end of the bridge: tests/cluster/harness/network.go.
     let (network, _) = internal["address"].as_str().unwrap().rsplit_once('.').unwrap();
-    let models = repository().join("tests/fixtures/models");
-    Server::start_at(&format!("{network}.1"), models)
+    symlink(repository().join("tests/fixtures/models/bard-2m"), folder.join("bard-2m")).unwrap();
+    if let Some(file) = quantized::file() {
+        let repository = folder.join(quantized::REPOSITORY.0);
+        fs::create_dir(&repository).unwrap();
+        fs::copy(file, repository.join(quantized::REPOSITORY.1)).unwrap();
+    }
+    Server::start_at(&format!("{network}.1"), folder.to_owned())
+}
+
+/// Volumes for the stores of a deployment's workers, until this is dropped.
+pub(crate) struct Stores<'a> {
+    cluster: &'a Kubectl,
+    names: [String; 3],
+}
+
+impl<'a> Stores<'a> {
+    /// Makes them, on the disks of [`Disks`].
+    pub(crate) fn new(cluster: &'a Kubectl, name: &str) -> Self {
+        let names = std::array::from_fn(|number| format!("{name}-{number}"));
+        for name in &names {
+            let volume = json!({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+                "spec": {
+                    "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                    "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": disk::AT},
+                },
+            });
+            cluster.run_with(&["apply", "-f", "-"], &volume.to_string()).unwrap();
+        }
+        Self { cluster, names }
+    }
+}
+
+impl Drop for Stores<'_> {
+    fn drop(&mut self) {
+        let names = self.names.iter().map(String::as_str);
+        let delete: Vec<&str> = ["delete", "pv", "--wait=false"].into_iter().chain(names).collect();
+        // They go with the cluster, whatever becomes of this.
+        let _ = self.cluster.run(&delete);
+    }
 }
 
 /// The deployment of `bard.yaml` from the hub: it says what one process says, and fetches nothing twice. All of its workers are
 /// deleted under a stream, which goes on with those that come after them, at other addresses, and has all of its tokens.
 pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&Value, &Value)) {
     let disks = Disks::full(cluster);
-    for number in 0..3 {
-        let volume = json!({
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("store-{number}")},
-            "spec": {
-                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": disk::AT},
-            },
-        });
-        cluster.run_with(&["apply", "-f", "-"], &volume.to_string()).unwrap();
-    }
+    let _stores = Stores::new(cluster, "store");
     let source = "source: \"hf://lime/bard-2m\"";
     let wish = manifest("bard.yaml").replace("source: \"pvc://models/bard-2m\"", source);
     assert!(wish.contains(source), "{wish}");
@@ -79,7 +111,6 @@ pub(crate) fn serves(cluster: &Kubectl, hub: &Server, expected: &Value, long: (&
     let again = self::sent(hub);
     println!("{again} bytes were fetched by the pods after them");
     assert!(again < whole / 10, "what was fetched is found again");
-    cluster.run(&["delete", "pv", "store-0", "store-1", "store-2", "--wait=false"]).unwrap();
 }
 
 /// Disks without room: what is missing is said, nothing is written, and it goes on when there is room.

@@ -21,6 +21,7 @@ mod machine;
 mod neighbours;
 mod operator;
 mod plugin;
+mod quantized;
 mod release;
 mod ring;
 mod story;

@@ -14,6 +14,7 @@ use crate::http::post;
 use crate::machine::{cluster as machine, nodes};
 use crate::neighbours;
 use crate::plugin;
+use crate::quantized;
 use crate::release::{Release, SYSTEM, lend, profiled_again};
 use crate::ring::{Device, answers, question};
 use crate::streams::{Client, long_question, stream};
@@ -26,7 +27,8 @@ pub(crate) const BUDGET: &str = "70Mi";
 fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     let cluster = Kubectl::connect().unwrap();
     let nodes = nodes(&cluster);
-    let hub = fetched::hub(&cluster);
+    let models = tempfile::tempdir().unwrap();
+    let hub = fetched::hub(&cluster, models.path());
     let release = Release::install(&cluster, SYSTEM, &[&format!("operator.hubEndpoint={}", hub.url())]);
     lend(&cluster, &nodes, Some(BUDGET));
     let _namespace = cluster.namespace(NAMESPACE).unwrap();
@@ -85,6 +87,7 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     bard.leaves_nothing();
     fetched::serves(&cluster, &hub, &one_process["choices"], (&long[0], text(&long_answers[0])));
     bard.leaves_nothing();
+    quantized::is_served(&cluster, &hub);
     cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
     helm_test::streams_an_answer(SYSTEM);
     release.uninstall();
