@@ -97,7 +97,7 @@ enum What {
     Soak,
     /// Perplexity and answers of a real model by the type of its KV entries; `--text-tokens` says how much text. Not part of `all`.
     KvTypes,
-    /// Perplexity of a real model in every GGUF format beside llama.cpp's (`--formats`). Not part of `all`.
+    /// Perplexity of a real model in every GGUF format beside llama.cpp's, and how far both are from exact arithmetic (`--formats`). Not part of `all`.
     Perplexity,
     /// Quantized weights in memory, beside llama.cpp on the same files. Not part of `all`.
     Quants,

@@ -46,18 +46,4 @@ impl OneEngine {
         let logits = self.engine.logits(&wanted, &activation)?;
         Ok(logits.chunks(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
-
-    /// The negative log likelihood of each token but the first, given those before it.
-    ///
-    /// # Errors
-    /// When the engine refuses.
-    pub fn surprise(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
-        let logits = self.logits(tokens)?;
-        let of = |(row, next): (&Vec<f32>, &u32)| {
-            let top = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-            let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - top).exp()).sum();
-            sum.ln() + top - f64::from(row[*next as usize])
-        };
-        Ok(logits.iter().zip(&tokens[1..]).map(of).collect())
-    }
 }
