@@ -118,7 +118,7 @@ pub struct ProfileOverrides {
     #[schemars(range(min = 1_000_000, max = 10_000_000_000_000_000_i64))]
     pub matrix_operations_per_second: Option<i64>,
 
-    /// The same figures for weights of single formats. One of the general figures above counts for all formats that are not here.
+    /// Figures for weights of single formats. A general one counts for every format that has none of its own here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["format".into()]))]
@@ -176,7 +176,7 @@ pub struct LimeNodeProfileStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix_operations_per_second: Option<i64>,
 
-    /// The same two with weights of single formats: products of quantized ones are other arithmetic. Of a format that is not here the general ones count.
+    /// Speeds with weights of single formats, whose arithmetic is another where they are quantized. What is not here counts as weights in general.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["format".into()]))]
