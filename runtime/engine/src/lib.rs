@@ -49,7 +49,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use batch::BatchRows;
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, Sampler};
 pub use engine_error::EngineError;
 pub use keeper::{KeeperError, KeptCounters, KeptFigures, KeptPages, KeptRows, PageKeeper};
 pub use lime_kernels::Isa;
