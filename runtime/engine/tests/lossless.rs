@@ -172,7 +172,8 @@ fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
                 let mut given = text[at..at + right].to_vec();
                 given.extend(guesses.by_ref().take(wrong));
                 let count = given.len();
-                let rows = |start: usize, count: usize| [BatchRows { slot: 1, start: start as u32, count: count as u32 }];
+                let rows =
+                    |start: usize, count: usize| [BatchRows { slot: 1, start: start as u32, count: count as u32 }];
                 let logits = if alone {
                     let each = |row: usize| ring.pass(&rows(at + row, 1), &given[row..=row], &[0]);
                     (0..count).flat_map(each).collect()
@@ -180,7 +181,12 @@ fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
                     ring.pass(&rows(at, count), &given, &(0..count).collect::<Vec<_>>())
                 };
                 for (row, logits) in logits.chunks_exact(vocabulary as usize).take(right).enumerate() {
-                    assert_eq!(bits(logits), expected[at + row - 40], "{name} {devices} devices, position {}", at + row);
+                    assert_eq!(
+                        bits(logits),
+                        expected[at + row - 40],
+                        "{name} {devices} devices, position {}",
+                        at + row
+                    );
                 }
                 at += right;
             }

@@ -150,7 +150,7 @@ async fn drive(
 /// Compares a ring with itself: once without drafts, then with those of a fuzzer. Gives how many tokens were compared.
 async fn compare(driver: &mut RingDriver, vocabulary: u32, mates: usize, draws: usize, seed: u64, what: &str) -> usize {
     let asked: Vec<Asked> = (0..mates as u64).map(|mate| Asked::of(seed * 10 + mate, vocabulary, draws)).collect();
-    let (expected, _) = drive(driver, &asked, 50, |_, _, _| Vec::new()).await;
+    let (expected, _) = drive(driver, &asked, 20, |_, _, _| Vec::new()).await;
     let truth: Vec<Vec<u32>> = expected.iter().map(|all| all.iter().map(|token| token.token).collect()).collect();
     let mut random = Random(seed);
     let room = 120 / mates;

@@ -166,10 +166,11 @@ impl KvTables {
         }
     }
 
-    /// Whether `part` begins below what its slot holds: a pass cuts the sequence back.
-    pub(crate) fn cuts(&self, part: &BatchRows) -> bool {
+    /// Whether `part` begins below what its slot holds in `segment` or one after it: a pass cuts the sequence back. Those before have been
+    /// cut back already.
+    pub(crate) fn cuts(&self, segment: usize, part: &BatchRows) -> bool {
         let held = self.slots.get(part.slot as usize);
-        held.is_some_and(|held| held.lengths.iter().any(|length| part.start < *length))
+        held.is_some_and(|held| held.lengths[segment..].iter().any(|length| part.start < *length))
     }
 
     /// How many of a sequence's first pages hold nothing from position `start` on.
@@ -177,12 +178,12 @@ impl KvTables {
         start / KV_PAGE_TOKENS as u32
     }
 
-    /// Cuts the sequence of `part` back to where `part` begins, and takes the pages back that `part` does not reach; `idle` as in
-    /// [`KvTables::release`]. Nothing from there on is elsewhere.
-    pub(crate) fn cut_back(&mut self, part: &BatchRows, mut idle: impl FnMut(Range<usize>)) {
+    /// Cuts the sequence of `part` back to where `part` begins, from `segment` on, and takes the pages back that `part` does not reach; `idle`
+    /// as in [`KvTables::release`]. Nothing from there on is elsewhere.
+    pub(crate) fn cut_back(&mut self, segment: usize, part: &BatchRows, mut idle: impl FnMut(Range<usize>)) {
         let Some(held) = self.slots.get_mut(part.slot as usize) else { return };
         debug_assert!(held.elsewhere <= Self::whole_before(part.start), "rows are written into pages elsewhere");
-        held.lengths.iter_mut().for_each(|length| *length = part.start.min(*length));
+        held.lengths[segment..].iter_mut().for_each(|length| *length = part.start.min(*length));
         let kept = pages_for(part.end()).min(held.pages.len());
         for page in held.pages.drain(kept..) {
             self.free.insert(page);
@@ -317,12 +318,12 @@ mod tests {
                 if start == 0 && tables.elsewhere(slot) > 0 {
                     tables.release(slot, |_| ());
                 }
-                if segment == 0 && tables.check_all(0, &parts).is_ok() && tables.cuts(&parts[0]) {
+                if segment == 0 && tables.check_all(0, &parts).is_ok() && tables.cuts(0, &parts[0]) {
                     while tables.elsewhere(slot) > KvTables::whole_before(start) {
                         prop_assert!(tables.next_to_come_of(slot).is_some());
                         tables.came(slot);
                     }
-                    tables.cut_back(&parts[0], |_| ());
+                    tables.cut_back(0, &parts[0], |_| ());
                     let held = &tables.slots[slot as usize];
                     prop_assert!(held.lengths.iter().all(|length| *length <= start));
                     prop_assert!(held.pages.len() <= pages_for(parts[0].end()));
@@ -420,9 +421,9 @@ mod tests {
             run(&mut tables, segment, &[part(0, 0, 150)]).unwrap();
         }
         let rows = part(0, 60, 3);
-        assert!(tables.cuts(&rows) && !tables.cuts(&part(0, 150, 1)) && !tables.cuts(&part(1, 0, 1)));
+        assert!(tables.cuts(0, &rows) && !tables.cuts(0, &part(0, 150, 1)) && !tables.cuts(0, &part(1, 0, 1)));
         let mut idle = 0;
-        tables.cut_back(&rows, |_| idle += 1);
+        tables.cut_back(0, &rows, |_| idle += 1);
         assert_eq!((tables.slots[0].lengths.as_slice(), tables.slots[0].pages.len()), ([60, 60].as_slice(), 1));
         assert_eq!((tables.free.len(), idle), (7, 1), "pages that the rows do not reach are free");
         run(&mut tables, 0, &[rows]).unwrap();

@@ -167,12 +167,12 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
             return Ok(());
         }
         self.link.tick();
-        if rows.iter().any(|part| self.kv.tables.cuts(part)) {
+        if rows.iter().any(|part| self.kv.tables.cuts(segment, part)) {
             self.kv.tables.check_all(segment, rows)?;
             let mut idle = Vec::new();
             for part in rows {
                 // Asked one by one: a part that follows another of its slot cuts nothing.
-                if !self.kv.tables.cuts(part) {
+                if !self.kv.tables.cuts(segment, part) {
                     continue;
                 }
                 if part.start == 0 {
@@ -180,7 +180,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
                     self.kv.tables.begin_anew(part.slot, segment, |range| idle.push(range));
                 } else {
                     self.bring_back_of(part.slot, KvTables::whole_before(part.start), "the sequence is cut back")?;
-                    self.kv.tables.cut_back(part, |range| idle.push(range));
+                    self.kv.tables.cut_back(segment, part, |range| idle.push(range));
                 }
             }
             self.give_back(idle);
