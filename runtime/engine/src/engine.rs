@@ -65,6 +65,24 @@ struct Limits {
     hidden: usize,
     vocabulary: usize,
     most_rows: usize,
+    /// Rows of logits that the plan has memory for.
+    most_logits: usize,
+}
+
+/// Draws tokens, apart from the engine that made their logits.
+#[derive(Clone)]
+pub struct Sampler {
+    kernels: Arc<Kernels>,
+}
+
+impl Sampler {
+    /// Draws a token from one row of logits.
+    ///
+    /// # Errors
+    /// Parameters out of range, or logits that no token can be drawn from.
+    pub fn sample(&self, logits: &mut [f32], sampling: &Sampling) -> Result<Sampled, ModelError> {
+        crate::sample(&self.kernels, logits, sampling)
+    }
 }
 
 /// Layers, and the memory that they run in, on one backend or another. What a backend cannot do was refused when it was loaded.
@@ -142,6 +160,7 @@ impl Engine {
                 hidden: plan.model.hidden as usize,
                 vocabulary: plan.model.vocabulary as usize,
                 most_rows: plan.serving.max_rows() as usize,
+                most_logits: plan.serving.max_concurrent_requests.max(1) as usize,
             },
             output: output(plan, &placed),
             memory: DeviceMemory { activations, ..placed.memory },
@@ -190,18 +209,46 @@ impl Engine {
     /// # Errors
     /// A row that there is not, or no head on this device.
     pub fn logits(&mut self, rows: &[usize], activation: &Activation) -> Result<Vec<f32>, EngineError> {
-        let Limits { vocabulary, most_rows, .. } = self.limits;
+        let mut logits = Vec::with_capacity(rows.len() * self.limits.vocabulary);
+        self.logits_by(self.limits.most_rows, rows, activation, |place, row| {
+            logits.extend_from_slice(row);
+            Ok::<_, EngineError>(place + 1)
+        })?;
+        Ok(logits)
+    }
+
+    /// The same, no more rows at once than the plan has memory for: `take` gets a row's place in `rows` and its logits, and says which place
+    /// it wants next, above that one. What it passes over is not computed where that can be helped. The head is read once.
+    ///
+    /// # Errors
+    /// A row that there is not, no head on this device, or what `take` fails with.
+    pub fn each_logits<E: From<EngineError>>(
+        &mut self,
+        rows: &[usize],
+        activation: &Activation,
+        take: impl FnMut(usize, &mut [f32]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.logits_by(self.limits.most_logits, rows, activation, take)
+    }
+
+    fn logits_by<E: From<EngineError>>(
+        &mut self,
+        at_once: usize,
+        rows: &[usize],
+        activation: &Activation,
+        take: impl FnMut(usize, &mut [f32]) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let output = self.output.ok_or(EngineError::NotHere { block: Block::Head })?;
         self.check_activation(activation.rows, activation)?;
         if let Some(row) = rows.iter().copied().find(|row| *row >= activation.rows) {
-            return Err(EngineError::Row { row, rows: activation.rows });
+            return Err(EngineError::Row { row, rows: activation.rows }.into());
         }
-        let mut logits = vec![0.0; rows.len() * vocabulary];
-        let chunks = rows.chunks(most_rows).zip(logits.chunks_mut(most_rows * vocabulary));
-        for (rows, out) in chunks {
-            on_backend!(&mut self.runner, it => it.layers.logits(&mut it.memory.blocks, output, rows, activation, out))?;
-        }
-        Ok(logits)
+        on_backend!(&mut self.runner, it => it.layers.logits(&mut it.memory.blocks, output, (rows, at_once), activation, take))
+    }
+
+    /// What draws tokens from rows of logits.
+    pub fn sampler(&self) -> Sampler {
+        Sampler { kernels: Arc::clone(&self.kernels) }
     }
 
     /// Draws a token from one row of logits.

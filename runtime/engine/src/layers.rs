@@ -121,26 +121,36 @@ impl<B: Backend> Layers<B> {
     }
 
     /// Logits of some rows of an activation that has been through every layer; `matrix` is the block with the output matrix.
-    pub(crate) fn logits(
+    pub(crate) fn logits<E: From<EngineError>>(
         &mut self,
         blocks: &mut impl BlocksFor<B>,
         matrix: (Block, TensorRole),
-        rows: &[usize],
+        (rows, at_once): (&[usize], usize),
         activation: &Activation,
-        out: &mut [f32],
-    ) -> Result<(), EngineError> {
-        debug_assert_eq!(out.len(), rows.len() * self.shape.vocabulary);
-        let head = blocks.block(Block::Head)?;
-        let normed = self.backend.select_rms_norm(
-            activation,
-            rows,
-            &head,
-            TensorRole::FinalNorm,
-            self.shape.steps.final_norm,
-        )?;
-        let output = blocks.block(matrix.0)?;
-        self.backend.logits(normed, &output, matrix.1, out)?;
-        scale_all(self.shape.steps.logits_scale, out);
+        mut take: impl FnMut(usize, &mut [f32]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let vocabulary = self.shape.vocabulary;
+        let (head, output) = (blocks.block(Block::Head)?, blocks.block(matrix.0)?);
+        let mut logits = vec![0.0; rows.len().min(at_once) * vocabulary];
+        let (mut place, mut wanted) = (0, 0);
+        while place < rows.len() {
+            let chunk = &rows[place..rows.len().min(place + at_once)];
+            let logits = &mut logits[..chunk.len() * vocabulary];
+            let steps = &self.shape.steps;
+            let normed =
+                self.backend.select_rms_norm(activation, chunk, &head, TensorRole::FinalNorm, steps.final_norm)?;
+            self.backend.logits(normed, &output, matrix.1, logits)?;
+            scale_all(self.shape.steps.logits_scale, logits);
+            for (row, logits) in (place..).zip(logits.chunks_mut(vocabulary)) {
+                if row == wanted {
+                    wanted = take(row, logits)?.max(row + 1);
+                }
+            }
+            place = wanted.max(place + chunk.len());
+        }
         Ok(())
     }
 }

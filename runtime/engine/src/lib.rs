@@ -48,7 +48,7 @@ mod stream;
 mod weights;
 
 pub use activation::Activation;
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, Sampler};
 pub use engine_error::EngineError;
 pub use keeper::{KeeperError, KeptCounters, KeptFigures, KeptPages, PageKeeper};
 pub use lime_kernels::Isa;

@@ -192,6 +192,8 @@ enum Act {
     Grow(Vec<(u32, u32)>),
     /// The slot begins anew, without being released.
     Anew(u32, u32),
+    /// The slot is cut back by so many positions, and goes on with other rows.
+    Cut(u32, u32, u32),
     Release(u32),
     /// Thousandths of the device's pinned weights that others need.
     Press(u64),
@@ -207,6 +209,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         12 => grow.prop_map(Act::Grow),
         1 => (0..SLOTS, 1_u32..40).prop_map(|(slot, count)| Act::Anew(slot, count)),
+        2 => (0..SLOTS, prop_oneof![1_u32..8, 1_u32..200], 1_u32..12).prop_map(|(slot, back, count)| Act::Cut(slot, back, count)),
         1 => (0..SLOTS).prop_map(Act::Release),
         1 => (0_u64..1000).prop_map(Act::Press),
         1 => Just(Act::Press(0)),
@@ -231,6 +234,10 @@ fn compare(lending: &mut Lending, plain: &mut Ring, acts: &[Act]) -> Result<(), 
                 }
             }
             Act::Anew(slot, count) => rows.push(BatchRows { slot: *slot, start: 0, count: *count }),
+            Act::Cut(slot, back, count) => {
+                let start = lengths[*slot as usize].saturating_sub(*back);
+                rows.push(BatchRows { slot: *slot, start, count: (*count).min(context - start) });
+            }
             Act::Release(slot) => {
                 lengths[*slot as usize] = 0;
                 plain.engines.iter_mut().chain(&mut lending.ring.engines).for_each(|engine| engine.release(*slot));

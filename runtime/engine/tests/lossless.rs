@@ -144,6 +144,56 @@ fn among_batch_mates(name: &str) {
     assert_eq!(last, alone, "{name}");
 }
 
+/// Rows below what a slot holds forget the rest, and one pass may draw from several rows: guesses that were wrong leave no trace.
+#[test]
+fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
+    for (name, arithmetic) in
+        [("bard-2m", Arithmetic::Exact), ("gguf-mixed", Arithmetic::Exact), ("tiny-qwen3-bf16", Arithmetic::Candle)]
+    {
+        let folder = bundled(name);
+        let residual = if arithmetic == Arithmetic::Candle { Dtype::Bf16 } else { Dtype::F32 };
+        let wish = Wish { arithmetic, ..wish(&folder, residual) };
+        let vocabulary = folder.config().vocabulary as u32;
+        let text = tokens(5, 136, vocabulary);
+        let mut plain = Ring::plain(&folder, wish, 1);
+        // candle's sums depend on the rows of a pass: there each row comes alone.
+        let alone = arithmetic == Arithmetic::Candle;
+        let chunk = if alone { 1 } else { 130 };
+        plain.feed(1, 0, &text[..40], chunk);
+        let expected: Vec<_> = (40..136).map(|at| bits(&plain.feed(1, at as u32, &text[at..=at], 1))).collect();
+        for (devices, segments) in [(1, 1), (2, 3)] {
+            let mut ring = Ring::plain(&folder, Wish { devices, segments, head: devices - 1, ..wish }, 2);
+            ring.feed(1, 0, &text[..40], chunk);
+            let (mut at, mut guesses) = (40, tokens(9, 500, vocabulary).into_iter());
+            while at < 136 {
+                // So many rows are right, so many wrong; the wrong ones run over the end of a page now and then.
+                let right = (1 + at % 5).min(136 - at);
+                let wrong = (at * 7 % 9).min(140 - at - right);
+                let mut given = text[at..at + right].to_vec();
+                given.extend(guesses.by_ref().take(wrong));
+                let count = given.len();
+                let rows =
+                    |start: usize, count: usize| [BatchRows { slot: 1, start: start as u32, count: count as u32 }];
+                let logits = if alone {
+                    let each = |row: usize| ring.pass(&rows(at + row, 1), &given[row..=row], &[0]);
+                    (0..count).flat_map(each).collect()
+                } else {
+                    ring.pass(&rows(at, count), &given, &(0..count).collect::<Vec<_>>())
+                };
+                for (row, logits) in logits.chunks_exact(vocabulary as usize).take(right).enumerate() {
+                    assert_eq!(
+                        bits(logits),
+                        expected[at + row - 40],
+                        "{name} {devices} devices, position {}",
+                        at + row
+                    );
+                }
+                at += right;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_slot_can_be_used_again() {
     let folder = bundled("tiny-llama3-bf16");

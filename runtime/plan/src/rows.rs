@@ -5,7 +5,7 @@
 pub struct BatchRows {
     /// The sequence's KV slot.
     pub slot: u32,
-    /// Position of the first row. 0 begins the slot anew; anything else must be where the sequence ended.
+    /// Position of the first row: where the sequence ended, or below. What the slot holds from there on is forgotten; 0 begins it anew.
     pub start: u32,
     /// How many rows.
     pub count: u32,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use crate::{
-    FrameLimits,
+    FrameLimits, MOST_DRAFTS,
     proto::{ActivationType, Frame, Pass, Rows, Sampling},
 };
 
@@ -100,6 +100,18 @@ pub enum FrameError {
         /// The field and its fault.
         what: &'static str,
     },
+    /// Guesses that do not go with their rows. A gateway that guesses wrongly in this way is at fault, and no request.
+    #[error("KV slot {slot}: {found} drafts for {rows} rows: {what}")]
+    Drafts {
+        /// The slot.
+        slot: u32,
+        /// Guesses that came.
+        found: usize,
+        /// Rows that came.
+        rows: u32,
+        /// The rule that is broken.
+        what: &'static str,
+    },
     /// Activations in another dtype than the plan's.
     #[error("activations of type {found}, the plan carries {expected:?}")]
     ActivationType {
@@ -143,6 +155,7 @@ impl FrameError {
             | Self::Trace { .. }
             | Self::TooManyRows { .. }
             | Self::Tokens { .. }
+            | Self::Drafts { .. }
             | Self::ActivationType { .. }
             | Self::Columns { .. }
             | Self::Length { .. } => None,
@@ -166,9 +179,14 @@ impl FrameLimits {
         }
         let mut tokens = pass.tokens.iter();
         for of_slot in &pass.rows {
-            let mut own = tokens.by_ref().take(of_slot.count as usize);
-            if let Some(found) = own.find(|token| **token >= self.vocabulary) {
-                return Err(FrameError::Token { slot: of_slot.slot, found: *found, vocabulary: self.vocabulary });
+            let Rows { slot, count, drafts, .. } = of_slot;
+            let sure = (*count as usize).saturating_sub(drafts.len());
+            let mut own = tokens.by_ref().take(*count as usize);
+            if let Some(found) = own.by_ref().take(sure).find(|token| **token >= self.vocabulary) {
+                return Err(FrameError::Token { slot: *slot, found: *found, vocabulary: self.vocabulary });
+            }
+            if !own.eq(drafts.iter().map(|draft| &draft.token)) {
+                return Err(drafts_fault(of_slot, "they are not the tokens of the last rows"));
             }
         }
         Ok(rows)
@@ -234,12 +252,37 @@ impl FrameLimits {
             if let Some(sampling) = &of_slot.sample {
                 self.check_sampling(of_slot.slot, sampling)?;
             }
+            self.check_drafts(of_slot)?;
             total += u64::from(of_slot.count);
         }
         match u32::try_from(total) {
             Ok(rows) if rows <= self.max_rows => Ok(rows),
             _ => Err(FrameError::TooManyRows { found: total, max: self.max_rows }),
         }
+    }
+
+    fn check_drafts(&self, rows: &Rows) -> Result<(), FrameError> {
+        let fault = |what| Err(drafts_fault(rows, what));
+        let drafts = &rows.drafts;
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        if rows.sample.is_none() {
+            return fault("nothing is drawn");
+        }
+        if drafts.len() >= rows.count as usize {
+            return fault("the first row to draw from is no guess");
+        }
+        if drafts.len() > MOST_DRAFTS {
+            return fault("a sequence may have 31 in a pass");
+        }
+        if drafts.iter().any(|draft| draft.token >= self.vocabulary) {
+            return fault("one is no token of the model");
+        }
+        if drafts.iter().filter_map(|draft| draft.bias).any(|bias| !bias.is_finite()) {
+            return fault("a bias is not a finite number");
+        }
+        Ok(())
     }
 
     fn check_sampling(&self, slot: u32, sampling: &Sampling) -> Result<(), FrameError> {
@@ -275,6 +318,10 @@ impl FrameLimits {
     const fn check_slot(&self, slot: u32) -> Result<(), FrameError> {
         if slot < self.slots { Ok(()) } else { Err(FrameError::Slot { found: slot, slots: self.slots }) }
     }
+}
+
+const fn drafts_fault(rows: &Rows, what: &'static str) -> FrameError {
+    FrameError::Drafts { slot: rows.slot, found: rows.drafts.len(), rows: rows.count, what }
 }
 
 #[cfg(test)]

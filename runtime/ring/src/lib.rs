@@ -45,7 +45,7 @@ pub use driver::{
 };
 pub use fault::{ASKER_KEY, EPOCH_KEY, FaultKind, GATEWAY_KEY, RingFault, asker_of, epoch_of, gateway_of, wrong_epoch};
 pub use incoming::{Connection, Incoming, incoming};
-pub use limits::{FrameLimits, KeepLimits};
+pub use limits::{FrameLimits, KeepLimits, MOST_DRAFTS};
 pub use outgoing::{FrameQueue, LinkCounters, OutgoingFrames, QueueFull, outgoing};
 pub use proto::Peer;
 pub use security::{RingSecurity, SERVER_NAME, SecurityError};

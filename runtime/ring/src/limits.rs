@@ -67,8 +67,11 @@ impl KeepLimits {
 const SMALL: usize = 64 << 10;
 /// A `Rows` with its sampling, the biases apart.
 const ROWS: usize = 256;
-/// A `LogitBias`, or a `TokenLogprob`, with tags and lengths.
+/// A `LogitBias`, a `Draft`, or a `TokenLogprob`, with tags and lengths.
 const PER_TOKEN: usize = 16;
+
+/// Most guesses that one sequence may have in a pass.
+pub const MOST_DRAFTS: usize = 31;
 
 impl FrameLimits {
     /// The limits that `plan` sets on its messages.
@@ -102,7 +105,8 @@ impl FrameLimits {
     pub fn pass_message_bytes(&self) -> usize {
         let bias = (self.vocabulary as usize).saturating_mul(PER_TOKEN);
         let rows = (self.slots as usize).saturating_mul(bias.saturating_add(ROWS));
-        rows.saturating_add(PER_TOKEN * self.max_rows as usize).saturating_add(SMALL)
+        // A row's token, and its guess.
+        rows.saturating_add(2 * PER_TOKEN * self.max_rows as usize).saturating_add(SMALL)
     }
 
     /// Longest `Frame` on the wire.
@@ -111,9 +115,10 @@ impl FrameLimits {
         self.pass_message_bytes().saturating_add(activations.unwrap_or(usize::MAX))
     }
 
-    /// Longest `PassResult` on the wire: every slot returns its logits and all of their probabilities.
+    /// Longest `PassResult` on the wire: every row that may be drawn from returns its logits and all of their probabilities.
     pub fn result_message_bytes(&self) -> usize {
         let token = (self.vocabulary as usize).saturating_mul(4 + PER_TOKEN).saturating_add(ROWS);
-        (self.slots as usize).saturating_mul(token).saturating_add(SMALL)
+        let draws = (self.slots as usize).saturating_mul(1 + MOST_DRAFTS).min(self.max_rows as usize);
+        draws.saturating_mul(token).saturating_add(SMALL)
     }
 }

@@ -1,11 +1,11 @@
 //! The seam between the ring and the arithmetic: what a worker asks of its engine. Tests put a deterministic fake here.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
 use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Plan, SegmentIndex};
-use lime_ring::proto::{Sampling, Token};
+use lime_ring::proto::{Draft, LogitBias, Sampling, Token};
 
 use crate::failure::Failure;
 
@@ -76,15 +76,45 @@ impl ComputeError {
     }
 }
 
-/// A token to draw.
+/// Tokens of one sequence to draw: one from `row`, and one from each row after it whose guess held.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'a> {
     /// KV slot, for the answer.
     pub slot: u32,
-    /// The row of the batch whose logits are drawn from.
+    /// The first row of the batch whose logits are drawn from.
     pub row: usize,
-    /// How.
+    /// How, there.
     pub sampling: &'a Sampling,
+    /// The guesses that the rows after it carry.
+    pub drafts: &'a [Draft],
+}
+
+impl<'a> Draw<'a> {
+    /// How many rows may be drawn from.
+    pub const fn rows(&self) -> usize {
+        1 + self.drafts.len()
+    }
+
+    /// How to draw from the row after `held` guesses that were right: as if each had come in a pass of its own.
+    pub fn sampling_after(&self, held: usize) -> Cow<'a, Sampling> {
+        if held == 0 {
+            return Cow::Borrowed(self.sampling);
+        }
+        let mut sampling = Sampling { draw: self.sampling.draw + held as u64, ..self.sampling.clone() };
+        for Draft { token, bias } in &self.drafts[..held] {
+            let Some(value) = *bias else { continue };
+            match sampling.bias.iter_mut().find(|bias| bias.token == *token) {
+                Some(bias) => bias.value = value,
+                None => sampling.bias.push(LogitBias { token: *token, value }),
+            }
+        }
+        Cow::Owned(sampling)
+    }
+
+    /// Whether the guess after `held` others was right: it is the token that was drawn.
+    pub fn holds(&self, held: usize, drawn: u32) -> bool {
+        self.drafts.get(held).is_some_and(|draft| draft.token == drawn)
+    }
 }
 
 /// What a loaded engine takes and uses.
@@ -140,7 +170,8 @@ pub trait Compute {
     /// When memory fails.
     fn send(&mut self) -> Result<Bytes, ComputeError>;
 
-    /// Applies the head to the rows asked for and draws from each.
+    /// Applies the head to the rows asked for and draws from each, of each sequence up to the first guess that did not hold. Tokens come in
+    /// the order of `draws`.
     ///
     /// # Errors
     /// When the device holds no head.

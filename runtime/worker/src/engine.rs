@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{
-    Activation, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampling, Shortage, StreamCounters,
-    WeightSource,
+    Activation, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampler, Sampling, Shortage,
+    StreamCounters, WeightSource,
 };
-use lime_model::{BlockFiles, ModelFolder};
+use lime_model::{BlockFiles, ModelError, ModelFolder};
 use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Dtype, Plan, SegmentIndex};
 use lime_ring::proto;
 use lime_store::{Source, StoredModel};
@@ -70,7 +70,6 @@ impl Loader for EngineLoader {
             mending,
             dtype: plan.residual,
             columns: plan.model.hidden as usize,
-            vocabulary: plan.model.vocabulary as usize,
             threads: self.options.threads as u32,
             batch: Activation::default(),
         }))
@@ -104,7 +103,6 @@ struct Loaded {
     mending: Option<Mending>,
     dtype: Dtype,
     columns: usize,
-    vocabulary: usize,
     threads: u32,
     batch: Activation,
 }
@@ -133,11 +131,26 @@ impl Compute for Loaded {
     }
 
     fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<proto::Token>, ComputeError> {
-        let rows: Vec<usize> = draws.iter().map(|draw| draw.row).collect();
+        // Every row that may be drawn from, with its draw and the guesses before it.
+        let each = |(at, draw): (usize, &Draw<'_>)| (0..draw.rows()).map(move |held| (at, held));
+        let rows: Vec<(usize, usize)> = draws.iter().enumerate().flat_map(each).collect();
+        let places: Vec<usize> = rows.iter().map(|(at, held)| draws[*at].row + held).collect();
         self.used();
-        let mut logits = self.engine.logits(&rows, &self.batch).map_err(|error| self.failed(error))?;
-        let drawn = draws.iter().zip(logits.chunks_mut(self.vocabulary));
-        drawn.map(|(draw, logits)| self.draw_one(draw, logits)).collect()
+        let (sampler, mut tokens) = (self.engine.sampler(), Vec::with_capacity(draws.len()));
+        let taken = self.engine.each_logits(&places, &self.batch, |place, logits| {
+            let (at, held) = rows[place];
+            let draw = &draws[at];
+            let token = draw_one(&sampler, draw.slot, &draw.sampling_after(held), logits)?;
+            let goes_on = draw.holds(held, token.token);
+            tokens.push(token);
+            // The rows of guesses after one that did not hold are of no use.
+            Ok(if goes_on { place + 1 } else { place + draw.rows() - held })
+        });
+        match taken {
+            Ok(()) => Ok(tokens),
+            Err(DrawFault::Engine(error)) => Err(self.failed(error)),
+            Err(DrawFault::Draw(error)) => Err(said_by_model(error)),
+        }
     }
 
     fn release(&mut self, slot: u32) {
@@ -203,22 +216,38 @@ impl Loaded {
             None => said,
         }
     }
+}
 
-    fn draw_one(&self, draw: &Draw<'_>, logits: &mut [f32]) -> Result<proto::Token, ComputeError> {
-        // Drawing uses the logits up.
-        let kept = if draw.sampling.return_logits { little_endian(logits) } else { Bytes::new() };
-        let sampled = self.engine.sample(logits, &sampling(draw.sampling));
-        let sampled = sampled.map_err(said_by_model)?;
-        let top = sampled.top.iter();
-        let top = top.map(|one| proto::TokenLogprob { token: one.token, logprob: one.logprob });
-        Ok(proto::Token {
-            slot: draw.slot,
-            token: sampled.token,
-            logprob: sampled.logprob.unwrap_or_default(),
-            top: top.collect(),
-            logits: kept,
-        })
+/// Why nothing was drawn.
+enum DrawFault {
+    Engine(EngineError),
+    Draw(ModelError),
+}
+
+impl From<EngineError> for DrawFault {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
     }
+}
+
+fn draw_one(
+    sampler: &Sampler,
+    slot: u32,
+    how: &proto::Sampling,
+    logits: &mut [f32],
+) -> Result<proto::Token, DrawFault> {
+    // Drawing uses the logits up.
+    let kept = if how.return_logits { little_endian(logits) } else { Bytes::new() };
+    let sampled = sampler.sample(logits, &sampling(how)).map_err(DrawFault::Draw)?;
+    let top = sampled.top.iter();
+    let top = top.map(|one| proto::TokenLogprob { token: one.token, logprob: one.logprob });
+    Ok(proto::Token {
+        slot,
+        token: sampled.token,
+        logprob: sampled.logprob.unwrap_or_default(),
+        top: top.collect(),
+        logits: kept,
+    })
 }
 
 fn sampling(wire: &proto::Sampling) -> Sampling {

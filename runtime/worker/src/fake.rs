@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use lime_plan::{BatchRows, Block, Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
-use lime_ring::proto::Token;
+use lime_ring::proto::{LogitBias, Token};
 
 use crate::{
     compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
@@ -158,11 +158,22 @@ impl Compute for Fake {
 
     fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<Token>, ComputeError> {
         let vocabulary = u64::from(self.plan.model.vocabulary);
-        let token = |draw: &Draw<'_>| {
-            let value = self.values[draw.row] + draw.sampling.seed + draw.sampling.draw;
-            Token { slot: draw.slot, token: (value % vocabulary) as u32, ..Token::default() }
-        };
-        Ok(draws.iter().map(token).collect())
+        let mut tokens = Vec::with_capacity(draws.len());
+        for draw in draws {
+            for held in 0..draw.rows() {
+                let sampling = draw.sampling_after(held);
+                // Biases count: what they are must not depend on the way in which a token was drawn.
+                let bias = |bias: &LogitBias| u64::from(bias.token) * u64::from(bias.value.to_bits() >> 8);
+                let biases = sampling.bias.iter().map(bias).sum::<u64>();
+                let value = self.values[draw.row + held] + sampling.seed + sampling.draw + biases;
+                let token = (value % vocabulary) as u32;
+                tokens.push(Token { slot: draw.slot, token, ..Token::default() });
+                if !draw.holds(held, token) {
+                    break;
+                }
+            }
+        }
+        Ok(tokens)
     }
 
     fn release(&mut self, slot: u32) {

@@ -185,7 +185,8 @@ impl Visit<'_> {
             for rows in &work.rows {
                 end += rows.count as usize;
                 if let Some(sampling) = &rows.sample {
-                    draws.push(Draw { slot: rows.slot, row: end - 1, sampling });
+                    let row = end - 1 - rows.drafts.len();
+                    draws.push(Draw { slot: rows.slot, row, sampling, drafts: &rows.drafts });
                 }
             }
             engine.draw(&draws)

@@ -133,20 +133,17 @@ impl KvTables {
         }
         let earlier = before.iter().rev().find(|other| other.slot == slot);
         let expected = earlier.map_or(held.lengths[segment], |other| other.end() as u32);
-        if start != 0 && start != expected {
-            return Err(EngineError::OutOfOrder { slot, start, expected });
-        }
-        Ok(())
+        // Rows below what the slot holds cut it back; those of one pass follow each other.
+        let continues = if earlier.is_some() { start == expected } else { start <= expected };
+        if continues { Ok(()) } else { Err(EngineError::OutOfOrder { slot, start, expected }) }
     }
 
     /// Notes that the rows of `parts` are stored in `segment`.
     pub(crate) fn commit(&mut self, segment: usize, parts: &[BatchRows]) {
         for part in parts {
             let lengths = &mut self.slots[part.slot as usize].lengths;
-            if part.start == 0 {
-                // What the segments after this one hold is of the sequence before.
-                lengths[segment..].fill(0);
-            }
+            // What the segments after this one hold from there on is of rows that are forgotten.
+            lengths[segment..].iter_mut().for_each(|length| *length = part.start.min(*length));
             lengths[segment] = part.end() as u32;
         }
     }
@@ -166,6 +163,31 @@ impl KvTables {
                 self.free.insert(page);
                 self.grains.give_back(page).into_iter().for_each(&mut idle);
             }
+        }
+    }
+
+    /// Whether `part` begins below what its slot holds in `segment` or one after it: a pass cuts the sequence back. Those before have been
+    /// cut back already.
+    pub(crate) fn cuts(&self, segment: usize, part: &BatchRows) -> bool {
+        let held = self.slots.get(part.slot as usize);
+        held.is_some_and(|held| held.lengths[segment..].iter().any(|length| part.start < *length))
+    }
+
+    /// How many of a sequence's first pages hold nothing from position `start` on.
+    pub(crate) const fn whole_before(start: u32) -> u32 {
+        start / KV_PAGE_TOKENS as u32
+    }
+
+    /// Cuts the sequence of `part` back to where `part` begins, from `segment` on, and takes the pages back that `part` does not reach; `idle`
+    /// as in [`KvTables::release`]. Nothing from there on is elsewhere.
+    pub(crate) fn cut_back(&mut self, segment: usize, part: &BatchRows, mut idle: impl FnMut(Range<usize>)) {
+        let Some(held) = self.slots.get_mut(part.slot as usize) else { return };
+        debug_assert!(held.elsewhere <= Self::whole_before(part.start), "rows are written into pages elsewhere");
+        held.lengths[segment..].iter_mut().for_each(|length| *length = part.start.min(*length));
+        let kept = pages_for(part.end()).min(held.pages.len());
+        for page in held.pages.drain(kept..) {
+            self.free.insert(page);
+            self.grains.give_back(page).into_iter().for_each(&mut idle);
         }
     }
 
@@ -219,8 +241,14 @@ impl KvTables {
     /// The page to bring back next, as its sequence's slot, its number there, and the place in the pool that it gets.
     pub(crate) fn next_to_come(&self) -> Option<(u32, u32, u32)> {
         let slot = self.slots.iter().position(|held| held.elsewhere > 0)?;
+        self.next_to_come_of(slot as u32)
+    }
+
+    /// The same of one sequence.
+    pub(crate) fn next_to_come_of(&self, slot: u32) -> Option<(u32, u32, u32)> {
+        let number = self.elsewhere(slot).checked_sub(1)?;
         // The pool holds every slot at its longest.
-        Some((slot as u32, self.slots[slot].elsewhere - 1, *self.free.first()?))
+        Some((slot, number, *self.free.first()?))
     }
 
     /// Memory that the pages here take once the page of [`KvTables::next_to_come`] is back.
@@ -228,7 +256,7 @@ impl KvTables {
         self.grains.bytes(self.grains.used + self.grains.wanted(self.free.iter().take(1)))
     }
 
-    /// Notes that the page of [`KvTables::next_to_come`] is here.
+    /// Notes that the page of [`KvTables::next_to_come`] or [`KvTables::next_to_come_of`] is here.
     pub(crate) fn came(&mut self, slot: u32) {
         let held = &mut self.slots[slot as usize];
         if let Some(page) = self.free.pop_first() {
@@ -254,9 +282,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_page_has_two_owners(steps in proptest::collection::vec((0u32..4, 0u32..2, 0u32..150, any::<bool>(), 0u32..4), 1..60)) {
+        fn no_page_has_two_owners(
+            steps in proptest::collection::vec((0u32..4, 0u32..2, 0u32..150, 0u32..6, 0u32..300, 0u32..4), 1..60),
+        ) {
             let mut tables = KvTables::new(3, &[true, true], 200, PAGE);
-            for (slot, segment, count, anew, moves) in steps {
+            for (slot, segment, count, anew, back, moves) in steps {
                 match moves {
                     0 => if let Some((slot, number, page)) = tables.next_to_go() {
                         let held = &tables.slots[slot as usize];
@@ -277,10 +307,28 @@ mod tests {
                     continue;
                 }
                 let length = tables.slots.get(slot as usize).map_or(0, |held| held.lengths[segment as usize]);
-                let parts = [part(slot, if anew { 0 } else { length }, count)];
-                // As the engine does: a sequence that begins anew takes no page from elsewhere along.
-                if parts[0].start == 0 && tables.elsewhere(slot) > 0 {
+                let start = match anew {
+                    0 => 0,
+                    1 | 2 => length.saturating_sub(back),
+                    _ => length,
+                };
+                let parts = [part(slot, start, count)];
+                // As the engine does: a sequence that begins anew takes no page from elsewhere along, and one that is cut back writes
+                // into none.
+                if start == 0 && tables.elsewhere(slot) > 0 {
                     tables.release(slot, |_| ());
+                }
+                if segment == 0 && tables.check_all(0, &parts).is_ok() && tables.cuts(0, &parts[0]) {
+                    while tables.elsewhere(slot) > KvTables::whole_before(start) {
+                        prop_assert!(tables.next_to_come_of(slot).is_some());
+                        tables.came(slot);
+                    }
+                    tables.cut_back(0, &parts[0], |_| ());
+                    let held = &tables.slots[slot as usize];
+                    prop_assert!(held.lengths.iter().all(|length| *length <= start));
+                    prop_assert!(held.pages.len() <= pages_for(parts[0].end()));
+                } else if tables.elsewhere(slot) > KvTables::whole_before(start) {
+                    continue;
                 }
                 let counted = tables.bytes_with(segment as usize, &parts);
                 if let Ok(batch) = tables.admit(segment as usize, &parts) {
@@ -348,7 +396,6 @@ mod tests {
             assert_eq!(fault.map(|_: Vec<Vec<u32>>| ()).unwrap_err().to_string(), text);
         };
         let mut refuse = |part: BatchRows, text: &str| expect(run(&mut tables, 0, &[self::part(1, 0, 1), part]), text);
-        refuse(part(0, 9, 1), "slot 0: rows start at position 9, the sequence continues at 10");
         refuse(part(0, 11, 1), "slot 0: rows start at position 11, the sequence continues at 10");
         refuse(part(0, 10, 91), "slot 0: 101 positions, the plan's context has 100");
         refuse(part(0, u32::MAX, u32::MAX), "slot 0: 8589934590 positions, the plan's context has 100");
@@ -356,7 +403,34 @@ mod tests {
         refuse(part(0, 10, 0), "a pass of 0 rows: the plan allows 1 to 100");
         assert!(tables.slots[1].pages.is_empty());
         run(&mut tables, 0, &[part(0, 10, 1), part(0, 11, 2)]).unwrap();
+        refuse_twice(&mut tables);
         run(&mut tables, 0, &[part(0, 0, 1)]).unwrap();
         assert!(run(&mut tables, 0, &[part(0, 13, 1)]).is_err());
+    }
+
+    /// Rows of one slot in one pass follow each other.
+    fn refuse_twice(tables: &mut KvTables) {
+        let fault = tables.admit(0, &[part(0, 13, 1), part(0, 13, 1)]).unwrap_err();
+        assert_eq!(fault.to_string(), "slot 0: rows start at position 13, the sequence continues at 14");
+    }
+
+    #[test]
+    fn rows_below_what_a_slot_holds_cut_it_back_in_every_segment() {
+        let mut tables = KvTables::new(2, &[true, true], 200, PAGE);
+        for segment in 0..2 {
+            run(&mut tables, segment, &[part(0, 0, 150)]).unwrap();
+        }
+        let rows = part(0, 60, 3);
+        assert!(tables.cuts(0, &rows) && !tables.cuts(0, &part(0, 150, 1)) && !tables.cuts(0, &part(1, 0, 1)));
+        let mut idle = 0;
+        tables.cut_back(0, &rows, |_| idle += 1);
+        assert_eq!((tables.slots[0].lengths.as_slice(), tables.slots[0].pages.len()), ([60, 60].as_slice(), 1));
+        assert_eq!((tables.free.len(), idle), (7, 1), "pages that the rows do not reach are free");
+        run(&mut tables, 0, &[rows]).unwrap();
+        assert!(run(&mut tables, 1, &[part(0, 63, 1)]).is_err(), "what a segment has forgotten is not gone on from");
+        run(&mut tables, 1, &[rows]).unwrap();
+        // A segment that was not visited since goes by what the one before it forgot.
+        run(&mut tables, 0, &[part(0, 20, 1)]).unwrap();
+        assert_eq!(tables.slots[0].lengths, [21, 20]);
     }
 }

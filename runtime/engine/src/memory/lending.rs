@@ -9,6 +9,7 @@ use super::{Memory, Sizes};
 use crate::{
     EngineError, KeeperError,
     backend::{Elsewhere, KvPool, nobody},
+    kv::KvTables,
     residency::{Blocks, Standing},
 };
 
@@ -117,8 +118,34 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         Ok(())
     }
 
+    /// Brings pages of one sequence back until no more than `most` of them are elsewhere, with as many blocks streamed as that takes.
+    fn bring_back_of(&mut self, slot: u32, most: u32, why: &str) -> Result<(), EngineError> {
+        let coming = self.kv.tables.elsewhere(slot).saturating_sub(most);
+        if coming == 0 {
+            return Ok(());
+        }
+        let needed = self.kv_bytes() + self.sizes.page * u64::from(coming) + self.buffers();
+        if !self.room.fits(self.blocks.ladder(), needed) {
+            return self.refused(needed);
+        }
+        let ladder = self.blocks.ladder();
+        let level = ladder.least(needed + self.room.short()).unwrap_or(ladder.rungs().len()).max(self.blocks.level());
+        self.blocks.stay();
+        self.climb(level, needed, why)?;
+        while self.kv.tables.elsewhere(slot) > most {
+            self.bring_back_page(self.kv.tables.next_to_come_of(slot), why)?;
+        }
+        self.publish();
+        Ok(())
+    }
+
     fn bring_back_next(&mut self, why: &str) -> Result<(), EngineError> {
-        let Some((slot, number, page)) = self.kv.tables.next_to_come() else { return Ok(()) };
+        self.bring_back_page(self.kv.tables.next_to_come(), why)
+    }
+
+    /// Brings back the page that page tables name, as its sequence's slot, its number there, and the place in the pool that it gets.
+    fn bring_back_page(&mut self, next: Option<(u32, u32, u32)>, why: &str) -> Result<(), EngineError> {
+        let (slot, number, page) = next.ok_or_else(nobody)?;
         let there = self.keeper.as_mut().ok_or_else(nobody)?;
         there.keeper.take_back(slot, number, self.kv.pool.page(page).ok_or_else(nobody)?)?;
         self.kv.tables.came(slot);
@@ -132,19 +159,29 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         Ok(())
     }
 
-    /// A pass comes. A sequence that begins anew needs no page of the one before it, and none of those may go elsewhere now.
-    pub(super) fn begin_anew(&mut self, segment: usize, rows: &[BatchRows]) -> Result<(), EngineError> {
+    /// A pass comes. Rows below what a slot holds forget the rest of it. A sequence that begins anew needs no page of the one before it,
+    /// and none of those may go elsewhere now; rows are never written into a page that is elsewhere: it comes back.
+    pub(super) fn cut_back(&mut self, segment: usize, rows: &[BatchRows]) -> Result<(), EngineError> {
         // Later segments go on with what the first began.
         if segment != self.kv.tables.first_segment() {
             return Ok(());
         }
         self.link.tick();
-        if rows.iter().any(|part| part.start == 0) {
+        if rows.iter().any(|part| self.kv.tables.cuts(segment, part)) {
             self.kv.tables.check_all(segment, rows)?;
             let mut idle = Vec::new();
-            for part in rows.iter().filter(|part| part.start == 0) {
-                self.release_elsewhere(part.slot);
-                self.kv.tables.begin_anew(part.slot, segment, |range| idle.push(range));
+            for part in rows {
+                // Asked one by one: a part that follows another of its slot cuts nothing.
+                if !self.kv.tables.cuts(segment, part) {
+                    continue;
+                }
+                if part.start == 0 {
+                    self.release_elsewhere(part.slot);
+                    self.kv.tables.begin_anew(part.slot, segment, |range| idle.push(range));
+                } else {
+                    self.bring_back_of(part.slot, KvTables::whole_before(part.start), "the sequence is cut back")?;
+                    self.kv.tables.cut_back(segment, part, |range| idle.push(range));
+                }
             }
             self.give_back(idle);
         }

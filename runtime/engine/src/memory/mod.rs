@@ -97,7 +97,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         segment: usize,
         rows: &'a [BatchRows],
     ) -> Result<Admitted<'a, S, P>, EngineError> {
-        self.begin_anew(segment, rows)?;
+        self.cut_back(segment, rows)?;
         self.make_room(segment, rows)?;
         let batch = self.kv.tables.admit(segment, rows)?;
         Ok(Admitted { batch, blocks: &mut self.blocks, kv: &mut self.kv.pool, keeper: self.keeper.as_mut() })

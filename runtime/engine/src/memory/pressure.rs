@@ -54,7 +54,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         self.refused(needed)
     }
 
-    fn refused(&mut self, needed: Bytes) -> Result<(), EngineError> {
+    pub(super) fn refused(&mut self, needed: Bytes) -> Result<(), EngineError> {
         let room = self.blocks.ladder().most().saturating_sub(self.room.shortage.hard);
         self.figures.refused += 1;
         self.publish();

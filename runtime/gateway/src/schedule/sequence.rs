@@ -142,7 +142,8 @@ impl Sequence {
         self.in_flight += 1;
         let draws = self.remaining() == 0;
         let sample = draws.then(|| self.sampling.on_wire(self.generated() as u64, &self.counts));
-        (Rows { slot: self.slot, start: start as u32, count: count as u32, sample, trace: self.trace() }, draws)
+        let (slot, start, count, trace) = (self.slot, start as u32, count as u32, self.trace());
+        (Rows { slot, start, count, sample, trace, drafts: Vec::new() }, draws)
     }
 
     /// Appends a token of the answer; says whether it was the last.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::proto::LogitBias;
+use crate::proto::{Draft, LogitBias};
 
 const LIMITS: FrameLimits = FrameLimits {
     segments: 2,
@@ -102,6 +102,41 @@ fn each_wrong_field_of_a_pass_is_named() {
     }
 }
 
+/// Rows of one token that is sure and `guesses`, drawn from; the tokens of the pass.
+fn drafted(guesses: &[u32]) -> Pass {
+    let drafts = guesses.iter().map(|token| Draft { token: *token, bias: Some(-0.5) }).collect();
+    let count = 1 + guesses.len() as u32;
+    let rows = vec![Rows { sample: Some(Sampling::default()), drafts, ..rows(0, 0, count) }];
+    Pass { rows, tokens: [&[1], guesses].concat(), ..pass() }
+}
+
+#[test]
+fn guesses_go_with_their_rows_and_their_faults_are_no_requests() {
+    assert_eq!(LIMITS.check_pass(&drafted(&[4, 9])), Ok(3));
+    type Spoil = fn(&mut Pass);
+    let spoilt: &[(Spoil, &str)] = &[
+        (|p| p.rows[0].sample = None, "nothing is drawn"),
+        (|p| p.rows[0].count = 2, "the first row to draw from is no guess"),
+        (|p| p.tokens[2] = 8, "they are not the tokens of the last rows"),
+        (|p| p.tokens[2] = 10, "they are not the tokens of the last rows"),
+        (|p| p.rows[0].drafts[1].token = 10, "one is no token of the model"),
+        (|p| p.rows[0].drafts[0].bias = Some(f32::INFINITY), "a bias is not a finite number"),
+    ];
+    for (spoil, expected) in spoilt {
+        let mut wrong = drafted(&[4, 9]);
+        spoil(&mut wrong);
+        if wrong.rows[0].count == 2 {
+            wrong.tokens.pop();
+        }
+        let fault = LIMITS.check_pass(&wrong).unwrap_err();
+        assert!(matches!(fault, FrameError::Drafts { slot: 0, what, .. } if what == *expected), "{fault} {expected}");
+        assert_eq!(fault.refused_slot(), None);
+    }
+    let wide = FrameLimits { max_rows: 99, context: 99, ..LIMITS };
+    assert_eq!(wide.check_pass(&drafted(&[3; MOST_DRAFTS])), Ok(32));
+    assert!(wide.check_pass(&drafted(&[3; MOST_DRAFTS + 1])).is_err());
+}
+
 #[test]
 fn what_a_request_can_ask_for_is_the_fault_of_its_slot_and_all_else_of_the_sender() {
     let refused = |spoil: &dyn Fn(&mut Pass)| {
@@ -133,7 +168,10 @@ fn what_a_request_can_ask_for_is_the_fault_of_its_slot_and_all_else_of_the_sende
 fn the_largest_messages_fit_the_derived_sizes() {
     let bias = (0..10).map(|token| LogitBias { token, value: -1.5 }).collect::<Vec<_>>();
     let sample = Sampling { seed: u64::MAX, draw: u64::MAX, bias, ..Sampling::default() };
-    let full = |slot, count| Rows { slot, count, sample: Some(sample.clone()), ..Rows::default() };
+    let full = |slot, count: u32| {
+        let drafts = vec![Draft { token: 9, bias: Some(-1.5) }; count as usize - 1];
+        Rows { slot, count, sample: Some(sample.clone()), drafts, ..Rows::default() }
+    };
     let mut largest = frame();
     largest.rows = vec![full(0, 6), full(1, 1), full(2, 1)];
     largest.activations = Bytes::from(vec![0; 8 * 4 * 4]);
