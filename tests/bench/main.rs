@@ -17,6 +17,7 @@ mod report;
 mod ring;
 mod security;
 mod soak;
+mod speculate;
 mod stream;
 mod truth;
 
@@ -103,6 +104,8 @@ enum What {
     Quants,
     /// Quantized weights under hard memory limits, beside llama.cpp and prima.cpp. Not part of `all`.
     StreamQuants,
+    /// Tokens guessed ahead against none: edits, prose and random text, in memory and streamed. Not part of `all`.
+    Speculate,
     /// Only writes the synthetic models.
     Synthesize,
 }
@@ -152,6 +155,9 @@ fn main() -> Result<()> {
     }
     eprintln!("the synthetic model is kept in {}", bench.folder.display());
     synthetic::write_folder(&Shape::LLAMA_1B, &bench.folder).context("cannot write the synthetic model")?;
+    if args.what == What::Speculate {
+        return speculate::measure(&bench.folder, bench.threads, bench.rounds, bench.tokens);
+    }
     if args.llama_bench.is_some() || args.prima_cli.is_some() {
         synthetic::write_gguf(&Shape::LLAMA_1B, &bench.gguf).context("cannot write the peer's file")?;
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Arithmetic, Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, Serving,
-    Template, Transport, rules,
+    Speculation, Template, Transport, rules,
 };
 
 /// What to serve and how. Only `model.source` is required.
@@ -129,6 +129,10 @@ pub struct LimeDeploymentSpec {
     /// way to GPUs; every block and the whole KV cache stay in memory, and only like devices give the same tokens.
     #[serde(default)]
     pub arithmetic: Arithmetic,
+
+    /// Tokens that are guessed ahead. With Exact arithmetic alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<Speculation>,
 
     /// The nodes that may take part.
     #[serde(default)]

@@ -34,6 +34,7 @@ mod rules;
 mod schema;
 mod serving;
 mod source;
+mod speculation;
 mod speeds;
 mod status;
 mod template;
@@ -62,6 +63,7 @@ pub use rules::Fault;
 pub use schema::{crds, deployment_schema};
 pub use serving::{Arithmetic, KvCacheType, Objective, RequestPattern, Serving};
 pub use source::{ModelSource, SourceError};
+pub use speculation::Speculation;
 pub use speeds::{FigureError, NodeSpeeds, UNMEASURED_LINK, believable};
 pub use status::{
     ConditionType, EndpointStatus, FailureStatus, LimeDeploymentStatus, LostLink, ModelStatus, PerformanceFigures,

@@ -118,6 +118,11 @@ pub(crate) struct UpArgs {
     #[arg(long, requires = "prompt")]
     pub(crate) once: bool,
 
+    /// How many tokens of an answer are guessed ahead, instead of spec.speculation: off, as many as pay (auto), or so many. Answers
+    /// are the same
+    #[arg(long, value_name = "off|auto|N")]
+    pub(crate) speculate: Option<lime_gateway::Speculation>,
+
     /// The ring speaks mutual TLS, with certificates made for this run, as it does between machines
     #[arg(long)]
     pub(crate) tls: bool,
@@ -569,6 +574,10 @@ pub(crate) struct GatewayArgs {
     /// Most requests that may wait; more are answered with 429
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) queue_limit: usize,
+
+    /// How many tokens of an answer are guessed ahead: off, as many as pay (auto), or so many. Answers are the same
+    #[arg(long, value_name = "off|auto|N", default_value_t = lime_gateway::Speculation::Auto)]
+    pub(crate) speculate: lime_gateway::Speculation,
 
     /// This gateway's name, for others of the same ring: a ring that another one has is taken over when that one has let go
     #[arg(long, value_name = "NAME")]

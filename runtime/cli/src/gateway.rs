@@ -53,7 +53,12 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             queue_limit: args.queue_limit,
         };
         let traces = args.traces.start("lime-gateway", &config.served_name)?;
-        let options = Options { name: args.name, grace: Duration::from_secs(args.drain_seconds), ..Options::default() };
+        let options = Options {
+            name: args.name,
+            grace: Duration::from_secs(args.drain_seconds),
+            speculation: args.speculate,
+            ..Options::default()
+        };
         let gateway = lime_gateway::start(config, options, events).await?;
         println!("{}", serde_json::json!({ "listening": gateway.addr().to_string() }));
         let mut following = std::pin::pin!(follow(file, publish));

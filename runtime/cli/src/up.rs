@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use lime_client::{Input, Question, Server, ask};
-use lime_gateway::{Event, GatewayConfig, GatewayHandle, Orders};
+use lime_gateway::{Event, GatewayConfig, GatewayHandle, Options, Orders};
 use lime_plan::Plan;
 use lime_ring::Transport;
 use lime_text::ChatTemplate;
@@ -150,7 +150,11 @@ async fn start_gateway(
         allow_hosts: args.allow_hosts.clone(),
         queue_limit: 64,
     };
-    match lime_gateway::start(config, lime_gateway::Options::default(), events).await {
+    // The schema bounds the window: whatever it says can be meant.
+    let wished = wish.deployment.spec.speculation.as_ref().and_then(lime_api::Speculation::told);
+    let wished = wished.map(|window| window.parse()).transpose()?.unwrap_or_default();
+    let options = Options { speculation: args.speculate.unwrap_or(wished), ..Options::default() };
+    match lime_gateway::start(config, options, events).await {
         Ok(gateway) => Ok(gateway),
         Err(error @ lime_gateway::GatewayError::Listen { .. }) => {
             bail!("{error}: is something served there already? Choose another port with --port, or 0 for a free one")

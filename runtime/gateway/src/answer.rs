@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     intake::{SequenceEvent, SequenceHandle, StreamFault},
     metrics::Metrics,
-    schedule::Finish,
+    schedule::{Finish, Guessed},
     stop::StopMatcher,
     text::TextModel,
     trace::AnswerTrace,
@@ -27,8 +27,8 @@ pub(crate) struct TokenReport {
 /// The end of a choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// `stop` or `length`, and the number of tokens drawn.
-    Finished(&'static str, u64),
+    /// `stop` or `length`, the number of tokens drawn, and what became of guesses.
+    Finished(&'static str, u64, Guessed),
     /// No answer, or not all of it.
     Failed(StreamFault),
 }
@@ -73,7 +73,8 @@ pub(crate) async fn read(
             () = pieces.closed() => break,
         };
         let piece = match event {
-            SequenceEvent::Drawn { token, finish } => {
+            SequenceEvent::Drawn { token, finish, guessed } => {
+                reader.guessed += guessed;
                 if first.is_none() {
                     metrics.first_token(admitted.elapsed());
                     first = Some(Instant::now());
@@ -109,6 +110,7 @@ struct Reader<'a> {
     decoded: usize,
     shown: usize,
     drawn: u64,
+    guessed: Guessed,
 }
 
 impl<'a> Reader<'a> {
@@ -128,6 +130,7 @@ impl<'a> Reader<'a> {
             decoded: 0,
             shown: 0,
             drawn: 0,
+            guessed: Guessed::default(),
         }
     }
 
@@ -162,7 +165,7 @@ impl<'a> Reader<'a> {
         if shown.is_empty() && reports.is_empty() && reason.is_none() {
             return None;
         }
-        let end = reason.map(|reason| Ended::Finished(reason, self.drawn));
+        let end = reason.map(|reason| Ended::Finished(reason, self.drawn, self.guessed));
         Some(Piece { choice: self.choice, text: shown, reports, tokens: std::mem::take(&mut self.tokens), end })
     }
 

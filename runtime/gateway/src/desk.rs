@@ -1,9 +1,12 @@
 //! The scheduler and the streams that hear of its tokens.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use lime_ring::proto::PassResult;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     intake::{Command, SequenceEvent, StreamFault},
@@ -18,11 +21,14 @@ pub(crate) struct Desk {
     metrics: Arc<Metrics>,
     /// Why nobody is served at the moment, where those who wait have been told.
     unavailable: Option<String>,
+    /// When the passes on their way were sent, and when the last result came.
+    sent: VecDeque<Instant>,
+    heard: Option<Instant>,
 }
 
 impl Desk {
     pub(crate) fn new(scheduler: Scheduler, metrics: Arc<Metrics>) -> Self {
-        Self { scheduler, streams: HashMap::new(), metrics, unavailable: None }
+        Self { scheduler, streams: HashMap::new(), metrics, unavailable: None, sent: VecDeque::new(), heard: None }
     }
 
     /// Does what HTTP asks.
@@ -47,6 +53,7 @@ impl Desk {
     pub(crate) fn next_pass(&mut self) -> Option<PassRequest> {
         let pass = self.scheduler.next_pass()?;
         self.metrics.pass(pass.tokens.len());
+        self.sent.push_back(Instant::now());
         Some(pass)
     }
 
@@ -57,6 +64,7 @@ impl Desk {
 
     /// The last pass was not sent: the sequence in `slot` asks for what no try can give it, and ends with `cause`.
     pub(crate) fn take_back(&mut self, slot: u32, cause: &str) -> Result<(), OutOfTurn> {
+        self.sent.pop_back();
         let refused = self.scheduler.take_back(slot)?;
         self.end(refused, StreamFault::Refused(cause.to_owned()));
         self.show();
@@ -85,9 +93,17 @@ impl Desk {
 
     /// Hands the tokens of a result to their streams.
     pub(crate) fn complete(&mut self, result: PassResult) -> Result<Completed, OutOfTurn> {
-        let streams = &mut self.streams;
+        let now = Instant::now();
+        if let Some(sent) = self.sent.pop_front() {
+            // One after the other: a pass waits for those before it.
+            let began = self.heard.map_or(sent, |heard| heard.max(sent));
+            self.scheduler.took(now.duration_since(began));
+        }
+        self.heard = Some(now);
+        let (streams, metrics) = (&mut self.streams, &self.metrics);
         let done = self.scheduler.complete(result, |drawn| {
-            let event = SequenceEvent::Drawn { token: drawn.token, finish: drawn.finish };
+            metrics.guessed(drawn.guessed);
+            let event = SequenceEvent::Drawn { token: drawn.token, finish: drawn.finish, guessed: drawn.guessed };
             if let Some(stream) = streams.get(&drawn.id) {
                 // A stream that is gone says so with a command of its own.
                 let _ = stream.send(event);
@@ -106,6 +122,7 @@ impl Desk {
 
     /// Goes on by another plan: every sequence is kept, but those for which it has no room.
     pub(crate) fn take_up(&mut self, limits: Limits) {
+        self.sent.clear();
         self.scheduler.take_up(limits);
         self.give_up_outgrown();
         self.show();
@@ -113,6 +130,7 @@ impl Desk {
 
     /// Makes every sequence ready for a ring that knows nothing; those that failed too often end with `cause`.
     pub(crate) fn restart(&mut self, why: Restart, cause: &str) {
+        self.sent.clear();
         for id in self.scheduler.restart(why) {
             self.end(id, StreamFault::Failed(cause.to_owned()));
         }

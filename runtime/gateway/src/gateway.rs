@@ -151,7 +151,7 @@ pub async fn start_with<T: RingTransport>(
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let coordinator = Coordinator {
         transport,
-        desk: Desk::new(Scheduler::new(limits), metrics.clone()),
+        desk: Desk::new(Scheduler::speculating(limits, options.speculation), metrics.clone()),
         commands,
         following,
         queue_limit,

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     sampling::SamplingParams,
-    schedule::{Finish, NewSequence, QueueFull, SequenceId},
+    schedule::{Finish, Guessed, NewSequence, QueueFull, SequenceId},
 };
 
 /// What a stream hears.
@@ -23,6 +23,8 @@ pub(crate) enum SequenceEvent {
         token: Token,
         /// Whether it was the last, and why.
         finish: Option<Finish>,
+        /// What became of guesses with it.
+        guessed: Guessed,
     },
     /// There will be no more tokens.
     Failed(StreamFault),
@@ -69,6 +71,8 @@ pub(crate) struct Wish {
     pub(crate) end_tokens: Arc<[u32]>,
     /// The request's span, where it is traced.
     pub(crate) trace: Option<TraceContext>,
+    /// What the answer is expected to be like, if anything.
+    pub(crate) prediction: Arc<[u32]>,
 }
 
 /// Why nothing was admitted.
@@ -104,8 +108,9 @@ impl Intake {
         for wish in wishes {
             let id = SequenceId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
             let (sender, events) = mpsc::unbounded_channel();
-            let Wish { prompt, max_tokens, sampling, end_tokens, trace } = wish;
-            sequences.push((NewSequence { id, prompt, max_tokens, sampling, end_tokens, trace }, sender));
+            let Wish { prompt, max_tokens, sampling, end_tokens, trace, prediction } = wish;
+            let sequence = NewSequence { id, prompt, max_tokens, sampling, end_tokens, trace, prediction };
+            sequences.push((sequence, sender));
             handles.push(SequenceHandle { id, events, commands: self.commands.clone() });
         }
         let (reply, answer) = oneshot::channel();

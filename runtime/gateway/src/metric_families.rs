@@ -4,12 +4,13 @@ use lime_metrics::{Family, described};
 use lime_ring::proto::StatusReply;
 use prometheus_client::registry::Registry;
 
-use crate::{metrics::Metrics, status::ServedPlan, worker_figures};
+use crate::{metrics::Metrics, schedule::Guessed, status::ServedPlan, worker_figures};
 
 /// Everything that a gateway may export: as one would that has answered a request, of a worker that says all there is.
 pub fn metric_families() -> Vec<Family> {
     let metrics = Metrics::default();
     metrics.request("/v1/models", 200);
+    metrics.guessed(Guessed { held: 1, wrong: 1 });
     let mut registry = Registry::default();
     metrics.register(&mut registry, true, &ServedPlan::default());
     let reply = StatusReply {

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{appointments::Appointments, status::ServedPlan};
+use crate::{appointments::Appointments, schedule::Guessed, status::ServedPlan};
 
 /// Upper bounds of the time-to-first-token histogram, in seconds.
 const FIRST_TOKEN: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     plans_taken: Counter,
     passes: Counter,
     rows: Counter,
+    drafted: Family<Source, Counter>,
+    accepted: Family<Source, Counter>,
     cancelled: Counter,
     connections: Gauge,
     appointments: Appointments,
@@ -42,6 +44,15 @@ struct Answered {
     route: &'static str,
     status: u16,
 }
+
+/// Where a guess came from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Source {
+    source: &'static str,
+}
+
+/// The text of the request itself.
+const LOOKUP: Source = Source { source: "lookup" };
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -58,6 +69,8 @@ impl Default for Metrics {
             plans_taken: Counter::default(),
             passes: Counter::default(),
             rows: Counter::default(),
+            drafted: Family::default(),
+            accepted: Family::default(),
             cancelled: Counter::default(),
             connections: Gauge::default(),
             appointments: Appointments::default(),
@@ -134,6 +147,14 @@ impl Metrics {
         self.rows.inc_by(rows as u64);
     }
 
+    /// Guesses came back.
+    pub(crate) fn guessed(&self, guessed: Guessed) {
+        if guessed != Guessed::default() {
+            self.drafted.get_or_create(&LOOKUP).inc_by(guessed.held + guessed.wrong);
+            self.accepted.get_or_create(&LOOKUP).inc_by(guessed.held);
+        }
+    }
+
     /// A client left, or had enough, before its answer's end.
     pub(crate) fn cancelled(&self) {
         self.cancelled.inc();
@@ -152,6 +173,10 @@ impl Metrics {
         on.register("lime_requests_cancelled", "Sequences ended before the model did", self.cancelled.clone());
         on.register("lime_passes", "Passes sent round the ring", self.passes.clone());
         on.register("lime_pass_rows", "Rows of the passes sent", self.rows.clone());
+        let help = "Tokens guessed ahead whose rows came back, by where the guess came from";
+        on.register("lime_speculation_drafted_tokens", help, self.drafted.clone());
+        let help = "Tokens guessed ahead that were drawn: none of them took a pass of its own";
+        on.register("lime_speculation_accepted_tokens", help, self.accepted.clone());
         let help = "Times the ring came back, after a failure or by another plan";
         on.register("lime_recoveries", help, self.recoveries.clone());
         on.register("lime_plans_taken", "Plans taken up in place of others", self.plans_taken.clone());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Speculation;
+
 /// Limits and waits that are no part of a deployment's wish.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -24,6 +26,8 @@ pub struct Options {
     pub reading_timeout: Duration,
     /// Long requests that are read as tokens at the same time.
     pub readers: usize,
+    /// How many tokens of an answer are guessed ahead.
+    pub speculation: Speculation,
     /// This gateway's name, where it has one: it waits then for another one that has the ring.
     pub name: Option<String>,
     /// How long a stopping gateway lets answers go on before it ends them.
@@ -51,6 +55,7 @@ impl Default for Options {
             max_connections: None,
             reading_timeout: Duration::from_secs(30),
             readers: (cores / 2).clamp(1, 4),
+            speculation: Speculation::default(),
             name: None,
             grace: Duration::from_secs(3),
             patience: Duration::from_secs(2),

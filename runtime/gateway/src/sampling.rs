@@ -48,16 +48,34 @@ impl SamplingParams {
         }
     }
 
+    /// The wire form of `guesses` of the draws that follow, given how often the answer has each token so far. Whatever a draw depends on beside
+    /// its index and its logits must change with each guess that holds, just as [`SamplingParams::on_wire`] has it after that token was drawn.
+    pub fn drafts_on_wire(&self, guesses: &[u32], counts: &HashMap<u32, u32>) -> Vec<proto::Draft> {
+        let mut more: HashMap<u32, u32> = HashMap::new();
+        let draft = |token: &u32| {
+            let bias = self.counts_tokens().then(|| {
+                let guessed = more.entry(*token).or_default();
+                *guessed += 1;
+                self.bias(*token, counts.get(token).copied().unwrap_or(0) + *guessed)
+            });
+            proto::Draft { token: *token, bias }
+        };
+        guesses.iter().map(draft).collect()
+    }
+
     /// One bias for each token, ascending.
     fn biases(&self, counts: &HashMap<u32, u32>) -> Vec<proto::LogitBias> {
         let mut biases = self.logit_bias.clone();
         if self.counts_tokens() {
-            for (token, count) in counts {
-                let penalty = self.presence_penalty + self.frequency_penalty * *count as f32;
-                *biases.entry(*token).or_default() -= penalty;
-            }
+            biases.extend(counts.iter().map(|(token, count)| (*token, self.bias(*token, *count))));
         }
         biases.into_iter().map(|(token, value)| proto::LogitBias { token, value }).collect()
+    }
+
+    /// The bias of a token that the answer has `count` times.
+    fn bias(&self, token: u32, count: u32) -> f32 {
+        let penalty = self.presence_penalty + self.frequency_penalty * count as f32;
+        self.logit_bias.get(&token).copied().unwrap_or_default() - penalty
     }
 }
 
@@ -78,6 +96,27 @@ mod tests {
         let biases: Vec<(u32, f32)> = wire.bias.iter().map(|bias| (bias.token, bias.value)).collect();
         assert_eq!(biases, [(4, -0.75), (7, 1.0), (9, -100.0)]);
         assert_eq!((wire.draw, wire.top_k, wire.logprobs), (3, 0, false));
+    }
+
+    /// A draft's bias is the one that the next pass would have had, to the bit.
+    #[test]
+    fn guesses_bring_the_biases_that_follow_from_them() {
+        let params = SamplingParams {
+            presence_penalty: 0.7,
+            frequency_penalty: 0.3,
+            logit_bias: BTreeMap::from([(7, 2.0)]),
+            ..SamplingParams::default()
+        };
+        let mut counts = HashMap::from([(7, 2), (4, 1)]);
+        let guesses = [7, 9, 7, 4, 9, 9];
+        for draft in params.drafts_on_wire(&guesses, &counts.clone()) {
+            *counts.entry(draft.token).or_default() += 1;
+            let next = params.on_wire(0, &counts);
+            let bias = next.bias.iter().find(|bias| bias.token == draft.token).map(|bias| bias.value.to_bits());
+            assert_eq!(draft.bias.map(f32::to_bits), bias);
+        }
+        let plain = SamplingParams { logit_bias: BTreeMap::from([(7, 2.0)]), ..SamplingParams::default() };
+        assert!(plain.drafts_on_wire(&guesses, &HashMap::new()).iter().all(|draft| draft.bias.is_none()));
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         "--name=$(LIME_GATEWAY)".to_owned(),
         format!("--drain-seconds={}", wish.spec.endpoint.drain_seconds),
     ];
+    let speculation = wish.spec.speculation.as_ref().and_then(lime_api::Speculation::told);
+    arguments.extend(speculation.map(|window| format!("--speculate={window}")));
     if wish.is_fetched() {
         // Tokenizer and templates of a model from a server.
         volumes.push(scratch_volume("store", None));

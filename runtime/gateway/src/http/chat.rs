@@ -9,6 +9,7 @@ use super::{
     fields::{Fields, wrong_type, wrong_value},
     job::{Job, check_choices, room},
     params::{COMMON, Common},
+    prediction,
 };
 
 /// Names that only a chat completion knows.
@@ -76,7 +77,8 @@ pub(super) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<Job, Api
     // The model's own bound is for requests that name none.
     let own_bound = encoder.text.generation.max_new_tokens.unwrap_or(u32::MAX);
     let max_tokens = if asked.is_some() { room } else { room.min(own_bound) };
-    Ok(Job { prompts: vec![prompt], common, max_tokens: vec![max_tokens], logprobs })
+    let prediction = prediction::read(fields, encoder)?;
+    Ok(Job { prompts: vec![prompt], common, max_tokens: vec![max_tokens], logprobs, prediction })
 }
 
 /// Bytes of what the messages say.
@@ -180,10 +182,8 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), ApiError> {
             return Err(ApiError::unsupported(name, what));
         }
     }
-    for name in ["audio", "prediction"] {
-        if fields.get(name).is_some() {
-            return Err(ApiError::unsupported(name, "this server answers with text, drawn token by token"));
-        }
+    if fields.get("audio").is_some() {
+        return Err(ApiError::unsupported("audio", "this server answers with text, drawn token by token"));
     }
     if fields.get("modalities").is_some_and(|modalities| *modalities != serde_json::json!(["text"])) {
         return Err(ApiError::unsupported("modalities", "this server answers with text alone"));

@@ -36,7 +36,7 @@ pub(super) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<Job, Api
     let prompts = prompts(fields, encoder, common.n, echo)?;
     let room_of = |prompt: &Prompt| room(encoder.extent.context, prompt.tokens.len(), Some(asked), "prompt");
     let max_tokens = prompts.iter().map(room_of).collect::<Result<_, _>>()?;
-    Ok(Job { prompts, common, max_tokens, logprobs })
+    Ok(Job { prompts, common, max_tokens, logprobs, prediction: [].into() })
 }
 
 fn prompts(fields: Fields<'_>, encoder: &Encoder<'_>, n: usize, echo: bool) -> Result<Vec<Prompt>, ApiError> {

@@ -33,6 +33,8 @@ pub(crate) struct Job {
     pub(crate) max_tokens: Vec<u32>,
     /// Alternatives to report for each token; `None`: no log-probabilities.
     pub(crate) logprobs: Option<u32>,
+    /// What the answer is expected to be like, if anything.
+    pub(crate) prediction: Arc<[u32]>,
 }
 
 impl Job {
@@ -67,6 +69,7 @@ impl Job {
                 sampling,
                 end_tokens: if self.common.ignore_eos { Arc::from([]) } else { text.end_tokens.clone() },
                 trace,
+                prediction: self.prediction.clone(),
             }
         };
         (0..self.choices()).map(wish).collect()

@@ -13,6 +13,7 @@ mod job;
 mod origin;
 mod pages;
 mod params;
+mod prediction;
 mod reading;
 pub(crate) mod router;
 mod server;

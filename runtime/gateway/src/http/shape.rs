@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use super::{job::Kind, params::random};
-use crate::{answer::TokenReport, text::TextModel};
+use crate::{answer::TokenReport, schedule::Guessed, text::TextModel};
 
 /// What every object of one answer has in common.
 #[derive(Clone, Debug)]
@@ -120,9 +120,15 @@ impl Shape {
     }
 }
 
-/// Tokens that an answer took.
-pub(crate) fn usage(prompt: u64, answer: u64) -> Value {
-    json!({"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer})
+/// Tokens that an answer took, and those of them that were guessed ahead where any were.
+pub(crate) fn usage(prompt: u64, answer: u64, guessed: Guessed) -> Value {
+    let mut usage = json!({"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer});
+    if guessed != Guessed::default() {
+        let Guessed { held, wrong } = guessed;
+        usage["completion_tokens_details"] =
+            json!({"accepted_prediction_tokens": held, "rejected_prediction_tokens": wrong});
+    }
+    usage
 }
 
 /// Seconds since 1970.

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     answer::{Ended, Piece},
+    schedule::Guessed,
     text::TextModel,
 };
 
@@ -25,7 +26,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Answers at once; chunks follow as tokens come. When the client leaves, `pieces` is dropped.
 pub(super) fn respond(job: Job, shape: Shape, text: Arc<TextModel>, pieces: mpsc::Receiver<Piece>) -> Response {
-    let mut writer = Writer { open: job.choices(), job, shape, text, drawn: 0, events: VecDeque::new() };
+    let mut writer = Writer {
+        open: job.choices(),
+        job,
+        shape,
+        text,
+        drawn: 0,
+        guessed: Guessed::default(),
+        events: VecDeque::new(),
+    };
     writer.begin();
     let events = stream::unfold((writer, Some(pieces)), |(mut writer, mut pieces)| async move {
         loop {
@@ -55,6 +64,7 @@ struct Writer {
     /// Choices that are not at their end.
     open: usize,
     drawn: u64,
+    guessed: Guessed,
     events: VecDeque<String>,
 }
 
@@ -92,9 +102,10 @@ impl Writer {
         } else if !tokens.is_empty() && self.shape.return_token_ids {
             self.chunk(self.shape.delta(choice, Some(String::new()), None, Value::Null, tokens));
         }
-        if let Some(Ended::Finished(reason, drawn)) = end {
+        if let Some(Ended::Finished(reason, drawn, guessed)) = end {
             self.chunk(self.shape.delta(choice, None, Some(reason), Value::Null, Vec::new()));
             self.drawn += drawn;
+            self.guessed += guessed;
             self.open -= 1;
         }
         if self.open == 0 {
@@ -106,7 +117,7 @@ impl Writer {
     fn finish(&mut self) {
         self.open = 0;
         if self.job.common.include_usage {
-            let usage = usage(self.job.prompt_tokens(), self.drawn);
+            let usage = usage(self.job.prompt_tokens(), self.drawn, self.guessed);
             self.events.push_back(self.shape.chunk(Vec::new(), Some(usage)).to_string());
         }
         self.events.push_back("[DONE]".to_owned());

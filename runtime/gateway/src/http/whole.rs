@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     answer::{Ended, Piece, TokenReport},
+    schedule::Guessed,
     text::TextModel,
 };
 
@@ -36,7 +37,7 @@ pub(super) async fn respond(
 ) -> Response {
     let begun = |choice| Choice { text: job.prompt_of(choice).echo.clone(), reason: "length", ..Choice::default() };
     let mut choices: Vec<Choice> = (0..job.choices()).map(begun).collect();
-    let mut drawn = 0;
+    let (mut drawn, mut guessed) = (0, Guessed::default());
     while let Some(piece) = pieces.recv().await {
         let choice = &mut choices[piece.choice];
         choice.text.push_str(&piece.text);
@@ -44,9 +45,10 @@ pub(super) async fn respond(
         choice.tokens.extend(piece.tokens);
         match piece.end {
             None => {}
-            Some(Ended::Finished(reason, tokens)) => {
+            Some(Ended::Finished(reason, tokens, of_choice)) => {
                 choice.reason = reason;
                 drawn += tokens;
+                guessed += of_choice;
             }
             Some(Ended::Failed(fault)) => return ApiError::of_stream(&fault).into_response(),
         }
@@ -57,5 +59,5 @@ pub(super) async fn respond(
         let wanted = job.logprobs.map(|_| shape.logprobs(text, &choice.reports, start));
         shape.choice(index, choice.text, choice.reason, wanted.unwrap_or(Value::Null), choice.tokens)
     });
-    Json(shape.whole(values.collect(), usage(job.prompt_tokens(), drawn))).into_response()
+    Json(shape.whole(values.collect(), usage(job.prompt_tokens(), drawn, guessed))).into_response()
 }

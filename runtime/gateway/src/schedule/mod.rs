@@ -4,6 +4,9 @@
 //! sequence or of several. At most [`Limits::decode_groups`] passes with decode rows are on their way, so that sequences
 //! travel together and weights are read once for all of them. Chunks of prefill follow each other without waiting for
 //! results; only the last one of a sequence draws a token.
+//!
+//! Beside the row that is sure, a decode row's sequence may have rows of guesses (see [`crate::Speculation`]): those that are drawn need no
+//! pass of their own. They take the room of prefill rows, never more than the plan has.
 
 mod anew;
 mod passes;
@@ -14,11 +17,13 @@ mod replan_tests;
 mod results;
 mod sequence;
 #[cfg(test)]
+mod speculation_tests;
+#[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use lime_plan::{Plan, Residency};
+use lime_plan::{Arithmetic, Plan, Residency};
 use lime_ring::{
     MAX_IN_FLIGHT,
     proto::{FailureKind, Rows, Token},
@@ -28,7 +33,10 @@ use thiserror::Error;
 use sequence::Sequence;
 pub use sequence::{Finish, NewSequence, SequenceId};
 
-use crate::status::context_of;
+use crate::{
+    speculation::{Costs, NewDrafter, OwnText, Speculation},
+    status::context_of,
+};
 
 /// What the plan allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +62,8 @@ pub struct Limits {
     pub vocabulary: u32,
     /// Longest sequence in tokens, prompt and answer together.
     pub context: u32,
+    /// Whether rows of one pass give the bits of rows that come one by one: only then do guesses change no answer.
+    pub exact: bool,
 }
 
 impl Limits {
@@ -76,6 +86,7 @@ impl Limits {
             most_losses: 10,
             vocabulary: plan.model.vocabulary,
             context: context_of(plan),
+            exact: plan.arithmetic == Arithmetic::Exact,
         }
     }
 }
@@ -115,6 +126,24 @@ pub struct Drawn {
     pub token: Token,
     /// Whether it was the last, and why.
     pub finish: Option<Finish>,
+    /// What became of guesses with it.
+    pub guessed: Guessed,
+}
+
+/// Guesses that held and that did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guessed {
+    /// Tokens that were guessed, and drawn.
+    pub held: u64,
+    /// Guesses that were in vain.
+    pub wrong: u64,
+}
+
+impl std::ops::AddAssign for Guessed {
+    fn add_assign(&mut self, more: Self) {
+        self.held += more.held;
+        self.wrong += more.wrong;
+    }
 }
 
 /// Why the ring must begin anew.
@@ -146,15 +175,19 @@ struct Flight {
     /// Slots that are released before the pass.
     release: Vec<u32>,
     decodes: bool,
+    /// Rows in all.
+    total: u32,
 }
 
 /// Rows of a sequence in a pass on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Carried {
     slot: u32,
     start: u32,
-    /// Whether the last row draws.
+    /// Whether the last row that is sure draws.
     draws: bool,
+    /// What the rows after it guess.
+    guesses: Vec<u32>,
 }
 
 impl Flight {
@@ -176,12 +209,37 @@ pub struct Scheduler {
     /// Passes sent since the ring began.
     passes: u64,
     clock: u64,
+    guessing: Guessing,
+}
+
+/// How tokens are guessed ahead.
+struct Guessing {
+    how: Speculation,
+    source: NewDrafter,
+    costs: Costs,
+}
+
+impl fmt::Debug for Guessing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guessing").field("how", &self.how).field("costs", &self.costs).finish_non_exhaustive()
+    }
 }
 
 impl Scheduler {
-    /// Nothing to do yet.
+    /// Nothing to do yet, and nothing is guessed.
     pub fn new(limits: Limits) -> Self {
+        Self::speculating(limits, Speculation::Off)
+    }
+
+    /// Nothing to do yet.
+    pub fn speculating(limits: Limits, how: Speculation) -> Self {
+        Self::guessing(limits, how, Arc::new(|prompt, prediction| Box::new(OwnText::new(prompt, prediction))))
+    }
+
+    /// The same, with guesses from elsewhere.
+    pub(crate) fn guessing(limits: Limits, how: Speculation, source: NewDrafter) -> Self {
         Self {
+            guessing: Guessing { how, source, costs: Costs::default() },
             limits,
             waiting: VecDeque::new(),
             active: Vec::with_capacity(limits.slots as usize),
@@ -202,7 +260,14 @@ impl Scheduler {
         if self.waiting.len() + wishes.len() > room {
             return Err(QueueFull { waiting: self.waiting.len(), limit: self.limits.queue });
         }
-        self.waiting.extend(wishes.into_iter().map(Sequence::new));
+        let guessing = &self.guessing;
+        let source = |wish: &NewSequence| {
+            (guessing.how != Speculation::Off).then(|| (guessing.source)(&wish.prompt, &wish.prediction))
+        };
+        self.waiting.extend(wishes.into_iter().map(|wish| {
+            let source = source(&wish);
+            Sequence::new(wish, source)
+        }));
         self.fill_slots();
         Ok(())
     }
@@ -214,6 +279,13 @@ impl Scheduler {
             sequence.cancelled = true;
         }
         self.drop_cancelled();
+    }
+
+    /// The result of the oldest pass on its way took so long, its wait for those before it apart.
+    pub fn took(&mut self, time: Duration) {
+        if let Some(flight) = self.flights.front() {
+            self.guessing.costs.note(flight.total, time);
+        }
     }
 
     /// Longest sequence in tokens, prompt and answer together.

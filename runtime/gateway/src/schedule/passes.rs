@@ -1,6 +1,9 @@
 //! Which rows go into the next pass.
 
-use super::{Carried, Flight, OutOfTurn, PassRequest, Scheduler, SequenceId, sequence::Sequence};
+use lime_ring::MOST_DRAFTS;
+
+use super::{Flight, OutOfTurn, PassRequest, Scheduler, SequenceId, sequence::Sequence};
+use crate::speculation::{Speculation, Wish, windows};
 
 impl Scheduler {
     /// The next pass, or `None` where there is nothing to send before the next result.
@@ -9,7 +12,8 @@ impl Scheduler {
             return None;
         }
         let mut pass = PassRequest::default();
-        let mut flight = Flight { pass: self.passes + 1, rows: Vec::new(), release: Vec::new(), decodes: false };
+        let mut flight =
+            Flight { pass: self.passes + 1, rows: Vec::new(), release: Vec::new(), decodes: false, total: 0 };
         if let Some(suspect) = self.active.iter().position(|sequence| sequence.suspect() && !sequence.cancelled) {
             self.take_alone(suspect, &mut pass, &mut flight);
         } else {
@@ -27,6 +31,7 @@ impl Scheduler {
         pass.release.retain(|slot| !begun(slot));
         debug_assert_eq!(pass.rows.iter().map(|rows| rows.count as usize).sum::<usize>(), pass.tokens.len());
         flight.release.clone_from(&pass.release);
+        flight.total = pass.tokens.len() as u32;
         self.passes += 1;
         self.flights.push_back(flight);
         Some(pass)
@@ -61,7 +66,7 @@ impl Scheduler {
         let others = self.flights.iter().any(|flight| flight.rows.iter().any(|rows| rows.slot != sequence.slot));
         if !others && (sequence.ready_to_decode() || sequence.ready_to_prefill()) {
             flight.decodes = sequence.ready_to_decode();
-            take(sequence, self.limits.chunk as usize, pass, flight);
+            take(sequence, self.limits.chunk as usize, 0, pass, flight);
         }
     }
 
@@ -72,31 +77,57 @@ impl Scheduler {
         }
         let decoding = self.active.iter().filter(|sequence| sequence.decoding() && !sequence.cancelled).count();
         let share = decoding.div_ceil(groups);
-        let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_decode());
-        for sequence in ready.take(share) {
-            take(sequence, 1, pass, flight);
+        let ready = self.active.iter().enumerate().filter(|(_, sequence)| sequence.ready_to_decode());
+        let taken: Vec<usize> = ready.map(|(at, _)| at).take(share).collect();
+        let guesses = self.guesses(&taken);
+        for (at, guesses) in taken.into_iter().zip(guesses) {
+            take(&mut self.active[at], 1, guesses, pass, flight);
             flight.decodes = true;
         }
     }
 
+    /// How many guesses each of these sequences takes along.
+    fn guesses(&mut self, taken: &[usize]) -> Vec<usize> {
+        let how = self.guessing.how;
+        if how == Speculation::Off || !self.limits.exact || taken.is_empty() {
+            return vec![0; taken.len()];
+        }
+        // Guesses take the room of prefill rows; half of it where there are such.
+        let prefills = self.active.iter().any(Sequence::ready_to_prefill);
+        let room = self.limits.chunk as usize / if prefills { 2 } else { 1 };
+        let each = match how {
+            Speculation::Window(tokens) => (tokens as usize).min(room / taken.len()),
+            Speculation::Auto | Speculation::Off => room.min(MOST_DRAFTS),
+        };
+        let limits = self.limits;
+        let wishes: Vec<Wish> = taken.iter().map(|at| self.active[*at].guess(each, &limits)).collect();
+        if matches!(how, Speculation::Window(_)) {
+            return wishes.iter().map(|wish| wish.chances.len()).collect();
+        }
+        let rows = taken.len() as u32;
+        windows(|rows| self.guessing.costs.of(rows), rows, rows, room, &wishes)
+    }
+
     fn take_prefills(&mut self, pass: &mut PassRequest, flight: &mut Flight) {
-        let mut room = self.limits.chunk as usize;
+        // A row that is sure has room of its own, whichever sequence's it is.
+        let guesses: usize = flight.rows.iter().map(|rows| rows.guesses.len()).sum();
+        let mut room = (self.limits.chunk as usize).saturating_sub(guesses);
         while room > 0 {
             let carried = |sequence: &Sequence| flight.carries(sequence.slot);
             let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_prefill() && !carried(sequence));
             let Some(sequence) = ready.min_by_key(|sequence| sequence.served) else { return };
             self.clock += 1;
             sequence.served = self.clock;
-            room -= take(sequence, room, pass, flight);
+            room -= take(sequence, room, 0, pass, flight);
         }
     }
 }
 
-/// Moves up to `most` rows of a sequence into a pass; gives their number.
-fn take(sequence: &mut Sequence, most: usize, pass: &mut PassRequest, flight: &mut Flight) -> usize {
-    let (rows, draws) = sequence.take_rows(most, &mut pass.tokens);
+/// Moves up to `most` rows of a sequence into a pass, and so many guesses with them; gives their number.
+fn take(sequence: &mut Sequence, most: usize, guesses: usize, pass: &mut PassRequest, flight: &mut Flight) -> usize {
+    let (rows, carried) = sequence.take_rows(most, guesses, &mut pass.tokens);
     let count = rows.count as usize;
-    flight.rows.push(Carried { slot: rows.slot, start: rows.start, draws });
+    flight.rows.push(carried);
     pass.rows.push(rows);
     count
 }

@@ -2,7 +2,7 @@
 
 use lime_ring::proto::{FailureKind, PassResult};
 
-use super::{Carried, Completed, Drawn, OutOfTurn, Scheduler};
+use super::{Carried, Completed, Drawn, Guessed, OutOfTurn, Scheduler};
 
 impl Scheduler {
     /// Takes the result of the oldest pass on its way; `drawn` hears of each token.
@@ -18,8 +18,8 @@ impl Scheduler {
             return Ok(self.failed(result));
         }
         let flight = self.flights.pop_front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?;
-        let mut tokens = result.tokens.into_iter();
-        for Carried { slot, draws, .. } in flight.rows {
+        let mut tokens = result.tokens.into_iter().peekable();
+        for Carried { slot, draws, guesses, .. } in flight.rows {
             let sequence = self.active.iter_mut().find(|sequence| sequence.slot == slot);
             let sequence = sequence.ok_or_else(|| OutOfTurn(format!("slot {slot} is free")))?;
             let stale = sequence.settling;
@@ -27,18 +27,37 @@ impl Scheduler {
             if !draws {
                 continue;
             }
-            let token = tokens.next().ok_or_else(|| OutOfTurn(format!("no token for slot {slot}")))?;
-            if token.slot != slot || token.token >= self.limits.vocabulary {
-                let found = format!("token {} of slot {} for slot {slot}", token.token, token.slot);
-                return Err(OutOfTurn(found));
+            let mut brought = Vec::with_capacity(1);
+            loop {
+                let token = tokens.next().ok_or_else(|| OutOfTurn(format!("no token for slot {slot}")))?;
+                if token.slot != slot || token.token >= self.limits.vocabulary {
+                    let found = format!("token {} of slot {} for slot {slot}", token.token, token.slot);
+                    return Err(OutOfTurn(found));
+                }
+                let place = brought.len();
+                let held = guesses.get(place) == Some(&token.token);
+                brought.push(token.token);
+                let goes_on = held && tokens.peek().is_some_and(|next| next.slot == slot);
+                // What comes after the end, or of no use, is not heard.
+                if !sequence.cancelled && !stale {
+                    let finish = sequence.push(token.token);
+                    let left = if goes_on && finish.is_none() { 0 } else { guesses.len() };
+                    let wrong = left.saturating_sub(place + usize::from(held)) as u64;
+                    // A finished sequence leaves as a cancelled one does.
+                    sequence.cancelled = finish.is_some();
+                    let guessed = Guessed { held: held.into(), wrong };
+                    drawn(Drawn { id: sequence.id, token, finish, guessed });
+                }
+                if !goes_on {
+                    break;
+                }
             }
-            if sequence.cancelled || stale {
-                continue;
+            if !stale {
+                sequence.drew(&brought);
             }
-            let finish = sequence.push(token.token);
-            // A finished sequence leaves as a cancelled one does.
-            sequence.cancelled = finish.is_some();
-            drawn(Drawn { id: sequence.id, token, finish });
+        }
+        if let Some(token) = tokens.next() {
+            return Err(OutOfTurn(format!("a token of slot {} that nobody draws", token.slot)));
         }
         self.drop_cancelled();
         Ok(Completed::Taken)

@@ -5,7 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use lime_ring::proto::Rows;
 use lime_trace::TraceContext;
 
-use crate::sampling::SamplingParams;
+use super::{Carried, Limits};
+use crate::{
+    sampling::SamplingParams,
+    speculation::{Drafter, Drafting, Wish},
+};
 
 /// Names a sequence for as long as the gateway runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +30,8 @@ pub struct NewSequence {
     pub end_tokens: Arc<[u32]>,
     /// The request's span, where it is traced.
     pub trace: Option<TraceContext>,
+    /// What the answer is expected to be like, if anything.
+    pub prediction: Arc<[u32]>,
 }
 
 /// Why a sequence came to its end.
@@ -55,6 +61,8 @@ pub(super) struct Sequence {
     sampling: SamplingParams,
     end_tokens: Arc<[u32]>,
     trace: Option<TraceContext>,
+    /// Where its tokens are guessed ahead.
+    drafting: Option<Drafting>,
     counts: HashMap<u32, u32>,
     /// Positions that are on their way or in the KV cache.
     scheduled: usize,
@@ -73,7 +81,7 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn new(wish: NewSequence) -> Self {
+    pub(super) fn new(wish: NewSequence, source: Option<Box<dyn Drafter>>) -> Self {
         debug_assert!(!wish.prompt.is_empty() && wish.max_tokens > 0, "checked at admission");
         let mut tokens = Vec::with_capacity(wish.prompt.len() + 64);
         tokens.extend_from_slice(&wish.prompt);
@@ -86,6 +94,7 @@ impl Sequence {
             sampling: wish.sampling,
             end_tokens: wish.end_tokens,
             trace: wish.trace,
+            drafting: source.map(Drafting::new),
             counts: HashMap::new(),
             scheduled: 0,
             in_flight: 0,
@@ -133,17 +142,45 @@ impl Sequence {
         self.failures > 0 || self.losses >= LOSSES_BEFORE_SUSPICION
     }
 
-    /// Takes up to `most` rows into a pass; says whether the last of them draws a token.
-    pub(super) fn take_rows(&mut self, most: usize, tokens: &mut Vec<u32>) -> (Rows, bool) {
+    /// What it may guess of the tokens after its next one; nothing where it may be in trouble that it causes itself.
+    pub(super) fn guess(&mut self, room: usize, limits: &Limits) -> Wish {
+        let suspect = self.suspect();
+        // A token for each guess and one more: within what is asked for, and within the context.
+        let asked = (self.max_tokens as usize).saturating_sub(self.generated() + 1);
+        let context = (limits.context as usize).saturating_sub(self.tokens.len() + 1);
+        let Some(drafting) = self.drafting.as_mut().filter(|_| !suspect) else { return Wish::default() };
+        drafting.guess(&self.tokens, room.min(asked).min(context), limits.vocabulary)
+    }
+
+    /// Takes up to `most` rows into a pass, and where the last of them draws a token, rows for its first `guesses` guesses.
+    pub(super) fn take_rows(&mut self, most: usize, guesses: usize, tokens: &mut Vec<u32>) -> (Rows, Carried) {
         let count = self.remaining().min(most);
         let start = self.scheduled;
         tokens.extend_from_slice(&self.tokens[start..start + count]);
         self.scheduled += count;
         self.in_flight += 1;
+        if let Some(drafting) = &mut self.drafting {
+            // With each chunk of the prompt, so that no long one is learnt at once.
+            drafting.catch_up(&self.tokens, self.scheduled);
+        }
         let draws = self.remaining() == 0;
         let sample = draws.then(|| self.sampling.on_wire(self.generated() as u64, &self.counts));
-        let (slot, start, count, trace) = (self.slot, start as u32, count as u32, self.trace());
-        (Rows { slot, start, count, sample, trace, drafts: Vec::new() }, draws)
+        let guesses =
+            self.drafting.as_ref().map_or(&[][..], |drafting| drafting.first(if draws { guesses } else { 0 }));
+        tokens.extend_from_slice(guesses);
+        let drafts = self.sampling.drafts_on_wire(guesses, &self.counts);
+        let carried = Carried { slot: self.slot, start: start as u32, draws, guesses: guesses.to_vec() };
+        let (slot, start, count) = (self.slot, start as u32, (count + drafts.len()) as u32);
+        (Rows { slot, start, count, sample, trace: self.trace(), drafts }, carried)
+    }
+
+    /// A pass brought these tokens, of which all but the last were guessed: their rows are in the KV cache already. Those that follow are
+    /// forgotten with the next rows.
+    pub(super) fn drew(&mut self, tokens: &[u32]) {
+        self.scheduled += tokens.len().saturating_sub(1);
+        if let Some(drafting) = &mut self.drafting {
+            drafting.drawn(tokens);
+        }
     }
 
     /// Appends a token of the answer; says whether it was the last.

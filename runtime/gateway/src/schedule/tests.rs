@@ -20,13 +20,22 @@ pub(super) fn limits() -> Limits {
         most_losses: 10,
         vocabulary: 1000,
         context: 1000,
+        exact: true,
     }
 }
 
 pub(super) fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
     let prompt = (0..prompt).map(|place| 1 + (id as u32 * 37 + place as u32) % 900).collect();
     let sampling = SamplingParams { seed: id, top_p: 1.0, ..SamplingParams::default() };
-    NewSequence { id: SequenceId(id), prompt, max_tokens, sampling, end_tokens: [END].into(), trace: None }
+    NewSequence {
+        id: SequenceId(id),
+        prompt,
+        max_tokens,
+        sampling,
+        end_tokens: [END].into(),
+        trace: None,
+        prediction: [].into(),
+    }
 }
 
 /// A ring that draws what a sequence's tokens so far dictate, and checks what it is sent.
@@ -68,9 +77,19 @@ impl Model {
                 cache.clear();
             }
             assert_eq!(cache.len(), rows.start as usize, "rows follow each other");
-            cache.extend(given.by_ref().take(rows.count as usize));
-            if rows.sample.is_some() {
-                tokens.push(Token { slot: rows.slot, token: Self::next_of(cache), ..Token::default() });
+            cache.extend(given.by_ref().take(rows.count as usize - rows.drafts.len()));
+            let guesses: Vec<u32> = given.by_ref().take(rows.drafts.len()).collect();
+            assert!(guesses.iter().eq(rows.drafts.iter().map(|draft| &draft.token)));
+            assert!(rows.sample.is_some() || guesses.is_empty());
+            let mut guesses = guesses.into_iter();
+            while rows.sample.is_some() {
+                let token = Self::next_of(cache);
+                tokens.push(Token { slot: rows.slot, token, ..Token::default() });
+                // A guess that does not hold is forgotten here at once: the next rows begin where those that held end.
+                if guesses.next() != Some(token) {
+                    break;
+                }
+                cache.push(token);
             }
         }
         Some(PassResult { pass: self.passes, tokens, ..PassResult::default() })
@@ -90,7 +109,7 @@ impl Model {
 }
 
 /// Runs to the end; `disturb` may cancel or restart before each result.
-fn run(
+pub(super) fn run(
     scheduler: &mut Scheduler,
     limits: &Limits,
     mut disturb: impl FnMut(&mut Scheduler, &mut Model, u64),

@@ -10,14 +10,14 @@ use std::{
 
 use lime_gateway::{
     Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Progress, Ring, RingCause, RingError, RingTransport,
-    SubmitError, schedule::PassRequest, start_with,
+    Speculation, SubmitError, schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
 use lime_plan::{Arithmetic, Bytes, Dtype, Plan, ServingLimits};
 use lime_ring::{
     Demands, Peer, Transport, Verified,
-    proto::{FailureKind, PassResult, Sampling, Token, TokenLogprob},
+    proto::{FailureKind, LogitBias, PassResult, Sampling, Token, TokenLogprob},
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -238,9 +238,22 @@ impl Ring for FakeRing {
                     return PassResult { failure: "rows out of order".into(), tokens: Vec::new(), ..result };
                 }
                 assert_eq!(held.len(), rows.start as usize, "rows follow each other");
-                held.extend(given.by_ref().take(rows.count as usize));
-                if let Some(sampling) = &rows.sample {
-                    result.tokens.push(draw(&state.next, rows.slot, held, sampling));
+                held.extend(given.by_ref().take(rows.count as usize - rows.drafts.len()));
+                given.by_ref().take(rows.drafts.len()).for_each(drop);
+                let Some(mut sampling) = rows.sample.clone() else { continue };
+                let mut drafts = rows.drafts.iter();
+                loop {
+                    let token = draw(&state.next, rows.slot, held, &sampling);
+                    let held_true = drafts.next().filter(|draft| draft.token == token.token);
+                    result.tokens.push(token);
+                    // A guess that does not hold is forgotten at once.
+                    let Some(draft) = held_true else { break };
+                    held.push(draft.token);
+                    sampling.draw += 1;
+                    if let Some(value) = draft.bias {
+                        sampling.bias.retain(|bias| bias.token != draft.token);
+                        sampling.bias.push(LogitBias { token: draft.token, value });
+                    }
                 }
             }
             result
@@ -363,7 +376,9 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        let options = Options { grace: Duration::from_millis(200), ..Options::default() };
+        // What is guessed depends on how fast a ring is at the moment: `speculation.rs` has it on, for answers are the same.
+        let speculation = Speculation::Off;
+        let options = Options { grace: Duration::from_millis(200), speculation, ..Options::default() };
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         Self { slots: 4, queue: 4, model: bard(), keys: Vec::new(), hosts: Vec::new(), listen, options }
     }

@@ -18,6 +18,7 @@ mod lengths;
 mod official_client;
 mod refusals;
 mod replans;
+mod speculation;
 mod streams;
 mod survival;
 
