@@ -60,6 +60,9 @@ struct Args {
     /// Where `gguf_golden.py formats` wrote GGUF files and llama.cpp's figures, for `perplexity`.
     #[arg(long, default_value = "target/bench-models/formats")]
     formats: PathBuf,
+    /// `speculate` takes 81 M parameters instead of 1.1 B.
+    #[arg(long)]
+    small: bool,
     /// The `lime` binary that plays the ring's workers.
     #[arg(long, env = "LIME_BIN", default_value = "target/release/lime")]
     lime: PathBuf,
@@ -147,6 +150,13 @@ fn main() -> Result<()> {
     let Args { threads, rounds, tokens, prompt, .. } = args;
     let folder = args.models.join("llama-1b-bf16");
     let bench = Bench { gguf: folder.with_extension("gguf"), folder, threads, rounds, tokens, prompt };
+    if args.what == What::Speculate {
+        let (shape, name) =
+            if args.small { (Shape::LLAMA_81M, "llama-81m-bf16") } else { (Shape::LLAMA_1B, "llama-1b-bf16") };
+        let folder = args.models.join(name);
+        synthetic::write_folder(&shape, &folder).context("cannot write the synthetic model")?;
+        return speculate::measure(&folder, threads, rounds, tokens);
+    }
     let peers = quants::Peers { llama: args.llama_bench.as_deref(), prima: args.prima_cli.as_deref() };
     match args.what {
         What::Quants => return quants::in_memory(&bench, &peers),
@@ -155,9 +165,6 @@ fn main() -> Result<()> {
     }
     eprintln!("the synthetic model is kept in {}", bench.folder.display());
     synthetic::write_folder(&Shape::LLAMA_1B, &bench.folder).context("cannot write the synthetic model")?;
-    if args.what == What::Speculate {
-        return speculate::measure(&bench.folder, bench.threads, bench.rounds, bench.tokens);
-    }
     if args.llama_bench.is_some() || args.prima_cli.is_some() {
         synthetic::write_gguf(&Shape::LLAMA_1B, &bench.gguf).context("cannot write the peer's file")?;
     }

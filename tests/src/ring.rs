@@ -12,7 +12,7 @@ use lime_plan::{
 };
 use lime_ring::{
     FrameLimits, LinkShape, RingDriver, RingTopology, Transport,
-    proto::{Peer, Rows, Sampling, StatusReply},
+    proto::{Draft, Peer, Rows, Sampling, StatusReply},
 };
 use lime_worker::{DiskShape, WorkerConfig, WorkerHandle};
 
@@ -299,6 +299,19 @@ pub struct Outcome {
 /// # Errors
 /// When the ring breaks or a pass fails.
 pub async fn drive(ring: &mut RingDriver, sequences: &[Sequence], chunk: usize) -> Result<Vec<Outcome>> {
+    drive_guessing(ring, sequences, chunk, |_, _| Vec::new()).await
+}
+
+/// The same, with guesses of what comes after the tokens drawn: `guess` gives those of a sequence, by its place.
+///
+/// # Errors
+/// As [`drive`].
+pub async fn drive_guessing(
+    ring: &mut RingDriver,
+    sequences: &[Sequence],
+    chunk: usize,
+    mut guess: impl FnMut(usize, &[u32]) -> Vec<u32>,
+) -> Result<Vec<Outcome>> {
     let mut outcomes = vec![Outcome::default(); sequences.len()];
     let mut held = vec![0usize; sequences.len()];
     while outcomes[0].tokens.len() < sequences[0].draws {
@@ -318,23 +331,26 @@ pub async fn drive(ring: &mut RingDriver, sequences: &[Sequence], chunk: usize) 
                 return_logits: true,
                 ..Sampling::default()
             });
-            rows.push(Rows {
-                slot: slot as u32,
-                start: held[slot] as u32,
-                count: next.len() as u32,
-                sample,
-                ..Rows::default()
-            });
+            let mut guesses = if reaches_end { guess(slot, drawn) } else { Vec::new() };
+            guesses.truncate(sequence.draws - drawn.len() - 1);
+            let start = held[slot] as u32;
             held[slot] += next.len();
-            tokens.extend(next);
+            tokens.extend(next.iter().chain(&guesses));
+            let count = (next.len() + guesses.len()) as u32;
+            let drafts = guesses.into_iter().map(|token| Draft { token, bias: None }).collect();
+            rows.push(Rows { slot: slot as u32, start, count, sample, drafts, ..Rows::default() });
         }
+        let mut drew = vec![false; sequences.len()];
         ring.submit(rows, tokens, Vec::new()).await?;
         let result = ring.next().await?;
         if !result.failure.is_empty() {
             bail!("pass {} failed: {}", result.pass, result.failure);
         }
         for token in result.tokens {
-            let outcome = outcomes.get_mut(token.slot as usize).context("a token for no slot")?;
+            let slot = token.slot as usize;
+            let outcome = outcomes.get_mut(slot).context("a token for no slot")?;
+            // The row of a guess that held is there already.
+            held[slot] += usize::from(std::mem::replace(&mut drew[slot], true));
             outcome.tokens.push(token.token);
             outcome.logits.push(token.logits);
         }

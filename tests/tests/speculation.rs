@@ -16,7 +16,7 @@ use lime_plan::{Block, Dtype, Nanos, Plan, ServingLimits, testing::cut_layers};
 use lime_ring::{Peer, Transport};
 use lime_tests::{
     fixtures,
-    ring::{Workers, card, even_plan, lending, streamed},
+    ring::{Sequence, Workers, card, drive, drive_guessing, even_plan, lending, streamed},
 };
 use lime_worker::WorkerConfig;
 use serde_json::{Value, json};
@@ -160,6 +160,61 @@ async fn answers_are_the_same_with_and_without() -> Result<()> {
         workers.stop().await?;
     }
     Ok(())
+}
+
+/// A fuzzer's guesses: the truth up to somewhere, then anything, or nothing at all. To the bit of every logit. `LIME_TEST_DRAFT_TOKENS` has
+/// more tokens compared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_guessed_the_bits_are_the_same() -> Result<()> {
+    let enough = env::var("LIME_TEST_DRAFT_TOKENS").ok().and_then(|tokens| tokens.parse().ok()).unwrap_or(400_usize);
+    let (model, store) = (fixtures::bard(), tempfile::tempdir()?);
+    let card = card(&model)?;
+    let even = |devices, segments| even_plan(&card, devices, segments, SERVING, Dtype::Bf16.kv_entries());
+    let mut workers = Workers::start_with_store(&model, Some(store.path()), 2, 1).await?;
+    let mut state = 1_u64;
+    let mut below = |most: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % most
+    };
+    let mut compared = 0;
+    while compared < enough {
+        let sequence = |draws: usize, seed: u64, length: u64, temperature: f32| Sequence {
+            prompt: (0..length).map(|index| 2 + (index * 131 + seed * 97) as u32 % 1000).collect(),
+            draws,
+            temperature,
+            seed,
+        };
+        let batch: Vec<Sequence> =
+            [0.0, 0.7, 0.9].map(|temperature| sequence(45, below(1000), 100 + below(130), temperature)).into();
+        let mut ring = workers.configure(&even(2, 1)?).await?;
+        let expected = drive(&mut ring, &batch, 14).await?;
+        let plans = [
+            ("two segments", even(2, 2)?),
+            ("streamed", streamed(even(2, 2)?, |block| matches!(block, Block::Mlp(_) | Block::Head), 0.3)?),
+            ("cut layers", cut_layers(&even(2, 3)?)),
+            ("lent pages", lending(even(2, 1)?, 3, 8, Nanos(1_000_000_000))?),
+            ("steps", lending(even(2, 1)?, 3, 3, Nanos(1))?),
+        ];
+        for (name, plan) in plans {
+            let mut ring = workers.configure(&plan).await?;
+            let guess = |slot: usize, drawn: &[u32]| {
+                let (window, truth) = (below(12), expected[slot].tokens.get(drawn.len()..).unwrap_or_default());
+                let right = below(window + 1) as usize;
+                let mut guesses: Vec<u32> = truth.iter().copied().take(right).collect();
+                guesses.resize_with(window as usize, || below(1000) as u32);
+                guesses
+            };
+            let found = drive_guessing(&mut ring, &batch, 14, guess).await?;
+            // Mates are left where they are when the first is done.
+            for (found, expected) in found.iter().zip(&expected) {
+                let both = found.tokens.len().min(expected.tokens.len());
+                ensure!(found.tokens[..both] == expected.tokens[..both], "{name}: other tokens with guesses");
+                ensure!(found.logits[..both] == expected.logits[..both], "{name}: other bits with guesses");
+                compared += both;
+            }
+        }
+    }
+    workers.stop().await
 }
 
 fn config(store: &Path) -> WorkerConfig {

@@ -9,7 +9,7 @@ use lime_plan::{
 };
 
 use crate::{
-    Activation, EngineError, PageKeeper, ResidencyCounters, ResidencyFigures, Sampled, Sampling, Shortage,
+    Activation, EngineError, PageKeeper, ResidencyCounters, ResidencyFigures, Sampled, Sampler, Sampling, Shortage,
     StreamCounters, Verified, WeightSource,
     backend::{Backend, Candle, CandleShape, Exact, ExactShape, Uploaded, candle_device},
     layers::{BlocksFor, Layers, Part, Shape},
@@ -67,22 +67,6 @@ struct Limits {
     most_rows: usize,
     /// Rows of logits that the plan has memory for.
     most_logits: usize,
-}
-
-/// Draws tokens, apart from the engine that made their logits.
-#[derive(Clone)]
-pub struct Sampler {
-    kernels: Arc<Kernels>,
-}
-
-impl Sampler {
-    /// Draws a token from one row of logits.
-    ///
-    /// # Errors
-    /// Parameters out of range, or logits that no token can be drawn from.
-    pub fn sample(&self, logits: &mut [f32], sampling: &Sampling) -> Result<Sampled, ModelError> {
-        crate::sample(&self.kernels, logits, sampling)
-    }
 }
 
 /// Layers, and the memory that they run in, on one backend or another. What a backend cannot do was refused when it was loaded.
@@ -248,7 +232,7 @@ impl Engine {
 
     /// What draws tokens from rows of logits.
     pub fn sampler(&self) -> Sampler {
-        Sampler { kernels: Arc::clone(&self.kernels) }
+        Sampler::new(Arc::clone(&self.kernels))
     }
 
     /// Draws a token from one row of logits.

@@ -48,11 +48,11 @@ mod stream;
 mod weights;
 
 pub use activation::Activation;
-pub use engine::{Engine, EngineOptions, Sampler};
+pub use engine::{Engine, EngineOptions};
 pub use engine_error::EngineError;
 pub use keeper::{KeeperError, KeptCounters, KeptFigures, KeptPages, PageKeeper};
 pub use lime_kernels::Isa;
 pub use residency::{ResidencyCounters, ResidencyFigures, Shortage, Verified};
-pub use sampling::{Sampled, Sampling, TokenLogprob, sample, uniform};
+pub use sampling::{Sampled, Sampler, Sampling, TokenLogprob, sample, uniform};
 pub use stream::{BlockReader, DirectReader, StreamCounters, StreamFigures, VerifyReads};
 pub use weights::WeightSource;

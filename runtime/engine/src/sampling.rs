@@ -4,6 +4,8 @@
 //! Exponentials and their sums come from the kernels in the canonical order, everything else is IEEE arithmetic in a
 //! fixed order: the same logits give the same token on every machine.
 
+use std::sync::Arc;
+
 use lime_kernels::Kernels;
 
 use crate::ranking;
@@ -64,6 +66,26 @@ pub struct Sampled {
     pub logprob: Option<f32>,
     /// The likeliest tokens, likeliest first, as many as were asked for.
     pub top: Vec<TokenLogprob>,
+}
+
+/// Draws tokens, apart from the engine that made their logits.
+#[derive(Clone)]
+pub struct Sampler {
+    kernels: Arc<Kernels>,
+}
+
+impl Sampler {
+    pub(crate) const fn new(kernels: Arc<Kernels>) -> Self {
+        Self { kernels }
+    }
+
+    /// Draws a token from one row of logits: see [`sample`].
+    ///
+    /// # Errors
+    /// Parameters out of range, or logits that no token can be drawn from.
+    pub fn sample(&self, logits: &mut [f32], sampling: &Sampling) -> Result<Sampled, ModelError> {
+        sample(&self.kernels, logits, sampling)
+    }
 }
 
 /// The log-probability of what is all but impossible, as the OpenAI API gives it.

@@ -227,6 +227,22 @@ fn the_gateway_itself_changes_with_what_belongs_to_it_and_not_with_the_plan() {
 }
 
 #[test]
+fn the_gateway_guesses_as_the_wish_says() {
+    for (said, told) in [
+        (json!({}), None),
+        (json!({ "speculation": {} }), None),
+        (json!({ "speculation": { "window": 0 } }), Some("--speculate=off")),
+        (json!({ "speculation": { "window": 7 } }), Some("--speculate=7")),
+    ] {
+        let wish = Wish::check(&testing::deployment(said.clone())).unwrap();
+        let made = gateway(&wish, &plan(&wish), &testing::settings());
+        let arguments = made.body["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+        let mut found = arguments.iter().filter_map(Value::as_str).filter(|flag| flag.starts_with("--speculate"));
+        assert_eq!(found.next(), told, "{said}");
+    }
+}
+
+#[test]
 fn a_gateway_on_a_lost_node_is_waited_for_as_long_as_its_workers() {
     let wish = Wish::check(&testing::deployment(json!({ "failure": { "nodeLossGraceSeconds": 25 } }))).unwrap();
     let made = gateway(&wish, &plan(&wish), &testing::settings());
