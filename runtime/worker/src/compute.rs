@@ -100,7 +100,7 @@ impl<'a> Draw<'a> {
         if held == 0 {
             return Cow::Borrowed(self.sampling);
         }
-        let mut sampling = Sampling { draw: self.sampling.draw + held as u64, ..self.sampling.clone() };
+        let mut sampling = Sampling { draw: self.sampling.draw.wrapping_add(held as u64), ..self.sampling.clone() };
         for Draft { token, bias } in &self.drafts[..held] {
             let Some(value) = *bias else { continue };
             match sampling.bias.iter_mut().find(|bias| bias.token == *token) {
@@ -231,4 +231,26 @@ pub trait Loader: Send + 'static {
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_guess_that_holds_counts_on_as_a_pass_of_its_own_would() {
+        let bias = |token, value| LogitBias { token, value };
+        // What comes over the wire may be any number.
+        let sampling =
+            Sampling { draw: u64::MAX, seed: 3, bias: vec![bias(1, 0.5), bias(2, 1.0)], ..Sampling::default() };
+        let guess = |token, bias| Draft { token, bias };
+        let drafts = [guess(2, Some(-0.5)), guess(7, Some(-1.0)), guess(9, None), guess(2, Some(-2.0))];
+        let draw = Draw { slot: 0, row: 4, sampling: &sampling, drafts: &drafts };
+        assert_eq!((draw.rows(), &*draw.sampling_after(0)), (5, &sampling));
+        let after = draw.sampling_after(4);
+        assert_eq!((after.draw, after.seed), (3, 3));
+        assert_eq!(after.bias, [bias(1, 0.5), bias(2, -2.0), bias(7, -1.0)]);
+        assert_eq!(draw.sampling_after(1).bias, [bias(1, 0.5), bias(2, -0.5)]);
+        assert!(draw.holds(1, 7) && !draw.holds(1, 2) && !draw.holds(4, 2), "behind the last guess there is none");
+    }
 }
