@@ -2,10 +2,12 @@
 
 use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
 
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 /// How long a server may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +44,19 @@ impl Dial {
                 let stream = TcpStream::connect(&authority).await?;
                 stream.set_nodelay(true)?;
                 Ok(stream)
+            }
+        })
+    }
+
+    /// To `HOST:PORT`, with TLS, where `name` is the server's.
+    pub(crate) fn tls(authority: String, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
+        let connector = TlsConnector::from(config);
+        Self::new(move || {
+            let (authority, name, connector) = (authority.clone(), name.clone(), connector.clone());
+            async move {
+                let stream = TcpStream::connect(&authority).await?;
+                stream.set_nodelay(true)?;
+                connector.connect(name, stream).await
             }
         })
     }

@@ -85,8 +85,9 @@ impl Desk {
 
     /// Hands the tokens of a result to their streams.
     pub(crate) fn complete(&mut self, result: PassResult) -> Result<Completed, OutOfTurn> {
-        let streams = &mut self.streams;
+        let (streams, mut drawn_tokens) = (&mut self.streams, 0);
         let done = self.scheduler.complete(result, |drawn| {
+            drawn_tokens += 1;
             let event = SequenceEvent::Drawn { token: drawn.token, finish: drawn.finish };
             if let Some(stream) = streams.get(&drawn.id) {
                 // A stream that is gone says so with a command of its own.
@@ -96,6 +97,7 @@ impl Desk {
                 streams.remove(&drawn.id);
             }
         });
+        self.metrics.drawn(drawn_tokens);
         if let Ok(Completed::Refused(id, cause)) = &done {
             self.end(*id, StreamFault::Refused(cause.clone()));
         }

@@ -20,11 +20,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Event, GatewayConfig, Options, RingTransport,
+    Access, Event, GatewayConfig, Options, RingTransport,
     coordinator::Coordinator,
     desk::Desk,
     epochs::Epochs,
-    http::{App, BodyBudget, Hosts, Readers, raise_open_files, router, serve},
+    http::{App, BodyBudget, Hosts, Lookout, Readers, raise_open_files, router, serve},
     intake::Intake,
     metrics::Metrics,
     orders::Following,
@@ -124,8 +124,7 @@ pub async fn start_with<T: RingTransport>(
         model,
         template_program,
         served_name,
-        api_keys,
-        allow_hosts,
+        access: Access { api_keys, allow_hosts, allow_origins, certificate },
         queue_limit,
     } = config;
     let following = Following::new(orders);
@@ -134,6 +133,9 @@ pub async fn start_with<T: RingTransport>(
     let fault = |source| GatewayError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(fault)?;
     let addr = listener.local_addr().map_err(fault)?;
+    if api_keys.is_empty() && !addr.ip().to_canonical().is_loopback() {
+        tracing::warn!(%addr, "anyone who reaches this address is served: there are no API keys");
+    }
     if text.tokenizer.vocab_size() > text.vocabulary as usize {
         let (tokens, rows) = (text.tokenizer.vocab_size(), text.vocabulary);
         tracing::warn!(
@@ -176,9 +178,10 @@ pub async fn start_with<T: RingTransport>(
         queue_limit,
         served_name,
         api_keys,
-        hosts: Hosts::new(addr, allow_hosts),
+        hosts: Hosts::new(addr, allow_hosts, allow_origins),
         bodies: BodyBudget::new(options.body_budget),
         readers: Readers::new(options.readers),
+        lookout: Lookout::default(),
         options,
         text,
         intake,
@@ -188,7 +191,8 @@ pub async fn start_with<T: RingTransport>(
         started: App::now(),
         ended,
     };
-    let http = tokio::spawn(serve(listener, router(Arc::new(app)), connecting, metrics.clone(), stop_http.clone()));
+    let router = router(Arc::new(app));
+    let http = tokio::spawn(serve(listener, certificate, router, connecting, metrics.clone(), stop_http.clone()));
     Ok(GatewayHandle { addr, status, metrics, grace, leaving, stop_passes, stop_http, passes, http })
 }
 
