@@ -2,9 +2,10 @@
 
 mod common;
 
-use std::{path::Path, process::Stdio};
+use std::{fs, path::Path, process::Stdio};
 
 use common::{Running, client, root, wish_with};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 /// A link that lets an answer take some seconds, so that something can happen to it.
 const SLOW: &str = ", link: { bandwidth: 100Mbit, latency: 4ms }";
@@ -27,7 +28,8 @@ fn serving(folder: &Path, more: &[&str]) -> (Running, String) {
     let file = wish_with(folder, &[3000, 3500, 4000], SLOW);
     let mut up = Running::start(&[&["up", "-v", "--port", "0", "-f", &file], more].concat());
     let line = up.wait_for("serving bard at");
-    (up, client::address(&line))
+    let address = client::address(&line.replace("https://", "http://"));
+    (up, address)
 }
 
 #[test]
@@ -36,4 +38,17 @@ fn people_use_it() {
     let (up, address) = serving(folder.path(), &[]);
     let workers = client::workers(&up.heard).iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     run("page.mjs", &[("LIME_BASE_URL", &format!("http://{address}/")), ("LIME_WORKERS", &workers)]);
+}
+
+#[test]
+fn people_are_asked_for_a_key_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(at("tls.crt"), cert.pem()).unwrap();
+    fs::write(at("tls.key"), signing_key.serialize_pem()).unwrap();
+    fs::write(at("keys"), "secret-key\n").unwrap();
+    let more = ["--api-key-file", &at("keys"), "--api-tls-cert", &at("tls.crt"), "--api-tls-key", &at("tls.key")];
+    let (_up, address) = serving(folder.path(), &more);
+    run("keys.mjs", &[("LIME_BASE_URL", &format!("https://{address}/"))]);
 }
