@@ -51,6 +51,7 @@ impl AccessArgs {
             allow_hosts: self.allow_hosts.clone(),
             allow_origins: self.allow_origins.clone(),
             certificate: certificate.context("--api-tls-cert cannot be used")?.map(Arc::new),
+            status_listen: None,
         })
     }
 }

@@ -579,6 +579,11 @@ pub(crate) struct GatewayArgs {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8000")]
     pub(crate) listen: SocketAddr,
 
+    /// Tell health and figures (/health, /live, /ready, /metrics), and nothing else, at this address too, in plain HTTP whatever the API
+    /// speaks: for probes
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) status_listen: Option<SocketAddr>,
+
     /// The model's name in the API; default: the name in the plan
     #[arg(long, value_name = "NAME")]
     pub(crate) served_name: Option<String>,

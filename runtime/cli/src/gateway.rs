@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lime_gateway::{Event, GatewayConfig, Options, Orders, PlanFile};
+use lime_gateway::{Access, Event, GatewayConfig, Options, Orders, PlanFile};
 use lime_plan::Plan;
 use lime_ring::{Peer, Transport};
 use lime_store::{Source, Store, StoredModel};
@@ -25,7 +25,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
     logging::start("info");
     let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
     let (file, first) = orders(&args, &transport)?;
-    let access = args.access.read()?;
+    let access = Access { status_listen: args.status_listen, ..args.access.read()? };
     let source = source(&args.model, args.revision.as_deref())?;
     let root = args.store.unwrap_or_else(Store::default_root);
     // Open for as long as the gateway runs, so that nobody prunes it.

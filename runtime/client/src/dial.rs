@@ -48,16 +48,12 @@ impl Dial {
         })
     }
 
-    /// To `HOST:PORT`, with TLS, where `name` is the server's.
-    pub(crate) fn tls(authority: String, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
+    /// The same way with TLS, to a server called `name`.
+    pub(crate) fn secured(self, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
         let connector = TlsConnector::from(config);
         Self::new(move || {
-            let (authority, name, connector) = (authority.clone(), name.clone(), connector.clone());
-            async move {
-                let stream = TcpStream::connect(&authority).await?;
-                stream.set_nodelay(true)?;
-                connector.connect(name, stream).await
-            }
+            let (opening, name, connector) = ((self.0)(), name.clone(), connector.clone());
+            async move { connector.connect(name, opening.await?).await }
         })
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, http::uri::Authority};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ impl Server {
             _ => return Err(refused("cannot be used: write http://HOST:PORT or https://HOST:PORT")),
         };
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let whole = authority.parse::<hyper::http::uri::Authority>().ok().filter(|parsed| !parsed.host().is_empty());
+        let whole = authority.parse::<Authority>().ok().filter(|parsed| !parsed.host().is_empty());
         let Some(whole) = whole else { return Err(refused("names no host: write http://HOST:PORT")) };
         let authority = match whole.port_u16() {
             Some(_) => authority.to_owned(),
@@ -45,20 +45,24 @@ impl Server {
         let prefix = prefix.trim_end_matches('/');
         let prefix = prefix.strip_suffix("v1").unwrap_or(prefix).trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-        let dial = match scheme {
-            "https" => {
-                let name = whole.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-                let name = name.try_into().map_err(|_| refused("names no host that a certificate could be for"))?;
-                Dial::tls(authority.clone(), name, trust.config()?)
-            }
-            _ => Dial::tcp(authority.clone()),
-        };
+        let dial = Dial::tcp(authority.clone());
+        let dial = if scheme == "https" { secured(dial, &whole, trust)? } else { dial };
         Ok(Self { dial, scheme, authority, prefix, key })
     }
 
     /// A server that is reached by `dial` and called `authority`.
     pub fn over(dial: Dial, authority: &str, key: Option<String>) -> Self {
         Self { dial, scheme: "http", authority: authority.to_owned(), prefix: String::new(), key }
+    }
+
+    /// A server that speaks TLS, is reached by `dial` and called `authority`.
+    ///
+    /// # Errors
+    /// When a server cannot be called so, or what is to be trusted cannot be read.
+    pub fn over_tls(dial: Dial, authority: &str, key: Option<String>, trust: &Trust) -> Result<Self, ClientError> {
+        let nobody = |_| ClientError::Address(format!("{authority:?} names no host"));
+        let dial = secured(dial, &authority.parse().map_err(nobody)?, trust)?;
+        Ok(Self { dial, scheme: "https", authority: authority.to_owned(), prefix: String::new(), key })
     }
 
     /// Where this server is, for people.
@@ -157,6 +161,13 @@ impl Server {
         let body = Limited::new(response.into_body(), LONGEST_REPLY).collect().await;
         body.map(|body| body.to_bytes()).map_err(|error| self.broke_off(&error))
     }
+}
+
+/// The way to the server that `authority` names, with TLS.
+fn secured(dial: Dial, authority: &Authority, trust: &Trust) -> Result<Dial, ClientError> {
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let nobody = |_| ClientError::Address(format!("{authority:?} names no host that a certificate could be for"));
+    Ok(dial.secured(name.try_into().map_err(nobody)?, trust.config()?))
 }
 
 /// What a server says of a request that it refuses.

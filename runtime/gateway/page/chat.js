@@ -4,7 +4,7 @@ import { byId, el, say } from "./dom.js";
 import { advice, Fault } from "./faults.js";
 import { digits, duration } from "./format.js";
 import { show } from "./markdown.js";
-import { ask } from "./server.js";
+import { ask, firstModel } from "./server.js";
 import { Speaker } from "./speaker.js";
 
 /** So close to the end a reader follows the answer. */
@@ -76,7 +76,9 @@ export class Chat {
   async #stream(answer, signal) {
     for (;;) {
       try {
-        for await (const piece of ask(this.#question(), signal)) {
+        // Without a key the page has not been told its name yet.
+        const model = this.#hooks.model() || (await firstModel(signal));
+        for await (const piece of ask(this.#question(model), signal)) {
           const follows = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < FOLLOWS;
           answer.take(piece);
           this.#speaker.hear(answer.text);
@@ -91,10 +93,10 @@ export class Chat {
     }
   }
 
-  #question() {
+  #question(model) {
     const system = this.#settings.system();
     const first = system ? [{ role: "system", content: system }] : [];
-    return { model: this.#hooks.model(), messages: [...first, ...this.#turns], ...this.#settings.sampling() };
+    return { model, messages: [...first, ...this.#turns], ...this.#settings.sampling() };
   }
 
   #ended(answer) {

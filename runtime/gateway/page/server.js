@@ -39,6 +39,12 @@ async function request(path, options = {}) {
   return response;
 }
 
+/** The name of the model that is served. */
+export async function firstModel(signal) {
+  const list = await (await request("v1/models", { signal })).json();
+  return list.data[0].id;
+}
+
 /** Asks, and gives each piece of the answer: `{ text, thought, reason, tokens }`. */
 export async function* ask(question, signal) {
   const body = JSON.stringify({ ...question, stream: true, stream_options: { include_usage: true } });

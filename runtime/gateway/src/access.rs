@@ -1,6 +1,6 @@
 //! Who may come to the API, from which pages, and how connections to it are met.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
 use lime_ring::ServerCertificate;
 use thiserror::Error;
@@ -18,6 +18,8 @@ pub struct Access {
     pub allow_origins: Vec<AllowedOrigin>,
     /// Connections speak TLS with it; `None`: plain HTTP.
     pub certificate: Option<Arc<ServerCertificate>>,
+    /// Where health and figures are told too, and nothing else, in plain HTTP: probes need no certificate there.
+    pub status_listen: Option<SocketAddr>,
 }
 
 /// Pages that may ask: those of one origin, as browsers write it, or all.

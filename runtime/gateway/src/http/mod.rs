@@ -144,16 +144,30 @@ pub(crate) fn router(app: SharedApp) -> Router {
         .merge(v1)
         .route("/", get(page::root))
         .route("/page/{file}", get(page::file))
-        .route("/health", get(pages::health))
-        .route("/live", get(pages::live))
-        .route("/ready", get(pages::ready))
-        .route("/metrics", get(pages::metrics))
+        .merge(status())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(cors::layer(&app.hosts))
         .layer(middleware::from_fn_with_state(app.clone(), origin::check))
         .layer(middleware::from_fn_with_state(app.clone(), account))
         .with_state(app)
+}
+
+/// Health and figures alone, for whoever probes.
+pub(crate) fn status_router(app: SharedApp) -> Router {
+    status()
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), account))
+        .with_state(app)
+}
+
+fn status() -> Router<SharedApp> {
+    Router::new()
+        .route("/health", get(pages::health))
+        .route("/live", get(pages::live))
+        .route("/ready", get(pages::ready))
+        .route("/metrics", get(pages::metrics))
 }
 
 async fn chat_completions(State(app): State<SharedApp>, request: Request) -> Response {

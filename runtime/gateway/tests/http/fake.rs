@@ -359,6 +359,8 @@ pub(crate) struct Setup {
     pub(crate) origins: Vec<AllowedOrigin>,
     /// What connections are secured with.
     pub(crate) certificate: Option<Arc<ServerCertificate>>,
+    /// Where health is told in plain HTTP.
+    pub(crate) status_listen: Option<SocketAddr>,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
     /// The rest.
@@ -377,6 +379,7 @@ impl Default for Setup {
             hosts: Vec::new(),
             origins: Vec::new(),
             certificate: None,
+            status_listen: None,
             listen,
             options,
         }
@@ -414,6 +417,7 @@ pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
             allow_hosts: setup.hosts,
             allow_origins: setup.origins,
             certificate: setup.certificate,
+            status_listen: setup.status_listen,
         },
         queue_limit: setup.queue,
     };

@@ -22,6 +22,7 @@ use tokio_rustls::{
 };
 
 use crate::{
+    client::get,
     eventually,
     fake::{Controls, Served, Setup, babble, serve},
 };
@@ -147,4 +148,29 @@ async fn a_handshake_that_does_not_come_has_an_end() {
     eventually("a connection", || async { connect(addr, &known, &[&TLS13], &[]).await.is_ok() }).await;
     drop(silent);
     served.handle.stop().await;
+}
+
+/// What listens at a port that was free a moment ago.
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn health_is_told_in_plain_http_beside_it_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    renew(folder.path());
+    let certificate = ServerCertificate::open(folder.path().join("tls.crt"), folder.path().join("tls.key")).unwrap();
+    let status = free_port();
+    let certificate = Some(Arc::new(certificate));
+    let setup = Setup { certificate, status_listen: Some(status), keys: vec!["secret".into()], ..Setup::default() };
+    let served = serve(setup, Controls::new(babble(vec![300]))).await;
+    eventually("ready", || async { get(status, "/ready").await.status == 200 }).await;
+    for path in ["/health", "/live", "/metrics"] {
+        assert_eq!(get(status, path).await.status, 200, "{path}");
+    }
+    for path in ["/v1/models", "/v1/chat/completions", "/lime/v1/live", "/", "/page/app.js"] {
+        assert_eq!(get(status, path).await.status, 404, "{path}");
+    }
+    served.handle.stop().await;
+    assert!(TcpStream::connect(status).await.is_err(), "it ends with the gateway");
 }
