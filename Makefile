@@ -22,7 +22,7 @@ BUNDLED := tests/fixtures/models/bard-2m
 BUNDLED_FILES := config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json SOURCE.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run build plugin everything test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy alone doc deny layers generated aarch64 bench generate clean
+.PHONY: help run build install plugin everything test test-cluster test-simulated test-nodes walkthrough image image-archive check fmt clippy alone doc deny layers generated aarch64 bench generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,18 @@ build: ## Build the release binary, target/release/lime
 plugin: ## Build kubectl lime, one static binary, and pack it for krew: target/krew
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package lime-kubectl --target $(HOST)
 	operator/kubectl/pack.sh target/$(HOST)/release/kubectl-lime target/krew
+
+# Where things are installed; DESTDIR goes before it, for packages.
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
+
+install: build ## Install lime, its manual's pages and its completions under PREFIX (/usr/local)
+	install -D -m 0755 target/release/lime $(DESTDIR)$(PREFIX)/bin/lime
+	target/release/lime man $(SHARE)/man/man1
+	mkdir -p $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	target/release/lime completions bash > $(SHARE)/bash-completion/completions/lime
+	target/release/lime completions zsh > $(SHARE)/zsh/site-functions/_lime
+	target/release/lime completions fish > $(SHARE)/fish/vendor_completions.d/lime.fish
 
 test: everything ## Run every test, those end to end included; the last line counts them
 	tests/counted --locked

@@ -73,8 +73,7 @@ async fn both_ends_of_a_cut_are_named_and_the_ring_comes_back_with_the_link() ->
         model,
         template_program: None,
         served_name: "bard".into(),
-        api_keys: Vec::new(),
-        allow_hosts: Vec::new(),
+        access: lime_gateway::Access::default(),
         queue_limit: 1,
     };
     let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;

@@ -376,8 +376,7 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
         model: fixtures::bard(),
         template_program: None,
         served_name: "bard".into(),
-        api_keys: Vec::new(),
-        allow_hosts: Vec::new(),
+        access: lime_gateway::Access::default(),
         queue_limit: 8,
     };
     let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;

@@ -191,8 +191,7 @@ async fn chat_bodies() -> Result<()> {
         model: fixtures::bard(),
         template_program: None,
         served_name: "bard".into(),
-        api_keys: Vec::new(),
-        allow_hosts: Vec::new(),
+        access: lime_gateway::Access::default(),
         queue_limit: 8,
     };
     let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;

@@ -52,8 +52,7 @@ async fn gateway(
         model: fixtures::bard(),
         template_program: None,
         served_name: "bard".into(),
-        api_keys: Vec::new(),
-        allow_hosts: Vec::new(),
+        access: lime_gateway::Access::default(),
         queue_limit: 32,
     };
     let options = Options { speculation: how, ..Options::default() };

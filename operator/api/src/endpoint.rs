@@ -22,6 +22,15 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
 
+    /// Web pages, by their origins such as `https://chat.example`, whose scripts may ask and read the answers, beside pages on their
+    /// reader's own machine; `*`: every page there is. Keys are asked for all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 260), regex(pattern = r"^(\*|null|[a-zA-Z][-+.a-zA-Z0-9]*://[^/@*\s]+/?)$"))
+    )]
+    pub allowed_origins: Vec<String>,
+
     /// How many seconds answers under way may go on when their gateway leaves: its node is drained, or an upgrade replaces it. Then they end
     /// with an error that clients may retry. Requests that come meanwhile wait in the gateway after it.
     #[serde(default = "Endpoint::default_drain_seconds")]
@@ -57,6 +66,7 @@ impl Default for Endpoint {
         Self {
             port: Self::default_port(),
             api_key_secret_ref: None,
+            allowed_origins: Vec::new(),
             drain_seconds: Self::default_drain_seconds(),
             service: None,
             ingress: None,

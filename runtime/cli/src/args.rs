@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::traces::TraceArgs;
+use crate::{access::AccessArgs, traces::TraceArgs};
 
 /// One large language model from several small machines, every token exactly as one big machine would give it.
 #[derive(Debug, Parser)]
@@ -38,9 +38,28 @@ pub(crate) enum Command {
     Gateway(GatewayArgs),
     /// Put several models behind one endpoint: each request goes to the gateway of the model that it names
     Router(RouterArgs),
+    /// Write the completions of a shell for this command line to standard output
+    Completions(CompletionsArgs),
+    /// Write the manual's pages for this command line to a folder
+    Man(ManArgs),
     /// Render a model's chat template for a gateway, conversation by conversation
     #[command(hide = true)]
     Render(RenderArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = "Example:\n  lime completions bash > ~/.local/share/bash-completion/completions/lime")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = "Example:\n  lime man ~/.local/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// The folder, which is made where it is not there
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -109,10 +128,12 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "N")]
     pub(crate) port: Option<u16>,
 
-    /// A host name that clients may ask by, beside addresses and localhost; may be given several times, * for any. Other names
-    /// are refused, and web pages from elsewhere
-    #[arg(long = "allow-host", value_name = "NAME")]
-    pub(crate) allow_hosts: Vec<String>,
+    /// Where the API listens, instead of this machine's loopback: 0.0.0.0:8000 is for every machine that reaches this one
+    #[arg(long, value_name = "ADDR", conflicts_with = "port")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 
     /// Stop once the answer to --prompt is complete
     #[arg(long, requires = "prompt")]
@@ -146,6 +167,9 @@ Examples:
 
   Only look at the plan:
     lime up -f manifests/bard.yaml --dry-run
+
+  For other machines, with keys (one a line) and TLS:
+    lime up -f manifests/bard.yaml --listen 0.0.0.0:8000 --api-key-file keys --api-tls-cert tls.crt --api-tls-key tls.key
 
   The smallest file that works (one device: what this machine can spare):
     apiVersion: lime.dev/v1alpha1
@@ -419,6 +443,10 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
 
+    /// PEM file with the authority of an https:// server, or the server's own certificate; default: what this machine trusts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+
     /// Continue this text, without a chat template, and end
     #[arg(long, value_name = "TEXT", conflicts_with = "system")]
     pub(crate) prompt: Option<String>,
@@ -437,8 +465,9 @@ pub(crate) struct ChatArgs {
 }
 
 const CHAT_HELP: &str = "\
-In the chat: /reset forgets what was said, /quit (or Ctrl-D) ends. With a pipe, each line is one message:
-  echo 'Who goes there?' | lime chat --seed 1";
+In the chat: /help lists the commands, Ctrl-C stops an answer, /quit (or Ctrl-D) ends. A pipe brings one message, of any number of lines:
+  echo 'Who goes there?' | lime chat --seed 1
+  lime chat --url https://box.lan:8000 --cacert tls.crt --api-key KEY";
 
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArgs {
@@ -555,18 +584,17 @@ pub(crate) struct GatewayArgs {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8000")]
     pub(crate) listen: SocketAddr,
 
+    /// Tell health and figures (/health, /live, /ready, /metrics), and nothing else, at this address too, in plain HTTP whatever the API
+    /// speaks: for probes
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) status_listen: Option<SocketAddr>,
+
     /// The model's name in the API; default: the name in the plan
     #[arg(long, value_name = "NAME")]
     pub(crate) served_name: Option<String>,
 
-    /// File with the keys that clients must send, one a line; default: anyone is served
-    #[arg(long, value_name = "FILE")]
-    pub(crate) api_keys: Option<PathBuf>,
-
-    /// A host name that clients may ask by, beside addresses and localhost; may be given several times, * for any. On a loopback
-    /// address other names are refused, and web pages from elsewhere
-    #[arg(long = "allow-host", value_name = "NAME")]
-    pub(crate) allow_hosts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 
     #[command(flatten)]
     pub(crate) traces: TraceArgs,

@@ -1,13 +1,14 @@
 //! `lime chat`: a conversation in the terminal, or through a pipe.
 
 use anyhow::anyhow;
-use lime_client::{ClientError, Manner, Server, TalkError, talk};
+use lime_client::{ClientError, Manner, Server, TalkError, Trust, talk};
 
 use crate::args::ChatArgs;
 
 /// Talks until /quit or the end of input.
 pub(crate) fn run(args: ChatArgs) -> anyhow::Result<()> {
-    let server = Server::parse(&args.url, args.api_key)?;
+    let trust = args.cacert.map_or(Trust::System, Trust::File);
+    let server = Server::parse(&args.url, args.api_key, &trust)?;
     let manner = Manner {
         model: args.model,
         prompt: args.prompt,
@@ -21,6 +22,9 @@ pub(crate) fn run(args: ChatArgs) -> anyhow::Result<()> {
         TalkError::Client(ClientError::Away { url, source }) => anyhow!(
             "no server answers at {url}: start one with `lime up -f FILE`, or name another with --url: {source}"
         ),
+        TalkError::Client(error @ ClientError::Stranger { .. }) => {
+            anyhow!("{error}: give the file of its authority, or of itself, with --cacert FILE")
+        }
         other => other.into(),
     })
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lime_gateway::{Event, GatewayConfig, Options, Orders, PlanFile};
+use lime_gateway::{Access, Event, GatewayConfig, Options, Orders, PlanFile};
 use lime_plan::Plan;
 use lime_ring::{Peer, Transport};
 use lime_store::{Source, Store, StoredModel};
@@ -19,14 +19,13 @@ use crate::{
 
 /// A plan names every block of every device.
 pub(crate) const LONGEST_PLAN: u64 = 64 << 20;
-const LONGEST_KEYS: u64 = 1 << 20;
 
 /// Serves until a signal.
 pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
     logging::start("info");
     let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
     let (file, first) = orders(&args, &transport)?;
-    let api_keys = args.api_keys.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let access = Access { status_listen: args.status_listen, ..args.access.read()? };
     let source = source(&args.model, args.revision.as_deref())?;
     let root = args.store.unwrap_or_else(Store::default_root);
     // Open for as long as the gateway runs, so that nobody prunes it.
@@ -48,8 +47,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             transport,
             model,
             template_program: Some(this_program()?),
-            api_keys,
-            allow_hosts: args.allow_hosts,
+            access,
             queue_limit: args.queue_limit,
         };
         let traces = args.traces.start("lime-gateway", &config.served_name)?;
@@ -154,11 +152,4 @@ fn peers(workers: &[String], plan: &Plan, transport: &Transport) -> anyhow::Resu
         bail!("no --worker for device {:?} of the plan", missing.name);
     }
     Ok(peers)
-}
-
-fn read_keys(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = read_text(path, LONGEST_KEYS).with_context(|| format!("the keys {} cannot be read", path.display()))?;
-    let keys: Vec<String> = text.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
-    ensure!(!keys.is_empty(), "{} holds no key: write one a line, or leave --api-keys out", path.display());
-    Ok(keys)
 }

@@ -1,5 +1,6 @@
 //! `lime`: one large language model from several small machines.
 
+mod access;
 mod args;
 mod chat;
 mod document;
@@ -8,6 +9,7 @@ mod gateway;
 mod inspect;
 mod local;
 mod logging;
+mod manual;
 mod plan;
 mod profile;
 mod profile_table;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         Command::Worker(args) => worker::run(args),
         Command::Gateway(args) => gateway::run(args),
         Command::Router(args) => router::run(args),
+        Command::Completions(args) => manual::completions(args.shell, &mut std::io::stdout().lock()),
+        Command::Man(args) => manual::man(&args.folder),
         Command::Render(args) => lime_gateway::render_templates(&args.model).map_err(Into::into),
     };
     match result {

@@ -10,13 +10,13 @@ mod supervisor;
 
 use std::{
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use lime_client::{Input, Question, Server, ask};
-use lime_gateway::{Event, GatewayConfig, GatewayHandle, Options, Orders};
+use lime_client::{Input, Question, Server, Trust, ask};
+use lime_gateway::{Access, Event, GatewayConfig, GatewayHandle, Options, Orders};
 use lime_plan::Plan;
 use lime_ring::Transport;
 use lime_text::ChatTemplate;
@@ -33,7 +33,15 @@ use self::{
     screen::Screen,
     supervisor::{Supervisor, Upbringing, WorkerEvent},
 };
-use crate::{args::UpArgs, logging, program::this_program, pull, stop::StopSignals, wish::Wish};
+use crate::{
+    access::{self, AccessArgs},
+    args::UpArgs,
+    logging,
+    program::this_program,
+    pull,
+    stop::StopSignals,
+    wish::Wish,
+};
 
 /// How long the gateway may take to end its streams.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,11 +52,12 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
     let wish = Wish::read(&args.wish, None)?;
     let mut notes = Vec::new();
     let plan = wish.plan_to_run(args.wish.segments, &mut notes)?;
-    if wish.deployment.spec.endpoint.api_key_secret_ref.is_some() {
-        notes.push(
-            "apiKeySecretRef names a Secret of a cluster: here the API is open to this machine, without keys".into(),
-        );
+    if wish.deployment.spec.endpoint.api_key_secret_ref.is_some() && args.access.api_keys.is_none() {
+        notes.push("apiKeySecretRef names a Secret of a cluster: here keys are given with --api-key-file".into());
     }
+    let access = args.access.read()?;
+    let listen = listen(&args, &wish);
+    notes.extend(access::warning(listen, &access));
     for note in notes {
         eprintln!("note: {note}");
     }
@@ -60,7 +69,7 @@ pub(crate) fn run(args: UpArgs) -> anyhow::Result<()> {
         pull::check_store(&wish.source)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(serve(&args, wish, plan));
+    let result = runtime.block_on(serve(&args, listen, access, wish, plan));
     // Whatever still runs in the background may not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -71,7 +80,14 @@ fn needs_store(plan: &Plan, wish: &Wish) -> bool {
     wish.source.folder().is_none() || plan.devices.iter().any(|device| plan.needs_store(device))
 }
 
-async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
+/// Where the API listens: on this machine's loopback, where nothing else is said.
+fn listen(args: &UpArgs, wish: &Wish) -> SocketAddr {
+    // The schema bounds the port: it fits.
+    let port = || args.port.unwrap_or_else(|| u16::try_from(wish.deployment.spec.endpoint.port).unwrap_or_default());
+    args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port())))
+}
+
+async fn serve(args: &UpArgs, listen: SocketAddr, access: Access, wish: Wish, plan: Plan) -> anyhow::Result<()> {
     let mut signals = StopSignals::new()?;
     let (publish, orders) = watch::channel(Orders::new(plan.clone(), Vec::new()));
     let (gateway_events, gateway_happened) = mpsc::unbounded_channel();
@@ -80,7 +96,9 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
     let tls = certificates.as_ref().map(Throwaway::folder);
     let transport = Transport::open(tls)?;
     let traces = args.traces.start("lime-gateway", &wish.served_name())?;
-    let gateway = start_gateway(args, &wish, orders, transport.clone(), gateway_events).await?;
+    let key = access.api_keys.first().cloned();
+    let options = gateway_options(args, &wish)?;
+    let gateway = start_gateway(listen, access, &wish, orders, transport.clone(), options, gateway_events).await?;
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
     let shared = Upbringing {
         model: wish.source.clone(),
@@ -94,9 +112,10 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
     let supervisor = Supervisor::start(replan::devices_of(&wish, &plan), shared, publish);
     let mut watch = Watch {
         screen: Screen::new(&plan),
-        server: Server::parse(&format!("http://{}", gateway.addr()), None)?,
+        server: own_server(args, gateway.addr(), key)?,
         question: question(args, &wish)?,
         name: wish.served_name(),
+        manner: manner(&args.access),
         once: args.once,
         verbose: args.verbose > 0,
         most_losses: policy.max_restarts + plan.devices.len() as u32,
@@ -130,34 +149,67 @@ async fn serve(args: &UpArgs, wish: Wish, plan: Plan) -> anyhow::Result<()> {
     result
 }
 
+/// The server that this process runs, as its own client: on loopback, and by no other certificate than its own.
+fn own_server(args: &UpArgs, addr: SocketAddr, key: Option<String>) -> anyhow::Result<Server> {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let here = SocketAddr::from((ip, addr.port()));
+    Ok(match &args.access.api_tls_cert {
+        Some(certificate) => Server::parse(&format!("https://{here}"), key, &Trust::This(certificate.clone()))?,
+        None => Server::parse(&format!("http://{here}"), key, &Trust::System)?,
+    })
+}
+
+/// How curl and `lime chat` are to be called. The key itself is on no screen.
+fn manner(access: &AccessArgs) -> (String, String) {
+    let (mut curl, mut chat) = (String::new(), String::new());
+    if let Some(certificate) = &access.api_tls_cert {
+        curl.push_str(&format!(" --cacert {}", certificate.display()));
+        chat.push_str(&format!(" --cacert {}", certificate.display()));
+    }
+    if access.api_keys.is_some() {
+        curl.push_str(" -H 'authorization: Bearer KEY'");
+        chat.push_str(" --api-key KEY");
+    }
+    (curl, chat)
+}
+
+/// How the gateway serves: as the command line says, else as the wish does.
+fn gateway_options(args: &UpArgs, wish: &Wish) -> anyhow::Result<Options> {
+    // The schema bounds the window: whatever it says can be meant.
+    let wished = wish.deployment.spec.speculation.as_ref().and_then(lime_api::Speculation::told);
+    let wished = wished.map(|window| window.parse()).transpose()?.unwrap_or_default();
+    Ok(Options { speculation: args.speculate.unwrap_or(wished), ..Options::default() })
+}
+
 async fn start_gateway(
-    args: &UpArgs,
+    listen: SocketAddr,
+    access: Access,
     wish: &Wish,
     orders: watch::Receiver<Orders>,
     transport: Transport,
+    options: Options,
     events: mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<GatewayHandle> {
-    // The schema bounds the port: it fits.
-    let port = args.port.unwrap_or_else(|| u16::try_from(wish.deployment.spec.endpoint.port).unwrap_or_default());
     let config = GatewayConfig {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        listen,
         orders,
         transport,
         model: wish.model.clone(),
         template_program: Some(this_program()?),
         served_name: wish.served_name(),
-        api_keys: Vec::new(),
-        allow_hosts: args.allow_hosts.clone(),
+        access,
         queue_limit: 64,
     };
-    // The schema bounds the window: whatever it says can be meant.
-    let wished = wish.deployment.spec.speculation.as_ref().and_then(lime_api::Speculation::told);
-    let wished = wished.map(|window| window.parse()).transpose()?.unwrap_or_default();
-    let options = Options { speculation: args.speculate.unwrap_or(wished), ..Options::default() };
     match lime_gateway::start(config, options, events).await {
         Ok(gateway) => Ok(gateway),
         Err(error @ lime_gateway::GatewayError::Listen { .. }) => {
-            bail!("{error}: is something served there already? Choose another port with --port, or 0 for a free one")
+            bail!(
+                "{error}: is something served there already? Choose another port with --port or --listen, or 0 for a free one"
+            )
         }
         Err(error) => Err(error.into()),
     }
@@ -181,6 +233,8 @@ struct Watch {
     server: Server,
     question: Option<Question>,
     name: String,
+    /// What else curl and `lime chat` have to be told.
+    manner: (String, String),
     once: bool,
     verbose: bool,
     most_losses: u32,
@@ -280,8 +334,10 @@ impl Watch {
     fn invite(&self) {
         let (url, name) = (self.server.url(), &self.name);
         let body = json!({ "model": name, "prompt": "Hello", "max_tokens": 64 });
+        let (curl, chat) = &self.manner;
         self.screen.say(&format!(
-            "serving {name} at {url} until Ctrl-C; try:\n  curl {url}/v1/completions -H 'content-type: application/json' -d '{body}'\n  lime chat --url {url}"
+            "serving {name} at {url} until Ctrl-C; open {url}/ in a browser, or try:\n  \
+             curl{curl} {url}/v1/completions -H 'content-type: application/json' -d '{body}'\n  lime chat{chat} --url {url}"
         ));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
 
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 /// How long a server may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +45,15 @@ impl Dial {
                 stream.set_nodelay(true)?;
                 Ok(stream)
             }
+        })
+    }
+
+    /// The same way with TLS, to a server called `name`.
+    pub(crate) fn secured(self, name: ServerName<'static>, config: Arc<ClientConfig>) -> Self {
+        let connector = TlsConnector::from(config);
+        Self::new(move || {
+            let (opening, name, connector) = ((self.0)(), name.clone(), connector.clone());
+            async move { connector.connect(name, opening.await?).await }
         })
     }
 

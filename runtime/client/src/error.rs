@@ -19,6 +19,14 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
+    /// Somebody is there, who may be somebody else.
+    #[error("the certificate of {url} is not trusted: {reason}")]
+    Stranger {
+        /// Where.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The connection ended before the answer did.
     #[error("the answer of {url} broke off: {reason}")]
     BrokeOff {

@@ -1,14 +1,14 @@
-//! A server, and requests to it: JSON or text out, JSON, text or server-sent events back. Plain HTTP only.
+//! A server, and requests to it: JSON or text out, JSON, text or server-sent events back.
 
 use std::io;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, http::uri::Authority};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use crate::{ClientError, Dial};
+use crate::{ClientError, Dial, Trust, trust::disbelief};
 
 /// Longest reply that is read whole.
 const LONGEST_REPLY: usize = 1 << 20;
@@ -17,42 +17,57 @@ const LONGEST_REPLY: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Server {
     dial: Dial,
+    scheme: &'static str,
     authority: String,
     prefix: String,
     key: Option<String>,
 }
 
 impl Server {
-    /// Reads `http://HOST[:PORT][/PREFIX]`; a trailing `/v1` is how some tools write it, and is ours to add.
+    /// Reads `http[s]://HOST[:PORT][/PREFIX]`; a trailing `/v1` is how some tools write it, and is ours to add.
     ///
     /// # Errors
-    /// When that is not what `url` is.
-    pub fn parse(url: &str, key: Option<String>) -> Result<Self, ClientError> {
+    /// When that is not what `url` is, or what is to be trusted cannot be read.
+    pub fn parse(url: &str, key: Option<String>, trust: &Trust) -> Result<Self, ClientError> {
         let refused = |what: &str| ClientError::Address(format!("{url:?} {what}"));
-        let Some(rest) = url.strip_prefix("http://") else {
-            return Err(refused("cannot be used: write http://HOST:PORT (there is no TLS in this client)"));
+        let (scheme, port, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => ("http", 80, rest),
+            (_, Some(rest)) => ("https", 443, rest),
+            _ => return Err(refused("cannot be used: write http://HOST:PORT or https://HOST:PORT")),
         };
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let whole = authority.parse::<hyper::http::uri::Authority>().ok().filter(|parsed| !parsed.host().is_empty());
+        let whole = authority.parse::<Authority>().ok().filter(|parsed| !parsed.host().is_empty());
         let Some(whole) = whole else { return Err(refused("names no host: write http://HOST:PORT")) };
         let authority = match whole.port_u16() {
             Some(_) => authority.to_owned(),
-            None => format!("{authority}:80"),
+            None => format!("{authority}:{port}"),
         };
         let prefix = prefix.trim_end_matches('/');
         let prefix = prefix.strip_suffix("v1").unwrap_or(prefix).trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-        Ok(Self { dial: Dial::tcp(authority.clone()), authority, prefix, key })
+        let dial = Dial::tcp(authority.clone());
+        let dial = if scheme == "https" { secured(dial, &whole, trust)? } else { dial };
+        Ok(Self { dial, scheme, authority, prefix, key })
     }
 
     /// A server that is reached by `dial` and called `authority`.
     pub fn over(dial: Dial, authority: &str, key: Option<String>) -> Self {
-        Self { dial, authority: authority.to_owned(), prefix: String::new(), key }
+        Self { dial, scheme: "http", authority: authority.to_owned(), prefix: String::new(), key }
+    }
+
+    /// A server that speaks TLS, is reached by `dial` and called `authority`.
+    ///
+    /// # Errors
+    /// When a server cannot be called so, or what is to be trusted cannot be read.
+    pub fn over_tls(dial: Dial, authority: &str, key: Option<String>, trust: &Trust) -> Result<Self, ClientError> {
+        let nobody = |_| ClientError::Address(format!("{authority:?} names no host"));
+        let dial = secured(dial, &authority.parse().map_err(nobody)?, trust)?;
+        Ok(Self { dial, scheme: "https", authority: authority.to_owned(), prefix: String::new(), key })
     }
 
     /// Where this server is, for people.
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.authority, self.prefix)
+        format!("{}://{}{}", self.scheme, self.authority, self.prefix)
     }
 
     /// Sends a request and returns the reply's head; the body comes as it is read.
@@ -62,7 +77,10 @@ impl Server {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let away = |source: io::Error| ClientError::Away { url: self.url(), source };
+        let away = |source: io::Error| match disbelief(&source) {
+            Some(reason) => ClientError::Stranger { url: self.url(), reason },
+            None => ClientError::Away { url: self.url(), source },
+        };
         let stream = self.dial.open().await.map_err(away)?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| away(io::Error::other(error)))?;
@@ -145,6 +163,13 @@ impl Server {
     }
 }
 
+/// The way to the server that `authority` names, with TLS.
+fn secured(dial: Dial, authority: &Authority, trust: &Trust) -> Result<Dial, ClientError> {
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let nobody = |_| ClientError::Address(format!("{authority:?} names no host that a certificate could be for"));
+    Ok(dial.secured(name.try_into().map_err(nobody)?, trust.config()?))
+}
+
 /// What a server says of a request that it refuses.
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
@@ -173,11 +198,13 @@ mod tests {
             ("http://host:1/v1/", "http://host:1"),
             ("http://host:1/a/b/", "http://host:1/a/b"),
             ("http://[::1]:8000", "http://[::1]:8000"),
+            ("https://host", "https://host:443"),
+            ("https://[::1]:8000/v1", "https://[::1]:8000"),
         ] {
-            assert_eq!(Server::parse(url, None).unwrap().url(), expected);
+            assert_eq!(Server::parse(url, None, &Trust::System).unwrap().url(), expected);
         }
-        for url in ["", "host:8000", "https://host", "http://", "http:///x", "http://a b"] {
-            let error = Server::parse(url, None).unwrap_err().to_string();
+        for url in ["", "host:8000", "ftp://host", "http://", "https://", "http:///x", "http://a b"] {
+            let error = Server::parse(url, None, &Trust::System).unwrap_err().to_string();
             assert!(error.contains("http://HOST:PORT"), "{error}");
         }
     }

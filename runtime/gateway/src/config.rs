@@ -6,7 +6,7 @@ use lime_plan::Bytes;
 use lime_ring::Transport;
 use tokio::sync::watch;
 
-use crate::Orders;
+use crate::{Access, Orders};
 
 /// Everything that a gateway needs to start.
 #[derive(Clone, Debug)]
@@ -27,12 +27,8 @@ pub struct GatewayConfig {
     pub template_program: Option<PathBuf>,
     /// The name under which clients ask for the model.
     pub served_name: String,
-    /// Accepted bearer tokens; empty: anyone may ask.
-    pub api_keys: Vec<String>,
-    /// Host names, beside those of this machine's loopback and any address, under which clients may ask. On a loopback address
-    /// others are refused, so that no web page reaches the API through its reader's browser; elsewhere only where names are
-    /// given. `*`: anyone may ask under any name.
-    pub allow_hosts: Vec<String>,
+    /// Who may come, and how.
+    pub access: Access,
     /// Most sequences that may wait for a slot; past it, requests are answered with 429.
     pub queue_limit: usize,
 }

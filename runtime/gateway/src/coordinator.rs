@@ -216,7 +216,7 @@ impl<T: RingTransport> Coordinator<T> {
         self.metrics.plan_taken();
         self.desk.take_up(Limits::of(&orders.plan, self.queue_limit));
         self.transport.take_up(orders.plan.clone());
-        let _ = self.events.send(Event::PlanTaken { name, generation });
+        self.tell(Event::PlanTaken { name, generation });
     }
 
     /// One attempt. It ends early when a worker comes up at a new address, or another plan comes.
@@ -379,7 +379,7 @@ impl<T: RingTransport> Coordinator<T> {
         self.metrics.ring_up(epoch, self.state.served);
         self.state.served = true;
         tracing::info!(epoch, "the ring serves");
-        let _ = self.events.send(event);
+        self.tell(event);
     }
 
     /// Says what is wrong, once for each cause.
@@ -390,7 +390,13 @@ impl<T: RingTransport> Coordinator<T> {
         }
         self.state.told = Some(error.reason.clone());
         let device = error.device.clone().unwrap_or_else(|| "ring".to_owned());
-        let _ = self.events.send(Event::WorkerLost { device, reason: error.reason.clone() });
+        self.tell(Event::WorkerLost { device, reason: error.reason.clone() });
+    }
+
+    fn tell(&self, event: Event) {
+        self.status.note(&event);
+        // Nobody need listen.
+        let _ = self.events.send(event);
     }
 }
 
@@ -413,5 +419,7 @@ fn give_up(recovery: &mut Recovery, desk: &mut Desk, status: &RingStatus, events
     tracing::error!(reason, "the ring does not come back: requests are answered with an error until it does");
     status.set_phase(Phase::Unavailable, view.epoch);
     desk.give_up(&reason);
-    let _ = events.send(Event::Unavailable { reason });
+    let event = Event::Unavailable { reason };
+    status.note(&event);
+    let _ = events.send(event);
 }

@@ -100,8 +100,9 @@ impl Desk {
             self.scheduler.took(now.duration_since(began));
         }
         self.heard = Some(now);
-        let (streams, metrics) = (&mut self.streams, &self.metrics);
+        let (streams, metrics, mut drawn_tokens) = (&mut self.streams, &self.metrics, 0);
         let done = self.scheduler.complete(result, |drawn| {
+            drawn_tokens += 1;
             metrics.guessed(drawn.guessed);
             let event = SequenceEvent::Drawn { token: drawn.token, finish: drawn.finish, guessed: drawn.guessed };
             if let Some(stream) = streams.get(&drawn.id) {
@@ -112,6 +113,7 @@ impl Desk {
                 streams.remove(&drawn.id);
             }
         });
+        self.metrics.drawn(drawn_tokens);
         if let Ok(Completed::Refused(id, cause)) = &done {
             self.end(*id, StreamFault::Refused(cause.clone()));
         }

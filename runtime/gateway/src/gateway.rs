@@ -20,11 +20,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Event, GatewayConfig, Options, RingTransport,
+    Access, Event, GatewayConfig, Options, RingTransport,
     coordinator::Coordinator,
     desk::Desk,
     epochs::Epochs,
-    http::{App, BodyBudget, Hosts, Readers, raise_open_files, router, serve},
+    http::{App, BodyBudget, Hosts, Lookout, Readers, raise_open_files, router, serve, status_router},
     intake::Intake,
     metrics::Metrics,
     orders::Following,
@@ -124,16 +124,21 @@ pub async fn start_with<T: RingTransport>(
         model,
         template_program,
         served_name,
-        api_keys,
-        allow_hosts,
+        access: Access { api_keys, allow_hosts, allow_origins, certificate, status_listen },
         queue_limit,
     } = config;
     let following = Following::new(orders);
     let plan = following.served.plan.clone();
     let text = Arc::new(TextModel::open(&model, &plan, template_program)?);
-    let fault = |source| GatewayError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(fault)?;
-    let addr = listener.local_addr().map_err(fault)?;
+    let listener = bind(listen).await?;
+    let addr = listener.local_addr().map_err(|source| GatewayError::Listen { listen, source })?;
+    let status_listener = match status_listen {
+        Some(listen) => Some(bind(listen).await?),
+        None => None,
+    };
+    if api_keys.is_empty() && !addr.ip().to_canonical().is_loopback() {
+        tracing::warn!(%addr, "anyone who reaches this address is served: there are no API keys");
+    }
     if text.tokenizer.vocab_size() > text.vocabulary as usize {
         let (tokens, rows) = (text.tokenizer.vocab_size(), text.vocabulary);
         tracing::warn!(
@@ -176,9 +181,10 @@ pub async fn start_with<T: RingTransport>(
         queue_limit,
         served_name,
         api_keys,
-        hosts: Hosts::new(addr, allow_hosts),
+        hosts: Hosts::new(addr, allow_hosts, allow_origins),
         bodies: BodyBudget::new(options.body_budget),
         readers: Readers::new(options.readers),
+        lookout: Lookout::default(),
         options,
         text,
         intake,
@@ -188,8 +194,25 @@ pub async fn start_with<T: RingTransport>(
         started: App::now(),
         ended,
     };
-    let http = tokio::spawn(serve(listener, router(Arc::new(app)), connecting, metrics.clone(), stop_http.clone()));
+    let app = Arc::new(app);
+    let told = status_listener.map(|listener| {
+        let router = status_router(app.clone());
+        serve(listener, None, router, connecting.clone(), metrics.clone(), stop_http.clone())
+    });
+    let told = async move {
+        if let Some(told) = told {
+            told.await;
+        }
+    };
+    let answered = serve(listener, certificate, router(app), connecting, metrics.clone(), stop_http.clone());
+    let http = tokio::spawn(async move {
+        tokio::join!(told, answered);
+    });
     Ok(GatewayHandle { addr, status, metrics, grace, leaving, stop_passes, stop_http, passes, http })
+}
+
+async fn bind(listen: SocketAddr) -> Result<TcpListener, GatewayError> {
+    TcpListener::bind(listen).await.map_err(|source| GatewayError::Listen { listen, source })
 }
 
 async fn watch_over<T: RingTransport>(coordinator: Coordinator<T>, ended: Arc<AtomicBool>) {

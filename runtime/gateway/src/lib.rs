@@ -26,6 +26,7 @@
 //! # Ok::<(), lime_gateway::schedule::QueueFull>(())
 //! ```
 
+mod access;
 mod answer;
 mod appointments;
 mod config;
@@ -33,6 +34,7 @@ mod coordinator;
 mod desk;
 mod epochs;
 mod gateway;
+mod happenings;
 mod http;
 mod intake;
 mod metric_families;
@@ -53,6 +55,7 @@ mod trace;
 mod turn;
 mod worker_figures;
 
+pub use access::{Access, AllowedOrigin, OriginError};
 pub use config::{Event, GatewayConfig};
 pub use gateway::{GatewayError, GatewayHandle, start, start_with};
 pub use http::router::{Backend, RouterError, RouterHandle, start_router};

@@ -1,6 +1,12 @@
 //! Figures for Prometheus.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use lime_metrics::Samples;
 use prometheus_client::{
@@ -24,6 +30,8 @@ pub(crate) struct Metrics {
     per_token: Histogram,
     prompt_tokens: Counter,
     answer_tokens: Counter,
+    /// As they are drawn: what the counter above gains when an answer ends.
+    drawn: AtomicU64,
     waiting: Gauge,
     active: Gauge,
     epoch: Gauge,
@@ -62,6 +70,7 @@ impl Default for Metrics {
             per_token: Histogram::new(PER_TOKEN),
             prompt_tokens: Counter::default(),
             answer_tokens: Counter::default(),
+            drawn: AtomicU64::default(),
             waiting: Gauge::default(),
             active: Gauge::default(),
             epoch: Gauge::default(),
@@ -100,6 +109,17 @@ impl Metrics {
         {
             self.per_token.observe((since_first / gaps).as_secs_f64());
         }
+    }
+
+    /// So many tokens came out of the ring.
+    pub(crate) fn drawn(&self, tokens: u64) {
+        self.drawn.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// What goes on, for a page that is looked at: sequences that wait, those that have a slot, and tokens drawn so far.
+    pub(crate) fn at_present(&self) -> (u64, u64, u64) {
+        let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
+        (count(&self.waiting), count(&self.active), self.drawn.load(Ordering::Relaxed))
     }
 
     /// A prompt was taken up.

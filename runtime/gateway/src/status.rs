@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use lime_plan::Plan;
 use lime_ring::Peer;
+use tokio::sync::watch;
 
 use crate::{
+    Event,
+    happenings::Happenings,
     orders::Orders,
     ring::{Progress, RingCause},
 };
@@ -57,6 +60,8 @@ pub(crate) struct ServedPlan {
     /// KV slots.
     pub(crate) slots: u32,
     pub(crate) workers: Vec<Peer>,
+    /// The whole of it; none before there are orders.
+    pub(crate) plan: Option<Arc<Plan>>,
 }
 
 impl ServedPlan {
@@ -64,7 +69,7 @@ impl ServedPlan {
     pub(crate) fn of(orders: &Orders) -> Self {
         let Orders { name, generation, digest, plan, workers } = orders.clone();
         let (context, slots) = (context_of(&plan), plan.serving.max_concurrent_requests);
-        Self { name, generation, digest, context, slots, workers }
+        Self { name, generation, digest, context, slots, workers, plan: Some(plan) }
     }
 }
 
@@ -85,11 +90,15 @@ pub(crate) struct RingState {
     /// What that is, where something else than the ring must change.
     pub(crate) cause: Option<RingCause>,
     pub(crate) plan: ServedPlan,
+    pub(crate) happenings: Happenings,
 }
 
 /// Shared by the pass loop, which writes, and HTTP, which reads.
 #[derive(Debug, Default)]
-pub(crate) struct RingStatus(Mutex<RingState>);
+pub(crate) struct RingStatus {
+    state: Mutex<RingState>,
+    changed: watch::Sender<()>,
+}
 
 impl RingStatus {
     /// A fresh view of the plan's devices.
@@ -101,15 +110,16 @@ impl RingStatus {
 
     /// Another plan: nothing is loaded of it yet.
     pub(crate) fn take_up(&self, orders: &Orders) {
-        let mut state = self.lock();
-        state.devices = orders.plan.devices.iter().map(|device| (device.name.clone(), (0, 0))).collect();
-        state.plan = ServedPlan::of(orders);
-        (state.trouble, state.cause) = (None, None);
+        self.change(|state| {
+            state.devices = orders.plan.devices.iter().map(|device| (device.name.clone(), (0, 0))).collect();
+            state.plan = ServedPlan::of(orders);
+            (state.trouble, state.cause) = (None, None);
+        });
     }
 
     /// The same plan: new addresses, or a new text of the same orders.
     pub(crate) fn hear(&self, orders: &Orders) {
-        self.lock().plan = ServedPlan::of(orders);
+        self.change(|state| state.plan = ServedPlan::of(orders));
     }
 
     /// The plan in use.
@@ -129,29 +139,45 @@ impl RingStatus {
 
     /// Moves on; a stopping gateway stays so.
     pub(crate) fn set_phase(&self, phase: Phase, epoch: u64) {
-        let mut state = self.lock();
-        state.epoch = epoch;
-        if state.phase != Phase::Stopping {
-            state.phase = phase;
-        }
-        if phase == Phase::Ready {
-            (state.trouble, state.cause) = (None, None);
-        }
+        self.change(|state| {
+            state.epoch = epoch;
+            if state.phase != Phase::Stopping {
+                state.phase = phase;
+            }
+            if phase == Phase::Ready {
+                (state.trouble, state.cause) = (None, None);
+            }
+        });
     }
 
     /// Says what keeps the ring from serving.
     pub(crate) fn set_trouble(&self, trouble: &str, cause: Option<RingCause>) {
-        let mut state = self.lock();
-        (state.trouble, state.cause) = (Some(trouble.to_owned()), cause);
+        self.change(|state| (state.trouble, state.cause) = (Some(trouble.to_owned()), cause));
+    }
+
+    /// Takes something down for those who look later.
+    pub(crate) fn note(&self, event: &Event) {
+        self.change(|state| state.happenings.note(event));
+    }
+
+    /// Tells of every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Takes a worker's progress down.
     pub(crate) fn set_progress(&self, progress: &Progress) {
-        self.lock().devices.insert(progress.device.clone(), (progress.loaded, progress.total));
+        self.change(|state| state.devices.insert(progress.device.clone(), (progress.loaded, progress.total)));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut RingState) -> T) -> T {
+        let result = change(&mut self.lock());
+        self.changed.send_replace(());
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, RingState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -59,6 +59,11 @@ impl TextModel {
         Ok(Self { template, generation, end_tokens, tokenizer, vocabulary: plan.model.vocabulary })
     }
 
+    /// Whether conversations are rendered as the model was trained on them.
+    pub(crate) fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
     /// The text of a conversation up to where the answer begins. A model without a chat template gets the texts alone,
     /// a newline between them, and goes on writing from there.
     pub(crate) fn chat_text(&self, messages: &Value, variables: &Map<String, Value>) -> Result<ChatText, TextError> {

@@ -48,7 +48,7 @@ pub use incoming::{Connection, Incoming, incoming};
 pub use limits::{FrameLimits, KeepLimits, MOST_DRAFTS};
 pub use outgoing::{FrameQueue, LinkCounters, OutgoingFrames, QueueFull, outgoing};
 pub use proto::Peer;
-pub use security::{RingSecurity, SERVER_NAME, SecurityError};
+pub use security::{RingSecurity, SERVER_NAME, SecurityError, ServerCertificate};
 pub use settings::{CONTROL_MESSAGE_BYTES, JOIN_DEADLINE, LAST_EPOCH, LONGEST_PROBE_REPLY, MAX_IN_FLIGHT, server};
 pub use shape::{LinkSchedule, LinkShape, ShapedLink};
 pub use transport::Transport;

@@ -66,8 +66,7 @@ async fn a_gateway_joins_the_workers_of_a_new_plan_with_the_certificate_that_it_
         model: fixtures::bard(),
         template_program: None,
         served_name: "bard".into(),
-        api_keys: Vec::new(),
-        allow_hosts: Vec::new(),
+        access: lime_gateway::Access::default(),
         queue_limit: 8,
     };
     let gateway = lime_gateway::start(config, lime_gateway::Options::default(), events).await?;

@@ -103,6 +103,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         mounts.push(mount("keys", "/keys", true));
         arguments.push("--api-keys=/keys/keys".into());
     }
+    arguments.extend(wish.spec.endpoint.allowed_origins.iter().map(|origin| format!("--allow-origin={origin}")));
     if secured(wish, settings) {
         volumes.push(worker::tls_volume(wish, "gateway"));
         mounts.push(mount("tls", worker::TLS_AT, true));

@@ -243,6 +243,16 @@ fn the_gateway_guesses_as_the_wish_says() {
 }
 
 #[test]
+fn pages_that_may_ask_are_told_to_the_gateway() {
+    let spec = json!({ "endpoint": { "allowedOrigins": ["https://chat.example", "*"] } });
+    let wish = Wish::check(&testing::deployment(spec)).unwrap();
+    let made = gateway(&wish, &plan(&wish), &testing::settings());
+    let arguments = made.body["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+    let told: Vec<_> = arguments.iter().filter_map(|one| one.as_str()?.strip_prefix("--allow-origin=")).collect();
+    assert_eq!(told, ["https://chat.example", "*"]);
+}
+
+#[test]
 fn a_gateway_on_a_lost_node_is_waited_for_as_long_as_its_workers() {
     let wish = Wish::check(&testing::deployment(json!({ "failure": { "nodeLossGraceSeconds": 25 } }))).unwrap();
     let made = gateway(&wish, &plan(&wish), &testing::settings());

@@ -5,12 +5,15 @@ mod body;
 mod budget;
 mod chat;
 mod completions;
+mod cors;
 mod encoder;
 mod error;
 mod extent;
 mod fields;
 mod job;
+mod live;
 mod origin;
+mod page;
 mod pages;
 mod params;
 mod prediction;
@@ -54,6 +57,7 @@ pub(crate) use budget::BodyBudget;
 use error::ApiError;
 use extent::Extent;
 use job::{Job, Kind};
+pub(crate) use live::Lookout;
 pub(crate) use origin::Hosts;
 pub(crate) use reading::Readers;
 pub(crate) use server::{raise_open_files, serve};
@@ -73,6 +77,7 @@ pub(crate) struct App {
     pub(crate) hosts: Hosts,
     pub(crate) bodies: BodyBudget,
     pub(crate) readers: Readers,
+    pub(crate) lookout: Lookout,
     pub(crate) text: Arc<TextModel>,
     pub(crate) intake: Intake,
     pub(crate) status: Arc<RingStatus>,
@@ -134,18 +139,36 @@ pub(crate) fn router(app: SharedApp) -> Router {
         .route("/v1/completions", post(text_completions))
         .route("/v1/models", get(pages::models))
         .route("/v1/models/{*id}", get(pages::model))
+        .route("/lime/v1/live", get(live::live))
         .layer(middleware::from_fn_with_state(app.clone(), auth::check));
     Router::new()
         .merge(v1)
+        .route("/", get(page::root))
+        .route("/page/{file}", get(page::file))
+        .merge(status())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(cors::layer(&app.hosts))
+        .layer(middleware::from_fn_with_state(app.clone(), origin::check))
+        .layer(middleware::from_fn_with_state(app.clone(), account))
+        .with_state(app)
+}
+
+/// Health and figures alone, for whoever probes.
+pub(crate) fn status_router(app: SharedApp) -> Router {
+    status()
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), account))
+        .with_state(app)
+}
+
+fn status() -> Router<SharedApp> {
+    Router::new()
         .route("/health", get(pages::health))
         .route("/live", get(pages::live))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(pages::metrics))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(app.clone(), origin::check))
-        .layer(middleware::from_fn_with_state(app.clone(), account))
-        .with_state(app)
 }
 
 async fn chat_completions(State(app): State<SharedApp>, request: Request) -> Response {
@@ -241,8 +264,19 @@ async fn account(State(app): State<SharedApp>, request: Request, next: Next) -> 
 
 /// A route for figures: few names, whatever clients ask for.
 fn route_name(path: &str) -> &'static str {
-    const ROUTES: [&str; 7] =
-        ["/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/live", "/ready", "/metrics"];
+    const ROUTES: [&str; 9] = [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/models",
+        "/health",
+        "/live",
+        "/ready",
+        "/metrics",
+        "/lime/v1/live",
+        "/",
+    ];
+    const FOLDERS: [(&str, &str); 2] = [("/v1/models/", "/v1/models/{id}"), ("/page/", "/page/{file}")];
     let known = ROUTES.into_iter().find(|route| *route == path);
-    known.unwrap_or(if path.starts_with("/v1/models/") { "/v1/models/{id}" } else { "other" })
+    let within = || FOLDERS.into_iter().find_map(|(folder, route)| path.starts_with(folder).then_some(route));
+    known.or_else(within).unwrap_or("other")
 }

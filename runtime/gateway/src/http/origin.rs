@@ -14,10 +14,11 @@ use axum::{
 };
 
 use super::{SharedApp, error::ApiError};
+use crate::AllowedOrigin;
 
 /// The names under which clients may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hosts {
+enum Names {
     /// Any.
     All,
     /// Loopback, addresses, and these.
@@ -28,18 +29,28 @@ pub(crate) enum Hosts {
     },
 }
 
+/// Who may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hosts {
+    names: Names,
+    /// Pages of others that may.
+    pages: Vec<AllowedOrigin>,
+}
+
 impl Hosts {
     /// Of a gateway that listens on `addr` and allows `names`.
-    pub(crate) fn new(addr: SocketAddr, names: Vec<String>) -> Self {
+    pub(crate) fn new(addr: SocketAddr, names: Vec<String>, pages: Vec<AllowedOrigin>) -> Self {
         let loopback = addr.ip().to_canonical().is_loopback();
-        if names.iter().any(|name| name == "*") || (!loopback && names.is_empty()) {
-            return Self::All;
-        }
-        Self::Known { names, loopback }
+        let names = if names.iter().any(|name| name == "*") || (!loopback && names.is_empty()) {
+            Names::All
+        } else {
+            Names::Known { names, loopback }
+        };
+        Self { names, pages }
     }
 
     fn check(&self, uri: &Uri, headers: &HeaderMap, has_body: bool) -> Result<(), ApiError> {
-        let Self::Known { names, loopback } = self else { return Ok(()) };
+        let Names::Known { names, loopback } = &self.names else { return Ok(()) };
         if let Some(host) = host(uri, headers)? {
             let name = name_of(&host);
             if !is_own(name) && !is_one_of(names, name) {
@@ -53,12 +64,11 @@ impl Hosts {
             return Ok(());
         }
         if let Some(origin) = headers.get(header::ORIGIN)
-            && !self.is_own_page(origin)
+            && !self.may_ask(origin)
         {
             let origin = String::from_utf8_lossy(origin.as_bytes()).into_owned();
-            let name = origin.split_once("://").map_or("'*'", |(_, rest)| name_of(rest));
             return Err(ApiError::foreign(format!(
-                "Pages of {origin:?} may not ask this server: start it with --allow-host {name} where they should."
+                "Pages of {origin:?} may not ask this server: start it with --allow-origin {origin} where they should."
             )));
         }
         if has_body && !is_json(headers.get(header::CONTENT_TYPE)) {
@@ -71,9 +81,25 @@ impl Hosts {
         Ok(())
     }
 
-    /// Whether a page may have its reader's browser ask. Only web pages have origins of http; others are programs of their own.
+    /// Whether a page may have its reader's browser ask.
+    fn may_ask(&self, origin: &HeaderValue) -> bool {
+        self.is_own_page(origin) || self.is_allowed(origin)
+    }
+
+    /// Whether a page's scripts may read the answers, too, though it is another server's: those of this machine and those that are
+    /// allowed by their origin. A name to be asked by is none: under it this server itself is meant.
+    pub(super) fn may_read(&self, origin: &HeaderValue) -> bool {
+        let host = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        host.is_some_and(|(_, host)| is_local(name_of(host))) || self.is_allowed(origin)
+    }
+
+    fn is_allowed(&self, origin: &HeaderValue) -> bool {
+        origin.to_str().is_ok_and(|origin| self.pages.iter().any(|page| page.takes(origin)))
+    }
+
+    /// Only web pages have origins of http; others are programs of their own.
     fn is_own_page(&self, origin: &HeaderValue) -> bool {
-        let Self::Known { names, .. } = self else { return true };
+        let Names::Known { names, .. } = &self.names else { return true };
         let Ok(origin) = origin.to_str() else { return false };
         match origin.split_once("://") {
             Some(("http" | "https", host)) => {
@@ -150,7 +176,8 @@ mod tests {
     use super::*;
 
     fn allowed(listen: &str, names: &[&str], headers: &[(&'static str, &str)], has_body: bool) -> u16 {
-        let hosts = Hosts::new(listen.parse().unwrap(), names.iter().map(|name| (*name).to_owned()).collect());
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let hosts = Hosts::new(listen.parse().unwrap(), names, Vec::new());
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());

@@ -62,6 +62,23 @@ impl Open {
         }
     }
 
+    /// The kind and the data of the next event that has a kind, if there is another.
+    pub(crate) async fn named_event(&mut self) -> Option<(String, String)> {
+        loop {
+            if let Some((event, rest)) = self.buffer.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.buffer = rest;
+                match event.strip_prefix("event: ").and_then(|event| event.split_once("\ndata: ")) {
+                    Some((kind, data)) => return Some((kind.to_owned(), data.to_owned())),
+                    None => continue,
+                }
+            }
+            let frame = timeout(PATIENCE, self.body.frame()).await.expect("the stream stalls")?;
+            let data = frame.ok()?.into_data().ok()?;
+            self.buffer.push_str(std::str::from_utf8(&data).expect("events are UTF-8"));
+        }
+    }
+
     /// Every event to the end, as JSON; `[DONE]` must be the last and is left out.
     pub(crate) async fn events(&mut self) -> Vec<Value> {
         let mut events = Vec::new();

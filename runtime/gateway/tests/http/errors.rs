@@ -299,8 +299,7 @@ async fn what_cannot_start_says_why() {
         model: fake::bard(),
         template_program: None,
         served_name: "bard".into(),
-        api_keys: Vec::new(),
-        allow_hosts: Vec::new(),
+        access: lime_gateway::Access::default(),
         queue_limit: 1,
     };
     let error = lime_gateway::start(config.clone(), lime_gateway::Options::default(), events.clone())

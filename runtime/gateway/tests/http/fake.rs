@@ -9,14 +9,14 @@ use std::{
 };
 
 use lime_gateway::{
-    Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Progress, Ring, RingCause, RingError, RingTransport,
-    Speculation, SubmitError, schedule::PassRequest, start_with,
+    Access, AllowedOrigin, Event, GatewayConfig, GatewayHandle, Holder, Options, Orders, Progress, Ring, RingCause,
+    RingError, RingTransport, Speculation, SubmitError, schedule::PassRequest, start_with,
 };
 use lime_model::ModelFolder;
 use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
 use lime_plan::{Arithmetic, Bytes, Dtype, Plan, ServingLimits};
 use lime_ring::{
-    Demands, Peer, Transport, Verified,
+    Demands, Peer, ServerCertificate, Transport, Verified,
     proto::{FailureKind, LogitBias, PassResult, Sampling, Token, TokenLogprob},
 };
 use tokio::{
@@ -368,6 +368,12 @@ pub(crate) struct Setup {
     pub(crate) keys: Vec<String>,
     /// Names to answer to, beside the machine's own.
     pub(crate) hosts: Vec<String>,
+    /// Pages that may ask, beside the machine's own.
+    pub(crate) origins: Vec<AllowedOrigin>,
+    /// What connections are secured with.
+    pub(crate) certificate: Option<Arc<ServerCertificate>>,
+    /// Where health is told in plain HTTP.
+    pub(crate) status_listen: Option<SocketAddr>,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
     /// The rest.
@@ -380,7 +386,18 @@ impl Default for Setup {
         let speculation = Speculation::Off;
         let options = Options { grace: Duration::from_millis(200), speculation, ..Options::default() };
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { slots: 4, queue: 4, model: bard(), keys: Vec::new(), hosts: Vec::new(), listen, options }
+        Self {
+            slots: 4,
+            queue: 4,
+            model: bard(),
+            keys: Vec::new(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            certificate: None,
+            status_listen: None,
+            listen,
+            options,
+        }
     }
 }
 
@@ -410,8 +427,13 @@ pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
         model: setup.model,
         template_program: None,
         served_name: "bard".into(),
-        api_keys: setup.keys,
-        allow_hosts: setup.hosts,
+        access: Access {
+            api_keys: setup.keys,
+            allow_hosts: setup.hosts,
+            allow_origins: setup.origins,
+            certificate: setup.certificate,
+            status_listen: setup.status_listen,
+        },
         queue_limit: setup.queue,
     };
     let handle = start_with(config, setup.options, FakeTransport(ring.clone()), sender).await.unwrap();

@@ -8,6 +8,7 @@ mod causes;
 #[allow(dead_code)]
 mod client;
 mod connections;
+mod cors;
 mod crowds;
 mod errors;
 #[allow(dead_code)]
@@ -16,11 +17,13 @@ mod hand_over;
 mod hosts;
 mod lengths;
 mod official_client;
+mod page;
 mod refusals;
 mod replans;
 mod speculation;
 mod streams;
 mod survival;
+mod tls;
 
 use std::{net::SocketAddr, time::Duration};
 

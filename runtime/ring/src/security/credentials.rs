@@ -1,6 +1,6 @@
 //! From the bytes of the files to what a handshake needs, for either side.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, Error as Tls, RootCertStore, ServerConfig,
@@ -25,30 +25,28 @@ const HTTP2: &[u8] = b"h2";
 pub(super) struct Credentials {
     pub(super) server: Arc<ServerConfig>,
     pub(super) client: Arc<ClientConfig>,
-    /// Present when peers will refuse the certificate for its dates.
-    pub(super) untimely: Option<&'static str>,
 }
 
 impl Credentials {
-    pub(super) fn of(contents: Contents, paths: &Paths) -> Result<Self, SecurityError> {
+    pub(super) fn of([authority, certificate, key]: Contents<3>, paths: &Paths<3>) -> Result<Self, SecurityError> {
+        let [authority_path, certificate_path, key_path] = paths;
         let provider = Arc::new(provider());
         let mut roots = RootCertStore::empty();
-        for certificate in
-            certificates(&contents.authority).map_err(|why| SecurityError::content(&paths.authority, why))?
-        {
-            roots.add(certificate).map_err(|error| SecurityError::content(&paths.authority, error))?;
+        for certificate in certificates(&authority).map_err(|why| SecurityError::content(authority_path, why))? {
+            roots.add(certificate).map_err(|error| SecurityError::content(authority_path, error))?;
         }
         let roots = Arc::new(roots);
         let members = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
-            .map_err(|error| SecurityError::content(&paths.authority, error))?;
-        let chain =
-            certificates(&contents.certificate).map_err(|why| SecurityError::content(&paths.certificate, why))?;
-        let untimely = check_chain(members.as_ref(), &chain, paths)?;
-        let pair = Arc::new(SingleCertAndKey::from(pair(chain, &contents.key, &provider, paths)?));
+            .map_err(|error| SecurityError::content(authority_path, error))?;
+        let chain = certificates(&certificate).map_err(|why| SecurityError::content(certificate_path, why))?;
+        if let Some(trouble) = check_chain(members.as_ref(), &chain, paths)? {
+            tracing::warn!("the certificate in {} {trouble}; peers will refuse it", certificate_path.display());
+        }
+        let pair = Arc::new(SingleCertAndKey::from(pair(chain, &key, &provider, certificate_path, key_path)?));
 
         // Both fail only for a provider without the suites of TLS 1.3.
-        let unusable = |error: Tls| SecurityError::content(&paths.certificate, error);
+        let unusable = |error: Tls| SecurityError::content(certificate_path, error);
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(unusable)?
@@ -65,7 +63,7 @@ impl Credentials {
             .with_client_cert_resolver(pair);
         client.resumption = Resumption::disabled();
         client.alpn_protocols = vec![HTTP2.to_vec()];
-        Ok(Self { server: Arc::new(server), client: Arc::new(client), untimely })
+        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
     }
 }
 
@@ -93,7 +91,7 @@ fn has_aes() -> bool {
     false
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match found {
         Ok(found) if found.is_empty() => Err("it holds no certificate (PEM, -----BEGIN CERTIFICATE-----)".to_owned()),
@@ -107,7 +105,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 fn check_chain(
     members: &dyn ClientCertVerifier,
     chain: &[CertificateDer<'static>],
-    paths: &Paths,
+    [authority, certificate, _]: &Paths<3>,
 ) -> Result<Option<&'static str>, SecurityError> {
     use rustls::CertificateError as Bad;
     let Some((own, between)) = chain.split_first() else { return Ok(None) };
@@ -118,29 +116,30 @@ fn check_chain(
             Ok(Some("is not valid yet: is the clock right?"))
         }
         Err(Tls::InvalidCertificate(Bad::BadEncoding)) => {
-            Err(SecurityError::content(&paths.certificate, "its certificate cannot be decoded"))
+            Err(SecurityError::content(certificate, "its certificate cannot be decoded"))
         }
         Err(error) => Err(SecurityError::Foreign {
-            certificate: paths.certificate.clone(),
-            authority: paths.authority.clone(),
+            certificate: certificate.clone(),
+            authority: authority.clone(),
             reason: error.to_string(),
         }),
     }
 }
 
-fn pair(
+pub(super) fn pair(
     chain: Vec<CertificateDer<'static>>,
     key: &[u8],
     provider: &CryptoProvider,
-    paths: &Paths,
+    certificate_path: &Path,
+    key_path: &Path,
 ) -> Result<CertifiedKey, SecurityError> {
     let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| SecurityError::content(&paths.key, format!("it holds no private key (PEM): {error}")))?;
+        .map_err(|error| SecurityError::content(key_path, format!("it holds no private key (PEM): {error}")))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         Tls::InconsistentKeys(_) => {
-            SecurityError::NoPair { certificate: paths.certificate.clone(), key: paths.key.clone() }
+            SecurityError::NoPair { certificate: certificate_path.to_owned(), key: key_path.to_owned() }
         }
-        Tls::InvalidCertificate(_) => SecurityError::content(&paths.certificate, error),
-        other => SecurityError::content(&paths.key, other),
+        Tls::InvalidCertificate(_) => SecurityError::content(certificate_path, error),
+        other => SecurityError::content(key_path, other),
     })
 }

@@ -1,4 +1,4 @@
-//! The three files of a member, read as one: a rotation in the middle of reading is not seen by halves.
+//! Files that belong together, read as one: a rotation in the middle of reading is not seen by halves.
 
 use std::{
     fs::{File, Metadata},
@@ -12,47 +12,31 @@ use super::SecurityError;
 /// Chains of a dozen certificates have a tenth of this.
 pub(super) const LONGEST_FILE: u64 = 256 << 10;
 
-/// Where the files are, as a mounted Secret has them.
-#[derive(Clone, Debug)]
-pub(super) struct Paths {
-    pub(super) authority: PathBuf,
-    pub(super) certificate: PathBuf,
-    pub(super) key: PathBuf,
-}
+/// Where `N` files are that belong together.
+pub(super) type Paths<const N: usize> = [PathBuf; N];
 
-impl Paths {
-    pub(super) fn of(folder: &Path) -> Self {
-        let file = |name| folder.join(name);
-        Self { authority: file("ca.crt"), certificate: file("tls.crt"), key: file("tls.key") }
-    }
-}
+/// The bytes of each.
+pub(super) type Contents<const N: usize> = [Vec<u8>; N];
 
 /// Which files there are: equal as long as none was written or replaced. Links are followed, so it sees the swap of one
 /// by which the kubelet brings a Secret's new content.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stamp([Option<[i64; 5]>; 3]);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp<const N: usize>([Option<[i64; 5]>; N]);
 
-impl Stamp {
-    pub(super) fn of(paths: &Paths) -> Self {
+impl<const N: usize> Stamp<N> {
+    pub(super) fn of(paths: &Paths<N>) -> Self {
         let one = |path: &Path| {
             let found = |m: Metadata| {
                 [m.dev().cast_signed(), m.ino().cast_signed(), m.size().cast_signed(), m.ctime(), m.ctime_nsec()]
             };
             std::fs::metadata(path).ok().map(found)
         };
-        Self([one(&paths.authority), one(&paths.certificate), one(&paths.key)])
+        Self(std::array::from_fn(|index| one(&paths[index])))
     }
 }
 
-/// The bytes of the files.
-pub(super) struct Contents {
-    pub(super) authority: Vec<u8>,
-    pub(super) certificate: Vec<u8>,
-    pub(super) key: Vec<u8>,
-}
-
-/// Reads all three, again while they change meanwhile; after a few turns what was read last is given.
-pub(super) fn read(paths: &Paths) -> (Stamp, Result<Contents, SecurityError>) {
+/// Reads all, again while they change meanwhile; after a few turns what was read last is given.
+pub(super) fn read<const N: usize>(paths: &Paths<N>) -> (Stamp<N>, Result<Contents<N>, SecurityError>) {
     const TURNS: usize = 4;
     let mut before = Stamp::of(paths);
     for _ in 1..TURNS {
@@ -66,12 +50,12 @@ pub(super) fn read(paths: &Paths) -> (Stamp, Result<Contents, SecurityError>) {
     (before, read_once(paths))
 }
 
-fn read_once(paths: &Paths) -> Result<Contents, SecurityError> {
-    Ok(Contents {
-        authority: read_file(&paths.authority)?,
-        certificate: read_file(&paths.certificate)?,
-        key: read_file(&paths.key)?,
-    })
+fn read_once<const N: usize>(paths: &Paths<N>) -> Result<Contents<N>, SecurityError> {
+    let mut contents = [const { Vec::new() }; N];
+    for (path, bytes) in paths.iter().zip(&mut contents) {
+        *bytes = read_file(path)?;
+    }
+    Ok(contents)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, SecurityError> {
@@ -103,9 +87,9 @@ mod tests {
         for name in ["ca.crt", "tls.crt", "tls.key"] {
             std::os::unix::fs::symlink(format!("..data/{name}"), at(name)).unwrap();
         }
-        let paths = Paths::of(folder.path());
+        let paths = ["ca.crt", "tls.crt", "tls.key"].map(at);
         let (first, contents) = read(&paths);
-        assert_eq!(contents.unwrap().key, b"same");
+        assert_eq!(contents.unwrap()[2], b"same");
         assert_eq!(Stamp::of(&paths), first);
         std::os::unix::fs::symlink("two", at("..new")).unwrap();
         std::fs::rename(at("..new"), at("..data")).unwrap();
@@ -118,11 +102,11 @@ mod tests {
     #[test]
     fn missing_and_endless_files_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::of(folder.path());
-        let error = |paths: &Paths| read(paths).1.err().unwrap().to_string();
+        let paths = ["ca.crt", "tls.crt", "tls.key"].map(|name| folder.path().join(name));
+        let error = |paths: &Paths<3>| read(paths).1.err().unwrap().to_string();
         assert!(error(&paths).contains("ca.crt"));
-        std::fs::write(&paths.authority, "x").unwrap();
-        std::os::unix::fs::symlink("/dev/zero", &paths.certificate).unwrap();
+        std::fs::write(&paths[0], "x").unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &paths[1]).unwrap();
         let endless = error(&paths);
         assert!(endless.contains("tls.crt") && endless.contains("longer"), "{endless}");
     }

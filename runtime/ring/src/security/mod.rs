@@ -8,21 +8,18 @@
 mod credentials;
 mod error;
 mod files;
+mod fresh;
+mod server_certificate;
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::Path, sync::Arc};
 
 use rustls::{ClientConfig, ServerConfig};
 
-use self::{
-    credentials::Credentials,
-    files::{Paths, Stamp},
-};
+use self::{credentials::Credentials, fresh::Fresh};
 
 pub(crate) use error::Refusal;
 pub use error::SecurityError;
+pub use server_certificate::ServerCertificate;
 
 /// The name that every worker's certificate bears, whatever its host. A gateway's does not: it can open connections to
 /// workers but not pose as one. The operator writes it (`operator/controller/src/certificates.rs`); a test in `tests/` holds
@@ -31,17 +28,7 @@ pub const SERVER_NAME: &str = "worker.lime.internal";
 
 /// A member's credentials, as fresh as its files.
 #[derive(Debug)]
-pub struct RingSecurity {
-    paths: Paths,
-    held: Mutex<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    /// The files that were looked at last, whether they were taken or not.
-    seen: Stamp,
-    credentials: Arc<Credentials>,
-}
+pub struct RingSecurity(Fresh<Credentials, 3>);
 
 impl RingSecurity {
     /// Reads the files in `folder`.
@@ -49,47 +36,17 @@ impl RingSecurity {
     /// # Errors
     /// The first file that is missing, is not what its name says, or does not belong to the others.
     pub fn open(folder: &Path) -> Result<Self, SecurityError> {
-        let paths = Paths::of(folder);
-        let (seen, contents) = files::read(&paths);
-        let credentials = Credentials::of(contents?, &paths)?;
-        warn_of_dates(&credentials, &paths);
-        Ok(Self { paths, held: Mutex::new(Held { seen, credentials: Arc::new(credentials) }) })
+        let paths = ["ca.crt", "tls.crt", "tls.key"].map(|name| folder.join(name));
+        Fresh::open(paths, Credentials::of).map(Self)
     }
 
     /// What a connection that comes in now is met with.
     pub fn server(&self) -> Arc<ServerConfig> {
-        self.current().server.clone()
+        self.0.current().server.clone()
     }
 
     /// What a connection that goes out now is opened with.
     pub fn client(&self) -> Arc<ClientConfig> {
-        self.current().client.clone()
-    }
-
-    /// The files as they are now; as they were, while what is there makes no sense. Costs three `stat` calls.
-    fn current(&self) -> Arc<Credentials> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if Stamp::of(&self.paths) != held.seen {
-            let (seen, contents) = files::read(&self.paths);
-            // Noted even when it makes no sense: one warning for each state of the files, and no second reading.
-            held.seen = seen;
-            match contents.and_then(|contents| Credentials::of(contents, &self.paths)) {
-                Ok(credentials) => {
-                    tracing::info!(certificate = %self.paths.certificate.display(), "new connections use the new certificate");
-                    warn_of_dates(&credentials, &self.paths);
-                    held.credentials = Arc::new(credentials);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the new certificate is not used: new connections keep the last good one");
-                }
-            }
-        }
-        held.credentials.clone()
-    }
-}
-
-fn warn_of_dates(credentials: &Credentials, paths: &Paths) {
-    if let Some(trouble) = credentials.untimely {
-        tracing::warn!("the certificate in {} {trouble}; peers will refuse it", paths.certificate.display());
+        self.0.current().client.clone()
     }
 }

@@ -118,7 +118,7 @@ pub async fn start_router(listen: SocketAddr, backends: Vec<Backend>) -> Result<
     let options = Options::default();
     let front = Arc::new(Front { backends, bodies: BodyBudget::new(options.body_budget), options: options.clone() });
     let stop = CancellationToken::new();
-    let serving = serve(listener, routes(front), options, Arc::new(Metrics::default()), stop.clone());
+    let serving = serve(listener, None, routes(front), options, Arc::new(Metrics::default()), stop.clone());
     Ok(RouterHandle { addr, stop, task: tokio::spawn(serving) })
 }
 

@@ -6,9 +6,10 @@
 mod body;
 mod connections;
 mod open_files;
+mod secure;
 mod seldom;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{Request, Response, body::Incoming, service::Service as _};
@@ -17,8 +18,9 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
+use lime_ring::ServerCertificate;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +33,7 @@ use body::Counted;
 pub(crate) use connections::Traffic;
 use connections::{Connection, Connections, Limits, Place};
 pub(crate) use open_files::raise_open_files;
+use secure::Stream;
 use seldom::Seldom;
 
 /// How long connections may take to end once their answers have.
@@ -50,6 +53,7 @@ const REFUSED_RESETS: usize = 256;
 /// Serves until `stop`, then waits for the answers under way.
 pub(crate) async fn serve(
     listener: TcpListener,
+    certificate: Option<Arc<ServerCertificate>>,
     router: Router,
     options: Options,
     metrics: Arc<Metrics>,
@@ -102,7 +106,8 @@ pub(crate) async fn serve(
         };
         // Tokens are small; none should wait for another.
         let _ = stream.set_nodelay(true);
-        let talk = converse(stream, builder.clone(), router.clone(), place, limits, stop.clone(), metrics.connected());
+        let opening = secure::open(stream, certificate.as_ref().map(|certificate| certificate.server()));
+        let talk = converse(opening, builder.clone(), router.clone(), place, limits, stop.clone(), metrics.connected());
         tasks.spawn(talk);
     }
     drop(listener);
@@ -133,7 +138,7 @@ fn builder(keep_alive: Duration) -> Builder<TokioExecutor> {
 
 /// One connection from its first byte to its end.
 async fn converse(
-    stream: TcpStream,
+    opening: impl Future<Output = io::Result<Stream>>,
     builder: Arc<Builder<TokioExecutor>>,
     router: Router,
     connection: Connection,
@@ -143,6 +148,17 @@ async fn converse(
     _counted: Connected,
 ) {
     let traffic = connection.traffic();
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = stop.cancelled() => return,
+        () = connection.unwanted() => return,
+        // A connection is silent until its first request, whatever it says in a handshake.
+        _ = traffic.overdue(limits) => return,
+    };
+    let stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a connection was not secured"),
+    };
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(|mut request: Request<Incoming>| {
         let request_under_way = traffic.begin();
