@@ -1,6 +1,7 @@
 //! Drawing a token from logits: a pure function of the logits and of what was asked.
 //!
-//! Order of operations: log-probabilities of the model's own distribution, bias, temperature, top-k, top-p, draw.
+//! Order of operations: log-probabilities of the model's own distribution, repetition penalty, bias, temperature, min-p, top-k,
+//! top-p, draw.
 //! Exponentials and their sums come from the kernels in the canonical order, everything else is IEEE arithmetic in a
 //! fixed order: the same logits give the same token on every machine.
 
@@ -30,6 +31,12 @@ pub struct Sampling {
     pub top_logprobs: u32,
     /// Added to the logits of single tokens before anything else.
     pub bias: Vec<(u32, f32)>,
+    /// Draw from tokens with at least this part of the likeliest one's probability; 0 draws from all.
+    pub min_p: f32,
+    /// Logits of repeated tokens are divided by it, or multiplied where they are negative; 1: off.
+    pub repetition_penalty: f32,
+    /// The tokens that the penalty is for, each once.
+    pub repeated: Vec<u32>,
 }
 
 impl Default for Sampling {
@@ -44,6 +51,9 @@ impl Default for Sampling {
             logprobs: false,
             top_logprobs: 0,
             bias: Vec::new(),
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            repeated: Vec::new(),
         }
     }
 }
@@ -107,6 +117,12 @@ impl Sampling {
         if !(0.0..=1.0).contains(&self.top_p) {
             return fault("top_p", "a number from 0 to 1", self.top_p);
         }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return fault("min_p", "a number from 0 to 1", self.min_p);
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return fault("repetition_penalty", "a number above 0", self.repetition_penalty);
+        }
         match self.bias.iter().find(|(_, bias)| !bias.is_finite()) {
             Some((_, bias)) => fault("logit_bias", "finite numbers", *bias),
             None => Ok(()),
@@ -135,21 +151,30 @@ pub fn sample(kernels: &Kernels, logits: &mut [f32], sampling: &Sampling) -> Res
         .into_iter()
         .map(|(token, logit)| TokenLogprob { token, logprob: logprob(logit) })
         .collect();
-    let unbiased: Vec<(u32, f32)> =
-        sampling.bias.iter().filter_map(|(token, _)| Some((*token, *logits.get(*token as usize)?))).collect();
+    // The log-probability is that of the model's own logit, which penalties, biases and drawing overwrite.
+    let own: Option<Vec<f32>> = sampling.logprobs.then(|| logits.to_vec());
+    penalize(logits, sampling);
     for (token, bias) in &sampling.bias {
         if let Some(logit) = logits.get_mut(*token as usize) {
             *logit = (*logit + bias).clamp(-f32::MAX, f32::MAX);
         }
     }
-    // Drawing overwrites the logits, the log-probability needs the one that was drawn.
-    let raw: Option<Vec<f32>> = sampling.logprobs.then(|| logits.to_vec());
     let token = if sampling.is_greedy() { ranking::first(logits) } else { draw(kernels, logits, sampling) };
-    let own = |raw: Vec<f32>| {
-        let before_bias = unbiased.iter().find(|(biased, _)| *biased == token);
-        logprob(before_bias.map_or(raw[token as usize], |(_, logit)| *logit))
-    };
-    Ok(Sampled { token, logprob: raw.map(own), top })
+    Ok(Sampled { token, logprob: own.map(|own| logprob(own[token as usize])), top })
+}
+
+/// Makes what was said already less likely: one division or product a token, which IEEE arithmetic has no choice in.
+fn penalize(logits: &mut [f32], sampling: &Sampling) {
+    let penalty = sampling.repetition_penalty;
+    if penalty == 1.0 {
+        return;
+    }
+    for token in &sampling.repeated {
+        if let Some(logit) = logits.get_mut(*token as usize) {
+            let penalized = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            *logit = penalized.clamp(-f32::MAX, f32::MAX);
+        }
+    }
 }
 
 fn check(logits: &[f32]) -> Result<(), ModelError> {
@@ -167,6 +192,10 @@ fn draw(kernels: &Kernels, logits: &mut [f32], sampling: &Sampling) -> u32 {
     let top_k = sampling.top_k as usize;
     if top_k == 0 || top_k >= logits.len() {
         into_probabilities(kernels, logits, sampling.temperature);
+        if sampling.min_p > 0.0 {
+            let least = least_probability(logits, sampling.min_p);
+            logits.iter_mut().filter(|p| **p < least).for_each(|p| *p = 0.0);
+        }
         let total = logits.iter().map(|p| f64::from(*p)).sum::<f64>();
         if sampling.top_p >= 1.0 {
             return pick(logits.iter().copied().enumerate().map(|(token, p)| (token as u32, p)), point * total);
@@ -180,6 +209,11 @@ fn draw(kernels: &Kernels, logits: &mut [f32], sampling: &Sampling) -> u32 {
     for ((_, value), p) in kept.iter_mut().zip(probabilities) {
         *value = p;
     }
+    if sampling.min_p > 0.0 {
+        // The likeliest is the first, and stays.
+        let least = kept[0].1 * sampling.min_p;
+        kept.retain(|(_, p)| *p >= least);
+    }
     let total = kept.iter().map(|(_, p)| f64::from(*p)).sum::<f64>();
     let count = ranking::count_reaching(&kept, f64::from(sampling.top_p) * total);
     pick_from(&kept[..count], point)
@@ -192,6 +226,11 @@ fn into_probabilities(kernels: &Kernels, logits: &mut [f32], temperature: f32) {
         *logit = ((*logit - largest) / temperature).max(-f32::MAX);
     }
     kernels.softmax(logits);
+}
+
+/// What a token must have to be drawn from, by the part `min_p` of the likeliest one's probability.
+fn least_probability(probabilities: &[f32], min_p: f32) -> f32 {
+    probabilities.iter().copied().fold(0.0, f32::max) * min_p
 }
 
 fn pick_from(kept: &[(u32, f32)], point: f64) -> u32 {

@@ -72,6 +72,8 @@ fn what_cannot_be_sampled_is_an_error() {
         (Sampling { top_p: 1.5, ..hot(1.0) }, "top_p"),
         (Sampling { top_p: f32::NAN, ..hot(1.0) }, "top_p"),
         (Sampling { bias: vec![(0, f32::NAN)], ..hot(1.0) }, "logit_bias"),
+        (Sampling { min_p: 1.5, ..hot(1.0) }, "min_p"),
+        (Sampling { repetition_penalty: 0.0, ..hot(1.0) }, "repetition_penalty"),
     ] {
         assert!(refused(&[0.0], &sampling).starts_with(name));
     }
@@ -127,6 +129,36 @@ fn draws_stay_in_top_k_and_top_p() {
     // Of the two that top-k leaves, the first alone has 0.668.
     follows(&LOGITS, &Sampling { top_k: 2, top_p: 0.6, ..hot(1.0) }, &probabilities(&LOGITS, 1.0, &[3]));
     follows(&LOGITS, &Sampling { top_k: 2, top_p: 0.7, ..hot(1.0) }, &probabilities(&LOGITS, 1.0, &[1, 3]));
+}
+
+#[test]
+fn draws_stay_above_min_p_of_the_likeliest() {
+    // Parts of the likeliest: 0.15, 0.50, 0.09, 1, 0.33, 0.02.
+    follows(&LOGITS, &Sampling { min_p: 0.3, ..hot(1.0) }, &probabilities(&LOGITS, 1.0, &[1, 3, 4]));
+    follows(&LOGITS, &Sampling { min_p: 0.3, top_k: 5, ..hot(1.0) }, &probabilities(&LOGITS, 1.0, &[1, 3, 4]));
+    follows(&LOGITS, &Sampling { min_p: 0.3, top_k: 2, ..hot(1.0) }, &probabilities(&LOGITS, 1.0, &[1, 3]));
+    // Of what min-p leaves, the first alone has 0.546.
+    follows(&LOGITS, &Sampling { min_p: 0.3, top_p: 0.5, ..hot(1.0) }, &probabilities(&LOGITS, 1.0, &[3]));
+    // After the temperature: hotter, more tokens stay.
+    follows(&LOGITS, &Sampling { min_p: 0.3, ..hot(2.0) }, &probabilities(&LOGITS, 2.0, &[0, 1, 2, 3, 4]));
+    follows(&LOGITS, &Sampling { min_p: 1.0, ..hot(1.0) }, &probabilities(&LOGITS, 1.0, &[3]));
+}
+
+#[test]
+fn repeated_tokens_are_divided_or_multiplied_but_not_in_logprobs() {
+    let logits = [2.0f32, -1.0, 1.5, -3.0];
+    let total: f32 = logits.iter().map(|logit| logit.exp()).sum::<f32>().ln();
+    let sampling =
+        Sampling { repetition_penalty: 2.0, repeated: vec![0, 1, 99], logprobs: true, ..Sampling::default() };
+    let sampled = drawn(&logits, &sampling);
+    assert_eq!(sampled.token, 2);
+    assert!((sampled.logprob.unwrap() - (1.5 - total)).abs() < 1e-6);
+    // 1, -2, 1.5, -3: and a bias comes after.
+    follows(&logits, &Sampling { logprobs: false, ..sampling.clone() }, &[0.0, 0.0, 1.0, 0.0]);
+    let hot = Sampling { temperature: 1.0, ..sampling };
+    follows(&logits, &hot, &probabilities(&[1.0, -2.0, 1.5, -3.0], 1.0, &[0, 1, 2, 3]));
+    let biased = Sampling { bias: vec![(0, 1.0)], ..hot };
+    follows(&logits, &biased, &probabilities(&[2.0, -2.0, 1.5, -3.0], 1.0, &[0, 1, 2, 3]));
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! From the tokens of one sequence to the pieces of one choice: text, stop strings, log-probabilities, the end.
+//! From the tokens of one sequence to the pieces of one choice: text, stop strings, calls of tools, log-probabilities, the end.
 
 use std::{collections::VecDeque, sync::Arc};
 
+use lime_text::{AnswerParser, AnswerPart, AnswerReading};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -27,10 +28,63 @@ pub(crate) struct TokenReport {
 /// The end of a choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// `stop` or `length`, the number of tokens drawn, and what became of guesses.
-    Finished(&'static str, u64, Guessed),
+    /// The answer is whole.
+    Finished(Finished),
     /// No answer, or not all of it.
     Failed(StreamFault),
+}
+
+/// How an answer came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    pub(crate) reason: Reason,
+    /// The stop string that ended it.
+    pub(crate) stop: Option<String>,
+    /// Tokens drawn.
+    pub(crate) drawn: u64,
+    /// What became of guesses.
+    pub(crate) guessed: Guessed,
+}
+
+/// Why an answer ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The model ended it, or a stop string did.
+    Stop,
+    /// It has as many tokens as it may have.
+    #[default]
+    Length,
+    /// It calls tools, and waits for what they say.
+    Calls,
+}
+
+impl Reason {
+    /// As the OpenAI API has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Calls => "tool_calls",
+        }
+    }
+}
+
+/// The form of one request's answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnswerForm {
+    pub(crate) reading: AnswerReading,
+    /// Special tokens that are marks of this form.
+    marks: Arc<[u32]>,
+    /// Whether the answer ends with its first call.
+    single: bool,
+}
+
+impl AnswerForm {
+    pub(crate) fn new(model: &TextModel, reading: AnswerReading, single: bool) -> Self {
+        let marks = model.answers.marks(reading.calls.is_some()).filter_map(|mark| model.tokenizer.token_id(mark));
+        let marks = marks.filter(|mark| model.tokenizer.is_special(*mark)).collect();
+        Self { reading, marks, single }
+    }
 }
 
 /// What a choice gained.
@@ -38,7 +92,7 @@ pub(crate) enum Ended {
 pub(crate) struct Piece {
     /// Which choice.
     pub(crate) choice: usize,
-    pub(crate) text: String,
+    pub(crate) parts: Vec<AnswerPart>,
     pub(crate) reports: Vec<TokenReport>,
     /// The tokens drawn since the last piece.
     pub(crate) tokens: Vec<u32>,
@@ -53,6 +107,12 @@ pub(crate) struct Reading {
     pub(crate) logprobs: bool,
     /// The prompt's last token: some tokenizers write the first token of a text differently.
     pub(crate) before: Option<u32>,
+    /// Tokens before which no stop string ends the answer.
+    pub(crate) min_tokens: u64,
+    /// Whether special tokens are left out of the text.
+    pub(crate) skip_special: bool,
+    /// What else its text may say.
+    pub(crate) answer: Arc<AnswerForm>,
 }
 
 /// Reads a sequence to its end. Ends early, and cancels the sequence, when nobody listens.
@@ -102,6 +162,10 @@ struct Reader<'a> {
     choice: usize,
     decode: lime_text::DecodeStream<'a>,
     stops: StopMatcher,
+    parser: AnswerParser,
+    single: bool,
+    called: bool,
+    min_tokens: u64,
     wants_reports: bool,
     /// Reports whose token is not shown yet.
     reports: VecDeque<TokenReport>,
@@ -115,7 +179,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(text: &'a TextModel, reading: Reading) -> Self {
-        let mut decode = text.tokenizer.decode_stream(true);
+        let mut decode = text.tokenizer.decode_stream(reading.skip_special).showing(reading.answer.marks.clone());
         if let Some(before) = reading.before {
             decode.push(before);
             decode.finish();
@@ -124,6 +188,10 @@ impl<'a> Reader<'a> {
             choice: reading.choice,
             decode,
             stops: StopMatcher::new(reading.stops),
+            parser: AnswerParser::new(&reading.answer.reading),
+            single: reading.answer.single,
+            called: false,
+            min_tokens: reading.min_tokens,
             wants_reports: reading.logprobs,
             reports: VecDeque::new(),
             tokens: Vec::new(),
@@ -139,42 +207,67 @@ impl<'a> Reader<'a> {
         self.tokens.push(token.token);
         let mut shown = String::new();
         let mut reason = finish.map(|finish| match finish {
-            Finish::Stop => "stop",
-            Finish::Length => "length",
+            Finish::Stop => Reason::Stop,
+            Finish::Length => Reason::Length,
         });
-        let mut stopped = false;
+        let mut stopped = None;
         if finish != Some(Finish::Stop) {
             let id = token.token;
             self.report(token);
             let text = self.decode.push(id);
             stopped = self.show(text, &mut shown);
         }
-        if !stopped && finish.is_some() {
+        if stopped.is_none() && finish.is_some() {
             let rest = self.decode.finish();
             stopped = self.show(rest, &mut shown);
-            if !stopped {
+            if stopped.is_none() {
                 shown.push_str(&self.stops.finish());
             }
         }
-        if stopped {
-            reason = Some("stop");
+        if stopped.is_some() {
+            reason = Some(Reason::Stop);
         }
         self.shown += shown.chars().count();
-        let all = reason.is_some() && !stopped;
+        let all = reason.is_some() && stopped.is_none();
         let reports = self.take_reports(all);
-        if shown.is_empty() && reports.is_empty() && reason.is_none() {
+        let parts = self.parts(&shown, &mut reason);
+        if parts.is_empty() && reports.is_empty() && reason.is_none() {
             return None;
         }
-        let end = reason.map(|reason| Ended::Finished(reason, self.drawn, self.guessed));
-        Some(Piece { choice: self.choice, text: shown, reports, tokens: std::mem::take(&mut self.tokens), end })
+        let (drawn, guessed) = (self.drawn, self.guessed);
+        let end = reason.map(|reason| Ended::Finished(Finished { reason, stop: stopped, drawn, guessed }));
+        Some(Piece { choice: self.choice, parts, reports, tokens: std::mem::take(&mut self.tokens), end })
+    }
+
+    /// What a text says; with a call, the answer may be over.
+    fn parts(&mut self, text: &str, reason: &mut Option<Reason>) -> Vec<AnswerPart> {
+        let mut parts = self.parser.push(text);
+        if reason.is_some() {
+            parts.extend(self.parser.finish());
+        }
+        let call = parts.iter().position(|part| matches!(part, AnswerPart::Call(_)));
+        self.called |= call.is_some();
+        if let Some(call) = call.filter(|_| self.single) {
+            parts.truncate(call + 1);
+            *reason = Some(Reason::Calls);
+        }
+        if self.called && *reason == Some(Reason::Stop) {
+            *reason = Some(Reason::Calls);
+        }
+        parts
     }
 
     fn fail(&mut self, fault: StreamFault) -> Piece {
         Piece { choice: self.choice, end: Some(Ended::Failed(fault)), ..Piece::default() }
     }
 
-    fn show(&mut self, text: String, shown: &mut String) -> bool {
+    /// Adds what may be shown; gives the stop string that was found.
+    fn show(&mut self, text: String, shown: &mut String) -> Option<String> {
         self.decoded += text.chars().count();
+        if self.drawn <= self.min_tokens {
+            shown.push_str(&text);
+            return None;
+        }
         let now = self.stops.push(text);
         shown.push_str(&now.text);
         now.stopped

@@ -24,7 +24,9 @@ use crate::{
     coordinator::Coordinator,
     desk::Desk,
     epochs::Epochs,
-    http::{App, BodyBudget, Hosts, Lookout, Readers, raise_open_files, router, serve, status_router},
+    http::{
+        App, BodyBudget, Hosts, Lookout, Readers, UnknownFields, raise_open_files, router, serve, status_router,
+    },
     intake::Intake,
     metrics::Metrics,
     orders::Following,
@@ -185,6 +187,7 @@ pub async fn start_with<T: RingTransport>(
         bodies: BodyBudget::new(options.body_budget),
         readers: Readers::new(options.readers),
         lookout: Lookout::default(),
+        unknown: UnknownFields::new(options.strict),
         options,
         text,
         intake,

@@ -7,6 +7,8 @@ use crate::Speculation;
 /// Limits and waits that are no part of a deployment's wish.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Requests with fields that are not known here are refused.
+    pub strict: bool,
     /// Longest request body in bytes, however long the context.
     pub body_limit: usize,
     /// Bytes of all bodies that are read at the same time.
@@ -46,6 +48,7 @@ impl Default for Options {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            strict: false,
             body_limit: 8 << 20,
             body_budget: 64 << 20,
             header_timeout: Duration::from_secs(15),

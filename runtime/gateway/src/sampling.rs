@@ -23,15 +23,29 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Added to single logits.
     pub logit_bias: BTreeMap<u32, f32>,
+    /// Draw from tokens with at least this part of the likeliest one's probability; 0: off.
+    pub min_p: f32,
+    /// Logits of tokens that prompt or answer have already are divided by it, or multiplied where they are negative; 0 or 1: off.
+    pub repetition_penalty: f32,
+    /// Draws before this one take none of `held_back`.
+    pub min_tokens: u32,
+    /// Tokens that would end the answer too soon.
+    pub held_back: Vec<u32>,
 }
 
 impl SamplingParams {
     /// Whether draws depend on how often each token was drawn before.
     pub fn counts_tokens(&self) -> bool {
-        self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+        self.presence_penalty != 0.0 || self.frequency_penalty != 0.0 || self.counts_prompt()
     }
 
-    /// The wire form of draw number `draw`, given how often the answer has each token so far.
+    /// Whether they depend on which tokens the prompt has.
+    pub fn counts_prompt(&self) -> bool {
+        self.repetition_penalty != 0.0 && self.repetition_penalty != 1.0
+    }
+
+    /// The wire form of draw number `draw`, given how often the answer has each token so far; a token of the prompt alone is there
+    /// with a count of 0.
     pub fn on_wire(&self, draw: u64, counts: &HashMap<u32, u32>) -> proto::Sampling {
         // On the wire a top_p of 0 means that it is off; in the API it leaves the likeliest token alone.
         let likeliest_only = self.top_p <= 0.0;
@@ -43,8 +57,11 @@ impl SamplingParams {
             draw,
             top_logprobs: self.logprobs.unwrap_or(0),
             logprobs: self.logprobs.is_some(),
-            bias: self.biases(counts),
+            bias: self.biases(draw, counts),
             return_logits: false,
+            min_p: self.min_p,
+            repetition_penalty: if self.counts_prompt() { self.repetition_penalty } else { 0.0 },
+            repeated: if self.counts_prompt() { ascending(counts.keys()) } else { Vec::new() },
         }
     }
 
@@ -64,10 +81,14 @@ impl SamplingParams {
     }
 
     /// One bias for each token, ascending.
-    fn biases(&self, counts: &HashMap<u32, u32>) -> Vec<proto::LogitBias> {
+    fn biases(&self, draw: u64, counts: &HashMap<u32, u32>) -> Vec<proto::LogitBias> {
         let mut biases = self.logit_bias.clone();
-        if self.counts_tokens() {
-            biases.extend(counts.iter().map(|(token, count)| (*token, self.bias(*token, *count))));
+        if self.presence_penalty != 0.0 || self.frequency_penalty != 0.0 {
+            let drawn = counts.iter().filter(|(_, count)| **count > 0);
+            biases.extend(drawn.map(|(token, count)| (*token, self.bias(*token, *count))));
+        }
+        if draw < u64::from(self.min_tokens) {
+            biases.extend(self.held_back.iter().map(|token| (*token, NEVER)));
         }
         biases.into_iter().map(|(token, value)| proto::LogitBias { token, value }).collect()
     }
@@ -77,6 +98,15 @@ impl SamplingParams {
         let penalty = self.presence_penalty + self.frequency_penalty * count as f32;
         self.logit_bias.get(&token).copied().unwrap_or_default() - penalty
     }
+}
+
+/// A bias that leaves a token no probability at all.
+const NEVER: f32 = -f32::MAX;
+
+fn ascending<'a>(tokens: impl Iterator<Item = &'a u32>) -> Vec<u32> {
+    let mut tokens: Vec<u32> = tokens.copied().collect();
+    tokens.sort_unstable();
+    tokens
 }
 
 #[cfg(test)]
@@ -117,6 +147,22 @@ mod tests {
         }
         let plain = SamplingParams { logit_bias: BTreeMap::from([(7, 2.0)]), ..SamplingParams::default() };
         assert!(plain.drafts_on_wire(&guesses, &HashMap::new()).iter().all(|draft| draft.bias.is_none()));
+    }
+
+    #[test]
+    fn repeated_tokens_are_those_of_prompt_and_answer() {
+        let params = SamplingParams { top_p: 1.0, repetition_penalty: 1.3, ..SamplingParams::default() };
+        let wire = params.on_wire(1, &HashMap::from([(7, 2), (4, 0)]));
+        assert_eq!((wire.repetition_penalty, wire.repeated, wire.bias.len()), (1.3, vec![4, 7], 0));
+        let off = SamplingParams { repetition_penalty: 1.0, ..params }.on_wire(1, &HashMap::from([(7, 2)]));
+        assert_eq!((off.repetition_penalty, off.repeated.len()), (0.0, 0));
+    }
+
+    #[test]
+    fn what_would_end_an_answer_is_held_back_until_it_is_long_enough() {
+        let params = SamplingParams { min_tokens: 2, held_back: vec![9], ..SamplingParams::default() };
+        let banned = |draw| params.on_wire(draw, &HashMap::new()).bias.iter().any(|bias| bias.value == -f32::MAX);
+        assert_eq!([0, 1, 2].map(banned), [true, true, false]);
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub(crate) struct StopMatcher {
 pub(crate) struct Shown {
     /// Text that is no part of a stop string.
     pub(crate) text: String,
-    /// Whether a stop string was found; nothing may come after.
-    pub(crate) stopped: bool,
+    /// The stop string that was found; nothing may come after.
+    pub(crate) stopped: Option<String>,
 }
 
 impl StopMatcher {
@@ -26,18 +26,19 @@ impl StopMatcher {
     /// Takes the next piece.
     pub(crate) fn push(&mut self, piece: String) -> Shown {
         if self.stops.is_empty() {
-            return Shown { text: piece, stopped: false };
+            return Shown { text: piece, stopped: None };
         }
         self.held.push_str(&piece);
         // The one that is complete first counts, so that it does not matter how the text was cut into pieces.
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop).map(|place| (place + stop.len(), place)));
-        if let Some((_, place)) = found.min() {
+        let found =
+            self.stops.iter().filter_map(|stop| self.held.find(stop).map(|place| (place + stop.len(), place, stop)));
+        if let Some((_, place, stop)) = found.min() {
             self.held.truncate(place);
-            return Shown { text: std::mem::take(&mut self.held), stopped: true };
+            return Shown { text: std::mem::take(&mut self.held), stopped: Some(stop.clone()) };
         }
         let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
-        Shown { text: std::mem::replace(&mut self.held, rest), stopped: false }
+        Shown { text: std::mem::replace(&mut self.held, rest), stopped: None }
     }
 
     /// The text is over: what was held back was no stop string.
@@ -68,7 +69,7 @@ mod tests {
         for piece in pieces {
             let shown = matcher.push(piece.to_string());
             text.push_str(&shown.text);
-            if shown.stopped {
+            if shown.stopped.is_some() {
                 return (text, true);
             }
         }

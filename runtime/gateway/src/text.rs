@@ -8,10 +8,13 @@ use std::{
 
 use lime_plan::Plan;
 use lime_text::TextError;
-use lime_text::{ChatTemplate, GenerationConfig, ServedText, TextFaults, Tokenizer, plain_prompt, template_messages};
+use lime_text::{
+    AnswerFormat, CallStyle, ChatTemplate, Continuation, GenerationConfig, ServedText, TextFaults, Tokenizer,
+    plain_prompt, short_call_ids, template_messages, tools_in_words,
+};
 use serde_json::{Map, Value};
 
-use crate::template_process::TemplateProcess;
+use crate::template_process::{Conversation, TemplateProcess};
 
 /// How long a template may take. Real ones take milliseconds.
 const RENDERING: Duration = Duration::from_secs(10);
@@ -21,6 +24,8 @@ pub(crate) struct TextModel {
     pub(crate) tokenizer: Tokenizer,
     template: Option<Template>,
     pub(crate) generation: GenerationConfig,
+    /// The form of its answers.
+    pub(crate) answers: AnswerFormat,
     /// Tokens that end an answer.
     pub(crate) end_tokens: Arc<[u32]>,
     /// Tokens that the model has rows for.
@@ -31,6 +36,28 @@ pub(crate) struct TextModel {
 enum Template {
     Here(Box<ChatTemplate>),
     Apart(TemplateProcess),
+}
+
+/// What is to be rendered.
+#[derive(Clone, Debug)]
+pub(crate) struct Rendering {
+    pub(crate) messages: Value,
+    /// The tools that the model may call.
+    pub(crate) tools: Option<Value>,
+    /// The template's own variables.
+    pub(crate) variables: Map<String, Value>,
+    pub(crate) opening: Opening,
+}
+
+/// Where a rendered conversation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Where an answer begins.
+    Answer,
+    /// In the last message, which is to be gone on with.
+    LastMessage,
+    /// After the last message.
+    Nothing,
 }
 
 /// A conversation as one text.
@@ -47,6 +74,7 @@ impl TextModel {
         for unapplied in &generation.unapplied {
             tracing::warn!("{unapplied}");
         }
+        let answers = template.as_ref().map(ChatTemplate::answers).unwrap_or_default();
         let template = match (template, program) {
             (None, _) => None,
             (Some(here), None) => Some(Template::Here(Box::new(here))),
@@ -56,7 +84,7 @@ impl TextModel {
             }
         };
         let end_tokens = tokenizer.eos().into();
-        Ok(Self { template, generation, end_tokens, tokenizer, vocabulary: plan.model.vocabulary })
+        Ok(Self { template, generation, answers, end_tokens, tokenizer, vocabulary: plan.model.vocabulary })
     }
 
     /// Whether conversations are rendered as the model was trained on them.
@@ -66,13 +94,29 @@ impl TextModel {
 
     /// The text of a conversation up to where the answer begins. A model without a chat template gets the texts alone,
     /// a newline between them, and goes on writing from there.
-    pub(crate) fn chat_text(&self, messages: &Value, variables: &Map<String, Value>) -> Result<ChatText, TextError> {
-        let text = match &self.template {
-            Some(Template::Here(template)) => template.render(&template_messages(messages)?, true, None, variables)?,
-            Some(Template::Apart(process)) => process.render(template_messages(messages)?, variables)?,
-            None => return Ok(ChatText { text: plain_prompt(messages)?, special: true }),
+    pub(crate) fn chat_text(&self, rendering: &Rendering) -> Result<ChatText, TextError> {
+        let mut messages = template_messages(&rendering.messages)?;
+        let mut tools = rendering.tools.clone();
+        if !self.answers.told {
+            messages = tools_in_words(&messages, &tools.take().unwrap_or_default());
+        } else if self.answers.calls == CallStyle::Mistral {
+            short_call_ids(&mut messages);
+        }
+        let Some(template) = &self.template else {
+            return Ok(ChatText { text: plain_prompt(&messages)?, special: true });
         };
-        Ok(ChatText { text, special: false })
+        let going_on = rendering.opening == Opening::LastMessage;
+        let conversation = Conversation {
+            messages: if going_on { Continuation::of(messages)?.messages } else { messages },
+            tools,
+            variables: rendering.variables.clone(),
+            generation_prompt: rendering.opening == Opening::Answer,
+        };
+        let text = match template {
+            Template::Here(template) => conversation.render(template)?,
+            Template::Apart(process) => process.render(&conversation)?,
+        };
+        Ok(ChatText { text: if going_on { Continuation::cut(&text)? } else { text }, special: false })
     }
 
     /// The tokens of a text that begins a sequence; with `special`, as the model expects a whole text to begin.

@@ -293,6 +293,19 @@ impl FrameLimits {
         if !(0.0..=1.0).contains(&sampling.top_p) {
             return fault("top_p must be from 0 to 1");
         }
+        if !(0.0..=1.0).contains(&sampling.min_p) {
+            return fault("min_p must be from 0 to 1");
+        }
+        if !(sampling.repetition_penalty.is_finite() && sampling.repetition_penalty >= 0.0) {
+            return fault("the repetition penalty must be a number from 0");
+        }
+        // Ascending: so there are no more of them than tokens.
+        if !sampling.repeated.is_sorted_by(|one, next| one < next) {
+            return fault("repeated tokens must be ascending");
+        }
+        if let Some(found) = sampling.repeated.last().copied().filter(|last| *last >= self.vocabulary) {
+            return Err(FrameError::Token { slot, found, vocabulary: self.vocabulary });
+        }
         if sampling.top_logprobs > self.vocabulary {
             return fault("more top_logprobs than the vocabulary has tokens");
         }

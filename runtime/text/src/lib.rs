@@ -14,6 +14,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answers;
+mod continuation;
 mod decoding;
 mod detokenizer;
 mod error;
@@ -33,6 +35,10 @@ mod template_source;
 mod tokenizer;
 mod tokenizer_check;
 
+pub use answers::{
+    AnswerFormat, AnswerParser, AnswerPart, AnswerReading, CallStyle, ToolCall, short_call_ids, tools_in_words,
+};
+pub use continuation::Continuation;
 pub use detokenizer::DecodeStream;
 pub use error::TextError;
 pub use generation::{GenerationConfig, Unapplied};

@@ -9,6 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, syntax::SyntaxConfig, value::Serd
 use serde_json::{Map, Value};
 
 use crate::{
+    answers::AnswerFormat,
     error::TextError,
     special::Names,
     template_conversation::prepared,
@@ -30,6 +31,7 @@ const TOOL_USE: &str = "tool_use";
 pub struct ChatTemplate {
     environment: Environment<'static>,
     special: Map<String, Value>,
+    answers: AnswerFormat,
 }
 
 impl ChatTemplate {
@@ -98,6 +100,11 @@ impl ChatTemplate {
         rendered.map_err(|fault| TextError::Template { reason: explain(&fault) })
     }
 
+    /// The form of the answers to what it renders.
+    pub const fn answers(&self) -> AnswerFormat {
+        self.answers
+    }
+
     fn has(&self, name: &str) -> bool {
         self.environment.templates().any(|(known, _)| known == name)
     }
@@ -114,12 +121,13 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
+        let answers = AnswerFormat::of_sources(sources.values().map(String::as_str));
         for (name, source) in sources {
             let source = adapted(&source);
             let added = environment.add_template_owned(name, source);
             added.map_err(|fault| TextError::Template { reason: format!("does not compile: {fault}") })?;
         }
-        Ok(Self { environment, special })
+        Ok(Self { environment, special, answers })
     }
 }
 

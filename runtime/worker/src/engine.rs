@@ -261,6 +261,9 @@ fn sampling(wire: &proto::Sampling) -> Sampling {
         logprobs: wire.logprobs,
         top_logprobs: wire.top_logprobs,
         bias: wire.bias.iter().map(|bias| (bias.token, bias.value)).collect(),
+        min_p: wire.min_p,
+        repetition_penalty: if wire.repetition_penalty == 0.0 { 1.0 } else { wire.repetition_penalty },
+        repeated: wire.repeated.clone(),
     }
 }
 

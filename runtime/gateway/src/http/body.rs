@@ -8,7 +8,7 @@ use axum::{
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
-use super::{App, BodyBudget, budget::Held, error::ApiError, extent::Extent, server::Traffic};
+use super::{App, BodyBudget, budget::Held, coding::Coding, error::ApiError, extent::Extent, server::Traffic};
 use crate::appointments;
 
 /// Most of a refused body that is heard out: many clients listen only once they have said everything.
@@ -21,14 +21,23 @@ pub(super) struct Gathered {
     pub(super) held: Held,
 }
 
+/// A body as it was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) gathered: Gathered,
+    pub(super) coding: Coding,
+}
+
 /// Reads the body of a request where `check` finds nothing against it.
 pub(super) async fn read(
     app: &App,
     extent: &Extent,
     request: Request,
     check: Result<(), ApiError>,
-) -> Result<Gathered, ApiError> {
+) -> Result<Sent, ApiError> {
     let _arriving = request.extensions().get::<Traffic>().map(Traffic::arriving);
+    let coding = Coding::of(request.headers());
+    let check = check.and_then(|()| coding.as_ref().map(|_| ()).map_err(Clone::clone));
     let waits_to_be_asked = request.headers().contains_key(header::EXPECT);
     let body = request.into_body();
     let announced = body.size_hint().lower();
@@ -53,7 +62,8 @@ pub(super) async fn read(
         }
         Err(fault)
     };
-    timeout(app.options.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::slow_body()))
+    let gathered = timeout(app.options.body_timeout, reading).await.unwrap_or_else(|_| Err(ApiError::slow_body()))?;
+    Ok(Sent { gathered, coding: coding? })
 }
 
 /// Gathers a body within a budget; `check` hears how many bytes it has so far.

@@ -130,6 +130,15 @@ impl ApiError {
         Self { code: Some("unsupported_media_type"), ..error }
     }
 
+    /// 415: packed in a way that is not known here.
+    pub(crate) fn content_coding(found: &str) -> Self {
+        let message = format!(
+            "The request's body was sent as 'Content-Encoding: {found}': this server reads gzip and deflate, and bodies as they are."
+        );
+        let error = Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message);
+        Self { code: Some("unsupported_content_encoding"), ..error }
+    }
+
     /// 429: the queue is full.
     pub(crate) fn queue_full(full: QueueFull, retry_after: Duration) -> Self {
         let message = format!("The server is busy: {full}. Please try again in {} s.", whole_seconds(retry_after));

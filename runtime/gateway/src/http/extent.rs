@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::error::ApiError;
+use super::{error::ApiError, json_text::mended};
 use crate::{Options, status::ServedPlan};
 
 /// Bytes of text for each token of the context. Texts have three to five; one with more than this is a heap of spaces.
@@ -81,7 +81,8 @@ impl Extent {
     }
 
     /// The body as JSON. Small values take many times the memory of their text, so they are counted before.
-    pub(super) fn parse(&self, bytes: &[u8]) -> Result<Value, ApiError> {
+    pub(super) fn parse(&self, bytes: &mut [u8]) -> Result<Value, ApiError> {
+        let bytes = mended(bytes);
         let (found, most) = (commas_and_colons(bytes), self.values);
         if found > most {
             let message = format!("The body of your request has {found} values or more: {most} are taken at most.");
@@ -134,9 +135,9 @@ mod tests {
         assert_eq!(commas_and_colons(br#"{"a": [1, 2], "b\",:": "x,\\", "c": {}}"#), 7);
         let extent = of(512);
         let list = |values: usize| format!("[{}1]", "1,".repeat(values)).into_bytes();
-        assert!(extent.parse(&list(60_000)).is_ok());
-        assert!(extent.parse(&list(70_000)).unwrap_err().message.contains("values"));
+        assert!(extent.parse(&mut list(60_000)).is_ok());
+        assert!(extent.parse(&mut list(70_000)).unwrap_err().message.contains("values"));
         let text = format!("[\"{}\"]", ",".repeat(1_000_000));
-        assert!(extent.parse(text.as_bytes()).is_ok(), "texts may say what they like");
+        assert!(extent.parse(&mut text.into_bytes()).is_ok(), "texts may say what they like");
     }
 }

@@ -18,15 +18,14 @@ impl<'a> Fields<'a> {
         body.as_object().map(Self).ok_or_else(fault)
     }
 
-    /// Refuses fields that nobody knows.
-    pub(crate) fn only(self, known: &[&[&str]]) -> Result<(), ApiError> {
-        match self.0.keys().find(|name| !known.iter().any(|names| names.contains(&name.as_str()))) {
-            None => Ok(()),
-            Some(name) => {
-                let message = format!("Unrecognized request argument supplied: {name}.");
-                Err(ApiError::invalid(name, "unknown_parameter", message))
-            }
-        }
+    /// Names of fields that are none of `known`.
+    pub(crate) fn beside(self, known: &[&[&str]]) -> impl Iterator<Item = &'a str> {
+        self.0.keys().map(String::as_str).filter(move |name| !known.iter().any(|names| names.contains(name)))
+    }
+
+    /// The fields of an object within.
+    pub(crate) fn of_object(object: &'a Map<String, Value>) -> Self {
+        Self(object)
     }
 
     pub(crate) fn get(self, name: &str) -> Option<&'a Value> {
@@ -42,7 +41,7 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn integer(self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        let number = value.as_i64().ok_or_else(|| wrong_type(name, "an integer", value))?;
+        let number = whole(value).ok_or_else(|| wrong_type(name, "an integer", value))?;
         in_range(name, number, &range)?;
         Ok(Some(number))
     }
@@ -61,6 +60,14 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_object().map(Some).ok_or_else(|| wrong_type(name, "an object", value))
     }
+}
+
+/// The integer that a value is, however it is written: languages with one type of numbers write 5 as 5.0.
+pub(crate) fn whole(value: &Value) -> Option<i64> {
+    /// From here on not every integer is a number of this type.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let fractional = || value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < EXACT);
+    value.as_i64().or_else(|| fractional().map(|number| number as i64))
 }
 
 /// The fault of a value that is of another type than `expected`.

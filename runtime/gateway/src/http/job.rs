@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lime_trace::TraceContext;
 
 use super::{error::ApiError, fields::wrong_value, params::Common};
-use crate::{intake::Wish, text::TextModel};
+use crate::{answer::AnswerForm, intake::Wish, text::TextModel};
 
 /// Which of the two interfaces was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) struct Prompt {
     pub(crate) echo: String,
 }
 
-/// What is to be done. Choice `i` belongs to prompt `i / n`.
+/// What is to be done. Answer `i` belongs to prompt `i / drawn`; where more are drawn than there are choices, the best are taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) prompts: Vec<Prompt>,
@@ -35,17 +35,24 @@ pub(crate) struct Job {
     pub(crate) logprobs: Option<u32>,
     /// What the answer is expected to be like, if anything.
     pub(crate) prediction: Arc<[u32]>,
+    /// How the answers are to be read.
+    pub(crate) answer: Arc<AnswerForm>,
 }
 
 impl Job {
-    /// Number of choices.
+    /// Number of answers that are drawn.
     pub(crate) fn choices(&self) -> usize {
-        self.prompts.len() * self.common.n
+        self.prompts.len() * self.common.drawn
     }
 
-    /// The prompt of a choice.
+    /// The prompt of an answer.
     pub(crate) fn prompt_of(&self, choice: usize) -> &Prompt {
-        &self.prompts[choice / self.common.n]
+        &self.prompts[choice / self.common.drawn]
+    }
+
+    /// Whether more answers are drawn than are given.
+    pub(crate) fn chooses(&self) -> bool {
+        self.common.drawn > self.common.n
     }
 
     /// Tokens of all prompts.
@@ -60,14 +67,18 @@ impl Job {
 
     /// One sequence for each choice.
     pub(crate) fn wishes(&self, text: &TextModel, trace: Option<TraceContext>) -> Vec<Wish> {
+        let own: &[u32] = if self.common.ignore_eos { &[] } else { &text.end_tokens };
+        let end_tokens: Arc<[u32]> = own.iter().chain(&self.common.stop_tokens).copied().collect();
         let wish = |choice: usize| {
-            let mut sampling = self.common.sampling_of(choice % self.common.n);
-            sampling.logprobs = self.logprobs;
+            let mut sampling = self.common.sampling_of(choice % self.common.drawn);
+            // The best answers are known by their log-probabilities.
+            sampling.logprobs = self.logprobs.or(self.chooses().then_some(0));
+            sampling.held_back = if sampling.min_tokens > 0 { end_tokens.to_vec() } else { Vec::new() };
             Wish {
                 prompt: self.prompt_of(choice).tokens.clone(),
-                max_tokens: self.max_tokens[choice / self.common.n],
+                max_tokens: self.max_tokens[choice / self.common.drawn],
                 sampling,
-                end_tokens: if self.common.ignore_eos { Arc::from([]) } else { text.end_tokens.clone() },
+                end_tokens: end_tokens.clone(),
                 trace,
                 prediction: self.prediction.clone(),
             }
@@ -76,12 +87,12 @@ impl Job {
     }
 }
 
-/// The number of tokens that an answer to `prompt` tokens may have.
+/// The number of tokens that an answer to `prompt` tokens may have: `asked` is a bound, as is the context.
 pub(super) fn room(context: u32, prompt: usize, asked: Option<u32>, param: &str) -> Result<u32, ApiError> {
     let left = u64::from(context).saturating_sub(prompt as u64);
     match asked {
-        Some(asked) if u64::from(asked) <= left => Ok(asked),
-        None if left > 0 => Ok(left as u32),
+        Some(0) if prompt as u64 <= u64::from(context) => Ok(0),
+        asked if left > 0 => Ok(asked.map_or(left, |asked| left.min(asked.into())) as u32),
         asked => Err(ApiError::context(param, context, prompt, asked.unwrap_or(1).into())),
     }
 }

@@ -1,9 +1,11 @@
 //! The OpenAI-compatible HTTP interface.
 
+mod asking;
 mod auth;
 mod body;
 mod budget;
 mod chat;
+mod coding;
 mod completions;
 mod cors;
 mod encoder;
@@ -12,16 +14,22 @@ mod extent;
 mod fields;
 mod job;
 mod live;
+mod json_text;
 mod origin;
 mod page;
 mod pages;
 mod params;
+mod paths;
 mod prediction;
 mod reading;
 pub(crate) mod router;
+mod said;
 mod server;
 mod shape;
+mod sse;
+mod stops;
 mod stream;
+mod unknown_fields;
 mod whole;
 
 use std::{
@@ -42,29 +50,22 @@ use axum::{
 };
 use lime_ring::Transport;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use crate::{
     Options,
-    answer::{Piece, Reading, read},
-    intake::{Intake, Refusal},
+    intake::Intake,
     metrics::Metrics,
     status::{Phase, RingStatus},
     text::TextModel,
-    trace::{AnswerTrace, RequestTrace},
 };
 pub(crate) use budget::BodyBudget;
 use error::ApiError;
-use extent::Extent;
-use job::{Job, Kind};
 pub(crate) use live::Lookout;
 pub(crate) use origin::Hosts;
 pub(crate) use reading::Readers;
 pub(crate) use server::{raise_open_files, serve};
-use shape::{Shape, now};
-
-/// Pieces that may lie between a reader and a slow client.
-const PIECES: usize = 64;
+use shape::now;
+pub(crate) use unknown_fields::UnknownFields;
 
 /// What every handler needs.
 pub(crate) struct App {
@@ -78,6 +79,7 @@ pub(crate) struct App {
     pub(crate) bodies: BodyBudget,
     pub(crate) readers: Readers,
     pub(crate) lookout: Lookout,
+    pub(crate) unknown: UnknownFields,
     pub(crate) text: Arc<TextModel>,
     pub(crate) intake: Intake,
     pub(crate) status: Arc<RingStatus>,
@@ -135,13 +137,13 @@ impl App {
 /// Every route.
 pub(crate) fn router(app: SharedApp) -> Router {
     let v1 = Router::new()
-        .route("/v1/chat/completions", post(chat_completions))
-        .route("/v1/completions", post(text_completions))
+        .route(chat::ROUTE, post(chat::handle))
+        .route(completions::ROUTE, post(completions::handle))
         .route("/v1/models", get(pages::models))
         .route("/v1/models/{*id}", get(pages::model))
         .route("/lime/v1/live", get(live::live))
         .layer(middleware::from_fn_with_state(app.clone(), auth::check));
-    Router::new()
+    let routes = Router::new()
         .merge(v1)
         .route("/", get(page::root))
         .route("/page/{file}", get(page::file))
@@ -151,7 +153,8 @@ pub(crate) fn router(app: SharedApp) -> Router {
         .layer(cors::layer(&app.hosts))
         .layer(middleware::from_fn_with_state(app.clone(), origin::check))
         .layer(middleware::from_fn_with_state(app.clone(), account))
-        .with_state(app)
+        .with_state(app);
+    lenient(routes)
 }
 
 /// Health and figures alone, for whoever probes.
@@ -171,76 +174,10 @@ fn status() -> Router<SharedApp> {
         .route("/metrics", get(pages::metrics))
 }
 
-async fn chat_completions(State(app): State<SharedApp>, request: Request) -> Response {
-    traced(app, request, Kind::Chat).await
-}
-
-async fn text_completions(State(app): State<SharedApp>, request: Request) -> Response {
-    traced(app, request, Kind::Text).await
-}
-
-async fn traced(app: SharedApp, request: Request, kind: Kind) -> Response {
-    let route = match kind {
-        Kind::Chat => "/v1/chat/completions",
-        Kind::Text => "/v1/completions",
-    };
-    let trace = RequestTrace::begin(request.headers(), route, &app.served_name);
-    let response = complete(app, request, kind, trace.as_ref()).await.unwrap_or_else(IntoResponse::into_response);
-    if let Some(trace) = trace {
-        trace.answered(response.status());
-    }
-    response
-}
-
-async fn complete(
-    app: SharedApp,
-    request: Request,
-    kind: Kind,
-    trace: Option<&Arc<RequestTrace>>,
-) -> Result<Response, ApiError> {
-    let extent = Extent::of(&app.status.plan(), app.queue_limit, &app.options);
-    let body = body::read(&app, &extent, request, app.check_serving()).await?;
-    let job = reading::read(&app, extent, body, kind).await?;
-    let pieces = begin(&app, &job, trace).await?;
-    let shape = Shape::new(kind, &app.served_name, &app.fingerprint, job.common.return_token_ids);
-    if job.common.stream {
-        Ok(stream::respond(job, shape, app.text.clone(), pieces))
-    } else {
-        Ok(whole::respond(&job, &shape, &app.text, pieces).await)
-    }
-}
-
-/// Has the sequences of a request taken up and reads each in a task of its own.
-async fn begin(
-    app: &SharedApp,
-    job: &Job,
-    trace: Option<&Arc<RequestTrace>>,
-) -> Result<mpsc::Receiver<Piece>, ApiError> {
-    let (sender, pieces) = mpsc::channel(PIECES);
-    if !job.draws() {
-        return Ok(pieces);
-    }
-    let wishes = job.wishes(&app.text, trace.map(|trace| trace.context()));
-    let sequences = app.intake.admit(wishes).await.map_err(|refusal| match refusal {
-        Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.appointment(job.choices())),
-        Refusal::Stopping => ApiError::stopping(),
-    })?;
-    for (choice, sequence) in sequences.into_iter().enumerate() {
-        let prompt = job.prompt_of(choice);
-        app.metrics.prompt(prompt.tokens.len());
-        let reading = Reading {
-            choice,
-            stops: job.common.stops.clone(),
-            logprobs: job.logprobs.is_some(),
-            before: prompt.tokens.last().copied(),
-        };
-        let trace = trace.map(|trace| {
-            trace.prompt(prompt.tokens.len());
-            AnswerTrace::begin(trace.clone(), choice)
-        });
-        tokio::spawn(read(app.text.clone(), sequence, reading, sender.clone(), app.metrics.clone(), trace));
-    }
-    Ok(pieces)
+/// The same routes under the paths that clients are set up to write.
+fn lenient(routes: Router) -> Router {
+    // What a router's own layers change comes too late to choose a route by.
+    Router::new().fallback_service(routes).layer(middleware::map_request(paths::as_meant))
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> ApiError {

@@ -6,63 +6,83 @@ use serde_json::Value;
 
 use super::{
     error::ApiError,
-    fields::{Fields, in_range, wrong_type, wrong_value},
+    fields::{Fields, in_range, whole, wrong_type, wrong_value},
+    stops,
 };
 use crate::{sampling::SamplingParams, text::TextModel};
 
-/// Names that both kinds of request know.
-pub(super) const COMMON: [&str; 17] = [
+/// Names that every kind of request knows.
+pub(super) const COMMON: [&str; 26] = [
     "model",
     "n",
     "stream",
     "stream_options",
     "stop",
+    "stop_token_ids",
     "seed",
     "temperature",
     "top_p",
     "top_k",
+    "min_p",
     "max_tokens",
+    "min_tokens",
     "presence_penalty",
     "frequency_penalty",
+    "repetition_penalty",
+    "repeat_penalty",
     "logit_bias",
     "logprobs",
     "user",
     "ignore_eos",
+    "add_special_tokens",
+    "skip_special_tokens",
     "return_token_ids",
+    "best_of",
+    "prompt_cache_key",
 ];
 
-const MOST_STOPS: usize = 4;
-const LONGEST_STOP: usize = 1024;
 const MOST_BIASES: usize = 1024;
 const MOST_CHOICES: i64 = 128;
+/// More makes every repeated token all but impossible.
+const MOST_REPETITION_PENALTY: f64 = 1e6;
 
 /// What both kinds of request may ask for.
 #[derive(Clone, Debug)]
 pub(crate) struct Common {
     /// Choices for each prompt.
     pub(crate) n: usize,
+    /// Answers drawn for each prompt, the best of which are its choices.
+    pub(crate) drawn: usize,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     pub(crate) stops: Vec<String>,
+    /// Extension: tokens that end the answer, beside the model's own.
+    pub(crate) stop_tokens: Vec<u32>,
     pub(crate) sampling: SamplingParams,
     /// Extension: go on past the tokens that end an answer.
     pub(crate) ignore_eos: bool,
     /// Extension: name the tokens drawn.
     pub(crate) return_token_ids: bool,
+    /// Extension: leave special tokens out of texts, as is done where nothing is said.
+    pub(crate) skip_special: bool,
 }
 
 impl Common {
     /// Reads them; what the request leaves open is the model's own default, then the API's.
     pub(super) fn read(fields: Fields<'_>, text: &TextModel) -> Result<Self, ApiError> {
         let stream = fields.flag("stream")?.unwrap_or(false);
+        let n = fields.integer("n", 1..=MOST_CHOICES)?.unwrap_or(1) as usize;
         Ok(Self {
-            n: fields.integer("n", 1..=MOST_CHOICES)?.unwrap_or(1) as usize,
+            n,
+            drawn: best_of(fields, n, stream)?,
             stream,
             include_usage: include_usage(fields, stream)?,
-            stops: stops(fields)?,
+            stops: stops::texts(fields, "stop")?,
+            stop_tokens: stops::tokens(fields, text.vocabulary)?,
             sampling: sampling(fields, text)?,
             ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
             return_token_ids: fields.flag("return_token_ids")?.unwrap_or(false),
+            skip_special: fields.flag("skip_special_tokens")?.unwrap_or(true),
         })
     }
 
@@ -93,18 +113,55 @@ fn sampling(fields: Fields<'_>, text: &TextModel) -> Result<SamplingParams, ApiE
         presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
         frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0),
         logit_bias: logit_bias(fields, text.vocabulary)?,
+        min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(0.0),
+        repetition_penalty: repetition_penalty(fields)?,
+        min_tokens: fields.integer("min_tokens", 0..=i64::from(u32::MAX))?.unwrap_or(0) as u32,
+        held_back: Vec::new(),
     })
+}
+
+/// Under the name that most give it, or that of llama.cpp.
+fn repetition_penalty(fields: Fields<'_>) -> Result<f32, ApiError> {
+    for name in ["repetition_penalty", "repeat_penalty"] {
+        let Some(penalty) = fields.number(name, 0.0..=MOST_REPETITION_PENALTY)? else { continue };
+        return if penalty > 0.0 { Ok(penalty) } else { Err(wrong_value(name, "expected a number above 0")) };
+    }
+    Ok(1.0)
 }
 
 fn seed(fields: Fields<'_>) -> Result<Option<u64>, ApiError> {
     let Some(value) = fields.get("seed") else { return Ok(None) };
-    let seed = value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned));
+    let seed = value.as_u64().or_else(|| whole(value).map(i64::cast_unsigned));
     seed.map(Some).ok_or_else(|| wrong_type("seed", "an integer", value))
 }
 
 /// A number that nobody knows beforehand.
 pub(super) fn random() -> u64 {
     fastrand::u64(..)
+}
+
+/// How many answers are drawn for `n` choices.
+fn best_of(fields: Fields<'_>, n: usize, stream: bool) -> Result<usize, ApiError> {
+    let Some(drawn) = fields.integer("best_of", 1..=MOST_CHOICES)? else { return Ok(n) };
+    let drawn = drawn as usize;
+    if drawn < n {
+        return Err(wrong_value("best_of", format!("it must be at least 'n', which is {n}")));
+    }
+    if drawn > n && stream {
+        return Err(wrong_value("best_of", "which answers are the best is known at their end: it cannot be streamed"));
+    }
+    Ok(drawn)
+}
+
+/// Most tokens of an answer; `None` where the request leaves it open, or says so with -1.
+pub(super) fn max_tokens(fields: Fields<'_>, name: &str, least: i64) -> Result<Option<u32>, ApiError> {
+    if fields.get(name).and_then(whole) == Some(-1) {
+        return Ok(None);
+    }
+    let most = i64::from(u32::MAX);
+    // Who asks for more than anything has asks for all there is.
+    let bounded = |asked: i64| asked.min(most) as u32;
+    Ok(fields.integer(name, least..=i64::MAX)?.map(bounded))
 }
 
 fn include_usage(fields: Fields<'_>, stream: bool) -> Result<bool, ApiError> {
@@ -117,27 +174,6 @@ fn include_usage(fields: Fields<'_>, stream: bool) -> Result<bool, ApiError> {
         Some(Value::Bool(include)) => Ok(*include),
         Some(other) => Err(wrong_type("stream_options.include_usage", "a boolean", other)),
     }
-}
-
-fn stops(fields: Fields<'_>) -> Result<Vec<String>, ApiError> {
-    let stops = match fields.get("stop") {
-        None => return Ok(Vec::new()),
-        Some(Value::String(stop)) => vec![stop.clone()],
-        Some(Value::Array(stops)) => {
-            let text = |stop: &Value| stop.as_str().map(str::to_owned);
-            let wrong = |stop: &Value| wrong_type("stop", "a string or an array of strings", stop);
-            stops.iter().map(|stop| text(stop).ok_or_else(|| wrong(stop))).collect::<Result<_, _>>()?
-        }
-        Some(other) => return Err(wrong_type("stop", "a string or an array of strings", other)),
-    };
-    if stops.len() > MOST_STOPS {
-        let found = stops.len();
-        return Err(wrong_value("stop", format!("at most {MOST_STOPS} stop strings are allowed, but got {found}")));
-    }
-    if stops.iter().any(|stop| stop.is_empty() || stop.len() > LONGEST_STOP) {
-        return Err(wrong_value("stop", format!("a stop string has from 1 to {LONGEST_STOP} bytes")));
-    }
-    Ok(stops)
 }
 
 fn logit_bias(fields: Fields<'_>, vocabulary: u32) -> Result<BTreeMap<u32, f32>, ApiError> {

@@ -1,4 +1,4 @@
-//! From a body to a job: parsing, templates and tokens, on threads of their own and few at a time.
+//! From a body to what it asks for: parsing, templates and tokens, on threads of their own and few at a time.
 
 use std::sync::{
     Arc,
@@ -9,14 +9,13 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     App, SharedApp,
-    body::Gathered,
+    body::{Gathered, Sent},
     budget::SMALL,
-    chat, completions,
+    coding::Coding,
     encoder::Encoder,
     error::ApiError,
     extent::Extent,
     fields::Fields,
-    job::{Job, Kind},
 };
 use crate::appointments;
 
@@ -46,11 +45,21 @@ impl Drop for Waiting {
     }
 }
 
-/// Reads a job, not on the threads that drive connections and passes. A tokenizer cannot be stopped: one that takes too long
+/// Reads a body as `face` does, not on the threads that drive connections and passes. A tokenizer cannot be stopped: one that takes too long
 /// is waited for no more, and keeps its place among the readers to its end.
-pub(super) async fn read(app: &SharedApp, extent: Extent, body: Gathered, kind: Kind) -> Result<Job, ApiError> {
+pub(super) async fn read<T: Send + 'static>(
+    app: &SharedApp,
+    extent: Extent,
+    body: Sent,
+    face: impl FnOnce(Fields<'_>, &Encoder<'_>) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let limit = app.options.reading_timeout;
-    let readers = if body.bytes.len() <= SMALL { &app.readers.short } else { &app.readers.long };
+    // A short body that is packed may hold a long one.
+    let readers = if body.coding == Coding::Plain && body.gathered.bytes.len() <= SMALL {
+        &app.readers.short
+    } else {
+        &app.readers.long
+    };
     let place = timeout(limit, readers.clone().acquire_owned()).await;
     // The semaphore is never closed.
     let Ok(Ok(place)) = place else { return Err(ApiError::crowded(appointments::a_little())) };
@@ -58,26 +67,30 @@ pub(super) async fn read(app: &SharedApp, extent: Extent, body: Gathered, kind: 
     let (app, given_up) = (app.clone(), waiting.0.clone());
     let reading = tokio::task::spawn_blocking(move || {
         let _place = place;
-        job(&app, extent, body, kind, &given_up)
+        parsed(&app, extent, body, &given_up, face)
     });
     let read = timeout(limit, reading).await.map_err(|_| ApiError::slow_text())?;
     read.map_err(|fault| ApiError::internal(format!("The request could not be read: {fault}.")))?
 }
 
-fn job(app: &App, extent: Extent, body: Gathered, kind: Kind, given_up: &AtomicBool) -> Result<Job, ApiError> {
-    let Gathered { bytes, held } = body;
-    let value = extent.parse(&bytes)?;
+fn parsed<T>(
+    app: &App,
+    extent: Extent,
+    body: Sent,
+    given_up: &AtomicBool,
+    face: impl FnOnce(Fields<'_>, &Encoder<'_>) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    let Gathered { mut bytes, held } =
+        body.coding.unpack(body.gathered, &app.bodies, |bytes| extent.check_body(bytes))?;
+    let value = extent.parse(&mut bytes)?;
     drop((bytes, held));
-    let fields = Fields::of_body(&value)?;
-    let model = fields.text("model")?;
-    let missing = || ApiError::invalid("model", "missing_required_parameter", "you must provide a model parameter");
-    let model = model.ok_or_else(missing)?;
-    if model != app.served_name {
-        return Err(ApiError::unknown_model(model, &app.served_name));
-    }
     let encoder = Encoder::new(&app.text, extent, given_up);
-    match kind {
-        Kind::Chat => chat::read(fields, &encoder),
-        Kind::Text => completions::read(fields, &encoder),
-    }
+    face(Fields::of_body(&value)?, &encoder)
+}
+
+/// Whether a request names the model that is served, as every one must that has something drawn.
+pub(super) fn check_model(fields: Fields<'_>, served: &str) -> Result<(), ApiError> {
+    let missing = || ApiError::invalid("model", "missing_required_parameter", "you must provide a model parameter");
+    let model = fields.text("model")?.ok_or_else(missing)?;
+    if model == served { Ok(()) } else { Err(ApiError::unknown_model(model, served)) }
 }

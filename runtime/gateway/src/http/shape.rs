@@ -2,10 +2,15 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lime_text::ToolCall;
 use serde_json::{Map, Value, json};
 
-use super::{job::Kind, params::random};
-use crate::{answer::TokenReport, schedule::Guessed, text::TextModel};
+use super::{job::Kind, params::random, said::Said};
+use crate::{
+    answer::{Reason, TokenReport},
+    schedule::Guessed,
+    text::TextModel,
+};
 
 /// What every object of one answer has in common.
 #[derive(Clone, Debug)]
@@ -47,13 +52,13 @@ impl Shape {
     }
 
     /// A choice of a whole answer.
-    pub(crate) fn choice(&self, index: usize, text: String, reason: &str, logprobs: Value, tokens: Vec<u32>) -> Value {
+    pub(crate) fn choice(&self, index: usize, said: Said, logprobs: Value, tokens: Vec<u32>) -> Value {
         let mut choice = match self.kind {
-            Kind::Chat => json!({"index": index, "message": {"role": "assistant", "content": text, "refusal": null}}),
-            Kind::Text => json!({"index": index, "text": text}),
+            Kind::Chat => json!({"index": index, "message": message(&said)}),
+            Kind::Text => json!({"index": index, "text": said.content}),
         };
         choice["logprobs"] = logprobs;
-        choice["finish_reason"] = reason.into();
+        choice["finish_reason"] = said.reason.name().into();
         if self.return_token_ids {
             choice["token_ids"] = tokens.into();
         }
@@ -66,22 +71,50 @@ impl Shape {
         json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null})
     }
 
-    /// What a choice gained.
+    /// More of a choice's text.
+    pub(crate) fn text(&self, text: String) -> Value {
+        match self.kind {
+            Kind::Chat => json!({"delta": {"content": text}}),
+            Kind::Text => json!({"text": text}),
+        }
+    }
+
+    /// More of what was thought.
+    pub(crate) fn thought(text: &str) -> Value {
+        json!({"delta": {"reasoning_content": text}})
+    }
+
+    /// Call number `number` of a choice, and its arguments.
+    pub(crate) fn call(number: usize, call: &ToolCall) -> [Value; 2] {
+        let function = json!({"name": call.name, "arguments": ""});
+        let begun = json!({"index": number, "id": call_id(), "type": "function", "function": function});
+        let rest = json!({"index": number, "function": {"arguments": call.arguments}});
+        [begun, rest].map(|call| json!({"delta": {"tool_calls": [call]}}))
+    }
+
+    /// Nothing more of a choice.
+    pub(crate) fn nothing(&self) -> Value {
+        match self.kind {
+            Kind::Chat => json!({"delta": {}}),
+            Kind::Text => json!({"text": ""}),
+        }
+    }
+
+    /// What a choice gained, as it stands in a chunk.
     pub(crate) fn delta(
         &self,
         index: usize,
-        text: Option<String>,
-        reason: Option<&str>,
+        gained: Value,
+        reason: Option<Reason>,
         logprobs: Value,
         tokens: Vec<u32>,
     ) -> Value {
-        let mut choice = match (self.kind, text) {
-            (Kind::Chat, Some(text)) => json!({"index": index, "delta": {"content": text}}),
-            (Kind::Chat, None) => json!({"index": index, "delta": {}}),
-            (Kind::Text, text) => json!({"index": index, "text": text.unwrap_or_default()}),
-        };
+        let mut choice = json!({"index": index});
+        if let (Value::Object(choice), Value::Object(gained)) = (&mut choice, gained) {
+            choice.extend(gained);
+        }
         choice["logprobs"] = logprobs;
-        choice["finish_reason"] = reason.into();
+        choice["finish_reason"] = reason.map(Reason::name).into();
         if self.return_token_ids {
             choice["token_ids"] = tokens.into();
         }
@@ -118,6 +151,28 @@ impl Shape {
         }
         value
     }
+}
+
+fn message(said: &Said) -> Value {
+    let content =
+        if said.content.is_empty() && !said.calls.is_empty() { Value::Null } else { said.content.clone().into() };
+    let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+    if !said.reasoning.is_empty() {
+        message["reasoning_content"] = said.reasoning.clone().into();
+    }
+    if !said.calls.is_empty() {
+        let call = |call: &ToolCall| {
+            let function = json!({"name": call.name, "arguments": call.arguments});
+            json!({"id": call_id(), "type": "function", "function": function})
+        };
+        message["tool_calls"] = said.calls.iter().map(call).collect();
+    }
+    message
+}
+
+/// A name for a call: nine letters and digits, which is what the strictest templates take.
+pub(super) fn call_id() -> String {
+    (0..9).map(|_| fastrand::alphanumeric()).collect()
 }
 
 /// Tokens that an answer took, and those of them that were guessed ahead where any were.

@@ -1,12 +1,9 @@
-//! An answer as server-sent events.
+//! Completions as server-sent events: chunks, each of them an object of the OpenAI API.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use axum::response::{
-    IntoResponse, Response,
-    sse::{Event, KeepAlive, Sse},
-};
-use futures::stream;
+use axum::response::{Response, sse::Event};
+use lime_text::AnswerPart;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -14,47 +11,19 @@ use super::{
     error::ApiError,
     job::Job,
     shape::{Shape, usage},
+    sse::{self, Events},
 };
 use crate::{
-    answer::{Ended, Piece},
+    answer::{Ended, Finished, Piece, Reason},
     schedule::Guessed,
     text::TextModel,
 };
 
-/// Shows proxies and clients that the connection lives while nothing else is to be said.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Answers at once; chunks follow as tokens come. When the client leaves, `pieces` is dropped.
+/// Answers at once; chunks follow as tokens come.
 pub(super) fn respond(job: Job, shape: Shape, text: Arc<TextModel>, pieces: mpsc::Receiver<Piece>) -> Response {
-    let mut writer = Writer {
-        open: job.choices(),
-        job,
-        shape,
-        text,
-        drawn: 0,
-        guessed: Guessed::default(),
-        events: VecDeque::new(),
-    };
-    writer.begin();
-    let events = stream::unfold((writer, Some(pieces)), |(mut writer, mut pieces)| async move {
-        loop {
-            if let Some(event) = writer.events.pop_front() {
-                return Some((Ok::<Event, Infallible>(Event::default().data(event)), (writer, pieces)));
-            }
-            let piece = match &mut pieces {
-                Some(receiver) => receiver.recv().await?,
-                None => return None,
-            };
-            if !writer.push(piece) {
-                pieces = None;
-            }
-        }
-    });
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    // Proxies that gather a response would defeat streaming.
-    let no_gathering = axum::http::HeaderValue::from_static("no");
-    response.headers_mut().insert("x-accel-buffering", no_gathering);
-    response
+    let choices = job.choices();
+    let guessed = Guessed::default();
+    sse::respond(Writer { open: choices, calls: vec![0; choices], job, shape, text, drawn: 0, guessed }, pieces)
 }
 
 struct Writer {
@@ -63,68 +32,95 @@ struct Writer {
     text: Arc<TextModel>,
     /// Choices that are not at their end.
     open: usize,
+    /// Calls of each.
+    calls: Vec<usize>,
     drawn: u64,
     guessed: Guessed,
-    events: VecDeque<String>,
 }
 
-impl Writer {
-    /// What a client sees before any token: the role of each choice, or the prompt where it is to be echoed.
-    fn begin(&mut self) {
+impl sse::Writer for Writer {
+    /// The role of each choice, or the prompt where it is to be echoed.
+    fn begin(&mut self, events: &mut Events) {
         for choice in 0..self.job.choices() {
             let echo = &self.job.prompt_of(choice).echo;
             if self.shape.is_chat() {
-                self.chunk(self.shape.role(choice));
+                self.chunk(self.shape.role(choice), events);
             } else if !echo.is_empty() {
-                self.chunk(self.shape.delta(choice, Some(echo.clone()), None, Value::Null, Vec::new()));
+                self.gained(choice, self.shape.text(echo.clone()), events);
             }
         }
         if !self.job.draws() {
             for choice in 0..self.job.choices() {
-                self.chunk(self.shape.delta(choice, None, Some("length"), Value::Null, Vec::new()));
+                self.ended(choice, Reason::Length, events);
             }
-            self.finish();
+            self.finish(events);
         }
     }
 
-    /// Writes a piece down; false when nothing comes after it.
-    fn push(&mut self, piece: Piece) -> bool {
-        let Piece { choice, text, reports, tokens, end } = piece;
+    fn push(&mut self, piece: Piece, events: &mut Events) -> bool {
+        let Piece { choice, parts, reports, mut tokens, end } = piece;
         if let Some(Ended::Failed(fault)) = &end {
-            self.events.push_back(ApiError::of_stream(fault).body().to_string());
+            events.push_back(Event::default().data(ApiError::of_stream(fault).body().to_string()));
             return false;
         }
         let start = self.job.prompt_of(choice).echo.chars().count();
-        let wanted = self.job.logprobs.map(|_| self.shape.logprobs(&self.text, &reports, start));
-        if !text.is_empty() || !reports.is_empty() {
-            let delta = self.shape.delta(choice, Some(text), None, wanted.unwrap_or(Value::Null), tokens);
-            self.chunk(delta);
-        } else if !tokens.is_empty() && self.shape.return_token_ids {
-            self.chunk(self.shape.delta(choice, Some(String::new()), None, Value::Null, tokens));
+        let mut logprobs = self.job.logprobs.map_or(Value::Null, |_| self.shape.logprobs(&self.text, &reports, start));
+        let mut gained: Vec<Value> = parts.into_iter().flat_map(|part| self.part(choice, part)).collect();
+        let tells_tokens = !reports.is_empty() || (!tokens.is_empty() && self.shape.return_token_ids);
+        if gained.is_empty() && tells_tokens {
+            gained.push(self.shape.text(String::new()));
         }
-        if let Some(Ended::Finished(reason, drawn, guessed)) = end {
-            self.chunk(self.shape.delta(choice, None, Some(reason), Value::Null, Vec::new()));
+        for gained in gained {
+            // The first tells of the tokens.
+            let (logprobs, tokens) = (logprobs.take(), std::mem::take(&mut tokens));
+            self.chunk(self.shape.delta(choice, gained, None, logprobs, tokens), events);
+        }
+        if let Some(Ended::Finished(Finished { reason, drawn, guessed, .. })) = end {
+            self.ended(choice, reason, events);
             self.drawn += drawn;
             self.guessed += guessed;
             self.open -= 1;
         }
         if self.open == 0 {
-            self.finish();
+            self.finish(events);
         }
         self.open > 0
     }
+}
 
-    fn finish(&mut self) {
+impl Writer {
+    fn part(&mut self, choice: usize, part: AnswerPart) -> Vec<Value> {
+        match part {
+            AnswerPart::Content(text) => vec![self.shape.text(text)],
+            AnswerPart::Reasoning(text) => vec![Shape::thought(&text)],
+            AnswerPart::Call(call) => {
+                let number = self.calls[choice];
+                self.calls[choice] += 1;
+                Shape::call(number, &call).to_vec()
+            }
+        }
+    }
+
+    fn gained(&self, choice: usize, gained: Value, events: &mut Events) {
+        self.chunk(self.shape.delta(choice, gained, None, Value::Null, Vec::new()), events);
+    }
+
+    fn ended(&self, choice: usize, reason: Reason, events: &mut Events) {
+        let last = self.shape.delta(choice, self.shape.nothing(), Some(reason), Value::Null, Vec::new());
+        self.chunk(last, events);
+    }
+
+    fn finish(&mut self, events: &mut Events) {
         self.open = 0;
         if self.job.common.include_usage {
             let usage = usage(self.job.prompt_tokens(), self.drawn, self.guessed);
-            self.events.push_back(self.shape.chunk(Vec::new(), Some(usage)).to_string());
+            events.push_back(Event::default().data(self.shape.chunk(Vec::new(), Some(usage)).to_string()));
         }
-        self.events.push_back("[DONE]".to_owned());
+        events.push_back(Event::default().data("[DONE]"));
     }
 
-    fn chunk(&mut self, choice: Value) {
+    fn chunk(&self, choice: Value, events: &mut Events) {
         let usage = self.job.common.include_usage.then_some(Value::Null);
-        self.events.push_back(self.shape.chunk(vec![choice], usage).to_string());
+        events.push_back(Event::default().data(self.shape.chunk(vec![choice], usage).to_string()));
     }
 }

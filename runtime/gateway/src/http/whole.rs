@@ -12,21 +12,10 @@ use tokio::sync::mpsc;
 use super::{
     error::ApiError,
     job::Job,
+    said::Said,
     shape::{Shape, usage},
 };
-use crate::{
-    answer::{Ended, Piece, TokenReport},
-    schedule::Guessed,
-    text::TextModel,
-};
-
-#[derive(Clone, Default)]
-struct Choice {
-    text: String,
-    reports: Vec<TokenReport>,
-    tokens: Vec<u32>,
-    reason: &'static str,
-}
+use crate::{answer::Piece, schedule::Guessed, text::TextModel};
 
 /// Waits for every choice. Dropping the future cancels what is under way.
 pub(super) async fn respond(
@@ -35,29 +24,55 @@ pub(super) async fn respond(
     text: &Arc<TextModel>,
     mut pieces: mpsc::Receiver<Piece>,
 ) -> Response {
-    let begun = |choice| Choice { text: job.prompt_of(choice).echo.clone(), reason: "length", ..Choice::default() };
-    let mut choices: Vec<Choice> = (0..job.choices()).map(begun).collect();
-    let (mut drawn, mut guessed) = (0, Guessed::default());
+    let begun = |choice| Said { content: job.prompt_of(choice).echo.clone(), ..Said::default() };
+    let mut answers: Vec<Said> = (0..job.choices()).map(begun).collect();
     while let Some(piece) = pieces.recv().await {
-        let choice = &mut choices[piece.choice];
-        choice.text.push_str(&piece.text);
-        choice.reports.extend(piece.reports);
-        choice.tokens.extend(piece.tokens);
-        match piece.end {
-            None => {}
-            Some(Ended::Finished(reason, tokens, of_choice)) => {
-                choice.reason = reason;
-                drawn += tokens;
-                guessed += of_choice;
-            }
-            Some(Ended::Failed(fault)) => return ApiError::of_stream(&fault).into_response(),
+        let choice = piece.choice;
+        if let Err(fault) = answers[choice].push(piece) {
+            return ApiError::of_stream(&fault).into_response();
         }
     }
-    let finished = choices.into_iter().enumerate();
-    let values = finished.map(|(index, choice)| {
-        let start = job.prompt_of(index).echo.chars().count();
-        let wanted = job.logprobs.map(|_| shape.logprobs(text, &choice.reports, start));
-        shape.choice(index, choice.text, choice.reason, wanted.unwrap_or(Value::Null), choice.tokens)
+    let (mut drawn, mut guessed) = (0, Guessed::default());
+    for answer in &answers {
+        drawn += answer.drawn;
+        guessed += answer.guessed;
+    }
+    let chosen: Vec<(usize, Said)> = best(answers, job.common.drawn, job.common.n);
+    let values = chosen.into_iter().enumerate().map(|(index, (place, mut said))| {
+        let start = job.prompt_of(place).echo.chars().count();
+        let wanted = job.logprobs.map(|_| shape.logprobs(text, &said.reports, start));
+        let tokens = std::mem::take(&mut said.tokens);
+        shape.choice(index, said, wanted.unwrap_or(Value::Null), tokens)
     });
     Json(shape.whole(values.collect(), usage(job.prompt_tokens(), drawn, guessed))).into_response()
+}
+
+/// Of every `drawn` answers the `n` that are likeliest, with their places; of equals the first.
+fn best(answers: Vec<Said>, drawn: usize, n: usize) -> Vec<(usize, Said)> {
+    let mut answers: Vec<(usize, Said)> = answers.into_iter().enumerate().collect();
+    if drawn > n {
+        // Stable, so that equals stay in their order.
+        answers.chunks_mut(drawn).for_each(|of_one| {
+            of_one.sort_by(|(_, one), (_, other)| other.likelihood().total_cmp(&one.likelihood()));
+        });
+    }
+    answers.into_iter().enumerate().filter(|(place, _)| place % drawn < n).map(|(_, answer)| answer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::TokenReport;
+
+    #[test]
+    fn the_likeliest_of_each_prompt_are_given() {
+        let said = |logprobs: &[f32]| {
+            let report = |logprob: &f32| TokenReport { token: 0, logprob: *logprob, top: Vec::new(), offset: 0 };
+            Said { reports: logprobs.iter().map(report).collect(), ..Said::default() }
+        };
+        let answers =
+            vec![said(&[-1.0, -3.0]), said(&[-1.5]), said(&[-9.0]), said(&[-1.0]), said(&[-1.0]), said(&[-0.5, -0.5])];
+        let places = |n| best(answers.clone(), 3, n).into_iter().map(|(place, _)| place).collect::<Vec<_>>();
+        assert_eq!((places(1), places(2), places(3)), (vec![1, 5], vec![1, 0, 5, 3], vec![0, 1, 2, 3, 4, 5]));
+    }
 }

@@ -85,6 +85,9 @@ impl Sequence {
         debug_assert!(!wish.prompt.is_empty() && wish.max_tokens > 0, "checked at admission");
         let mut tokens = Vec::with_capacity(wish.prompt.len() + 64);
         tokens.extend_from_slice(&wish.prompt);
+        // The prompt's tokens are known, and none of them was drawn.
+        let known = if wish.sampling.counts_prompt() { wish.prompt.as_ref() } else { &[] };
+        let counts = known.iter().map(|token| (*token, 0)).collect();
         Self {
             id: wish.id,
             slot: u32::MAX,
@@ -95,7 +98,7 @@ impl Sequence {
             end_tokens: wish.end_tokens,
             trace: wish.trace,
             drafting: source.map(Drafting::new),
-            counts: HashMap::new(),
+            counts,
             scheduled: 0,
             in_flight: 0,
             settling: false,
@@ -142,13 +145,14 @@ impl Sequence {
         self.failures > 0 || self.losses >= LOSSES_BEFORE_SUSPICION
     }
 
-    /// What it may guess of the tokens after its next one; nothing where it may be in trouble that it causes itself.
+    /// What it may guess of the tokens after its next one; nothing where it may be in trouble that it causes itself, or where draws after the
+    /// next one would be others.
     pub(super) fn guess(&mut self, room: usize, limits: &Limits) -> Wish {
-        let suspect = self.suspect();
+        let alone = self.suspect() || !self.sampling.takes_guesses(self.generated() as u64);
         // A token for each guess and one more: within what is asked for, and within the context.
         let asked = (self.max_tokens as usize).saturating_sub(self.generated() + 1);
         let context = (limits.context as usize).saturating_sub(self.tokens.len() + 1);
-        let Some(drafting) = self.drafting.as_mut().filter(|_| !suspect) else { return Wish::default() };
+        let Some(drafting) = self.drafting.as_mut().filter(|_| !alone) else { return Wish::default() };
         drafting.guess(&self.tokens, room.min(asked).min(context), limits.vocabulary)
     }
 

@@ -54,11 +54,11 @@ pub fn render_templates(folder: &Path) -> io::Result<()> {
 }
 
 fn render(template: &ChatTemplate, line: &[u8]) -> Reply {
-    let Conversation { messages, variables } = match serde_json::from_slice(line) {
+    let conversation: Conversation = match serde_json::from_slice(line) {
         Ok(conversation) => conversation,
         Err(fault) => return Reply::Refused(format!("the conversation cannot be handed to it: {fault}")),
     };
-    match template.render(&messages, true, None, &variables) {
+    match conversation.render(template) {
         Ok(text) => Reply::Text(text),
         Err(TextError::Template { reason }) => Reply::Refused(reason),
         Err(other) => Reply::Refused(other.to_string()),

@@ -10,3 +10,4 @@ mod wire;
 
 pub use child::render_templates;
 pub(crate) use parent::TemplateProcess;
+pub(crate) use wire::Conversation;

@@ -11,7 +11,6 @@ use std::{
 
 use lime_files::FileError;
 use lime_text::TextError;
-use serde_json::{Map, Value};
 
 use super::wire::{Conversation, LONGEST, Reply};
 
@@ -51,9 +50,8 @@ impl TemplateProcess {
     }
 
     /// The prompt of a conversation.
-    pub(crate) fn render(&self, messages: Value, variables: &Map<String, Value>) -> Result<String, TextError> {
-        let conversation = Conversation { messages, variables: variables.clone() };
-        let mut line = serde_json::to_vec(&conversation).map_err(|fault| template(fault.to_string()))?;
+    pub(crate) fn render(&self, conversation: &Conversation) -> Result<String, TextError> {
+        let mut line = serde_json::to_vec(conversation).map_err(|fault| template(fault.to_string()))?;
         line.push(b'\n');
         if line.len() as u64 >= LONGEST {
             return Err(template("the conversation is too long".into()));
@@ -182,7 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = program(&folder, script);
         let process = TemplateProcess::start(program, folder.path().to_owned(), deadline).unwrap();
-        let text = process.render(serde_json::json!([]), &Map::new()).map_err(|fault| fault.to_string());
+        let text = process.render(&Conversation::default()).map_err(|fault| fault.to_string());
         (folder, process, text)
     }
 
@@ -192,7 +190,7 @@ mod tests {
             format!("{READY}\nn=0\nwhile read line; do n=$((n+1)); echo \"{{\\\"text\\\":\\\"$n\\\"}}\"; done");
         let (_folder, process, first) = rendered(&script, Duration::from_secs(20));
         assert_eq!(first.as_deref(), Ok("1"));
-        assert_eq!(process.render(serde_json::json!([]), &Map::new()).unwrap(), "2");
+        assert_eq!(process.render(&Conversation::default()).unwrap(), "2");
     }
 
     #[test]
@@ -213,7 +211,7 @@ mod tests {
             let fault = first.unwrap_err();
             assert!(fault.contains(expected), "{misdeed}: {fault}");
             assert!(begun.elapsed() < Duration::from_secs(50), "{misdeed}");
-            let again = process.render(serde_json::json!([]), &Map::new());
+            let again = process.render(&Conversation::default());
             assert_eq!(again.unwrap(), "again", "{misdeed}");
         }
     }

@@ -84,6 +84,18 @@ fn each_wrong_field_of_a_pass_is_named() {
             FrameError::Sampling { slot: 0, what: "the temperature must be a number from 0" },
         ),
         (
+            |p| p.rows[0].sample = Some(Sampling { min_p: f32::NAN, ..Sampling::default() }),
+            FrameError::Sampling { slot: 0, what: "min_p must be from 0 to 1" },
+        ),
+        (
+            |p| p.rows[0].sample = Some(Sampling { repetition_penalty: -1.0, ..Sampling::default() }),
+            FrameError::Sampling { slot: 0, what: "the repetition penalty must be a number from 0" },
+        ),
+        (
+            |p| p.rows[0].sample = Some(Sampling { repeated: vec![3, 3], ..Sampling::default() }),
+            FrameError::Sampling { slot: 0, what: "repeated tokens must be ascending" },
+        ),
+        (
             |p| p.rows[0].sample = Some(Sampling { top_p: 1.5, ..Sampling::default() }),
             FrameError::Sampling { slot: 0, what: "top_p must be from 0 to 1" },
         ),

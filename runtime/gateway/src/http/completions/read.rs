@@ -1,51 +1,62 @@
 //! Reading a request for a plain completion.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-use super::{
+use crate::http::{
     encoder::Encoder,
     error::ApiError,
     fields::{Fields, wrong_type, wrong_value},
     job::{Job, Prompt, check_choices, room},
-    params::{COMMON, Common},
+    params::{COMMON, Common, max_tokens},
 };
 
+/// Every name that is known here.
+pub(super) const KNOWN: [&[&str]; 2] = [&COMMON, &OWN];
 /// Names that only a plain completion knows.
-const OWN: [&str; 4] = ["prompt", "echo", "suffix", "best_of"];
+const OWN: [&str; 3] = ["prompt", "echo", "suffix"];
 /// What the API draws where the request does not say.
-const DEFAULT_MAX_TOKENS: i64 = 16;
+const DEFAULT_MAX_TOKENS: u32 = 16;
 const MOST_ALTERNATIVES: i64 = 20;
 const PROMPT_FORMS: &str = "a string, an array of strings, an array of token ids, or an array of such arrays";
 
 /// Reads and tokenizes.
 pub(super) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<Job, ApiError> {
-    fields.only(&[&COMMON, &OWN])?;
     if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
         return Err(ApiError::unsupported("suffix", "this server continues a prompt, it does not fill gaps"));
     }
     let common = Common::read(fields, encoder.text)?;
-    if fields.integer("best_of", 1..=128)?.is_some_and(|best_of| best_of as usize != common.n) {
-        return Err(ApiError::unsupported("best_of", "only the value of 'n' is"));
-    }
     let logprobs = fields.integer("logprobs", 0..=MOST_ALTERNATIVES)?.map(|top| top as u32);
     let echo = fields.flag("echo")?.unwrap_or(false);
     if echo && logprobs.is_some() {
         return Err(ApiError::unsupported("echo", "not together with 'logprobs': those of a prompt are not computed"));
     }
-    let asked = fields.integer("max_tokens", 0..=i64::from(u32::MAX))?.unwrap_or(DEFAULT_MAX_TOKENS) as u32;
-    let prompts = prompts(fields, encoder, common.n, echo)?;
-    let room_of = |prompt: &Prompt| room(encoder.extent.context, prompt.tokens.len(), Some(asked), "prompt");
+    // -1 asks for what fits.
+    let asked = match fields.get("max_tokens") {
+        Some(_) => max_tokens(fields, "max_tokens", 0)?,
+        None => Some(DEFAULT_MAX_TOKENS),
+    };
+    let special = fields.flag("add_special_tokens")?.unwrap_or(true);
+    let prompts = prompts(fields, encoder, common.drawn, echo, special)?;
+    let room_of = |prompt: &Prompt| room(encoder.extent.context, prompt.tokens.len(), asked, "prompt");
     let max_tokens = prompts.iter().map(room_of).collect::<Result<_, _>>()?;
-    Ok(Job { prompts, common, max_tokens, logprobs, prediction: [].into() })
+    Ok(Job { prompts, common, max_tokens, logprobs, prediction: Arc::default(), answer: Arc::default() })
 }
 
-fn prompts(fields: Fields<'_>, encoder: &Encoder<'_>, n: usize, echo: bool) -> Result<Vec<Prompt>, ApiError> {
+fn prompts(
+    fields: Fields<'_>,
+    encoder: &Encoder<'_>,
+    n: usize,
+    echo: bool,
+    special: bool,
+) -> Result<Vec<Prompt>, ApiError> {
     let missing = || ApiError::invalid("prompt", "missing_required_parameter", "Missing required parameter: 'prompt'.");
     let value = fields.get("prompt").ok_or_else(missing)?;
     let one = |value: &Value| match value {
         Value::String(prompt) => {
             let echo = if echo { prompt.clone() } else { String::new() };
-            encoder.prompt("prompt", prompt, true, echo)
+            encoder.prompt("prompt", prompt, special, echo)
         }
         Value::Array(ids) => of_ids(ids, encoder, echo),
         other => Err(wrong_type("prompt", PROMPT_FORMS, other)),

@@ -1,0 +1,78 @@
+//! From a request over HTTP to the pieces of its answer: what every face of this server does in the same way.
+
+use std::sync::Arc;
+
+use axum::{extract::Request, response::Response};
+use tokio::sync::mpsc;
+
+use super::{
+    App, SharedApp, body, encoder::Encoder, error::ApiError, extent::Extent, fields::Fields, job::Job, reading,
+};
+use crate::{
+    answer::{Piece, Reading, read},
+    intake::Refusal,
+    trace::{AnswerTrace, RequestTrace},
+};
+
+/// Pieces that may lie between a reader and a slow client.
+const PIECES: usize = 64;
+
+/// A request's trace, where it is traced.
+pub(super) type Trace = Option<Arc<RequestTrace>>;
+
+/// Begins the trace of a request to `route`.
+pub(super) fn trace(app: &App, request: &Request, route: &'static str) -> Trace {
+    RequestTrace::begin(request.headers(), route, &app.served_name)
+}
+
+/// Notes what was answered.
+pub(super) fn answered(trace: Trace, response: Response) -> Response {
+    if let Some(trace) = trace {
+        trace.answered(response.status());
+    }
+    response
+}
+
+/// Reads a request's body as `face` does.
+pub(super) async fn hear<T: Send + 'static>(
+    app: &SharedApp,
+    request: Request,
+    face: impl FnOnce(&App, Fields<'_>, &Encoder<'_>) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let extent = Extent::of(&app.status.plan(), app.queue_limit, &app.options);
+    let body = body::read(app, &extent, request, app.check_serving()).await?;
+    let shared = app.clone();
+    reading::read(app, extent, body, move |fields, encoder| face(&shared, fields, encoder)).await
+}
+
+/// Has the sequences of a request taken up and reads each in a task of its own.
+pub(super) async fn begin(app: &SharedApp, job: &Job, trace: &Trace) -> Result<mpsc::Receiver<Piece>, ApiError> {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    if !job.draws() {
+        return Ok(pieces);
+    }
+    let wishes = job.wishes(&app.text, trace.as_ref().map(|trace| trace.context()));
+    let sequences = app.intake.admit(wishes).await.map_err(|refusal| match refusal {
+        Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.appointment(job.choices())),
+        Refusal::Stopping => ApiError::stopping(),
+    })?;
+    for (choice, sequence) in sequences.into_iter().enumerate() {
+        let prompt = job.prompt_of(choice);
+        app.metrics.prompt(prompt.tokens.len());
+        let reading = Reading {
+            choice,
+            stops: job.common.stops.clone(),
+            logprobs: job.logprobs.is_some() || job.chooses(),
+            before: prompt.tokens.last().copied(),
+            min_tokens: job.common.sampling.min_tokens.into(),
+            skip_special: job.common.skip_special,
+            answer: job.answer.clone(),
+        };
+        let trace = trace.as_ref().map(|trace| {
+            trace.prompt(prompt.tokens.len());
+            AnswerTrace::begin(trace.clone(), choice)
+        });
+        tokio::spawn(read(app.text.clone(), sequence, reading, sender.clone(), app.metrics.clone(), trace));
+    }
+    Ok(pieces)
+}
