@@ -213,12 +213,11 @@ class Conformance(unittest.TestCase):
             "temperature": {"temperature": 9},
             "top_p": {"top_p": 2},
             "n": {"n": 0},
-            "stop": {"stop": ["a"] * 5},
-            "max_tokens": {"max_tokens": -1},
+            "stop": {"stop": ["a"] * 500},
+            "max_tokens": {"max_tokens": -2},
             "messages[0].role": {"messages": [{"role": "king", "content": "x"}]},
-            "tools": {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+            "tool_choice": {"tool_choice": "required"},
             "response_format": {"response_format": {"type": "json_object"}},
-            "no_such_thing": {"extra_body": {"no_such_thing": 1}},
         }.items():
             with self.subTest(param):
                 self.assert_refused(openai.BadRequestError, lambda: self.chat(**fields), param=param)
@@ -227,10 +226,54 @@ class Conformance(unittest.TestCase):
         self.assert_refused(openai.BadRequestError, lambda: self.chat(stream=True, temperature=9), param="temperature")
 
     def test_context(self):
+        long = [{"role": "user", "content": "word " * 5000}]
         error = self.assert_refused(
-            openai.BadRequestError, lambda: self.chat(max_tokens=10**9), "context_length_exceeded", "messages"
+            openai.BadRequestError, lambda: self.chat(messages=long), "context_length_exceeded", "messages"
         )
         self.assertRegex(error.body["message"], r"maximum context length is \d+ tokens")
+
+    def test_what_is_let_through(self):
+        self.assertTrue(self.chat(extra_body={"no_such_thing": 1}).choices)
+        self.assertEqual(self.chat(max_tokens=10**9, stop=["zounds"] * 14).choices[0].message.role, "assistant")
+
+    # Tools: the model was trained on none, so that it is told to call one and has its say about the rest
+
+    TOOL = {"type": "function", "function": {"name": "speak", "parameters": {"type": "object", "properties": {}}}}
+
+    def test_tools(self):
+        answer = self.chat(tools=[self.TOOL], tool_choice="auto").choices[0]
+        self.assertIn(answer.finish_reason, ("stop", "length", "tool_calls"))
+        messages = [
+            *QUESTION,
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "1", "type": "function", "function": {"name": "speak", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "1", "content": "spoken"},
+        ]
+        self.assertTrue(self.chat(messages=messages, tools=[self.TOOL]).choices)
+        stream = self.chat(tools=[self.TOOL], tool_choice={"type": "function", "function": {"name": "speak"}}, stream=True)
+        self.assertTrue(any(chunk.choices and chunk.choices[0].finish_reason for chunk in stream))
+
+    # Responses
+
+    def test_responses(self):
+        wish = {"model": self.model, "input": "ROMEO:", "max_output_tokens": 24, "temperature": 0}
+        response = self.client.responses.create(**wish)
+        self.assertEqual(response.object, "response")
+        self.assertTrue(response.output_text)
+        self.assertEqual(response.usage.total_tokens, response.usage.input_tokens + response.usage.output_tokens)
+        events = list(self.client.responses.create(**wish, stream=True))
+        self.assertEqual(events[0].type, "response.created")
+        self.assertEqual([event.sequence_number for event in events], list(range(len(events))))
+        text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        self.assertEqual(text, response.output_text)
+        self.assertEqual(events[-1].response.output_text, text)
+        with self.client.responses.stream(**wish) as stream:
+            self.assertEqual(stream.get_final_response().output_text, text)
+        self.assertTrue(self.client.responses.create(**wish, tools=[{"type": "function", "strict": True} | self.TOOL["function"]]))
+        call = lambda: self.client.responses.create(**wish, previous_response_id="resp_1")
+        self.assert_refused(openai.BadRequestError, call, param="previous_response_id")
 
     def test_key(self):
         if not KEY:

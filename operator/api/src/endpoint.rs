@@ -37,6 +37,11 @@ pub struct Endpoint {
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: i32,
 
+    /// Refuse requests with fields that are not known. Without it these are ignored, as other servers do, and named once in the gateway's
+    /// log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
+
     /// The Service that clients reach the gateway by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(rules::SERVICE_NODE_PORT.0).message(rules::SERVICE_NODE_PORT.1))]
@@ -68,6 +73,7 @@ impl Default for Endpoint {
             api_key_secret_ref: None,
             allowed_origins: Vec::new(),
             drain_seconds: Self::default_drain_seconds(),
+            strict: false,
             service: None,
             ingress: None,
         }

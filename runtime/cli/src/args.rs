@@ -135,6 +135,10 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) access: AccessArgs,
 
+    /// Refuse requests with fields that are not known, where else these are ignored and named once in the log
+    #[arg(long)]
+    pub(crate) strict: bool,
+
     /// Stop once the answer to --prompt is complete
     #[arg(long, requires = "prompt")]
     pub(crate) once: bool,
@@ -595,6 +599,10 @@ pub(crate) struct GatewayArgs {
 
     #[command(flatten)]
     pub(crate) access: AccessArgs,
+
+    /// Refuse requests with fields that are not known, where else these are ignored and named once in the log
+    #[arg(long)]
+    pub(crate) strict: bool,
 
     #[command(flatten)]
     pub(crate) traces: TraceArgs,

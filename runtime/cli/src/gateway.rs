@@ -55,6 +55,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             name: args.name,
             grace: Duration::from_secs(args.drain_seconds),
             speculation: args.speculate,
+            strict: args.strict,
             ..Options::default()
         };
         let gateway = lime_gateway::start(config, options, events).await?;

@@ -182,7 +182,8 @@ fn gateway_options(args: &UpArgs, wish: &Wish) -> anyhow::Result<Options> {
     // The schema bounds the window: whatever it says can be meant.
     let wished = wish.deployment.spec.speculation.as_ref().and_then(lime_api::Speculation::told);
     let wished = wished.map(|window| window.parse()).transpose()?.unwrap_or_default();
-    Ok(Options { speculation: args.speculate.unwrap_or(wished), ..Options::default() })
+    let strict = args.strict || wish.deployment.spec.endpoint.strict;
+    Ok(Options { speculation: args.speculate.unwrap_or(wished), strict, ..Options::default() })
 }
 
 async fn start_gateway(

@@ -44,6 +44,12 @@ impl SamplingParams {
         self.repetition_penalty != 0.0 && self.repetition_penalty != 1.0
     }
 
+    /// Whether draws from number `draw` on differ in nothing but what one bias says of the token before them: guesses of tokens can be
+    /// tried then. A repetition penalty, and tokens that are held back, are others.
+    pub fn takes_guesses(&self, draw: u64) -> bool {
+        !self.counts_prompt() && draw >= u64::from(self.min_tokens)
+    }
+
     /// The wire form of draw number `draw`, given how often the answer has each token so far; a token of the prompt alone is there
     /// with a count of 0.
     pub fn on_wire(&self, draw: u64, counts: &HashMap<u32, u32>) -> proto::Sampling {
@@ -163,6 +169,8 @@ mod tests {
         let params = SamplingParams { min_tokens: 2, held_back: vec![9], ..SamplingParams::default() };
         let banned = |draw| params.on_wire(draw, &HashMap::new()).bias.iter().any(|bias| bias.value == -f32::MAX);
         assert_eq!([0, 1, 2].map(banned), [true, true, false]);
+        assert_eq!([0, 1, 2].map(|draw| params.takes_guesses(draw)), [false, false, true]);
+        assert!(!SamplingParams { repetition_penalty: 1.1, ..params }.takes_guesses(2));
     }
 
     #[test]

@@ -85,6 +85,9 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     ];
     let speculation = wish.spec.speculation.as_ref().and_then(lime_api::Speculation::told);
     arguments.extend(speculation.map(|window| format!("--speculate={window}")));
+    if wish.spec.endpoint.strict {
+        arguments.push("--strict".to_owned());
+    }
     if wish.is_fetched() {
         // Tokenizer and templates of a model from a server.
         volumes.push(scratch_volume("store", None));

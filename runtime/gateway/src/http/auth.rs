@@ -11,6 +11,8 @@ use axum::{
 
 use super::{SharedApp, error::ApiError};
 
+const X_API_KEY: &str = "x-api-key";
+
 /// Lets a request through if it carries one of the gateway's keys, or if there are none.
 pub(super) async fn check(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
     match allowed(&app.api_keys, request.headers()) {
@@ -24,7 +26,9 @@ fn allowed(keys: &[String], headers: &HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let Some(token) = given.and_then(bearer) else {
+    // As clients of Anthropic's API send it.
+    let bare = || headers.get(X_API_KEY).map(|value| value.as_bytes().trim_ascii());
+    let Some(token) = given.and_then(bearer).or_else(bare) else {
         let message = "You didn't provide an API key: send it as 'Authorization: Bearer YOUR_KEY'.";
         return Err(ApiError::unauthorized(message));
     };
@@ -69,6 +73,8 @@ mod tests {
         for bad in ["Bearer on", "Bearer onee", "Bearer ", "Basic one", "one", "Bearer", "Bearer one second"] {
             assert!(!asks(bad), "{bad}");
         }
+        let bare = |value| HeaderMap::from_iter([(X_API_KEY.parse().unwrap(), HeaderValue::from_static(value))]);
+        assert!(allowed(&keys, &bare("second")).is_ok() && allowed(&keys, &bare("Bearer second")).is_err());
         assert!(allowed(&keys, &HeaderMap::new()).is_err());
         assert!(allowed(&[], &HeaderMap::new()).is_ok());
     }

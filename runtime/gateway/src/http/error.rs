@@ -203,6 +203,21 @@ impl ApiError {
         }
     }
 
+    /// The same of a field that its client knows under another name.
+    #[must_use]
+    pub(crate) fn about(mut self, name: &str, known_as: &str) -> Self {
+        if let Some(rest) = self.param.as_deref().and_then(|param| param.strip_prefix(name)) {
+            self.message = self.message.replace(&format!("'{name}"), &format!("'{known_as}"));
+            self.param = Some(format!("{known_as}{rest}"));
+        }
+        self
+    }
+
+    /// Its name for machines.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code.unwrap_or(self.kind)
+    }
+
     /// The body.
     pub(crate) fn body(&self) -> Value {
         json!({"error": {
@@ -239,6 +254,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For interfaces that write errors in a form of their own.
+        response.extensions_mut().insert(self);
         response
     }
 }

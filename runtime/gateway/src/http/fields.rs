@@ -23,11 +23,6 @@ impl<'a> Fields<'a> {
         self.0.keys().map(String::as_str).filter(move |name| !known.iter().any(|names| names.contains(name)))
     }
 
-    /// The fields of an object within.
-    pub(crate) fn of_object(object: &'a Map<String, Value>) -> Self {
-        Self(object)
-    }
-
     pub(crate) fn get(self, name: &str) -> Option<&'a Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }

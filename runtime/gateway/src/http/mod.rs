@@ -15,6 +15,7 @@ mod fields;
 mod job;
 mod live;
 mod json_text;
+mod messages;
 mod origin;
 mod page;
 mod pages;
@@ -22,6 +23,7 @@ mod params;
 mod paths;
 mod prediction;
 mod reading;
+mod responses;
 pub(crate) mod router;
 mod said;
 mod server;
@@ -29,6 +31,7 @@ mod shape;
 mod sse;
 mod stops;
 mod stream;
+mod texts;
 mod unknown_fields;
 mod whole;
 
@@ -45,7 +48,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderValue, Method, Uri},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
 use lime_ring::Transport;
@@ -66,6 +69,18 @@ pub(crate) use reading::Readers;
 pub(crate) use server::{raise_open_files, serve};
 use shape::now;
 pub(crate) use unknown_fields::UnknownFields;
+
+/// Where a model is asked for something, by a body that names it.
+const ASKED: [&str; 8] = [
+    chat::ROUTE,
+    completions::ROUTE,
+    responses::ROUTE,
+    messages::ROUTE,
+    messages::COUNT,
+    texts::TOKENIZE,
+    texts::DETOKENIZE,
+    texts::TEMPLATE,
+];
 
 /// What every handler needs.
 pub(crate) struct App {
@@ -136,15 +151,26 @@ impl App {
 
 /// Every route.
 pub(crate) fn router(app: SharedApp) -> Router {
+    let check = || middleware::from_fn_with_state(app.clone(), auth::check);
     let v1 = Router::new()
         .route(chat::ROUTE, post(chat::handle))
         .route(completions::ROUTE, post(completions::handle))
+        .route(responses::ROUTE, post(responses::handle))
+        .route(texts::TOKENIZE, post(texts::tokenize))
+        .route(texts::DETOKENIZE, post(texts::detokenize))
+        .route(texts::TEMPLATE, post(texts::apply_template))
         .route("/v1/models", get(pages::models))
         .route("/v1/models/{*id}", get(pages::model))
         .route("/lime/v1/live", get(live::live))
-        .layer(middleware::from_fn_with_state(app.clone(), auth::check));
+        .layer(check());
+    let messages = Router::new()
+        .route(messages::ROUTE, post(messages::handle))
+        .route(messages::COUNT, post(messages::count))
+        .layer(check())
+        .layer(middleware::map_response(messages::in_its_form));
     let routes = Router::new()
         .merge(v1)
+        .merge(messages)
         .route("/", get(page::root))
         .route("/page/{file}", get(page::file))
         .merge(status())
@@ -201,19 +227,9 @@ async fn account(State(app): State<SharedApp>, request: Request, next: Next) -> 
 
 /// A route for figures: few names, whatever clients ask for.
 fn route_name(path: &str) -> &'static str {
-    const ROUTES: [&str; 9] = [
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/models",
-        "/health",
-        "/live",
-        "/ready",
-        "/metrics",
-        "/lime/v1/live",
-        "/",
-    ];
+    const ROUTES: [&str; 7] = ["/v1/models", "/health", "/live", "/ready", "/metrics", "/lime/v1/live", "/"];
     const FOLDERS: [(&str, &str); 2] = [("/v1/models/", "/v1/models/{id}"), ("/page/", "/page/{file}")];
-    let known = ROUTES.into_iter().find(|route| *route == path);
+    let known = ASKED.into_iter().chain(ROUTES).find(|route| *route == path);
     let within = || FOLDERS.into_iter().find_map(|(folder, route)| path.starts_with(folder).then_some(route));
     known.or_else(within).unwrap_or("other")
 }

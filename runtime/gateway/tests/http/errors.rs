@@ -30,7 +30,7 @@ fn text(fields: Value) -> Value {
 #[tokio::test]
 async fn every_bad_value_is_named() {
     let (_served, addr) = babbling().await;
-    let many: Vec<&str> = vec!["a"; 5];
+    let many: Vec<&str> = vec!["a"; 300];
     let table = [
         (CHAT, json!([]), Value::Null, "invalid_type"),
         (CHAT, json!({}), json!("model"), "missing_required_parameter"),
@@ -74,7 +74,10 @@ async fn every_bad_value_is_named() {
         (CHAT, chat(json!({"n": 9})), json!("n"), "invalid_value"),
         (CHAT, chat(json!({"n": 1.5})), json!("n"), "invalid_type"),
         (CHAT, chat(json!({"max_tokens": 0})), json!("max_tokens"), "invalid_value"),
-        (CHAT, chat(json!({"max_completion_tokens": -1})), json!("max_completion_tokens"), "invalid_value"),
+        (CHAT, chat(json!({"max_completion_tokens": -2})), json!("max_completion_tokens"), "invalid_value"),
+        (CHAT, chat(json!({"stop_token_ids": [5000]})), json!("stop_token_ids"), "invalid_value"),
+        (CHAT, chat(json!({"min_p": 1.5})), json!("min_p"), "invalid_value"),
+        (CHAT, chat(json!({"repetition_penalty": 0})), json!("repetition_penalty"), "invalid_value"),
         (CHAT, chat(json!({"stop": many})), json!("stop"), "invalid_value"),
         (CHAT, chat(json!({"stop": ""})), json!("stop"), "invalid_value"),
         (CHAT, chat(json!({"stop": [1]})), json!("stop"), "invalid_type"),
@@ -94,8 +97,10 @@ async fn every_bad_value_is_named() {
             json!("response_format"),
             "unsupported_parameter",
         ),
-        (CHAT, chat(json!({"tools": [{"type": "function"}]})), json!("tools"), "unsupported_parameter"),
-        (CHAT, chat(json!({"max_token": 3})), json!("max_token"), "unknown_parameter"),
+        (CHAT, chat(json!({"tools": [{"type": "function"}]})), json!("tools[0].name"), "missing_required_parameter"),
+        (CHAT, chat(json!({"tools": [{"type": "web_search"}]})), json!("tools[0]"), "unsupported_parameter"),
+        (CHAT, chat(json!({"tool_choice": "required"})), json!("tool_choice"), "invalid_value"),
+        (CHAT, chat(json!({"functions": [{"name": "f"}]})), json!("functions"), "unsupported_parameter"),
         (TEXT, json!({"model": "bard"}), json!("prompt"), "missing_required_parameter"),
         (TEXT, text(json!({"prompt": []})), json!("prompt"), "invalid_value"),
         (TEXT, text(json!({"prompt": [[]]})), json!("prompt"), "invalid_value"),
@@ -103,10 +108,11 @@ async fn every_bad_value_is_named() {
         (TEXT, text(json!({"prompt": [1024]})), json!("prompt"), "invalid_value"),
         (TEXT, text(json!({"prompt": {"a": 1}})), json!("prompt"), "invalid_type"),
         (TEXT, text(json!({"suffix": "end"})), json!("suffix"), "unsupported_parameter"),
-        (TEXT, text(json!({"best_of": 3})), json!("best_of"), "unsupported_parameter"),
+        (TEXT, text(json!({"n": 2, "best_of": 1})), json!("best_of"), "invalid_value"),
+        (TEXT, text(json!({"best_of": 2, "stream": true})), json!("best_of"), "invalid_value"),
         (TEXT, text(json!({"echo": true, "logprobs": 1})), json!("echo"), "unsupported_parameter"),
         (TEXT, text(json!({"logprobs": true})), json!("logprobs"), "invalid_type"),
-        (TEXT, text(json!({"max_tokens": 1000})), json!("prompt"), "context_length_exceeded"),
+        (TEXT, text(json!({"prompt": vec![7; 256]})), json!("prompt"), "context_length_exceeded"),
     ];
     for (path, body, param, code) in table {
         let answer = post(addr, path, &body).await;
@@ -166,7 +172,8 @@ async fn a_prompt_over_the_context_is_told_the_numbers() {
     let error = answer.json()["error"].clone();
     assert_eq!((&error["code"], &error["param"]), (&json!("context_length_exceeded"), &json!("messages")));
     assert!(error["message"].as_str().unwrap().contains("maximum context length is 256 tokens"), "{error}");
-    let answer = post(addr, CHAT, &chat(json!({"max_tokens": 255}))).await;
+    let full = json!({"model": "bard", "prompt": vec![7; 256], "max_tokens": 255});
+    let answer = post(addr, TEXT, &full).await;
     assert!(answer.text.contains("255 in the completion"), "{}", answer.text);
 }
 

@@ -362,6 +362,8 @@ pub(crate) struct Setup {
     pub(crate) slots: u32,
     /// Sequences that may wait.
     pub(crate) queue: usize,
+    /// Tokens of a prompt and its answer.
+    pub(crate) context: u32,
     /// The model's folder.
     pub(crate) model: PathBuf,
     /// Accepted keys.
@@ -389,6 +391,7 @@ impl Default for Setup {
         Self {
             slots: 4,
             queue: 4,
+            context: 256,
             model: bard(),
             keys: Vec::new(),
             hosts: Vec::new(),
@@ -416,8 +419,11 @@ pub(crate) struct Served {
 /// Starts one.
 pub(crate) async fn serve(setup: Setup, ring: Controls) -> Served {
     let peer = Peer { device: "device-0".into(), uri: "http://127.0.0.1:9".into() };
-    let serving =
-        ServingLimits { max_context_tokens: 256, max_concurrent_requests: setup.slots, prefill_chunk_tokens: 16 };
+    let serving = ServingLimits {
+        max_context_tokens: setup.context,
+        max_concurrent_requests: setup.slots,
+        prefill_chunk_tokens: 16,
+    };
     let (orders, receiver) = watch::channel(Orders::new(plan(serving), vec![peer]));
     let (sender, events) = mpsc::unbounded_channel();
     let config = GatewayConfig {

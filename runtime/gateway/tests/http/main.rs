@@ -7,15 +7,18 @@ mod answers;
 mod causes;
 #[allow(dead_code)]
 mod client;
+mod clients;
 mod connections;
 mod cors;
 mod crowds;
 mod errors;
+mod faces;
 #[allow(dead_code)]
 mod fake;
 mod hand_over;
 mod hosts;
 mod lengths;
+mod lenient;
 mod official_client;
 mod page;
 mod refusals;
@@ -24,6 +27,7 @@ mod speculation;
 mod streams;
 mod survival;
 mod tls;
+mod tools;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -44,6 +48,26 @@ async fn reciting(text: &str) -> (Served, SocketAddr) {
     let tokenizer = Tokenizer::open(fake::bard()).unwrap();
     let script = tokenizer.encode(text, false).unwrap();
     start(Setup::default(), recite(script, tokenizer.eos()[0])).await
+}
+
+/// The bundled model's folder with a chat template.
+fn templated(template: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "generation_config.json", "tokenizer.json"] {
+        std::fs::copy(fake::bard().join(file), folder.path().join(file)).unwrap();
+    }
+    let config = serde_json::json!({"chat_template": template, "eos_token": "<|end_of_text|>", "bos_token": "<|begin_of_text|>"});
+    std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    folder
+}
+
+/// A gateway that answers `text` to everything, and renders conversations by `template`.
+async fn reciting_by(template: &str, text: &str) -> (tempfile::TempDir, Served, SocketAddr) {
+    let folder = templated(template);
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let next = recite(tokenizer.encode(text, false).unwrap(), tokenizer.eos()[0]);
+    let (served, addr) = start(Setup { model: folder.path().into(), ..Setup::default() }, next).await;
+    (folder, served, addr)
 }
 
 async fn start(setup: Setup, next: fake::NextToken) -> (Served, SocketAddr) {

@@ -86,7 +86,9 @@ impl Bare {
             }
             if !self.called && (body.starts_with(FENCE) || FENCE.starts_with(body)) {
                 let Some(line) = body.find('\n') else { return self.cut(body.len() <= LONGEST_FENCE) };
-                if matches!(body[FENCE.len()..line].trim(), "" | "json" | "tool_call" | "tool_code") {
+                if line <= LONGEST_FENCE
+                    && matches!(body[FENCE.len()..line].trim(), "" | "json" | "tool_call" | "tool_code")
+                {
                     (self.mark, self.fenced) = (space + line + 1, true);
                     return true;
                 }
@@ -125,7 +127,7 @@ impl Bare {
         let prose = found.unwrap_or(self.held.len() - kept);
         let certain = self.held[..prose].trim_end().len();
         say(&self.held[..certain], parts);
-        self.held.drain(..found.unwrap_or(certain));
+        self.held.drain(..certain);
         self.mark = 0;
         if found.is_some() {
             self.state = State::Start;

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-const TELLING: &str = "You may call tools. These are there, each a JSON object with its name, its description and a JSON schema of its \
-                       arguments:";
-const HOW: &str = "To call one, answer with nothing but a JSON object: {\"name\": NAME, \"arguments\": {...}}. To call several, put one \
-                   such object on each line. Answer in words where no tool is needed.";
+// Short: small models have short contexts.
+const TELLING: &str = "You can call these functions, each given by its name, description and JSON schema of arguments:";
+const HOW: &str = "To call one, answer with JSON alone: {\"name\": NAME, \"arguments\": {...}}; several, one a line. Else answer in \
+                   words.";
 
 /// The conversation in which `tools` and their calls are told in words alone.
 pub fn tools_in_words(messages: &Value, tools: &Value) -> Value {

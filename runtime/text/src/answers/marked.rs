@@ -15,6 +15,8 @@ pub(super) struct Marked {
     held: String,
     /// Whether it begins with the mark.
     within: bool,
+    /// Space before the mark: part of the prose, should the call be none.
+    space: String,
     /// Where to look for the closing mark: those before it are part of a text within the call.
     looked: usize,
     called: bool,
@@ -32,7 +34,7 @@ impl Marked {
             // Some models end without the mark.
             match calls(&held[OPEN.len()..]) {
                 Some(calls) => parts.extend(calls.into_iter().map(AnswerPart::Call)),
-                None => say(&held, parts),
+                None => say(&(self.space.clone() + &held), parts),
             }
         } else if !(self.called && held.trim().is_empty()) {
             say(&held, parts);
@@ -46,6 +48,7 @@ impl Marked {
         let prose = found.unwrap_or(self.held.len() - overlap(&self.held, OPEN));
         let certain = self.held[..prose].trim_end().len();
         say(&self.held[..certain], parts);
+        self.space = found.map(|place| self.held[certain..place].to_owned()).unwrap_or_default();
         self.held.drain(..found.unwrap_or(certain));
         (self.within, self.looked) = (found.is_some(), OPEN.len());
         self.within
@@ -69,6 +72,7 @@ impl Marked {
             // The mark is part of a text in the arguments.
             return true;
         } else {
+            say(&self.space, parts);
             say(&self.held[..self.looked], parts);
         }
         self.held.drain(..self.looked);

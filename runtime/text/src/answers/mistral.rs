@@ -9,14 +9,16 @@ const OPEN: &str = "[TOOL_CALLS]";
 /// What newer models write between a name and its arguments.
 const ID: &str = "[CALL_ID]";
 const ARGUMENTS: &str = "[ARGS]";
-/// Longest name of a tool, and of a call.
-const LONGEST_NAME: usize = 256;
+/// Longest name of a tool with that of its call.
+const LONGEST_HEAD: usize = 256;
 
 /// Tells calls from prose.
 #[derive(Debug, Default)]
 pub(super) struct Mistral {
     held: String,
     within: bool,
+    /// Space before the mark: part of the prose, should the call be none.
+    space: String,
     called: bool,
 }
 
@@ -35,6 +37,9 @@ impl Mistral {
 
     pub(super) fn finish(&mut self, parts: &mut Vec<AnswerPart>) {
         let held = std::mem::take(&mut self.held);
+        if self.within {
+            say(&self.space, parts);
+        }
         if self.within || !(self.called && held.trim().is_empty()) {
             say(&held, parts);
         }
@@ -46,6 +51,7 @@ impl Mistral {
         let prose = found.unwrap_or(self.held.len() - overlap(&self.held, OPEN));
         let certain = self.held[..prose].trim_end().len();
         say(&self.held[..certain], parts);
+        self.space = found.map(|place| self.held[certain..place].to_owned()).unwrap_or_default();
         self.held.drain(..found.unwrap_or(certain));
         self.within = found.is_some();
         self.within
@@ -61,6 +67,7 @@ impl Mistral {
             }
             // The mark was none; what follows may have another.
             Found::None => {
+                say(&self.space, parts);
                 say(OPEN, parts);
                 OPEN.len()
             }
@@ -86,15 +93,17 @@ fn after_the_mark(text: &str) -> Found {
             }
         };
     }
-    let Some(at) = body.find('{') else {
-        // Nothing but a name can stand there, with its marks.
-        let fits = body.len() <= LONGEST_NAME && !body.contains('\n');
-        return if fits { Found::Cut } else { Found::None };
-    };
-    let head = body[..at].trim_end();
+    // What no head of a call has can be told before the head is whole.
+    let end = body.find('{');
+    let head = &body[..end.unwrap_or(body.len())];
+    if head.len() > LONGEST_HEAD || head.contains(['\n', '"', '}']) {
+        return Found::None;
+    }
+    let Some(at) = end else { return Found::Cut };
+    let head = head.trim_end();
     let head = head.strip_suffix(ARGUMENTS).unwrap_or(head);
     let name = head.split_once(ID).map_or(head, |(name, _)| name).trim();
-    if name.is_empty() || at > LONGEST_NAME || name.contains(|c: char| c.is_whitespace() || "[]{}\"".contains(c)) {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || "[]".contains(c)) {
         return Found::None;
     }
     match scan::value(&body[at..]) {

@@ -20,7 +20,10 @@ use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{BodyBudget, body::gather, error::ApiError, fields::wrong_type, serve, server::Traffic};
+use super::{
+    ASKED, BodyBudget, body::gather, coding::Coding, error::ApiError, fields::wrong_type, json_text::mended, lenient,
+    serve, server::Traffic,
+};
 use crate::{Options, metrics::Metrics};
 use forward::{ask, send};
 
@@ -124,9 +127,8 @@ pub async fn start_router(listen: SocketAddr, backends: Vec<Backend>) -> Result<
 
 fn routes(front: SharedFront) -> Router {
     let alive = || async { Json(json!({ "status": "ok" })) };
-    Router::new()
-        .route("/v1/chat/completions", post(complete))
-        .route("/v1/completions", post(complete))
+    let asked = ASKED.into_iter().fold(Router::new(), |routes, route| routes.route(route, post(complete)));
+    let routes = asked
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/health", get(alive))
@@ -134,7 +136,8 @@ fn routes(front: SharedFront) -> Router {
         .route("/ready", get(ready))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(front)
+        .with_state(front);
+    lenient(routes)
 }
 
 /// The one field that decides; a body's others are its gateway's affair.
@@ -148,19 +151,25 @@ async fn complete(State(front): State<SharedFront>, request: Request) -> Respons
     route(&front, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn route(front: &Front, request: Request) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
+async fn route(front: &SharedFront, request: Request) -> Result<Response, ApiError> {
+    let (mut head, body) = request.into_parts();
+    let coding = Coding::of(&head.headers)?;
     let _arriving = head.extensions.get::<Traffic>().map(Traffic::arriving);
     let most = front.options.body_limit;
-    let check = |bytes: u64| if bytes > most as u64 { Err(ApiError::large_body(most)) } else { Ok(()) };
+    let check = move |bytes: u64| if bytes > most as u64 { Err(ApiError::large_body(most)) } else { Ok(()) };
     let mut parts = body.into_data_stream();
     let gathering = gather(&mut parts, &front.bodies, check, 0);
     let gathered =
         timeout(front.options.body_timeout, gathering).await.unwrap_or_else(|_| Err(ApiError::slow_body()))?;
+    let shared = front.clone();
+    let unpacking = tokio::task::spawn_blocking(move || coding.unpack(gathered, &shared.bodies, check));
+    let mut gathered =
+        unpacking.await.map_err(|fault| ApiError::internal(format!("The request could not be read: {fault}.")))??;
+    head.headers.remove(header::CONTENT_ENCODING);
     let malformed = |error: serde_json::Error| {
         ApiError::invalid("", "invalid_json", format!("The request's body is no JSON object: {error}."))
     };
-    let asked: Asked = serde_json::from_slice(&gathered.bytes).map_err(malformed)?;
+    let asked: Asked = serde_json::from_slice(mended(&mut gathered.bytes)).map_err(malformed)?;
     let backend = match &asked.model {
         Value::String(model) => front.backend(model)?,
         // One model needs no name, as with its gateway.

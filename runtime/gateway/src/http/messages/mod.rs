@@ -1,0 +1,71 @@
+//! `/v1/messages`: the API of Anthropic.
+
+mod blocks;
+mod errors;
+mod read;
+mod write;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{
+    SharedApp,
+    asking::{self, Trace},
+    error::ApiError,
+    reading::check_model,
+    said::Said,
+    sse,
+};
+use blocks::{message, stop_reason, whole_block};
+pub(super) use errors::in_its_form;
+
+/// Where it is asked.
+pub(super) const ROUTE: &str = "/v1/messages";
+/// Where a conversation's tokens are counted.
+pub(super) const COUNT: &str = "/v1/messages/count_tokens";
+
+/// Answers a request.
+pub(super) async fn handle(State(app): State<SharedApp>, request: Request) -> Response {
+    let trace = asking::trace(&app, &request, ROUTE);
+    let response = answer(app, request, &trace).await.unwrap_or_else(IntoResponse::into_response);
+    asking::answered(trace, response)
+}
+
+/// Counts the tokens of a request.
+pub(super) async fn count(State(app): State<SharedApp>, request: Request) -> Response {
+    let counting = asking::hear(&app, request, |app, fields, encoder| {
+        check_model(fields, &app.served_name)?;
+        read::count(fields, encoder)
+    });
+    counting
+        .await
+        .map_or_else(IntoResponse::into_response, |tokens| Json(json!({"input_tokens": tokens})).into_response())
+}
+
+async fn answer(app: SharedApp, request: Request, trace: &Trace) -> Result<Response, ApiError> {
+    let hearing = asking::hear(&app, request, |app, fields, encoder| {
+        check_model(fields, &app.served_name)?;
+        app.unknown.check(fields, &read::KNOWN)?;
+        read::read(fields, encoder)
+    });
+    let job = hearing.await?;
+    let mut pieces = asking::begin(&app, &job, trace).await?;
+    let prompt = job.prompt_tokens();
+    if job.common.stream {
+        return Ok(sse::respond(write::Writer::new(message(&app.served_name, prompt)), pieces));
+    }
+    let mut said = Said::default();
+    while let Some(piece) = pieces.recv().await {
+        said.push(piece).map_err(|fault| ApiError::of_stream(&fault))?;
+    }
+    let mut answer = message(&app.served_name, prompt);
+    answer["content"] = said.parts.iter().map(whole_block).collect();
+    answer["stop_reason"] = stop_reason(said.reason, said.stop.as_deref()).into();
+    answer["stop_sequence"] = said.stop.into();
+    answer["usage"]["output_tokens"] = said.drawn.into();
+    Ok(Json(answer).into_response())
+}
