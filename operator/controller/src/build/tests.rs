@@ -145,6 +145,16 @@ fn a_model_from_a_server_is_fetched_by_gateway_and_workers_alike() {
 }
 
 #[test]
+fn a_gateway_is_strict_where_the_wish_is() {
+    let arguments = |strict: bool| {
+        let objects = all(json!({ "endpoint": { "strict": strict } }), |_| {});
+        let gateway = objects.iter().find(|object| object.kind == Kind::Deployment).unwrap();
+        gateway.body["spec"]["template"]["spec"]["containers"][0]["args"].to_string()
+    };
+    assert!(arguments(true).contains("\"--strict\"") && !arguments(false).contains("--strict"));
+}
+
+#[test]
 fn a_gguf_file_is_mounted_with_its_folder_and_goes_by_way_of_a_store() {
     for (source, volume, mount) in [
         ("file:///models/a/b.gguf", json!({ "path": "/models/a", "type": "Directory" }), None),

@@ -41,6 +41,21 @@ pub(super) const COMMON: [&str; 26] = [
     "prompt_cache_key",
 ];
 
+/// What other servers know and this one cannot do: to ignore it would give answers that are not what was asked for.
+pub(super) const PROMISES: [&str; 11] = [
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "grammar",
+    "json_schema",
+    "use_beam_search",
+    "prompt_logprobs",
+    "bad_words",
+    "allowed_token_ids",
+];
+
 const MOST_BIASES: usize = 1024;
 const MOST_CHOICES: i64 = 128;
 /// More makes every repeated token all but impossible.
@@ -70,6 +85,7 @@ pub(crate) struct Common {
 impl Common {
     /// Reads them; what the request leaves open is the model's own default, then the API's.
     pub(super) fn read(fields: Fields<'_>, text: &TextModel) -> Result<Self, ApiError> {
+        refuse_promises(fields)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         let n = fields.integer("n", 1..=MOST_CHOICES)?.unwrap_or(1) as usize;
         Ok(Self {
@@ -92,6 +108,22 @@ impl Common {
         let step = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(choice as u64);
         sampling.seed = sampling.seed.wrapping_add(step);
         sampling
+    }
+}
+
+fn refuse_promises(fields: Fields<'_>) -> Result<(), ApiError> {
+    let asks = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(true) | Value::Number(_) => true,
+    };
+    match PROMISES.into_iter().find(|name| fields.get(name).is_some_and(asks)) {
+        None => Ok(()),
+        Some(name) => {
+            Err(ApiError::unsupported(name, "this server cannot do it, and without it the answer would be another"))
+        }
     }
 }
 

@@ -108,6 +108,8 @@ async fn every_bad_value_is_named() {
         (TEXT, text(json!({"prompt": [1024]})), json!("prompt"), "invalid_value"),
         (TEXT, text(json!({"prompt": {"a": 1}})), json!("prompt"), "invalid_type"),
         (TEXT, text(json!({"suffix": "end"})), json!("suffix"), "unsupported_parameter"),
+        (CHAT, chat(json!({"guided_json": {"type": "object"}})), json!("guided_json"), "unsupported_parameter"),
+        (TEXT, text(json!({"prompt_logprobs": 0})), json!("prompt_logprobs"), "unsupported_parameter"),
         (TEXT, text(json!({"n": 2, "best_of": 1})), json!("best_of"), "invalid_value"),
         (TEXT, text(json!({"best_of": 2, "stream": true})), json!("best_of"), "invalid_value"),
         (TEXT, text(json!({"echo": true, "logprobs": 1})), json!("echo"), "unsupported_parameter"),

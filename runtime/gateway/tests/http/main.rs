@@ -66,7 +66,7 @@ async fn reciting_by(template: &str, text: &str) -> (tempfile::TempDir, Served, 
     let folder = templated(template);
     let tokenizer = Tokenizer::open(folder.path()).unwrap();
     let next = recite(tokenizer.encode(text, false).unwrap(), tokenizer.eos()[0]);
-    let (served, addr) = start(Setup { model: folder.path().into(), ..Setup::default() }, next).await;
+    let (served, addr) = start(Setup { context: 512, model: folder.path().into(), ..Setup::default() }, next).await;
     (folder, served, addr)
 }
 

@@ -75,7 +75,7 @@ impl Bare {
                     return false;
                 }
             }
-            if self.called && self.fenced && FENCE.starts_with(&body[..body.len().min(FENCE.len())]) {
+            if self.called && self.fenced && (body.starts_with(FENCE) || FENCE.starts_with(body)) {
                 // The end of the fence that the call stood in.
                 if body.len() < FENCE.len() {
                     return false;

@@ -17,14 +17,14 @@ use crate::{
         error::ApiError,
         fields::{Fields, wrong_value},
         job::{Job, check_choices, room},
-        params::{COMMON, Common, max_tokens},
+        params::{COMMON, Common, PROMISES, max_tokens},
         prediction,
     },
     text::{Opening, Rendering, TextModel},
 };
 
 /// Every name that is known here.
-pub(in crate::http) const KNOWN: [&[&str]; 3] = [&COMMON, &OWN, &IGNORED];
+pub(in crate::http) const KNOWN: [&[&str]; 4] = [&COMMON, &OWN, &IGNORED, &PROMISES];
 /// Names that only a chat completion knows.
 const OWN: [&str; 15] = [
     "messages",

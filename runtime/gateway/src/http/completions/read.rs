@@ -9,11 +9,11 @@ use crate::http::{
     error::ApiError,
     fields::{Fields, wrong_type, wrong_value},
     job::{Job, Prompt, check_choices, room},
-    params::{COMMON, Common, max_tokens},
+    params::{COMMON, Common, PROMISES, max_tokens},
 };
 
 /// Every name that is known here.
-pub(super) const KNOWN: [&[&str]; 2] = [&COMMON, &OWN];
+pub(super) const KNOWN: [&[&str]; 3] = [&COMMON, &OWN, &PROMISES];
 /// Names that only a plain completion knows.
 const OWN: [&str; 3] = ["prompt", "echo", "suffix"];
 /// What the API draws where the request does not say.

@@ -11,7 +11,7 @@ use crate::http::{
 };
 
 /// Every name that is known here.
-pub(super) const KNOWN: [&[&str]; 2] = [&OWN, &IGNORED];
+pub(super) const KNOWN: [&[&str]; 3] = [&OWN, &IGNORED, &REFUSED];
 const OWN: [&str; 14] = [
     "model",
     "messages",
@@ -29,8 +29,9 @@ const OWN: [&str; 14] = [
     "chat_template_kwargs",
 ];
 /// Names that change nothing here.
-const IGNORED: [&str; 6] =
-    ["metadata", "service_tier", "container", "context_management", "mcp_servers", "output_config"];
+const IGNORED: [&str; 4] = ["metadata", "service_tier", "context_management", "output_config"];
+/// What runs elsewhere, or promises what is not done here.
+const REFUSED: [&str; 3] = ["mcp_servers", "container", "output_format"];
 /// Names that a chat completion knows as well.
 const SAME: [&str; 8] =
     ["model", "max_tokens", "stream", "temperature", "top_p", "top_k", "seed", "chat_template_kwargs"];
@@ -49,6 +50,11 @@ pub(super) fn count(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<usize, 
 }
 
 fn as_chat(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+    let format = fields.object("output_config")?.and_then(|config| config.get("format"));
+    let refused = REFUSED.into_iter().find(|name| fields.get(name).is_some_and(|value| *value != json!([])));
+    if let Some(name) = refused.or(format.is_some_and(|format| !format.is_null()).then_some("output_config.format")) {
+        return Err(ApiError::unsupported(name, "this server answers with text and calls of the client's own tools"));
+    }
     let mut chat: Map<String, Value> =
         SAME.iter().filter_map(|name| Some(((*name).to_owned(), fields.get(name)?.clone()))).collect();
     if let Some(stops) = fields.get("stop_sequences") {
@@ -225,6 +231,8 @@ mod tests {
             (json!({}), "'messages'"),
             (json!({"messages": [{"role": "tool", "content": "x"}]}), "'messages[0].role'"),
             (with(json!(1)), "'messages[0].content'"),
+            (json!({"messages": [], "output_format": {"type": "json_schema"}}), "'output_format'"),
+            (json!({"messages": [], "output_config": {"format": {}}}), "'output_config.format'"),
             (with(json!([{"type": "image"}])), "'messages[0].content[0]'"),
             (with(json!([{"type": "text"}])), "'messages[0].content[0]'"),
         ] {

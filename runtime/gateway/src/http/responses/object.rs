@@ -8,23 +8,39 @@ use crate::{answer::Reason, http::shape::now};
 /// What stays the same from the first event of a response to the last.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
-    base: Map<String, Value>,
+    base: Value,
     prompt: u64,
 }
 
 impl Object {
     /// With what it repeats of its request.
     pub(super) fn new(model: &str, told: Map<String, Value>, prompt: u64) -> Self {
-        let base = json!({
-            "id": name("resp"), "object": "response", "created_at": now(), "model": model, "background": false, "error": null,
-            "incomplete_details": null, "instructions": null, "max_output_tokens": null, "metadata": {},
-            "parallel_tool_calls": true, "previous_response_id": null, "reasoning": {"effort": null, "summary": null},
-            "service_tier": "default", "store": false, "temperature": 1.0, "text": {"format": {"type": "text"}},
-            "tool_choice": "auto", "tools": [], "top_p": 1.0, "truncation": "disabled", "user": null, "output": [],
-            "usage": null,
-        });
-        let Value::Object(mut base) = base else { unreachable!("an object was written") };
-        base.extend(told);
+        let mut base =
+            json!({"id": name("resp"), "object": "response", "created_at": now(), "model": model, "output": []});
+        let unsaid = [
+            ("background", false.into()),
+            ("error", Value::Null),
+            ("incomplete_details", Value::Null),
+            ("instructions", Value::Null),
+            ("max_output_tokens", Value::Null),
+            ("metadata", json!({})),
+            ("parallel_tool_calls", true.into()),
+            ("previous_response_id", Value::Null),
+            ("reasoning", json!({"effort": null, "summary": null})),
+            ("service_tier", "default".into()),
+            ("store", false.into()),
+            ("temperature", 1.0.into()),
+            ("text", json!({"format": {"type": "text"}})),
+            ("tool_choice", "auto".into()),
+            ("tools", json!([])),
+            ("top_p", 1.0.into()),
+            ("truncation", "disabled".into()),
+            ("usage", Value::Null),
+            ("user", Value::Null),
+        ];
+        for (name, value) in unsaid.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(told) {
+            base[name] = value;
+        }
         Self { base, prompt }
     }
 
@@ -54,10 +70,10 @@ impl Object {
 
     fn with(&self, status: &str, more: Value) -> Value {
         let mut object = self.base.clone();
-        object.insert("status".into(), status.into());
-        if let Value::Object(more) = more {
+        object["status"] = status.into();
+        if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
             object.extend(more);
         }
-        object.into()
+        object
     }
 }

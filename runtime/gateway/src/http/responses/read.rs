@@ -8,11 +8,11 @@ use crate::http::{
     error::ApiError,
     fields::{Fields, kind, wrong_type, wrong_value},
     job::Job,
-    params::COMMON,
+    params::{COMMON, PROMISES},
 };
 
 /// Every name that is known here.
-pub(super) const KNOWN: [&[&str]; 3] = [&COMMON, &OWN, &IGNORED];
+pub(super) const KNOWN: [&[&str]; 4] = [&COMMON, &OWN, &IGNORED, &PROMISES];
 /// Names that a response has of its own.
 const OWN: [&str; 13] = [
     "input",
@@ -86,7 +86,8 @@ fn as_chat(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
     if format.is_some_and(|format| format != "text") {
         return Err(ApiError::unsupported("text.format", "only the type \"text\" is"));
     }
-    let same = COMMON.iter().chain(&["tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs"]);
+    let same =
+        COMMON.iter().chain(&PROMISES).chain(&["tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs"]);
     let mut chat: Map<String, Value> =
         same.filter_map(|name| Some(((*name).to_owned(), fields.get(name)?.clone()))).collect();
     // Here it says what events tell; those of this server tell it as they are.
