@@ -3,6 +3,7 @@
 // A test fails by unwrapping.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 #[path = "../../../model/tests/formats/damage.rs"]
 mod damage;
 mod decoders;
