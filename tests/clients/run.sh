@@ -16,7 +16,7 @@ python() {
     command -v python3 >/dev/null 2>&1 || { echo "skipped: python3 is not installed"; return 0; }
     if ! cmp -s "$here/requirements.txt" "$folder/installed.txt"; then
         if ! python3 -m venv "$folder/venv" >"$folder/pip.log" 2>&1 ||
-            ! "$folder/venv/bin/python" -m pip install --quiet -r "$here/requirements.txt" >>"$folder/pip.log" 2>&1; then
+            ! "$folder/venv/bin/python" -m pip install --quiet --retries 1 --timeout 30 -r "$here/requirements.txt" >>"$folder/pip.log" 2>&1; then
             echo "skipped: the Python clients cannot be installed: $(tail -n 1 "$folder/pip.log")"
             return 0
         fi
@@ -30,7 +30,7 @@ node() {
     command -v npm >/dev/null 2>&1 || { echo "skipped: npm is not installed"; return 0; }
     if ! cmp -s "$here/package.json" "$folder/package.json" || ! [ -d "$folder/node_modules" ]; then
         cp "$here/package.json" "$folder/package.json"
-        if ! (cd "$folder" && npm install --no-audit --no-fund --silent >npm.log 2>&1); then
+        if ! (cd "$folder" && npm install --no-audit --no-fund --silent --fetch-retries=1 --fetch-timeout=30000 >npm.log 2>&1); then
             rm "$folder/package.json"
             echo "skipped: the clients of npm cannot be installed: $(tail -n 1 "$folder/npm.log")"
             return 0
