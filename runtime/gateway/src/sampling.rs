@@ -44,10 +44,10 @@ impl SamplingParams {
         self.repetition_penalty != 0.0 && self.repetition_penalty != 1.0
     }
 
-    /// Whether draws from number `draw` on differ in nothing but what one bias says of the token before them: guesses of tokens can be
-    /// tried then. A repetition penalty, and tokens that are held back, are others.
+    /// Whether draws from number `draw` on differ in nothing but what follows from the tokens before them: guesses of tokens can be tried
+    /// then. Tokens that are held back until an answer is long enough are another matter.
     pub fn takes_guesses(&self, draw: u64) -> bool {
-        !self.counts_prompt() && draw >= u64::from(self.min_tokens)
+        draw >= u64::from(self.min_tokens)
     }
 
     /// The wire form of draw number `draw`, given how often the answer has each token so far; a token of the prompt alone is there
@@ -170,7 +170,6 @@ mod tests {
         let banned = |draw| params.on_wire(draw, &HashMap::new()).bias.iter().any(|bias| bias.value == -f32::MAX);
         assert_eq!([0, 1, 2].map(banned), [true, true, false]);
         assert_eq!([0, 1, 2].map(|draw| params.takes_guesses(draw)), [false, false, true]);
-        assert!(!SamplingParams { repetition_penalty: 1.1, ..params }.takes_guesses(2));
     }
 
     #[test]

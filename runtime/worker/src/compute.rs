@@ -102,6 +102,11 @@ impl<'a> Draw<'a> {
         }
         let mut sampling = Sampling { draw: self.sampling.draw.wrapping_add(held as u64), ..self.sampling.clone() };
         for Draft { token, bias } in &self.drafts[..held] {
+            if sampling.repetition_penalty != 0.0
+                && let Err(place) = sampling.repeated.binary_search(token)
+            {
+                sampling.repeated.insert(place, *token);
+            }
             let Some(value) = *bias else { continue };
             match sampling.bias.iter_mut().find(|bias| bias.token == *token) {
                 Some(bias) => bias.value = value,

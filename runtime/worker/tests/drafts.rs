@@ -6,7 +6,10 @@
 
 mod common;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use common::{Ring, anywhere, card, config, next, plan, topology};
 use lime_model::ModelFolder;
@@ -41,6 +44,8 @@ impl Asked {
             top_logprobs: (seed % 4 < 2) as u32 * 3,
             bias: vec![LogitBias { token: seed as u32 % vocabulary, value: 1.5 }],
             return_logits: true,
+            min_p: if seed % 4 == 2 { 0.02 } else { 0.0 },
+            repetition_penalty: if seed % 3 == 1 { 1.2 } else { 0.0 },
             ..Sampling::default()
         };
         let penalties = if seed % 2 == 1 { (0.7, 0.3) } else { (0.0, 0.0) };
@@ -61,6 +66,10 @@ impl Asked {
                 sampling.bias.retain(|bias| bias.token != token);
                 sampling.bias.push(LogitBias { token, value: self.bias(token, count) });
             }
+        }
+        if sampling.repetition_penalty != 0.0 {
+            let said: BTreeSet<u32> = self.prompt.iter().chain(drawn).copied().collect();
+            sampling.repeated = said.into_iter().collect();
         }
         sampling
     }
