@@ -24,9 +24,7 @@ use crate::{
     coordinator::Coordinator,
     desk::Desk,
     epochs::Epochs,
-    http::{
-        App, BodyBudget, Hosts, Lookout, Readers, UnknownFields, raise_open_files, router, serve, status_router,
-    },
+    http::{App, BodyBudget, Hosts, Lookout, Readers, UnknownFields, raise_open_files, router, serve, status_router},
     intake::Intake,
     metrics::Metrics,
     orders::Following,

@@ -22,6 +22,11 @@ pub(super) fn value(text: &str) -> Value {
         Some(Ok(_)) => Value::Whole(values.byte_offset()),
         Some(Err(fault)) if fault.is_eof() => Value::Cut,
         None => Value::Cut,
+        // A number that is cut in two counts as a wrong one.
+        Some(Err(_)) if text.ends_with(['-', '+', '.', 'e', 'E']) => match value(&format!("{text}0")) {
+            Value::Whole(_) | Value::Cut => Value::Cut,
+            Value::None => Value::None,
+        },
         Some(Err(_)) => Value::None,
     }
 }
@@ -89,7 +94,11 @@ mod tests {
     fn values_are_found_as_they_are_written() {
         assert_eq!(value(r#"{"a": 1} tail"#), Value::Whole(8));
         assert_eq!((value(r#"{"a": "#), value(""), value("[1,")), (Value::Cut, Value::Cut, Value::Cut));
-        assert_eq!((value("{a}"), value("x")), (Value::None, Value::None));
+        assert_eq!((value("{a}"), value("x"), value("{e")), (Value::None, Value::None, Value::None));
+        let number = r#"{"a": [-2.5e+3"#;
+        for end in 1..=number.len() {
+            assert_eq!(value(&number[..end]), Value::Cut, "{}", &number[..end]);
+        }
         let object = r#" { "a" : 1.50 , "b\n": {"c": [1 , 2]} } "#;
         let found = members(object).unwrap();
         let found: Vec<(&str, &str)> =
