@@ -47,6 +47,10 @@ impl<'a> Metadata<'a> {
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
         match self.get(key) {
             None => Ok(None),
+            // Others have no place in JSON: they would become null there, which says nothing.
+            Some(Value::Float(number)) if !number.is_finite() => {
+                Err(self.error(format!("the key {key:?} must be a finite number, found {number}")))
+            }
             Some(Value::Float(number)) => Ok(Some(*number)),
             Some(Value::Integer(number)) => Ok(Some(*number as f64)),
             Some(other) => Err(self.wrong(key, "a number", other)),
@@ -90,7 +94,10 @@ impl<'a> Metadata<'a> {
     pub(super) fn floats(&self, key: &str) -> Result<Option<&'a [f32]>, ModelError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Floats(numbers)) => Ok(Some(numbers)),
+            Some(Value::Floats(numbers)) => match numbers.iter().position(|number| number.is_nan()) {
+                Some(index) => Err(self.error(format!("the key {key:?} has no number in place {index}"))),
+                None => Ok(Some(numbers)),
+            },
             Some(other) => Err(self.wrong(key, "a list of numbers", other)),
         }
     }

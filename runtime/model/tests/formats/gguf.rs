@@ -129,6 +129,18 @@ fn what_is_damaged_is_a_sentence() {
         (of(&|made| made.set("x", 8, vec![255; 8])), "claims 18446744073709551615 bytes"),
         (of(&|made| made.set("x", 9, [vec![4, 0, 0, 0], vec![255; 8]].concat())), "elements"),
         (of(&|made| made.set("x", 9, [vec![9, 0, 0, 0], vec![1; 8]].concat())), "elements"),
+        (
+            of(&|made| made.set("llama.rope.freq_base", 6, f32::NAN.to_le_bytes().to_vec())),
+            "a finite number, found NaN",
+        ),
+        (
+            of(&|made| made.set("llama.attention.layer_norm_rms_epsilon", 6, f32::INFINITY.to_le_bytes().to_vec())),
+            "a finite number, found inf",
+        ),
+        (
+            of(&|made| made.set("tokenizer.ggml.scores", 9, numbers(6, 8, |_| f32::NAN.to_le_bytes()))),
+            "no number in place 0",
+        ),
         (of(&|made| made.set("llama.block_count", 6, 2f32.to_le_bytes().to_vec())), "must be a whole number"),
         (
             of(&|made| made.set("tokenizer.ggml.token_type", 9, numbers(5, 7, |_| [1, 0, 0, 0]))),
