@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointIngress, EndpointService, SecretKeyRef, rules};
+use crate::{EndpointIngress, EndpointService, SecretKeyRef, SecretRef, rules};
 
 /// Where clients find the model.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,12 @@ pub struct Endpoint {
     /// The Secret with the keys that clients must send, one a line. Without it, anyone who reaches the port is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
+
+    /// The Secret, of type kubernetes.io/tls, with the certificate (`tls.crt`, `tls.key`) by which the API speaks TLS; a renewed one is
+    /// taken up without a restart. The pod then tells health and figures, and nothing else, in plain HTTP at the port after its
+    /// own. Without it the API speaks plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_secret_ref: Option<SecretRef>,
 
     /// Web pages, by their origins such as `https://chat.example`, whose scripts may ask and read the answers, beside pages on their
     /// reader's own machine; `*`: every page there is. Keys are asked for all the same.
@@ -71,6 +77,7 @@ impl Default for Endpoint {
         Self {
             port: Self::default_port(),
             api_key_secret_ref: None,
+            tls_secret_ref: None,
             allowed_origins: Vec::new(),
             drain_seconds: Self::default_drain_seconds(),
             strict: false,

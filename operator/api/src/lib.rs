@@ -46,7 +46,7 @@ pub use endpoint::{Endpoint, Transport, TransportSecurity};
 pub use exposure::{EndpointIngress, EndpointService, ExternalTrafficPolicy, IpFamilyPolicy, ServiceType};
 pub use failure::Failure;
 pub use labels::{COMPONENT_LABEL, DEPLOYMENT_LABEL, component_selector};
-pub use model::{Model, SecretKeyRef};
+pub use model::{Model, SecretKeyRef, SecretRef};
 pub use nodes::{Nodes, Offload, OffloadPolicy, WeightEncoding};
 pub use placement::{Approval, Placement, Reaction, Replan};
 pub use plan::{

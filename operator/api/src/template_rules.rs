@@ -33,15 +33,16 @@ const OWN_FLAGS: &[&str] = &[
     "api-key-file",
     "api-tls-cert",
     "api-tls-key",
+    "status-listen",
     "exit-with-parent",
     "drain-seconds",
     "speculate",
 ];
 /// Volumes that LIME mounts.
-const OWN_VOLUMES: &[&str] = &["model", "store", "tls", "plan", "keys", "scratch"];
+const OWN_VOLUMES: &[&str] = &["model", "store", "tls", "plan", "keys", "api-tls", "scratch"];
 /// Folders of LIME's volumes and of the image's programs: nothing is mounted there or below.
 const OWN_FOLDERS: &[&str] =
-    &["model", "store", "tls", "plan", "keys", "usr", "lib", "lib64", "bin", "sbin", "proc", "sys"];
+    &["model", "store", "tls", "plan", "keys", "api-tls", "usr", "lib", "lib64", "bin", "sbin", "proc", "sys"];
 /// Folders in which something may be mounted, but not over them.
 const OWN_PARENTS: &[&str] = &["dev", "etc"];
 
@@ -50,14 +51,14 @@ pub(crate) const ANNOTATIONS: &str = "annotations that begin with lime.dev/ are 
 pub(crate) const ENV: &str = "HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, LIME_STORE and LIME_GATEWAY are set by LIME: use spec.model.tokenSecretRef for the token, and the operator's --hub-endpoint for the hub";
 pub(crate) const ENV_VALUE: &str = "a variable has value or valueFrom, not both";
 pub(crate) const ARG_FORM: &str = "each of args is one word: --flag or --flag=value";
-pub(crate) const ARGS: &str = "the flags --name, --listen, --health, --model, --revision, --store, --tls, --follow, --plan, --worker, --served-name, --api-keys, --api-key-file, --api-tls-cert, --api-tls-key, --drain-seconds, --speculate and --exit-with-parent are set by LIME: remove them from args";
+pub(crate) const ARGS: &str = "the flags --name, --listen, --health, --model, --revision, --store, --tls, --follow, --plan, --worker, --served-name, --api-keys, --api-key-file, --api-tls-cert, --api-tls-key, --status-listen, --drain-seconds, --speculate and --exit-with-parent are set by LIME: remove them from args";
 pub(crate) const VOLUME_NAMES: &str =
-    "the volumes model, store, tls, plan, keys and scratch are LIME's own: choose another name";
+    "the volumes model, store, tls, plan, keys, api-tls and scratch are LIME's own: choose another name";
 pub(crate) const VOLUME_SOURCES: &str =
     "each of volumes has one source: configMap, secret, persistentVolumeClaim, emptyDir, hostPath or csi";
 pub(crate) const MOUNT_FORM: &str =
     "each mountPath is an absolute path without .. and colons, such as /etc/authorities";
-pub(crate) const MOUNT_PATHS: &str = "/model, /store, /tls, /plan and /keys are LIME's own folders, and /usr, /lib, /lib64, /bin, /sbin, /proc, /sys, /dev and /etc the image's: mount elsewhere (below /dev and /etc is fine)";
+pub(crate) const MOUNT_PATHS: &str = "/model, /store, /tls, /plan, /keys and /api-tls are LIME's own folders, and /usr, /lib, /lib64, /bin, /sbin, /proc, /sys, /dev and /etc the image's: mount elsewhere (below /dev and /etc is fine)";
 pub(crate) const MOUNT_WITHOUT_VOLUME: &str =
     "each of volumeMounts names one of volumes: add the volume, or remove the mount";
 pub(crate) const WORKER_MEMORY: &str = "a worker's memory follows from its plan: remove memory from spec.template.worker.resources, and use spec.nodes.memoryReserve or the node's memoryBudget";

@@ -56,6 +56,12 @@ pub async fn observe(context: &Context, deployment: Arc<LimeDeployment>) -> Resu
         now: Timestamp::now(),
         card: card(context, &namespace, &name).await?,
         token: key(context, &namespace, deployment.spec.model.token_secret_ref.as_ref()).await?,
+        api_certificate: {
+            let secret = deployment.spec.endpoint.tls_secret_ref.as_ref();
+            let certificate =
+                secret.map(|secret| SecretKeyRef { name: secret.name.clone(), key: "tls.crt".to_owned() });
+            key(context, &namespace, certificate.as_ref()).await?
+        },
         api_keys: key(context, &namespace, deployment.spec.endpoint.api_key_secret_ref.as_ref()).await?,
         nodes: world.nodes.state(),
         profiles: world.profiles.state(),

@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub token: SecretKey,
     /// The same for the clients' keys.
     pub api_keys: SecretKey,
+    /// The API's certificate.
+    pub api_certificate: SecretKey,
     /// Every node of the cluster.
     pub nodes: Vec<Arc<Node>>,
     /// Every profile.

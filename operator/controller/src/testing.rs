@@ -96,6 +96,7 @@ pub(crate) fn snapshot(spec: Value) -> Snapshot {
         card: Some(StoredCard { source_digest: digest, text }),
         token: SecretKey::NotNamed,
         api_keys: SecretKey::NotNamed,
+        api_certificate: SecretKey::NotNamed,
         nodes: names.iter().map(|name| Arc::new(serde_json::from_value(node(name)).unwrap())).collect(),
         profiles: names.iter().map(|name| Arc::new(serde_json::from_value(profile(name, 60)).unwrap())).collect(),
         heartbeats: names.iter().map(|name| ((*name).to_owned(), Timestamp::from_second(NOW - 5).unwrap())).collect(),

@@ -27,7 +27,7 @@ pub(crate) async fn run(cluster: &Cluster, args: ChatArgs) -> anyhow::Result<()>
         temperature: args.temperature,
         seed: args.seed,
     };
-    Ok(talk(&forward::server(cluster, &deployment, key), &manner).await?)
+    Ok(talk(&forward::api(cluster, &deployment, key)?, &manner).await?)
 }
 
 /// The first key of the deployment's Secret, where it has one.

@@ -24,7 +24,7 @@ struct Look {
 /// Shows the devices until Ctrl-C, or once.
 pub(crate) async fn run(cluster: &Cluster, args: &TopArgs) -> anyhow::Result<()> {
     let deployment = cluster.deployment(args.deployment.as_deref()).await?;
-    let server = forward::server(cluster, &deployment, None);
+    let server = forward::status(cluster, &deployment);
     let terminal = Term::stdout();
     let live = !args.once && terminal.is_term();
     let pause = Duration::from_secs(args.interval);

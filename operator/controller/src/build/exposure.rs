@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use serde::Serialize;
 
-use super::{Object, http_port, selector};
+use super::{Object, api_scheme, http_port, selector};
 use crate::wish::Wish;
 
 /// The Service in front of the gateway, and the Ingress in front of that.
@@ -25,7 +25,9 @@ pub(super) fn exposure(wish: &Wish) -> Vec<Object> {
 fn service(wish: &Wish) -> Object {
     let given = wish.spec.endpoint.service.clone().unwrap_or_default();
     let port = ServicePort {
-        name: Some("http".to_owned()),
+        name: Some(api_scheme(wish).to_owned()),
+        // Ingress controllers ask by it.
+        app_protocol: wish.spec.endpoint.tls_secret_ref.is_some().then(|| "https".to_owned()),
         port: wish.spec.endpoint.port,
         target_port: Some(IntOrString::Int(http_port(wish).into())),
         protocol: Some("TCP".to_owned()),
@@ -50,7 +52,7 @@ fn service(wish: &Wish) -> Object {
 
 fn ingress(wish: &Wish) -> Option<Object> {
     let given = wish.spec.endpoint.ingress.as_ref()?;
-    let port = ServiceBackendPort { name: Some("http".to_owned()), ..Default::default() };
+    let port = ServiceBackendPort { name: Some(api_scheme(wish).to_owned()), ..Default::default() };
     let service = IngressServiceBackend { name: wish.name.clone(), port: Some(port) };
     let path = HTTPIngressPath {
         path: Some(given.path.clone()),

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{
     Object, affinity, answers, container_port, container_security, http_port, model_volume, mount, opens, resources,
-    scratch_volume, secured, selector, serving_environment, template, variable_from, worker,
+    scratch_volume, secured, selector, serving_environment, status_port, template, variable_from, worker,
 };
 use crate::{
     names, planning,
@@ -66,6 +66,9 @@ pub fn plan_file(
     Some((Object::new(wish, names::plan_file(&wish.name), "plan", file), digest))
 }
 
+/// Where the API's certificate is.
+const API_TLS_AT: &str = "/api-tls";
+
 /// The gateway. Nothing of it changes with the plan.
 pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
     let (model, mut volumes, mut mounts) = model_volume(wish);
@@ -106,6 +109,21 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         mounts.push(mount("keys", "/keys", true));
         arguments.push("--api-keys=/keys/keys".into());
     }
+    let mut ports = vec![container_port("http", status_port(wish))];
+    if let Some(certificate) = &wish.spec.endpoint.tls_secret_ref {
+        let secret = SecretVolumeSource {
+            secret_name: Some(certificate.name.clone()),
+            default_mode: Some(0o440),
+            ..Default::default()
+        };
+        volumes.push(Volume { name: "api-tls".to_owned(), secret: Some(secret), ..Default::default() });
+        mounts.push(mount("api-tls", API_TLS_AT, true));
+        arguments.push(format!("--api-tls-cert={API_TLS_AT}/tls.crt"));
+        arguments.push(format!("--api-tls-key={API_TLS_AT}/tls.key"));
+        // The kubelet, the operator and Prometheus have no business with the API, and need none of its certificates.
+        arguments.push(format!("--status-listen=0.0.0.0:{}", status_port(wish)));
+        ports.push(container_port("https", port));
+    }
     arguments.extend(wish.spec.endpoint.allowed_origins.iter().map(|origin| format!("--allow-origin={origin}")));
     if secured(wish, settings) {
         volumes.push(worker::tls_volume(wish, "gateway"));
@@ -127,7 +145,7 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         command: Some(vec!["lime".to_owned()]),
         args: Some(arguments),
         env: Some(environment),
-        ports: Some(vec![container_port("http", port)]),
+        ports: Some(ports),
         resources: Some(resources("100m", &memory.request(), &memory.limit())),
         security_context: Some(container_security()),
         liveness_probe: Some(Probe { period_seconds: Some(10), timeout_seconds: Some(5), ..answers("/live", "http") }),

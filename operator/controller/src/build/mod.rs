@@ -159,7 +159,18 @@ pub fn http_port(wish: &Wish) -> u16 {
     Some(wish.spec.endpoint.port).filter(|_| on_node).and_then(|port| u16::try_from(port).ok()).unwrap_or(HTTP_PORT)
 }
 
-/// The port at which a gateway's pod serves, as it was made.
+/// The port at which the gateway of `wish` tells health and figures in plain HTTP: its own, unless that speaks TLS.
+fn status_port(wish: &Wish) -> u16 {
+    let port = http_port(wish);
+    if wish.spec.endpoint.tls_secret_ref.is_none() { port } else { port.checked_add(1).unwrap_or(port - 1) }
+}
+
+/// What the API speaks.
+pub fn api_scheme(wish: &Wish) -> &'static str {
+    if wish.spec.endpoint.tls_secret_ref.is_some() { "https" } else { "http" }
+}
+
+/// The port at which a gateway's pod tells how it is, as it was made.
 pub fn served_at(pod: &core::Pod) -> u16 {
     let ports =
         pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use lime_api::LimePlan;
 
-use super::{Object, exposure, http_port, selector};
+use super::{Object, exposure, http_port, selector, status_port};
 use crate::{names, wish::Wish};
 
 /// Services, NetworkPolicies and the disruption budget of a deployment by `plan`.
@@ -58,7 +58,10 @@ fn workers_policy(wish: &Wish) -> NetworkPolicy {
 
 /// The gateway is reached by anyone who reaches the namespace.
 fn gateway_policy(wish: &Wish) -> NetworkPolicy {
-    admits(wish, "gateway", NetworkPolicyIngressRule { ports: Some(vec![port(http_port(wish))]), ..Default::default() })
+    let mut ports = vec![http_port(wish), status_port(wish)];
+    ports.dedup();
+    let ports = ports.into_iter().map(port).collect();
+    admits(wish, "gateway", NetworkPolicyIngressRule { ports: Some(ports), ..Default::default() })
 }
 
 fn admits(wish: &Wish, component: &str, rule: NetworkPolicyIngressRule) -> NetworkPolicy {

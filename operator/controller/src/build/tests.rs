@@ -262,6 +262,31 @@ fn pages_that_may_ask_are_told_to_the_gateway() {
     assert_eq!(told, ["https://chat.example", "*"]);
 }
 
+/// Whoever probes it needs no certificate, and gets nothing of the API.
+#[test]
+fn an_api_with_tls_tells_its_health_beside_it() {
+    let wish = json!({ "endpoint": { "port": 443, "tlsSecretRef": { "name": "cert" }, "ingress": {} } });
+    let objects = all(wish, |_| {});
+    let body = |kind: Kind| &objects.iter().find(|object| object.kind == kind).unwrap().body["spec"];
+    let pod = &body(Kind::Deployment)["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].to_string();
+    for flag in ["--listen=0.0.0.0:8000", "--status-listen=0.0.0.0:8001", "--api-tls-cert=/api-tls/tls.crt"] {
+        assert!(arguments.contains(flag), "{flag} is not in {arguments}");
+    }
+    assert!(pod["volumes"].to_string().contains(r#""secretName":"cert""#), "{}", pod["volumes"]);
+    let ports = pod["containers"][0]["ports"].as_array().unwrap();
+    let ports: Vec<_> =
+        ports.iter().map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64())).collect();
+    assert_eq!(ports, [("http", Some(8001)), ("https", Some(8000))], "probes ask at http");
+    let service = &body(Kind::Service)["ports"][0];
+    assert_eq!(
+        (service["name"].as_str(), service["port"].as_u64(), service["targetPort"].as_u64()),
+        (Some("https"), Some(443), Some(8000))
+    );
+    let backend = &body(Kind::Ingress)["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"];
+    assert_eq!(backend["name"], "https");
+}
+
 #[test]
 fn a_gateway_on_a_lost_node_is_waited_for_as_long_as_its_workers() {
     let wish = Wish::check(&testing::deployment(json!({ "failure": { "nodeLossGraceSeconds": 25 } }))).unwrap();

@@ -2,11 +2,12 @@
 
 use lime_api::{EndpointStatus, LimeDeploymentStatus, LimePlan, PerformanceFigures, PerformanceStatus};
 
-use crate::{planning, snapshot::Snapshot, wish::Wish};
+use crate::{build, planning, snapshot::Snapshot, wish::Wish};
 
 /// Where clients find the model.
 pub(super) fn endpoint(wish: &Wish) -> EndpointStatus {
-    let url = format!("http://{}.{}.svc:{}/v1", wish.name, wish.namespace, wish.spec.endpoint.port);
+    let scheme = build::api_scheme(wish);
+    let url = format!("{scheme}://{}.{}.svc:{}/v1", wish.name, wish.namespace, wish.spec.endpoint.port);
     EndpointStatus { url: Some(url) }
 }
 

@@ -145,6 +145,11 @@ impl Deciding<'_> {
             self.findings.fails(ConditionType::Ready, Cause::new("ApiKeysMissing", text));
             return;
         }
+        if self.snapshot.api_certificate == SecretKey::Missing {
+            let text = "the Secret of spec.endpoint.tlsSecretRef is not there, or lacks tls.crt: create it";
+            self.findings.fails(ConditionType::Ready, Cause::new("ApiCertificateMissing", text));
+            return;
+        }
         if self.wish.spec.asleep() {
             return;
         }

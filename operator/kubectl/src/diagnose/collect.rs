@@ -150,7 +150,7 @@ impl Collector<'_> {
     /// What the gateway says of its ring.
     async fn gateway(&mut self, deployment: &LimeDeployment) {
         let name = deployment.name_any();
-        let server = forward::server(self.cluster, deployment, None);
+        let server = forward::status(self.cluster, deployment);
         for page in ["ready", "metrics"] {
             match server.get_text(&format!("/{page}")).await {
                 Ok(text) => self.bundle.add(format!("gateways/{name}/{page}.txt"), self.redactor.text(&text)),
