@@ -103,11 +103,23 @@ await part("a model's words become no markup", async () => {
     const names = [...place.querySelectorAll("*")].map((node) => node.localName);
     const links = [...place.querySelectorAll("a")].map((node) => node.href);
     const count = (name) => names.filter((found) => found === name).length;
-    return { names: [...new Set(names)].sort(), links, text: place.textContent, items: count("li"), cells: count("td") };
+    return {
+      names: [...new Set(names)].sort(),
+      links,
+      text: place.textContent,
+      items: count("li"),
+      cells: count("td"),
+    };
   }, hostile);
-  const made = "a blockquote br button code del div em h3 li ol p pre span strong table tbody td th thead tr ul".split(" ");
-  assert.deepEqual(found.names.filter((name) => !made.includes(name)), []);
-  for (const name of ["h3", "strong", "em", "code", "pre", "ul", "ol", "table", "blockquote"]) assert.ok(found.names.includes(name), name);
+  const made = "a blockquote br button code del div em h3 li ol p pre span strong table tbody td th thead tr ul".split(
+    " ",
+  );
+  assert.deepEqual(
+    found.names.filter((name) => !made.includes(name)),
+    [],
+  );
+  for (const name of ["h3", "strong", "em", "code", "pre", "ul", "ol", "table", "blockquote"])
+    assert.ok(found.names.includes(name), name);
   assert.deepEqual(found.links, ["https://example.org/a"]);
   assert.equal(found.items, 5);
   assert.equal(found.cells, 2);
@@ -122,7 +134,10 @@ await part("the dark page has contrast too", async () => {
 
 await part("it fits a phone of 360 points", async () => {
   await page.setViewportSize({ width: 360, height: 740 });
-  for (const [view, scheme] of [["chat", "light"], ["ring", "dark"]]) {
+  for (const [view, scheme] of [
+    ["chat", "light"],
+    ["ring", "dark"],
+  ]) {
     await page.emulateMedia({ colorScheme: scheme });
     if (view === "ring") await page.locator("#view").click();
     const width = await page.evaluate(() => document.documentElement.scrollWidth);

@@ -18,7 +18,11 @@ const WORDS = {
   stopping: "Stopping",
   away: "No connection",
 };
-const EXAMPLES = ["Tell me about yourself.", "Write a short poem about a lime tree.", "Explain what a ring of small machines is."];
+const EXAMPLES = [
+  "Tell me about yourself.",
+  "Write a short poem about a lime tree.",
+  "Explain what a ring of small machines is.",
+];
 const PLAIN_EXAMPLES = ["ROMEO:", "Once upon a time", "The first rule of"];
 
 const settings = new Settings();
@@ -81,9 +85,13 @@ function tookUp(plan) {
   served = plan.model.chat_template;
   if (!served) {
     say(byId("greeting"), "Begin a text");
-    say(byId("hint"), "This model has no chat template: it goes on writing from your words, token by token, on the machines of the ring.");
+    say(
+      byId("hint"),
+      "This model has no chat template: it goes on writing from your words, on the machines of the ring.",
+    );
   }
-  const example = (text) => el("button", { type: "button", class: "example", onclick: () => composer.offer(text) }, text);
+  const example = (text) =>
+    el("button", { type: "button", class: "example", onclick: () => composer.offer(text) }, text);
   byId("examples").replaceChildren(...(served ? EXAMPLES : PLAIN_EXAMPLES).map(example));
 }
 
@@ -103,12 +111,13 @@ function standing(state) {
 
 /** What keeps an answer waiting, where something does. */
 function sentence({ phase, trouble, devices }) {
-  const missing = devices.filter((device) => !device.answers).map((device) => device.name);
   switch (phase) {
     case "recovering":
-      return answering ? "A machine was lost. Your answer waits, and goes on where it was as soon as the ring is back." : "A machine was lost. The ring is coming back.";
+      return answering
+        ? "A machine was lost. Your answer waits, and goes on where it was as soon as the ring is back."
+        : "A machine was lost. The ring is coming back.";
     case "unavailable":
-      return `The ring does not come back${missing.length > 0 ? `: ${missing.join(" and ")} ${missing.length > 1 ? "do" : "does"} not answer` : trouble ? `: ${trouble}` : ""}. It is tried again all the time.`;
+      return `The ring does not come back${whyAway(trouble, devices)}. It is tried again all the time.`;
     case "waiting":
       return "Another gateway ends its answers first.";
     case "stopping":
@@ -118,6 +127,12 @@ function sentence({ phase, trouble, devices }) {
     default:
       return "";
   }
+}
+
+function whyAway(trouble, devices) {
+  const missing = devices.filter((device) => !device.answers).map((device) => device.name);
+  if (missing.length > 0) return `: ${missing.join(" and ")} ${missing.length > 1 ? "do" : "does"} not answer`;
+  return trouble ? `: ${trouble}` : "";
 }
 
 function phase(name, words) {

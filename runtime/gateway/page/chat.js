@@ -19,8 +19,8 @@ export class Chat {
   #hooks;
 
   /**
-   * `hooks.model()` names it; `hooks.ready()` is waited for by a question that came too early; `hooks.answering(yes)` and
-   * `hooks.measured(tokens per second)` are told; `hooks.key()` asks for a key and resolves to whether there is another.
+   * `hooks.model()` names it, `hooks.ready()` is waited for by a question that came too early, `hooks.answering(yes)`
+   * and `hooks.measured(tokens per second)` are told, `hooks.key()` asks for a key and resolves to whether there is one.
    */
   constructor(settings, hooks) {
     this.#settings = settings;
@@ -109,7 +109,8 @@ export class Chat {
   }
 
   async #failed(answer, error) {
-    const fault = error instanceof Fault ? error : new Fault({ code: "page", message: `The page failed: ${error.message}` });
+    const fault =
+      error instanceof Fault ? error : new Fault({ code: "page", message: `The page failed: ${error.message}` });
     const again = el("button", { type: "button", class: "quiet", onclick: () => this.#again(answer) }, "Try again");
     answer.fail(fault, again);
     if (fault.status === 401 && (await this.#hooks.key())) this.#again(answer);
@@ -140,7 +141,12 @@ class Answer {
 
   constructor() {
     this.#foot.append(el("span", { class: "waiting" }, "Reading your message"));
-    this.node = el("article", { class: "turn model", "aria-label": "Answer", "aria-busy": "true" }, this.#body, this.#foot);
+    this.node = el(
+      "article",
+      { class: "turn model", "aria-label": "Answer", "aria-busy": "true" },
+      this.#body,
+      this.#foot,
+    );
   }
 
   /** Says what is waited for. */
@@ -175,7 +181,11 @@ class Answer {
     this.#draw();
     this.node.setAttribute("aria-busy", "false");
     const text = this.text;
-    const copy = el("button", { type: "button", class: "copy", onclick: (event) => copyTo(event.target, text) }, "Copy");
+    const copy = el(
+      "button",
+      { type: "button", class: "copy", onclick: (event) => copyTo(event.target, text) },
+      "Copy",
+    );
     this.#foot.replaceChildren(el("span", {}, note), ...(text ? [copy] : []));
   }
 
@@ -192,7 +202,9 @@ class Answer {
     if (this.thought) {
       if (!this.#thoughts) {
         this.#thoughts = el("p", {});
-        this.node.prepend(el("details", { class: "thought" }, el("summary", {}, "What it thought first"), this.#thoughts));
+        this.node.prepend(
+          el("details", { class: "thought" }, el("summary", {}, "What it thought first"), this.#thoughts),
+        );
       }
       say(this.#thoughts, this.thought);
     }

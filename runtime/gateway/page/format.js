@@ -43,7 +43,7 @@ export function percent(loaded, total) {
   return total > 0 ? Math.floor((Math.min(loaded, total) * 100) / total) : 0;
 }
 
-/** Blocks `start..end` as layers: `3-7`; `m` for an MLP alone, `a` for an attention alone, as `lime plan` writes them. */
+/** Blocks `start..end` as layers, as `lime plan` writes them: `3-7`; `m` for an MLP, `a` for an attention alone. */
 export function layers([start, end]) {
   if (end <= start) return "none";
   const [first, last] = [Math.max(start - 1, 0), Math.max(end - 2, 0)];

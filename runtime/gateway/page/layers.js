@@ -32,7 +32,10 @@ function line(plan, segment) {
 
 /** The embedding or the head, on the device that holds it. */
 function end(plan, which, letter, name) {
-  const index = Math.max(plan.devices.findIndex((device) => device[which]), 0);
+  const index = Math.max(
+    plan.devices.findIndex((device) => device[which]),
+    0,
+  );
   const title = `${name}: ${plan.devices[index]?.name ?? ""}`;
   return el("span", { class: `part end ${colour(index)}`, title }, letter);
 }
@@ -40,7 +43,10 @@ function end(plan, which, letter, name) {
 function part({ device, index, range: [start, end] }) {
   const streamed = device.streamed.filter((block) => block >= start && block < end);
   const streams = streamed.length > 0 ? `, ${counted(streamed.length, "block")} read from disk` : "";
-  const node = el("span", { class: `part ${colour(index)}`, title: `${device.name}: layers ${layers([start, end])}${streams}` });
+  const node = el("span", {
+    class: `part ${colour(index)}`,
+    title: `${device.name}: layers ${layers([start, end])}${streams}`,
+  });
   node.style.flexGrow = String(end - start);
   for (const run of runs(start, end, new Set(streamed))) {
     const stripe = el("span", { class: run.streamed ? "run streamed" : "run" });

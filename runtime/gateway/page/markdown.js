@@ -1,8 +1,8 @@
-// Markdown of answers as elements. A model's text is foreign: it becomes text nodes, and no other element than those made here.
+// Markdown of answers as elements. A model's text is foreign: it becomes text nodes, in elements that are made here.
 
 import { el } from "./dom.js";
 
-/** Shows `text` in `container`. Blocks that are there already stay: while an answer streams only its last block is made anew. */
+/** Shows `text` in `container`. Blocks that are there already stay: of an answer that streams the last is made anew. */
 export function show(container, text) {
   const blocks = split(text);
   blocks.forEach((block, index) => {
@@ -142,7 +142,12 @@ function list(block) {
 }
 
 function table(block) {
-  const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+  const cells = (line) =>
+    line
+      .trim()
+      .replace(/^\||\|$/g, "")
+      .split("|")
+      .map((cell) => cell.trim());
   const row = (line, kind) => el("tr", {}, ...cells(line).map((cell) => el(kind, {}, ...inline(cell))));
   const body = block.slice(2).map((line) => row(line, "td"));
   const node = el("table", {}, el("thead", {}, row(block[0], "th")), el("tbody", {}, ...body));

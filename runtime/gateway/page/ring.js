@@ -26,8 +26,10 @@ export class Ring {
   plan(plan) {
     this.#devices = new Map(plan.devices.map((device, index) => [device.name, new Device(device, index)]));
     this.speed.predict(plan.prediction);
-    const { name, layers: count, format } = plan.model;
-    say(this.#summary, `${name}: ${counted(count, "layer")}, ${format}, ${bytes(plan.model.bytes)}. ${counted(plan.context_tokens, "token")} of context, ${counted(plan.concurrent_requests, "answer")} at once.`);
+    const { name, layers: count, format, bytes: size } = plan.model;
+    const room = `${counted(plan.context_tokens, "token")} of context`;
+    const answers = `${counted(plan.concurrent_requests, "answer")} at once`;
+    say(this.#summary, `${name}: ${counted(count, "layer")}, ${format}, ${bytes(size)}. ${room}, ${answers}.`);
     const section = (title, ...children) => el("section", {}, el("h3", {}, title), ...children);
     const cards = [...this.#devices.values()].map((device) => device.node);
     this.#place.replaceChildren(
@@ -43,7 +45,8 @@ export class Ring {
   /** Shows a moment of it. */
   state(state) {
     for (const told of state.happened) this.#hear(told, state.happened);
-    for (const device of state.devices) this.#devices.get(device.name)?.show(device, state, this.#lost.get(device.name));
+    for (const device of state.devices)
+      this.#devices.get(device.name)?.show(device, state, this.#lost.get(device.name));
     this.speed.count(state);
   }
 
@@ -56,7 +59,9 @@ export class Ring {
     this.#told = told.number;
     const [before, after] = sentence(told, all);
     const time = el("time", { datetime: new Date(told.at_millis).toISOString() }, clock(told.at_millis));
-    this.#log.prepend(el("li", { class: told.kind }, time, " ", before, after ? el("span", { class: "aside" }, ` ${after}`) : null));
+    this.#log.prepend(
+      el("li", { class: told.kind }, time, " ", before, after ? el("span", { class: "aside" }, ` ${after}`) : null),
+    );
     while (this.#log.children.length > 24) this.#log.lastElementChild.remove();
   }
 }
@@ -66,12 +71,8 @@ function sentence(told, all) {
   switch (told.kind) {
     case "lost":
       return [told.device === "ring" ? "The ring broke." : `${told.device} was lost.`, told.reason];
-    case "recovered": {
-      const lost = all.findLast((other) => other.kind === "lost" && other.number < told.number);
-      const first = all.find((other) => lost && other.kind === "lost" && !all.some((ready) => ready.number > other.number && ready.number < told.number && ready.kind === "recovered"));
-      const after = first ? `after ${duration(told.at_millis - first.at_millis)}, ` : "";
-      return ["The ring is back.", `${after}epoch ${told.epoch}: answers go on`];
-    }
+    case "recovered":
+      return ["The ring is back.", `${away(told, all)}epoch ${told.epoch}: answers go on`];
     case "ready":
       return ["The ring serves.", ""];
     case "plan":
@@ -81,6 +82,14 @@ function sentence(told, all) {
     default:
       return [told.kind, ""];
   }
+}
+
+/** How long the ring was away: since the first loss after it was there the last time. */
+function away(told, all) {
+  const before = all.filter((other) => other.number < told.number);
+  const there = before.findLast((other) => other.kind === "recovered" || other.kind === "ready");
+  const lost = before.find((other) => other.kind === "lost" && other.number > (there?.number ?? 0));
+  return lost ? `after ${duration(told.at_millis - lost.at_millis)}, ` : "";
 }
 
 /** A device's card. */
@@ -96,12 +105,29 @@ class Device {
     this.#plan = plan;
     this.#memory = new MemoryBar(colour(index));
     this.#memory.show(plan.memory, null);
-    const held = plan.ranges.filter(([start, end]) => end > start).map(layers).join(", ");
+    const held = plan.ranges
+      .filter(([start, end]) => end > start)
+      .map(layers)
+      .join(", ");
     const more = [plan.embedding ? "embedding" : "", plan.head ? "head" : ""].filter(Boolean).join(" and ");
     const what = [held ? `layers ${held}` : "", more].filter(Boolean).join(", ");
-    const title = el("p", { class: "device-head" }, el("span", { class: `dot ${colour(index)}` }), el("strong", {}, plan.name), this.#state);
+    const title = el(
+      "p",
+      { class: "device-head" },
+      el("span", { class: `dot ${colour(index)}` }),
+      el("strong", {}, plan.name),
+      this.#state,
+    );
     this.#progress.setAttribute("aria-label", `${plan.name} loads`);
-    this.node = el("li", { class: "device", "data-device": plan.name }, title, el("p", { class: "aside device-what" }, el("span", {}, what), el("span", {}, bytes(plan.memory.budget_bytes))), this.#progress, this.#memory.node, this.#streams);
+    this.node = el(
+      "li",
+      { class: "device", "data-device": plan.name },
+      title,
+      el("p", { class: "aside device-what" }, el("span", {}, what), el("span", {}, bytes(plan.memory.budget_bytes))),
+      this.#progress,
+      this.#memory.node,
+      this.#streams,
+    );
   }
 
   show(now, state, lost) {
@@ -119,7 +145,8 @@ class Device {
   #standing(now, state, lost, done) {
     if (now.stuck) return ["lost", `stuck: ${now.stuck}`];
     if (lost && !lost.back) return now.answers ? ["loading", `coming back, ${done} %`] : ["lost", "lost"];
-    if (state.phase === "loading" && now.phase !== "ready") return ["loading", now.total_bytes > 0 ? `loading ${done} %` : "starting"];
+    if (state.phase === "loading" && now.phase !== "ready")
+      return ["loading", now.total_bytes > 0 ? `loading ${done} %` : "starting"];
     if (!now.answers) return ["lost", "does not answer"];
     if (lost && state.at_millis - lost.back < BACK) return ["back", "back"];
     return ["serving", state.phase === "ready" ? "serves" : "waits"];

@@ -72,7 +72,7 @@ export async function* ask(question, signal) {
   if (!ended) throw new Fault({ code: "broken", message: "The answer broke off." });
 }
 
-/** Looks at the ring for as long as the page is open; `seen` hears `plan` and `state`, `away` hears why there is nothing to see. */
+/** Looks at the ring as long as the page is open: `seen` hears `plan` and `state`, `away` why there is nothing. */
 export async function watch(seen, away) {
   for (;;) {
     try {

@@ -26,7 +26,11 @@ export class Speed {
       el("div", {}, el("dt", {}, "Predicted"), this.#predicted, this.#predictedFor),
       el("div", {}, el("dt", {}, "Measured"), this.#measured, this.#measuredOf),
     ),
-    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true", class: "spark empty" }, this.#line),
+    svg(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true", class: "spark empty" },
+      this.#line,
+    ),
   );
 
   /** A plan's prediction, where it has one. */
@@ -42,7 +46,8 @@ export class Speed {
     // One measurement before the window's begin is kept, to measure from.
     while (this.#seen.length > 2 && this.#seen[1].at <= at_millis - WINDOW) this.#seen.shift();
     // From when somebody asked: a pause before it says nothing about the speed.
-    const from = this.#seen.find((seen, index) => seen.active > 0 || this.#seen[index + 1]?.active > 0) ?? this.#seen.at(-1);
+    const from =
+      this.#seen.find((seen, index) => seen.active > 0 || this.#seen[index + 1]?.active > 0) ?? this.#seen.at(-1);
     const millis = at_millis - from.at;
     const rate = millis > 0 ? ((drawn_tokens - from.drawn) * 1000) / millis : 0;
     if (requests.active > 0 && rate > 0) {

@@ -25,8 +25,11 @@ pub(super) const INDEX: File = file!("index.html", HTML);
 /// What that asks for.
 const FILES: &[File] = &[
     file!("base.css", CSS),
+    file!("dialogs.css", CSS),
     file!("chat.css", CSS),
+    file!("answer.css", CSS),
     file!("ring.css", CSS),
+    file!("memory.css", CSS),
     file!("icon.svg", SVG),
     file!("app.js", SCRIPT),
     file!("chat.js", SCRIPT),
