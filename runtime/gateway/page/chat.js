@@ -20,7 +20,7 @@ export class Chat {
 
   /**
    * `hooks.model()` names it, `hooks.ready()` is waited for by a question that came too early, `hooks.answering(yes)`
-   * and `hooks.measured(tokens per second)` are told, `hooks.key()` asks for a key and resolves to whether there is one.
+   * and `hooks.measured(tokens per second)` are told, `hooks.key()` asks for a key and says whether there is one.
    */
   constructor(settings, hooks) {
     this.#settings = settings;

@@ -72,14 +72,19 @@ export async function* ask(question, signal) {
   if (!ended) throw new Fault({ code: "broken", message: "The answer broke off." });
 }
 
-/** Looks at the ring as long as the page is open: `seen` hears `plan` and `state`, `away` why there is nothing. */
+/** Looks at the ring as long as the page is seen: `seen` hears `plan` and `state`, `away` why there is nothing. */
 export async function watch(seen, away) {
   for (;;) {
+    await shown();
+    const hidden = new AbortController();
+    const hide = () => document.hidden && hidden.abort();
+    document.addEventListener("visibilitychange", hide);
     try {
-      const response = await request("lime/v1/live");
+      const response = await request("lime/v1/live", { signal: hidden.signal });
       for await (const { kind, data } of events(response)) seen(kind, JSON.parse(data));
       away(Fault.away());
     } catch (error) {
+      if (error.name === "AbortError") continue;
       const fault = error instanceof Fault ? error : Fault.away();
       const another = anotherKey();
       away(fault);
@@ -88,7 +93,16 @@ export async function watch(seen, away) {
         await another;
         continue;
       }
+    } finally {
+      document.removeEventListener("visibilitychange", hide);
     }
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+}
+
+/** Waits until somebody sees the page. A browser has few connections for a server, and a page behind others needs none. */
+async function shown() {
+  while (document.hidden) {
+    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
   }
 }
