@@ -5,7 +5,8 @@ const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 /** `3.5 MiB`. */
 export function bytes(count) {
   let [value, unit] = [count, 0];
-  while (value >= 1024 && unit < UNITS.length - 1) {
+  // Three digits are enough: 0.98 MiB rather than 1,004 KiB.
+  while (value >= 1000 && unit < UNITS.length - 1) {
     value /= 1024;
     unit += 1;
   }

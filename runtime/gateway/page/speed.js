@@ -36,7 +36,7 @@ export class Speed {
   /** A plan's prediction, where it has one. */
   predict(prediction) {
     say(this.#predicted, prediction ? digits(prediction.tokens_per_second) : "–");
-    const answers = prediction?.sequences === 1 ? "one answer" : `${prediction?.sequences} answers`;
+    const answers = prediction?.sequences === 1 ? "one" : `${prediction?.sequences}`;
     say(this.#predictedFor, prediction ? `tokens/s, ${answers} at a time` : "this plan has no prediction");
   }
 
@@ -52,7 +52,7 @@ export class Speed {
     const rate = millis > 0 ? ((drawn_tokens - from.drawn) * 1000) / millis : 0;
     if (requests.active > 0 && rate > 0) {
       say(this.#measured, digits(rate));
-      const answers = requests.active === 1 ? "one answer" : `${requests.active} answers`;
+      const answers = requests.active === 1 ? "one" : `${requests.active}`;
       say(this.#measuredOf, `tokens/s, ${answers} at a time`);
     }
     this.#rates.push(requests.active > 0 ? rate : 0);
