@@ -1,5 +1,7 @@
 //! `lime up` for other machines: keys, TLS and a loud word where either is missing; and `lime chat` that comes to it.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::{

@@ -32,7 +32,6 @@ fn service(wish: &Wish) -> Object {
         target_port: Some(IntOrString::Int(http_port(wish).into())),
         protocol: Some("TCP".to_owned()),
         node_port: given.node_port,
-        ..Default::default()
     };
     let ranges = given.load_balancer_source_ranges;
     let spec = ServiceSpec {
