@@ -6,9 +6,6 @@ use crate::lanes::BLOCK;
 use crate::outputs::Outputs;
 use crate::simd::{Dots, Simd, prefetch_far};
 
-/// Weight rows at a time for one activation row, as far apart as a task allows: separate streams keep more of the memory
-/// busy than neighbours do.
-const STREAMS: usize = 2;
 /// How far ahead of itself a row is asked for, in bytes.
 const AHEAD: usize = 1024;
 
@@ -27,57 +24,37 @@ impl Few<'_, '_> {
     pub(crate) unsafe fn run<D: Dots, F: QuantFormat>(&self) {
         // SAFETY: passed on to the caller.
         unsafe {
-            if self.x.alone != 1 {
-                for row in self.first..self.end {
+            for row in self.first..self.end {
+                // One after another: memory gave a Q8_0 row side by side with another less than two activation rows take here.
+                if self.x.alone == 1 {
+                    self.one::<D, F>(row);
+                } else {
                     self.all::<D, F>(row);
                 }
-                return;
-            }
-            let apart = (self.end - self.first) / STREAMS;
-            for row in self.first..self.first + apart {
-                let mut rows = [row; STREAMS];
-                for stream in 1..STREAMS {
-                    rows[stream] += stream * apart;
-                }
-                self.one::<D, F, STREAMS>(rows);
-            }
-            for row in self.first + STREAMS * apart..self.end {
-                self.one::<D, F, 1>([row]);
             }
         }
     }
 
-    /// Weight rows `rows` times the one activation row.
+    /// Weight row `row` times the one activation row: lanes stay in a register.
     #[inline(always)]
-    unsafe fn one<D: Dots, F: QuantFormat, const R: usize>(&self, rows: [usize; R]) {
+    unsafe fn one<D: Dots, F: QuantFormat>(&self, row: usize) {
         let (blocks, whole) = (self.x.blocks, self.x.blocks / CHUNK * CHUNK);
         // SAFETY: chunks lie in the rows, which lie where the caller says.
         unsafe {
-            let mut lanes = [D::S::splat(0.0); R];
-            let mut at = [std::ptr::null(); R];
-            for r in 0..R {
-                at[r] = self.row::<F>(rows[r]);
-            }
+            let units = self.row::<F>(row);
+            let mut lanes = D::S::splat(0.0);
             for chunk in 0..blocks / CHUNK {
-                let x = self.x.row(0, chunk * CHUNK);
-                for r in 0..R {
-                    let units = at[r].add(chunk * stored_bytes::<F>(CHUNK));
-                    ahead::<F>(units);
-                    lanes[r] = Weights::<D>::load::<F>(units).add::<F>(&x, lanes[r]);
-                }
+                let units = units.add(chunk * stored_bytes::<F>(CHUNK));
+                ahead::<F>(units);
+                lanes = Weights::<D>::load::<F>(units).add::<F>(&self.x.row(0, chunk * CHUNK), lanes);
             }
             if whole < blocks {
-                let mut end = End::ZERO;
+                let (mut end, mut chunk) = (End::ZERO, Chunk::ZERO);
                 let x = end.whole(&self.x.row(0, whole), blocks - whole);
-                for r in 0..R {
-                    let mut chunk = Chunk::ZERO;
-                    let units = chunk.whole::<F>(at[r].add(stored_bytes::<F>(whole)), blocks - whole);
-                    lanes[r] = Weights::<D>::load::<F>(units).add::<F>(&x, lanes[r]);
-                }
+                let units = chunk.whole::<F>(units.add(stored_bytes::<F>(whole)), blocks - whole);
+                lanes = Weights::<D>::load::<F>(units).add::<F>(&x, lanes);
             }
-            for r in 0..R {
-                self.outputs.put(self.x.grouped(), rows[r], D::S::sum(lanes[r]));
-            }
+            self.outputs.put(self.x.grouped(), row, D::S::sum(lanes));
         }
     }
 
@@ -85,7 +62,7 @@ impl Few<'_, '_> {
     #[inline(always)]
     unsafe fn all<D: Dots, F: QuantFormat>(&self, row: usize) {
         let blocks = self.x.blocks;
-        // SAFETY: as above; there are no more rows than lanes.
+        // SAFETY: as above; there are no more rows than lanes, and only the last chunk has fewer blocks.
         unsafe {
             let mut lanes = [D::S::splat(0.0); QuantRows::MOST_ALONE];
             assert!(self.x.alone <= lanes.len());
