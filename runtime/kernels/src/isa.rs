@@ -36,6 +36,15 @@ impl Isa {
         found
     }
 
+    /// The fastest instruction set of this machine, whatever is wished for.
+    pub(crate) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            return if is_x86_feature_detected!("avx512f") { Self::Avx512 } else { Self::Avx2 };
+        }
+        if cfg!(target_arch = "aarch64") { Self::Neon } else { Self::Scalar }
+    }
+
     /// The fastest instruction set of this machine, or the one named by `LIME_ISA` where it is available.
     pub fn detect() -> Self {
         let available = Self::available();

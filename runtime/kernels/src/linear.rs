@@ -92,7 +92,7 @@ impl FormatTask for LinearPart<'_> {
 
     fn quants<F: QuantFormat>(self) {
         let Self { isa, outputs, first, end } = self;
-        scratch::with(quants::scratch_floats(), |scratch| {
+        scratch::with(quants::scratch_floats(outputs.x_rows), |scratch| {
             // SAFETY: as above.
             unsafe { run_dots(isa, Product { outputs, first, end, scratch, format: PhantomData::<F> }) };
         });

@@ -84,10 +84,7 @@ impl PackedRows {
         let (places, stride) = (self.places(), self.stride());
         let Some(data) = self.data.as_mut() else { return };
         if operand == Operand::Bytes {
-            let packed = &mut data[..rows * quants::row_bytes(stride / BLOCK)];
-            for (row, x) in x.chunks_exact(cols).enumerate() {
-                quants::round_row(x, row, rows, packed);
-            }
+            quants::round(x, cols, &mut data[..quants::packed_bytes(rows, stride / BLOCK)]);
             return;
         }
         let packed = data.as_f32_mut(0..rows * stride);
@@ -240,6 +237,15 @@ mod tests {
         assert_eq!(packed.data()[..2], [1.0, 2.0]);
         assert_eq!(packed.data()[16..20], [33.0, 34.0, 35.0, 0.0]);
         assert_eq!(packed.data()[32..34], [17.0, 18.0]);
+    }
+
+    #[test]
+    fn rounded_rows_fit_into_the_room_of_lanes() {
+        for rows in 1..200 {
+            for blocks in 1..40 {
+                assert!(quants::packed_bytes(rows, blocks) <= PackedRows::bytes(rows, blocks * BLOCK));
+            }
+        }
     }
 
     #[test]

@@ -331,7 +331,8 @@ proptest! {
         format in proptest::sample::select(&QUANTIZED[..]),
         out in 1usize..40,
         blocks in 1usize..40,
-        rows in 1usize..12,
+        // Rows alone, a group of sixteen that is filled up, and a group with some alone.
+        rows in 1usize..26,
         threads in 1usize..4,
         tame in proptest::bool::weighted(0.7),
         seed in any::<u32>(),
@@ -343,7 +344,7 @@ proptest! {
 #[test]
 fn many_rows_and_long_ones_are_as_defined() {
     for format in QUANTIZED {
-        for (out, blocks, rows) in [(19, 40, 33), (9, 16, 70), (130, 3, 1), (5, 100, 8)] {
+        for (out, blocks, rows) in [(19, 40, 33), (9, 16, 70), (130, 3, 1), (5, 100, 8), (3, 18, 150)] {
             check(format, out, columns(format, blocks), rows, 2, true, 7);
         }
     }

@@ -9,81 +9,94 @@
 //! each half of a block, `x_sum` is the sum of the bytes times those. Where the halves of a block have factors of their own, whole numbers, the dot
 //! product is the sum of the halves' dots times those. The sixteen lanes
 //! are added by the tree of all other sums: l+8, l+4, l+2, l+1.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "iterators and closures do not inherit an instruction set, and would stay calls in loops over registers"
+)]
 
+mod few;
 mod product;
 mod rounded;
+mod tiles;
+mod weights;
 
 pub(crate) use product::{Product, scratch_floats};
-pub(crate) use rounded::{QuantRows, round_row, row_bytes};
+pub(crate) use rounded::{QuantRows, packed_bytes, round};
 
-use crate::convert::widen_f16;
-use crate::lanes::{BLOCK, HALF};
-use crate::simd::{Dots, ScalarDots};
+use crate::lanes::BLOCK;
+use crate::simd::{Dots, ScalarDots, Simd};
 use lime_plan::Format;
+use weights::{Chunk, Weights};
 
 /// Blocks of a chunk: one for each lane.
 pub(crate) const CHUNK: usize = 16;
 
-/// A quantized format.
+/// Sixteen f32 lanes of the instruction set.
+pub(crate) type Lanes<D> = <<D as Dots>::S as Simd>::V;
+
+/// What stands in the bytes of a format's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quants {
+    /// The quants.
+    Signed,
+    /// Quants that are so much greater than they should be, which makes them numbers from 0 to 127.
+    Greater(i32),
+}
+
+/// What is added to the weights of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offsets {
+    None,
+    /// An offset for each block.
+    Blocks,
+    /// An offset for each block, times whole numbers of its halves.
+    Halves,
+}
+
+/// A quantized format: how sixteen blocks of a row, the units at `units`, become registers.
+///
+/// # Safety
+/// All methods: `D` must be available on this machine, and there are the units of a whole chunk.
 pub(crate) trait QuantFormat: 'static {
     /// Its name, and so its unit: whole blocks, no more than a chunk.
     const FORMAT: Format;
-    /// Whether scales have factors.
-    const FACTORS: bool;
-    /// Whether blocks have offsets.
-    const OFFSETS: bool;
-    /// Whether the halves of a block, of 16 columns, have factors of their own: their quants then lie apart.
-    const HALVES: bool;
-    /// Whether the columns of a block have whole-numbered factors of its offset, which lie where second halves do.
-    const OFFSET_BYTES: bool = false;
+    /// What [`QuantFormat::pair`] gives.
+    const QUANTS: Quants;
+    /// Whether the halves of a block, of 16 columns, have factors of their own.
+    const HALVES: bool = false;
+    /// What kind of offsets there are.
+    const OFFSETS: Offsets = Offsets::None;
 
-    /// Writes the blocks of `units`, whole units for a chunk or fewer, to the front of `chunk`.
-    ///
-    /// # Safety
-    /// `D` must be available on this machine.
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk);
-}
+    /// The quants of blocks `2 * pair` and the next.
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes;
 
-/// Some blocks of one weight row, expanded.
-#[repr(C, align(64))]
-#[derive(Clone)]
-pub(crate) struct Chunk {
-    /// All columns of each block, or the first half of them and zeros.
-    pub(crate) quants: [[i8; BLOCK]; CHUNK],
-    /// Zeros and the second half, where halves lie apart; the columns' factors of the offset, where there are such.
-    pub(crate) second: [[i8; BLOCK]; CHUNK],
-    /// What the dots of the halves are multiplied by: whole numbers of at most eight bits.
-    pub(crate) half_factors: [[f32; CHUNK]; 2],
-    /// Scales as f16.
-    pub(crate) scales: [u16; CHUNK],
-    /// What a scale is multiplied by.
-    pub(crate) factors: [f32; CHUNK],
-    /// What is added to all weights of a block, as f16.
-    pub(crate) offsets: [u16; CHUNK],
-    /// What an offset is multiplied by.
-    pub(crate) offset_factors: [f32; CHUNK],
-}
+    /// The blocks' scales.
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D>;
 
-impl Chunk {
-    pub(crate) const ZERO: Self = Self {
-        quants: [[0; BLOCK]; CHUNK],
-        second: [[0; BLOCK]; CHUNK],
-        half_factors: [[0.0; CHUNK]; 2],
-        scales: [0; CHUNK],
-        factors: [0.0; CHUNK],
-        offsets: [0; CHUNK],
-        offset_factors: [0.0; CHUNK],
-    };
-
-    /// Takes the blocks from `blocks` on out of every sum.
+    /// What the dots of the blocks' first and second halves are multiplied by.
     #[inline(always)]
-    fn end_at(&mut self, blocks: usize) {
-        self.scales[blocks..].fill(0);
-        self.offsets[blocks..].fill(0);
+    unsafe fn half_factors<D: Dots>(_units: *const u8) -> [D::Ints; 2] {
+        // SAFETY: passed on to the caller.
+        unsafe { [D::zero(); 2] }
+    }
+
+    /// The blocks' offsets.
+    #[inline(always)]
+    unsafe fn offsets<D: Dots>(_units: *const u8) -> Lanes<D> {
+        // SAFETY: passed on to the caller.
+        unsafe { D::S::splat(0.0) }
+    }
+
+    /// What the offsets of the blocks' halves are multiplied by.
+    #[inline(always)]
+    unsafe fn offset_factors<D: Dots>(_units: *const u8) -> [D::Ints; 2] {
+        // SAFETY: passed on to the caller.
+        unsafe { [D::zero(); 2] }
     }
 }
 
 /// Bytes of so many blocks.
+#[inline(always)]
 pub(crate) const fn stored_bytes<F: QuantFormat>(blocks: usize) -> usize {
     let Some(unit) = F::FORMAT.unit() else { return 0 };
     blocks * BLOCK / unit.columns * unit.bytes
@@ -93,22 +106,26 @@ pub(crate) const fn stored_bytes<F: QuantFormat>(blocks: usize) -> usize {
 pub(crate) fn decode<F: QuantFormat>(row: &[u8], into: &mut [f32]) {
     let mut chunk = Chunk::ZERO;
     for (units, into) in row.chunks(stored_bytes::<F>(CHUNK)).zip(into.chunks_mut(CHUNK * BLOCK)) {
-        // SAFETY: portable code is available everywhere.
-        unsafe { F::expand::<ScalarDots>(units, &mut chunk) };
+        let blocks = into.len() / BLOCK;
+        assert_eq!(units.len(), stored_bytes::<F>(blocks), "stored blocks");
+        // SAFETY: portable code is available everywhere, so many blocks are there, and only the last ones are fewer than a chunk.
+        let weights = unsafe { Weights::<ScalarDots>::load::<F>(chunk.whole::<F>(units.as_ptr(), blocks)) };
         for (block, into) in into.chunks_mut(BLOCK).enumerate() {
-            let factor = if F::FACTORS { chunk.factors[block] } else { 1.0 };
-            let scale = widen_f16(chunk.scales[block]) * factor;
-            let offset = if F::OFFSETS { widen_f16(chunk.offsets[block]) * chunk.offset_factors[block] } else { 0.0 };
             for (column, into) in into.iter_mut().enumerate() {
-                let offset = if F::OFFSET_BYTES { offset * f32::from(chunk.second[block][column]) } else { offset };
-                let (quant, scale) = match column / HALF {
-                    half if F::HALVES => {
-                        let quants = if half == 0 { &chunk.quants } else { &chunk.second };
-                        (quants[block][column], scale * chunk.half_factors[half][block])
-                    }
-                    _ => (chunk.quants[block][column], scale),
+                let half = column / (BLOCK / 2);
+                let byte = weights.bytes[block / 2][block % 2 * BLOCK + column];
+                let quant = match F::QUANTS {
+                    Quants::Signed => i32::from(byte as i8),
+                    Quants::Greater(by) => i32::from(byte) - by,
                 };
-                *into = f32::from(quant) * scale + offset;
+                let scale = weights.scales[block];
+                let scale = if F::HALVES { scale * weights.factors[half][block] as f32 } else { scale };
+                let offset = match F::OFFSETS {
+                    Offsets::None => 0.0,
+                    Offsets::Blocks => weights.offsets[block],
+                    Offsets::Halves => weights.offsets[block] * weights.offset_factors[half][block] as f32,
+                };
+                *into = quant as f32 * scale + offset;
             }
         }
     }

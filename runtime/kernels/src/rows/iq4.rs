@@ -1,11 +1,8 @@
-//! GGUF's IQ4_NL and IQ4_XS: halves of bytes that stand for one of sixteen numbers. IQ4_NL has units of 32 columns, an f16 scale and
-//! 16 bytes, whose low halves are the first 16 columns. IQ4_XS has units of 256: an f16 number, the high two bits of eight
-//! factors, their low four, and eight times 16 bytes. A factor is 32 too great.
-
 use lime_plan::Format;
 
-use crate::quants::{Chunk, QuantFormat};
-use crate::simd::Dots;
+use super::units::{four, halves, shared_halves};
+use crate::quants::{Lanes, QuantFormat, Quants};
+use crate::simd::{Dots, Simd};
 
 pub(crate) struct Iq4Nl;
 pub(crate) struct Iq4Xs;
@@ -15,41 +12,63 @@ const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 3
 
 impl QuantFormat for Iq4Nl {
     const FORMAT: Format = Format::Iq4Nl;
-    const FACTORS: bool = false;
-    const OFFSETS: bool = false;
-    const HALVES: bool = false;
+    const QUANTS: Quants = Quants::Signed;
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<18>();
-        for (block, [low, high, quants @ ..]) in units.iter().enumerate() {
-            chunk.scales[block] = u16::from_le_bytes([*low, *high]);
-            // SAFETY: the caller's instruction set.
-            chunk.quants[block] = unsafe { D::levels(&LEVELS, quants) };
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            let unit = units.add(2 * pair * 18);
+            D::levels(&LEVELS, D::nibbles(unit.add(2), unit.add(18 + 2)))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe { D::half_floats(halves(units, 18, 0)) }
     }
 }
 
 impl QuantFormat for Iq4Xs {
     const FORMAT: Format = Format::Iq4Xs;
-    const FACTORS: bool = true;
-    const OFFSETS: bool = false;
-    const HALVES: bool = false;
+    const QUANTS: Quants = Quants::Signed;
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<136>();
-        for (index, [low, high, highs_low, highs_high, a, b, c, d, quants @ ..]) in units.iter().enumerate() {
-            let (highs, lows) = (u16::from_le_bytes([*highs_low, *highs_high]), [*a, *b, *c, *d]);
-            let (quants, _) = quants.as_chunks::<16>();
-            for (block, quants) in quants.iter().enumerate() {
-                let at = 8 * index + block;
-                let factor = lows[block / 2] >> (block % 2 * 4) & 15 | ((highs >> (2 * block) & 3) << 4) as u8;
-                chunk.scales[at] = u16::from_le_bytes([*low, *high]);
-                chunk.factors[at] = f32::from(factor) - 32.0;
-                // SAFETY: the caller's instruction set.
-                chunk.quants[at] = unsafe { D::levels(&LEVELS, quants) };
-            }
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            let quants = units.add(pair / 4 * 136 + 8 + pair % 4 * 32);
+            D::levels(&LEVELS, D::nibbles(quants, quants.add(16)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe {
+            let factors = D::byte_floats([factors(units), factors(units.add(136))]);
+            D::S::mul(D::half_floats(shared_halves(units, 136, 0)), D::S::sub(factors, D::S::splat(32.0)))
+        }
+    }
+}
+
+/// The factors of the eight blocks of a unit, a byte each.
+///
+/// # Safety
+/// There is a unit.
+#[inline(always)]
+unsafe fn factors(unit: *const u8) -> u64 {
+    // SAFETY: by the caller's word.
+    let [head, low] = unsafe { [four(unit), four(unit.add(4))] };
+    // Halves of bytes, and pairs of bits, one to each byte.
+    let mut low = u64::from(low);
+    low = (low | low << 16) & 0x0000_ffff_0000_ffff;
+    low = (low | low << 8) & 0x00ff_00ff_00ff_00ff;
+    low = (low | low << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let mut high = u64::from(head >> 16);
+    high = (high | high << 24) & 0x0000_00ff_0000_00ff;
+    high = (high | high << 12) & 0x000f_000f_000f_000f;
+    high = (high | high << 6) & 0x0303_0303_0303_0303;
+    low | high << 4
 }

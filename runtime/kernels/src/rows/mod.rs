@@ -1,5 +1,9 @@
 //! The formats of weight rows, one a file. A format says how a row is read and which arithmetic its products have; loops over
 //! rows are written once for each arithmetic and know no format.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "iterators and closures do not inherit an instruction set, and would stay calls in loops over registers"
+)]
 
 mod compact;
 mod iq4;
@@ -13,6 +17,7 @@ mod q4_k;
 mod q5;
 mod q6_k;
 mod q8_0;
+mod units;
 
 use crate::compact::Expand;
 use crate::matrix::Matrix;

@@ -1,15 +1,25 @@
-//! MXFP4 as GGUF stores it: units of 32 columns, a byte with the exponent of the scale, and 16 bytes, whose low halves are the first 16
-//! columns. A half of a byte is a number of four bits with two for its exponent.
-
 use lime_plan::Format;
 
-use crate::quants::{Chunk, QuantFormat};
-use crate::simd::Dots;
+use crate::quants::{Lanes, QuantFormat, Quants};
+use crate::simd::{Dots, Simd};
 
 pub(crate) struct Mxfp4;
 
+/// Bytes of a unit.
+const UNIT: usize = 17;
+/// What is added to all of [`LEVELS`], so that they have no sign.
+const GREATER: i8 = 12;
 /// What a half of a byte stands for, twice: a half is among them.
-const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+const LEVELS: [i8; 16] = greater([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]);
+
+const fn greater(mut levels: [i8; 16]) -> [i8; 16] {
+    let mut at = 0;
+    while at < levels.len() {
+        levels[at] += GREATER;
+        at += 1;
+    }
+    levels
+}
 
 /// Half of the scale with this exponent, 2 to its power less 127.
 #[inline(always)]
@@ -20,19 +30,26 @@ fn half_scale(exponent: u8) -> f32 {
 
 impl QuantFormat for Mxfp4 {
     const FORMAT: Format = Format::Mxfp4;
-    const FACTORS: bool = true;
-    const OFFSETS: bool = false;
-    const HALVES: bool = false;
+    const QUANTS: Quants = Quants::Greater(GREATER as i32);
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        /// One, as f16: the scale's powers of two are no numbers of that type.
-        const ONE: u16 = 0x3c00;
-        let (units, _) = units.as_chunks::<17>();
-        for (block, [exponent, quants @ ..]) in units.iter().enumerate() {
-            (chunk.scales[block], chunk.factors[block]) = (ONE, half_scale(*exponent));
-            // SAFETY: the caller's instruction set.
-            chunk.quants[block] = unsafe { D::levels(&LEVELS, quants) };
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            let unit = units.add(2 * pair * UNIT);
+            D::levels(&LEVELS, D::nibbles(unit.add(1), unit.add(UNIT + 1)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe {
+            let mut scales = [0.0; 16];
+            for block in 0..16 {
+                scales[block] = half_scale(*units.add(block * UNIT));
+            }
+            D::S::load(scales.as_ptr())
         }
     }
 }

@@ -1,45 +1,70 @@
-//! GGUF's Q2_K: units of 256 columns. 16 bytes with two factors of four bits for each 16 columns, of the scale in the low half and of
-//! the offset in the high one; 64 bytes with two bits for each column; and the two f16 numbers that the factors multiply.
-
 use lime_plan::Format;
 
-use crate::lanes::{BLOCK, HALF};
-use crate::quants::{Chunk, QuantFormat};
+use super::units::{eight, negated, shared_halves};
+use crate::quants::{Lanes, Offsets, QuantFormat, Quants};
 use crate::simd::Dots;
+
+/// Bytes of a unit.
+const UNIT: usize = 84;
 
 pub(crate) struct Q2K;
 
+/// The bits of each half of a byte.
+const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+
 impl QuantFormat for Q2K {
     const FORMAT: Format = Format::Q2K;
-    const FACTORS: bool = false;
-    const OFFSETS: bool = true;
-    const HALVES: bool = false;
-    const OFFSET_BYTES: bool = true;
+    const QUANTS: Quants = Quants::Greater(0);
+    const HALVES: bool = true;
+    const OFFSETS: Offsets = Offsets::Halves;
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<84>();
-        for (index, bytes) in units.iter().enumerate() {
-            let (factors, rest) = bytes.split_at(16);
-            let (quants, numbers) = rest.split_at(64);
-            for block in 0..8 {
-                let at = 8 * index + block;
-                chunk.scales[at] = u16::from_le_bytes([numbers[0], numbers[1]]);
-                chunk.offsets[at] = u16::from_le_bytes([numbers[2], numbers[3]]);
-                chunk.offset_factors[at] = -1.0;
-                // Four blocks share 32 bytes.
-                let quants = &quants[block / 4 * BLOCK..][..BLOCK];
-                for (half, factor) in factors[2 * block..][..2].iter().enumerate() {
-                    // A weight times its factor is at most 45: a byte.
-                    let (factor, offset) = (factor & 15, factor >> 4);
-                    let columns = half * HALF..(half + 1) * HALF;
-                    let places = chunk.quants[at][columns.clone()].iter_mut();
-                    for (place, bits) in places.zip(&quants[columns.clone()]) {
-                        *place = ((bits >> (2 * (block % 4)) & 3) * factor) as i8;
-                    }
-                    chunk.second[at][columns].fill(offset as i8);
-                }
-            }
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            // Two pairs share 32 bytes.
+            let (unit, place) = (units.add(pair / 4 * UNIT), 4 * (pair % 2) as i32);
+            D::bits(D::twice(unit.add(16 + pair / 2 % 2 * 32)), place, place + 2, 3)
         }
     }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe { D::half_floats(shared_halves(units, UNIT, 80)) }
+    }
+
+    #[inline(always)]
+    unsafe fn half_factors<D: Dots>(units: *const u8) -> [D::Ints; 2] {
+        // SAFETY: the caller's units.
+        unsafe {
+            let [a, b, c, d] = factors(units);
+            D::evens_odds([a & LOW, b & LOW, c & LOW, d & LOW])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn offsets<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe { D::half_floats(negated(shared_halves(units, UNIT, 82))) }
+    }
+
+    #[inline(always)]
+    unsafe fn offset_factors<D: Dots>(units: *const u8) -> [D::Ints; 2] {
+        // SAFETY: the caller's units.
+        unsafe {
+            let [a, b, c, d] = factors(units);
+            D::evens_odds([a >> 4 & LOW, b >> 4 & LOW, c >> 4 & LOW, d >> 4 & LOW])
+        }
+    }
+}
+
+/// The factors of two units: a byte for each half of a block.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+unsafe fn factors(units: *const u8) -> [u64; 4] {
+    // SAFETY: by the caller's word.
+    unsafe { [eight(units), eight(units.add(8)), eight(units.add(UNIT)), eight(units.add(UNIT + 8))] }
 }

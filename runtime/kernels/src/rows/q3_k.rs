@@ -1,49 +1,64 @@
-//! GGUF's Q3_K: units of 256 columns. 32 bytes with the third bits, which are there where nothing is taken off; 64 bytes with two bits
-//! for each column; twelve bytes with a scale of six bits for each 16 columns, 32 too great; and an f16 number that they multiply.
-
 use lime_plan::Format;
 
-use crate::lanes::{BLOCK, HALF};
-use crate::quants::{Chunk, QuantFormat};
+use super::units::{four, shared_halves};
+use crate::quants::{Lanes, QuantFormat, Quants};
 use crate::simd::Dots;
+
+/// Bytes of a unit.
+const UNIT: usize = 110;
 
 pub(crate) struct Q3K;
 
-/// Scale `index` of 16.
+/// The sixteen scales of a unit, signed bytes.
+///
+/// # Safety
+/// There is a unit.
 #[inline(always)]
-fn scale(packed: &[u8], index: usize) -> i8 {
-    let low = packed[index % 8] >> (index / 8 * 4) & 15;
-    let high = packed[8 + index % 4] >> (index / 4 * 2) & 3;
-    (low | high << 4) as i8 - 32
+unsafe fn scales(unit: *const u8) -> [u64; 2] {
+    // SAFETY: by the caller's word.
+    let [a, b, high] = unsafe { [four(unit.add(96)), four(unit.add(100)), four(unit.add(104))] };
+    [eight([a, high], [b, high >> 2]), eight([a >> 4, high >> 4], [b >> 4, high >> 6])]
+}
+
+/// Eight scales, each of the low four bits of a byte and of the low two bits of another.
+#[inline(always)]
+fn eight(first: [u32; 2], last: [u32; 2]) -> u64 {
+    let first = first[0] & 0x0f0f_0f0f | (first[1] & 0x0303_0303) << 4;
+    let last = last[0] & 0x0f0f_0f0f | (last[1] & 0x0303_0303) << 4;
+    // 32 is taken off each byte where a bit above it keeps the others out of it.
+    const TOP: u64 = 0x8080_8080_8080_8080;
+    ((u64::from(first) | u64::from(last) << 32 | TOP) - 0x2020_2020_2020_2020) ^ TOP
 }
 
 impl QuantFormat for Q3K {
     const FORMAT: Format = Format::Q3K;
-    const FACTORS: bool = false;
-    const OFFSETS: bool = false;
+    const QUANTS: Quants = Quants::Greater(4);
     const HALVES: bool = true;
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<110>();
-        for (index, bytes) in units.iter().enumerate() {
-            let (thirds, rest) = bytes.split_at(32);
-            let (lows, rest) = rest.split_at(64);
-            let (scales, number) = rest.split_at(12);
-            for block in 0..8 {
-                let at = 8 * index + block;
-                chunk.scales[at] = u16::from_le_bytes([number[0], number[1]]);
-                for half in 0..2 {
-                    chunk.half_factors[half][at] = scale(scales, 2 * block + half).into();
-                }
-                // Four blocks share 32 bytes of low bits, and all eight the 32 of third ones.
-                let lows = &lows[block / 4 * BLOCK..][..BLOCK];
-                for (column, (low, third)) in lows.iter().zip(thirds).enumerate() {
-                    let quant = (low >> (2 * (block % 4)) & 3 | (third >> block & 1) << 2) as i8 - 4;
-                    let into = if column < HALF { &mut chunk.quants } else { &mut chunk.second };
-                    into[at][column] = quant;
-                }
-            }
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            // Two pairs share 32 bytes of low bits, and all four the 32 of third ones.
+            let (unit, index) = (units.add(pair / 4 * UNIT), pair % 4);
+            let (low, third) = (4 * (index % 2) as i32, 2 * index as i32 - 2);
+            let lows = D::bits(D::twice(unit.add(32 + index / 2 * 32)), low, low + 2, 3);
+            D::or(lows, D::bits(D::twice(unit), third, third + 1, 4))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe { D::half_floats(shared_halves(units, UNIT, 108)) }
+    }
+
+    #[inline(always)]
+    unsafe fn half_factors<D: Dots>(units: *const u8) -> [D::Ints; 2] {
+        // SAFETY: the caller's units.
+        unsafe {
+            let ([a, b], [c, d]) = (scales(units), scales(units.add(UNIT)));
+            D::evens_odds([a, b, c, d])
         }
     }
 }

@@ -1,28 +1,30 @@
-//! GGUF's Q4_0: units of 32 columns, an f16 scale and 16 bytes. Their low halves are the first 16 columns, their high halves
-//! the others; a half is a weight of -8 to 7, eight too great.
-
-use crate::quants::{Chunk, QuantFormat};
-use crate::simd::Dots;
 use lime_plan::Format;
+
+use super::units::halves;
+use crate::quants::{Lanes, QuantFormat, Quants};
+use crate::simd::Dots;
+
+/// Bytes of a unit.
+const UNIT: usize = 18;
 
 pub(crate) struct Q4_0;
 
 impl QuantFormat for Q4_0 {
     const FORMAT: Format = Format::Q4_0;
-    const FACTORS: bool = false;
-    const OFFSETS: bool = false;
-    const HALVES: bool = false;
+    const QUANTS: Quants = Quants::Greater(8);
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<18>();
-        for (block, [low, high, quants @ ..]) in units.iter().enumerate() {
-            chunk.scales[block] = u16::from_le_bytes([*low, *high]);
-            let into = &mut chunk.quants[block];
-            for (at, byte) in quants.iter().enumerate() {
-                into[at] = (byte & 15) as i8 - 8;
-                into[at + 16] = (byte >> 4) as i8 - 8;
-            }
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            let unit = units.add(2 * pair * UNIT);
+            D::nibbles(unit.add(2), unit.add(UNIT + 2))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe { D::half_floats(halves(units, UNIT, 0)) }
     }
 }

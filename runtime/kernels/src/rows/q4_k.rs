@@ -1,80 +1,111 @@
-//! GGUF's Q4_K and Q5_K: units of 256 columns. Two f16 numbers, for scales and offsets; twelve bytes with eight factors of six
-//! bits for each of them; for Q5_K 32 bytes with the fifth bits; and 128 bytes, of which 32 hold two blocks, one in
-//! their low halves and one in their high ones.
-
 use lime_plan::Format;
 
-use crate::lanes::BLOCK;
-use crate::quants::{Chunk, QuantFormat};
-use crate::simd::Dots;
+use super::units::{four, negated, shared_halves};
+use crate::quants::{Lanes, Offsets, QuantFormat, Quants};
+use crate::simd::{Dots, Simd};
 
 pub(crate) struct Q4K;
 pub(crate) struct Q5K;
 
-/// The factors of scale and offset of block `block` of a unit.
-#[inline(always)]
-fn factors(packed: &[u8; 12], block: usize) -> (u8, u8) {
-    if block < 4 {
-        return (packed[block] & 63, packed[block + 4] & 63);
-    }
-    let both = packed[block + 4];
-    (both & 15 | packed[block - 4] >> 6 << 4, both >> 4 | packed[block] >> 6 << 4)
+/// The factors of scale and offset of the eight blocks of a unit, a byte each.
+struct Factors {
+    scales: u64,
+    offsets: u64,
 }
 
-/// What the two kinds have in common: all but the fifth bits.
+/// Eight factors: what is under the upper two bits of `first`, and the low halves of `last` below those.
 #[inline(always)]
-fn unit(head: &[u8; 16], quants: &[u8; 128], first: usize, chunk: &mut Chunk) {
-    let [low, high, offset_low, offset_high, packed @ ..] = head;
-    for block in 0..8 {
-        let (scale, offset) = factors(packed, block);
-        chunk.scales[first + block] = u16::from_le_bytes([*low, *high]);
-        chunk.factors[first + block] = scale.into();
-        chunk.offsets[first + block] = u16::from_le_bytes([*offset_low, *offset_high]);
-        chunk.offset_factors[first + block] = -f32::from(offset);
+fn eight(first: u32, last: u32) -> u64 {
+    u64::from(first & 0x3f3f_3f3f) | u64::from(last & 0x0f0f_0f0f | first >> 2 & 0x3030_3030) << 32
+}
+
+impl Factors {
+    /// # Safety
+    /// There is a unit.
+    #[inline(always)]
+    unsafe fn of(unit: *const u8) -> Self {
+        // SAFETY: by the caller's word.
+        let [a, b, c] = unsafe { [four(unit.add(4)), four(unit.add(8)), four(unit.add(12))] };
+        // The last four blocks have their low four bits in one place and the other two above those of the first four.
+        Self { scales: eight(a, c), offsets: eight(b, c >> 4) }
     }
-    let (quants, _) = quants.as_chunks::<BLOCK>();
-    for (pair, quants) in quants.iter().enumerate() {
-        chunk.quants[first + 2 * pair] = quants.map(|byte| (byte & 15) as i8);
-        chunk.quants[first + 2 * pair + 1] = quants.map(|byte| (byte >> 4) as i8);
-    }
+}
+
+/// Two blocks, one in the low halves of 32 bytes and one in their high ones.
+///
+/// # Safety
+/// The bytes are there.
+#[inline(always)]
+unsafe fn nibbles<D: Dots>(bytes: *const u8) -> D::Bytes {
+    // SAFETY: by the caller's word.
+    unsafe { D::bits(D::twice(bytes), 0, 4, 15) }
 }
 
 impl QuantFormat for Q4K {
     const FORMAT: Format = Format::Q4K;
-    const FACTORS: bool = true;
-    const OFFSETS: bool = true;
-    const HALVES: bool = false;
+    const QUANTS: Quants = Quants::Greater(0);
+    const OFFSETS: Offsets = Offsets::Blocks;
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<144>();
-        for (index, bytes) in units.iter().enumerate() {
-            if let (Some(head), Some(quants)) = (bytes.first_chunk(), bytes.last_chunk()) {
-                unit(head, quants, 8 * index, chunk);
-            }
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe { nibbles::<D>(units.add(pair / 4 * 144 + 16 + pair % 4 * 32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe {
+            let factors = [Factors::of(units).scales, Factors::of(units.add(144)).scales];
+            let factors = D::byte_floats(factors);
+            D::S::mul(D::half_floats(shared_halves(units, 144, 0)), factors)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn offsets<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe {
+            let factors = [Factors::of(units).offsets, Factors::of(units.add(144)).offsets];
+            let factors = D::byte_floats(factors);
+            D::S::mul(D::half_floats(negated(shared_halves(units, 144, 2))), factors)
         }
     }
 }
 
 impl QuantFormat for Q5K {
     const FORMAT: Format = Format::Q5K;
-    const FACTORS: bool = true;
-    const OFFSETS: bool = true;
-    const HALVES: bool = false;
+    const QUANTS: Quants = Quants::Greater(0);
+    const OFFSETS: Offsets = Offsets::Blocks;
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<176>();
-        for (index, bytes) in units.iter().enumerate() {
-            if let (Some(head), Some(quants)) = (bytes.first_chunk(), bytes.last_chunk()) {
-                unit(head, quants, 8 * index, chunk);
-            }
-            let fifths = &bytes[16..48];
-            for block in 0..8 {
-                for (quant, fifth) in chunk.quants[8 * index + block].iter_mut().zip(fifths) {
-                    *quant |= ((fifth >> block & 1) << 4) as i8;
-                }
-            }
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            let (unit, pair) = (units.add(pair / 4 * 176), pair % 4);
+            let place = 2 * pair as i32 - 4;
+            let fifths = D::bits(D::twice(unit.add(16)), place, place + 1, 16);
+            D::or(nibbles::<D>(unit.add(48 + pair * 32)), fifths)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe {
+            let factors = [Factors::of(units).scales, Factors::of(units.add(176)).scales];
+            let factors = D::byte_floats(factors);
+            D::S::mul(D::half_floats(shared_halves(units, 176, 0)), factors)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn offsets<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe {
+            let factors = [Factors::of(units).offsets, Factors::of(units.add(176)).offsets];
+            let factors = D::byte_floats(factors);
+            D::S::mul(D::half_floats(negated(shared_halves(units, 176, 2))), factors)
         }
     }
 }

@@ -1,25 +1,30 @@
-//! GGUF's Q8_0: units of 32 columns, an f16 scale and 32 signed bytes.
-
-use crate::lanes::BLOCK;
-use crate::quants::{Chunk, QuantFormat};
-use crate::simd::Dots;
 use lime_plan::Format;
+
+use super::units::halves;
+use crate::quants::{Lanes, QuantFormat, Quants};
+use crate::simd::Dots;
+
+/// Bytes of a unit.
+const UNIT: usize = 34;
 
 pub(crate) struct Q8_0;
 
 impl QuantFormat for Q8_0 {
     const FORMAT: Format = Format::Q8_0;
-    const FACTORS: bool = false;
-    const OFFSETS: bool = false;
-    const HALVES: bool = false;
+    const QUANTS: Quants = Quants::Signed;
 
     #[inline(always)]
-    unsafe fn expand<D: Dots>(units: &[u8], chunk: &mut Chunk) {
-        let (units, _) = units.as_chunks::<34>();
-        for (block, [low, high, quants @ ..]) in units.iter().enumerate() {
-            let quants: &[u8; BLOCK] = quants;
-            chunk.scales[block] = u16::from_le_bytes([*low, *high]);
-            chunk.quants[block] = quants.map(|byte| byte as i8);
+    unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
+        // SAFETY: the caller's units.
+        unsafe {
+            let unit = units.add(2 * pair * UNIT);
+            D::load_two(unit.add(2), unit.add(UNIT + 2))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<D: Dots>(units: *const u8) -> Lanes<D> {
+        // SAFETY: the caller's units.
+        unsafe { D::half_floats(halves(units, UNIT, 0)) }
     }
 }

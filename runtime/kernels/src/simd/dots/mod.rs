@@ -1,4 +1,6 @@
-//! Dot products of signed bytes, and the entry points that switch an instruction set on for them.
+//! What products of quantized weights are made of: bytes, whole numbers, and the entry points that switch an instruction set on.
+//!
+//! Everything is held in registers from the stored bytes to the sums: a format says in these primitives how its bytes lie.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -10,32 +12,75 @@ mod scalar;
 
 pub(crate) use scalar::ScalarDots;
 
-use super::{Scalar, Simd};
+use super::Simd;
 use crate::isa::Isa;
-use crate::lanes::BLOCK;
 
-/// Dot products of sixteen blocks of 32 bytes.
+/// 64 bytes, which are two blocks of a row or four columns of sixteen rows, and sixteen whole numbers.
+///
+/// # Safety
+/// All methods: the instruction set must be present, and pointers must be valid for the bytes read or written (any alignment).
 pub(crate) trait Dots {
-    /// Writes the sixteen dot products of the blocks at `w` with those at `x`, which are exact in f32. `sums` are the sums of
-    /// the blocks at `x`.
-    ///
-    /// # Safety
-    /// The instruction set is there; there are 512 bytes at `w` and `x`, those at `x` above -128, and sixteen numbers at `sums`
-    /// and `into`.
-    unsafe fn dots(w: *const i8, x: *const i8, sums: *const i32, into: *mut f32);
+    /// Sixteen f32 lanes.
+    type S: Simd;
+    /// 64 bytes.
+    type Bytes: Copy;
+    /// Sixteen whole numbers.
+    type Ints: Copy;
+    /// How much greater [`Dots::bias`] makes signed bytes.
+    const BIAS: i32;
+    /// Whether there are registers for sixteen [`Dots::Ints`] and some more.
+    const WIDE: bool;
 
-    /// What the low halves of sixteen bytes stand for, then what the high ones do.
-    ///
-    /// # Safety
-    /// The instruction set is there.
-    unsafe fn levels(table: &[i8; 16], halves: &[u8; 16]) -> [i8; BLOCK];
+    unsafe fn load(p: *const u8) -> Self::Bytes;
+    /// 32 bytes at `a`, then 32 at `b`.
+    unsafe fn load_two(a: *const u8, b: *const u8) -> Self::Bytes;
+    /// The same 32 bytes twice.
+    unsafe fn twice(p: *const u8) -> Self::Bytes;
+    /// The low halves of 16 bytes at `a`, their high halves, then those at `b`.
+    unsafe fn nibbles(a: *const u8, b: *const u8) -> Self::Bytes;
+    /// The same four bytes sixteen times.
+    unsafe fn splat4(p: *const u8) -> Self::Bytes;
+    unsafe fn store(p: *mut u8, v: Self::Bytes);
+    unsafe fn and(v: Self::Bytes, mask: u8) -> Self::Bytes;
+    unsafe fn or(v: Self::Bytes, w: Self::Bytes) -> Self::Bytes;
+    /// The bits of each byte under `mask` after those of the first 32 bytes went down by `a` places and those of the others by `b`;
+    /// up, where these are negative. No bit under the mask may have come from another byte.
+    unsafe fn bits(v: Self::Bytes, a: i32, b: i32, mask: u8) -> Self::Bytes;
+    /// Adds `value` to the bytes whose bit is set: 32 bits, then 32.
+    unsafe fn add_where(v: Self::Bytes, bits: [u32; 2], value: u8) -> Self::Bytes;
+    /// What bytes below sixteen stand for.
+    unsafe fn levels(table: &[i8; 16], v: Self::Bytes) -> Self::Bytes;
+    /// Signed bytes as [`Dots::accumulate`] wants them.
+    unsafe fn bias(v: Self::Bytes) -> Self::Bytes;
+
+    unsafe fn zero() -> Self::Ints;
+    unsafe fn load_ints(p: *const i32) -> Self::Ints;
+    unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn sub(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn mul(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn splat(x: i32) -> Self::Ints;
+    /// Adds to each number the four products of its bytes. Those of `x` are signed and above -128; those of `w` are at most 127 and
+    /// have no sign, or are `signed` ones after [`Dots::bias`].
+    unsafe fn accumulate(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints;
+    /// Of eight pairs of blocks with eight numbers each: the sums of the first four numbers of each block, and of the others.
+    unsafe fn fold_halves(sums: [Self::Ints; 8]) -> [Self::Ints; 2];
+    /// The sums of all eight.
+    unsafe fn fold(sums: [Self::Ints; 8]) -> Self::Ints;
+    /// The bytes at even places of 32, signed, and those at odd ones. The first byte is the lowest.
+    unsafe fn evens_odds(bytes: [u64; 4]) -> [Self::Ints; 2];
+
+    unsafe fn floats(v: Self::Ints) -> <Self::S as Simd>::V;
+    /// Sixteen bytes without sign, the lowest first.
+    unsafe fn byte_floats(bytes: [u64; 2]) -> <Self::S as Simd>::V;
+    /// Sixteen f16.
+    unsafe fn half_floats(halves: [u16; 16]) -> <Self::S as Simd>::V;
 }
 
 /// An algorithm over quantized rows that any instruction set can run.
 pub(crate) trait DotsTask {
     /// # Safety
-    /// `S` and `D` must be available on this machine. Implementations are `#[inline(always)]`.
-    unsafe fn run<S: Simd, D: Dots>(self);
+    /// `D` must be available on this machine. Implementations are `#[inline(always)]`.
+    unsafe fn run<D: Dots>(self);
 }
 
 /// Runs `task` on `isa`, with what this machine has beside it for bytes.
@@ -50,94 +95,15 @@ pub(crate) unsafe fn run_dots<T: DotsTask>(isa: Isa, task: T) {
             Isa::Avx512 if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw") => {
                 avx512::run(task);
             }
+            // AVX-512F by itself has nothing for bytes.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx2::run_wide(task),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::run(task),
+            Isa::Avx512 | Isa::Avx2 => avx2::run(task),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => neon::run(task),
-            _ => task.run::<Scalar, ScalarDots>(),
+            _ => task.run::<ScalarDots>(),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    struct Both<'a> {
-        w: &'a [i8],
-        x: &'a [i8],
-        sums: &'a [i32; 16],
-        into: &'a mut [f32; 16],
-    }
-
-    impl DotsTask for Both<'_> {
-        #[inline(always)]
-        unsafe fn run<S: Simd, D: Dots>(self) {
-            // SAFETY: the lengths are asserted by the test.
-            unsafe { D::dots(self.w.as_ptr(), self.x.as_ptr(), self.sums.as_ptr(), self.into.as_mut_ptr()) };
-        }
-    }
-
-    struct Levels<'a> {
-        table: &'a [i8; 16],
-        halves: &'a [u8; 16],
-        into: &'a mut [i8; BLOCK],
-    }
-
-    impl DotsTask for Levels<'_> {
-        #[inline(always)]
-        unsafe fn run<S: Simd, D: Dots>(self) {
-            // SAFETY: whoever runs this vouches for the instruction set.
-            *self.into = unsafe { D::levels(self.table, self.halves) };
-        }
-    }
-
-    fn check(w: &[i8], x: &[i8]) {
-        assert!(w.len() == 512 && x.len() == 512);
-        let block = |b: usize| b * 32..(b + 1) * 32;
-        let sums = std::array::from_fn(|b| x[block(b)].iter().map(|x| i32::from(*x)).sum());
-        let expected: [f32; 16] = std::array::from_fn(|b| {
-            let products = w[block(b)].iter().zip(&x[block(b)]).map(|(w, x)| i32::from(*w) * i32::from(*x));
-            products.sum::<i32>() as f32
-        });
-        for isa in Isa::available() {
-            let mut into = [f32::NAN; 16];
-            // SAFETY: the instruction set is there, and the lengths are right.
-            unsafe { run_dots(isa, Both { w, x, sums: &sums, into: &mut into }) };
-            assert_eq!(into, expected, "{isa}");
-        }
-    }
-
-    #[test]
-    fn the_greatest_bytes_do_not_overflow() {
-        for (w, x) in [(-128, 127), (-128, -127), (127, 127), (127, -127), (0, 5)] {
-            check(&[w; 512], &[x; 512]);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_instruction_set_finds_the_levels(table in any::<[i8; 16]>(), halves in any::<[u8; 16]>()) {
-            let half = |at: usize| if at < 16 { halves[at] & 15 } else { halves[at - 16] >> 4 };
-            let expected: [i8; BLOCK] = std::array::from_fn(|at| table[usize::from(half(at))]);
-            for isa in Isa::available() {
-                let mut into = [99; BLOCK];
-                // SAFETY: the instruction set is there.
-                unsafe { run_dots(isa, Levels { table: &table, halves: &halves, into: &mut into }) };
-                prop_assert_eq!(into, expected, "{}", isa);
-            }
-        }
-
-        #[test]
-        fn every_instruction_set_gives_the_integers(
-            w in proptest::collection::vec(any::<i8>(), 512),
-            x in proptest::collection::vec(-127i8.., 512),
-        ) {
-            check(&w, &x);
-        }
-    }
-}
+mod tests;
