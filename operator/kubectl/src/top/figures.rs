@@ -24,6 +24,9 @@ impl Figures {
                 None => drop(found.plain.insert(series.to_owned(), value)),
                 Some(("lime_plan_info", labels)) => found.plan = label(labels, "plan"),
                 Some((name, labels)) => {
+                    if label(labels, "source").is_some() {
+                        *found.plain.entry(name.to_owned()).or_default() += value;
+                    }
                     let figure = name.strip_prefix("lime_worker_");
                     if let (Some(figure), Some(device)) = (figure, label(labels, "device")) {
                         found.devices.entry(device).or_default().insert(figure.to_owned(), value);
@@ -39,7 +42,7 @@ impl Figures {
         self.plan.as_deref()
     }
 
-    /// A figure of the gateway's own.
+    /// A figure of the gateway's own; one that is counted by where something came from is the sum.
     pub(crate) fn own(&self, name: &str) -> Option<f64> {
         self.plain.get(name).copied()
     }
@@ -88,10 +91,12 @@ mod tests {
         let text = "# HELP lime_ready 1\nlime_ready 1\nlime_queue_depth NaN\n\
                     lime_plan_info{plan=\"m-1\",generation=\"7\"} 1\n\
                     lime_worker_kv_bytes{device=\"a\"} 20\nlime_worker_kv_bytes{device=\"b\\\"c\"} 7\n\
-                    lime_worker_kv_bytes{device=\"d 1\nlime_worker_kv_bytes{device=\"e\"} x\nnothing\n";
+                    lime_worker_kv_bytes{device=\"d 1\nlime_worker_kv_bytes{device=\"e\"} x\nnothing\n\
+                    drafted{source=\"a\"} 3\ndrafted{source=\"b\"} 4\n";
         let found = Figures::read(text);
         assert_eq!(found.own("lime_ready"), Some(1.0));
         assert_eq!(found.own("lime_queue_depth"), None);
+        assert_eq!(found.own("drafted"), Some(7.0));
         assert_eq!(found.plan(), Some("m-1"));
         assert_eq!(found.devices().collect::<Vec<_>>(), ["a", "b\"c"]);
         assert_eq!(found.of("b\"c", "kv_bytes"), Some(7.0));

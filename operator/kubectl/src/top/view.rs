@@ -63,6 +63,7 @@ fn sentence(deployment: &LimeDeployment, now: &Figures, before: &Figures, second
     let whole = |name: &str| now.own(name).unwrap_or_default();
     let ready = if whole("lime_ready") > 0.0 { "serves" } else { "does not serve" };
     let gained = |name: &str| gain(now.own(name), before.own(name)).unwrap_or_default();
+    let in_vain = gained("lime_speculation_drafted_tokens_total") - gained("lime_speculation_accepted_tokens_total");
     let answers = gained("lime_time_per_output_token_seconds_count");
     let per_token = match answers > 0.0 {
         true => format!(", {:.1} ms a token", gained("lime_time_per_output_token_seconds_sum") / answers * 1e3),
@@ -72,8 +73,8 @@ fn sentence(deployment: &LimeDeployment, now: &Figures, before: &Figures, second
         "{} {ready} ({plan}, epoch {}): {:.1} tokens/s through the ring{per_token}, {} active, {} waiting",
         deployment.name_any(),
         whole("lime_ring_epoch"),
-        // Rows of prompts and answers; those of answers alone are counted when an answer ends.
-        gained("lime_pass_rows_total") / seconds,
+        // Rows of prompts and answers; those of answers alone are counted when an answer ends. Guesses that did not hold are no tokens.
+        (gained("lime_pass_rows_total") - in_vain).max(0.0) / seconds,
         whole("lime_active_sequences"),
         whole("lime_queue_depth"),
     )
@@ -132,13 +133,16 @@ mod tests {
         plan.spec.assignments = vec![part("b", "0-3"), part("a", "4-9")];
         let look = |compute: f64, read: u64, rows: u64| {
             Figures::read(&format!(
-                "lime_ready 1\nlime_ring_epoch 3\nlime_active_sequences 2\nlime_queue_depth 0\nlime_pass_rows_total {rows}\n\
+                "lime_ready 1\nlime_ring_epoch 3\nlime_active_sequences 2\nlime_queue_depth 0\nlime_pass_rows_total {}\n\
+                 lime_speculation_drafted_tokens_total{{source=\"lookup\"}} {rows}\n\
+                 lime_speculation_accepted_tokens_total{{source=\"lookup\"}} 100\n\
                  lime_plan_info{{plan=\"m-1\",generation=\"1\"}} 1\n\
                  lime_worker_pinned_bytes{{device=\"a\"}} 1048576\nlime_worker_prefetch_bytes{{device=\"a\"}} 0\n\
                  lime_worker_kv_bytes{{device=\"a\"}} 1048576\nlime_worker_activation_bytes{{device=\"a\"}} 0\n\
                  lime_worker_kept_bytes{{device=\"a\"}} 0\nlime_worker_streamed_bytes{{device=\"a\"}} 0\n\
                  lime_worker_compute_seconds_total{{device=\"a\"}} {compute}\nlime_worker_passes_total{{device=\"a\"}} 1\n\
-                 lime_worker_read_bytes_total{{device=\"a\"}} {read}\n"
+                 lime_worker_read_bytes_total{{device=\"a\"}} {read}\n",
+                2 * rows
             ))
         };
         let (before, now) = (look(10.0, 0, 100), look(11.0, 4 << 20, 110));

@@ -1,6 +1,6 @@
 //! Rings that know nothing: after a failure, or by another plan. And the ends of those that cannot go on.
 
-use super::{Costs, Limits, Restart, Scheduler, SequenceId};
+use super::{Limits, Restart, Scheduler, SequenceId};
 
 impl Scheduler {
     /// Begins anew on a ring that knows nothing: every sequence will be prefilled from its prompt and its answer so far.
@@ -36,8 +36,7 @@ impl Scheduler {
         }
         self.free = (0..limits.slots).rev().collect();
         self.limits = limits;
-        // What rows cost on the other plan's devices says nothing.
-        self.guessing.costs = Costs::default();
+        self.guessing.forget_costs();
         self.fill_slots();
     }
 

@@ -9,6 +9,7 @@
 //! pass of their own. They take the room of prefill rows, never more than the plan has.
 
 mod anew;
+mod guessing;
 mod passes;
 #[cfg(test)]
 mod refusal_tests;
@@ -21,7 +22,7 @@ mod speculation_tests;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use lime_plan::{Arithmetic, Plan, Residency};
 use lime_ring::{
@@ -30,11 +31,12 @@ use lime_ring::{
 };
 use thiserror::Error;
 
+use guessing::Guessing;
 use sequence::Sequence;
 pub use sequence::{Finish, NewSequence, SequenceId};
 
 use crate::{
-    speculation::{Costs, NewDrafter, OwnText, Speculation},
+    speculation::{NewDrafter, OwnText, Speculation},
     status::context_of,
 };
 
@@ -212,19 +214,6 @@ pub struct Scheduler {
     guessing: Guessing,
 }
 
-/// How tokens are guessed ahead.
-struct Guessing {
-    how: Speculation,
-    source: NewDrafter,
-    costs: Costs,
-}
-
-impl fmt::Debug for Guessing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guessing").field("how", &self.how).field("costs", &self.costs).finish_non_exhaustive()
-    }
-}
-
 impl Scheduler {
     /// Nothing to do yet, and nothing is guessed.
     pub fn new(limits: Limits) -> Self {
@@ -239,7 +228,7 @@ impl Scheduler {
     /// The same, with guesses from elsewhere.
     pub(crate) fn guessing(limits: Limits, how: Speculation, source: NewDrafter) -> Self {
         Self {
-            guessing: Guessing { how, source, costs: Costs::default() },
+            guessing: Guessing::new(how, source),
             limits,
             waiting: VecDeque::new(),
             active: Vec::with_capacity(limits.slots as usize),
@@ -260,14 +249,11 @@ impl Scheduler {
         if self.waiting.len() + wishes.len() > room {
             return Err(QueueFull { waiting: self.waiting.len(), limit: self.limits.queue });
         }
-        let guessing = &self.guessing;
-        let source = |wish: &NewSequence| {
-            (guessing.how != Speculation::Off).then(|| (guessing.source)(&wish.prompt, &wish.prediction))
-        };
-        self.waiting.extend(wishes.into_iter().map(|wish| {
-            let source = source(&wish);
+        let new = |wish: NewSequence| {
+            let source = self.guessing.source(&wish);
             Sequence::new(wish, source)
-        }));
+        };
+        self.waiting.extend(wishes.into_iter().map(new));
         self.fill_slots();
         Ok(())
     }
@@ -279,13 +265,6 @@ impl Scheduler {
             sequence.cancelled = true;
         }
         self.drop_cancelled();
-    }
-
-    /// The result of the oldest pass on its way took so long, its wait for those before it apart.
-    pub fn took(&mut self, time: Duration) {
-        if let Some(flight) = self.flights.front() {
-            self.guessing.costs.note(flight.total, time);
-        }
     }
 
     /// Longest sequence in tokens, prompt and answer together.

@@ -1,9 +1,6 @@
 //! Which rows go into the next pass.
 
-use lime_ring::MOST_DRAFTS;
-
 use super::{Flight, OutOfTurn, PassRequest, Scheduler, SequenceId, sequence::Sequence};
-use crate::speculation::{Speculation, Wish, windows};
 
 impl Scheduler {
     /// The next pass, or `None` where there is nothing to send before the next result.
@@ -84,28 +81,6 @@ impl Scheduler {
             take(&mut self.active[at], 1, guesses, pass, flight);
             flight.decodes = true;
         }
-    }
-
-    /// How many guesses each of these sequences takes along.
-    fn guesses(&mut self, taken: &[usize]) -> Vec<usize> {
-        let how = self.guessing.how;
-        if how == Speculation::Off || !self.limits.exact || taken.is_empty() {
-            return vec![0; taken.len()];
-        }
-        // Guesses take the room of prefill rows; half of it where there are such.
-        let prefills = self.active.iter().any(Sequence::ready_to_prefill);
-        let room = self.limits.chunk as usize / if prefills { 2 } else { 1 };
-        let each = match how {
-            Speculation::Window(tokens) => (tokens as usize).min(room / taken.len()),
-            Speculation::Auto | Speculation::Off => room.min(MOST_DRAFTS),
-        };
-        let limits = self.limits;
-        let wishes: Vec<Wish> = taken.iter().map(|at| self.active[*at].guess(each, &limits)).collect();
-        if matches!(how, Speculation::Window(_)) {
-            return wishes.iter().map(|wish| wish.chances.len()).collect();
-        }
-        let rows = taken.len() as u32;
-        windows(|rows| self.guessing.costs.of(rows), rows, rows, room, &wishes)
     }
 
     fn take_prefills(&mut self, pass: &mut PassRequest, flight: &mut Flight) {

@@ -1,0 +1,68 @@
+//! How many guesses go into the next pass.
+
+use std::{fmt, time::Duration};
+
+use lime_ring::MOST_DRAFTS;
+
+use super::{NewSequence, Scheduler, sequence::Sequence};
+use crate::speculation::{Costs, Drafter, NewDrafter, Speculation, Wish, windows};
+
+/// How tokens are guessed ahead.
+pub(super) struct Guessing {
+    how: Speculation,
+    source: NewDrafter,
+    costs: Costs,
+}
+
+impl Guessing {
+    pub(super) fn new(how: Speculation, source: NewDrafter) -> Self {
+        Self { how, source, costs: Costs::default() }
+    }
+
+    /// Where the guesses of a sequence come from; nowhere where nothing is guessed.
+    pub(super) fn source(&self, wish: &NewSequence) -> Option<Box<dyn Drafter>> {
+        (self.how != Speculation::Off).then(|| (self.source)(&wish.prompt, &wish.prediction))
+    }
+
+    /// What passes took says nothing any more: other devices have the blocks.
+    pub(super) fn forget_costs(&mut self) {
+        self.costs = Costs::default();
+    }
+}
+
+impl fmt::Debug for Guessing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guessing").field("how", &self.how).field("costs", &self.costs).finish_non_exhaustive()
+    }
+}
+
+impl Scheduler {
+    /// The result of the oldest pass on its way took so long, its wait for those before it apart.
+    pub fn took(&mut self, time: Duration) {
+        if let Some(flight) = self.flights.front() {
+            self.guessing.costs.note(flight.total, time);
+        }
+    }
+
+    /// How many guesses each of these sequences takes along.
+    pub(super) fn guesses(&mut self, taken: &[usize]) -> Vec<usize> {
+        let how = self.guessing.how;
+        if how == Speculation::Off || !self.limits.exact || taken.is_empty() {
+            return vec![0; taken.len()];
+        }
+        // Guesses take the room of prefill rows; half of it where there are such.
+        let prefills = self.active.iter().any(Sequence::ready_to_prefill);
+        let room = self.limits.chunk as usize / if prefills { 2 } else { 1 };
+        let each = match how {
+            Speculation::Window(tokens) => (tokens as usize).min(room / taken.len()),
+            Speculation::Auto | Speculation::Off => room.min(MOST_DRAFTS),
+        };
+        let limits = self.limits;
+        let wishes: Vec<Wish> = taken.iter().map(|at| self.active[*at].guess(each, &limits)).collect();
+        if matches!(how, Speculation::Window(_)) {
+            return wishes.iter().map(|wish| wish.chances.len()).collect();
+        }
+        let rows = taken.len() as u32;
+        windows(|rows| self.guessing.costs.of(rows), rows, rows, room, &wishes)
+    }
+}
