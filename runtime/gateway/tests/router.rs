@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use axum::{
     Json, Router,
@@ -11,6 +11,7 @@ use axum::{
     response::sse::{Event, Sse},
     routing::{get, post},
 };
+use flate2::{Compression, write::GzEncoder};
 use futures::stream;
 use lime_gateway::{Backend, RouterError, RouterHandle, start_router};
 use serde_json::{Value, json};
@@ -52,13 +53,14 @@ async fn router(backends: Vec<Backend>) -> RouterHandle {
     start_router(([127, 0, 0, 1], 0).into(), backends).await.unwrap()
 }
 
-async fn say(router: &RouterHandle, method: &str, path: &str, headers: &str, body: &str) -> String {
+async fn say(router: &RouterHandle, method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) -> String {
     let mut socket = TcpStream::connect(router.addr()).await.unwrap();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close, x-hop\r\nx-hop: 1\r\n{headers}content-length: {}\r\n\r\n{body}",
+    let body = body.as_ref();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close, x-hop\r\nx-hop: 1\r\n{headers}content-length: {}\r\n\r\n",
         body.len()
     );
-    socket.write_all(request.as_bytes()).await.unwrap();
+    socket.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     answer
@@ -97,6 +99,25 @@ async fn requests_go_to_the_model_that_they_name() {
         let answer = say(&router, "POST", "/v1/completions", "", &body).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(words), "{body}: {answer}");
     }
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn requests_are_read_as_a_gateway_reads_them() {
+    let router = router(vec![gateway("a", "").await, gateway("b", "").await]).await;
+    let plain = r#"{"model":"a","prompt":"\ud83d"}"#;
+    let mended = r#"{"model":"a","prompt":"\ufffd"}"#;
+    for path in ["/completions", "//v1/completions/"] {
+        let answer = say(&router, "POST", path, "", format!("\u{feff}{plain}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(mended), "{path}: {answer}");
+    }
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(plain.as_bytes()).unwrap();
+    let packed = gzip.finish().unwrap();
+    let answer = say(&router, "POST", "/v1/completions", "content-encoding: gzip\r\n", &packed).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(mended), "its gateway gets it as it is: {answer}");
+    let refused = say(&router, "POST", "/v1/completions", "content-encoding: br\r\n", &packed).await;
+    assert!(refused.starts_with("HTTP/1.1 415"), "{refused}");
     router.stop().await;
 }
 
