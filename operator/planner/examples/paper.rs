@@ -88,10 +88,7 @@ fn for_tokens(goal: Goal) -> Goal {
 fn describe(plan: &lime_plan::Plan) {
     let prediction = plan.outlook.as_ref().map(|outlook| &outlook.prediction);
     let Some(prediction) = prediction else { return };
-    println!(
-        "\nLIME's plan, sporadic at 100 Mbit/s: {} segments; first token of a prompt of {} after {}.\n",
-        plan.segments, prediction.prompt_tokens, prediction.time_to_first_token
-    );
+    println!("\nLIME's plan, sporadic at 100 Mbit/s: {} segments.\n", plan.segments);
     println!("| device | layers | pinned | buffer | read per token | compute | disk | link | waits |");
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (device, share) in plan.devices.iter().zip(&prediction.devices) {
