@@ -4,7 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 use lime_model::{BlockFiles as _, BlockLayout, ModelFolder};
-use lime_plan::{Block, Dtype, LayerIndex, ServingLimits};
+use lime_plan::{Block, Dtype, LayerIndex, Plan, PlanDraft, ServingLimits};
+use lime_ring::{
+    RingDriver,
+    proto::{Rows, Sampling, Token},
+};
 use lime_store::{Source, Store};
 use lime_tests::{
     fixtures,
@@ -109,4 +113,63 @@ async fn streaming_plans_give_the_same_bits() -> Result<()> {
         workers.stop().await?;
     }
     Ok(())
+}
+
+/// The plan with chunks of a prompt that travel together.
+fn together(plan: Plan) -> Result<Plan> {
+    let prediction = serde_json::json!({
+        "timePerToken": 1, "sequences": 1, "contextTokens": 1, "timeToFirstToken": 1, "promptTokens": 1, "lowerBound": 1, "binds": "",
+        "devices": [],
+    });
+    let outlook = serde_json::json!({
+        "objective": "Sporadic", "microBatches": 1, "promptPasses": 8, "prediction": prediction,
+    });
+    let plan = PlanDraft { outlook: Some(serde_json::from_value(outlook)?), ..plan.into_draft() };
+    Ok(plan.try_into()?)
+}
+
+/// The chunks of a prompt as passes, so many on their way at once; gives the tokens drawn from the last.
+async fn prefill(ring: &mut RingDriver, prompt: &[u32], chunk: usize, at_once: usize) -> Result<Vec<Token>> {
+    let chunks: Vec<&[u32]> = prompt.chunks(chunk).collect();
+    let mut drawn = Vec::new();
+    for (wave, chunks_of) in chunks.chunks(at_once).enumerate() {
+        for (index, tokens) in chunks_of.iter().enumerate() {
+            let place = wave * at_once + index;
+            let sample = (place + 1 == chunks.len()).then(|| Sampling { return_logits: true, ..Sampling::default() });
+            let (start, count) = ((place * chunk) as u32, tokens.len() as u32);
+            ring.submit(vec![Rows { slot: 0, start, count, sample, ..Rows::default() }], tokens.to_vec(), vec![])
+                .await?;
+        }
+        for _ in chunks_of {
+            let result = ring.next().await?;
+            anyhow::ensure!(result.failure.is_empty(), "{}", result.failure);
+            drawn.extend(result.tokens);
+        }
+    }
+    Ok(drawn)
+}
+
+/// Chunks of a prompt that travel together through the segments have each streamed block read once, and not once each; the bits are
+/// those of chunks that wait for one another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_of_a_prompt_that_travel_together_share_what_is_read() -> Result<()> {
+    let (model, store) = (fixtures::bard(), tempfile::tempdir()?);
+    let plan = even_plan(&card(&model)?, 2, 2, SERVING, Dtype::Bf16)?;
+    // What streams in a visit is in the buffer together.
+    let plan = streamed(plan, |block| matches!(block, Block::Mlp(_)), 0.5)?;
+    let prompt: Vec<u32> = (0..112).map(|index| 2 + index * 131 % 1000).collect();
+    let mut workers = Workers::start_with_store(&model, Some(store.path()), 2, 1).await?;
+    let mut read = Vec::new();
+    let mut answers = Vec::new();
+    for (plan, at_once) in [(plan.clone(), 1), (together(plan)?, 8)] {
+        let mut ring = workers.configure(&plan).await?;
+        answers.push(prefill(&mut ring, &prompt, 16, at_once).await?);
+        let replies = workers.status().await?;
+        read.push(
+            replies.iter().filter_map(|reply| reply.stream.as_ref()).map(|stream| stream.read_bytes).sum::<u64>(),
+        );
+    }
+    assert!(answers[0] == answers[1], "other bits");
+    assert!(read[1] * 2 < read[0], "{} bytes read together, {} one by one", read[1], read[0]);
+    workers.stop().await
 }

@@ -42,7 +42,8 @@ impl LimeDeploymentSpec {
             least_devices: count(self.nodes.min_count),
             most_devices: self.nodes.max_count.map(count),
             typical_context: None,
-            typical_prompt: None,
+            typical_prompt: wished.prompt_tokens.map(count),
+            typical_answer: wished.answer_tokens.map(count),
             wished_time_per_token: nanos(wished.time_per_token_milliseconds),
             wished_time_to_first_token: nanos(wished.time_to_first_token_milliseconds),
         };
@@ -75,12 +76,16 @@ mod tests {
             chunk in proptest::num::i32::ANY,
             counts in proptest::array::uniform2(proptest::num::i32::ANY),
             wishes in proptest::array::uniform2(proptest::num::i32::ANY),
+            request in proptest::array::uniform2(proptest::num::i32::ANY),
         ) {
             let spec: LimeDeploymentSpec = serde_json::from_value(json!({
                 "model": { "source": "file:///m" },
                 "serving": { "maxContextTokens": context, "maxConcurrentRequests": requests, "prefillChunkTokens": chunk },
                 "nodes": { "minCount": counts[0], "maxCount": counts[1] },
-                "objective": { "timePerTokenMilliseconds": wishes[0], "timeToFirstTokenMilliseconds": wishes[1] },
+                "objective": {
+                    "timePerTokenMilliseconds": wishes[0], "timeToFirstTokenMilliseconds": wishes[1],
+                    "promptTokens": request[0], "answerTokens": request[1],
+                },
             })).unwrap();
             let card = small_card(&mut Random::new(1), 4);
             let (goal, note) = spec.goal(&card);
@@ -89,6 +94,7 @@ mod tests {
             proptest::prop_assert!((1..=serving.max_context_tokens).contains(&serving.prefill_chunk_tokens));
             proptest::prop_assert_eq!(note.is_some(), context > 512);
             proptest::prop_assert_eq!(goal.wished_time_per_token.is_some(), wishes[0] >= 0);
+            proptest::prop_assert!((1..=serving.max_context_tokens).contains(&goal.prompt()) && goal.answer() >= 1);
             proptest::prop_assert!(goal.least_devices >= 1 && goal.most_devices.unwrap() >= 1);
             let in_schema = (1..=4096).contains(&requests) && counts[0] <= 1 && counts[1] >= counts[0];
             proptest::prop_assert!(!in_schema || goal.check(&card).is_ok());

@@ -5,6 +5,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
+use lime_plan::Goal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +182,13 @@ pub struct PlanPrediction {
     /// Tokens of the prompt for which that was predicted.
     #[serde(default)]
     pub prompt_tokens: i32,
+    /// Tokens of the answers for which `requestMicroseconds` was predicted.
+    #[serde(default)]
+    pub answer_tokens: i32,
+    /// From the prompts of as many requests as are in flight, which come at once, to the ends of their answers: what plans are compared by.
+    /// 0 in plans of versions that did not predict it.
+    #[serde(default)]
+    pub request_microseconds: i64,
     /// Tokens in the KV cache for which the time per token was predicted.
     #[serde(default)]
     pub context_tokens: i32,
@@ -197,6 +205,27 @@ pub struct PlanPrediction {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
     pub breakdown: Vec<NodeTimes>,
+}
+
+impl PlanPrediction {
+    /// What plans are compared by, if a pass takes `time_per_token` microseconds: those of a typical request.
+    pub fn request_with(&self, time_per_token: i64) -> i64 {
+        let answer = i64::from(self.answer_tokens.max(0));
+        let prompts = self.request_microseconds.saturating_sub(answer.saturating_mul(self.time_per_token_microseconds));
+        let (prompts, answer) = match self.request_microseconds {
+            // Made before requests were predicted: the prompt that it tells of, and the answer that is usual.
+            0 => {
+                (i64::from(self.time_to_first_token_milliseconds).saturating_mul(1000), i64::from(Goal::TYPICAL_ANSWER))
+            }
+            _ => (prompts, answer),
+        };
+        prompts.max(0).saturating_add(answer.saturating_mul(time_per_token))
+    }
+
+    /// The same as predicted.
+    pub fn request(&self) -> i64 {
+        self.request_with(self.time_per_token_microseconds)
+    }
 }
 
 /// What one node does for a token. Compute, disk and link may overlap.
@@ -253,6 +282,9 @@ pub struct PlanAlternative {
     /// Predicted time per token in microseconds.
     #[serde(default)]
     pub time_per_token_microseconds: i64,
+    /// As in the prediction.
+    #[serde(default)]
+    pub request_microseconds: i64,
 }
 
 /// What is missing for a plan.
@@ -313,4 +345,24 @@ pub enum PlanState {
     Superseded,
     /// Nothing fits.
     Infeasible,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_compared_by_what_requests_take() {
+        let prediction = PlanPrediction {
+            time_per_token_microseconds: 2_000,
+            time_to_first_token_milliseconds: 30,
+            answer_tokens: 10,
+            request_microseconds: 50_000,
+            ..PlanPrediction::default()
+        };
+        assert_eq!((prediction.request(), prediction.request_with(3_000)), (50_000, 60_000));
+        // A plan of a version that predicted no requests.
+        let earlier = PlanPrediction { answer_tokens: 0, request_microseconds: 0, ..prediction };
+        assert_eq!((earlier.request(), earlier.request_with(3_000)), (30_000 + 256 * 2_000, 30_000 + 256 * 3_000));
+    }
 }

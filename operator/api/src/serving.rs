@@ -18,8 +18,8 @@ pub struct Serving {
     #[schemars(range(min = 1, max = Limit::REQUESTS.most))]
     pub max_concurrent_requests: i32,
 
-    /// What the plan is made for. Sporadic: least time per token of one request. Bursty: most tokens per second over all
-    /// requests.
+    /// What the plan is made for. Sporadic: least time of one request, from its prompt to the end of its answer. Bursty: the same of
+    /// as many as there may be at once, so that most of them are answered. See objective.promptTokens and answerTokens.
     #[serde(default)]
     pub request_pattern: RequestPattern,
 
@@ -64,10 +64,10 @@ impl Default for Serving {
 /// How requests come: one at a time (Sporadic) or many at once (Bursty).
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestPattern {
-    /// Least time per token of one request.
+    /// Least time of one request.
     #[default]
     Sporadic,
-    /// Most tokens per second over all requests.
+    /// Most requests answered where all come at once.
     Bursty,
 }
 
@@ -119,7 +119,7 @@ impl From<Arithmetic> for lime_plan::Arithmetic {
     }
 }
 
-/// The speed that is wanted.
+/// The requests that are expected, and the speed that is wanted.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Objective {
@@ -132,6 +132,17 @@ pub struct Objective {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub time_per_token_milliseconds: Option<i32>,
+
+    /// Tokens of the prompt of a typical request. Plans are made for the least time of such requests from prompt to end of answer. 512
+    /// where absent, or two thirds of a context that does not hold it and the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = Limit::CONTEXT.most))]
+    pub prompt_tokens: Option<i32>,
+
+    /// Tokens of the answer of a typical request; 256 where absent, or what the prompt leaves of the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = Limit::CONTEXT.most))]
+    pub answer_tokens: Option<i32>,
 }
 
 #[cfg(test)]

@@ -80,10 +80,10 @@ fn best(card: &ModelCard, mut candidates: Candidates, goal: &Goal) -> (Candidate
     }
 }
 
-/// Time per token of a plan; of none, more than any.
+/// What typical requests take on a plan; on none, more than on any.
 fn time(found: &Result<Plan, Refusal>) -> Nanos {
     let outlook = found.as_ref().ok().and_then(|plan| plan.outlook.as_ref());
-    outlook.map_or(Nanos(u64::MAX), |outlook| outlook.prediction.time_per_token)
+    outlook.map_or(Nanos(u64::MAX), |outlook| outlook.prediction.request_time)
 }
 
 /// The first node that must go since its disk does not hold its part, if any.
@@ -136,6 +136,7 @@ fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<Str
                 layers: other.layers.into_iter().map(|layers| i32::try_from(layers).unwrap_or(i32::MAX)).collect(),
                 segments: i32::try_from(other.segments).unwrap_or(i32::MAX),
                 time_per_token_microseconds: micros(other.time_per_token),
+                request_microseconds: micros(other.request_time),
             })
             .collect();
         let prediction = outlook.prediction;
@@ -153,6 +154,8 @@ fn feasible(wish: &Wish, candidates: &Candidates, found: &Plan, note: Option<Str
             time_per_token: Some(shown(micros(prediction.time_per_token))),
             time_to_first_token_milliseconds: millis(prediction.time_to_first_token),
             prompt_tokens: i32::try_from(prediction.prompt_tokens).unwrap_or(i32::MAX),
+            answer_tokens: i32::try_from(prediction.answer_tokens).unwrap_or(i32::MAX),
+            request_microseconds: micros(prediction.request_time),
             context_tokens: i32::try_from(prediction.context_tokens).unwrap_or(i32::MAX),
             sequences: i32::try_from(prediction.sequences).unwrap_or(i32::MAX),
             lower_bound_microseconds: micros(prediction.lower_bound),

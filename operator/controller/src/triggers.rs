@@ -276,7 +276,7 @@ pub fn turn(uid: &str, crowd: usize) -> i64 {
     i64::try_from(number % spread).unwrap_or_default()
 }
 
-/// Whether a plan of `new` microseconds per token is worth the move from one of `old`.
+/// Whether a plan on which typical requests take `new` microseconds is worth the move from one of `old`.
 pub fn worth_it(placement: &Placement, old: Option<i64>, new: Option<i64>) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return false };
     // new <= old * (100 - p) / 100, without fractions and overflow.

@@ -35,6 +35,7 @@ mod predict;
 #[cfg(test)]
 mod properties;
 mod refusal;
+mod requests;
 mod run;
 mod schedule;
 mod search;
@@ -47,4 +48,5 @@ pub use compare::{Comparison, Strategy, compare};
 pub use online::{Adaptation, adaptations};
 pub use planning::{plan, plan_or_suggest};
 pub use refusal::{Refusal, Shortage, Suggestion};
+pub use requests::{RequestTime, request_time};
 pub use timeline::{Activity, Lane, Span, Timeline, timeline};

@@ -10,11 +10,11 @@ use crate::layout::Layout;
 use crate::online::{give_steps, grown};
 use crate::predict::predict;
 use crate::refusal::{Refusal, refuse};
-use crate::search::{Found, Merit, Problem, Settled, as_good_as, find, fits, left_out};
+use crate::search::{Found, Merit, Problem, Settled, find, fits, left_out};
 use lime_plan::{
     Alternative, Arithmetic, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal,
-    MemoryModel, ModelCard, Nanos, NodeProfile, Outlook, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, PlanError,
-    Prediction, RejectedNode, Residency,
+    MOST_PROMPT_PASSES, MemoryModel, ModelCard, Nanos, NodeProfile, Outlook, PLAN_VERSION, PlacedBlock, Plan,
+    PlanDraft, PlanError, Prediction, RejectedNode, Residency,
 };
 
 /// Finds who holds what so that the goal is met best.
@@ -48,18 +48,24 @@ fn forms<'a>(card: &'a ModelCard, fleet: &Fleet, goal: &Goal) -> Vec<Cow<'a, Mod
 /// Compact weights are made from raw ones before they are served: that much faster they must be, in percent.
 const COMPACT_GAIN: u64 = 3;
 
-/// Whether `other` is worth more than `plan`, which is there without further ado: faster by that much, or about as fast and that much
-/// faster at the longest context.
+/// Whether `other` is worth more than `plan`, which is there without further ado: it misses fewer wishes, is faster by
+/// that much, or about as fast and that much faster at the longest context.
 fn beats(other: &Plan, plan: &Plan) -> bool {
+    let missed = |plan: &Plan| plan.outlook.as_ref().map_or(0, |outlook| outlook.missed.len());
+    if missed(other) != missed(plan) {
+        return missed(other) < missed(plan);
+    }
     let times = |plan: &Plan| {
         let prediction = plan.outlook.as_ref().map(|outlook| &outlook.prediction);
-        let time = prediction.map_or(u64::MAX, |prediction| prediction.time_per_token.0);
+        let time = prediction.map_or(u64::MAX, |prediction| prediction.request_time.0);
         let longest = prediction.and_then(|prediction| prediction.growth.last());
-        (time, longest.map_or(time, |point| point.time_per_token.0))
+        let pass = prediction.map_or(u64::MAX, |prediction| prediction.time_per_token.0);
+        (time, longest.map_or(pass, |point| point.time_per_token.0))
     };
     let gains = |other: u64, plan: u64| u128::from(other) * 100 < u128::from(plan) * u128::from(100 - COMPACT_GAIN);
     let ((time, longest), (plan_time, plan_longest)) = (times(other), times(plan));
-    gains(time, plan_time) || time <= as_good_as(plan_time) && !gains(plan_time, time) && gains(longest, plan_longest)
+    let as_good = plan_time.saturating_add(plan_time / 100);
+    gains(time, plan_time) || time <= as_good && !gains(plan_time, time) && gains(longest, plan_longest)
 }
 
 /// A plan, or `None` where nothing fits.
@@ -90,8 +96,9 @@ fn plan_form(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan
     let outlook = Outlook {
         objective: goal.objective,
         micro_batches: best.layout.micro_batches,
+        prompt_passes: if best.together > 1 && best.layout.micro_batches == 1 { MOST_PROMPT_PASSES } else { 1 },
         complete: found.complete,
-        least_time: Nanos(found.least),
+        least_request_time: problem.request.of_measure(found.least),
         missed: missed(goal, &prediction),
         prediction,
         rejected: rejected(&problem, &found, best),
@@ -178,10 +185,13 @@ struct Inputs<'a> {
     model: &'a ModelCard,
     fleet: &'a Fleet,
     goal: &'a Goal,
+    /// Prompt and answer of a typical request, those that are usual where the goal names none.
+    request: [u32; 2],
 }
 
 fn input_hash(problem: &Problem<'_>) -> String {
-    let inputs = Inputs { model: problem.card, fleet: problem.fleet, goal: problem.goal };
+    let request = [problem.goal.prompt(), problem.goal.answer()];
+    let inputs = Inputs { model: problem.card, fleet: problem.fleet, goal: problem.goal, request };
     let json = serde_json::to_vec(&inputs).expect("numbers, texts and lists always have a JSON form");
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -193,7 +203,8 @@ fn alternative(problem: &Problem<'_>, settled: &Settled) -> Alternative {
         layers: settled.layout.attentions(),
         segments: settled.layout.segments,
         micro_batches: settled.layout.micro_batches,
-        time_per_token: Nanos(settled.time),
+        time_per_token: Nanos(settled.pass),
+        request_time: problem.request.total(settled.pass, settled.prompts),
     }
 }
 
@@ -240,25 +251,31 @@ fn why_left_out(problem: &Problem<'_>, found: &Found, best: &Settled, node: usiz
         return format!("{room} are left there for weights, less than one block of {smallest}");
     }
     match found.with.iter().find(|(other, ..)| *other == node) {
-        Some((_, with, merit)) => compared((with, *merit), (best, found.merit), problem.goal),
+        Some((_, with, merit)) => compared(problem, (with, *merit), (best, found.merit)),
         None => {
-            format!("no place in the ring was found for it that fits; without it a pass takes {}", Nanos(best.time))
+            let instead = problem.request.total(best.pass, best.prompts);
+            format!("no place in the ring was found for it that fits; without it a request takes {instead}")
         }
     }
 }
 
 /// The best ring found with a node, and the plan without it, in words.
-fn compared((with, merit): (&Settled, Option<Merit>), (best, without): (&Settled, Merit), goal: &Goal) -> String {
-    let (with_it, instead) = Nanos(with.time).apart(Nanos(best.time));
-    let mut text = match with.time == best.time {
-        true => format!("with it a pass takes {with_it}, as without it"),
-        false => format!("with it the best ring that was found takes {with_it} a pass instead of {instead}"),
+fn compared(
+    problem: &Problem<'_>,
+    (with, merit): (&Settled, Option<Merit>),
+    (best, without): (&Settled, Merit),
+) -> String {
+    let total = |one: &Settled| problem.request.total(one.pass, one.prompts);
+    let (with_it, instead) = total(with).apart(total(best));
+    let mut text = match total(with) == total(best) {
+        true => format!("with it a request takes {with_it}, as without it"),
+        false => format!("with it the best ring that was found takes {with_it} for a request instead of {instead}"),
     };
     if with.time > best.time {
         return text;
     }
     // About as fast: what decided.
-    let context = goal.serving.max_context_tokens;
+    let context = problem.goal.serving.max_context_tokens;
     let decided = match merit {
         None => Some(format!("but cannot hold {context} tokens of context")),
         Some(merit) if merit.longest > without.longest => {

@@ -1,21 +1,17 @@
 //! From a candidate to what people are told of it: times, shares, bounds and what binds.
 
-use crate::cost::Costs;
 use crate::layout::Layout;
-use crate::period::{Period, Scratch, period, steady_ends, tally};
-use crate::run::play;
-use crate::schedule::{Feedback, Kind, Schedule, Spare};
+use crate::period::{Period, Scratch, steady_ends, tally};
+use crate::schedule::{Kind, Schedule};
 use crate::search::Problem;
 use lime_plan::{Bytes, ContextPoint, DeviceShare, Nanos, Prediction};
-
-/// Chunks of a prompt that are played; from then on the steady state is believed.
-const WARM_UP: usize = 24;
 
 /// Everything that is predicted of a candidate.
 pub(crate) fn predict(problem: &Problem<'_>, layout: &Layout) -> Option<Prediction> {
     let mut scratch = Scratch::default();
     let (schedule, steady) = problem.evaluate(layout, &mut scratch)?;
     let ends = steady_ends(&schedule, &steady);
+    let prompted = problem.request.play(problem.fleet, layout, &mut scratch)?;
     let names: Vec<&str> = layout.shares.iter().map(|share| problem.fleet.nodes()[share.node].name.as_str()).collect();
     let most = problem.goal.serving.max_context_tokens;
     let at = |context: u32| {
@@ -29,41 +25,15 @@ pub(crate) fn predict(problem: &Problem<'_>, layout: &Layout) -> Option<Predicti
         time_per_token: Nanos(steady.nanos()),
         sequences: problem.sequences,
         context_tokens: problem.goal.context(),
-        time_to_first_token: Nanos(first_token(problem, &prefill_costs(problem), layout)?),
+        time_to_first_token: Nanos(prompted.first),
         prompt_tokens: problem.goal.prompt(),
+        answer_tokens: problem.goal.answer(),
+        request_time: problem.request.total(steady.nanos(), prompted.all),
         lower_bound: Nanos(problem.lower_bound(layout)),
         binds: binds(&schedule, &steady, &names),
         growth: contexts.into_iter().filter_map(at).collect(),
         devices: (0..layout.shares.len()).map(|at| share(problem, layout, (&schedule, &steady), &ends, at)).collect(),
     })
-}
-
-/// The costs of a chunk of the prompt that the goal expects.
-pub(crate) fn prefill_costs(problem: &Problem<'_>) -> Costs {
-    let goal = problem.goal;
-    let rows = goal.prompt().min(goal.serving.prefill_chunk_tokens);
-    Costs::new(problem.card, problem.fleet, goal, goal.prompt() / 2, [rows], 1)
-}
-
-/// Time from a prompt on an idle ring to its first token: chunks follow each other round the ring. `costs` are those of
-/// [`prefill_costs`].
-pub(crate) fn first_token(problem: &Problem<'_>, costs: &Costs, layout: &Layout) -> Option<u64> {
-    let (prompt, chunk) = (problem.goal.prompt(), problem.goal.serving.prefill_chunk_tokens);
-    let rows = prompt.min(chunk);
-    let single = Layout { micro_batches: 1, ..layout.clone() };
-    // A chunk is one micro-batch of `rows` rows: hence as many sequences as rows.
-    let schedule = Schedule::build(costs, problem.fleet, &single, rows, Feedback::None, &mut Spare::default())?;
-    let chunks = prompt.div_ceil(rows) as usize;
-    let simulated = chunks.min(WARM_UP);
-    let played = play(&schedule, simulated);
-    let mut time = played.end(&schedule, simulated - 1);
-    if chunks > simulated {
-        let steady = period(&schedule, 0, &mut Scratch::default());
-        // Beyond three centuries one wait is like another.
-        let each = i64::try_from(steady.nanos()).unwrap_or(i64::MAX);
-        time = time.saturating_add(each.saturating_mul((chunks - simulated) as i64));
-    }
-    u64::try_from(time).ok()
 }
 
 /// What one device does in a pass of the steady state, whose events end at `ends`.

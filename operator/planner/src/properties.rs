@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::plan;
-use crate::search::as_good_as;
+use crate::search::request::as_good_as;
 use lime_plan::testing::{AROUND, Random, drawn_node, small_card};
 use lime_plan::{
     Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,
@@ -21,21 +21,22 @@ fn case(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Vec<NodePro
         goal = Goal::bursty(&card, 64, random.between(1, 6) as u32);
     }
     goal.serving.prefill_chunk_tokens = 4;
+    (goal.typical_prompt, goal.typical_answer) =
+        (Some(random.between(1, 20) as u32), Some(random.between(1, 40) as u32));
     let profiles = (0..nodes).map(|index| drawn_node(&mut random, index, fair, AROUND)).collect();
     (card, profiles, goal)
 }
 
 const LINK: Link = Link { bandwidth: 12_500_000, latency: Nanos(200_000) };
 
-fn time(plan: &Plan) -> u64 {
-    plan.outlook.as_ref().expect("the search predicts").prediction.time_per_token.0
-}
-
-/// The time of the fastest plan, than which the chosen one may be slower by one per cent.
+/// The time of typical requests on the fastest plan, than which the chosen one may be slower by one per cent.
 fn least_time(plan: &Plan) -> u64 {
-    let least = plan.outlook.as_ref().expect("the search predicts").least_time.0;
-    assert!(least <= time(plan) && time(plan) <= as_good_as(least), "{} for {least}", time(plan));
-    least
+    let outlook = plan.outlook.as_ref().expect("the search predicts");
+    let (least, time) = (outlook.least_request_time.0, outlook.prediction.request_time.0);
+    // Candidates are told apart by whole nanoseconds of a pass.
+    let grain = u64::from(outlook.prediction.answer_tokens);
+    assert!(least <= time && time <= as_good_as(least) + 2 * grain, "{time} for {least}");
+    least / grain
 }
 
 /// Plans a drawn case, then the same with more of something; the fastest plan must not take longer then. These cases are small
@@ -87,6 +88,10 @@ fn check_sound(plan: &Plan, card: &ModelCard) {
     }
     let outlook = plan.outlook.as_ref().expect("the search predicts");
     assert!(outlook.prediction.time_per_token >= outlook.prediction.lower_bound);
+    let answers = outlook.prediction.time_per_token.0.saturating_mul(u64::from(outlook.prediction.answer_tokens));
+    let request = Nanos(answers) + outlook.prediction.time_to_first_token;
+    assert!(outlook.prediction.request_time >= request, "a request is its prompt and its answer");
+    assert!(outlook.prediction.sequences > 1 || outlook.prediction.request_time == request);
     for share in &outlook.prediction.devices {
         let pass = outlook.prediction.time_per_token;
         assert_eq!(share.compute + share.stall + share.idle, pass, "{}: the parts of a pass add up", share.name);

@@ -1,6 +1,6 @@
 //! The plan for a wish is never worse than the plan for a stricter one.
 
-use crate::search::{Merit, Problem, as_good_as, find};
+use crate::search::{Merit, Problem, find, request::as_good_as};
 use lime_plan::testing::Random;
 use lime_plan::{Fleet, Goal, Link, ModelCard, Nanos, NodeProfile, Offload, testing};
 

@@ -133,6 +133,7 @@ pub(crate) fn goal_of(plan: &Plan) -> Goal {
         most_devices: None,
         typical_context: outlook.map(|outlook| outlook.prediction.context_tokens),
         typical_prompt: outlook.map(|outlook| outlook.prediction.prompt_tokens),
+        typical_answer: outlook.map(|outlook| outlook.prediction.answer_tokens).filter(|answer| *answer > 0),
         wished_time_per_token: None,
         wished_time_to_first_token: None,
     }

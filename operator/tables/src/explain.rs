@@ -19,9 +19,17 @@ pub(crate) fn speed(prediction: &Prediction) -> String {
     let longest = prediction.growth.last().filter(|point| point.context_tokens > prediction.context_tokens);
     let longest = longest.map(|point| format!(", {} at {} tokens", point.time_per_token, point.context_tokens));
     let longest = longest.unwrap_or_default();
+    let request = match prediction.answer_tokens {
+        // Of a version that predicted none.
+        0 => String::new(),
+        answer => {
+            let whose = if prediction.sequences == 1 { "a request of" } else { "requests that come at once, each of" };
+            format!("; {whose} {} + {answer} tokens: {}", prediction.prompt_tokens, prediction.request_time)
+        }
+    };
     format!(
         "Predicted: {} per token ({:.1} tokens/s, {requests}, {} tokens of context){longest}; \
-         first token of a prompt of {} after {}.\nWhat binds: {}.",
+         first token of a prompt of {} after {}{request}.\nWhat binds: {}.",
         prediction.time_per_token,
         prediction.tokens_per_second(),
         prediction.context_tokens,
@@ -109,7 +117,8 @@ fn listed(title: &str, lines: impl Iterator<Item = String>) -> String {
 }
 
 fn alternatives(outlook: &Outlook, width: Option<usize>) -> String {
-    let mut table = Grid::new(&["runner-up", "segments", "micro-batches", "time per token"], 1).with_prose(0);
+    let mut table =
+        Grid::new(&["runner-up", "segments", "micro-batches", "time per token", "request"], 1).with_prose(0);
     for other in &outlook.alternatives {
         let devices = other.devices.iter().zip(&other.layers).map(|(name, layers)| format!("{name} {layers}"));
         table.add_row([
@@ -117,6 +126,7 @@ fn alternatives(outlook: &Outlook, width: Option<usize>) -> String {
             other.segments.to_string(),
             other.micro_batches.to_string(),
             other.time_per_token.to_string(),
+            other.request_time.to_string(),
         ]);
     }
     format!("Also considered (devices in ring order with their layers):\n{}", table.render(width))

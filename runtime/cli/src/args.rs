@@ -87,6 +87,14 @@ pub(crate) struct WishArgs {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) segments: Option<u32>,
 
+    /// Tokens of the prompt of a typical request, instead of spec.objective.promptTokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1 << 24))]
+    pub(crate) prompt_tokens: Option<i32>,
+
+    /// Tokens of the answer of a typical request, instead of spec.objective.answerTokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1 << 24))]
+    pub(crate) answer_tokens: Option<i32>,
+
     /// Measure this machine anew instead of believing what was measured within a day
     #[arg(long)]
     pub(crate) measure: bool,

@@ -39,6 +39,11 @@ impl Wish {
         let wish = the_deployment(file, &documents)?;
         let mut deployment = read_deployment(wish)?;
         deployment.spec.arithmetic = args.arithmetic.map_or(deployment.spec.arithmetic, Into::into);
+        if args.prompt_tokens.or(args.answer_tokens).is_some() {
+            let objective = deployment.spec.objective.get_or_insert_default();
+            objective.prompt_tokens = args.prompt_tokens.or(objective.prompt_tokens);
+            objective.answer_tokens = args.answer_tokens.or(objective.answer_tokens);
+        }
         let fleet = match &args.fleet {
             Some(path) => Some(the_fleet(path)?),
             None => fleet_beside(&documents)?,

@@ -188,6 +188,12 @@ impl Engine {
         on_backend!(&mut self.runner, it => it.forward(index, parts, rows, activation, entries))
     }
 
+    /// Says whether the pass of the next calls of [`Engine::forward`] is followed at once by one that meets the same blocks in the
+    /// same visits: what is read from disk for it stays in memory for that one.
+    pub fn followed(&mut self, followed: bool) {
+        on_backend!(&mut self.runner, it => it.memory.blocks.set_followed(followed));
+    }
+
     /// Logits of the rows with these indices, one row of the vocabulary's size each. The activation has been through every layer.
     ///
     /// # Errors

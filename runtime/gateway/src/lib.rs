@@ -12,7 +12,7 @@
 //! use lime_gateway::{SamplingParams, schedule::{Limits, NewSequence, Scheduler, SequenceId}};
 //!
 //! let limits = Limits {
-//!     slots: 1, chunk: 4, queue: 1, depth: 1, decode_groups: 1, ride_along: false,
+//!     slots: 1, chunk: 4, queue: 1, depth: 1, decode_groups: 1, ride_along: false, chunks_together: false,
 //!     most_failures: 3, most_losses: 10, vocabulary: 1000, context: 64, exact: true,
 //! };
 //! let mut scheduler = Scheduler::new(limits);

@@ -23,7 +23,8 @@ pub enum Offload {
 pub struct Goal {
     /// What to optimise.
     pub objective: Objective,
-    /// What may be asked at once; there is memory for all of it, when need be by streaming more (see `typical_context`).
+    /// What may be asked at once; there is memory for all of it, when need be by streaming more (see
+    /// `typical_context`).
     pub serving: ServingLimits,
     /// How sums are formed.
     pub arithmetic: Arithmetic,
@@ -46,14 +47,19 @@ pub struct Goal {
     /// Most devices that may take part.
     #[serde(default)]
     pub most_devices: Option<u32>,
-    /// Tokens in a sequence's KV cache for which the time per token is optimised, and for which devices that stream keep room
+    /// Tokens in a sequence's KV cache for which the time per token counts, and for which devices that stream keep room
     /// from the beginning; half the longest context where absent.
     #[serde(default)]
     pub typical_context: Option<u32>,
-    /// Tokens of the prompt for which the time to first token is predicted; a quarter of the context where absent.
+    /// Tokens of the prompt of a typical request: [`Self::TYPICAL_PROMPT`] where absent, or two thirds of a context
+    /// that does not hold both it and the typical answer.
     #[serde(default)]
     pub typical_prompt: Option<u32>,
-    /// The longest time per token that is wished for. Missing it is reported, not refused.
+    /// Tokens of the answer of a typical request: [`Self::TYPICAL_ANSWER`] where absent, or what the prompt leaves of
+    /// the context. The more of them, the more the time per token counts and the less the time to first token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typical_answer: Option<u32>,
+    /// The longest time per token that is wished for: met if any plan meets it. Missing it is reported, not refused.
     #[serde(default)]
     pub wished_time_per_token: Option<Nanos>,
     /// The longest time to first token that is wished for.
@@ -103,7 +109,8 @@ pub enum GoalError {
 }
 
 impl Goal {
-    /// One request at a time, the rest as usual: f32 residual, KV entries as [`Dtype::kv_entries`] says, 128 rows of prefill.
+    /// One request at a time, the rest as usual: f32 residual, KV entries as [`Dtype::kv_entries`] says, 128 rows of
+    /// prefill.
     pub fn sporadic(card: &ModelCard, context: u32) -> Self {
         let serving =
             ServingLimits { max_context_tokens: context, max_concurrent_requests: 1, prefill_chunk_tokens: 128 };
@@ -120,6 +127,7 @@ impl Goal {
             most_devices: None,
             typical_context: None,
             typical_prompt: None,
+            typical_answer: None,
             wished_time_per_token: None,
             wished_time_to_first_token: None,
         }
@@ -138,10 +146,28 @@ impl Goal {
         self.typical_context.unwrap_or(self.serving.max_context_tokens / 2).min(self.serving.max_context_tokens)
     }
 
-    /// Tokens of a typical prompt.
+    /// Tokens of a typical prompt where the wish names none.
+    pub const TYPICAL_PROMPT: u32 = 512;
+
+    /// Tokens of a typical answer where the wish names none.
+    pub const TYPICAL_ANSWER: u32 = 256;
+
+    /// Tokens of a typical prompt: one at least, and no more than the context.
     pub fn prompt(&self) -> u32 {
-        let prompt = self.typical_prompt.unwrap_or(self.serving.max_context_tokens / 4);
-        prompt.clamp(1, self.serving.max_context_tokens.max(1))
+        let context = self.serving.max_context_tokens;
+        let usual = || match context < Self::TYPICAL_PROMPT + Self::TYPICAL_ANSWER {
+            true => (u64::from(context) * 2 / 3) as u32,
+            false => Self::TYPICAL_PROMPT,
+        };
+        self.typical_prompt.unwrap_or_else(usual).clamp(1, context.max(1))
+    }
+
+    /// Tokens of a typical answer: one at least. What a wish names may exceed the context: it only weighs, up to what
+    /// is believed of any.
+    pub fn answer(&self) -> u32 {
+        let left = self.serving.max_context_tokens.saturating_sub(self.prompt());
+        let most = u32::try_from(Limit::CONTEXT.most).unwrap_or(u32::MAX);
+        self.typical_answer.unwrap_or(Self::TYPICAL_ANSWER.min(left)).clamp(1, most)
     }
 
     /// Sequences that a pass carries in the case that is optimised.
@@ -167,6 +193,8 @@ impl Goal {
             ("the context", self.serving.max_context_tokens),
             ("the number of concurrent requests", self.serving.max_concurrent_requests),
             ("the prefill chunk", self.serving.prefill_chunk_tokens),
+            ("the prompt of a typical request", self.typical_prompt.unwrap_or(1)),
+            ("the answer of a typical request", self.typical_answer.unwrap_or(1)),
             ("the number of segments", self.segments.unwrap_or(1)),
             ("the number of devices that may take part", self.most_devices.unwrap_or(1)),
         ];

@@ -26,6 +26,7 @@ mod card;
 mod dtype;
 mod encoding;
 mod fleet_file;
+mod flight;
 mod format;
 mod goal;
 mod hub_model;
@@ -56,6 +57,7 @@ pub use encoding::Encoding;
 pub use fleet_file::{
     DEFAULT_OVERHEAD, FleetError, FleetFile, FormatEntry, LinkEntries, LinkEntry, NodeEntry, PairEntry,
 };
+pub use flight::{MOST_PROMPT_PASSES, prompt_passes};
 pub use format::{Format, Unit};
 pub use goal::{Goal, GoalError, Offload};
 pub use hub_model::{GgufPick, HubModel, HubModelError};

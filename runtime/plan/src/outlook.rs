@@ -64,11 +64,20 @@ impl fmt::Display for Nanos {
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Objective {
-    /// Single requests now and then: least time per token.
+    /// Single requests now and then: least time of one, from its prompt to the end of its answer.
     #[default]
     Sporadic,
-    /// All request slots busy: most tokens per second.
+    /// All request slots busy: least time of as many requests, which come at once.
     Bursty,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_one(count: &u32) -> bool {
+    *count == 1
 }
 
 /// What the planner expects of a plan. Absent from plans that were written by hand or by rule of thumb.
@@ -79,12 +88,17 @@ pub struct Outlook {
     pub objective: Objective,
     /// Groups into which the sequences of a pass are split so that several devices work at once.
     pub micro_batches: u32,
+    /// Most chunks of a prompt that travel together through the segments of a ring that reads blocks from disk: see
+    /// [`crate::PlanDraft::prompt_passes`].
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub prompt_passes: u32,
     /// Whether everything that the planner may choose was tried or bounded, so that nothing better exists.
     #[serde(default)]
     pub complete: bool,
-    /// The least time of a pass that was found. The plan may take one per cent more where it is better at the longest context.
+    /// The least time of typical requests that was found. The plan may take one per cent more where it is better at the
+    /// longest context.
     #[serde(default)]
-    pub least_time: Nanos,
+    pub least_request_time: Nanos,
     /// The predicted speed.
     pub prediction: Prediction,
     /// Wishes that the best plan still misses, as sentences.
@@ -112,6 +126,13 @@ pub struct Prediction {
     pub time_to_first_token: Nanos,
     /// See `time_to_first_token`.
     pub prompt_tokens: u32,
+    /// Tokens of the answers for which `request_time` was predicted; zero in plans of versions that did not predict it.
+    #[serde(default)]
+    pub answer_tokens: u32,
+    /// From as many prompts as there are sequences in flight, which come at once, to the ends of their answers: what
+    /// plans are compared by. Zero where it was not predicted.
+    #[serde(default)]
+    pub request_time: Nanos,
     /// No schedule of this plan can beat this: the larger of compute and hops in a row, and the slowest disk.
     pub lower_bound: Nanos,
     /// What limits the time per token.
@@ -140,8 +161,8 @@ pub struct ContextPoint {
     pub time_per_token: Nanos,
 }
 
-/// What one device does in a pass. It computes, waits for weights or has nothing to do: the three add up to the pass. Its disk and its
-/// link work at the same time, neither for longer than the pass.
+/// What one device does in a pass. It computes, waits for weights or has nothing to do: the three add up to the pass.
+/// Its disk and its link work at the same time, neither for longer than the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceShare {
@@ -184,6 +205,9 @@ pub struct Alternative {
     pub micro_batches: u32,
     /// Time of a pass.
     pub time_per_token: Nanos,
+    /// As in the prediction.
+    #[serde(default)]
+    pub request_time: Nanos,
 }
 
 #[cfg(test)]

@@ -163,6 +163,9 @@ pub trait Compute {
     /// When the length is wrong.
     fn receive(&mut self, rows: usize, wire: &Bytes) -> Result<(), ComputeError>;
 
+    /// Says whether the pass that is worked on is followed at once by one that meets the same blocks in the same visits.
+    fn followed(&mut self, _followed: bool) {}
+
     /// Runs this device's layers of `segment` over the batch at hand.
     ///
     /// # Errors

@@ -120,6 +120,10 @@ impl Compute for Loaded {
         Ok(())
     }
 
+    fn followed(&mut self, followed: bool) {
+        self.engine.followed(followed);
+    }
+
     fn forward(&mut self, segment: SegmentIndex, rows: &[BatchRows]) -> Result<(), ComputeError> {
         self.used();
         let passed = self.engine.forward(segment, rows, &mut self.batch);

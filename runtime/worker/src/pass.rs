@@ -106,7 +106,10 @@ impl Visit<'_> {
             return;
         }
         self.at_hand();
+        // The gateway's side of this: a pass that draws nothing carries a chunk of a prompt, and the next one comes right behind.
+        let together = self.session.plan.chunks_travel_together();
         self.guarded(|engine, work| {
+            engine.followed(together && work.rows.iter().all(|rows| rows.sample.is_none()));
             let rows: Vec<_> = work.rows.iter().map(Rows::batch_rows).collect();
             engine.forward(segment, &rows)
         });
@@ -180,6 +183,7 @@ impl Visit<'_> {
         }
         self.at_hand();
         let drawn = self.guarded(|engine, work| {
+            engine.followed(false);
             let mut end = 0;
             let mut draws = Vec::with_capacity(work.rows.len());
             for rows in &work.rows {

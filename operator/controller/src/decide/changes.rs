@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt as _;
-use lime_api::{ConditionType, LimePlan, LostLink, RejectedNode};
+use lime_api::{ConditionType, LimePlan, LostLink, PlanPrediction, RejectedNode};
 use lime_plan::{Bytes, DevicePlan, ModelCard, Nanos, Plan};
 
 use super::{
@@ -88,7 +88,8 @@ impl Deciding<'_> {
         let snapshot = self.snapshot;
         let document = current.and_then(|plan| planning::document(&plan.spec).ok());
         let device = |name: &str| document.iter().flat_map(|plan: &Plan| &plan.devices).find(|it| it.name == name);
-        self.running = current.and_then(|plan| plan.spec.prediction.as_ref()).map(|it| it.time_per_token_microseconds);
+        let prediction = current.and_then(|plan| plan.spec.prediction.as_ref());
+        self.running = prediction.map(PlanPrediction::request);
         let nodes: BTreeMap<String, _> = snapshot.nodes.iter().map(|node| (node.name_any(), node)).collect();
         let profiles: BTreeMap<String, _> =
             snapshot.profiles.iter().map(|profile| (profile.name_any(), profile)).collect();
@@ -126,7 +127,8 @@ impl Deciding<'_> {
             if Bytes(needed.0 - needed.0 / GRAIN) > room {
                 pressed.push(why);
                 let slowed = device(name).and_then(|device| with_less(device, needed.saturating_sub(room)));
-                self.running = self.running.max(slowed.map(micros));
+                let slowed = prediction.zip(slowed).map(|(it, slowed)| it.request_with(micros(slowed)));
+                self.running = self.running.max(slowed);
             }
         }
         let known: BTreeSet<&str> = current

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{ResourceExt as _, core::ObjectMeta};
-use lime_api::{Approval, LimePlan, LimePlanStatus, PlanState};
+use lime_api::{Approval, LimePlan, LimePlanStatus, PlanPrediction, PlanState};
 use lime_plan::ModelCard;
 
 use super::Deciding;
@@ -54,7 +54,7 @@ impl Deciding<'_> {
         }
         let spec = planning::make(self.wish, card, candidates, self.settings.worker_overhead());
         if better {
-            let new = spec.prediction.as_ref().map(|prediction| prediction.time_per_token_microseconds);
+            let new = spec.prediction.as_ref().map(PlanPrediction::request);
             if !spec.feasible || !triggers::worth_it(&self.wish.spec.placement, self.running, new) {
                 let least = self.wish.spec.placement.replan.min_improvement_percent;
                 if self.decision.tried.len() > MOST_TRIED {

@@ -4,6 +4,7 @@ use crate::layout::{Grain, Layout, Share};
 
 use super::climb::{binding, climb};
 use super::problem::Problem;
+use super::request::more_by;
 use super::settle::{Settled, THOROUGH, Work, settle};
 
 /// Devices of the largest ring of which each change is settled thoroughly, and two changes at once are tried.
@@ -43,7 +44,7 @@ fn two_moves(problem: &Problem<'_>, stuck: &Settled, work: &mut Work) -> Option<
     let shares = stuck.layout.shares.iter().map(Share::bare).collect();
     let layout = Layout { shares, grain: Grain::Block, ..stuck.layout };
     for once in moves(&layout, &binding(problem, stuck, work)) {
-        let Some(level) = settled(problem, &once, stuck.time.saturating_add(1), work) else { continue };
+        let Some(level) = settled(problem, &once, more_by(stuck.time, 1), work) else { continue };
         for twice in moves(&once, &binding(problem, &level, work)) {
             let better = settled(problem, &twice, stuck.time, work);
             if better.is_some() || work.spent() {

@@ -23,7 +23,7 @@ pub(crate) struct Ring {
 /// What the formula says of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Estimate {
-    /// Time of a pass.
+    /// Its measure: see [`super::request::Request::measure`].
     pub(crate) time: u64,
     /// Layers per position.
     pub(crate) layers: Vec<u32>,
@@ -33,6 +33,11 @@ pub(crate) struct Estimate {
 struct Station {
     /// Time of one layer on the way of a token.
     layer: u64,
+    /// Time of one layer for a chunk of a prompt, and the share of all prompts' in one pass.
+    chunk_layer: u64,
+    chunk_share: u64,
+    /// Time of embedding, head and hops for a chunk.
+    chunk_fixed: u64,
     /// Time of one layer for all micro-batches.
     busy_layer: u64,
     /// Time of embedding and head for all micro-batches.
@@ -65,6 +70,8 @@ struct Stations<'p, 'a> {
     batched: bool,
     /// Time that does not depend on who has which layers.
     fixed: u64,
+    /// The same for a chunk of a prompt.
+    chunk_fixed: u64,
     cheapest_first: Vec<usize>,
 }
 
@@ -75,18 +82,27 @@ impl<'p, 'a> Stations<'p, 'a> {
         let micro_batches = ring.micro_batches.clamp(1, problem.sequences.max(1));
         let last = ring.order.len() - 1;
         let head = Unit::head(problem.card.layers);
-        let mut fixed = 0;
+        let request = &problem.request;
+        let chunk = request.costs().rows(request.rows());
+        let (mut fixed, mut chunk_fixed) = (0, 0);
         let mut stations = Vec::with_capacity(ring.order.len());
         for (at, &node) in ring.order.iter().enumerate() {
             let (is_first, is_head) = (at == 0, at == ring.head);
             let of = |unit: Unit| most.compute[node][unit.index()];
             let extra = if is_first { of(Unit::EMBEDDING) } else { 0 } + if is_head { of(head) } else { 0 };
             fixed += extra;
+            let of_chunk = |unit: Unit| chunk.compute[node][unit.index()];
+            let mut chunk_extra =
+                if is_first { of_chunk(Unit::EMBEDDING) } else { 0 } + if is_head { of_chunk(head) } else { 0 };
+            let mut sends = 0;
             if last > 0 {
                 let next = ring.order[(at + 1) % ring.order.len()];
                 let hops = hops(ring.order.len(), ring.head, ring.segments, at);
                 fixed += hops * (most.send[node][next] + problem.fleet.link(node, next).latency.0);
+                sends = hops * (chunk.send[node][next] + problem.fleet.link(node, next).latency.0);
             }
+            chunk_fixed += chunk_extra + sends;
+            chunk_extra = chunk_extra.max(sends);
             let layer_bytes = signed(problem.attention_bytes + problem.mlp_bytes);
             let kv = problem.room(node, 0, is_first, is_head) - problem.room(node, 1, is_first, is_head);
             let head_bytes = if is_head { signed(problem.head_bytes(is_first)) } else { 0 };
@@ -94,6 +110,9 @@ impl<'p, 'a> Stations<'p, 'a> {
             stations.push(Station {
                 pinned: (room / per_layer.max(1)).clamp(0, i64::from(problem.card.layers)),
                 layer: most.layer[node],
+                chunk_layer: chunk.layer[node],
+                chunk_share: request.share(chunk.layer[node]),
+                chunk_fixed: chunk_extra,
                 busy_layer: batches.iter().map(|(table, count)| count * table.layer[node]).sum(),
                 busy_fixed: extra * u64::from(micro_batches),
                 room,
@@ -107,9 +126,9 @@ impl<'p, 'a> Stations<'p, 'a> {
             fixed += problem.fleet.link(ring.order[ring.head], ring.order[0]).latency.0;
         }
         let mut cheapest_first: Vec<usize> = (0..stations.len()).collect();
-        cheapest_first.sort_by_key(|&at| stations[at].layer);
+        cheapest_first.sort_by_key(|&at| stations[at].layer + stations[at].chunk_share);
         let batched = micro_batches > 1;
-        Self { problem, stations, segments: i64::from(ring.segments), batched, fixed, cheapest_first }
+        Self { problem, stations, segments: i64::from(ring.segments), batched, fixed, chunk_fixed, cheapest_first }
     }
 
     /// Whether the device at `at` can have `layers` layers in a pass of `time` without making anybody wait.
@@ -152,6 +171,19 @@ impl<'p, 'a> Stations<'p, 'a> {
         low
     }
 
+    /// The measure of these layers where a pass takes `pass`.
+    fn measure(&self, pass: u64, layers: &[u32]) -> u64 {
+        let (mut chain, mut busiest, mut streams) = (self.chunk_fixed, 0, false);
+        for (station, &layers) in self.stations.iter().zip(layers) {
+            let time = u64::from(layers) * station.chunk_layer;
+            chain += time;
+            busiest = busiest.max(time).max(station.chunk_fixed);
+            streams |= i64::from(layers) * station.per_layer > station.room;
+        }
+        let (prompts, first) = self.problem.request.guess(chain, busiest, streams && self.segments > 1);
+        self.problem.request.measure(pass, prompts, first)
+    }
+
     /// The cheapest deal of all layers in a pass of `time`; `None` where there is none.
     fn deal(&self, time: u64) -> Option<Vec<u32>> {
         let mut left = self.problem.card.layers;
@@ -175,6 +207,9 @@ impl<'p, 'a> Stations<'p, 'a> {
 /// The least time that the formula believes possible on a ring, and the layers for it; `None` where that is not below `limit`.
 pub(crate) fn estimate(problem: &Problem<'_>, ring: &Ring, limit: u64) -> Option<Estimate> {
     let stations = Stations::new(problem, ring);
+    let below = limit;
+    let (prompts, first) = problem.request.floor(stations.chunk_fixed, 0);
+    let limit = problem.request.pass_below(below, prompts, first);
     if stations.fixed >= limit {
         return None;
     }
@@ -200,7 +235,8 @@ pub(crate) fn estimate(problem: &Problem<'_>, ring: &Ring, limit: u64) -> Option
             None => low = middle,
         }
     }
-    (high < limit).then_some(Estimate { time: high, layers })
+    let time = stations.measure(high, &layers);
+    (high < limit && time < below).then_some(Estimate { time, layers })
 }
 
 /// Layers dealt one by one where they delay the token least, waiting for the disk counted in full: what a single segment
@@ -227,17 +263,22 @@ pub(crate) fn deal_by_delay(problem: &Problem<'_>, ring: &Ring, may_stream: bool
         let reading = crate::cost::nanos(deficit as u64, station.disk?);
         fits.then_some(compute.max(reading))
     };
+    // Where prompts pass slowly counts as well.
+    let share = |at: usize, layers: u32| u64::from(layers) * stations.stations[at].chunk_share;
+    let cost = |at: usize, layers: u32| delay(at, layers).map(|time| time + share(at, layers));
     let mut layers = vec![0_u32; ring.order.len()];
     let mut spent: Vec<u64> = vec![0; ring.order.len()];
     // What one layer more would add on each device.
-    let mut more: Vec<Option<u64>> = (0..ring.order.len()).map(|at| delay(at, 1)).collect();
+    let mut more: Vec<Option<u64>> = (0..ring.order.len()).map(|at| cost(at, 1)).collect();
     for _ in 0..problem.card.layers {
         let (added, at) = more.iter().enumerate().filter_map(|(at, added)| Some(((*added)?, at))).min()?;
         layers[at] += 1;
         spent[at] += added;
-        more[at] = delay(at, layers[at] + 1).map(|time| time.saturating_sub(spent[at]));
+        more[at] = cost(at, layers[at] + 1).map(|time| time.saturating_sub(spent[at]));
     }
-    Some(Estimate { time: stations.fixed + spent.iter().sum::<u64>(), layers })
+    let pass = layers.iter().enumerate().map(|(at, &layers)| spent[at] - share(at, layers)).sum::<u64>();
+    let time = stations.measure(stations.fixed + pass, &layers);
+    Some(Estimate { time, layers })
 }
 
 fn per_two_to_the_30(per_second: u64) -> u64 {

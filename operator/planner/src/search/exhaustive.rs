@@ -50,7 +50,7 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// The bound by other tables; `None` where it does not fit by them.
+    /// The bound of its pass by other tables; `None` where it does not fit by them.
     pub(crate) fn bound_by(&self, floors: &Floors<'_, '_>) -> Option<u64> {
         let devices = usize::from(self.devices);
         let nodes: Vec<usize> = self.nodes[..devices].iter().map(|&node| usize::from(node)).collect();
@@ -108,10 +108,12 @@ pub(crate) struct Candidates<'p, 'a> {
     floors: Floors<'p, 'a>,
     twins: Vec<Vec<usize>>,
     grain: Grain,
-    /// The least time that so many blocks take, by node, and one block on the fastest of them.
+    /// The least measure that so many blocks come to, by node, and one block on the fastest of them.
     least: Vec<Vec<u64>>,
     fastest: u64,
+    /// Measures must be less than this, and passes therefore less than that.
     limit: u64,
+    pass_limit: u64,
     nodes: Vec<usize>,
     blocks: Vec<u8>,
     found: Vec<Candidate>,
@@ -123,7 +125,9 @@ impl<'p, 'a> Candidates<'p, 'a> {
         let twins = floors.twins();
         let (least, nodes, blocks, found) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let grain = Grain::Layer;
-        let mut candidates = Self { problem, floors, twins, grain, least, fastest: 0, limit, nodes, blocks, found };
+        let pass_limit = problem.request.pass_below(limit, 0, 0);
+        let mut candidates =
+            Self { problem, floors, twins, grain, least, fastest: 0, limit, pass_limit, nodes, blocks, found };
         // Where layers are cut is refined where whole ones fit: what fits at all is decided by those.
         let grains = if super::fits(problem) { &[Grain::Layer, Grain::Block][..] } else { &[Grain::Layer] };
         for &grain in grains {
@@ -138,7 +142,10 @@ impl<'p, 'a> Candidates<'p, 'a> {
     fn measure(&mut self) {
         let layers = self.problem.card.layers;
         let block = |node: usize| {
-            let of = |kind: usize| self.floors.rows.iter().map(|rows| rows.block[node][kind]).min().unwrap_or(0);
+            let of = |kind: usize| {
+                let pass = self.floors.rows.iter().map(|rows| rows.block[node][kind]).min().unwrap_or(0);
+                self.problem.request.measure(pass, self.floors.prefill.block[node][kind], 0)
+            };
             [of(0), of(1)]
         };
         let blocks: Vec<[u64; 2]> = (0..self.problem.fleet.nodes().len()).map(block).collect();
@@ -181,7 +188,7 @@ impl<'p, 'a> Candidates<'p, 'a> {
                     break;
                 }
                 let reading = self.floors.reading_anywhere(node, count, self.grain);
-                if reading.is_none_or(|reading| reading >= self.limit) {
+                if reading.is_none_or(|reading| reading >= self.pass_limit) {
                     continue;
                 }
                 self.nodes.push(node);
@@ -210,14 +217,16 @@ impl<'p, 'a> Candidates<'p, 'a> {
             }
             for head in 0..devices {
                 let reading = self.floors.reading(&self.nodes, &counts, head);
-                let Some(reading) = reading.filter(|&reading| reading < self.limit) else { continue };
+                let Some(reading) = reading.filter(|&reading| reading < self.pass_limit) else { continue };
                 for rows in &self.floors.rows {
-                    let time = self.floors.time(rows, &self.nodes, &counts, head, segments);
-                    if time >= self.limit {
+                    let time = self.floors.time(rows, &self.nodes, &counts, head, segments).max(reading);
+                    let (prompts, first) = self.floors.prompts(&self.nodes, &counts, head, segments);
+                    let bound = self.problem.request.measure(time, prompts, first);
+                    if bound >= self.limit {
                         continue;
                     }
                     let mut candidate = Candidate {
-                        bound: time.max(reading),
+                        bound,
                         devices: devices as u8,
                         nodes: [0; MOST_NODES],
                         blocks: [0; MOST_NODES],
@@ -248,7 +257,7 @@ pub(crate) fn improve(problem: &Problem<'_>, best: Option<Settled>, work: &mut W
         }
         let layout = candidate.layout();
         debug_assert!(problem.allows(&layout));
-        if problem.lower_bound(&layout) < limit
+        if problem.floor(&layout) < limit
             && let Some(all) = promising(problem, &layout, limit, work)
         {
             descend(problem, layout, &all, 0, &mut best, work);
@@ -277,6 +286,7 @@ pub(crate) fn promising(
         return Some(all);
     }
     let mut tried = layout.clone();
+    let limit = problem.pass_below(layout, limit);
     for (at, choices) in all.iter_mut().enumerate() {
         choices.retain(|choice| {
             apply(&mut tried.shares[at], choice);
@@ -301,10 +311,12 @@ fn descend(
 ) {
     let limit = |best: &Option<Settled>| best.as_ref().map_or(u64::MAX, |best| best.time);
     if position == all.len() {
-        if work.beats(problem, &layout, limit(best))
+        if work.beats(problem, &layout, problem.pass_below(&layout, limit(best)))
             && let Some((_, period)) = work.evaluate(problem, &layout)
+            && let Some(found) = work.measured(problem, layout, period.nanos())
+            && found.time < limit(best)
         {
-            *best = Some(Settled { time: period.nanos(), layout });
+            *best = Some(found);
         }
         return;
     }
@@ -318,7 +330,8 @@ fn descend(
         let earlier = layout.shares.iter().any(|share| !share.streamed.is_empty());
         // The last choice is evaluated below, and the first was when it was listed.
         let simulate = rest && earlier && !choice.streamed.is_empty();
-        if problem.lower_bound(&tried) < limit(best) && (!simulate || work.beats(problem, &tried, limit(best))) {
+        let below = |work: &mut Work| work.beats(problem, &tried, problem.pass_below(&tried, limit(best)));
+        if problem.floor(&tried) < limit(best) && (!simulate || below(work)) {
             descend(problem, tried, all, position + 1, best, work);
         }
     }

@@ -1,6 +1,6 @@
 //! What no candidate of a small fleet can beat, from tables: cheap enough to be asked for every one of them.
 
-use crate::cost::{Unit, micro_batch_rows};
+use crate::cost::{Costs, Unit, micro_batch_rows};
 use crate::layout::Grain;
 use lime_plan::Offload;
 
@@ -21,12 +21,12 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    fn new(problem: &Problem<'_>, micro_batches: u32) -> Self {
+    fn new(problem: &Problem<'_>, costs: &Costs, sequences: u32, micro_batches: u32) -> Self {
         let layers = problem.card.layers;
-        let rows: Vec<u32> = micro_batch_rows(problem.sequences, micro_batches).collect();
+        let rows: Vec<u32> = micro_batch_rows(sequences, micro_batches).collect();
         let nodes = 0..problem.fleet.nodes().len();
-        let most = problem.costs.rows(rows[0]);
-        let spent = |rows: u32, node: usize, unit: Unit| problem.costs.rows(rows).compute[node][unit.index()];
+        let most = costs.rows(rows[0]);
+        let spent = |rows: u32, node: usize, unit: Unit| costs.rows(rows).compute[node][unit.index()];
         let block_of = |rows: u32, node: usize| {
             let least =
                 |unit: fn(u32) -> Unit| (0..layers).map(|layer| spent(rows, node, unit(layer))).min().unwrap_or(0);
@@ -47,7 +47,7 @@ impl Rows {
             busy_block: nodes.clone().map(busy_block).collect(),
             busy_ends: nodes.clone().map(busy_ends).collect(),
             hop: matrix(&|from, to| most.send[from][to] + problem.fleet.link(from, to).latency.0),
-            sends: matrix(&|from, to| all(&|rows| problem.costs.rows(rows).send[from][to])),
+            sends: matrix(&|from, to| all(&|rows| costs.rows(rows).send[from][to])),
         }
     }
 }
@@ -56,6 +56,8 @@ impl Rows {
 pub(crate) struct Floors<'p, 'a> {
     problem: &'p Problem<'a>,
     pub(crate) rows: Vec<Rows>,
+    /// The same of a chunk of a prompt.
+    pub(crate) prefill: Rows,
     /// What a disk reads per pass at the least, by node, attention blocks and MLP blocks, then by whether embedding and head are
     /// there; `None` where they do not fit.
     reading: Vec<Vec<Vec<[Option<u64>; 4]>>>,
@@ -66,7 +68,10 @@ pub(crate) struct Floors<'p, 'a> {
 impl<'p, 'a> Floors<'p, 'a> {
     pub(crate) fn new(problem: &'p Problem<'a>) -> Self {
         let nodes = problem.fleet.nodes().len();
-        let rows = micro_batch_choices(problem.sequences, nodes).map(|count| Rows::new(problem, count)).collect();
+        let decode = |count: u32| Rows::new(problem, &problem.costs, problem.sequences, count);
+        let rows = micro_batch_choices(problem.sequences, nodes).map(decode).collect();
+        let request = &problem.request;
+        let prefill = Rows::new(problem, request.costs(), request.rows(), 1);
         let layers = problem.card.layers;
         let ends = |node, counts| [0, 1, 2, 3].map(|ends| least_reading(problem, node, counts, ends & 1 > 0, ends > 1));
         let with = |node, attention| (0..=layers).map(|mlp| ends(node, [attention, mlp])).collect::<Vec<_>>();
@@ -82,7 +87,7 @@ impl<'p, 'a> Floors<'p, 'a> {
             };
             (0..nodes).map(|node| (0..=2 * layers).map(|blocks| of(node, blocks)).collect()).collect()
         });
-        Self { problem, rows, reading, anywhere }
+        Self { problem, rows, prefill, reading, anywhere }
     }
 
     /// What the disk of `node` reads per pass at the least with so many blocks, wherever it is in the ring.
@@ -102,6 +107,19 @@ impl<'p, 'a> Floors<'p, 'a> {
 
     /// The way of a token or the busiest resource but the disks, whichever takes longer.
     pub(crate) fn time(&self, rows: &Rows, nodes: &[usize], counts: &[[u32; 2]], head: usize, segments: u32) -> u64 {
+        let (chain, busiest) = self.way(rows, nodes, counts, head, segments);
+        let back = if nodes.len() > 1 { self.problem.fleet.link(nodes[head], nodes[0]).latency.0 } else { 0 };
+        (chain + back).max(busiest)
+    }
+
+    /// What no schedule of the prompts of typical requests can beat: of all of them, and of one.
+    pub(crate) fn prompts(&self, nodes: &[usize], counts: &[[u32; 2]], head: usize, segments: u32) -> (u64, u64) {
+        let (chain, busiest) = self.way(&self.prefill, nodes, counts, head, segments);
+        self.problem.request.floor(chain, busiest)
+    }
+
+    /// The way of a token to the head, and how long the busiest resource but the disks is busy.
+    fn way(&self, rows: &Rows, nodes: &[usize], counts: &[[u32; 2]], head: usize, segments: u32) -> (u64, u64) {
         let devices = nodes.len();
         let (mut chain, mut busiest) = (rows.ends[nodes[0]][0] + rows.ends[nodes[head]][1], 0);
         for at in 0..devices {
@@ -118,10 +136,7 @@ impl<'p, 'a> Floors<'p, 'a> {
                 busiest = busiest.max(hops * rows.sends[node][next]);
             }
         }
-        if devices > 1 {
-            chain += self.problem.fleet.link(nodes[head], nodes[0]).latency.0;
-        }
-        chain.max(busiest)
+        (chain, busiest)
     }
 
     /// For each node the nodes before it that are alike in everything but name: rings that differ only in which of them is where

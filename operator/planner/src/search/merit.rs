@@ -1,21 +1,13 @@
 //! Which of several candidates that are about as fast a person would choose: the fastest at the longest context, then to the first
 //! token, then the one that reads least.
 
-use crate::cost::{Costs, Unit};
+use crate::cost::Unit;
 use crate::layout::{Layout, Share};
 use crate::online::{Stretched, stretched};
-use crate::predict::{first_token, prefill_costs};
 
 use super::problem::{Problem, signed};
+use super::request::as_good_as;
 use super::settle::{Settled, Work};
-
-/// Candidates that take so many percent more than the fastest are as good as it is: predictions are no better than that.
-const AS_GOOD: u64 = 1;
-
-/// The longest time that is as good as `least`.
-pub(crate) const fn as_good_as(least: u64) -> u64 {
-    least.saturating_add(least / 100 * AS_GOOD)
-}
 
 /// What decides between candidates that are as good as each other in the expected case; less is better, the first field first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +25,11 @@ pub(crate) struct Judge<'p, 'a> {
     problem: &'p Problem<'a>,
     /// The same with every request at its longest.
     pub(crate) longest: Problem<'a>,
-    prefill: Costs,
 }
 
 impl<'p, 'a> Judge<'p, 'a> {
     pub(crate) fn new(problem: &'p Problem<'a>) -> Self {
-        Self { problem, longest: problem.at_longest(), prefill: prefill_costs(problem) }
+        Self { problem, longest: problem.at_longest() }
     }
 
     /// The merit of a candidate, if its time at the longest context is no more than `limit`; `None` also where it cannot hold that.
@@ -55,7 +46,7 @@ impl<'p, 'a> Judge<'p, 'a> {
         if longest > limit {
             return None;
         }
-        let first_token = first_token(self.problem, &self.prefill, layout)?;
+        let first_token = self.problem.request.play(self.problem.fleet, layout, &mut work.scratch)?.first;
         let streamed = layout.shares.iter().flat_map(|share| &share.streamed);
         let read = streamed.map(|unit| self.problem.costs.bytes[unit.index()]).sum();
         Some(Merit { longest, first_token, read })

@@ -9,6 +9,7 @@ mod floors;
 mod left_out;
 mod merit;
 mod problem;
+pub(crate) mod request;
 mod residency;
 pub(crate) mod rings;
 mod settle;
@@ -22,13 +23,14 @@ mod work_tests;
 use crate::layout::{Grain, Layout, Share};
 
 pub(crate) use left_out::left_out;
-pub(crate) use merit::{Merit, as_good_as};
+pub(crate) use merit::Merit;
 pub(crate) use problem::Problem;
 pub(crate) use settle::{Settled, Work};
 
 use estimate::{Estimate, Ring, deal_by_delay, estimate};
 use merit::Judge;
 use problem::micro_batch_choices;
+use request::{as_good_as, more_by, more_by_part};
 use settle::{THOROUGH, settle};
 
 /// Rings that are refined by simulation, of all that were estimated.
@@ -52,7 +54,7 @@ pub(crate) struct Found {
     pub(crate) settled: Vec<Settled>,
     /// What decided for the best of those about as fast.
     pub(crate) merit: Merit,
-    /// The least time of any.
+    /// The least measure of any.
     pub(crate) least: u64,
     /// Whether everything was tried, so that nothing better exists.
     pub(crate) complete: bool,
@@ -90,7 +92,7 @@ pub(crate) fn find(problem: &Problem<'_>) -> Option<Found> {
             sort(&mut pool);
         }
         let (_, merit) = judge.best(&pool, &mut Work::new(choice))?;
-        let near = as_good_as(pool[0].time).saturating_add(1);
+        let near = more_by(as_good_as(pool[0].time), 1);
         pool.extend(stricter::with_room_for_the_longest(problem, near, merit.longest));
     }
     let mut work = Work::new(choice);
@@ -166,10 +168,10 @@ fn cutting(problem: &Problem<'_>) -> Work {
 fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
     let narrow = stricter::is_narrow(problem);
     // The formula is a little less exact than what is simulated.
-    let mut dealt = estimates(problem, limit.saturating_add(limit / 8));
+    let mut dealt = estimates(problem, if limit == u64::MAX { limit } else { more_by_part(limit, 8) });
     dealt.sort_by_cached_key(key);
     if narrow && let Some(least) = dealt.first().map(|dealt| dealt.estimate.time) {
-        dealt.retain(|dealt| dealt.estimate.time <= least.saturating_add(least / 8));
+        dealt.retain(|dealt| dealt.estimate.time <= more_by_part(least, 8));
     }
     dealt.dedup_by(|a, b| a.ring == b.ring);
     let mut settled: Vec<Settled> = Vec::new();
@@ -185,7 +187,7 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
     }
     sort(&mut settled);
     if narrow && let Some(least) = settled.first().map(|one| one.time) {
-        settled.retain(|one| one.time <= least.saturating_add(least / 16));
+        settled.retain(|one| one.time <= more_by_part(least, 16));
     }
     // Where simulation agrees with the best that the formula hopes for, there is nothing left to climb to.
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);

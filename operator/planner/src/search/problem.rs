@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use super::request::Request;
 use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
-use crate::layout::{Layout, Stretch, range};
+use crate::layout::{Layout, Share, Stretch, range};
 use crate::period::{Period, Scratch, is_below, period};
 use crate::schedule::{Feedback, Schedule};
 use lime_plan::{
@@ -16,6 +17,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) goal: &'a Goal,
     pub(crate) costs: Rc<Costs>,
+    /// What typical requests ask, and what their prompts cost.
+    pub(crate) request: Rc<Request>,
     pub(crate) sequences: u32,
     /// Mean bytes of a layer's attention and MLP.
     pub(crate) attention_bytes: u64,
@@ -47,6 +50,7 @@ impl<'a> Problem<'a> {
             sum / u64::from(card.layers)
         };
         Self {
+            request: Rc::new(Request::new(card, fleet, goal)),
             sequences,
             attention_bytes: mean(Unit::attention),
             mlp_bytes: mean(Unit::mlp),
@@ -63,7 +67,7 @@ impl<'a> Problem<'a> {
 
     /// The same with `goal`, which asks for another ring and nothing else.
     pub(crate) fn asked<'b>(&'b self, goal: &'b Goal) -> Problem<'b> {
-        Problem { goal, costs: Rc::clone(&self.costs), ..*self }
+        Problem { goal, costs: Rc::clone(&self.costs), request: Rc::clone(&self.request), ..*self }
     }
 
     /// The same while every request is at its longest: times are for that, and there is room for it from the beginning.
@@ -161,8 +165,41 @@ impl<'a> Problem<'a> {
 
     /// What no schedule of this layout can beat: one token's way round, the busiest device, link and disk.
     pub(crate) fn lower_bound(&self, layout: &Layout) -> u64 {
+        let (chain, busiest) = self.way(layout, &self.batches(layout.micro_batches));
+        let reading = |share: &Share| -> u64 {
+            share.streamed.iter().map(|unit| self.costs.load[share.node][unit.index()]).sum()
+        };
+        let disk = layout.shares.iter().map(reading).max().unwrap_or(0);
+        chain.max(busiest).max(disk)
+    }
+
+    /// What no schedule of the prompts of typical requests can beat: of all of them, and of one.
+    pub(crate) fn prompts_floor(&self, layout: &Layout) -> (u64, u64) {
+        let (chain, busiest) = self.way(layout, &[(self.request.costs().rows(self.request.rows()), 1)]);
+        self.request.floor(chain.saturating_sub(self.way_back(layout)), busiest)
+    }
+
+    /// A measure that this layout cannot beat.
+    pub(crate) fn floor(&self, layout: &Layout) -> u64 {
+        let (prompts, first) = self.prompts_floor(layout);
+        self.request.measure(self.lower_bound(layout), prompts, first)
+    }
+
+    /// What a pass of this layout must take less than, for its measure to be below `limit`.
+    pub(crate) fn pass_below(&self, layout: &Layout, limit: u64) -> u64 {
+        let (prompts, first) = self.prompts_floor(layout);
+        self.request.pass_below(limit, prompts, first)
+    }
+
+    /// From the head to the first device.
+    fn way_back(&self, layout: &Layout) -> u64 {
+        let (head, first) = (layout.shares[layout.head].node, layout.shares[0].node);
+        if layout.shares.len() > 1 { self.fleet.link(head, first).latency.0 } else { 0 }
+    }
+
+    /// The way round of the largest of `batches`, and how long the busiest device or link is busy with all of them.
+    fn way(&self, layout: &Layout, batches: &[(&RowCosts, u64)]) -> (u64, u64) {
         let devices = layout.shares.len();
-        let batches = self.batches(layout.micro_batches);
         let most = batches[0].0;
         let (mut chain, mut busiest) = (0, 0);
         let mut busy = vec![0_u64; devices];
@@ -174,8 +211,7 @@ impl<'a> Problem<'a> {
             busy[at] += batches.iter().map(|(table, count)| count * table.stretch(node, from, to)).sum::<u64>();
         }
         for (at, share) in layout.shares.iter().enumerate() {
-            let disk: u64 = share.streamed.iter().map(|unit| self.costs.load[share.node][unit.index()]).sum();
-            busiest = busiest.max(disk).max(busy[at]);
+            busiest = busiest.max(busy[at]);
             if devices > 1 {
                 let (from, to) = (share.node, layout.shares[(at + 1) % devices].node);
                 let hops = hops(devices, layout.head, layout.segments, at);
@@ -184,10 +220,7 @@ impl<'a> Problem<'a> {
                 busiest = busiest.max(hops * sends);
             }
         }
-        if devices > 1 {
-            chain += self.fleet.link(layout.shares[layout.head].node, layout.shares[0].node).latency.0;
-        }
-        chain.max(busiest)
+        (chain + self.way_back(layout), busiest)
     }
 
     /// For the device at `at`: the time between its visits when nobody waits for a disk, the last until the next pass.

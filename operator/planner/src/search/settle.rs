@@ -7,17 +7,25 @@ use crate::schedule::Schedule;
 
 use super::problem::Problem;
 use super::residency::{Choice, Effort, apply, choices};
+use super::stricter::is_thorough;
 
 /// A layout with its residency, and how fast it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
     pub(crate) layout: Layout,
-    /// Nanoseconds per pass.
+    /// What it is compared by: see [`super::request::Request::measure`].
     pub(crate) time: u64,
+    /// Nanoseconds per pass.
+    pub(crate) pass: u64,
+    /// Nanoseconds until the prompts of all typical requests have passed.
+    pub(crate) prompts: u64,
+    /// Chunks of a prompt that travel together: see [`super::request::Prompted`].
+    pub(crate) together: u32,
 }
 
 impl Settled {
-    /// Order of preference: fast, whole layers, few devices, few segments and micro-batches, little read, then any fixed order.
+    /// Order of preference: fast, whole layers, few devices, few segments and micro-batches, little read, then any
+    /// fixed order.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         let layout = &self.layout;
         let streamed: u64 = layout.shares.iter().map(|share| share.streamed.len() as u64).sum();
@@ -58,11 +66,25 @@ impl Work {
         found.map(|(time, _)| time)
     }
 
-    /// Whether `layout` takes less than `limit` per pass.
+    /// Whether a pass of `layout` takes less than `limit`.
     pub(crate) fn beats(&mut self, problem: &Problem<'_>, layout: &Layout, limit: u64) -> bool {
         let (beats, events) = problem.beats(layout, limit, &mut self.scratch);
         self.left = self.left.saturating_sub(events as u64 + 20);
         beats
+    }
+
+    /// The candidate with its measure; `None` where it cannot make progress.
+    pub(crate) fn settled(&mut self, problem: &Problem<'_>, layout: Layout) -> Option<Settled> {
+        let pass = self.evaluate(problem, &layout)?.1.nanos();
+        self.measured(problem, layout, pass)
+    }
+
+    /// The same where the time of its pass is known.
+    pub(crate) fn measured(&mut self, problem: &Problem<'_>, layout: Layout, pass: u64) -> Option<Settled> {
+        let found = problem.request.play(problem.fleet, &layout, &mut self.scratch)?;
+        self.left = self.left.saturating_sub(found.events as u64 / 4 + 20);
+        let time = problem.request.measure(pass, found.all, found.first);
+        Some(Settled { layout, time, pass, prompts: found.all, together: found.together })
     }
 
     pub(crate) fn evaluate(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<(Schedule, Period)> {
@@ -76,8 +98,8 @@ impl Work {
 /// Rounds in which the binding devices try other choices, where it matters.
 pub(crate) const THOROUGH: usize = 8;
 
-/// The best residency found for `layout` in so many `rounds`, or `None` where a device cannot hold its layers or it is plain
-/// that `bound` cannot be beaten.
+/// The best residency found for `layout` in so many `rounds`, or `None` where a device cannot hold its layers or it is
+/// plain that `bound` cannot be beaten.
 pub(crate) fn settle(
     problem: &Problem<'_>,
     layout: &Layout,
@@ -97,7 +119,7 @@ pub(crate) fn settle(
         layout.grain = Grain::Layer;
     }
     let around = problem.lower_bound(&layout);
-    if around >= bound || !problem.allows(&layout) {
+    if problem.floor(&layout) >= bound || !problem.allows(&layout) {
         return None;
     }
     let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
@@ -119,11 +141,13 @@ pub(crate) fn settle(
         };
         apply(&mut layout.shares[at], best);
     }
-    if problem.lower_bound(&layout) >= bound {
+    if problem.floor(&layout) >= bound {
         return None;
     }
+    // Prompts depend little on what streams: passes decide.
+    let bound = problem.pass_below(&layout, bound);
     let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, &stretches, work)?;
-    let mut best = Settled { time: period.nanos(), layout };
+    let mut best = Passing { time: period.nanos(), layout };
     for _ in 0..rounds {
         let floor = problem.lower_bound(&best.layout);
         let before = best.time;
@@ -143,7 +167,7 @@ pub(crate) fn settle(
                     && let Some(found) = work.evaluate(problem, &tried)
                 {
                     (schedule, period) = found;
-                    best = Settled { time: period.nanos(), layout: tried.clone() };
+                    best = Passing { time: period.nanos(), layout: tried.clone() };
                 }
             }
         }
@@ -153,7 +177,49 @@ pub(crate) fn settle(
             break;
         }
     }
-    Some(best)
+    // Small fleets go on from what is a little slower as well.
+    if best.time >= bound && !is_thorough(problem) {
+        return None;
+    }
+    let best = work.measured(problem, best.layout, best.time)?;
+    if best.together > 1 || best.layout.segments == 1 || best.layout.micro_batches > 1 {
+        return Some(best);
+    }
+    let together = with_whole_visits(problem, &best.layout, &all, &stretches, work);
+    Some(together.filter(|other| other.time < best.time).unwrap_or(best))
+}
+
+/// The same layout where what streams in a visit is in the buffer together, so that chunks of a prompt share it; `None`
+/// where they do anyhow, or cannot.
+fn with_whole_visits(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    all: &[Vec<Choice>],
+    stretches: &[Vec<Stretch>],
+    work: &mut Work,
+) -> Option<Settled> {
+    let mut layout = layout.clone();
+    let mut changed = false;
+    for (at, found) in all.iter().enumerate() {
+        if visits_fit(problem, &layout.shares[at], &stretches[at]) {
+            continue;
+        }
+        let fits = |choice: &&Choice| {
+            let mut share = layout.shares[at].clone();
+            apply(&mut share, choice);
+            visits_fit(problem, &share, &stretches[at])
+        };
+        let choice = found.iter().find(fits)?;
+        apply(&mut layout.shares[at], choice);
+        changed = true;
+    }
+    if changed { work.settled(problem, layout) } else { None }
+}
+
+/// A layout and the time of its pass.
+struct Passing {
+    layout: Layout,
+    time: u64,
 }
 
 /// The devices on the critical circuit.

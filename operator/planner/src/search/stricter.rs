@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use lime_plan::{Goal, NodeProfile, Offload};
 
 use super::problem::Problem;
+use super::request::more_by_part;
 use super::settle::{Settled, THOROUGH, Work, settle};
 use super::{SEGMENTS, Searched, effort, search};
 
@@ -36,8 +37,8 @@ impl Means {
     }
 
     /// Longer than `time` by as much as simulation is seen to differ from the formula: beyond, nothing is looked at.
-    const fn about(&self, time: u64) -> u64 {
-        time.saturating_add(time / if self.every { 8 } else { 64 })
+    fn about(&self, time: u64) -> u64 {
+        more_by_part(time, if self.every { 8 } else { 64 })
     }
 }
 
@@ -130,7 +131,14 @@ pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known:
     if problem.goal.context() >= most {
         return Vec::new();
     }
-    let goal = Goal { typical_context: Some(most), ..problem.goal.clone() };
+    // Prompts as good as left out: what passes take is what decides there.
+    let goal = Goal {
+        typical_context: Some(most),
+        typical_answer: Some(u32::MAX),
+        wished_time_per_token: None,
+        wished_time_to_first_token: None,
+        ..problem.goal.clone()
+    };
     let longest = Problem::new(problem.card, problem.fleet, &goal);
     let mut means = Means::of(&longest);
     let mut work = if means.every { Work::new(u64::MAX) } else { effort(&longest).times(4) };
@@ -139,8 +147,7 @@ pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known:
         means.renew(&longest);
         for one in search(&longest.asked(&goal), means.about(known), &mut means.work).settled {
             found.extend(settle(problem, &one.layout, near, THOROUGH, &mut work));
-            let time = work.evaluate(problem, &one.layout).map(|(_, steady)| steady.nanos());
-            found.extend(time.filter(|time| *time < near).map(|time| Settled { time, layout: one.layout }));
+            found.extend(work.settled(problem, one.layout).filter(|one| one.time < near));
         }
         if !means.every {
             break;

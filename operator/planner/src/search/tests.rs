@@ -3,7 +3,7 @@
 use super::*;
 use crate::cost::Unit;
 use crate::layout::Grain;
-use crate::period::Scratch;
+use crate::search::request::time_of;
 use crate::search::residency::{Choice, Effort, apply, choices};
 use lime_plan::testing::{Random, drawn_node, small_card};
 use lime_plan::{Fleet, Goal, Link, ModelCard, Nanos, Offload};
@@ -18,6 +18,8 @@ fn draw(seed: u64, most_nodes: u64, most_layers: u64) -> (ModelCard, Fleet, Goal
     let mut goal =
         if random.between(0, 2) == 0 { Goal::bursty(&card, 64, requests) } else { Goal::sporadic(&card, 64) };
     goal.serving.prefill_chunk_tokens = 4;
+    (goal.typical_prompt, goal.typical_answer) =
+        (Some(random.between(1, 20) as u32), Some(random.between(1, 40) as u32));
     let fair = card.weight_bytes().0 / nodes;
     let profiles = (0..nodes).map(|index| drawn_node(&mut random, index, fair, (30, 200))).collect();
     let links: Vec<Link> = (0..nodes * nodes)
@@ -82,7 +84,7 @@ fn for_each_residency(
     at: usize,
     visit: &mut impl FnMut(Option<Layout>) -> u64,
 ) {
-    if problem.lower_bound(&layout) > visit(None) {
+    if problem.floor(&layout) > visit(None) {
         return;
     }
     if at == layout.shares.len() {
@@ -96,15 +98,15 @@ fn for_each_residency(
     }
 }
 
-/// The least time over everything that the search may choose; only a lower bound that beats nothing is skipped, and what is
+/// The least measure over everything that the search may choose; only a lower bound that beats nothing is skipped, and what is
 /// slower than `known`, which is to be found again.
 fn brute_force(problem: &Problem<'_>, known: Option<u64>, sets: impl Fn(&Layout, usize) -> Vec<Choice>) -> Option<u64> {
-    let mut scratch = Scratch::default();
+    let mut work = Work::new(u64::MAX);
     let mut least = |grain: Grain, known: Option<u64>| {
         let mut best: Option<u64> = None;
         for_each_ring(problem, grain, |layout| {
             for_each_residency(problem, layout, &sets, 0, &mut |found| {
-                let time = found.and_then(|layout| Some(problem.evaluate(&layout, &mut scratch)?.1.nanos()));
+                let time = found.and_then(|layout| Some(work.settled(problem, layout)?.time));
                 best = [best, time].into_iter().flatten().min();
                 best.map(|best| best - 1).or(known).unwrap_or(u64::MAX)
             });
@@ -125,10 +127,10 @@ fn most_merit(problem: &Problem<'_>, least: u64) -> Merit {
         for_each_ring(problem, grain, |layout| {
             for_each_residency(problem, layout, &|layout, at| every_choice(problem, layout, at), 0, &mut |found| {
                 let near = as_good_as(least);
-                if let Some(layout) = found
-                    && work.evaluate(problem, &layout).is_some_and(|(_, steady)| steady.nanos() <= near)
+                if let Some(settled) = found.and_then(|layout| work.settled(problem, layout))
+                    && settled.time <= near
                 {
-                    best = [best, judge.merit(&layout, u64::MAX, &mut work)].into_iter().flatten().min();
+                    best = [best, judge.merit(&settled.layout, u64::MAX, &mut work)].into_iter().flatten().min();
                 }
                 near
             });
@@ -238,7 +240,7 @@ fn even_spreading_is_close_to_any_subset() {
             continue;
         };
         assert!(any <= found, "seed {seed}: subsets include the even ones");
-        let ratio = found as f64 / any as f64;
+        let ratio = time_of(found) as f64 / time_of(any) as f64;
         (worst, sum, cases) = (worst.max(ratio), sum + ratio, cases + 1);
     }
     println!(
@@ -273,4 +275,31 @@ fn equals_brute_force_with_a_ring_that_is_asked_for() {
         feasible += usize::from(expected.is_some());
     }
     assert!(feasible > 10, "the draw is too hard: {feasible}");
+}
+
+/// Wishes for times are met where any candidate meets them: drawn around what the plan without them takes.
+#[test]
+fn equals_brute_force_with_times_that_are_wished_for() {
+    let (mut feasible, mut changed) = (0, 0);
+    for seed in 0..60 {
+        let (card, fleet, mut goal) = draw(seed, 3, 5);
+        let problem = Problem::new(&card, &fleet, &goal);
+        let Some(free) = find(&problem) else { continue };
+        let mut random = Random::new(seed ^ 0x715e);
+        let first = problem.request.play(&fleet, &free.settled[0].layout, &mut Default::default()).unwrap().first;
+        let mut around = |time: u64| Some(Nanos(time / 100 * random.between(60, 110)));
+        (goal.wished_time_per_token, goal.wished_time_to_first_token) = match seed % 3 {
+            0 => (around(free.settled[0].pass), None),
+            1 => (None, around(first)),
+            _ => (around(free.settled[0].pass), around(first)),
+        };
+        let problem = Problem::new(&card, &fleet, &goal);
+        let found = find(&problem);
+        let expected = brute_force(&problem, known(&found), |layout, at| every_choice(&problem, layout, at));
+        check_best(&problem, found.as_ref(), expected, &format!("seed {seed} {goal:?}"));
+        feasible += 1;
+        changed += usize::from(found.is_some_and(|found| found.settled[0].layout != free.settled[0].layout));
+    }
+    println!("{feasible} feasible, {changed} changed by the wish");
+    assert!(feasible > 10 && changed > 0, "the draw is too easy: {feasible} {changed}");
 }

@@ -4,8 +4,9 @@ use crate::layout::Layout;
 
 use super::exhaustive::{Candidates, promising};
 use super::floors::Floors;
-use super::merit::{Judge, Merit, as_good_as};
+use super::merit::{Judge, Merit};
 use super::problem::Problem;
+use super::request::{as_good_as, more_by};
 use super::residency::{Choice, apply};
 use super::settle::{Settled, Work};
 
@@ -13,7 +14,7 @@ use super::settle::{Settled, Work};
 struct Ties<'s, 'p, 'a> {
     problem: &'p Problem<'a>,
     judge: &'s Judge<'p, 'a>,
-    /// Candidates must take less than this.
+    /// Their measure must be less than this.
     limit: u64,
     best: Settled,
     merit: Merit,
@@ -27,7 +28,7 @@ pub(crate) fn improve(
     (best, merit): (Settled, Merit),
     work: &mut Work,
 ) -> (Settled, Merit) {
-    let mut ties = Ties { problem, judge, limit: as_good_as(least).saturating_add(1), best, merit };
+    let mut ties = Ties { problem, judge, limit: more_by(as_good_as(least), 1), best, merit };
     let floors = Floors::new(&judge.longest);
     let mut candidates = Candidates::below(problem, ties.limit);
     // What none of them can beat at the longest context: beyond the best of them nothing need be looked at.
@@ -55,7 +56,7 @@ pub(crate) fn improve(
 
 impl Ties<'_, '_, '_> {
     fn may_win(&self, layout: &Layout) -> bool {
-        self.problem.lower_bound(layout) < self.limit && self.judge.longest.lower_bound(layout) <= self.merit.longest
+        self.problem.floor(layout) < self.limit && self.judge.longest.lower_bound(layout) <= self.merit.longest
     }
 
     /// Chooses for the device at `position` and all after it.
@@ -78,13 +79,12 @@ impl Ties<'_, '_, '_> {
     fn try_one(&mut self, layout: Layout, work: &mut Work) {
         // The longest context alone rules most of them out.
         if !work.beats(&self.judge.longest, &layout, self.merit.longest.saturating_add(1))
-            || !work.beats(self.problem, &layout, self.limit)
+            || !work.beats(self.problem, &layout, self.problem.pass_below(&layout, self.limit))
         {
             return;
         }
-        let Some((_, period)) = work.evaluate(self.problem, &layout) else { return };
-        let Some(merit) = self.judge.merit(&layout, self.merit.longest, work) else { return };
-        let one = Settled { time: period.nanos(), layout };
+        let Some(one) = work.settled(self.problem, layout).filter(|one| one.time < self.limit) else { return };
+        let Some(merit) = self.judge.merit(&one.layout, self.merit.longest, work) else { return };
         if (merit, one.rank()) < (self.merit, self.best.rank()) {
             (self.merit, self.best) = (merit, one);
         }

@@ -11,8 +11,19 @@ fn fault(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("wish.yaml");
     fs::write(&file, text).unwrap();
-    let error = Wish::read(&WishArgs { file, fleet: None, arithmetic: None, segments: None, measure: false }, None)
-        .unwrap_err();
+    let error = Wish::read(
+        &WishArgs {
+            file,
+            fleet: None,
+            arithmetic: None,
+            segments: None,
+            prompt_tokens: None,
+            answer_tokens: None,
+            measure: false,
+        },
+        None,
+    )
+    .unwrap_err();
     format!("{error:#}").replace(&format!("{}/", folder.path().display()), "")
 }
 
@@ -79,7 +90,7 @@ proptest::proptest! {
             "{DEPLOYMENT}  model: {{ source: file://. }}\n  serving: {{ maxContextTokens: {context}, maxConcurrentRequests: \
              {requests}, prefillChunkTokens: {chunk} }}\n  nodes: {{ minCount: {least}, maxCount: {most} }}\n{FLEET}"
         )).unwrap();
-        let wish = Wish::read(&WishArgs { file, fleet: None, arithmetic: None, segments: None, measure: false }, None).unwrap();
+        let wish = Wish::read(&WishArgs { file, fleet: None, arithmetic: None, segments: None, prompt_tokens: None, answer_tokens: None, measure: false }, None).unwrap();
         let card = lime_plan::testing::small_card(&mut lime_plan::testing::Random::new(1), 4);
         let mut notes: Vec<String> = Vec::new();
         let goal = wish.goal(&card, None, &mut notes);

@@ -41,6 +41,10 @@ pub(crate) trait Blocks: BlockSource {
         Ok(())
     }
 
+    /// Says whether the pass that meets blocks from now on is followed at once by one that meets the same ones: what streams stays for
+    /// that one.
+    fn set_followed(&mut self, _followed: bool) {}
+
     /// Leaves things as they are.
     fn stay(&mut self) {}
 

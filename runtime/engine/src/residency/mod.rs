@@ -175,6 +175,12 @@ impl Blocks for Resident {
         self.fit_stream()
     }
 
+    fn set_followed(&mut self, followed: bool) {
+        if let Some(stream) = &self.stream {
+            stream.set_followed(followed);
+        }
+    }
+
     fn stay(&mut self) {
         self.returning = false;
     }

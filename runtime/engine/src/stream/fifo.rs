@@ -67,6 +67,8 @@ struct Entry<F> {
     digests: Vec<u128>,
     /// Nobody will ask for it any more.
     over: bool,
+    /// A pass that follows the last user at once will use it too.
+    kept: bool,
     /// A pass has come to it and waits.
     awaited: bool,
     fault: Option<F>,
@@ -102,6 +104,8 @@ pub(crate) struct Fifo<F> {
     next: usize,
     /// The place in the order for which a pass waits.
     awaited: Option<usize>,
+    /// Whether the pass that asks is followed at once by one that meets the same blocks in the same visits.
+    followed: bool,
     /// Bytes that were read and that no pass used.
     wasted: u64,
 }
@@ -127,6 +131,7 @@ impl<F> Fifo<F> {
             entered: 0,
             next: 0,
             awaited: None,
+            followed: false,
             wasted: 0,
         }
     }
@@ -204,6 +209,7 @@ impl<F> Fifo<F> {
             holders: 0,
             digests: Vec::new(),
             over: false,
+            kept: false,
             awaited: self.awaited == Some(index),
             fault: None,
         });
@@ -255,6 +261,12 @@ impl<F> Fifo<F> {
         self.leave();
     }
 
+    /// Says whether the pass that asks from now on is followed at once by one that meets the same blocks in the same visits: what it
+    /// uses stays for that one.
+    pub(crate) fn set_followed(&mut self, followed: bool) {
+        self.followed = followed;
+    }
+
     /// Asks for `block`. What lies before it in the order and was not asked for is skipped; a block that is not on its way
     /// is read next, and so is one that was read ahead in vain: that the disk was away then says nothing of now.
     pub(crate) fn want(&mut self, block: Block) -> Wanted<F> {
@@ -277,7 +289,7 @@ impl<F> Fifo<F> {
     fn at_hand(&mut self, place: usize) -> Wanted<F> {
         let Entry { index, uses, .. } = self.entries[place];
         self.pass_over(place, self.order[index].segment, uses);
-        let (first, most) = (self.first, self.uses);
+        let (first, most, followed) = (self.first, self.uses, self.followed);
         let entry = &mut self.entries[place];
         if let Some(fault) = entry.fault.take() {
             entry.over = true;
@@ -293,7 +305,8 @@ impl<F> Fifo<F> {
         }
         // A second holder at the same time belongs to the same use.
         entry.uses += u32::from(entry.holders == 0);
-        debug_assert!(entry.uses <= most, "a block was kept longer than anybody needed it");
+        debug_assert!(entry.uses <= most || entry.kept || followed, "a block was kept longer than anybody needed it");
+        entry.kept = followed;
         entry.holders += 1;
         let (passage, at) = (Passage(first + place as u64), entry.start % self.capacity);
         let bytes = entry.bytes;
@@ -348,7 +361,7 @@ impl<F> Fifo<F> {
         let most = self.uses;
         if let Some(entry) = self.entry(passage) {
             entry.holders = entry.holders.saturating_sub(1);
-            entry.over |= entry.uses >= most && entry.holders == 0;
+            entry.over |= entry.uses >= most && !entry.kept && entry.holders == 0;
         }
         self.leave();
     }

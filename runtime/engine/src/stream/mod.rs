@@ -214,6 +214,11 @@ impl Stream {
         self.shared.counters.residency(blocks, bytes);
     }
 
+    /// See [`Fifo::set_followed`].
+    pub(crate) fn set_followed(&self, followed: bool) {
+        self.shared.lock().fifo.set_followed(followed);
+    }
+
     /// Ends the stream; gives which blocks were compared with their digests when.
     pub(crate) fn into_checks(mut self) -> Option<Checks> {
         self.checks.take()

@@ -24,7 +24,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use lime_plan::{Arithmetic, Plan, Residency};
+use lime_plan::{Arithmetic, Plan};
 use lime_ring::{
     MAX_IN_FLIGHT,
     proto::{FailureKind, Rows, Token},
@@ -56,6 +56,9 @@ pub struct Limits {
     /// Whether prefill waits for the next decode pass where one is on its way: so it is where a pass costs much beside
     /// its rows (weights are streamed for each), or where nothing runs at the same time (one device).
     pub ride_along: bool,
+    /// Whether passes keep apart, but for chunks of a prompt: one that draws nothing is followed by the next, up to `depth` of
+    /// them, and meets the same streamed blocks in the same visits.
+    pub chunks_together: bool,
     /// A sequence ends with an error after this many failed passes in a row.
     pub most_failures: u32,
     /// A sequence ends with an error when the ring was lost under it this often in a row.
@@ -71,18 +74,19 @@ pub struct Limits {
 impl Limits {
     /// The limits of a plan.
     pub fn of(plan: &Plan, queue: usize) -> Self {
-        let placed = plan.devices.iter().flat_map(|device| &device.blocks);
-        let streams = placed.clone().any(|placed| placed.residency == Residency::Streamed);
+        let streams = plan.streams();
         let groups = plan.micro_batches() as usize;
         Self {
             slots: plan.serving.max_concurrent_requests,
             chunk: plan.serving.prefill_chunk_tokens,
             queue,
-            // One on each device, and one on its way to the first.
-            // Where weights are streamed in several visits, passes that overtake each other's visits would read them twice.
-            depth: if streams && plan.segments > 1 { groups } else { (plan.devices.len() + 1).max(groups) }
+            // One on each device, and one on its way to the first, where nothing keeps passes apart.
+            depth: plan
+                .prompt_passes()
+                .map_or((plan.devices.len() + 1).max(groups), |passes| passes as usize)
                 .min(MAX_IN_FLIGHT),
             decode_groups: groups,
+            chunks_together: plan.chunks_travel_together(),
             ride_along: streams || plan.devices.len() == 1,
             most_failures: 3,
             most_losses: 10,
@@ -210,6 +214,8 @@ pub struct Scheduler {
     flights: VecDeque<Flight>,
     /// Passes sent since the ring began.
     passes: u64,
+    /// Passes sent since none was on its way.
+    together: usize,
     clock: u64,
     guessing: Guessing,
 }
@@ -236,6 +242,7 @@ impl Scheduler {
             release: Vec::new(),
             flights: VecDeque::new(),
             passes: 0,
+            together: 0,
             clock: 0,
         }
     }

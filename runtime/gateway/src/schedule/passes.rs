@@ -5,7 +5,7 @@ use super::{Flight, OutOfTurn, PassRequest, Scheduler, SequenceId, sequence::Seq
 impl Scheduler {
     /// The next pass, or `None` where there is nothing to send before the next result.
     pub fn next_pass(&mut self) -> Option<PassRequest> {
-        if self.flights.len() >= self.limits.depth {
+        if self.flights.len() >= self.limits.depth || !self.may_join() {
             return None;
         }
         let mut pass = PassRequest::default();
@@ -14,7 +14,9 @@ impl Scheduler {
         if let Some(suspect) = self.active.iter().position(|sequence| sequence.suspect() && !sequence.cancelled) {
             self.take_alone(suspect, &mut pass, &mut flight);
         } else {
-            self.take_decodes(&mut pass, &mut flight);
+            if !self.follows() {
+                self.take_decodes(&mut pass, &mut flight);
+            }
             if flight.decodes || !self.limits.ride_along || !self.flights.iter().any(|flight| flight.decodes) {
                 self.take_prefills(&mut pass, &mut flight);
             }
@@ -30,8 +32,22 @@ impl Scheduler {
         flight.release.clone_from(&pass.release);
         flight.total = pass.tokens.len() as u32;
         self.passes += 1;
+        self.together = if self.flights.is_empty() { 1 } else { self.together + 1 };
         self.flights.push_back(flight);
         Some(pass)
+    }
+
+    /// Whether the next pass follows others that it must keep to.
+    fn follows(&self) -> bool {
+        self.limits.chunks_together && !self.flights.is_empty()
+    }
+
+    /// Whether a pass may go out beside those on their way.
+    fn may_join(&self) -> bool {
+        // One that comes when the first is back would meet blocks in other visits than the rest.
+        let room = self.together < self.limits.depth;
+        let last = self.flights.back();
+        !self.follows() || room && last.is_some_and(|last| last.rows.iter().all(|rows| !rows.draws))
     }
 
     /// The last pass was not sent: what the sequence in `slot` asks for can be done on no try. Gives that sequence, which is at its end;
@@ -44,6 +60,7 @@ impl Scheduler {
         let flight = self.flights.pop_back().filter(|_| carries);
         let flight = flight.ok_or_else(|| OutOfTurn(format!("slot {slot} is refused, and is in no pass")))?;
         self.passes -= 1;
+        self.together = self.together.saturating_sub(1);
         self.release.splice(0..0, flight.release);
         let mut refused = None;
         for rows in flight.rows {
@@ -88,7 +105,11 @@ impl Scheduler {
         let guesses: usize = flight.rows.iter().map(|rows| rows.guesses.len()).sum();
         let mut room = (self.limits.chunk as usize).saturating_sub(guesses);
         while room > 0 {
-            let carried = |sequence: &Sequence| flight.carries(sequence.slot);
+            let begun = self.flights.back().filter(|_| self.limits.chunks_together);
+            let carried = |sequence: &Sequence| {
+                let other = flight.rows.is_empty() && begun.is_some_and(|begun| !begun.carries(sequence.slot));
+                other || flight.carries(sequence.slot)
+            };
             let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_prefill() && !carried(sequence));
             let Some(sequence) = ready.min_by_key(|sequence| sequence.served) else { return };
             self.clock += 1;

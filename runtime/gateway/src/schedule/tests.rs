@@ -16,6 +16,7 @@ pub(super) fn limits() -> Limits {
         depth: 3,
         decode_groups: 1,
         ride_along: false,
+        chunks_together: false,
         most_failures: 3,
         most_losses: 10,
         vocabulary: 1000,
@@ -184,6 +185,39 @@ fn long_prompts_take_turns() {
     assert_eq!(slots, [0, 1, 0, 1]);
 }
 
+/// Chunks of a prompt that meet the same streamed blocks go right behind each other, up to a number; nothing comes between them, and the next
+/// begin when all of them are back.
+#[test]
+fn chunks_of_a_prompt_travel_together_where_passes_keep_apart() {
+    let limits = Limits { depth: 3, ride_along: true, chunks_together: true, ..limits() };
+    let mut scheduler = Scheduler::new(limits);
+    let mut model = Model::default();
+    scheduler.admit(vec![wish(1, 18, 2), wish(2, 3, 2)]).unwrap();
+    let mut sent: Vec<Vec<(u32, u32)>> = Vec::new();
+    let mut waves = Vec::new();
+    for _ in 0..6 {
+        let before = sent.len();
+        while let Some(pass) = scheduler.next_pass() {
+            sent.push(pass.rows.iter().map(|rows| (rows.slot, rows.count)).collect());
+            model.send(pass, &limits);
+            // The first is back: none joins those that are still on their way.
+            if sent.len() - before == 3 {
+                scheduler.complete(model.answer().unwrap(), |_| {}).unwrap();
+                assert!(scheduler.next_pass().is_none());
+            }
+        }
+        waves.push(sent.len() - before);
+        while let Some(answer) = model.answer() {
+            scheduler.complete(answer, |_| {}).unwrap();
+        }
+    }
+    // The second prompt is short and has waited: its first token comes along with what is left of the first one, and is decoded apart.
+    assert_eq!(sent[..3], [vec![(0, 4)], vec![(0, 4)], vec![(0, 4)]]);
+    assert_eq!(waves[0], 3, "{waves:?} {sent:?}");
+    assert!(waves[1..].iter().all(|wave| *wave <= 2), "{waves:?} {sent:?}");
+    assert_eq!((scheduler.active(), scheduler.waiting()), (0, 0), "{sent:?}");
+}
+
 #[test]
 fn the_queue_has_an_end_and_requests_go_in_whole() {
     let mut scheduler = Scheduler::new(limits());
@@ -281,12 +315,13 @@ proptest! {
     #[test]
     fn nothing_changes_an_answer(
         (slots, chunk, depth) in (1_u32..5, 1_u32..9, 1_usize..5),
-        (groups, ride_along) in (1_usize..4, any::<bool>()),
+        (groups, ride_along, chunks_together) in (1_usize..4, any::<bool>(), any::<bool>()),
         sizes in proptest::collection::vec((1_usize..20, 1_u32..12), 1..9),
         losses in proptest::collection::btree_set(0_u64..60, 0..6),
         cancels in proptest::collection::btree_map(0_u64..40, 1_u64..9, 0..3),
     ) {
-        let limits = Limits { slots, chunk, depth, decode_groups: groups, ride_along, queue: 100, most_losses: 100, ..limits() };
+        let limits = Limits { slots, chunk, depth, decode_groups: groups, ride_along, chunks_together, ..limits() };
+        let limits = Limits { queue: 100, most_losses: 100, ..limits };
         let wishes: Vec<NewSequence> =
             sizes.iter().zip(1..).map(|((prompt, most), id)| wish(id, *prompt, *most)).collect();
         let mut scheduler = Scheduler::new(limits);

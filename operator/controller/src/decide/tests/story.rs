@@ -102,9 +102,9 @@ fn the_beginning() {
             "READY=False SHARDS=3/3 TPOT(MS)=- REASON=Downloading",
             "WeightsReady=False Downloading: weights are being fetched and loaded: a 40 %, c 7 %",
             "Ready=False Downloading: weights are being fetched and loaded: a 40 %, c 7 %",
-            "Normal ShardStarted: a: pod PLAN-0 has started, for the layers 0-1",
-            "Normal ShardStarted: b: pod PLAN-1 has started, for the layers 2-5",
-            "Normal ShardStarted: c: pod PLAN-2 has started, for the layers 6-9",
+            "Normal ShardStarted: a: pod PLAN-0 has started, for the layers 0-3a",
+            "Normal ShardStarted: b: pod PLAN-1 has started, for the layers 3m-6",
+            "Normal ShardStarted: c: pod PLAN-2 has started, for the layers 7-9",
             "Normal WeightsDownloading: weights are being fetched and loaded: a 40 %, c 7 %",
         ],
     );
@@ -132,9 +132,9 @@ fn from_a_folder_of_the_nodes() {
             "READY=False SHARDS=3/3 TPOT(MS)=- REASON=Loading",
             "WeightsReady=False Loading: weights are being loaded: a 40 %, c 7 %",
             "Ready=False Loading: weights are being loaded: a 40 %, c 7 %",
-            "Normal ShardStarted: a: pod PLAN-0 has started, for the layers 0-1",
-            "Normal ShardStarted: b: pod PLAN-1 has started, for the layers 2-5",
-            "Normal ShardStarted: c: pod PLAN-2 has started, for the layers 6-9",
+            "Normal ShardStarted: a: pod PLAN-0 has started, for the layers 0-3a",
+            "Normal ShardStarted: b: pod PLAN-1 has started, for the layers 3m-6",
+            "Normal ShardStarted: c: pod PLAN-2 has started, for the layers 7-9",
         ],
     );
 }
@@ -166,9 +166,9 @@ fn serving_and_what_disturbs_it() {
         &decide(&lasting, &settings),
         &[
             "READY=True SHARDS=3/3 TPOT(MS)=- REASON=Ready",
-            "Degraded=True MemoryPressure: a: the plan needs 33.5 MiB, 10.0 MiB can be had",
-            "Replanning=Unknown MemoryPressure: a: the plan needs 33.5 MiB, 10.0 MiB can be had; a new plan is made if this lasts until 2027-01-15T08:02:00Z",
-            "Warning MemoryPressure: a: the plan needs 33.5 MiB, 10.0 MiB can be had",
+            "Degraded=True MemoryPressure: a: the plan needs 49.5 MiB, 10.0 MiB can be had",
+            "Replanning=Unknown MemoryPressure: a: the plan needs 49.5 MiB, 10.0 MiB can be had; a new plan is made if this lasts until 2027-01-15T08:02:00Z",
+            "Warning MemoryPressure: a: the plan needs 49.5 MiB, 10.0 MiB can be had",
         ],
     );
 
@@ -214,7 +214,7 @@ fn serving_and_what_disturbs_it() {
             "Replanning=True NodeLost: PLAN is being put in force: a: the node is gone from the cluster",
             "Warning NodeLost: a is lost, and its part of the plan with it",
             "Normal PlanComputed: PLAN: 2 nodes, 18 ms per token predicted (NodeLost)",
-            "Normal PlanSuperseded: m-9bdecd94 is replaced by PLAN (NodeLost)",
+            "Normal PlanSuperseded: m-0673cc37 is replaced by PLAN (NodeLost)",
             "Normal ReplanStarted: PLAN is being put in force (NodeLost)",
             "Warning NotReady: b: the pod PLAN-0 is being made (and 1 more)",
         ],

@@ -171,6 +171,31 @@ fn micro_batches_share_a_read() {
 }
 
 #[test]
+fn chunks_that_follow_each_other_share_a_read() {
+    let mut fifo = fifo(&[8, 8, 8, 8], 2, 16, 1);
+    read_all(&mut fifo);
+    // Two chunks that draw nothing, and the one that ends the prompt.
+    for followed in [true, true, false] {
+        fifo.set_followed(followed);
+        for index in [0, 1] {
+            let passage = here(&mut fifo, index);
+            fifo.give_back(passage);
+        }
+        assert_eq!(read_all(&mut fifo), if followed { vec![] } else { vec![2, 3] });
+    }
+    // The next one did not come: what was kept for it goes when another visit begins.
+    fifo.set_followed(true);
+    for index in [2, 3] {
+        let passage = here(&mut fifo, index);
+        fifo.give_back(passage);
+    }
+    fifo.set_followed(false);
+    assert_eq!(fifo.want(block(0)), Wanted::Coming);
+    assert_eq!(read_all(&mut fifo), [0, 1]);
+    assert_eq!(fifo.wasted(), 0);
+}
+
+#[test]
 fn held_twice_and_stuck() {
     let mut fifo = fifo(&[8, 8], 2, 12, 1);
     read_all(&mut fifo);
