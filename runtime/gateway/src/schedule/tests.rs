@@ -21,6 +21,7 @@ pub(super) fn limits() -> Limits {
         vocabulary: 1000,
         context: 1000,
         exact: true,
+        kv_pages: 0,
     }
 }
 
@@ -35,6 +36,7 @@ pub(super) fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
         end_tokens: [END].into(),
         trace: None,
         prediction: [].into(),
+        key: None,
     }
 }
 
