@@ -11,6 +11,7 @@ mod memory;
 mod one_process;
 mod peer;
 mod perplexity;
+mod prefixes;
 mod processes;
 mod quants;
 mod report;
@@ -79,6 +80,8 @@ enum What {
     OneProcess,
     /// Rings of worker processes on the loopback.
     Ring,
+    /// A chat's second turn behind what was kept of the first; not part of `all`.
+    Prefixes,
     /// One device under hard memory limits.
     StreamOne,
     /// How long rings that stream take to be ready.
@@ -173,6 +176,9 @@ fn main() -> Result<()> {
     }
     if matches!(args.what, What::All | What::Ring) {
         ring::measure(&bench, &args.lime)?;
+    }
+    if args.what == What::Prefixes {
+        return prefixes::measure(&bench, &args.lime);
     }
     if matches!(args.what, What::All | What::StreamOne) {
         stream::one(&bench, &args.lime, args.llama_bench.as_deref())?;

@@ -89,6 +89,7 @@ async fn write(
         end_tokens: [].into(),
         trace: None,
         prediction: [].into(),
+        key: None,
     };
     scheduler.admit(vec![sequence])?;
     let (mut written, mut guessed, mut first, mut last) = (Vec::new(), Guessed::default(), None, Instant::now());

@@ -7,8 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arithmetic, Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, Serving,
-    Speculation, Template, Transport, rules,
+    Arithmetic, Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, PrefixCache,
+    Serving, Speculation, Template, Transport, rules,
 };
 
 /// What to serve and how. Only `model.source` is required.
@@ -149,6 +149,10 @@ pub struct LimeDeploymentSpec {
     #[serde(default)]
     #[x_kube(validation = Rule::new("!has(self.approvedPlan) || self.approval == 'Manual'").message(rules::APPROVED))]
     pub placement: Placement,
+
+    /// What is kept of requests for those that begin alike.
+    #[serde(default)]
+    pub prefix_cache: PrefixCache,
 
     /// How failures are borne.
     #[serde(default)]

@@ -28,6 +28,7 @@ mod model;
 mod nodes;
 mod placement;
 mod plan;
+mod prefix_cache;
 mod profile;
 mod quantity;
 mod rules;
@@ -53,6 +54,7 @@ pub use plan::{
     Assignment, LimePlan, LimePlanSpec, LimePlanStatus, NodeTimes, PlanAlternative, PlanPrediction, PlanState,
     RejectedNode, Shortfall, ShortfallReason,
 };
+pub use prefix_cache::PrefixCache;
 pub use profile::{
     AcceleratorStatus, DiskStatus, FormatFigures, HEARTBEAT_LABEL, HEARTBEAT_LEASE_SECONDS, HEARTBEAT_SECONDS,
     LimeNodeProfile, LimeNodeProfileSpec, LimeNodeProfileStatus, LinkStatus, MemoryStatus, PROFILE_REFRESH_SECONDS,

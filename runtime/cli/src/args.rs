@@ -147,6 +147,10 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) strict: bool,
 
+    /// Whether what was computed for the beginning of a request is kept for those that begin alike, instead of what spec.prefixCache says
+    #[arg(long, value_name = "ON|OFF")]
+    pub(crate) prefix_cache: Option<Switch>,
+
     /// Stop once the answer to --prompt is complete
     #[arg(long, requires = "prompt")]
     pub(crate) once: bool,
@@ -425,6 +429,15 @@ pub(crate) enum StoreCommand {
     },
 }
 
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// It is
+    On,
+    /// It is not
+    Off,
+}
+
 /// Forms of what is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -622,6 +635,14 @@ pub(crate) struct GatewayArgs {
     /// How many tokens of an answer are guessed ahead: off, as many as pay (auto), or so many. Answers are the same
     #[arg(long, value_name = "off|auto|N", default_value_t = lime_gateway::Speculation::Auto)]
     pub(crate) speculate: lime_gateway::Speculation,
+
+    /// Whether what was computed for the beginning of a request is kept for those that begin alike
+    #[arg(long, value_name = "ON|OFF", default_value = "on")]
+    pub(crate) prefix_cache: Switch,
+
+    /// What was computed for one key serves the others, too: how soon an answer comes may tell what others have asked
+    #[arg(long)]
+    pub(crate) prefixes_across_keys: bool,
 
     /// This gateway's name, for others of the same ring: a ring that another one has is taken over when that one has let go
     #[arg(long, value_name = "NAME")]

@@ -7,14 +7,19 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lime_gateway::{Access, Event, GatewayConfig, Options, Orders, PlanFile};
+use lime_gateway::{Access, Event, GatewayConfig, Options, Orders, PlanFile, PrefixCache};
 use lime_plan::Plan;
 use lime_ring::{Peer, Transport};
 use lime_store::{Source, Store, StoredModel};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    args::GatewayArgs, document::read_text, logging, program::this_program, stop::StopSignals, worker::source,
+    args::{GatewayArgs, Switch},
+    document::read_text,
+    logging,
+    program::this_program,
+    stop::StopSignals,
+    worker::source,
 };
 
 /// A plan names every block of every device.
@@ -56,6 +61,7 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
             grace: Duration::from_secs(args.drain_seconds),
             speculation: args.speculate,
             strict: args.strict,
+            prefix_cache: prefix_cache(args.prefix_cache == Switch::On, args.prefixes_across_keys),
             ..Options::default()
         };
         let gateway = lime_gateway::start(config, options, events).await?;
@@ -78,6 +84,15 @@ pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
         }
         ended
     })
+}
+
+/// What is kept of requests, and for whom.
+pub(crate) const fn prefix_cache(enabled: bool, across_keys: bool) -> PrefixCache {
+    match (enabled, across_keys) {
+        (false, _) => PrefixCache::Off,
+        (true, false) => PrefixCache::PerKey,
+        (true, true) => PrefixCache::Shared,
+    }
 }
 
 /// The plan to begin with, and the file to follow from then on, where there is one.

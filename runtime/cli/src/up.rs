@@ -35,7 +35,8 @@ use self::{
 };
 use crate::{
     access::{self, AccessArgs},
-    args::UpArgs,
+    args::{Switch, UpArgs},
+    gateway::prefix_cache,
     logging,
     program::this_program,
     pull,
@@ -182,8 +183,12 @@ fn gateway_options(args: &UpArgs, wish: &Wish) -> anyhow::Result<Options> {
     // The schema bounds the window: whatever it says can be meant.
     let wished = wish.deployment.spec.speculation.as_ref().and_then(lime_api::Speculation::told);
     let wished = wished.map(|window| window.parse()).transpose()?.unwrap_or_default();
+    let speculation = args.speculate.unwrap_or(wished);
     let strict = args.strict || wish.deployment.spec.endpoint.strict;
-    Ok(Options { speculation: args.speculate.unwrap_or(wished), strict, ..Options::default() })
+    let wished = wish.deployment.spec.prefix_cache;
+    let enabled = args.prefix_cache.map_or(wished.enabled, |switch| switch == Switch::On);
+    let prefix_cache = prefix_cache(enabled, wished.shared_across_keys);
+    Ok(Options { speculation, strict, prefix_cache, ..Options::default() })
 }
 
 async fn start_gateway(

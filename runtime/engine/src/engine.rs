@@ -254,7 +254,32 @@ impl Engine {
         on_backend!(&mut self.runner, it => it.memory.release(slot));
     }
 
-    /// Forgets every sequence.
+    /// Keeps full pages of the sequence in `slot`, from number `first` on, under `pages`: sequences begin behind them, also when the slot is
+    /// released. They have only room that nobody else needs; what cannot be kept, or not any longer, [`Engine::take_forgotten`] tells.
+    pub fn keep(&mut self, slot: u32, first: u32, pages: &[u64]) {
+        on_backend!(&mut self.runner, it => it.memory.keep(slot, first, pages));
+    }
+
+    /// Keeps these pages no more.
+    pub fn forget(&mut self, pages: &[u64]) {
+        on_backend!(&mut self.runner, it => it.memory.forget(pages));
+    }
+
+    /// Begins the sequence in `slot` anew behind kept pages: its next rows come where they end. What it computes is what it would have
+    /// computed from its start, bit for bit, if the pages are of the same tokens in the same places.
+    ///
+    /// # Errors
+    /// Where one of them is not kept: the slot is empty then.
+    pub fn begin_behind(&mut self, slot: u32, pages: &[u64]) -> Result<(), EngineError> {
+        on_backend!(&mut self.runner, it => it.memory.begin_behind(slot, pages))
+    }
+
+    /// Pages that are not kept, or not any more, without anybody having said so since this was asked last.
+    pub fn take_forgotten(&mut self) -> Vec<u64> {
+        on_backend!(&mut self.runner, it => it.memory.take_forgotten())
+    }
+
+    /// Forgets every sequence, and every page that is kept.
     pub fn reset(&mut self) {
         on_backend!(&mut self.runner, it => it.memory.reset());
     }

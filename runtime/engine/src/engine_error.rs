@@ -261,6 +261,22 @@ pub enum EngineError {
         /// Where they should.
         expected: u32,
     },
+    /// Rows within a page that other sequences have as well, or that is kept.
+    #[error("slot {slot}: rows from position {start} would overwrite a page that others have as well")]
+    Shared {
+        /// The slot.
+        slot: u32,
+        /// Where the rows start.
+        start: u32,
+    },
+    /// A sequence that was to begin behind a page that is not kept here.
+    #[error("slot {slot} was to begin behind page {page}, which is not kept here")]
+    NotKept {
+        /// The slot.
+        slot: u32,
+        /// The page's number.
+        page: u64,
+    },
     /// A sequence longer than the plan's context.
     #[error("slot {slot}: {length} positions, the plan's context has {most}")]
     ContextFull {

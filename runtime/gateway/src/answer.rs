@@ -44,6 +44,8 @@ pub(crate) struct Finished {
     pub(crate) drawn: u64,
     /// What became of guesses.
     pub(crate) guessed: Guessed,
+    /// Tokens of the prompt that were not computed for it.
+    pub(crate) cached: u64,
 }
 
 /// Why an answer ends.
@@ -133,8 +135,9 @@ pub(crate) async fn read(
             () = pieces.closed() => break,
         };
         let piece = match event {
-            SequenceEvent::Drawn { token, finish, guessed } => {
+            SequenceEvent::Drawn { token, finish, guessed, cached } => {
                 reader.guessed += guessed;
+                reader.cached = cached.into();
                 if first.is_none() {
                     metrics.first_token(admitted.elapsed());
                     first = Some(Instant::now());
@@ -175,6 +178,7 @@ struct Reader<'a> {
     shown: usize,
     drawn: u64,
     guessed: Guessed,
+    cached: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -199,6 +203,7 @@ impl<'a> Reader<'a> {
             shown: 0,
             drawn: 0,
             guessed: Guessed::default(),
+            cached: 0,
         }
     }
 
@@ -234,8 +239,8 @@ impl<'a> Reader<'a> {
         if parts.is_empty() && reports.is_empty() && reason.is_none() {
             return None;
         }
-        let (drawn, guessed) = (self.drawn, self.guessed);
-        let end = reason.map(|reason| Ended::Finished(Finished { reason, stop: stopped, drawn, guessed }));
+        let (drawn, guessed, cached) = (self.drawn, self.guessed, self.cached);
+        let end = reason.map(|reason| Ended::Finished(Finished { reason, stop: stopped, drawn, guessed, cached }));
         Some(Piece { choice: self.choice, parts, reports, tokens: std::mem::take(&mut self.tokens), end })
     }
 

@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     intake::{Command, SequenceEvent, StreamFault},
     metrics::Metrics,
-    schedule::{Completed, Limits, OutOfTurn, PassRequest, QueueFull, Restart, Scheduler, SequenceId},
+    schedule::{Completed, Drawn, Limits, OutOfTurn, PassRequest, QueueFull, Restart, Scheduler, SequenceId},
 };
 
 /// What the pass loop works with, whether a ring is there or not.
@@ -54,6 +54,7 @@ impl Desk {
         let pass = self.scheduler.next_pass()?;
         self.metrics.pass(pass.tokens.len());
         self.sent.push_back(Instant::now());
+        self.metrics.prefixes(self.scheduler.kept_pages(), self.scheduler.take_prefix_counts());
         Some(pass)
     }
 
@@ -104,13 +105,14 @@ impl Desk {
         let done = self.scheduler.complete(result, |drawn| {
             drawn_tokens += 1;
             metrics.guessed(drawn.guessed);
-            let event = SequenceEvent::Drawn { token: drawn.token, finish: drawn.finish, guessed: drawn.guessed };
-            if let Some(stream) = streams.get(&drawn.id) {
+            let Drawn { id, token, finish, guessed, cached } = drawn;
+            let event = SequenceEvent::Drawn { token, finish, guessed, cached };
+            if let Some(stream) = streams.get(&id) {
                 // A stream that is gone says so with a command of its own.
                 let _ = stream.send(event);
             }
-            if drawn.finish.is_some() {
-                streams.remove(&drawn.id);
+            if finish.is_some() {
+                streams.remove(&id);
             }
         });
         self.metrics.drawn(drawn_tokens);
@@ -169,7 +171,8 @@ impl Desk {
         }
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         self.metrics.sequences(self.scheduler.waiting(), self.scheduler.active());
+        self.metrics.prefixes(self.scheduler.kept_pages(), self.scheduler.take_prefix_counts());
     }
 }

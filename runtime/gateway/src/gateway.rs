@@ -156,7 +156,10 @@ pub async fn start_with<T: RingTransport>(
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let coordinator = Coordinator {
         transport,
-        desk: Desk::new(Scheduler::speculating(limits, options.speculation), metrics.clone()),
+        desk: Desk::new(
+            Scheduler::speculating(limits, options.speculation).keeping(options.prefix_cache),
+            metrics.clone(),
+        ),
         commands,
         following,
         queue_limit,

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     sampling::SamplingParams,
-    schedule::{Finish, Guessed, NewSequence, QueueFull, SequenceId},
+    schedule::{Finish, Guessed, KeyId, NewSequence, QueueFull, SequenceId},
 };
 
 /// What a stream hears.
@@ -25,6 +25,8 @@ pub(crate) enum SequenceEvent {
         finish: Option<Finish>,
         /// What became of guesses with it.
         guessed: Guessed,
+        /// Tokens of the prompt that were not computed for this sequence.
+        cached: u32,
     },
     /// There will be no more tokens.
     Failed(StreamFault),
@@ -73,6 +75,8 @@ pub(crate) struct Wish {
     pub(crate) trace: Option<TraceContext>,
     /// What the answer is expected to be like, if anything.
     pub(crate) prediction: Arc<[u32]>,
+    /// The API key that asks, where there are keys.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// Why nothing was admitted.
@@ -108,8 +112,8 @@ impl Intake {
         for wish in wishes {
             let id = SequenceId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
             let (sender, events) = mpsc::unbounded_channel();
-            let Wish { prompt, max_tokens, sampling, end_tokens, trace, prediction } = wish;
-            let sequence = NewSequence { id, prompt, max_tokens, sampling, end_tokens, trace, prediction };
+            let Wish { prompt, max_tokens, sampling, end_tokens, trace, prediction, key } = wish;
+            let sequence = NewSequence { id, prompt, max_tokens, sampling, end_tokens, trace, prediction, key };
             sequences.push((sequence, sender));
             handles.push(SequenceHandle { id, events, commands: self.commands.clone() });
         }

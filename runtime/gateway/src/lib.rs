@@ -13,12 +13,12 @@
 //!
 //! let limits = Limits {
 //!     slots: 1, chunk: 4, queue: 1, depth: 1, decode_groups: 1, ride_along: false, chunks_together: false,
-//!     most_failures: 3, most_losses: 10, vocabulary: 1000, context: 64, exact: true,
+//!     most_failures: 3, most_losses: 10, vocabulary: 1000, context: 64, exact: true, kv_pages: 1,
 //! };
 //! let mut scheduler = Scheduler::new(limits);
 //! let wish = |id| NewSequence {
 //!     id: SequenceId(id), prompt: vec![1; 6].into(), max_tokens: 8, sampling: SamplingParams::default(),
-//!     end_tokens: [0].into(), trace: None, prediction: [].into(),
+//!     end_tokens: [0].into(), trace: None, prediction: [].into(), key: None,
 //! };
 //! scheduler.admit(vec![wish(1), wish(2)])?;
 //! assert_eq!((scheduler.active(), scheduler.waiting()), (1, 1));
@@ -65,5 +65,6 @@ pub use orders::Orders;
 pub use plan_file::{PlanFile, PlanFileError};
 pub use ring::{Holder, Progress, Ring, RingCause, RingError, RingTransport, SubmitError, WeightsFault};
 pub use sampling::SamplingParams;
+pub use schedule::PrefixCache;
 pub use speculation::{Speculation, SpeculationError};
 pub use template_process::render_templates;

@@ -15,7 +15,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{appointments::Appointments, schedule::Guessed, status::ServedPlan};
+use crate::{
+    appointments::Appointments,
+    schedule::{Guessed, PrefixCounts},
+    status::ServedPlan,
+};
 
 /// Upper bounds of the time-to-first-token histogram, in seconds.
 const FIRST_TOKEN: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
@@ -42,6 +46,10 @@ pub(crate) struct Metrics {
     drafted: Family<Source, Counter>,
     accepted: Family<Source, Counter>,
     cancelled: Counter,
+    kept_pages: Gauge,
+    pages_reused: Counter,
+    pages_kept: Counter,
+    pages_dropped: Counter,
     connections: Gauge,
     appointments: Appointments,
 }
@@ -81,6 +89,10 @@ impl Default for Metrics {
             drafted: Family::default(),
             accepted: Family::default(),
             cancelled: Counter::default(),
+            kept_pages: Gauge::default(),
+            pages_reused: Counter::default(),
+            pages_kept: Counter::default(),
+            pages_dropped: Counter::default(),
             connections: Gauge::default(),
             appointments: Appointments::default(),
         }
@@ -175,6 +187,14 @@ impl Metrics {
         }
     }
 
+    /// So many KV pages are kept for others, and this happened to them.
+    pub(crate) fn prefixes(&self, pages: usize, counts: PrefixCounts) {
+        self.kept_pages.set(i64::try_from(pages).unwrap_or(i64::MAX));
+        self.pages_reused.inc_by(counts.reused);
+        self.pages_kept.inc_by(counts.kept);
+        self.pages_dropped.inc_by(counts.dropped);
+    }
+
     /// A client left, or had enough, before its answer's end.
     pub(crate) fn cancelled(&self) {
         self.cancelled.inc();
@@ -197,6 +217,13 @@ impl Metrics {
         on.register("lime_speculation_drafted_tokens", help, self.drafted.clone());
         let help = "Tokens guessed ahead that were drawn: none of them took a pass of its own";
         on.register("lime_speculation_accepted_tokens", help, self.accepted.clone());
+        let help = "KV pages (64 tokens) that are kept for prompts that begin alike";
+        on.register("lime_prefix_pages", help, self.kept_pages.clone());
+        let help = "KV pages that were there when a sequence began, and not computed";
+        on.register("lime_prefix_pages_reused", help, self.pages_reused.clone());
+        on.register("lime_prefix_pages_kept", "KV pages that were kept", self.pages_kept.clone());
+        let help = "KV pages that were kept and gave way, or were lost with the ring";
+        on.register("lime_prefix_pages_dropped", help, self.pages_dropped.clone());
         let help = "Times the ring came back, after a failure or by another plan";
         on.register("lime_recoveries", help, self.recoveries.clone());
         on.register("lime_plans_taken", "Plans taken up in place of others", self.plans_taken.clone());

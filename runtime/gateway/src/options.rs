@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::Speculation;
+use crate::{Speculation, schedule::PrefixCache};
 
-/// Limits and waits that are no part of a deployment's wish.
+/// Limits, waits and habits for which there is a value that does.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Requests with fields that are not known here are refused.
@@ -32,6 +32,8 @@ pub struct Options {
     pub speculation: Speculation,
     /// This gateway's name, where it has one: it waits then for another one that has the ring.
     pub name: Option<String>,
+    /// Whether what was computed for the beginning of a sequence is kept for others that begin so, and for whom.
+    pub prefix_cache: PrefixCache,
     /// How long a stopping gateway lets answers go on before it ends them.
     pub grace: Duration,
     /// How long one attempt to reach the workers may take.
@@ -60,6 +62,7 @@ impl Default for Options {
             readers: (cores / 2).clamp(1, 4),
             speculation: Speculation::default(),
             name: None,
+            prefix_cache: PrefixCache::default(),
             grace: Duration::from_secs(3),
             patience: Duration::from_secs(2),
             recovery: Duration::from_secs(120),

@@ -292,7 +292,9 @@ pub(crate) struct OpenRing {
 
 impl Ring for OpenRing {
     async fn submit(&mut self, pass: PassRequest) -> Result<(), SubmitError> {
-        let sent = self.submitter.submit(pass.rows, pass.tokens, pass.release).await;
+        let PassRequest { rows, tokens, release, keep, forget } = pass;
+        let sent =
+            self.submitter.send(proto::Pass { rows, tokens, release, keep, forget, ..proto::Pass::default() }).await;
         match sent {
             Ok(_) => Ok(()),
             Err(DriverError::Pass(fault)) => Err(match fault.refused_slot() {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use lime_plan::KV_PAGE_TOKENS;
 use thiserror::Error;
 
 use crate::{
     FrameLimits, MOST_DRAFTS,
-    proto::{ActivationType, Frame, Pass, Rows, Sampling},
+    proto::{ActivationType, Frame, KeepPages, Pass, Rows, Sampling},
 };
 
 /// Bytes that name the trace of a request and its span there.
@@ -48,6 +49,24 @@ pub enum FrameError {
     /// A sequence without rows.
     #[error("KV slot {0} comes with no rows")]
     NoRows(u32),
+    /// Kept pages that do not end where the rows begin.
+    #[error("KV slot {slot}: rows from position {start} behind {pages} kept pages")]
+    Prefix {
+        /// The slot.
+        slot: u32,
+        /// Position of the first row.
+        start: u32,
+        /// Pages before it.
+        pages: usize,
+    },
+    /// More pages named than the KV cache has.
+    #[error("{found} pages named, the KV cache has {max}")]
+    Pages {
+        /// Pages of the message.
+        found: u64,
+        /// Those of all slots at their longest.
+        max: u64,
+    },
     /// No trace's name.
     #[error("KV slot {slot}: {found} bytes that name a trace, of which there are {TRACE} or none")]
     Trace {
@@ -153,6 +172,8 @@ impl FrameError {
             | Self::SlotTwice(_)
             | Self::NoRows(_)
             | Self::Trace { .. }
+            | Self::Prefix { .. }
+            | Self::Pages { .. }
             | Self::TooManyRows { .. }
             | Self::Tokens { .. }
             | Self::Drafts { .. }
@@ -174,6 +195,7 @@ impl FrameLimits {
         }
         let rows = self.check_rows(&pass.rows)?;
         self.check_release(&pass.release)?;
+        self.check_kept(&pass.keep, &pass.forget)?;
         if pass.tokens.len() as u64 != u64::from(rows) {
             return Err(FrameError::Tokens { tokens: pass.tokens.len(), rows: rows.into() });
         }
@@ -205,6 +227,11 @@ impl FrameLimits {
         }
         let rows = self.check_rows(&frame.rows)?;
         self.check_release(&frame.release)?;
+        self.check_kept(&frame.keep, &frame.forget)?;
+        let (found, most) = (frame.forgotten.len(), self.most_forgotten());
+        if found > most {
+            return Err(FrameError::Pages { found: found as u64, max: most as u64 });
+        }
         if frame.failure.is_empty() {
             self.check_activations(frame, rows)?;
         } else if !frame.activations.is_empty() {
@@ -240,6 +267,11 @@ impl FrameLimits {
             }
             if of_slot.count == 0 {
                 return Err(FrameError::NoRows(of_slot.slot));
+            }
+            let behind = of_slot.prefix.len() as u64 * u64::from(KV_PAGE_TOKENS);
+            if !of_slot.prefix.is_empty() && behind != u64::from(of_slot.start) {
+                let (slot, start, pages) = (of_slot.slot, of_slot.start, of_slot.prefix.len());
+                return Err(FrameError::Prefix { slot, start, pages });
             }
             if !matches!(of_slot.trace.len(), 0 | TRACE) {
                 return Err(FrameError::Trace { slot: of_slot.slot, found: of_slot.trace.len() });
@@ -326,6 +358,21 @@ impl FrameLimits {
 
     fn check_release(&self, release: &[u32]) -> Result<(), FrameError> {
         release.iter().try_for_each(|slot| self.check_slot(*slot))
+    }
+
+    /// No more pages are named than there are: each is named once.
+    fn check_kept(&self, keep: &[KeepPages], forget: &[u64]) -> Result<(), FrameError> {
+        let max = self.pages();
+        for pages in keep {
+            self.check_slot(pages.slot)?;
+            let end = u64::from(pages.first) + pages.pages.len() as u64;
+            if end > u64::from(self.pages_per_slot()) {
+                return Err(FrameError::Pages { found: end, max: self.pages_per_slot().into() });
+            }
+        }
+        let kept: u64 = keep.iter().map(|pages| pages.pages.len() as u64).sum();
+        let found = kept.max(forget.len() as u64);
+        if found > max { Err(FrameError::Pages { found, max }) } else { Ok(()) }
     }
 
     const fn check_slot(&self, slot: u32) -> Result<(), FrameError> {

@@ -1,6 +1,6 @@
 //! What a plan allows on its ring: the numbers against which every message is checked.
 
-use lime_plan::{Dtype, MemoryModel, Plan};
+use lime_plan::{Dtype, KV_PAGE_TOKENS, MemoryModel, Plan};
 
 use crate::proto::ActivationType;
 
@@ -101,24 +101,48 @@ impl FrameLimits {
         rows * self.hidden as u64 * element
     }
 
+    /// KV pages of a sequence at its longest.
+    pub(crate) const fn pages_per_slot(&self) -> u32 {
+        self.context.div_ceil(KV_PAGE_TOKENS)
+    }
+
+    /// KV pages of all slots at their longest.
+    pub(crate) const fn pages(&self) -> u64 {
+        self.slots as u64 * self.pages_per_slot() as u64
+    }
+
     /// Longest `Pass` on the wire.
     pub fn pass_message_bytes(&self) -> usize {
         let bias = (self.vocabulary as usize).saturating_mul(PER_TOKEN);
         let rows = (self.slots as usize).saturating_mul(bias.saturating_add(ROWS));
         // A row's token, and its guess.
-        rows.saturating_add(2 * PER_TOKEN * self.max_rows as usize).saturating_add(SMALL)
+        let rows = rows.saturating_add(2 * PER_TOKEN * self.max_rows as usize);
+        // Kept pages that rows begin behind, that are to be kept, and that may go.
+        let pages = usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(3 * PER_TOKEN);
+        rows.saturating_add(pages).saturating_add(SMALL)
     }
 
     /// Longest `Frame` on the wire.
     pub fn frame_message_bytes(&self) -> usize {
         let activations = usize::try_from(self.activation_bytes(self.max_rows.into()));
-        self.pass_message_bytes().saturating_add(activations.unwrap_or(usize::MAX))
+        self.pass_message_bytes()
+            .saturating_add(self.forgotten_bytes())
+            .saturating_add(activations.unwrap_or(usize::MAX))
     }
 
     /// Longest `PassResult` on the wire: every row that may be drawn from returns its logits and all of their probabilities.
     pub fn result_message_bytes(&self) -> usize {
         let token = (self.vocabulary as usize).saturating_mul(4 + PER_TOKEN).saturating_add(ROWS);
         let draws = (self.slots as usize).saturating_mul(1 + MOST_DRAFTS).min(self.max_rows as usize);
-        draws.saturating_mul(token).saturating_add(SMALL)
+        draws.saturating_mul(token).saturating_add(self.forgotten_bytes()).saturating_add(SMALL)
+    }
+
+    /// Most kept pages of which a pass tells that they are forgotten: all that were kept, and all that are to be.
+    pub fn most_forgotten(&self) -> usize {
+        usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(2)
+    }
+
+    fn forgotten_bytes(&self) -> usize {
+        self.most_forgotten().saturating_mul(PER_TOKEN)
     }
 }

@@ -188,7 +188,23 @@ pub trait Compute {
     /// Forgets one slot.
     fn release(&mut self, slot: u32);
 
-    /// Forgets every slot.
+    /// Keeps full pages of a slot, from number `first` on, under `pages`. What it cannot keep, or not any longer, it tells with
+    /// [`Compute::take_forgotten`].
+    fn keep(&mut self, slot: u32, first: u32, pages: &[u64]);
+
+    /// Keeps these pages no more.
+    fn forget(&mut self, pages: &[u64]);
+
+    /// Begins a slot anew behind kept pages.
+    ///
+    /// # Errors
+    /// [`Failure::Forgotten`] where one of them is not kept.
+    fn begin_behind(&mut self, slot: u32, pages: &[u64]) -> Result<(), ComputeError>;
+
+    /// Pages that are not kept, or not any more, without anybody having said so since this was asked last.
+    fn take_forgotten(&mut self) -> Vec<u64>;
+
+    /// Forgets every slot, and every page that is kept.
     fn reset(&mut self);
 
     /// Compares every stored block that it uses with its digest, and mends what is not whole. Nothing is computed meanwhile.

@@ -161,6 +161,22 @@ impl Compute for Loaded {
         self.engine.release(slot);
     }
 
+    fn keep(&mut self, slot: u32, first: u32, pages: &[u64]) {
+        self.engine.keep(slot, first, pages);
+    }
+
+    fn forget(&mut self, pages: &[u64]) {
+        self.engine.forget(pages);
+    }
+
+    fn begin_behind(&mut self, slot: u32, pages: &[u64]) -> Result<(), ComputeError> {
+        self.engine.begin_behind(slot, pages).map_err(said)
+    }
+
+    fn take_forgotten(&mut self) -> Vec<u64> {
+        self.engine.take_forgotten()
+    }
+
     fn reset(&mut self) {
         self.engine.reset();
     }

@@ -27,6 +27,8 @@ pub enum Failure {
     DiskFull,
     /// The weights' source does not give them.
     Source,
+    /// A page is not kept that a sequence was to begin behind.
+    Forgotten,
 }
 
 impl Failure {
@@ -40,6 +42,7 @@ impl Failure {
             Self::NoRoom => FailureKind::NoRoom,
             Self::DiskFull => FailureKind::DiskFull,
             Self::Source => FailureKind::Source,
+            Self::Forgotten => FailureKind::Forgotten,
         }
     }
 
@@ -61,6 +64,7 @@ impl Failure {
             FailureKind::NoRoom => Self::NoRoom,
             FailureKind::DiskFull => Self::DiskFull,
             FailureKind::Source => Self::Source,
+            FailureKind::Forgotten => Self::Forgotten,
         }
     }
 }
@@ -80,6 +84,7 @@ mod tests {
             Failure::NoRoom,
             Failure::DiskFull,
             Failure::Source,
+            Failure::Forgotten,
         ] {
             assert_eq!(Failure::told(failure.kind(), failure.refused_slot()), failure);
         }

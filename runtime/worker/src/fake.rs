@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_plan::{BatchRows, Block, Bytes as Size, DeviceIndex, LayerIndex, Plan, SegmentIndex};
+use lime_plan::{BatchRows, Block, Bytes as Size, DeviceIndex, KV_PAGE_TOKENS, LayerIndex, Plan, SegmentIndex};
 use lime_ring::proto::{LogitBias, Token};
 
 use crate::{
@@ -44,6 +44,8 @@ pub struct FakeLoader {
     pub damaged: Arc<AtomicU32>,
     /// How often it compared its blocks, its clones included.
     pub compared: Arc<AtomicU32>,
+    /// Whether it keeps no page that it is asked to.
+    pub keeps_nothing: bool,
 }
 
 impl Loader for FakeLoader {
@@ -71,6 +73,8 @@ impl Loader for FakeLoader {
             hidden: plan.model.hidden as usize,
             values: Vec::new(),
             kv: HashMap::new(),
+            kept: HashMap::new(),
+            forgotten: Vec::new(),
         }))
     }
 }
@@ -83,6 +87,9 @@ struct Fake {
     hidden: usize,
     values: Vec<u64>,
     kv: HashMap<(u32, LayerIndex), Vec<u64>>,
+    /// By number, a page of every layer here.
+    kept: HashMap<u64, HashMap<LayerIndex, Vec<u64>>>,
+    forgotten: Vec<u64>,
 }
 
 impl Fake {
@@ -180,8 +187,41 @@ impl Compute for Fake {
         self.kv.retain(|(held, _), _| *held != slot);
     }
 
+    fn keep(&mut self, slot: u32, first: u32, pages: &[u64]) {
+        if self.options.keeps_nothing {
+            self.forgotten.extend(pages);
+            return;
+        }
+        for (number, id) in (first as usize..).zip(pages) {
+            let range = number * KV_PAGE_TOKENS as usize..(number + 1) * KV_PAGE_TOKENS as usize;
+            let layers = self.kv.iter().filter(|((held, _), _)| *held == slot);
+            let page = layers.map(|((_, layer), seen)| (*layer, seen[range.clone()].to_vec()));
+            self.kept.insert(*id, page.collect());
+        }
+    }
+
+    fn forget(&mut self, pages: &[u64]) {
+        self.kept.retain(|id, _| !pages.contains(id));
+    }
+
+    fn begin_behind(&mut self, slot: u32, pages: &[u64]) -> Result<(), ComputeError> {
+        self.release(slot);
+        for id in pages {
+            let missing = || ComputeError::new(format!("page {id} is not kept")).because(Failure::Forgotten);
+            for (layer, seen) in self.kept.get(id).ok_or_else(missing)? {
+                self.kv.entry((slot, *layer)).or_default().extend(seen);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_forgotten(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.forgotten)
+    }
+
     fn reset(&mut self) {
         self.kv.clear();
+        self.kept.clear();
     }
 
     fn verify(&mut self) -> Result<Mended, ComputeError> {

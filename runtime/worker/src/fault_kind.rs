@@ -45,6 +45,7 @@ fn of_engine(error: &EngineError) -> Failure {
         EngineError::Model(fault) => of_model(fault),
         // What the sequence itself is: no try can change it.
         EngineError::Token { .. } | EngineError::ContextFull { .. } => Failure::Refused { slot: None },
+        EngineError::NotKept { .. } => Failure::Forgotten,
         EngineError::NotStored { block, .. } => Failure::Damaged { block: Some(*block) },
         EngineError::Truncated { .. } => Failure::Damaged { block: None },
         // Whether a block that could not be read is damaged is seen on its file alone: `Mending::after` says so.
@@ -91,6 +92,7 @@ mod tests {
                 Failure::Unspecified,
             ),
             (EngineError::NoRoom { needed: Bytes(2), room: Bytes(1) }, Failure::NoRoom),
+            (EngineError::NotKept { slot: 0, page: 3 }, Failure::Forgotten),
             (KeeperError::NoRoom { slot: 0, page: 3 }.into(), Failure::NoRoom),
             (KeeperError::Lost { keeper: "b".into() }.into(), Failure::Unspecified),
             (EngineError::NotHere { block }, Failure::Unspecified),

@@ -86,17 +86,31 @@ impl Visit<'_> {
         if self.session.is_draining() && self.work.failure.is_none() {
             self.fail(&ComputeError::new("draining, it takes no new passes"));
         }
-        // Slots are released whatever became of the pass: nobody says so again. A failure of its own stays the first.
+        // Slots are released and pages kept whatever became of the pass: nobody says so again. A failure of its own stays the first.
         let failure = self.work.failure.take();
-        let release = std::mem::take(&mut self.work.release);
-        self.guarded(|engine, _| {
-            for slot in &release {
-                engine.release(*slot);
-            }
+        self.guarded(|engine, work| {
+            // Before slots are released: it is their pages that are to stay.
+            work.keep.iter().for_each(|keep| engine.keep(keep.slot, keep.first, &keep.pages));
+            work.release.iter().for_each(|slot| engine.release(*slot));
+            engine.forget(&work.forget);
             Ok(())
         });
-        self.work.release = release;
         self.work.failure = failure.or(self.work.failure.take());
+        self.guarded(|engine, work| {
+            let behind = work.rows.iter().filter(|rows| !rows.prefix.is_empty());
+            behind.map(|rows| engine.begin_behind(rows.slot, &rows.prefix)).collect::<Result<(), _>>()
+        });
+    }
+
+    /// Tells what this device has forgotten of kept pages. Nobody is told twice.
+    fn tell_forgotten(&mut self) {
+        let Ok(engine) = self.engine else { return };
+        let forgotten = &mut self.work.forgotten;
+        forgotten.extend(engine.take_forgotten());
+        forgotten.sort_unstable();
+        forgotten.dedup();
+        // Whoever is not told of one finds out when a sequence is to begin behind it.
+        forgotten.truncate(self.session.limits.most_forgotten());
     }
 
     fn blocks(&mut self, segment: SegmentIndex) {
@@ -140,9 +154,14 @@ impl Visit<'_> {
             }
             Input::AtHand | Input::Tokens(_) => Bytes::new(),
         };
+        self.tell_forgotten();
         let work = &mut self.work;
         let ComputeError { failure: why, text: failure, .. } = work.failure.take().unwrap_or_default();
-        let rows = std::mem::take(&mut work.rows);
+        let mut rows = std::mem::take(&mut work.rows);
+        if work.segment > 0 {
+            // By then every device has begun behind them.
+            rows.iter_mut().for_each(|rows| rows.prefix = Vec::new());
+        }
         Frame {
             epoch: self.session.epoch,
             pass: work.pass,
@@ -150,8 +169,11 @@ impl Visit<'_> {
             segment: work.segment,
             // Nobody computes with a pass that has failed.
             rows: if failure.is_empty() { rows } else { vec![] },
-            // Every device meets segment 0 once: there slots are released.
+            // Every device meets segment 0 once: there slots are released, and pages kept.
             release: if work.segment == 0 { std::mem::take(&mut work.release) } else { vec![] },
+            keep: if work.segment == 0 { std::mem::take(&mut work.keep) } else { vec![] },
+            forget: if work.segment == 0 { std::mem::take(&mut work.forget) } else { vec![] },
+            forgotten: std::mem::take(&mut work.forgotten),
             activation_type: limits.activation as i32,
             columns: limits.hidden,
             activations: if failure.is_empty() { activations } else { Bytes::new() },
@@ -166,11 +188,13 @@ impl Visit<'_> {
 
     fn finish(&mut self) {
         let tokens = self.draw();
+        self.tell_forgotten();
         let ComputeError { failure: why, text: failure, .. } = self.work.failure.take().unwrap_or_default();
         let tokens = if failure.is_empty() { tokens } else { vec![] };
         let (epoch, pass) = (self.session.epoch, self.work.pass);
         let (failure_kind, refused_slot) = (why.kind().into(), why.refused_slot());
-        let result = PassResult { epoch, pass, tokens, failure, failure_kind, refused_slot, checksum: 0 };
+        let forgotten = std::mem::take(&mut self.work.forgotten);
+        let result = PassResult { epoch, pass, tokens, failure, failure_kind, refused_slot, forgotten, checksum: 0 };
         if !self.session.results.publish(result.sealed()) {
             let why = "nobody takes its results";
             self.session.end(RingFault::failed(self.session.name(), why));

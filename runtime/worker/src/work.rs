@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lime_ring::proto::{ConfigureProgress, Frame, Pass, Rows};
+use lime_ring::proto::{ConfigureProgress, Frame, KeepPages, Pass, Rows};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
@@ -37,6 +37,10 @@ pub(crate) struct Work {
     pub(crate) rows: Vec<Rows>,
     pub(crate) row_count: u32,
     pub(crate) release: Vec<u32>,
+    pub(crate) keep: Vec<KeepPages>,
+    pub(crate) forget: Vec<u64>,
+    /// Kept pages that devices on the way have forgotten.
+    pub(crate) forgotten: Vec<u64>,
     pub(crate) input: Input,
     /// Why the pass has failed on its way.
     pub(crate) failure: Option<ComputeError>,
@@ -62,6 +66,9 @@ impl Work {
             rows: pass.rows,
             row_count,
             release: pass.release,
+            keep: pass.keep,
+            forget: pass.forget,
+            forgotten: Vec::new(),
             input: Input::Tokens(pass.tokens),
             failure: None,
         }
@@ -86,6 +93,9 @@ impl Work {
             rows: frame.rows,
             row_count,
             release: frame.release,
+            keep: frame.keep,
+            forget: frame.forget,
+            forgotten: frame.forgotten,
             input: Input::Wire(frame.activations),
             failure,
         }

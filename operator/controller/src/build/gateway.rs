@@ -125,6 +125,12 @@ pub fn gateway(wish: &Wish, plan: &LimePlan, settings: &Settings) -> Object {
         ports.push(container_port("https", port));
     }
     arguments.extend(wish.spec.endpoint.allowed_origins.iter().map(|origin| format!("--allow-origin={origin}")));
+    // What is so by itself is not said: gateways of before stay as they are.
+    if !wish.spec.prefix_cache.enabled {
+        arguments.push("--prefix-cache=off".to_owned());
+    } else if wish.spec.prefix_cache.shared_across_keys {
+        arguments.push("--prefixes-across-keys".to_owned());
+    }
     if secured(wish, settings) {
         volumes.push(worker::tls_volume(wish, "gateway"));
         mounts.push(mount("tls", worker::TLS_AT, true));

@@ -128,6 +128,23 @@ fn weights_are_kept_where_the_settings_say() {
 }
 
 #[test]
+fn a_gateway_is_told_of_prefixes_where_the_wish_is_another() {
+    for (spec, told) in [
+        (json!({}), vec![]),
+        (json!({ "enabled": true, "sharedAcrossKeys": false }), vec![]),
+        (json!({ "enabled": false }), vec!["--prefix-cache=off"]),
+        (json!({ "sharedAcrossKeys": true }), vec!["--prefixes-across-keys"]),
+        (json!({ "enabled": false, "sharedAcrossKeys": true }), vec!["--prefix-cache=off"]),
+    ] {
+        let wish = Wish::check(&testing::deployment(json!({ "prefixCache": spec }))).unwrap();
+        let gateway = gateway(&wish, &plan(&wish), &testing::settings());
+        let arguments = &gateway.body["spec"]["template"]["spec"]["containers"][0]["args"];
+        let arguments = arguments.as_array().unwrap().iter().filter_map(Value::as_str);
+        assert_eq!(arguments.filter(|flag| flag.starts_with("--prefix")).collect::<Vec<_>>(), told, "{spec}");
+    }
+}
+
+#[test]
 fn a_model_from_a_server_is_fetched_by_gateway_and_workers_alike() {
     let spec =
         json!({ "model": { "source": "hf://o/n", "revision": "v1", "tokenSecretRef": { "name": "t", "key": "k" } } });

@@ -40,6 +40,10 @@ impl KvPool for PagePool {
         self.bytes.give_back(range);
     }
 
+    fn is_paged(&self) -> bool {
+        true
+    }
+
     fn page(&mut self, page: u32) -> Option<&mut [u8]> {
         Some(&mut self.bytes[page as usize * self.page..][..self.page])
     }

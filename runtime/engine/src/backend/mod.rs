@@ -27,6 +27,11 @@ pub(crate) trait KvPool {
         debug_assert!(!self.fixed().is_zero(), "bytes {range:?} of a pool that grows stay where they are");
     }
 
+    /// Whether several sequences can have the same page.
+    fn is_paged(&self) -> bool {
+        false
+    }
+
     /// The bytes of a page, where pages can be on another device.
     fn page(&mut self, page: u32) -> Option<&mut [u8]> {
         let _ = page;

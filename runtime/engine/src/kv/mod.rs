@@ -1,6 +1,7 @@
 //! Which KV page holds which positions of which sequence. The bytes themselves are the backend's.
 
 mod grains;
+mod kept;
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -8,6 +9,7 @@ use lime_kernels::{AttentionRow, KV_PAGE_TOKENS};
 use lime_plan::{BatchRows, Bytes};
 
 pub(crate) use grains::{Grains, pool};
+use kept::Kept;
 
 use crate::{EngineError, batch::Batch};
 
@@ -17,6 +19,9 @@ pub(crate) struct KvTables {
     slots: Vec<Slot>,
     /// The lowest goes first: pages in use lie together.
     free: BTreeSet<u32>,
+    /// How many have each page: slots, and what is kept.
+    users: Vec<u32>,
+    kept: Kept,
     most_positions: u32,
     /// The segments in which this device has layers.
     visited: Vec<usize>,
@@ -46,6 +51,8 @@ impl KvTables {
         Self {
             slots: std::iter::repeat_with(slot).take(slots).collect(),
             free: (0..pages as u32).collect(),
+            users: vec![0; pages],
+            kept: Kept::default(),
             most_positions,
             visited: has_layers.iter().enumerate().filter(|(_, has)| **has).map(|(segment, _)| segment).collect(),
             grains: Grains::new(page.0 as usize, pages),
@@ -92,12 +99,11 @@ impl KvTables {
     pub(crate) fn admit<'a>(&'a mut self, segment: usize, parts: &'a [BatchRows]) -> Result<Batch<'a>, EngineError> {
         self.check_all(segment, parts)?;
         for part in parts {
-            let pages = &mut self.slots[part.slot as usize].pages;
-            let missing = pages_for(part.end()).saturating_sub(pages.len());
-            // The pool holds every slot at its longest, and no slot passed the check at more.
-            for page in (0..missing).map_while(|_| self.free.pop_first()) {
-                self.grains.take(page);
-                pages.push(page);
+            let held = self.slots[part.slot as usize].pages.len();
+            // The pool holds every slot at its longest, and no slot passed the check at more; what is only kept has gone before.
+            for _ in held..pages_for(part.end()) {
+                let Some(page) = self.take_free() else { break };
+                self.slots[part.slot as usize].pages.push(page);
             }
         }
         let total = parts.iter().map(|part| part.count as usize).sum();
@@ -135,7 +141,17 @@ impl KvTables {
         let expected = earlier.map_or(held.lengths[segment], |other| other.end() as u32);
         // Rows below what the slot holds cut it back; those of one pass follow each other.
         let continues = if earlier.is_some() { start == expected } else { start <= expected };
-        if continues { Ok(()) } else { Err(EngineError::OutOfOrder { slot, start, expected }) }
+        if !continues {
+            return Err(EngineError::OutOfOrder { slot, start, expected });
+        }
+        if self.writes_shared(part) { Err(EngineError::Shared { slot, start }) } else { Ok(()) }
+    }
+
+    /// Whether `part` begins within a page that others have as well. They have whole pages only, which a sequence that grows is past.
+    fn writes_shared(&self, part: &BatchRows) -> bool {
+        let (number, within) = (part.start as usize / KV_PAGE_TOKENS, part.start as usize % KV_PAGE_TOKENS);
+        let page = self.slots[part.slot as usize].pages.get(number).filter(|page| **page != ELSEWHERE);
+        within > 0 && page.is_some_and(|page| self.users[*page as usize] > 1)
     }
 
     /// Notes that the rows of `parts` are stored in `segment`.
@@ -159,10 +175,12 @@ impl KvTables {
         if let Some(held) = self.slots.get_mut(slot as usize) {
             held.lengths[segment..].fill(0);
             let elsewhere = std::mem::take(&mut held.elsewhere) as usize;
-            for page in held.pages.drain(..).skip(elsewhere) {
-                self.free.insert(page);
-                self.grains.give_back(page).into_iter().for_each(&mut idle);
+            let pages = std::mem::take(&mut held.pages);
+            for page in pages.iter().skip(elsewhere) {
+                self.let_go(*page).into_iter().for_each(&mut idle);
             }
+            // Its memory is for the slot's next sequence.
+            self.slots[slot as usize].pages = emptied(pages);
         }
     }
 
@@ -178,22 +196,45 @@ impl KvTables {
         start / KV_PAGE_TOKENS as u32
     }
 
-    /// Cuts the sequence of `part` back to where `part` begins, from `segment` on, and takes the pages back that `part` does not reach; `idle`
-    /// as in [`KvTables::release`]. Nothing from there on is elsewhere.
+    /// Cuts the sequence of `part` back to where `part` begins, from `segment` on, and takes the pages back that `part` does not reach, and
+    /// those that others have as well; `idle` as in [`KvTables::release`]. Nothing from there on is elsewhere.
     pub(crate) fn cut_back(&mut self, segment: usize, part: &BatchRows, mut idle: impl FnMut(Range<usize>)) {
         let Some(held) = self.slots.get_mut(part.slot as usize) else { return };
         debug_assert!(held.elsewhere <= Self::whole_before(part.start), "rows are written into pages elsewhere");
         held.lengths[segment..].iter_mut().for_each(|length| *length = part.start.min(*length));
-        let kept = pages_for(part.end()).min(held.pages.len());
-        for page in held.pages.drain(kept..) {
-            self.free.insert(page);
-            self.grains.give_back(page).into_iter().for_each(&mut idle);
+        let reached = pages_for(part.end()).min(held.pages.len());
+        let first = pages_for(part.start.into()).min(reached);
+        // What others have is not written into: the rows get pages of their own.
+        let shared = held.pages[first..reached].iter().position(|page| self.users[*page as usize] > 1);
+        let kept = shared.map_or(reached, |shared| first + shared);
+        for page in held.pages.split_off(kept) {
+            self.let_go(page).into_iter().for_each(&mut idle);
         }
     }
 
-    /// Forgets every sequence; `idle` as in [`KvTables::release`].
+    /// Forgets every sequence, and every page that is kept; `idle` as in [`KvTables::release`].
     pub(crate) fn reset(&mut self, mut idle: impl FnMut(Range<usize>)) {
         (0..self.slots.len() as u32).for_each(|slot| self.release(slot, &mut idle));
+        self.forget_all(idle);
+    }
+
+    /// A page that nobody has, for one who has it from now on.
+    fn take_free(&mut self) -> Option<u32> {
+        let page = self.free.pop_first()?;
+        self.users[page as usize] = 1;
+        self.grains.take(page);
+        Some(page)
+    }
+
+    /// One of those who have `page` has it no more; the bytes of the pool that nobody uses any more.
+    fn let_go(&mut self, page: u32) -> Option<Range<usize>> {
+        let users = &mut self.users[page as usize];
+        *users -= 1;
+        if *users > 0 {
+            return None;
+        }
+        self.free.insert(page);
+        self.grains.give_back(page)
     }
 }
 
@@ -210,7 +251,7 @@ impl KvTables {
     }
 
     /// The page to hand over next, as its sequence's slot, its number there, and its place in the pool: the oldest of the sequence
-    /// that has the most here. Only pages that no row will write any more go.
+    /// that has the most here. Only pages that no row will write any more go, and that nobody else has.
     pub(crate) fn next_to_go(&self) -> Option<(u32, u32, u32)> {
         let here = |(slot, held): (usize, &Slot)| (self.full_here(held), std::cmp::Reverse(slot));
         let (full, std::cmp::Reverse(slot)) = self.slots.iter().enumerate().map(here).max()?;
@@ -223,10 +264,19 @@ impl KvTables {
         self.slots.iter().map(|held| self.full_here(held)).sum()
     }
 
-    /// Pages of a sequence here that are full in every segment.
+    /// Pages of a sequence here that are full in every segment; none while others have the first of them, for pages go in order.
     fn full_here(&self, held: &Slot) -> u32 {
+        let first = held.pages.get(held.elsewhere as usize);
+        if first.is_none_or(|page| self.users[*page as usize] > 1) {
+            return 0;
+        }
+        self.full(held).saturating_sub(held.elsewhere)
+    }
+
+    /// Pages of a sequence that are full in every segment.
+    fn full(&self, held: &Slot) -> u32 {
         let stored = self.visited.iter().map(|segment| held.lengths[*segment]).min().unwrap_or(0);
-        (stored / KV_PAGE_TOKENS as u32).saturating_sub(held.elsewhere)
+        stored / KV_PAGE_TOKENS as u32
     }
 
     /// Notes that the page of [`KvTables::next_to_go`] is elsewhere; the bytes of the pool that nobody uses any more.
@@ -234,8 +284,7 @@ impl KvTables {
         let held = &mut self.slots[slot as usize];
         let page = std::mem::replace(&mut held.pages[held.elsewhere as usize], ELSEWHERE);
         held.elsewhere += 1;
-        self.free.insert(page);
-        self.grains.give_back(page)
+        self.let_go(page)
     }
 
     /// The page to bring back next, as its sequence's slot, its number there, and the place in the pool that it gets.
@@ -258,13 +307,18 @@ impl KvTables {
 
     /// Notes that the page of [`KvTables::next_to_come`] or [`KvTables::next_to_come_of`] is here.
     pub(crate) fn came(&mut self, slot: u32) {
-        let held = &mut self.slots[slot as usize];
-        if let Some(page) = self.free.pop_first() {
-            self.grains.take(page);
+        if let Some(page) = self.take_free() {
+            let held = &mut self.slots[slot as usize];
             held.elsewhere -= 1;
             held.pages[held.elsewhere as usize] = page;
         }
     }
+}
+
+/// The same memory, for other pages.
+fn emptied(mut pages: Vec<u32>) -> Vec<u32> {
+    pages.clear();
+    pages
 }
 
 const fn pages_for(positions: u64) -> usize {

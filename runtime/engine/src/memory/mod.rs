@@ -2,6 +2,7 @@
 //! keeps. Layers say what a pass needs ([`Memory::admit`]); how room for it is made is decided here alone.
 
 mod lending;
+mod prefixes;
 mod pressure;
 mod saturation;
 
@@ -25,6 +26,8 @@ pub(crate) struct Memory<S, P> {
     room: Room,
     link: LinkWatch,
     figures: ResidencyFigures,
+    /// Pages that were to be kept and are not, or not any more, since somebody asked.
+    forgotten: Vec<u64>,
     told: Arc<ResidencyCounters>,
     sizes: Sizes,
 }
@@ -79,6 +82,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
             room: Room::default(),
             link: LinkWatch::default(),
             figures: ResidencyFigures::default(),
+            forgotten: Vec::new(),
             told: Arc::default(),
             sizes,
         };
@@ -136,6 +140,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         (0..self.kv.tables.slots()).for_each(|slot| self.release_elsewhere(slot));
         let mut idle = Vec::new();
         self.kv.tables.reset(|range| idle.push(range));
+        self.forgotten.clear();
         self.give_back(idle);
     }
 

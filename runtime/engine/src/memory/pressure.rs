@@ -22,6 +22,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
             return Ok(());
         }
         self.room.shortage = shortage;
+        self.forget_before_steps(&[], |memory| Ok(memory.kv_bytes()))?;
         let settled = self.settle(self.kv_bytes(), why, |memory| Ok(memory.kv_bytes()));
         let kv = self.kv_bytes();
         if !self.room.fits(self.blocks.ladder(), kv) {
@@ -34,6 +35,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
 
     /// Makes room for the KV pages that `rows` need.
     pub(super) fn make_room(&mut self, segment: usize, rows: &[BatchRows]) -> Result<(), EngineError> {
+        self.forget_before_steps(rows, |memory| memory.kv_bytes_with(segment, rows))?;
         let needed = self.kv_bytes_with(segment, rows)?;
         let most = self.blocks.ladder().most() + self.room_elsewhere();
         let grows = needed > self.kv_bytes();

@@ -11,23 +11,30 @@ use super::{
 use crate::{
     answer::{Piece, Reading, read},
     intake::Refusal,
+    schedule::KeyId,
     trace::{AnswerTrace, RequestTrace},
 };
 
 /// Pieces that may lie between a reader and a slow client.
 const PIECES: usize = 64;
 
-/// A request's trace, where it is traced.
-pub(super) type Trace = Option<Arc<RequestTrace>>;
+/// What is known of a request besides what it asks.
+pub(super) struct Asked {
+    /// Where it is traced.
+    trace: Option<Arc<RequestTrace>>,
+    /// The key that it carries, where there are keys.
+    key: Option<KeyId>,
+}
 
-/// Begins the trace of a request to `route`.
-pub(super) fn trace(app: &App, request: &Request, route: &'static str) -> Trace {
-    RequestTrace::begin(request.headers(), route, &app.served_name)
+/// A request to `route` comes, and its trace begins.
+pub(super) fn asked(app: &App, request: &Request, route: &'static str) -> Asked {
+    let trace = RequestTrace::begin(request.headers(), route, &app.served_name);
+    Asked { trace, key: request.extensions().get().copied() }
 }
 
 /// Notes what was answered.
-pub(super) fn answered(trace: Trace, response: Response) -> Response {
-    if let Some(trace) = trace {
+pub(super) fn answered(asked: Asked, response: Response) -> Response {
+    if let Some(trace) = asked.trace {
         trace.answered(response.status());
     }
     response
@@ -46,12 +53,13 @@ pub(super) async fn hear<T: Send + 'static>(
 }
 
 /// Has the sequences of a request taken up and reads each in a task of its own.
-pub(super) async fn begin(app: &SharedApp, job: &Job, trace: &Trace) -> Result<mpsc::Receiver<Piece>, ApiError> {
+pub(super) async fn begin(app: &SharedApp, job: &Job, asked: &Asked) -> Result<mpsc::Receiver<Piece>, ApiError> {
     let (sender, pieces) = mpsc::channel(PIECES);
     if !job.draws() {
         return Ok(pieces);
     }
-    let wishes = job.wishes(&app.text, trace.as_ref().map(|trace| trace.context()));
+    let Asked { trace, key } = asked;
+    let wishes = job.wishes(&app.text, trace.as_ref().map(|trace| trace.context()), *key);
     let sequences = app.intake.admit(wishes).await.map_err(|refusal| match refusal {
         Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.appointment(job.choices())),
         Refusal::Stopping => ApiError::stopping(),

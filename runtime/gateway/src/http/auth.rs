@@ -10,20 +10,27 @@ use axum::{
 };
 
 use super::{SharedApp, error::ApiError};
+use crate::schedule::KeyId;
 
 const X_API_KEY: &str = "x-api-key";
 
 /// Lets a request through if it carries one of the gateway's keys, or if there are none.
-pub(super) async fn check(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(app): State<SharedApp>, mut request: Request, next: Next) -> Response {
     match allowed(&app.api_keys, request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(key) => {
+            if let Some(key) = key {
+                request.extensions_mut().insert(key);
+            }
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     }
 }
 
-fn allowed(keys: &[String], headers: &HeaderMap) -> Result<(), ApiError> {
+/// The key that a request carries; none, where none is needed.
+fn allowed(keys: &[String], headers: &HeaderMap) -> Result<Option<KeyId>, ApiError> {
     if keys.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
     // As clients of Anthropic's API send it.
@@ -33,8 +40,12 @@ fn allowed(keys: &[String], headers: &HeaderMap) -> Result<(), ApiError> {
         return Err(ApiError::unauthorized(message));
     };
     // Every key is compared, whichever fits.
-    let fits = keys.iter().fold(false, |fits, key| fits | same(key.as_bytes(), token));
-    if fits { Ok(()) } else { Err(ApiError::unauthorized("Incorrect API key provided.")) }
+    let compared = |found: Option<KeyId>, (number, key): (usize, &String)| {
+        let fits = same(key.as_bytes(), token);
+        found.or(fits.then_some(KeyId(number)))
+    };
+    let found = keys.iter().enumerate().fold(None, compared);
+    found.map(Some).ok_or_else(|| ApiError::unauthorized("Incorrect API key provided."))
 }
 
 /// The token of `Bearer TOKEN`; the scheme's case does not matter.

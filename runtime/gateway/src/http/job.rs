@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lime_trace::TraceContext;
 
 use super::{error::ApiError, fields::wrong_value, params::Common};
-use crate::{answer::AnswerForm, intake::Wish, text::TextModel};
+use crate::{answer::AnswerForm, intake::Wish, schedule::KeyId, text::TextModel};
 
 /// Which of the two interfaces was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,11 @@ impl Job {
         self.common.drawn > self.common.n
     }
 
+    /// Whether it is the first choice of its prompt: usage counts a prompt once, with what was there for that one.
+    pub(crate) fn is_first_of_prompt(&self, choice: usize) -> bool {
+        choice.is_multiple_of(self.common.drawn)
+    }
+
     /// Tokens of all prompts.
     pub(crate) fn prompt_tokens(&self) -> u64 {
         self.prompts.iter().map(|prompt| prompt.tokens.len() as u64).sum()
@@ -66,7 +71,7 @@ impl Job {
     }
 
     /// One sequence for each choice.
-    pub(crate) fn wishes(&self, text: &TextModel, trace: Option<TraceContext>) -> Vec<Wish> {
+    pub(crate) fn wishes(&self, text: &TextModel, trace: Option<TraceContext>, key: Option<KeyId>) -> Vec<Wish> {
         let own: &[u32] = if self.common.ignore_eos { &[] } else { &text.end_tokens };
         let end_tokens: Arc<[u32]> = own.iter().chain(&self.common.stop_tokens).copied().collect();
         let wish = |choice: usize| {
@@ -81,6 +86,7 @@ impl Job {
                 end_tokens: end_tokens.clone(),
                 trace,
                 prediction: self.prediction.clone(),
+                key,
             }
         };
         (0..self.choices()).map(wish).collect()

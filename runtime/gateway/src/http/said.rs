@@ -25,6 +25,8 @@ pub(super) struct Said {
     pub(super) drawn: u64,
     /// What became of guesses.
     pub(super) guessed: Guessed,
+    /// Tokens of the prompt that were not computed for it.
+    pub(super) cached: u64,
 }
 
 impl Said {
@@ -49,8 +51,9 @@ impl Said {
         }
         match piece.end {
             None => Ok(()),
-            Some(Ended::Finished(Finished { reason, stop, drawn, guessed })) => {
-                (self.reason, self.stop, self.drawn, self.guessed) = (reason, stop, drawn, guessed);
+            Some(Ended::Finished(Finished { reason, stop, drawn, guessed, cached })) => {
+                (self.reason, self.stop, self.drawn) = (reason, stop, drawn);
+                (self.guessed, self.cached) = (guessed, cached);
                 Ok(())
             }
             Some(Ended::Failed(fault)) => Err(fault),

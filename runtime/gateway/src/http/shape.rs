@@ -175,9 +175,15 @@ pub(super) fn call_id() -> String {
     (0..9).map(|_| fastrand::alphanumeric()).collect()
 }
 
-/// Tokens that an answer took, and those of them that were guessed ahead where any were.
-pub(crate) fn usage(prompt: u64, answer: u64, guessed: Guessed) -> Value {
-    let mut usage = json!({"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer});
+/// Tokens that an answer took: of its prompt, of them those that were there already, of the answer, and of those the ones that were guessed
+/// ahead where any were.
+pub(crate) fn usage(prompt: u64, cached: u64, answer: u64, guessed: Guessed) -> Value {
+    let mut usage = json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": answer,
+        "total_tokens": prompt + answer,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    });
     if guessed != Guessed::default() {
         let Guessed { held, wrong } = guessed;
         usage["completion_tokens_details"] =

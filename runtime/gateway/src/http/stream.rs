@@ -23,7 +23,10 @@ use crate::{
 pub(super) fn respond(job: Job, shape: Shape, text: Arc<TextModel>, pieces: mpsc::Receiver<Piece>) -> Response {
     let choices = job.choices();
     let guessed = Guessed::default();
-    sse::respond(Writer { open: choices, calls: vec![0; choices], job, shape, text, drawn: 0, guessed }, pieces)
+    sse::respond(
+        Writer { open: choices, calls: vec![0; choices], job, shape, text, drawn: 0, guessed, cached: 0 },
+        pieces,
+    )
 }
 
 struct Writer {
@@ -36,6 +39,7 @@ struct Writer {
     calls: Vec<usize>,
     drawn: u64,
     guessed: Guessed,
+    cached: u64,
 }
 
 impl sse::Writer for Writer {
@@ -75,10 +79,11 @@ impl sse::Writer for Writer {
             let (logprobs, tokens) = (logprobs.take(), std::mem::take(&mut tokens));
             self.chunk(self.shape.delta(choice, gained, None, logprobs, tokens), events);
         }
-        if let Some(Ended::Finished(Finished { reason, drawn, guessed, .. })) = end {
+        if let Some(Ended::Finished(Finished { reason, drawn, guessed, cached, .. })) = end {
             self.ended(choice, reason, events);
             self.drawn += drawn;
             self.guessed += guessed;
+            self.cached += if self.job.is_first_of_prompt(choice) { cached } else { 0 };
             self.open -= 1;
         }
         if self.open == 0 {
@@ -113,7 +118,7 @@ impl Writer {
     fn finish(&mut self, events: &mut Events) {
         self.open = 0;
         if self.job.common.include_usage {
-            let usage = usage(self.job.prompt_tokens(), self.drawn, self.guessed);
+            let usage = usage(self.job.prompt_tokens(), self.cached, self.drawn, self.guessed);
             events.push_back(Event::default().data(self.shape.chunk(Vec::new(), Some(usage)).to_string()));
         }
         events.push_back(Event::default().data("[DONE]"));

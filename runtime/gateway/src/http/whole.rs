@@ -32,10 +32,12 @@ pub(super) async fn respond(
             return ApiError::of_stream(&fault).into_response();
         }
     }
-    let (mut drawn, mut guessed) = (0, Guessed::default());
-    for answer in &answers {
+    let (mut drawn, mut cached, mut guessed) = (0, 0, Guessed::default());
+    for (place, answer) in answers.iter().enumerate() {
         drawn += answer.drawn;
         guessed += answer.guessed;
+        // Of a prompt that is counted once, what was there for its first answer.
+        cached += if job.is_first_of_prompt(place) { answer.cached } else { 0 };
     }
     let chosen: Vec<(usize, Said)> = best(answers, job.common.drawn, job.common.n);
     let values = chosen.into_iter().enumerate().map(|(index, (place, mut said))| {
@@ -44,7 +46,7 @@ pub(super) async fn respond(
         let tokens = std::mem::take(&mut said.tokens);
         shape.choice(index, said, wanted.unwrap_or(Value::Null), tokens)
     });
-    Json(shape.whole(values.collect(), usage(job.prompt_tokens(), drawn, guessed))).into_response()
+    Json(shape.whole(values.collect(), usage(job.prompt_tokens(), cached, drawn, guessed))).into_response()
 }
 
 /// Of every `drawn` answers the `n` that are likeliest, with their places; of equals the first.

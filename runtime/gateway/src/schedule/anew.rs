@@ -9,6 +9,7 @@ impl Scheduler {
         self.blame(why);
         self.flights.clear();
         self.passes = 0;
+        self.prefixes.clear(self.limits.kv_pages);
         let limits = self.limits;
         let mut given_up = Vec::new();
         for sequence in &mut self.active {
@@ -30,6 +31,7 @@ impl Scheduler {
         self.flights.clear();
         self.passes = 0;
         self.release.clear();
+        self.prefixes.clear(limits.kv_pages);
         for mut sequence in self.active.drain(..).rev().filter(|sequence| !sequence.cancelled) {
             sequence.rewind();
             self.waiting.push_front(sequence);

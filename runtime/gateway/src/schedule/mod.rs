@@ -12,6 +12,9 @@ mod anew;
 mod guessing;
 mod passes;
 #[cfg(test)]
+mod prefix_tests;
+mod prefixes;
+#[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
 mod replan_tests;
@@ -24,14 +27,16 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use lime_plan::{Arithmetic, Plan};
+use lime_plan::{Arithmetic, Ladder, MemoryModel, Plan};
 use lime_ring::{
     MAX_IN_FLIGHT,
-    proto::{FailureKind, Rows, Token},
+    proto::{FailureKind, KeepPages, Rows, Token},
 };
 use thiserror::Error;
 
 use guessing::Guessing;
+use prefixes::Prefixes;
+pub use prefixes::{KeyId, PrefixCache, PrefixCounts};
 use sequence::Sequence;
 pub use sequence::{Finish, NewSequence, SequenceId};
 
@@ -69,6 +74,8 @@ pub struct Limits {
     pub context: u32,
     /// Whether rows of one pass give the bits of rows that come one by one: only then do guesses change no answer.
     pub exact: bool,
+    /// KV pages that every device holds before it takes a step; 0 where pages cannot be shared.
+    pub kv_pages: u64,
 }
 
 impl Limits {
@@ -93,8 +100,23 @@ impl Limits {
             vocabulary: plan.model.vocabulary,
             context: context_of(plan),
             exact: plan.arithmetic == Arithmetic::Exact,
+            kv_pages: kv_pages(plan),
         }
     }
+}
+
+/// KV pages that every device of the plan holds before it takes a step; none where pages cannot be shared.
+fn kv_pages(plan: &Plan) -> u64 {
+    if plan.arithmetic == Arithmetic::Candle {
+        return 0;
+    }
+    let memory = MemoryModel::of(plan);
+    let all = u64::from(plan.serving.max_concurrent_requests) * u64::from(memory.pages_per_slot());
+    let of_devices = plan.devices.iter().filter(|device| device.attentions() > 0).map(|device| {
+        let base = Ladder::of(plan, device).map_or(0, |ladder| ladder.base().0);
+        base / memory.page_bytes(device.attentions()).0.max(1)
+    });
+    of_devices.fold(all, u64::min)
 }
 
 /// Too many sequences wait already.
@@ -121,6 +143,10 @@ pub struct PassRequest {
     pub tokens: Vec<u32>,
     /// Slots whose KV entries may go.
     pub release: Vec<u32>,
+    /// Pages that are to be kept, before slots are released.
+    pub keep: Vec<KeepPages>,
+    /// Kept pages that may go.
+    pub forget: Vec<u64>,
 }
 
 /// A token of an answer.
@@ -134,6 +160,8 @@ pub struct Drawn {
     pub finish: Option<Finish>,
     /// What became of guesses with it.
     pub guessed: Guessed,
+    /// Tokens of the prompt that were not computed for this sequence.
+    pub cached: u32,
 }
 
 /// Guesses that held and that did not.
@@ -174,12 +202,16 @@ pub enum Completed {
     Failed(FailureKind, String),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Flight {
     pass: u64,
     rows: Vec<Carried>,
     /// Slots that are released before the pass.
     release: Vec<u32>,
+    keep: Vec<KeepPages>,
+    forget: Vec<u64>,
+    /// Kept pages that sequences of it begin behind.
+    behind: Vec<u64>,
     decodes: bool,
     /// Rows in all.
     total: u32,
@@ -190,6 +222,10 @@ struct Flight {
 struct Carried {
     slot: u32,
     start: u32,
+    /// One past the last position, guesses included.
+    end: u32,
+    /// The slot begins anew with them, behind kept pages.
+    begins_behind: bool,
     /// Whether the last row that is sure draws.
     draws: bool,
     /// What the rows after it guess.
@@ -218,10 +254,11 @@ pub struct Scheduler {
     together: usize,
     clock: u64,
     guessing: Guessing,
+    prefixes: Prefixes,
 }
 
 impl Scheduler {
-    /// Nothing to do yet, and nothing is guessed.
+    /// Nothing to do yet; nothing is guessed, and no prefix kept.
     pub fn new(limits: Limits) -> Self {
         Self::speculating(limits, Speculation::Off)
     }
@@ -244,7 +281,24 @@ impl Scheduler {
             passes: 0,
             together: 0,
             clock: 0,
+            prefixes: Prefixes::new(PrefixCache::Off, limits.kv_pages),
         }
+    }
+
+    /// Keeps prefixes as `cache` says.
+    #[must_use]
+    pub fn keeping(self, cache: PrefixCache) -> Self {
+        Self { prefixes: Prefixes::new(cache, self.limits.kv_pages), ..self }
+    }
+
+    /// Pages that the ring keeps.
+    pub fn kept_pages(&self) -> usize {
+        self.prefixes.pages()
+    }
+
+    /// What happened to kept pages since this was asked last.
+    pub fn take_prefix_counts(&mut self) -> PrefixCounts {
+        self.prefixes.take_counts()
     }
 
     /// Takes sequences of one request up: all or none of them.
@@ -304,12 +358,13 @@ impl Scheduler {
     }
 
     fn drop_cancelled(&mut self) {
-        let (free, release) = (&mut self.free, &mut self.release);
-        self.active.retain(|sequence| {
+        let (free, release, prefixes) = (&mut self.free, &mut self.release, &mut self.prefixes);
+        self.active.retain_mut(|sequence| {
             let gone = sequence.cancelled && sequence.in_flight == 0;
             if gone {
                 free.push(sequence.slot);
                 release.push(sequence.slot);
+                sequence.leave(prefixes);
             }
             !gone
         });

@@ -1,6 +1,6 @@
 //! Which rows go into the next pass.
 
-use super::{Flight, OutOfTurn, PassRequest, Scheduler, SequenceId, sequence::Sequence};
+use super::{Flight, OutOfTurn, PassRequest, Prefixes, Scheduler, SequenceId, sequence::Sequence};
 
 impl Scheduler {
     /// The next pass, or `None` where there is nothing to send before the next result.
@@ -9,8 +9,7 @@ impl Scheduler {
             return None;
         }
         let mut pass = PassRequest::default();
-        let mut flight =
-            Flight { pass: self.passes + 1, rows: Vec::new(), release: Vec::new(), decodes: false, total: 0 };
+        let mut flight = Flight { pass: self.passes + 1, ..Flight::default() };
         if let Some(suspect) = self.active.iter().position(|sequence| sequence.suspect() && !sequence.cancelled) {
             self.take_alone(suspect, &mut pass, &mut flight);
         } else {
@@ -31,6 +30,12 @@ impl Scheduler {
         debug_assert_eq!(pass.rows.iter().map(|rows| rows.count as usize).sum::<usize>(), pass.tokens.len());
         flight.release.clone_from(&pass.release);
         flight.total = pass.tokens.len() as u32;
+        // Sequences under way go first: what is only kept has the room that they leave.
+        let own = self.active.iter().map(Sequence::own_pages).sum::<usize>();
+        self.prefixes.make_room(own as u64);
+        (pass.keep, pass.forget) = self.prefixes.take_orders();
+        flight.keep.clone_from(&pass.keep);
+        flight.forget.clone_from(&pass.forget);
         self.passes += 1;
         self.together = if self.flights.is_empty() { 1 } else { self.together + 1 };
         self.flights.push_back(flight);
@@ -62,10 +67,11 @@ impl Scheduler {
         self.passes -= 1;
         self.together = self.together.saturating_sub(1);
         self.release.splice(0..0, flight.release);
+        self.prefixes.put_back(flight.keep, flight.forget);
         let mut refused = None;
         for rows in flight.rows {
             let Some(sequence) = self.active.iter_mut().find(|sequence| sequence.slot == rows.slot) else { continue };
-            sequence.take_back(rows.start);
+            sequence.take_back(rows.start, rows.begins_behind, &mut self.prefixes);
             if rows.slot == slot {
                 sequence.cancelled = true;
                 refused = Some(sequence.id);
@@ -80,7 +86,7 @@ impl Scheduler {
         let others = self.flights.iter().any(|flight| flight.rows.iter().any(|rows| rows.slot != sequence.slot));
         if !others && (sequence.ready_to_decode() || sequence.ready_to_prefill()) {
             flight.decodes = sequence.ready_to_decode();
-            take(sequence, self.limits.chunk as usize, 0, pass, flight);
+            take(sequence, self.limits.chunk as usize, 0, &mut self.prefixes, pass, flight);
         }
     }
 
@@ -95,7 +101,7 @@ impl Scheduler {
         let taken: Vec<usize> = ready.map(|(at, _)| at).take(share).collect();
         let guesses = self.guesses(&taken);
         for (at, guesses) in taken.into_iter().zip(guesses) {
-            take(&mut self.active[at], 1, guesses, pass, flight);
+            take(&mut self.active[at], 1, guesses, &mut self.prefixes, pass, flight);
             flight.decodes = true;
         }
     }
@@ -110,20 +116,38 @@ impl Scheduler {
                 let other = flight.rows.is_empty() && begun.is_some_and(|begun| !begun.carries(sequence.slot));
                 other || flight.carries(sequence.slot)
             };
-            let ready = self.active.iter_mut().filter(|sequence| sequence.ready_to_prefill() && !carried(sequence));
-            let Some(sequence) = ready.min_by_key(|sequence| sequence.served) else { return };
+            let ready = |index: &usize| {
+                let sequence = &self.active[*index];
+                sequence.ready_to_prefill() && !carried(sequence) && !self.waits(*index)
+            };
+            let next = (0..self.active.len()).filter(ready).min_by_key(|index| self.active[*index].served);
+            let Some(sequence) = next.map(|index| &mut self.active[index]) else { return };
             self.clock += 1;
             sequence.served = self.clock;
-            room -= take(sequence, room, 0, pass, flight);
+            room -= take(sequence, room, 0, &mut self.prefixes, pass, flight);
         }
+    }
+
+    /// Whether an earlier sequence computes what this one begins with: it waits, and begins behind that. The earliest never waits.
+    fn waits(&self, index: usize) -> bool {
+        let (before, from) = self.active.split_at(index);
+        from.first().is_some_and(|sequence| before.iter().any(|before| sequence.waits_for(before, &self.prefixes)))
     }
 }
 
 /// Moves up to `most` rows of a sequence into a pass, and so many guesses with them; gives their number.
-fn take(sequence: &mut Sequence, most: usize, guesses: usize, pass: &mut PassRequest, flight: &mut Flight) -> usize {
-    let (rows, carried) = sequence.take_rows(most, guesses, &mut pass.tokens);
+fn take(
+    sequence: &mut Sequence,
+    most: usize,
+    guesses: usize,
+    prefixes: &mut Prefixes,
+    pass: &mut PassRequest,
+    flight: &mut Flight,
+) -> usize {
+    let (rows, carried) = sequence.take_rows(most, guesses, prefixes, &mut pass.tokens);
     let count = rows.count as usize;
     flight.rows.push(carried);
+    flight.behind.extend(&rows.prefix);
     pass.rows.push(rows);
     count
 }

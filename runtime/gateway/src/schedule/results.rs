@@ -2,7 +2,7 @@
 
 use lime_ring::proto::{FailureKind, PassResult};
 
-use super::{Carried, Completed, Drawn, Guessed, OutOfTurn, Scheduler};
+use super::{Carried, Completed, Drawn, Flight, Guessed, OutOfTurn, Scheduler};
 
 impl Scheduler {
     /// Takes the result of the oldest pass on its way; `drawn` hears of each token.
@@ -14,17 +14,21 @@ impl Scheduler {
         if result.pass != next {
             return Err(OutOfTurn(format!("pass {} where {next} was next", result.pass)));
         }
+        self.prefixes.forgotten(&result.forgotten, self.active.iter_mut().map(|sequence| &mut sequence.place));
         if !result.failure.is_empty() {
             return Ok(self.failed(result));
         }
         let flight = self.flights.pop_front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?;
         let mut tokens = result.tokens.into_iter().peekable();
-        for Carried { slot, draws, guesses, .. } in flight.rows {
+        for Carried { slot, end, draws, guesses, .. } in flight.rows {
             let sequence = self.active.iter_mut().find(|sequence| sequence.slot == slot);
             let sequence = sequence.ok_or_else(|| OutOfTurn(format!("slot {slot} is free")))?;
             let stale = sequence.settling;
             sequence.land();
             if !draws {
+                if !stale {
+                    sequence.landed(end, &mut self.prefixes);
+                }
                 continue;
             }
             let mut brought = Vec::with_capacity(1);
@@ -46,7 +50,7 @@ impl Scheduler {
                     // A finished sequence leaves as a cancelled one does.
                     sequence.cancelled = finish.is_some();
                     let guessed = Guessed { held: held.into(), wrong };
-                    drawn(Drawn { id: sequence.id, token, finish, guessed });
+                    drawn(Drawn { id: sequence.id, token, finish, guessed, cached: sequence.cached() });
                 }
                 if !goes_on {
                     break;
@@ -54,6 +58,7 @@ impl Scheduler {
             }
             if !stale {
                 sequence.drew(&brought);
+                sequence.landed(end, &mut self.prefixes);
             }
         }
         if let Some(token) = tokens.next() {
@@ -63,26 +68,34 @@ impl Scheduler {
         Ok(Completed::Taken)
     }
 
-    /// The oldest pass on its way has failed. Where a sequence in it is to blame, or one that had such a mate before, the ring goes on: every
-    /// sequence of the pass begins anew when its other passes are back, for devices differ in what they hold of it.
+    /// The oldest pass on its way has failed. Where a sequence in it is to blame, or one that had such a mate before, or a device did not keep
+    /// what one was to begin behind, the ring goes on: every sequence of the pass begins anew when its other passes are back, for devices
+    /// differ in what they hold of it.
     fn failed(&mut self, result: PassResult) -> Completed {
         let kind = result.failure_kind();
         let Some(flight) = self.flights.front() else { return Completed::Failed(kind, result.failure) };
         let blamed = result.refused_slot.filter(|slot| kind == FailureKind::Refused && flight.carries(*slot));
         let stale = self.active.iter().any(|sequence| sequence.settling && flight.carries(sequence.slot));
-        if blamed.is_none() && !stale {
+        let forgotten = kind == FailureKind::Forgotten && !flight.behind.is_empty();
+        if blamed.is_none() && !stale && !forgotten {
             return Completed::Failed(kind, result.failure);
         }
-        let carried = self.flights.pop_front().map(|flight| flight.rows).unwrap_or_default();
+        let Flight { rows: carried, behind, .. } = self.flights.pop_front().unwrap_or_default();
+        if forgotten {
+            self.prefixes.forgotten(&behind, self.active.iter_mut().map(|sequence| &mut sequence.place));
+        }
         let mut refused = None;
-        for Carried { slot, .. } in carried {
+        for Carried { slot, begins_behind, .. } in carried {
             let Some(sequence) = self.active.iter_mut().find(|sequence| sequence.slot == slot) else { continue };
             let was_stale = sequence.settling;
             sequence.land();
             if was_stale {
                 continue;
             }
-            sequence.settle();
+            sequence.settle(&mut self.prefixes);
+            if forgotten && begins_behind {
+                sequence.begin_plainly();
+            }
             if blamed == Some(slot) && !sequence.cancelled {
                 sequence.cancelled = true;
                 refused = Some(sequence.id);

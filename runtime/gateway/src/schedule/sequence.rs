@@ -2,10 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use lime_plan::KV_PAGE_TOKENS;
 use lime_ring::proto::Rows;
 use lime_trace::TraceContext;
 
-use super::{Carried, Limits};
+use super::{
+    Carried, Limits,
+    prefixes::{KeyId, Place, Prefixes},
+};
 use crate::{
     sampling::SamplingParams,
     speculation::{Drafter, Drafting, Wish},
@@ -32,6 +36,8 @@ pub struct NewSequence {
     pub trace: Option<TraceContext>,
     /// What the answer is expected to be like, if anything.
     pub prediction: Arc<[u32]>,
+    /// The API key for which it is computed, where there are keys.
+    pub key: Option<KeyId>,
 }
 
 /// Why a sequence came to its end.
@@ -66,6 +72,15 @@ pub(super) struct Sequence {
     counts: HashMap<u32, u32>,
     /// Positions that are on their way or in the KV cache.
     scheduled: usize,
+    /// Positions that are in the KV cache of every device.
+    landed: usize,
+    key: Option<KeyId>,
+    /// Its pages among those that are kept.
+    pub(super) place: Place,
+    /// It begins from its start, whatever is kept: pages that it began behind were not there.
+    plain: bool,
+    /// Tokens of its prompt that were there when it began.
+    cached: Option<u32>,
     /// Passes on their way with rows of this sequence.
     pub(super) in_flight: u32,
     /// It begins anew once its passes are back: what they bring is of no use.
@@ -100,6 +115,11 @@ impl Sequence {
             drafting: source.map(Drafting::new),
             counts,
             scheduled: 0,
+            landed: 0,
+            key: wish.key,
+            place: Place::default(),
+            plain: false,
+            cached: None,
             in_flight: 0,
             settling: false,
             cancelled: false,
@@ -157,7 +177,14 @@ impl Sequence {
     }
 
     /// Takes up to `most` rows into a pass, and where the last of them draws a token, rows for its first `guesses` guesses.
-    pub(super) fn take_rows(&mut self, most: usize, guesses: usize, tokens: &mut Vec<u32>) -> (Rows, Carried) {
+    pub(super) fn take_rows(
+        &mut self,
+        most: usize,
+        guesses: usize,
+        prefixes: &mut Prefixes,
+        tokens: &mut Vec<u32>,
+    ) -> (Rows, Carried) {
+        let prefix = if self.scheduled == 0 { self.begin(prefixes) } else { Vec::new() };
         let count = self.remaining().min(most);
         let start = self.scheduled;
         tokens.extend_from_slice(&self.tokens[start..start + count]);
@@ -173,9 +200,10 @@ impl Sequence {
             self.drafting.as_ref().map_or(&[][..], |drafting| drafting.first(if draws { guesses } else { 0 }));
         tokens.extend_from_slice(guesses);
         let drafts = self.sampling.drafts_on_wire(guesses, &self.counts);
-        let carried = Carried { slot: self.slot, start: start as u32, draws, guesses: guesses.to_vec() };
         let (slot, start, count) = (self.slot, start as u32, (count + drafts.len()) as u32);
-        (Rows { slot, start, count, sample, trace: self.trace(), drafts }, carried)
+        let (end, begins_behind) = (start + count, !prefix.is_empty());
+        let carried = Carried { slot, start, end, begins_behind, draws, guesses: guesses.to_vec() };
+        (Rows { slot, start, count, sample, trace: self.trace(), drafts, prefix }, carried)
     }
 
     /// A pass brought these tokens, of which all but the last were guessed: their rows are in the KV cache already. Those that follow are
@@ -185,6 +213,59 @@ impl Sequence {
         if let Some(drafting) = &mut self.drafting {
             drafting.drawn(tokens);
         }
+    }
+
+    /// Begins behind what is kept of it; gives those pages.
+    fn begin(&mut self, prefixes: &mut Prefixes) -> Vec<u64> {
+        // Whoever may be in trouble that it causes itself has nothing to do with others.
+        let plain = self.plain || self.suspect();
+        let behind = if plain { Vec::new() } else { prefixes.begin(self.key, &self.tokens, &mut self.place) };
+        self.scheduled = behind.len() * KV_PAGE_TOKENS as usize;
+        self.landed = self.scheduled;
+        self.cached.get_or_insert(self.scheduled.min(self.prompt_tokens) as u32);
+        behind
+    }
+
+    /// What it was to begin behind was not there. Once is enough: from now on it begins from its start.
+    pub(super) fn begin_plainly(&mut self) {
+        self.plain = true;
+        if self.generated() == 0 {
+            self.cached = None;
+        }
+    }
+
+    /// Rows up to position `end` are in every device's KV cache: others may begin behind them.
+    pub(super) fn landed(&mut self, end: u32, prefixes: &mut Prefixes) {
+        // The last token's row is still to come, or nobody wants it.
+        self.landed = self.landed.max((end as usize).min(self.tokens.len() - 1));
+        prefixes.learn(self.key, &self.tokens, self.landed, self.slot, &mut self.place);
+    }
+
+    /// Its slot, or what that holds of it, is given up.
+    pub(super) fn leave(&mut self, prefixes: &mut Prefixes) {
+        prefixes.leave(&mut self.place);
+    }
+
+    /// KV pages that its slot has for itself.
+    pub(super) fn own_pages(&self) -> usize {
+        self.scheduled.div_ceil(KV_PAGE_TOKENS as usize).saturating_sub(self.place.shared())
+    }
+
+    /// Whether it is better to wait until `before`, which came earlier, has computed pages that both begin with.
+    pub(super) fn waits_for(&self, before: &Self, prefixes: &Prefixes) -> bool {
+        let begins = self.scheduled == 0 && !self.plain && !self.suspect();
+        if !begins || before.cancelled || !prefixes.is_on() || !prefixes.may_share(self.key, before.key) {
+            return false;
+        }
+        let page = KV_PAGE_TOKENS as usize;
+        let pages = self.tokens[..self.tokens.len() - 1].chunks_exact(page).zip(before.tokens.chunks_exact(page));
+        let common = pages.take_while(|(own, theirs)| own == theirs).count();
+        before.landed < common * page && prefixes.known(self.key, &self.tokens) < common
+    }
+
+    /// Tokens of its prompt that were not computed for it.
+    pub(super) fn cached(&self) -> u32 {
+        self.cached.unwrap_or_default()
     }
 
     /// Appends a token of the answer; says whether it was the last.
@@ -206,14 +287,16 @@ impl Sequence {
 
     /// Begins anew from prompt and answer so far: the ring has forgotten everything.
     pub(super) fn rewind(&mut self) {
-        self.scheduled = 0;
+        (self.scheduled, self.landed) = (0, 0);
+        self.place = Place::default();
         self.in_flight = 0;
         self.settling = false;
     }
 
     /// The same while the ring goes on: passes that are on their way come back first.
-    pub(super) fn settle(&mut self) {
-        self.scheduled = 0;
+    pub(super) fn settle(&mut self, prefixes: &mut Prefixes) {
+        (self.scheduled, self.landed) = (0, 0);
+        self.leave(prefixes);
         self.settling = self.in_flight > 0;
     }
 
@@ -224,9 +307,13 @@ impl Sequence {
     }
 
     /// Rows that were taken into a pass did not go out: they begin at `start` again.
-    pub(super) fn take_back(&mut self, start: u32) {
+    pub(super) fn take_back(&mut self, start: u32, begins_behind: bool, prefixes: &mut Prefixes) {
         self.scheduled = start as usize;
         self.in_flight = self.in_flight.saturating_sub(1);
+        if begins_behind || start == 0 {
+            (self.scheduled, self.landed) = (0, 0);
+            self.leave(prefixes);
+        }
     }
 
     /// What a pass carries of its request's trace: those of the prompt, and one for every so many tokens of the answer.

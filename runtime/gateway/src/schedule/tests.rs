@@ -22,6 +22,7 @@ pub(super) fn limits() -> Limits {
         vocabulary: 1000,
         context: 1000,
         exact: true,
+        kv_pages: 0,
     }
 }
 
@@ -36,6 +37,7 @@ pub(super) fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
         end_tokens: [END].into(),
         trace: None,
         prediction: [].into(),
+        key: None,
     }
 }
 

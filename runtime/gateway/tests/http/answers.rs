@@ -32,7 +32,8 @@ async fn a_chat_answer_has_the_form_of_the_api() {
     let tokenizer = Tokenizer::open(bard()).unwrap();
     let prompt = tokenizer.encode("Good morrow", true).unwrap().len();
     let drawn = tokenizer.encode("Good morrow, cousin.", false).unwrap().len() + 1;
-    let usage = json!({"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn});
+    let usage = json!({"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn,
+        "prompt_tokens_details": {"cached_tokens": 0}});
     assert_eq!(answer["usage"], usage);
 }
 

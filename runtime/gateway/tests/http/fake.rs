@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub(crate) passes: Vec<usize>,
     /// Slots released.
     pub(crate) released: Vec<u32>,
+    /// Pages that it is told to keep are not.
+    pub(crate) keeps_nothing: bool,
 }
 
 /// The controls of a fake ring.
@@ -99,6 +101,7 @@ impl Controls {
             epochs: Vec::new(),
             passes: Vec::new(),
             released: Vec::new(),
+            keeps_nothing: false,
         };
         Self { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) }
     }
@@ -120,6 +123,8 @@ pub(crate) struct FakeRing {
     epoch: u64,
     last: u64,
     slots: HashMap<u32, Vec<u32>>,
+    /// The tokens of kept pages.
+    kept: HashMap<u64, Vec<u32>>,
     results: VecDeque<PassResult>,
     /// When the oldest of them was first waited for.
     begun: Option<Instant>,
@@ -187,6 +192,7 @@ impl RingTransport for FakeTransport {
             epoch,
             last: 0,
             slots: HashMap::new(),
+            kept: HashMap::new(),
             results: VecDeque::new(),
             begun: None,
             verified,
@@ -209,11 +215,23 @@ impl Ring for FakeRing {
         }
         self.last += 1;
         let (epoch, number) = (self.epoch, self.last);
-        let slots = &mut self.slots;
+        let (slots, kept) = (&mut self.slots, &mut self.kept);
         let result = self.controls.with(|state| {
             state.passes.push(pass.tokens.len());
             state.released.extend_from_slice(&pass.release);
             let mut result = PassResult { epoch, pass: number, ..PassResult::default() };
+            for keep in &pass.keep {
+                let held = slots.get(&keep.slot).cloned().unwrap_or_default();
+                let pages = held.chunks_exact(64).skip(keep.first as usize);
+                if state.keeps_nothing {
+                    result.forgotten.extend(&keep.pages);
+                } else {
+                    kept.extend(keep.pages.iter().copied().zip(pages.map(<[u32]>::to_vec)));
+                }
+            }
+            pass.forget.iter().for_each(|id| {
+                kept.remove(id);
+            });
             if state.poison.is_some_and(|poison| pass.tokens.contains(&poison)) {
                 result.failure = "device \"device-0\": the logits are not usable".into();
                 result.set_failure_kind(state.poison_kind);
@@ -229,6 +247,14 @@ impl Ring for FakeRing {
             }
             let mut given = pass.tokens.iter().copied();
             for rows in &pass.rows {
+                if !rows.prefix.is_empty() {
+                    let behind: Option<Vec<_>> = rows.prefix.iter().map(|id| kept.get(id)).collect();
+                    let Some(behind) = behind else {
+                        result.set_failure_kind(FailureKind::Forgotten);
+                        return PassResult { failure: "it is not kept".into(), tokens: Vec::new(), ..result };
+                    };
+                    slots.insert(rows.slot, behind.into_iter().flatten().copied().collect());
+                }
                 let held = slots.entry(rows.slot).or_default();
                 if rows.start == 0 {
                     held.clear();

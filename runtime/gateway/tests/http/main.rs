@@ -21,6 +21,7 @@ mod lengths;
 mod lenient;
 mod official_client;
 mod page;
+mod prefixes;
 mod refusals;
 mod replans;
 mod speculation;

@@ -33,6 +33,10 @@ fn frame() -> Frame {
     }
 }
 
+fn keep(slot: u32, first: u32, pages: usize) -> Vec<KeepPages> {
+    vec![KeepPages { slot, first, pages: vec![u64::MAX; pages] }]
+}
+
 fn pass() -> Pass {
     Pass { epoch: 1, pass: 1, rows: vec![rows(0, 0, 2)], tokens: vec![1, 9], ..Pass::default() }
 }
@@ -55,6 +59,14 @@ fn each_wrong_field_of_a_frame_is_named() {
         (|f| f.rows[0].slot = 3, FrameError::Slot { found: 3, slots: 3 }),
         (|f| f.rows[0].slot = 2, FrameError::SlotTwice(2)),
         (|f| f.rows[0].count = 0, FrameError::NoRows(0)),
+        (|f| f.rows[0].prefix = vec![5], FrameError::Prefix { slot: 0, start: 0, pages: 1 }),
+        (|f| f.rows[0].prefix = vec![5; 1 << 10], FrameError::Prefix { slot: 0, start: 0, pages: 1 << 10 }),
+        (|f| f.keep = keep(3, 0, 1), FrameError::Slot { found: 3, slots: 3 }),
+        (|f| f.keep = keep(0, 0, 2), FrameError::Pages { found: 2, max: 1 }),
+        (|f| f.keep = keep(0, u32::MAX, 1), FrameError::Pages { found: 1 << 32, max: 1 }),
+        (|f| f.keep = vec![keep(0, 0, 1); 4].concat(), FrameError::Pages { found: 4, max: 3 }),
+        (|f| f.forget = vec![1; 4], FrameError::Pages { found: 4, max: 3 }),
+        (|f| f.forgotten = vec![1; 7], FrameError::Pages { found: 7, max: 6 }),
         (|f| f.rows[0].trace = vec![1; 25], FrameError::Trace { slot: 0, found: 25 }),
         (|f| f.rows[1].start = 32, FrameError::Context { slot: 2, end: 33, context: 32 }),
         (|f| f.rows[1].start = u32::MAX, FrameError::Context { slot: 2, end: 1 << 32, context: 32 }),
@@ -187,6 +199,8 @@ fn the_largest_messages_fit_the_derived_sizes() {
     let mut largest = frame();
     largest.rows = vec![full(0, 6), full(1, 1), full(2, 1)];
     largest.activations = Bytes::from(vec![0; 8 * 4 * 4]);
+    largest.keep = (0..3).flat_map(|slot| keep(slot, 0, 1)).collect();
+    (largest.forget, largest.forgotten) = (vec![u64::MAX; 3], vec![u64::MAX; 6]);
     assert_eq!(LIMITS.check_frame(&largest), Ok(8));
     assert!(largest.encoded_len() <= LIMITS.frame_message_bytes());
 }

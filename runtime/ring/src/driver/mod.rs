@@ -15,7 +15,7 @@ pub use passes::{PassSubmitter, ResultStream};
 
 use crate::{
     FrameLimits, Transport,
-    proto::{ConfigureProgress, PassResult, Peer, Rows},
+    proto::{ConfigureProgress, Pass, PassResult, Peer, Rows},
 };
 
 /// A ring as its driver knows it. The plan itself is opaque here: workers read it.
@@ -115,6 +115,14 @@ impl RingDriver {
     /// As [`PassSubmitter::submit`].
     pub async fn submit(&mut self, rows: Vec<Rows>, tokens: Vec<u32>, release: Vec<u32>) -> Result<u64, DriverError> {
         self.submitter.submit(rows, tokens, release).await
+    }
+
+    /// Sends a pass that keeps pages, or has some forgotten; see [`PassSubmitter::send`].
+    ///
+    /// # Errors
+    /// As [`PassSubmitter::send`].
+    pub async fn send(&mut self, pass: Pass) -> Result<u64, DriverError> {
+        self.submitter.send(pass).await
     }
 
     /// The next result; see [`ResultStream::next`].

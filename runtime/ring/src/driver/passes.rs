@@ -110,12 +110,21 @@ pub struct PassSubmitter {
 impl PassSubmitter {
     /// Sends a pass and gives its number: 1, 2, 3, ... Several may be on their way; their results come in the same order.
     /// Waits while [`MAX_IN_FLIGHT`] are. `release` frees KV slots before the pass; a slot that is released or begun anew
-    /// (`start` 0) must not be in a pass whose result is still to come.
+    /// (`start` 0, or a `prefix`) must not be in a pass whose result is still to come.
     ///
     /// # Errors
     /// When the pass breaks a rule of the wire (it is not sent, the ring goes on), or the ring is over.
     pub async fn submit(&mut self, rows: Vec<Rows>, tokens: Vec<u32>, release: Vec<u32>) -> Result<u64, DriverError> {
-        let pass = Pass { epoch: self.epoch, pass: self.last + 1, rows, tokens, release, checksum: 0 };
+        self.send(Pass { rows, tokens, release, ..Pass::default() }).await
+    }
+
+    /// The same for a pass that keeps pages, or has some forgotten; its epoch, number and checksum are set here. Pages that are kept are
+    /// of passes whose results have come.
+    ///
+    /// # Errors
+    /// As [`PassSubmitter::submit`].
+    pub async fn send(&mut self, pass: Pass) -> Result<u64, DriverError> {
+        let pass = Pass { epoch: self.epoch, pass: self.last + 1, checksum: 0, ..pass };
         self.limits.check_pass(&pass)?;
         self.check_slots(&pass)?;
         let closed = DriverError::Closed { epoch: self.epoch };
@@ -129,7 +138,8 @@ impl PassSubmitter {
     }
 
     fn check_slots(&self, pass: &Pass) -> Result<(), DriverError> {
-        let anew = pass.rows.iter().filter(|rows| rows.start == 0).map(|rows| rows.slot);
+        let begins = |rows: &&Rows| rows.start == 0 || !rows.prefix.is_empty();
+        let anew = pass.rows.iter().filter(begins).map(|rows| rows.slot);
         let flight = self.flight.lock();
         let mut touched = anew.chain(pass.release.iter().copied());
         touched.find(|slot| flight.busy(*slot)).map_or(Ok(()), |slot| Err(DriverError::SlotBusy(slot)))

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{
     SharedApp,
-    asking::{self, Trace},
+    asking::{self, Asked},
     error::ApiError,
     reading::check_model,
     said::Said,
@@ -30,9 +30,9 @@ pub(super) const COUNT: &str = "/v1/messages/count_tokens";
 
 /// Answers a request.
 pub(super) async fn handle(State(app): State<SharedApp>, request: Request) -> Response {
-    let trace = asking::trace(&app, &request, ROUTE);
-    let response = answer(app, request, &trace).await.unwrap_or_else(IntoResponse::into_response);
-    asking::answered(trace, response)
+    let asked = asking::asked(&app, &request, ROUTE);
+    let response = answer(app, request, &asked).await.unwrap_or_else(IntoResponse::into_response);
+    asking::answered(asked, response)
 }
 
 /// Counts the tokens of a request.
@@ -46,14 +46,14 @@ pub(super) async fn count(State(app): State<SharedApp>, request: Request) -> Res
         .map_or_else(IntoResponse::into_response, |tokens| Json(json!({"input_tokens": tokens})).into_response())
 }
 
-async fn answer(app: SharedApp, request: Request, trace: &Trace) -> Result<Response, ApiError> {
+async fn answer(app: SharedApp, request: Request, asked: &Asked) -> Result<Response, ApiError> {
     let hearing = asking::hear(&app, request, |app, fields, encoder| {
         check_model(fields, &app.served_name)?;
         app.unknown.check(fields, &read::KNOWN)?;
         read::read(fields, encoder)
     });
     let job = hearing.await?;
-    let mut pieces = asking::begin(&app, &job, trace).await?;
+    let mut pieces = asking::begin(&app, &job, asked).await?;
     let prompt = job.prompt_tokens();
     if job.common.stream {
         return Ok(sse::respond(write::Writer::new(message(&app.served_name, prompt)), pieces));
@@ -67,5 +67,8 @@ async fn answer(app: SharedApp, request: Request, trace: &Trace) -> Result<Respo
     answer["stop_reason"] = stop_reason(said.reason, said.stop.as_deref()).into();
     answer["stop_sequence"] = said.stop.into();
     answer["usage"]["output_tokens"] = said.drawn.into();
+    // What was there already is counted apart in this API.
+    answer["usage"]["input_tokens"] = prompt.saturating_sub(said.cached).into();
+    answer["usage"]["cache_read_input_tokens"] = said.cached.into();
     Ok(Json(answer).into_response())
 }

@@ -68,10 +68,13 @@ impl sse::Writer for Writer {
         }
         match piece.end {
             None => true,
-            Some(Ended::Finished(Finished { reason, stop, drawn, .. })) => {
+            Some(Ended::Finished(Finished { reason, stop, drawn, cached, .. })) => {
                 self.close(events);
                 let delta = json!({"stop_reason": stop_reason(reason, stop.as_deref()), "stop_sequence": stop});
-                let usage = json!({"input_tokens": self.message["usage"]["input_tokens"], "output_tokens": drawn});
+                let prompt = self.message["usage"]["input_tokens"].as_u64().unwrap_or_default();
+                let (computed, output) = (prompt.saturating_sub(cached), drawn);
+                let usage =
+                    json!({"input_tokens": computed, "cache_read_input_tokens": cached, "output_tokens": output});
                 send("message_delta", json!({"delta": delta, "usage": usage}), events);
                 send("message_stop", json!({}), events);
                 false

@@ -13,7 +13,7 @@ use axum::{
 
 use super::{
     SharedApp,
-    asking::{self, Trace},
+    asking::{self, Asked},
     error::ApiError,
     reading::check_model,
     said::Said,
@@ -26,19 +26,19 @@ pub(super) const ROUTE: &str = "/v1/responses";
 
 /// Answers a request.
 pub(super) async fn handle(State(app): State<SharedApp>, request: Request) -> Response {
-    let trace = asking::trace(&app, &request, ROUTE);
-    let response = answer(app, request, &trace).await.unwrap_or_else(IntoResponse::into_response);
-    asking::answered(trace, response)
+    let asked = asking::asked(&app, &request, ROUTE);
+    let response = answer(app, request, &asked).await.unwrap_or_else(IntoResponse::into_response);
+    asking::answered(asked, response)
 }
 
-async fn answer(app: SharedApp, request: Request, trace: &Trace) -> Result<Response, ApiError> {
+async fn answer(app: SharedApp, request: Request, asked: &Asked) -> Result<Response, ApiError> {
     let hearing = asking::hear(&app, request, |app, fields, encoder| {
         check_model(fields, &app.served_name)?;
         app.unknown.check(fields, &read::KNOWN)?;
         Ok((read::read(fields, encoder)?, read::told(fields)))
     });
     let (job, told) = hearing.await?;
-    let mut pieces = asking::begin(&app, &job, trace).await?;
+    let mut pieces = asking::begin(&app, &job, asked).await?;
     let object = Object::new(&app.served_name, told, job.prompt_tokens());
     if job.common.stream {
         return Ok(sse::respond(write::Writer::new(object), pieces));
@@ -48,5 +48,5 @@ async fn answer(app: SharedApp, request: Request, trace: &Trace) -> Result<Respo
         said.push(piece).map_err(|fault| ApiError::of_stream(&fault))?;
     }
     let items = said.parts.iter().map(items::Item::whole).collect();
-    Ok(Json(object.ended(&items::written(items), said.reason, said.drawn)).into_response())
+    Ok(Json(object.ended(&items::written(items), said.reason, said.drawn, said.cached)).into_response())
 }

@@ -50,9 +50,9 @@ impl Object {
     }
 
     /// At its end.
-    pub(super) fn ended(&self, items: &[Value], reason: Reason, drawn: u64) -> Value {
+    pub(super) fn ended(&self, items: &[Value], reason: Reason, drawn: u64, cached: u64) -> Value {
         let usage = json!({
-            "input_tokens": self.prompt, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": drawn,
+            "input_tokens": self.prompt, "input_tokens_details": {"cached_tokens": cached}, "output_tokens": drawn,
             "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": self.prompt + drawn,
         });
         let details = match reason {

@@ -139,12 +139,12 @@ impl sse::Writer for Writer {
         }
         match piece.end {
             None => true,
-            Some(Ended::Finished(Finished { reason, drawn, .. })) => {
+            Some(Ended::Finished(Finished { reason, drawn, cached, .. })) => {
                 if self.items.is_empty() {
                     self.open(Item::whole(&AnswerPart::Content(String::new())), events);
                 }
                 self.close(events);
-                let response = self.object.ended(&written(self.items.clone()), reason, drawn);
+                let response = self.object.ended(&written(self.items.clone()), reason, drawn, cached);
                 let kind = if response["status"] == "completed" { "response.completed" } else { "response.incomplete" };
                 self.send(kind, json!({"response": response}), events);
                 false
