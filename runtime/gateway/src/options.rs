@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Speculation;
+use crate::speculation::Speculation;
 
 /// Limits and waits that are no part of a deployment's wish.
 #[derive(Clone, Debug)]
