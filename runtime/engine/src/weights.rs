@@ -113,7 +113,7 @@ impl HostBlock {
         let entry = self.entry(role).expect("a layer asks its own block");
         let into = &mut into[..entry.shape[0]];
         let dtype = entry.format.element().expect("the folder refused vectors of other formats");
-        decode(dtype.into(), self.bytes(entry), into);
+        decode(dtype, self.bytes(entry), into);
         into
     }
 }
