@@ -22,7 +22,7 @@ use crate::{
     settings::Settings,
     shards::{self, Shard},
     snapshot::{Snapshot, Tried},
-    triggers::ReplanVerdict,
+    triggers::ReplanDecision,
     wish::Wish,
 };
 
@@ -157,14 +157,14 @@ impl<'a> Deciding<'a> {
             .without_refused(refused.unwrap_or_default())
             .without_links(lost_links.iter().map(|link| Ends::of(&link.one, &link.other)));
         self.profiled(&candidates);
-        let (verdict, lost, refused) = self.look(current.as_deref(), card.as_ref(), &candidates);
-        let verdict = self.after_answers(verdict);
-        let cut = self.note_lost_links(lost_links, &verdict);
+        let (replan, lost, refused) = self.look(current.as_deref(), card.as_ref(), &candidates);
+        let replan = self.after_answers(replan);
+        let cut = self.note_lost_links(lost_links, &replan);
         let candidates = candidates.without_refused(refused).without_links(cut);
-        let made = card.as_ref().and_then(|card| self.make(card, &candidates, &verdict));
-        let in_force = self.approve(current, made, &verdict, &candidates);
+        let made = card.as_ref().and_then(|card| self.make(card, &candidates, &replan));
+        let in_force = self.approve(current, made, &replan, &candidates);
         self.remember_figures(card.as_ref(), &candidates, in_force.as_deref());
-        self.serve(in_force, &verdict, &lost);
+        self.serve(in_force, &replan, &lost);
         self.finish()
     }
 
@@ -189,9 +189,9 @@ impl<'a> Deciding<'a> {
     }
 
     /// Pods, gateway and what they say: WeightsReady, ShardsReady, Ready, Degraded, Replanning.
-    fn serve(&mut self, in_force: Option<Arc<LimePlan>>, verdict: &ReplanVerdict, lost: &[String]) {
-        match verdict {
-            ReplanVerdict::Wait(trigger, message, until) => {
+    fn serve(&mut self, in_force: Option<Arc<LimePlan>>, replan: &ReplanDecision, lost: &[String]) {
+        match replan {
+            ReplanDecision::Wait(trigger, message, until) => {
                 let left = until.as_second().saturating_sub(self.snapshot.now.as_second());
                 if trigger.is_news() {
                     let text = format!("{message}; a new plan is made if this lasts until {until}");
@@ -202,7 +202,7 @@ impl<'a> Deciding<'a> {
                 }
                 self.decision.revisit = self.decision.revisit.min(left.max(1));
             }
-            ReplanVerdict::Suppressed(trigger, message) if trigger.is_news() => {
+            ReplanDecision::Suppressed(trigger, message) if trigger.is_news() => {
                 self.findings.set(
                     ConditionType::Replanning,
                     Truth::False,

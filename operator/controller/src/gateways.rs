@@ -20,7 +20,7 @@ pub struct Leaving {
 
 impl Leaving {
     /// What is waited for, for people. Not how many answers: a status is no counter.
-    pub fn told(&self) -> String {
+    pub fn message(&self) -> String {
         format!("{} leaves and ends its answers first, until {} at the latest", self.pod, self.until)
     }
 }

@@ -25,7 +25,7 @@ pub fn router(context: Arc<Context>) -> Router {
 
 /// Ready once every kind has been listed, and while the kinds of LIME are there: a replica without the Lease is ready too, it stands by.
 async fn ready(State(context): State<Arc<Context>>) -> (StatusCode, String) {
-    match context.world.missing.told() {
+    match context.world.missing.message() {
         Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
         None if context.is_filled() => (StatusCode::OK, "ok\n".to_owned()),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the watches are not filled yet\n".to_owned()),

@@ -124,12 +124,12 @@ fn freshness(profile: &LimeNodeProfile, heartbeat: Option<Timestamp>, now: Times
 /// `lent` as it is to be written, if what is there is wrong; `Some(None)` takes it away.
 fn lending(profile: &LimeNodeProfile, loans: Option<&Loans>) -> Option<Option<String>> {
     let before = profile.status.as_ref().and_then(|status| status.lent.clone());
-    let now = loans.filter(|loans| !loans.is_empty()).map(told);
+    let now = loans.filter(|loans| !loans.is_empty()).map(describe);
     (before != now).then_some(now)
 }
 
 /// `4.5Gi: llm/m, llm/n`.
-fn told(loans: &Loans) -> String {
+fn describe(loans: &Loans) -> String {
     let sum = loans.values().fold(0_u64, |sum, bytes| sum.saturating_add(bytes.0));
     let named: Vec<&str> = loans.keys().map(String::as_str).take(NAMED).collect();
     let more = loans.len().saturating_sub(NAMED);

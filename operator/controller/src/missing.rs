@@ -39,7 +39,7 @@ impl Missing {
     }
 
     /// What is missing, and what to do; `None` if nothing is.
-    pub fn told(&self) -> Option<String> {
+    pub fn message(&self) -> Option<String> {
         let kinds: Vec<String> = self.kinds().iter().cloned().collect();
         let do_it =
             "install the CustomResourceDefinitions (crds.enabled: true in the chart, or kubectl apply -f crds/)";
@@ -78,7 +78,7 @@ pub async fn tell(context: Arc<Context>, plain: Client) {
     let (mut last, mut rounds) = (None, 0);
     loop {
         tokio::time::sleep(PERIOD).await;
-        let told = context.world.missing.told();
+        let told = context.world.missing.message();
         rounds = if told == last && rounds * PERIOD.as_secs() as u32 <= AGAIN { rounds + 1 } else { 0 };
         let news = match (&told, &last) {
             (Some(missing), _) if rounds == 0 => Some((EventType::Warning, "KindsMissing", missing.clone())),
@@ -102,16 +102,16 @@ mod tests {
     #[test]
     fn what_is_missing_is_told_until_it_is_found() {
         let missing = Missing::default();
-        assert_eq!(missing.told(), None);
+        assert_eq!(missing.message(), None);
         missing.note("LimePlan");
         missing.note("LimeDeployment");
-        let told = missing.clone().told().unwrap();
+        let told = missing.clone().message().unwrap();
         assert!(told.contains("LimeDeployment, LimePlan") && told.contains("crds.enabled"), "{told}");
         missing.found("LimePlan");
         missing.found("LimePlan");
-        assert!(!missing.told().unwrap().contains("LimePlan"));
+        assert!(!missing.message().unwrap().contains("LimePlan"));
         missing.found("LimeDeployment");
-        assert_eq!(missing.told(), None);
+        assert_eq!(missing.message(), None);
     }
 
     #[test]

@@ -64,10 +64,10 @@ async fn word(context: Arc<Context>, deployment: Arc<LimeDeployment>) -> (Arc<Li
         Some((address, port)) => context.probe.pulse(&address, port).await,
         None => None,
     };
-    (deployment, report.map(said))
+    (deployment, report.map(readiness))
 }
 
-fn said(report: RingReport) -> (bool, Option<RingCause>) {
+fn readiness(report: RingReport) -> (bool, Option<RingCause>) {
     (report.ready, report.cause)
 }
 

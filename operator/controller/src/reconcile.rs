@@ -67,7 +67,7 @@ pub async fn reconcile(deployment: Arc<LimeDeployment>, context: Arc<Context>) -
         return Ok(Action::await_change());
     }
     // What is in the stores may have gone with its kind, and is no wish any more.
-    if context.world.missing.told().is_some() {
+    if context.world.missing.message().is_some() {
         return Ok(Action::requeue(Duration::from_secs(MISSING)));
     }
     let uid = deployment.uid().unwrap_or_default();

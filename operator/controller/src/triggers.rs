@@ -131,7 +131,7 @@ pub struct Since {
 
 /// What the chain says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplanVerdict {
+pub enum ReplanDecision {
     /// The plan stands.
     Keep,
     /// A new plan is due at once.
@@ -145,27 +145,27 @@ pub enum ReplanVerdict {
 }
 
 /// Goes through the chain.
-pub fn verdict(situation: &Situation<'_>) -> ReplanVerdict {
+pub fn decide_replan(situation: &Situation<'_>) -> ReplanDecision {
     let chain =
         [no_plan, spec_changed, node_lost, link_lost, draining, refused, memory_pressure, nodes_added, nodes_changed];
-    chain.into_iter().find_map(|link| link(situation)).unwrap_or(ReplanVerdict::Keep)
+    chain.into_iter().find_map(|link| link(situation)).unwrap_or(ReplanDecision::Keep)
 }
 
-fn no_plan(situation: &Situation<'_>) -> Option<ReplanVerdict> {
-    (!situation.has_plan).then(|| ReplanVerdict::Replan(Trigger::NoPlan, "there is no plan yet".into()))
+fn no_plan(situation: &Situation<'_>) -> Option<ReplanDecision> {
+    (!situation.has_plan).then(|| ReplanDecision::Replan(Trigger::NoPlan, "there is no plan yet".into()))
 }
 
-fn spec_changed(situation: &Situation<'_>) -> Option<ReplanVerdict> {
+fn spec_changed(situation: &Situation<'_>) -> Option<ReplanDecision> {
     let message = || "the spec asks for something else than the plan was made for".to_owned();
-    situation.stale_wish.then(|| ReplanVerdict::Replan(Trigger::SpecChanged, message()))
+    situation.stale_wish.then(|| ReplanDecision::Replan(Trigger::SpecChanged, message()))
 }
 
 /// A lost node is planned around at once and whatever the cap per hour: nothing is served without it.
-fn node_lost(situation: &Situation<'_>) -> Option<ReplanVerdict> {
-    let message = told(&situation.lost)?;
+fn node_lost(situation: &Situation<'_>) -> Option<ReplanDecision> {
+    let message = joined(&situation.lost)?;
     Some(match situation.placement.replan.on_node_loss {
-        Reaction::Automatic => ReplanVerdict::Replan(Trigger::NodeLost, message),
-        Reaction::Never => ReplanVerdict::Suppressed(
+        Reaction::Automatic => ReplanDecision::Replan(Trigger::NodeLost, message),
+        Reaction::Never => ReplanDecision::Suppressed(
             Trigger::NodeLost,
             format!("{message}; replan.onNodeLoss is Never: waiting for the node"),
         ),
@@ -173,96 +173,101 @@ fn node_lost(situation: &Situation<'_>) -> Option<ReplanVerdict> {
 }
 
 /// A link may come back by itself, as a node may: after the same time it is planned around, whatever the cap per hour.
-fn link_lost(situation: &Situation<'_>) -> Option<ReplanVerdict> {
-    let message = told(&situation.cut)?;
+fn link_lost(situation: &Situation<'_>) -> Option<ReplanDecision> {
+    let message = joined(&situation.cut)?;
     if situation.placement.replan.on_node_loss == Reaction::Never {
         let why = "replan.onNodeLoss is Never: waiting for the link";
-        return Some(ReplanVerdict::Suppressed(Trigger::LinkLost, format!("{message}; {why}")));
+        return Some(ReplanDecision::Suppressed(Trigger::LinkLost, format!("{message}; {why}")));
     }
-    let verdict = ReplanVerdict::Replan(Trigger::LinkLost, message);
-    Some(lasting(situation, situation.since.cut, situation.grace, verdict))
+    let replan = ReplanDecision::Replan(Trigger::LinkLost, message);
+    Some(lasting(situation, situation.since.cut, situation.grace, replan))
 }
 
 /// A planned move. Several nodes that are cordoned within the time of stabilization make for one; a pod that was evicted already
 /// is waited for no longer. It is never capped: a drain must end.
-fn draining(situation: &Situation<'_>) -> Option<ReplanVerdict> {
-    let message = told(&situation.draining)?;
+fn draining(situation: &Situation<'_>) -> Option<ReplanDecision> {
+    let message = joined(&situation.draining)?;
     if situation.placement.replan.on_node_loss == Reaction::Never {
-        return Some(ReplanVerdict::Suppressed(
+        return Some(ReplanDecision::Suppressed(
             Trigger::NodeDraining,
             format!("{message}; replan.onNodeLoss is Never"),
         ));
     }
-    let verdict = ReplanVerdict::Replan(Trigger::NodeDraining, message);
+    let replan = ReplanDecision::Replan(Trigger::NodeDraining, message);
     Some(if situation.emptied {
-        verdict
+        replan
     } else {
-        lasting(situation, situation.since.draining, stabilization(situation), verdict)
+        lasting(situation, situation.since.draining, stabilization(situation), replan)
     })
 }
 
 /// A shard that is not put on its node serves nobody: its plan cannot go on.
-fn refused(situation: &Situation<'_>) -> Option<ReplanVerdict> {
-    let message = told(&situation.refused)?;
-    let verdict = ReplanVerdict::Replan(Trigger::ShardUnschedulable, message);
-    Some(steadied(situation, situation.since.refused, 0, verdict))
+fn refused(situation: &Situation<'_>) -> Option<ReplanDecision> {
+    let message = joined(&situation.refused)?;
+    let replan = ReplanDecision::Replan(Trigger::ShardUnschedulable, message);
+    Some(steadied(situation, situation.since.refused, 0, replan))
 }
 
-fn memory_pressure(situation: &Situation<'_>) -> Option<ReplanVerdict> {
-    let message = told(&situation.pressed)?;
+fn memory_pressure(situation: &Situation<'_>) -> Option<ReplanDecision> {
+    let message = joined(&situation.pressed)?;
     if situation.placement.replan.on_memory_pressure == Reaction::Never {
-        return Some(ReplanVerdict::Suppressed(
+        return Some(ReplanDecision::Suppressed(
             Trigger::MemoryPressure,
             format!("{message}; replan.onMemoryPressure is Never"),
         ));
     }
     // While requests are answered, steps give memory up: another plan must be faster than what comes of that. So while weights come, when what
     // agents see and what workers say they hold are not of one moment: what does not fit ends the loading.
-    let verdict = if situation.serves || situation.loads { ReplanVerdict::TryBetter } else { ReplanVerdict::Replan };
-    Some(steadied(situation, situation.since.pressed, 0, verdict(Trigger::MemoryPressure, message)))
+    let replan = if situation.serves || situation.loads { ReplanDecision::TryBetter } else { ReplanDecision::Replan };
+    Some(steadied(situation, situation.since.pressed, 0, replan(Trigger::MemoryPressure, message)))
 }
 
-fn nodes_added(situation: &Situation<'_>) -> Option<ReplanVerdict> {
-    let message = told(&situation.added)?;
-    let verdict = ReplanVerdict::TryBetter(Trigger::NodesAdded, message);
-    Some(steadied(situation, situation.since.added, situation.turn, verdict))
+fn nodes_added(situation: &Situation<'_>) -> Option<ReplanDecision> {
+    let message = joined(&situation.added)?;
+    let replan = ReplanDecision::TryBetter(Trigger::NodesAdded, message);
+    Some(steadied(situation, situation.since.added, situation.turn, replan))
 }
 
 /// The better plan comes back when what stood in its way has gone.
-fn nodes_changed(situation: &Situation<'_>) -> Option<ReplanVerdict> {
+fn nodes_changed(situation: &Situation<'_>) -> Option<ReplanDecision> {
     let message = "the nodes' figures are not what they were when the plan was made".to_owned();
-    let verdict = || ReplanVerdict::TryBetter(Trigger::NodesChanged, message);
-    situation.changed.then(|| steadied(situation, situation.since.changed, situation.turn, verdict()))
+    let replan = || ReplanDecision::TryBetter(Trigger::NodesChanged, message);
+    situation.changed.then(|| steadied(situation, situation.since.changed, situation.turn, replan()))
 }
 
 fn stabilization(situation: &Situation<'_>) -> i64 {
     i64::from(situation.placement.replan.stabilization_seconds)
 }
 
-/// Holds a verdict back until its cause has lasted for so many `seconds`.
-fn lasting(situation: &Situation<'_>, since: Option<Timestamp>, seconds: i64, verdict: ReplanVerdict) -> ReplanVerdict {
-    let (ReplanVerdict::Replan(trigger, message) | ReplanVerdict::TryBetter(trigger, message)) = &verdict else {
-        return verdict;
+/// Holds a replan back until its cause has lasted for so many `seconds`.
+fn lasting(
+    situation: &Situation<'_>,
+    since: Option<Timestamp>,
+    seconds: i64,
+    replan: ReplanDecision,
+) -> ReplanDecision {
+    let (ReplanDecision::Replan(trigger, message) | ReplanDecision::TryBetter(trigger, message)) = &replan else {
+        return replan;
     };
     let lasted = situation.now.as_second().saturating_sub(since.unwrap_or(situation.now).as_second());
     let left = seconds.saturating_sub(lasted);
-    if left > 0 { ReplanVerdict::Wait(*trigger, message.clone(), later(situation.now, left)) } else { verdict }
+    if left > 0 { ReplanDecision::Wait(*trigger, message.clone(), later(situation.now, left)) } else { replan }
 }
 
-/// Holds a verdict back until its cause has lasted, `more` seconds longer than others', and while the hour's replans are used up.
-fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, more: i64, verdict: ReplanVerdict) -> ReplanVerdict {
-    let verdict = lasting(situation, since, stabilization(situation).saturating_add(more), verdict);
-    let (ReplanVerdict::Replan(trigger, message) | ReplanVerdict::TryBetter(trigger, message)) = &verdict else {
-        return verdict;
+/// Holds a replan back until its cause has lasted, `more` seconds longer than others', and while the hour's replans are used up.
+fn steadied(situation: &Situation<'_>, since: Option<Timestamp>, more: i64, replan: ReplanDecision) -> ReplanDecision {
+    let replan = lasting(situation, since, stabilization(situation).saturating_add(more), replan);
+    let (ReplanDecision::Replan(trigger, message) | ReplanDecision::TryBetter(trigger, message)) = &replan else {
+        return replan;
     };
-    let replan = &situation.placement.replan;
+    let limits = &situation.placement.replan;
     let an_hour_ago = situation.now.as_second().saturating_sub(3600);
     let recent = situation.replans.iter().filter(|at| at.as_second() > an_hour_ago).count();
-    if recent >= usize::try_from(replan.max_per_hour).unwrap_or_default() {
-        let cap = format!("{message}; {recent} replans in the last hour, replan.maxPerHour is {}", replan.max_per_hour);
-        return ReplanVerdict::Suppressed(*trigger, cap);
+    if recent >= usize::try_from(limits.max_per_hour).unwrap_or_default() {
+        let cap = format!("{message}; {recent} replans in the last hour, replan.maxPerHour is {}", limits.max_per_hour);
+        return ReplanDecision::Suppressed(*trigger, cap);
     }
-    verdict
+    replan
 }
 
 /// Which of a `crowd` of deployments one is, in seconds: what all see at the same moment, a node that comes or figures of which an
@@ -289,7 +294,7 @@ pub fn later(now: Timestamp, seconds: i64) -> Timestamp {
     Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-fn told(nodes: &[String]) -> Option<String> {
+fn joined(nodes: &[String]) -> Option<String> {
     (!nodes.is_empty()).then(|| nodes.join("; "))
 }
 

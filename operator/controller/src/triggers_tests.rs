@@ -29,7 +29,7 @@ fn quiet(placement: &Placement) -> Situation<'_> {
 
 #[test]
 fn nothing_changed_nothing_moves() {
-    assert_eq!(verdict(&quiet(&Placement::default())), ReplanVerdict::Keep);
+    assert_eq!(decide_replan(&quiet(&Placement::default())), ReplanDecision::Keep);
 }
 
 #[test]
@@ -38,9 +38,9 @@ fn a_lost_node_is_planned_around_at_once_even_over_the_cap() {
         Situation { lost: vec!["b is gone".into()], replans: vec![at(9_990); 50], ..quiet(placement) }
     }
     let mut placement = Placement::default();
-    assert_eq!(verdict(&lost(&placement)), ReplanVerdict::Replan(Trigger::NodeLost, "b is gone".into()));
+    assert_eq!(decide_replan(&lost(&placement)), ReplanDecision::Replan(Trigger::NodeLost, "b is gone".into()));
     placement.replan.on_node_loss = Reaction::Never;
-    assert!(matches!(verdict(&lost(&placement)), ReplanVerdict::Suppressed(Trigger::NodeLost, _)));
+    assert!(matches!(decide_replan(&lost(&placement)), ReplanDecision::Suppressed(Trigger::NodeLost, _)));
 }
 
 #[test]
@@ -61,13 +61,13 @@ fn pressure_and_new_nodes_must_last_and_are_capped() {
         (Some(at(9_000)), vec![at(1_000); 9], "replan"),
     ];
     for (since, replans, expected) in table {
-        let found = match verdict(&pressed(since, replans.clone())) {
-            ReplanVerdict::Wait(Trigger::MemoryPressure, _, until) => {
+        let found = match decide_replan(&pressed(since, replans.clone())) {
+            ReplanDecision::Wait(Trigger::MemoryPressure, _, until) => {
                 assert!(until > at(10_000));
                 "wait"
             }
-            ReplanVerdict::Replan(Trigger::MemoryPressure, _) => "replan",
-            ReplanVerdict::Suppressed(Trigger::MemoryPressure, why) => {
+            ReplanDecision::Replan(Trigger::MemoryPressure, _) => "replan",
+            ReplanDecision::Suppressed(Trigger::MemoryPressure, why) => {
                 assert!(why.contains("maxPerHour is 4"), "{why}");
                 "suppressed"
             }
@@ -80,7 +80,7 @@ fn pressure_and_new_nodes_must_last_and_are_capped() {
         since: Since { added: Some(at(0)), ..Since::default() },
         ..quiet(&placement)
     };
-    assert!(matches!(verdict(&added), ReplanVerdict::TryBetter(Trigger::NodesAdded, _)));
+    assert!(matches!(decide_replan(&added), ReplanDecision::TryBetter(Trigger::NodesAdded, _)));
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn while_requests_are_answered_pressure_must_make_for_a_gain() {
     let placement = Placement::default();
     let since = Since { pressed: Some(at(0)), changed: Some(at(0)), ..Since::default() };
     let pressed = |serves| Situation { serves, pressed: vec!["a".into()], since, ..quiet(&placement) };
-    assert_eq!(verdict(&pressed(true)), ReplanVerdict::TryBetter(Trigger::MemoryPressure, "a".into()));
-    assert_eq!(verdict(&pressed(false)), ReplanVerdict::Replan(Trigger::MemoryPressure, "a".into()));
+    assert_eq!(decide_replan(&pressed(true)), ReplanDecision::TryBetter(Trigger::MemoryPressure, "a".into()));
+    assert_eq!(decide_replan(&pressed(false)), ReplanDecision::Replan(Trigger::MemoryPressure, "a".into()));
     let changed = Situation { changed: true, since, ..quiet(&placement) };
-    assert!(matches!(verdict(&changed), ReplanVerdict::TryBetter(Trigger::NodesChanged, _)));
+    assert!(matches!(decide_replan(&changed), ReplanDecision::TryBetter(Trigger::NodesChanged, _)));
 }
 
 #[test]
@@ -104,10 +104,10 @@ fn a_drain_is_never_capped_and_an_evicted_shard_never_waited_for() {
         replans: vec![at(9_990); 50],
         ..quiet(&placement)
     };
-    let moved = ReplanVerdict::Replan(Trigger::NodeDraining, "a; b".into());
-    assert!(matches!(verdict(&draining(119, false)), ReplanVerdict::Wait(Trigger::NodeDraining, ..)));
-    assert_eq!(verdict(&draining(120, false)), moved);
-    assert_eq!(verdict(&draining(0, true)), moved);
+    let moved = ReplanDecision::Replan(Trigger::NodeDraining, "a; b".into());
+    assert!(matches!(decide_replan(&draining(119, false)), ReplanDecision::Wait(Trigger::NodeDraining, ..)));
+    assert_eq!(decide_replan(&draining(120, false)), moved);
+    assert_eq!(decide_replan(&draining(0, true)), moved);
     assert!(!Trigger::NodeDraining.counts() && Trigger::NodeLost.counts());
 }
 
@@ -120,9 +120,9 @@ fn a_shard_that_is_not_put_on_its_node_is_planned_around_if_that_lasts() {
         replans,
         ..quiet(&placement)
     };
-    assert!(matches!(verdict(&refused(119, vec![])), ReplanVerdict::Wait(Trigger::ShardUnschedulable, ..)));
-    assert_eq!(verdict(&refused(120, vec![])), ReplanVerdict::Replan(Trigger::ShardUnschedulable, "a".into()));
-    assert!(matches!(verdict(&refused(120, vec![at(9_990); 4])), ReplanVerdict::Suppressed(..)));
+    assert!(matches!(decide_replan(&refused(119, vec![])), ReplanDecision::Wait(Trigger::ShardUnschedulable, ..)));
+    assert_eq!(decide_replan(&refused(120, vec![])), ReplanDecision::Replan(Trigger::ShardUnschedulable, "a".into()));
+    assert!(matches!(decide_replan(&refused(120, vec![at(9_990); 4])), ReplanDecision::Suppressed(..)));
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn the_chain_has_an_order() {
         added: vec!["c".into()],
         ..quiet(&placement)
     };
-    assert!(matches!(verdict(&all), ReplanVerdict::Replan(Trigger::SpecChanged, _)));
+    assert!(matches!(decide_replan(&all), ReplanDecision::Replan(Trigger::SpecChanged, _)));
     let none = Situation { has_plan: false, ..all };
-    assert!(matches!(verdict(&none), ReplanVerdict::Replan(Trigger::NoPlan, _)));
+    assert!(matches!(decide_replan(&none), ReplanDecision::Replan(Trigger::NoPlan, _)));
 }
 
 #[test]
@@ -166,16 +166,19 @@ fn a_lost_link_is_waited_for_as_a_lost_node_is() {
         let since = Since { cut: since, ..Since::default() };
         Situation { cut: vec!["a and b".into()], since, replans: vec![at(9_990); 50], ..quiet(placement) }
     }
-    let wait = |until| ReplanVerdict::Wait(Trigger::LinkLost, "a and b".into(), at(until));
-    assert_eq!(verdict(&cut(&placement, None)), wait(10_040));
-    assert_eq!(verdict(&cut(&placement, Some(at(9_961)))), wait(10_001));
+    let wait = |until| ReplanDecision::Wait(Trigger::LinkLost, "a and b".into(), at(until));
+    assert_eq!(decide_replan(&cut(&placement, None)), wait(10_040));
+    assert_eq!(decide_replan(&cut(&placement, Some(at(9_961)))), wait(10_001));
     // Nothing is served: the cap does not hold it back.
-    let due = ReplanVerdict::Replan(Trigger::LinkLost, "a and b".into());
-    assert_eq!(verdict(&cut(&placement, Some(at(9_960)))), due);
+    let due = ReplanDecision::Replan(Trigger::LinkLost, "a and b".into());
+    assert_eq!(decide_replan(&cut(&placement, Some(at(9_960)))), due);
     let both = Situation { lost: vec!["c is gone".into()], ..cut(&placement, None) };
-    assert!(matches!(verdict(&both), ReplanVerdict::Replan(Trigger::NodeLost, _)), "a lost node is not waited for");
+    assert!(
+        matches!(decide_replan(&both), ReplanDecision::Replan(Trigger::NodeLost, _)),
+        "a lost node is not waited for"
+    );
     placement.replan.on_node_loss = Reaction::Never;
-    assert!(matches!(verdict(&cut(&placement, None)), ReplanVerdict::Suppressed(Trigger::LinkLost, _)));
+    assert!(matches!(decide_replan(&cut(&placement, None)), ReplanDecision::Suppressed(Trigger::LinkLost, _)));
 }
 
 #[test]
@@ -183,13 +186,16 @@ fn what_all_see_at_once_they_try_for_in_turn() {
     let placement = Placement::default();
     let with = |turn, seconds: i64| {
         let since = Since { changed: Some(at(10_000 - seconds)), ..Since::default() };
-        matches!(verdict(&Situation { changed: true, turn, since, ..quiet(&placement) }), ReplanVerdict::TryBetter(..))
+        matches!(
+            decide_replan(&Situation { changed: true, turn, since, ..quiet(&placement) }),
+            ReplanDecision::TryBetter(..)
+        )
     };
     assert_eq!([with(0, 119), with(0, 120), with(7, 126), with(7, 127)], [false, true, false, true]);
     // Pressure is each one's own.
     let since = Since { pressed: Some(at(9_880)), ..Since::default() };
     let pressed = Situation { pressed: vec!["a".into()], turn: 99, since, ..quiet(&placement) };
-    assert!(matches!(verdict(&pressed), ReplanVerdict::Replan(..)));
+    assert!(matches!(decide_replan(&pressed), ReplanDecision::Replan(..)));
 
     assert_eq!(turn("any", 1), 0);
     let turns: Vec<i64> = (0..500).map(|index| turn(&format!("uid-{index}"), 500)).collect();

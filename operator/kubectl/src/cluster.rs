@@ -55,7 +55,7 @@ impl Cluster {
         if let Some(name) = name {
             return api.get(name).await.map_err(|error| match not_there(&error) {
                 true => self.unknown(name),
-                false => told(error, "LimeDeployments"),
+                false => explained(error, "LimeDeployments"),
             });
         }
         let mut found = list(&api, "LimeDeployments", "").await?;
@@ -100,7 +100,7 @@ where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
     let asked = ListParams::default().labels(labels);
-    Ok(api.list(&asked).await.map_err(|error| told(error, what))?.items)
+    Ok(api.list(&asked).await.map_err(|error| explained(error, what))?.items)
 }
 
 /// Whether the server says that something is not there.
@@ -109,7 +109,7 @@ pub(crate) fn not_there(error: &Error) -> bool {
 }
 
 /// An error as a sentence that says what to do.
-pub(crate) fn told(error: Error, what: &str) -> anyhow::Error {
+pub(crate) fn explained(error: Error, what: &str) -> anyhow::Error {
     match error {
         Error::Api(status) if status.code == 404 => anyhow::anyhow!(
             "this cluster knows no {what}: is LIME installed there (helm install lime charts/lime), and is this the right --context?"
@@ -148,7 +148,7 @@ mod tests {
     fn what_the_server_refuses_says_what_to_do() {
         let of = |code: u16| {
             let status = Status { code, message: "its words".into(), ..Status::default() };
-            told(Error::Api(status.boxed()), "LimePlans").to_string()
+            explained(Error::Api(status.boxed()), "LimePlans").to_string()
         };
         for (code, words) in
             [(404, "helm install"), (403, "you may not read LimePlans"), (401, "log in again"), (500, "--context")]

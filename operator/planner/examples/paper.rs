@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use lime_plan::{Fleet, FleetFile, Goal, Link, ModelCard};
+use lime_plan::{Encoding, Fleet, FleetFile, Format, Goal, Link, ModelCard, NodeProfile};
 use lime_planner::{Comparison, Strategy, compare, plan};
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use support::{LLAMA_2_13B, LLAMA_3_3_70B, QWEN3_32B};
+use support::{COMPACT_PERCENT, LLAMA_2_13B, LLAMA_3_3_70B, QWEN3_32B, compressible};
 
 const CONTEXT: u32 = 2048;
 
@@ -78,6 +78,39 @@ fn main() {
             describe(&plan);
         }
     }
+    compact(&cases);
+}
+
+/// What compact weights gain LIME, for models in bf16. Assumed: they are as compressible as trained weights in bf16 have been wherever
+/// they were looked at, and a node computes with as many of them a second as raw ones.
+fn compact(cases: &[(ModelCard, &str, u32)]) {
+    println!("\n### Compact weights\n");
+    println!(
+        "| model, fleet | link | sporadic, raw | compact | bursty, raw | compact |\n|---|---|---:|---:|---:|---:|"
+    );
+    for (card, name, requests) in cases.iter().filter(|(card, ..)| card.format == Format::Bf16) {
+        let card = compressible(card.clone());
+        let able = |node: &NodeProfile| {
+            let compact_bandwidth = Some(node.memory_bandwidth / 100 * COMPACT_PERCENT);
+            NodeProfile { compact_bandwidth, ..node.clone() }
+        };
+        let fleet = read_fleet(name).map_nodes(able);
+        for megabits in [100, 200] {
+            let fleet = at(&fleet, megabits);
+            let goals = [Goal::sporadic(&card, CONTEXT), Goal::bursty(&card, CONTEXT, *requests)];
+            let forms = [Encoding::Raw, Encoding::Compact];
+            let times = goals.iter().flat_map(|goal| forms.map(|form| seconds(&card, &fleet, goal, form)));
+            let times: Vec<String> = times.collect();
+            println!("| {} on `{name}` | {megabits} Mbit/s | {} |", card.name, times.join(" | "));
+        }
+    }
+}
+
+/// Time per pass in one form of the model.
+fn seconds(card: &ModelCard, fleet: &Fleet, goal: &Goal, form: Encoding) -> String {
+    let goal = Goal { encoding: Some(form), ..goal.clone() };
+    let outlook = plan(card, fleet, &goal).ok().and_then(|plan| plan.into_draft().outlook);
+    outlook.map_or("-".to_owned(), |outlook| format!("{:.2}", outlook.prediction.time_per_token.seconds()))
 }
 
 /// What is compared is the time of a pass: plans are made for that alone, as the others' are.

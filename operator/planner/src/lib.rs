@@ -41,12 +41,13 @@ mod schedule;
 mod search;
 #[cfg(test)]
 mod stricter_wishes;
+mod suggest;
 mod svg;
 mod timeline;
 
 pub use compare::{Comparison, Strategy, compare};
 pub use online::{Adaptation, adaptations};
-pub use planning::{plan, plan_or_suggest};
-pub use refusal::{Refusal, Shortage, Suggestion};
+pub use refusal::{MissingMemory, Refusal, Suggestion};
 pub use requests::{RequestTime, request_time};
-pub use timeline::{Activity, Lane, Span, Timeline, timeline};
+pub use suggest::{plan, plan_or_suggest};
+pub use timeline::{Activity, Interval, Lane, Timeline, timeline};

@@ -1,4 +1,4 @@
-//! The entry: a model card, a fleet and a goal in, a plan or an explained refusal out.
+//! From a model card, a fleet and a goal to a plan, in every form of the model that may be used.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::cost::Unit;
 use crate::layout::Layout;
 use crate::online::{give_steps, grown};
 use crate::predict::predict;
-use crate::refusal::{Refusal, refuse};
+use crate::refusal::Refusal;
 use crate::search::{Found, Merit, Problem, Settled, find, fits, left_out};
 use lime_plan::{
     Alternative, Arithmetic, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal,
@@ -17,27 +17,9 @@ use lime_plan::{
     PlanDraft, PlanError, Prediction, RejectedNode, Residency,
 };
 
-/// Finds who holds what so that the goal is met best.
-///
-/// # Errors
-/// A [`Refusal`] that says what is wrong with the inputs, or how much memory is missing where and what would fit.
-pub fn plan(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Plan, Refusal> {
-    plan_or_suggest(card, fleet, goal, &[])
-}
-
-/// As [`plan`]; a refusal may also suggest one of `others`: the same model in other precisions for which there are files.
-///
-/// # Errors
-/// As [`plan`].
-pub fn plan_or_suggest(card: &ModelCard, fleet: &Fleet, goal: &Goal, others: &[ModelCard]) -> Result<Plan, Refusal> {
-    let found = try_plan(card, fleet, goal)?;
-    // What is missing and what would fit is said of the smallest form that may be used.
-    found.ok_or_else(|| refuse(forms(card, fleet, goal).last().map_or(card, Cow::as_ref), fleet, goal, others))
-}
-
 /// The forms of the model that `goal` allows on `fleet`, the largest first: as it is, and compact where every node is known to
 /// compute from that.
-fn forms<'a>(card: &'a ModelCard, fleet: &Fleet, goal: &Goal) -> Vec<Cow<'a, ModelCard>> {
+pub(crate) fn forms<'a>(card: &'a ModelCard, fleet: &Fleet, goal: &Goal) -> Vec<Cow<'a, ModelCard>> {
     let able =
         goal.arithmetic == Arithmetic::Exact && fleet.nodes().iter().all(|node| node.compact_bandwidth.is_some());
     let compact = card.compacted().filter(|_| able && goal.encoding != Some(Encoding::Raw));

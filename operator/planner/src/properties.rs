@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::plan;
 use crate::search::request::as_good_as;
+use crate::suggest::plan;
 use lime_plan::testing::{AROUND, Random, drawn_node, small_card};
 use lime_plan::{
     Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,

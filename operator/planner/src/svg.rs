@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Activity, Timeline};
+use crate::timeline::{Activity, Timeline};
 use lime_plan::Nanos;
 
 const WIDTH: f64 = 1180.0;

@@ -25,7 +25,7 @@ pub enum Activity {
 
 /// A stretch of one activity, relative to the begin of the pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Span {
+pub struct Interval {
     /// What is done.
     pub activity: Activity,
     /// From here ...
@@ -40,7 +40,7 @@ pub struct Lane {
     /// The device.
     pub name: String,
     /// Its spans, by start.
-    pub spans: Vec<Span>,
+    pub spans: Vec<Interval>,
 }
 
 /// One pass of a ring in steady state.
@@ -82,7 +82,7 @@ fn drawn(problem: &Problem<'_>, layout: &Layout, schedule: &Schedule, title: Str
     let clipped = |activity: Activity, start: i64, end: i64| {
         let (start, end) = (start.max(from), end.min(to));
         let relative = |at: i64| Nanos((at - from) as u64);
-        (start < end).then(|| Span { activity, start: relative(start), end: relative(end) })
+        (start < end).then(|| Interval { activity, start: relative(start), end: relative(end) })
     };
     let mut lanes: Vec<Lane> = Vec::new();
     for share in &layout.shares {

@@ -4,24 +4,12 @@
 
 mod support;
 
-use lime_plan::{
-    BlockBytes, BriefCard, Bytes, Encoding, Fleet, Goal, Inspection, Link, ModelCard, Nanos, NodeProfile, Offload,
-};
+use lime_plan::{BriefCard, Bytes, Encoding, Fleet, Goal, Inspection, Link, ModelCard, Nanos, NodeProfile, Offload};
 use lime_planner::{Refusal, plan};
-use support::LLAMA_3_3_70B;
+use support::{LLAMA_3_3_70B, compressible};
 
 fn card() -> ModelCard {
-    let card = LLAMA_3_3_70B.card();
-    let less = |bytes: &Bytes| Bytes((bytes.0 / 100 * 71).next_multiple_of(4096));
-    let blocks = &card.blocks;
-    let compact = BlockBytes {
-        embedding: less(&blocks.embedding),
-        attention: blocks.attention.iter().map(less).collect(),
-        mlp: blocks.mlp.iter().map(less).collect(),
-        head: less(&blocks.head),
-        head_beside_embedding: less(&blocks.head_beside_embedding),
-    };
-    ModelCard { compact: Some(compact), ..card }
+    compressible(LLAMA_3_3_70B.card())
 }
 
 fn fleet(count: u64, gib: u64, compact_bandwidth: Option<u64>) -> Fleet {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Plan, Residency};
-use lime_store::{BlockState, EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
+use lime_store::{BlockState, EnsureOptions, Ensured, PullProgress, Source, Store, StoredModel};
 
 use crate::{
     args::{PullArgs, StoreFolder},
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
     let options =
         EnsureOptions { connections: args.connections.into(), verify: args.verify, embedding_streams, encoding };
     let ensured = ensure(&model, &blocks, options)?;
-    Ok(lime_tables::print(&told(&model, &ensured))?)
+    Ok(lime_tables::print(&summary(&model, &ensured))?)
 }
 
 /// Makes blocks with a bar that shows rate and time left.
@@ -63,7 +63,7 @@ pub(crate) fn ensure(model: &StoredModel, blocks: &[Block], options: EnsureOptio
     let style = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left {msg}";
     bar.set_style(ProgressStyle::with_template(style)?);
     bar.set_prefix(model.manifest().name.clone());
-    let ensured = model.ensure(blocks, options, &mut |progress: &Progress| {
+    let ensured = model.ensure(blocks, options, &mut |progress: &PullProgress| {
         if bar.length().is_none() {
             bar.set_length(progress.total.0);
             bar.set_position(progress.before.0);
@@ -104,7 +104,7 @@ fn blocks_of(path: &Path, device: &str, model: &StoredModel) -> anyhow::Result<(
     Ok((found.blocks.clone(), plan.model.encoding))
 }
 
-fn told(model: &StoredModel, ensured: &Ensured) -> String {
+fn summary(model: &StoredModel, ensured: &Ensured) -> String {
     let files = model.mended_files().iter().map(|(file, reason)| format!("file {file} {reason}: fetched again"));
     let blocks = ensured.repaired.iter().map(|(block, reason)| format!("block {block} {reason}: made again"));
     let mut lines: Vec<String> = files.chain(blocks).collect();

@@ -48,7 +48,7 @@ impl<B: Backend> Layers<B> {
         let embedding = blocks.block(Block::Embedding)?;
         let mut activation = self.backend.embed(&embedding, tokens)?;
         scale_all(self.shape.steps.embedding_scale, &mut activation.data);
-        lime_kernels::round_to(self.shape.residual.into(), &mut activation.data);
+        lime_kernels::round_to(self.shape.residual, &mut activation.data);
         Ok(activation)
     }
 

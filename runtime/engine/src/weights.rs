@@ -113,7 +113,7 @@ impl HostBlock {
         let entry = self.entry(role).expect("a layer asks its own block");
         let into = &mut into[..entry.shape[0]];
         let dtype = entry.format.element().expect("the folder refused vectors of other formats");
-        decode(dtype.into(), self.bytes(entry), into);
+        decode(dtype, self.bytes(entry), into);
         into
     }
 }
@@ -186,7 +186,7 @@ impl Layouts {
 }
 
 /// Blocks as they lie in one arena.
-pub(crate) struct Loaded {
+pub(crate) struct LoadedBlocks {
     pub(crate) blocks: Vec<(Block, HostBlock)>,
     pub(crate) arena: Arc<RingBuf>,
 }
@@ -197,7 +197,7 @@ pub(crate) fn load_pinned(
     layouts: Vec<(Block, BlockLayout)>,
     options: LoadOptions,
     progress: &mut dyn FnMut(Bytes, Bytes),
-) -> Result<Loaded, EngineError> {
+) -> Result<LoadedBlocks, EngineError> {
     match source.read_from() {
         Some(from) => load_stored(&from, layouts, options, progress),
         None => load_arena(source.folder, layouts, options, progress),
@@ -210,7 +210,7 @@ pub(crate) fn load_stored(
     layouts: Vec<(Block, BlockLayout)>,
     options: LoadOptions,
     progress: &mut dyn FnMut(Bytes, Bytes),
-) -> Result<Loaded, EngineError> {
+) -> Result<LoadedBlocks, EngineError> {
     let mut files = Vec::with_capacity(layouts.len());
     for (block, layout) in &layouts {
         files.push((*block, from.locate(*block, layout)?, layout));
@@ -229,7 +229,7 @@ pub(crate) fn load_arena(
     layouts: Vec<(Block, BlockLayout)>,
     options: LoadOptions,
     progress: &mut dyn FnMut(Bytes, Bytes),
-) -> Result<Loaded, EngineError> {
+) -> Result<LoadedBlocks, EngineError> {
     let size: u64 = layouts.iter().map(|(_, layout)| layout.bytes).sum();
     let arena = RingBuf::plain(size as usize)?;
     let mut whole = arena.write(0, arena.len());
@@ -239,7 +239,7 @@ pub(crate) fn load_arena(
 }
 
 /// An arena's blocks.
-fn cut(arena: Arc<RingBuf>, layouts: Vec<(Block, BlockLayout)>) -> Loaded {
+fn cut(arena: Arc<RingBuf>, layouts: Vec<(Block, BlockLayout)>) -> LoadedBlocks {
     let mut start = 0;
     let blocks = layouts.into_iter().map(|(block, layout)| {
         let bytes = layout.bytes as usize;
@@ -248,7 +248,7 @@ fn cut(arena: Arc<RingBuf>, layouts: Vec<(Block, BlockLayout)>) -> Loaded {
         (block, HostBlock { memory: HostMemory::Pinned(Arc::new(held)), layout: Arc::new(layout) })
     });
     let blocks = blocks.collect();
-    Loaded { blocks, arena }
+    LoadedBlocks { blocks, arena }
 }
 
 /// What to read from where into which part of `arena`, in the order of the layouts.

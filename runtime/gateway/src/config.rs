@@ -6,7 +6,7 @@ use lime_plan::Bytes;
 use lime_ring::Transport;
 use tokio::sync::watch;
 
-use crate::{Access, Orders};
+use crate::{access::Access, orders::Orders};
 
 /// Everything that a gateway needs to start.
 #[derive(Clone, Debug)]

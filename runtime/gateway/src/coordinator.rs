@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Event,
+    config::Event,
     desk::Desk,
     epochs::Epochs,
     intake::Command,

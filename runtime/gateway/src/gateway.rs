@@ -20,16 +20,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Access, Event, GatewayConfig, Options, RingTransport,
+    access::Access,
+    config::{Event, GatewayConfig},
     coordinator::Coordinator,
     desk::Desk,
     epochs::Epochs,
     http::{App, BodyBudget, Hosts, Lookout, Readers, UnknownFields, raise_open_files, router, serve, status_router},
     intake::Intake,
     metrics::Metrics,
+    options::Options,
     orders::Following,
     recovery::{Recovery, Repair},
-    ring::WorkerRing,
+    ring::{RingTransport, WorkerRing},
     schedule::{Limits, Scheduler},
     status::{Phase, RingStatus},
     text::TextModel,

@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::Event;
+use crate::config::Event;
 
 /// What is older has been seen, or nobody looked.
 const KEPT: usize = 24;

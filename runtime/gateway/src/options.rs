@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Speculation, schedule::PrefixCache};
+use crate::{schedule::PrefixCache, speculation::Speculation};
 
 /// Limits, waits and habits for which there is a value that does.
 #[derive(Clone, Debug)]

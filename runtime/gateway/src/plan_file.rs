@@ -16,7 +16,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::Orders;
+use crate::orders::Orders;
 
 /// How often the file is looked at.
 const PERIOD: Duration = Duration::from_secs(1);

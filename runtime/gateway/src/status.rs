@@ -10,7 +10,7 @@ use lime_ring::Peer;
 use tokio::sync::watch;
 
 use crate::{
-    Event,
+    config::Event,
     happenings::Happenings,
     orders::Orders,
     ring::{Progress, RingCause},
@@ -68,14 +68,9 @@ impl ServedPlan {
     /// What `orders` say.
     pub(crate) fn of(orders: &Orders) -> Self {
         let Orders { name, generation, digest, plan, workers } = orders.clone();
-        let (context, slots) = (context_of(&plan), plan.serving.max_concurrent_requests);
+        let (context, slots) = (plan.longest_context(), plan.serving.max_concurrent_requests);
         Self { name, generation, digest, context, slots, workers, plan: Some(plan) }
     }
-}
-
-/// Longest sequence that `plan` has room for.
-pub(crate) fn context_of(plan: &Plan) -> u32 {
-    plan.serving.max_context_tokens.min(plan.model.context)
 }
 
 /// A view of the ring.

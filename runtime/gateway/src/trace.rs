@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::http::{HeaderMap, StatusCode};
-use lime_trace::{Kind, Span, TraceContext, Value};
+use lime_trace::{Span, SpanKind, TraceContext, Value};
 
 /// A request under way. Whoever lets go of it last ends it.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl RequestTrace {
         lime_trace::emit(Span {
             context: self.context.child(),
             parent: Some(self.context.span),
-            kind: Kind::Internal,
+            kind: SpanKind::Internal,
             name,
             start: times.0,
             end: times.1,
@@ -89,7 +89,7 @@ impl Drop for RequestTrace {
         lime_trace::emit(Span {
             context: self.context,
             parent: self.client.map(|client| client.span),
-            kind: Kind::Server,
+            kind: SpanKind::Server,
             name: self.name,
             start: self.start,
             end: SystemTime::now(),

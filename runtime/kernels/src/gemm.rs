@@ -53,7 +53,7 @@ impl<F: FloatFormat> Task for Gemm<'_, '_, F> {
         let (lanes, rest) = rest.split_at_mut(PANEL * HALF);
         let (part, parked) = rest.split_at_mut(PART_BYTES / size_of::<f32>());
         let all = F::rows(&self.outputs.weights);
-        let work = Work::<F> {
+        let work = PanelProduct::<F> {
             outputs: self.outputs,
             rows: all,
             panel: panel.as_mut_ptr(),
@@ -74,7 +74,7 @@ impl<F: FloatFormat> Task for Gemm<'_, '_, F> {
     }
 }
 
-struct Work<'a, F: FloatFormat> {
+struct PanelProduct<'a, F: FloatFormat> {
     outputs: Outputs<'a>,
     rows: F::Rows<'a>,
     /// Weights as `[group][tile][block][row of tile][lane of group]`.
@@ -90,7 +90,7 @@ struct Work<'a, F: FloatFormat> {
     part: *mut u8,
 }
 
-impl<F: FloatFormat> Work<'_, F> {
+impl<F: FloatFormat> PanelProduct<'_, F> {
     /// Weight rows `first..first + w_rows` times activation rows `x_row..x_row + x_rows`.
     #[inline(always)]
     unsafe fn panel<S: Simd>(&self, first: usize, w_rows: usize, x_row: usize, x_rows: usize) {

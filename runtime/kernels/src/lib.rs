@@ -29,9 +29,11 @@
 #![allow(unsafe_code)]
 
 mod attention;
+mod attention_rows;
 mod buffer;
 mod compact;
 mod convert;
+mod decode_row;
 mod elementwise;
 mod format;
 mod gemm;
@@ -60,7 +62,7 @@ mod scratch;
 mod simd;
 mod softmax;
 
-pub use attention::{AttentionArgs, AttentionBefore, AttentionRow, attention_state_floats};
+pub use attention_rows::{AttentionArgs, AttentionBefore, AttentionRow, attention_state_floats};
 pub use buffer::{AlignedBuf, BufferError, HUGE_PAGE};
 pub use compact::{CompactError, Compactor, compact_bytes};
 pub use convert::{decode, encode, round_to};

@@ -2,7 +2,7 @@
 
 use lime_plan::Dtype;
 
-use crate::attention::{AttentionArgs, AttentionBefore, Leave, Out, Run};
+use crate::attention_rows::{AttentionArgs, AttentionBefore, Leave, Out, Run};
 use crate::kv::KV_PAGE_TOKENS;
 use crate::lanes::{BLOCK, HALF};
 use crate::math::{exp, exp1};
@@ -24,7 +24,7 @@ pub(crate) struct PagesTask<'a> {
 }
 
 /// The scratch, cut up. Vectors of a head are in lane order: per block 16 `first`, then 16 `second` lanes.
-struct Work<'a> {
+struct Vectors<'a> {
     /// Elements of a head, padded to whole blocks.
     width: usize,
     /// Query vectors.
@@ -49,7 +49,7 @@ impl TypedTask for PagesTask<'_> {
         let width = a.layout.head_dim.next_multiple_of(BLOCK);
         let queries = (run.end - run.first) * a.group();
         let mut rest = scratch;
-        let mut work = Work {
+        let mut work = Vectors {
             width,
             q: cut(&mut rest, queries * width),
             keys: cut(&mut rest, KV_PAGE_TOKENS * width),
@@ -99,7 +99,7 @@ impl Heads<'_> {
         (row * self.a.heads + head) * self.a.layout.head_dim
     }
 
-    fn load_queries(&self, ty: Dtype, work: &mut Work<'_>) {
+    fn load_queries(&self, ty: Dtype, work: &mut Vectors<'_>) {
         let head_dim = self.a.layout.head_dim;
         work.q.fill(0.0);
         for (query, lanes) in work.q.chunks_exact_mut(work.width).enumerate() {
@@ -122,7 +122,7 @@ impl Heads<'_> {
     }
 
     /// Takes up what the pages elsewhere came to.
-    fn load_state(&self, ty: Dtype, work: &mut Work<'_>) {
+    fn load_state(&self, ty: Dtype, work: &mut Vectors<'_>) {
         let Some(before) = self.before.filter(|_| self.elsewhere() > 0) else { return };
         let head_dim = self.a.layout.head_dim;
         work.acc.fill(0.0);
@@ -136,7 +136,7 @@ impl Heads<'_> {
     }
 
     #[inline(always)]
-    unsafe fn all_pages<S: Simd, E: Element>(&self, work: &mut Work<'_>) {
+    unsafe fn all_pages<S: Simd, E: Element>(&self, work: &mut Vectors<'_>) {
         let group = self.a.group();
         let rows = &self.a.rows[self.run.first..self.run.end];
         let longest = &self.a.rows[self.run.longest];
@@ -167,7 +167,7 @@ impl Heads<'_> {
 
     /// Converts the first `filled` keys and values of a page to f32 in lane order.
     #[inline(always)]
-    unsafe fn load_page<S: Simd, E: Element>(&self, page: usize, filled: usize, work: &mut Work<'_>) {
+    unsafe fn load_page<S: Simd, E: Element>(&self, page: usize, filled: usize, work: &mut Vectors<'_>) {
         let layout = &self.a.layout;
         let entry = layout.head_dim * E::TYPE.size() as usize;
         let start = page * layout.page_bytes() + layout.head_offset(self.a.layer, self.kv_head);
@@ -181,7 +181,7 @@ impl Heads<'_> {
     }
 
     #[inline(always)]
-    unsafe fn finish(&self, ty: Dtype, work: &Work<'_>, out: Out) {
+    unsafe fn finish(&self, ty: Dtype, work: &Vectors<'_>, out: Out) {
         for (query, acc) in work.acc.chunks_exact(work.width).enumerate() {
             let (at, sum) = (self.head_at(query), work.sum[query]);
             for d in 0..self.a.layout.head_dim {
@@ -192,7 +192,7 @@ impl Heads<'_> {
     }
 
     #[inline(always)]
-    unsafe fn leave_state(&self, ty: Dtype, work: &Work<'_>, out: Out) {
+    unsafe fn leave_state(&self, ty: Dtype, work: &Vectors<'_>, out: Out) {
         for (query, acc) in work.acc.chunks_exact(work.width).enumerate() {
             let at = self.state_at(query);
             // SAFETY: `out` has `2 + head_dim` floats for each head of `q`; no other task has this head.
@@ -242,7 +242,7 @@ unsafe fn load_plane<S: Simd, E: Element>(bytes: &[u8], head_dim: usize, plane: 
 
 /// Scores of two queries (perhaps the same) over the first `count` keys of the page; minus infinity beyond.
 #[inline(always)]
-unsafe fn scores<S: Simd>(work: &mut Work<'_>, queries: [usize; 2], count: usize, scale: f32) {
+unsafe fn scores<S: Simd>(work: &mut Vectors<'_>, queries: [usize; 2], count: usize, scale: f32) {
     let width = work.width;
     // SAFETY: chunks of sixteen keys lie in the page of 64; queries are in range; every plane is `width` wide.
     unsafe {
@@ -295,7 +295,7 @@ unsafe fn pairs<S: Simd>(q: [*const f32; 2], k: [*const f32; 2], width: usize, l
 
 /// Turns the scores of `slot` into weights; their greatest score and their sum.
 #[inline(always)]
-unsafe fn weights<S: Simd>(work: &mut Work<'_>, slot: usize) -> (f32, f32) {
+unsafe fn weights<S: Simd>(work: &mut Vectors<'_>, slot: usize) -> (f32, f32) {
     let scores = &mut work.scores[slot * KV_PAGE_TOKENS..][..KV_PAGE_TOKENS];
     let max = scores.iter().fold(f32::NEG_INFINITY, |max, &s| if max < s { s } else { max });
     // SAFETY: chunks of sixteen.
@@ -313,7 +313,7 @@ unsafe fn weights<S: Simd>(work: &mut Work<'_>, slot: usize) -> (f32, f32) {
 /// Adds the weighted values of the page to what query `query` has so far.
 #[inline(always)]
 unsafe fn merge<S: Simd>(
-    work: &mut Work<'_>,
+    work: &mut Vectors<'_>,
     slot: usize,
     query: usize,
     count: usize,

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{AlignedBuf, BufferError, HUGE_PAGE};
+use crate::buffer::{AlignedBuf, BufferError, HUGE_PAGE};
 
 const PAGE: usize = 4 << 10;
 

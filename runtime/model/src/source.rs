@@ -70,7 +70,7 @@ impl ModelFolder {
             _ => ModelConfig::read(&path).map_err(|fault| instead(&path, fault.into()))?,
         };
         let tensors = gguf.as_ref().map_or_else(|| locate(&path), Gguf::tensors)?;
-        let config = if gguf.is_some() { mixed(draft, &tensors) } else { settled(draft, &tensors) };
+        let config = if gguf.is_some() { mixed(draft, &tensors) } else { with_headers(draft, &tensors) };
         let mut folder = Self { path, config, tensors };
         let mut used = BTreeSet::new();
         for block in folder.config.card("").all_blocks() {
@@ -201,7 +201,7 @@ impl ModelFolder {
 }
 
 /// The config with what the headers know better.
-fn settled(draft: Draft, tensors: &Tensors) -> ModelConfig {
+fn with_headers(draft: Draft, tensors: &Tensors) -> ModelConfig {
     let Draft { mut config, dtype: declared } = draft;
     config.untie_where(&|name| tensors.contains_key(name));
     let layers = [Block::Attention(LayerIndex(0)), Block::Mlp(LayerIndex(0))];

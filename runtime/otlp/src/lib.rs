@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use lime_trace::{Kind, Sampling, Sink, Span, Value};
+use lime_trace::{Sampling, Sink, Span, Value};
 use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState},
@@ -112,10 +112,10 @@ fn data(span: Span) -> SpanData {
     SpanData {
         span_context: SpanContext::new(trace, id, flags, false, TraceState::default()),
         parent_span_id: span.parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.0)),
-        parent_span_is_remote: span.kind == Kind::Server,
+        parent_span_is_remote: span.kind == lime_trace::SpanKind::Server,
         span_kind: match span.kind {
-            Kind::Server => SpanKind::Server,
-            Kind::Internal => SpanKind::Internal,
+            lime_trace::SpanKind::Server => SpanKind::Server,
+            lime_trace::SpanKind::Internal => SpanKind::Internal,
         },
         name: span.name.into(),
         start_time: span.start,

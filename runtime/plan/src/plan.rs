@@ -174,6 +174,11 @@ impl PlanDraft {
         self.outlook.as_ref().map_or(1, |outlook| outlook.micro_batches.max(1))
     }
 
+    /// The longest sequence that it has room for and the model is exact for.
+    pub fn longest_context(&self) -> u32 {
+        self.serving.max_context_tokens.min(self.model.context)
+    }
+
     /// Looks a device up by name.
     pub fn device(&self, name: &str) -> Option<(DeviceIndex, &DevicePlan)> {
         let found = self.devices.iter().enumerate().find(|(_, device)| device.name == name)?;

@@ -183,7 +183,7 @@ impl Quantity {
     /// # Errors
     /// On anything that is not an amount of that kind, or not a believable one.
     pub fn read(&self, kind: QuantityKind) -> Result<u64, QuantityError> {
-        let (name, example, said) = (kind.name, kind.example, self.said());
+        let (name, example, said) = (kind.name, kind.example, self.as_written());
         let (value, stored) = match self {
             Self::Whole(whole) => (*whole as f64, exact(*whole, kind.scale)),
             Self::Number(number) => (*number, None),
@@ -211,7 +211,7 @@ impl Quantity {
         Ok(if kind.least > 0.0 { stored.max(1) } else { stored })
     }
 
-    fn said(&self) -> String {
+    fn as_written(&self) -> String {
         match self {
             Self::Whole(whole) => whole.to_string(),
             Self::Number(number) => number.to_string(),

@@ -12,7 +12,12 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::{OriginFile, StoreError, disk, offers, origin::Origin};
+use crate::{
+    disk,
+    error::StoreError,
+    offers,
+    origin::{Origin, OriginFile},
+};
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -119,7 +124,7 @@ pub(crate) fn instead(origin: &dyn Origin, model: &str) -> String {
     let offers = offers::offers(&listed);
     if !offers.is_empty() {
         let how = if model.starts_with("hf://") { "hf://ORG/NAME:QUANT" } else { "by the file's own name" };
-        return format!("there are GGUF files, of which one is to be named, {how}: {}", offers::told(&offers));
+        return format!("there are GGUF files, of which one is to be named, {how}: {}", offers::listing(&offers));
     }
     let mut names: Vec<String> = listed.into_iter().map(|file| file.name).collect();
     if names.is_empty() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
 use lime_files::open_regular;
 
-use crate::{StoreError, card::SMALL_FILE, file_digest::sha256};
+use crate::{card::SMALL_FILE, error::StoreError, file_digest::sha256};
 
 /// What became of a model's small files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

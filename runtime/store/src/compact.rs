@@ -7,11 +7,12 @@ use lime_model::LayoutEntry;
 use lime_plan::{Block, Format};
 
 use crate::{
-    StoreError,
     digest::PieceHasher,
     disk::{self, Filling},
+    error::StoreError,
     header,
-    make::{Made, Maker, Names, TRIES, Written, read_back, remove},
+    make::{Made, Maker, TRIES, Written, read_back},
+    names::{Names, remove},
     part::Part,
     state::header_bytes,
     verify::verify,
@@ -25,7 +26,7 @@ impl Maker<'_> {
     /// lock of the compact part.
     pub(crate) fn compact(&self, block: Block, names: &Names) -> Result<Made, StoreError> {
         let (raw, part) = (Part::Whole(block), Part::Compact(block));
-        let raw_path = Names::of(self.model, raw).whole;
+        let raw_path = self.model.names(raw).whole;
         let there = self.model.is_whole(raw);
         if there {
             // Damage would get a digest of its own.

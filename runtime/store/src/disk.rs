@@ -13,7 +13,7 @@ use std::{
 use lime_plan::Bytes;
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, statvfs};
 
-use crate::{CHUNK_BYTES, StoreError};
+use crate::{digest::CHUNK_BYTES, error::StoreError};
 
 /// Written bytes go to the disk, and out of the page cache, whenever this many have gathered.
 const WINDOW: u64 = 16 << 20;

@@ -3,7 +3,6 @@
 use std::{
     cmp::Reverse,
     collections::VecDeque,
-    fs,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,14 +13,17 @@ use std::{
 use lime_plan::{Block, Bytes, Encoding};
 
 use crate::{
-    BlockState, Progress, StoreError, StoredModel, disk,
-    journal::noted_bytes,
-    make::{Made, Maker, Names, remove},
+    connect::connect,
+    disk,
+    error::StoreError,
+    make::{Made, Maker},
+    model::StoredModel,
+    names::remove,
     origin::Origin,
     part::Part,
     pieces::pieces,
-    progress::Meter,
-    state::header_bytes,
+    progress::{Meter, PullProgress},
+    state::{BlockState, header_bytes},
     verify::verify,
 };
 
@@ -55,13 +57,32 @@ pub struct Ensured {
     pub repaired: Vec<(Block, String)>,
 }
 
+impl StoredModel {
+    /// Makes exactly `blocks`, of which those that are whole are left alone, those half-made are gone on with and those damaged
+    /// are made again. Of a tied head beside an embedding that stays in memory only the norm is made. `listener` hears of every step.
+    ///
+    /// Other processes may do the same at the same time: each block is made by one of them.
+    ///
+    /// # Errors
+    /// What the source or the disk refused; what was made until then stays.
+    pub fn ensure(
+        &self,
+        blocks: &[Block],
+        options: EnsureOptions,
+        listener: &mut (dyn FnMut(&PullProgress) + Send),
+    ) -> Result<Ensured, StoreError> {
+        let origin = connect(&self.manifest().source()?, self.remote())?;
+        ensure(self, &*origin, blocks, options, listener)
+    }
+}
+
 /// Makes those of `blocks` that are not whole.
-pub(crate) fn ensure(
+fn ensure(
     model: &StoredModel,
     origin: &dyn Origin,
     blocks: &[Block],
     options: EnsureOptions,
-    listener: &mut (dyn FnMut(&Progress) + Send),
+    listener: &mut (dyn FnMut(&PullProgress) + Send),
 ) -> Result<Ensured, StoreError> {
     let parts = Part::for_device(model.folder().config(), blocks, options.embedding_streams, options.encoding);
     let damaged = condemn(model, &parts, options.verify)?;
@@ -92,7 +113,7 @@ fn condemn(model: &StoredModel, parts: &[Part], read: bool) -> Result<Vec<(Part,
     };
     let mut condemned = Vec::with_capacity(found.len());
     for (part, state) in found {
-        let (path, reason) = (Names::of(model, part).whole, state.fault().unwrap_or_default().to_owned());
+        let (path, reason) = (model.names(part).whole, state.fault().unwrap_or_default().to_owned());
         if matches!(state, BlockState::Unreadable(_)) {
             tracing::warn!(file = %path.display(), reason, "the disk does not give it: made anew beside it");
         } else {
@@ -109,7 +130,7 @@ fn check_space(model: &StoredModel, wanted: &[Part], connections: usize) -> Resu
     let needed = |part: &Part| {
         let layout = part.layout(model.folder().config());
         let size = header_bytes(model.key(), *part, &layout) + layout.bytes;
-        size.saturating_sub(disk::allocated(&Names::of(model, *part).part))
+        size.saturating_sub(disk::allocated(&model.names(*part).part))
     };
     // Each compact block is made from a raw one, and at most so many of those are there at once.
     let raw = wanted.iter().filter_map(|part| match part {
@@ -127,25 +148,15 @@ fn check_space(model: &StoredModel, wanted: &[Part], connections: usize) -> Resu
     Ok(())
 }
 
-fn measure(model: &StoredModel, parts: &[Part], wanted: &[Part]) -> Result<Progress, StoreError> {
+fn measure(model: &StoredModel, parts: &[Part], wanted: &[Part]) -> Result<PullProgress, StoreError> {
     let (mut before, mut total) = (0, 0);
     for part in parts {
         let bytes: u64 = pieces(model.folder(), *part)?.iter().map(|piece| piece.bytes).sum();
         total += bytes;
-        before += if wanted.contains(part) { started_bytes(model, *part).min(bytes) } else { bytes };
+        before += if wanted.contains(part) { model.started_bytes(*part).min(bytes) } else { bytes };
     }
     let (blocks, of_blocks) = (parts.len() - wanted.len(), parts.len());
-    Ok(Progress { block: None, done: Bytes(before), before: Bytes(before), total: Bytes(total), blocks, of_blocks })
-}
-
-/// Bytes of a half-made part that need not be fetched again.
-pub(crate) fn started_bytes(model: &StoredModel, part: Part) -> u64 {
-    let names = Names::of(model, part);
-    if !matches!(part, Part::Compact(_)) && fs::exists(&names.part).unwrap_or(false) {
-        noted_bytes(&names.journal, &model.journal_title(part))
-    } else {
-        0
-    }
+    Ok(PullProgress { block: None, done: Bytes(before), before: Bytes(before), total: Bytes(total), blocks, of_blocks })
 }
 
 fn make_all(maker: &Maker<'_>, wanted: &[Part], connections: usize) -> Result<(), StoreError> {

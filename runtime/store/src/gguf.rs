@@ -9,7 +9,8 @@ use std::{
 use lime_model::{Gguf, gguf_parts};
 
 use crate::{
-    StoreError, card,
+    card,
+    error::StoreError,
     offers::Listed,
     origin::{Origin, OriginFile, Sink},
 };

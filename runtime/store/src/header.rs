@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use lime_model::{BLOCK_ALIGNMENT, BlockLayout, safetensors_dtype};
 use lime_plan::Format;
 
-use crate::{Digest, part::Part};
+use crate::{digest::Digest, part::Part};
 
 const LENGTH_BYTES: usize = 8;
 const DIGEST_KEY: &str = "\"digest\":\"";

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Digest, StoreError, pieces::Piece};
+use crate::{digest::Digest, error::StoreError, pieces::Piece};
 
 /// Longer than the journal of any block that this build reads.
 const LIMIT: u64 = 64 << 20;

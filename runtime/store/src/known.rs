@@ -8,7 +8,7 @@ use std::{
 use lime_model::BlockLayout;
 use lime_plan::Block;
 
-use crate::Digest;
+use crate::digest::Digest;
 
 /// What the bytes of a block must hash to, by the layout that they are read in: a file's header said so, and bytes agreed. It stays true
 /// for as long as the model is the same, whatever becomes of the file.

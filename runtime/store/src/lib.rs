@@ -16,9 +16,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod block_files;
 mod card;
 mod card_check;
 mod compact;
+mod connect;
 mod digest;
 mod disk;
 mod ensure;
@@ -33,8 +35,10 @@ mod local;
 mod make;
 mod manifest;
 mod model;
+mod names;
 mod offers;
 mod origin;
+
 mod part;
 mod pieces;
 mod progress;
@@ -52,7 +56,7 @@ pub use http::RemoteOptions;
 pub use manifest::Manifest;
 pub use model::StoredModel;
 pub use origin::OriginFile;
-pub use progress::Progress;
+pub use progress::PullProgress;
 pub use source::Source;
 pub use state::BlockState;
 pub use store::{Listed, Pruned, Store};

@@ -10,7 +10,8 @@ use std::{
 use lime_files::open_regular;
 
 use crate::{
-    StoreError, disk,
+    disk,
+    error::StoreError,
     offers::Listed,
     origin::{Origin, OriginFile, Sink},
 };

@@ -2,21 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, TryLockError},
-    io,
+    fs::{File, TryLockError},
     os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use lime_plan::Bytes;
 
 use crate::{
-    BlockHasher, Digest, StoreError, StoredModel,
-    digest::PieceHasher,
+    digest::{BlockHasher, Digest, PieceHasher},
     disk::{self, DiskReader, Filling},
+    error::StoreError,
     header,
     journal::Journal,
+    model::StoredModel,
+    names::Names,
     origin::Origin,
     part::Part,
     pieces::{Piece, ReadSpan, pieces, spans},
@@ -54,7 +55,7 @@ pub(crate) enum Made {
 impl Maker<'_> {
     /// Makes `part` unless it is whole and nothing speaks against it. Where another process is at it, waits for that one if `wait`.
     pub(crate) fn make(&self, part: Part, wait: bool) -> Result<Made, StoreError> {
-        let names = Names::of(self.model, part);
+        let names = self.model.names(part);
         let Some(_lock) = lock(&names.lock, wait)? else { return Ok(Made::Busy) };
         if !self.anew.contains(&part) && self.model.is_whole(part) {
             return Ok(Made::Elsewhere);
@@ -135,38 +136,6 @@ impl Maker<'_> {
     }
 }
 
-/// The names of a block's files.
-pub(crate) struct Names {
-    folder: PathBuf,
-    pub(crate) whole: PathBuf,
-    pub(crate) part: PathBuf,
-    pub(crate) journal: PathBuf,
-    pub(crate) lock: PathBuf,
-}
-
-impl Names {
-    pub(crate) fn of(model: &StoredModel, part: Part) -> Self {
-        let (folder, stem) = (model.blocks_folder(), part.stem());
-        let name = |ending: &str| folder.join(format!("{stem}.{ending}"));
-        Self {
-            whole: folder.join(part.file_name()),
-            part: name("part"),
-            journal: name("journal"),
-            lock: name("lock"),
-            folder,
-        }
-    }
-
-    /// Gives the finished block its name, for good.
-    pub(crate) fn publish(&self) -> Result<(), StoreError> {
-        fs::rename(&self.part, &self.whole).map_err(StoreError::writing("name", &self.whole))?;
-        disk::sync_folder(&self.folder)?;
-        // Without its block a journal says nothing; one that stays behind is harmless.
-        let _ = fs::remove_file(&self.journal);
-        Ok(())
-    }
-}
-
 /// Locks a block for this process until the answer is dropped or the process ends; `None` where another holds it.
 pub(crate) fn lock(path: &Path, wait: bool) -> Result<Option<File>, StoreError> {
     let file = File::options().write(true).create(true).truncate(false).open(path);
@@ -244,12 +213,4 @@ fn clear_gaps(path: &Path, start: u64, bytes: u64, pieces: &[Piece]) -> Result<(
     file.sync_data().map_err(fault())?;
     disk::forget(&file, 0, 0);
     Ok(())
-}
-
-/// Removes a file that may not be there.
-pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(StoreError::writing("remove", path)(fault)),
-        _ => Ok(()),
-    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{OriginFile, Source, StoreError, disk};
+use crate::{disk, error::StoreError, origin::OriginFile, source::Source};
 
 const VERSION: u32 = 2;
 /// Has no digests of the small files.

@@ -2,22 +2,24 @@
 
 use std::{
     fs::{self, File},
-    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use lime_model::{BlockFile, BlockFiles, BlockLayout, ModelFolder};
+use lime_model::ModelFolder;
 use lime_plan::{Block, Bytes};
 
 use crate::{
-    BlockState, Digest, EnsureOptions, Ensured, Manifest, Progress, RemoteOptions, StoreError,
-    ensure::{ensure, started_bytes},
+    digest::Digest,
+    disk,
+    error::StoreError,
+    http::options::RemoteOptions,
+    journal::noted_bytes,
     known::KnownDigests,
-    make::{Names, remove},
+    manifest::Manifest,
+    names::{Names, remove},
     part::Part,
-    state::{header_bytes, look},
-    verify::verify,
+    state::{BlockState, look},
 };
 
 /// One model in the store: its small files, and the blocks that this device has of it. While one is open `lime store prune`
@@ -30,7 +32,7 @@ pub struct StoredModel {
     folder: ModelFolder,
     remote: RemoteOptions,
     /// What readers' digests are compared with.
-    known: KnownDigests,
+    pub(crate) known: KnownDigests,
     mended_files: Vec<(String, String)>,
     /// Locked, shared, for as long as this lives.
     _in_use: File,
@@ -95,44 +97,6 @@ impl StoredModel {
         &self.folder
     }
 
-    /// Makes exactly `blocks`, of which those that are whole are left alone, those half-made are gone on with and those damaged
-    /// are made again. Of a tied head beside an embedding that stays in memory only the norm is made. `listener` hears of every step.
-    ///
-    /// Other processes may do the same at the same time: each block is made by one of them.
-    ///
-    /// # Errors
-    /// What the source or the disk refused; what was made until then stays.
-    pub fn ensure(
-        &self,
-        blocks: &[Block],
-        options: EnsureOptions,
-        listener: &mut (dyn FnMut(&Progress) + Send),
-    ) -> Result<Ensured, StoreError> {
-        let origin = crate::origin::connect(&self.manifest.source()?, &self.remote)?;
-        ensure(self, &*origin, blocks, options, listener)
-    }
-
-    /// Reads those of `blocks` that are there past the page cache, and gives back the damaged ones with what is wrong. `report`
-    /// hears of every block that was read, with its size.
-    ///
-    /// # Errors
-    /// When reading is not possible at all; a block that cannot be read is damaged.
-    pub fn verify(
-        &self,
-        blocks: &[Block],
-        report: &(dyn Fn(Block, Bytes) + Sync),
-    ) -> Result<Vec<(Block, String)>, StoreError> {
-        let config = self.folder.config();
-        let parts: Vec<Part> = Part::all(config).into_iter().filter(|part| blocks.contains(&part.block())).collect();
-        let found = verify(self, &parts, &|part, state| {
-            if *state != BlockState::Absent {
-                report(part.block(), Bytes(part.layout(config).bytes));
-            }
-        })?;
-        let reason = |state: BlockState| state.fault().unwrap_or_default().to_owned();
-        Ok(found.into_iter().map(|(part, state)| (part.block(), reason(state))).collect())
-    }
-
     /// What can be said of `block` without reading its data: of it as it is, else of its compact form. A head of which the norm alone is there is whole where the model's
     /// output matrix is the embedding.
     pub fn state(&self, block: Block) -> BlockState {
@@ -145,8 +109,8 @@ impl StoredModel {
     /// The bytes that `block` takes in the store, half-made ones counted.
     pub fn bytes_on_disk(&self, block: Block) -> Bytes {
         let files = Part::all(self.folder.config()).into_iter().filter(|part| part.block() == block);
-        let names = files.map(|part| Names::of(self, part));
-        Bytes(names.map(|names| crate::disk::allocated(&names.whole) + crate::disk::allocated(&names.part)).sum())
+        let names = files.map(|part| self.names(part));
+        Bytes(names.map(|names| disk::allocated(&names.whole) + disk::allocated(&names.part)).sum())
     }
 
     /// Removes `block`, so that the next [`StoredModel::ensure`] makes it again: for one whose bytes turned out to be wrong. One that
@@ -159,7 +123,7 @@ impl StoredModel {
             if matches!(self.look(part), BlockState::Unreadable(_)) {
                 continue;
             }
-            remove(&Names::of(self, part).whole)?;
+            remove(&self.names(part).whole)?;
         }
         Ok(())
     }
@@ -180,14 +144,29 @@ impl StoredModel {
         self.path.join(BLOCKS)
     }
 
+    /// What the files of `part` are called.
+    pub(crate) fn names(&self, part: Part) -> Names {
+        Names::of(self.blocks_folder(), part)
+    }
+
     pub(crate) fn look(&self, part: Part) -> BlockState {
-        let state = look(&Names::of(self, part).whole, &self.key, part, &part.layout(self.folder.config()));
+        let state = look(&self.names(part).whole, &self.key, part, &part.layout(self.folder.config()));
         match state {
-            BlockState::Absent => match started_bytes(self, part) {
+            BlockState::Absent => match self.started_bytes(part) {
                 0 => BlockState::Absent,
                 bytes => BlockState::Partial(Bytes(bytes)),
             },
             state => state,
+        }
+    }
+
+    /// Bytes of a half-made part that need not be fetched again.
+    pub(crate) fn started_bytes(&self, part: Part) -> u64 {
+        let names = self.names(part);
+        if !matches!(part, Part::Compact(_)) && fs::exists(&names.part).unwrap_or(false) {
+            noted_bytes(&names.journal, &self.journal_title(part))
+        } else {
+            0
         }
     }
 
@@ -198,80 +177,5 @@ impl StoredModel {
     /// The first line of a part's journal: another model or another layout has another.
     pub(crate) fn journal_title(&self, part: Part) -> String {
         format!("lime-journal-1 {} {} {}", self.key, part.stem(), part.layout(self.folder.config()).bytes)
-    }
-
-    /// The file that holds `block` as `layout` wants it.
-    fn part_for(&self, block: Block, layout: &BlockLayout) -> Result<Part, StoreError> {
-        let config = self.folder.config();
-        if *layout == Part::Whole(block).layout(config) {
-            return Ok(Part::Whole(block));
-        }
-        if *layout == Part::Compact(block).layout(config) {
-            return Ok(Part::Compact(block));
-        }
-        if block == Block::Head && *layout == Part::HeadNorm.layout(config) {
-            // The norm is also the beginning of a whole head.
-            let alone = self.is_whole(Part::HeadNorm) || !self.is_whole(Part::Whole(block));
-            return Ok(if alone { Part::HeadNorm } else { Part::Whole(block) });
-        }
-        let reason = format!("the layout asked for block {block} is not one of this model");
-        Err(StoreError::Damaged { path: self.path.clone(), reason })
-    }
-
-    /// The part for `layout` if it is whole, its path and its digest.
-    fn find(&self, block: Block, layout: &BlockLayout) -> Result<(Part, PathBuf, Digest), StoreError> {
-        let part = self.part_for(block, layout)?;
-        let path = Names::of(self, part).whole;
-        match self.look(part) {
-            BlockState::Whole(digest) => Ok((part, path, digest)),
-            BlockState::Damaged(reason) | BlockState::Unreadable(reason) => {
-                Err(StoreError::Damaged { path, reason: format!("block {block} {reason}") })
-            }
-            BlockState::Absent | BlockState::Partial(_) => {
-                Err(StoreError::Missing { block: block.to_string(), model: self.manifest.name.clone() })
-            }
-        }
-    }
-}
-
-impl BlockFiles for StoredModel {
-    fn locate(&self, block: Block, layout: &BlockLayout) -> io::Result<BlockFile> {
-        let (part, path, _) = self.find(block, layout).map_err(io::Error::other)?;
-        let whole = part.layout(self.folder.config());
-        Ok(BlockFile { path, offset: header_bytes(&self.key, part, &whole), bytes: whole.bytes })
-    }
-
-    fn digest(&self, chunk: &[u8]) -> u128 {
-        Digest::of_chunk(chunk).0
-    }
-
-    fn check(&self, block: Block, layout: &BlockLayout, digests: &[u128]) -> io::Result<()> {
-        let found = Digest::of_block(digests.iter().copied().map(Digest));
-        if self.known.get(block, layout) == Some(found) {
-            return Ok(());
-        }
-        let (part, path, expected) = self.find(block, layout).map_err(io::Error::other)?;
-        let whole = part.layout(self.folder.config());
-        if whole.bytes != layout.bytes {
-            // Only the beginning was read, and the digest is of all of it.
-            return match verify(self, &[part], &|_, _| {}).map_err(io::Error::other)?.pop() {
-                Some((_, state)) => {
-                    let reason = state.fault().unwrap_or_default().to_owned();
-                    Err(io::Error::other(StoreError::Damaged { path, reason }))
-                }
-                None => {
-                    self.known.set(block, layout, found);
-                    Ok(())
-                }
-            };
-        }
-        if found == expected {
-            self.known.set(block, layout, found);
-            return Ok(());
-        }
-        let reason = format!(
-            "block {block} was read with the digest {found}, its header says {expected}: a bit has flipped; `lime store verify --repair` makes it again"
-        );
-        Err(io::Error::other(StoreError::Damaged { path, reason }))
     }
 }

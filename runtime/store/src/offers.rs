@@ -87,7 +87,7 @@ pub(crate) fn pick<'a>(offers: &'a [Offer], quant: &str) -> Result<&'a Offer, No
 }
 
 /// The offers for a person to choose from: quantizations, and the files that do not say theirs, with what they take.
-pub(crate) fn told(offers: &[Offer]) -> String {
+pub(crate) fn listing(offers: &[Offer]) -> String {
     let one = |offer: &Offer| {
         let name = offer.quant.as_deref().unwrap_or(&offer.first);
         match (offer.missing, offer.bytes) {
@@ -198,7 +198,7 @@ mod tests {
         ]);
         let found = offers(&files);
         assert_eq!(
-            told(&found),
+            listing(&found),
             "Q2_K (1 of its files are missing), Q4_K_M (1.0 MiB), UD-Q3_K_XL (2.0 MiB), Q8_0 (3.0 MiB), BF16 (5.0 MiB), \
              IQ4_NL (8.0 MiB), IQ4_NL (9.0 MiB)"
         );

@@ -9,7 +9,7 @@ use std::{
 use lime_model::is_gguf;
 use lime_plan::{GgufPick, HubModel, HubModelError};
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// The revision where none is asked for.
 const MAIN: &str = "main";

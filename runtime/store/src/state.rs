@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 use lime_model::BlockLayout;
 use lime_plan::Bytes;
 
-use crate::{Digest, disk, header, part::Part};
+use crate::{digest::Digest, disk, header, part::Part};
 
 /// What can be said of a block on the disk without reading its data.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,9 +13,16 @@ use std::{
 use lime_plan::Bytes;
 
 use crate::{
-    CardState, Manifest, RemoteOptions, Source, StoreError, StoredModel, card, card_check, disk,
-    model::{BLOCKS, CARD, IN_USE},
-    origin::{Origin, connect},
+    card,
+    card_check::{self, CardState},
+    connect::connect,
+    disk,
+    error::StoreError,
+    http::RemoteOptions,
+    manifest::Manifest,
+    model::{BLOCKS, CARD, IN_USE, StoredModel},
+    origin::Origin,
+    source::Source,
 };
 
 const MODELS: &str = "models";

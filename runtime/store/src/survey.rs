@@ -5,7 +5,7 @@ use std::{cell::RefCell, fs, io};
 use lime_model::TensorEntry;
 use lime_plan::ModelCard;
 
-use crate::{StoreError, StoredModel, origin::connect};
+use crate::{connect::connect, error::StoreError, model::StoredModel};
 
 /// Holds what was found, beside the manifest.
 const FILE: &str = "survey";

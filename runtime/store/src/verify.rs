@@ -5,16 +5,41 @@ use std::{
     thread,
 };
 
+use lime_plan::{Block, Bytes};
+
 use crate::{
-    BlockState, Digest, StoreError, StoredModel,
-    digest::BlockHasher,
+    digest::{BlockHasher, Digest},
     disk::{self, DiskReader},
-    make::Names,
+    error::StoreError,
+    model::StoredModel,
     part::Part,
-    state::header_bytes,
+    state::{BlockState, header_bytes},
 };
 
 const READERS: usize = 4;
+
+impl StoredModel {
+    /// Reads those of `blocks` that are there past the page cache, and gives back the damaged ones with what is wrong. `report`
+    /// hears of every block that was read, with its size.
+    ///
+    /// # Errors
+    /// When reading is not possible at all; a block that cannot be read is damaged.
+    pub fn verify(
+        &self,
+        blocks: &[Block],
+        report: &(dyn Fn(Block, Bytes) + Sync),
+    ) -> Result<Vec<(Block, String)>, StoreError> {
+        let config = self.folder().config();
+        let parts: Vec<Part> = Part::all(config).into_iter().filter(|part| blocks.contains(&part.block())).collect();
+        let found = verify(self, &parts, &|part, state| {
+            if *state != BlockState::Absent {
+                report(part.block(), Bytes(part.layout(config).bytes));
+            }
+        })?;
+        let reason = |state: BlockState| state.fault().unwrap_or_default().to_owned();
+        Ok(found.into_iter().map(|(part, state)| (part.block(), reason(state))).collect())
+    }
+}
 
 /// Reads every one of `parts` that is there, several at once and past the page cache, and gives back those that are damaged or
 /// cannot be read. Every part is reported when it has been read.
@@ -64,6 +89,6 @@ fn digest(model: &StoredModel, part: Part, reader: &mut DiskReader) -> Result<Di
     let layout = part.layout(model.folder().config());
     let start = header_bytes(model.key(), part, &layout);
     let mut hasher = BlockHasher::new();
-    reader.read(&Names::of(model, part).whole, start, layout.bytes, &mut |chunk| hasher.update(chunk))?;
+    reader.read(&model.names(part).whole, start, layout.bytes, &mut |chunk| hasher.update(chunk))?;
     Ok(hasher.finish())
 }

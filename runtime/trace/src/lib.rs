@@ -18,4 +18,4 @@ mod span;
 
 pub use context::{SpanId, TraceContext, TraceId};
 pub use sink::{AlreadyInstalled, Sampling, Sink, active, begin, emit, install};
-pub use span::{Kind, Span, Value};
+pub use span::{Span, SpanKind, Value};

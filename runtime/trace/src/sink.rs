@@ -71,7 +71,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::Kind;
+    use crate::span::SpanKind;
 
     struct Kept(Sender<Span>);
 
@@ -98,7 +98,7 @@ mod tests {
         let span = Span {
             context,
             parent: None,
-            kind: Kind::Internal,
+            kind: SpanKind::Internal,
             name: "x",
             start: now,
             end: now,

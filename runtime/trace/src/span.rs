@@ -12,7 +12,7 @@ pub struct Span {
     /// Whose part it is; `None`: the first of its trace.
     pub parent: Option<SpanId>,
     /// On whose behalf it was done.
-    pub kind: Kind,
+    pub kind: SpanKind,
     /// What was done: few names, whatever clients ask for.
     pub name: &'static str,
     /// When it began ...
@@ -27,7 +27,7 @@ pub struct Span {
 
 /// On whose behalf something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SpanKind {
     /// A client's, who waits for it.
     Server,
     /// A part of such work.

@@ -3,7 +3,7 @@
 use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 
 use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Residency};
-use lime_store::{BlockState, EnsureOptions, Ensured, Progress, Source, Store, StoredModel};
+use lime_store::{BlockState, EnsureOptions, Ensured, PullProgress, Source, Store, StoredModel};
 
 use crate::{compute::ComputeError, fault_kind::said_by_store};
 
@@ -57,7 +57,7 @@ pub(crate) fn make(
     let (steps, heard) = mpsc::channel();
     let ensured = thread::scope(|scope| {
         let pull = scope.spawn(|| {
-            let mut listener = move |step: &Progress| {
+            let mut listener = move |step: &PullProgress| {
                 if steps.send((step.done, step.total)).is_err() {
                     resume_unwind(Box::new(PullCutShort));
                 }

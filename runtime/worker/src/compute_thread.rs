@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     compute::{ComputeError, Loader, Mended},
     counters::Counters,
-    pass::{Engine, Visit, said},
-    pressure::Press,
+    pass::{LoadedEngine, Visit, panic_message},
+    pressure::watch::Press,
     session::Session,
     vitals::{Doing, Vitals},
     work::{Command, ProgressSender},
@@ -29,25 +29,25 @@ pub(crate) struct ComputeThread {
     counters: Arc<Counters>,
     vitals: Arc<Vitals>,
     stopping: CancellationToken,
-    loaded: Option<Loaded>,
+    loaded: Option<LoadedPlan>,
     press: Press,
 }
 
-struct Loaded {
+struct LoadedPlan {
     epoch: u64,
     plan_json: Bytes,
     device: DeviceIndex,
-    engine: Engine,
+    engine: LoadedEngine,
 }
 
 /// Has an engine leave memory to others. What it could not do, it tries again with its next pass.
-fn pressed(mut engine: Box<dyn crate::compute::Compute>, press: &Press) -> Engine {
+fn pressed(mut engine: Box<dyn crate::compute::Compute>, press: &Press) -> LoadedEngine {
     // A panicking engine is dropped here: nobody sees what it left half done.
     match catch_unwind(AssertUnwindSafe(|| engine.press(press.shortage, &press.why))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, why = press.why, "memory could not be left to others yet"),
         Err(payload) => {
-            let said = said(payload.as_ref());
+            let said = panic_message(payload.as_ref());
             return Err(ComputeError::new(format!("the engine panicked ({said}); configure again")));
         }
     }
@@ -55,13 +55,14 @@ fn pressed(mut engine: Box<dyn crate::compute::Compute>, press: &Press) -> Engin
 }
 
 /// Has an engine compare all that it uses with its digests, and mend it.
-fn verified(engine: &mut Engine) -> Result<Mended, ComputeError> {
+fn verified(engine: &mut LoadedEngine) -> Result<Mended, ComputeError> {
     let Ok(compute) = engine else { return Ok(Mended::default()) };
     // A panicking engine is dropped here: nobody sees what it left half done.
     match catch_unwind(AssertUnwindSafe(|| compute.verify())) {
         Ok(verified) => verified,
         Err(payload) => {
-            let error = ComputeError::new(format!("comparing its blocks panicked: {}", said(payload.as_ref())));
+            let error =
+                ComputeError::new(format!("comparing its blocks panicked: {}", panic_message(payload.as_ref())));
             *engine = Err(error.clone());
             Err(error)
         }
@@ -139,10 +140,10 @@ impl ComputeThread {
         engine.set_keeper(None);
         let mut engine = pressed(engine, &self.press)?;
         engine.set_keeper(session.take_keeper().map(|keeper| Box::new(keeper) as Box<dyn PageKeeper>));
-        self.counters.took(engine.as_ref());
+        self.counters.use_engine(engine.as_ref());
         let (plan_json, device) = (session.plan_json.clone(), session.device);
         let epoch = session.epoch;
-        let loaded = self.loaded.insert(Loaded { epoch, plan_json, device, engine: Ok(engine) });
+        let loaded = self.loaded.insert(LoadedPlan { epoch, plan_json, device, engine: Ok(engine) });
         // Whoever has begun a newer epoch meanwhile asks again.
         if !session.verify || session.is_over() {
             return Ok(Mended::default());
@@ -184,7 +185,7 @@ impl ComputeThread {
             Err(ComputeError::new(if payload.is::<LoadCutShort>() {
                 "the load was cut short by a newer epoch".to_owned()
             } else {
-                format!("loading panicked: {}", said(payload.as_ref()))
+                format!("loading panicked: {}", panic_message(payload.as_ref()))
             }))
         })
     }

@@ -35,7 +35,7 @@ impl Counters {
     }
 
     /// An engine was taken up.
-    pub(crate) fn took(&self, engine: &dyn Compute) {
+    pub(crate) fn use_engine(&self, engine: &dyn Compute) {
         *self.footprint.lock().unwrap_or_else(PoisonError::into_inner) = engine.footprint();
         *self.streaming.lock().unwrap_or_else(PoisonError::into_inner) = engine.streaming();
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = engine.residency();

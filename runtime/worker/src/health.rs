@@ -32,7 +32,7 @@ pub(crate) async fn answer(listener: TcpListener, vitals: Arc<Vitals>) {
         };
         let vitals = Arc::clone(&vitals);
         tokio::spawn(async move {
-            let said = service_fn(|_| std::future::ready(Ok::<_, Infallible>(said(vitals.stuck()))));
+            let said = service_fn(|_| std::future::ready(Ok::<_, Infallible>(response(vitals.stuck()))));
             let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), said);
             // Who is slow, or gone, asks again.
             let _ = timeout(PATIENCE, connection).await;
@@ -41,7 +41,7 @@ pub(crate) async fn answer(listener: TcpListener, vitals: Arc<Vitals>) {
     }
 }
 
-fn said(stuck: Option<String>) -> Response<Full<Bytes>> {
+fn response(stuck: Option<String>) -> Response<Full<Bytes>> {
     let (status, text) = match stuck {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(stuck) => (StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {stuck}\n")),

@@ -21,12 +21,12 @@ use crate::{
 };
 
 /// The engine, or why there is none.
-pub(crate) type Engine = Result<Box<dyn Compute>, ComputeError>;
+pub(crate) type LoadedEngine = Result<Box<dyn Compute>, ComputeError>;
 
 /// A batch being handled.
 pub(crate) struct Visit<'a> {
     pub(crate) session: &'a Session,
-    pub(crate) engine: &'a mut Engine,
+    pub(crate) engine: &'a mut LoadedEngine,
     pub(crate) counters: &'a Counters,
     pub(crate) work: Work,
 }
@@ -244,7 +244,7 @@ impl Visit<'_> {
                 None
             }
             Err(payload) => {
-                let said = said(payload.as_ref());
+                let said = panic_message(payload.as_ref());
                 let error = ComputeError::new(format!("the engine panicked ({said}); configure again"));
                 self.fail(&error);
                 *self.engine = Err(error);
@@ -259,7 +259,7 @@ impl Visit<'_> {
 }
 
 /// The message of a panic.
-pub(crate) fn said(payload: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

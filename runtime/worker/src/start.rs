@@ -4,7 +4,12 @@ use std::net::SocketAddr;
 
 use lime_engine::{EngineOptions, Isa};
 
-use crate::{WorkerConfig, WorkerError, WorkerHandle, engine::EngineLoader, start_with};
+use crate::{
+    config::WorkerConfig,
+    engine::EngineLoader,
+    error::WorkerError,
+    handle::{WorkerHandle, start_with},
+};
 
 /// Starts a worker that listens on `listen` and waits for a plan. The model is looked at when the plan comes.
 ///

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::{
-    WorkerConfig, assignment::Assignment, counters::Counters, session::Session, vitals::Vitals, work::Command,
+    assignment::Assignment, config::WorkerConfig, counters::Counters, session::Session, vitals::Vitals, work::Command,
 };
 
 /// A worker, as its services see it.

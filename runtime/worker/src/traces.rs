@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use lime_ring::proto::Rows;
-use lime_trace::{Kind, Span, TraceContext, Value};
+use lime_trace::{Span, SpanKind, TraceContext, Value};
 
 use crate::{session::Session, work::Work};
 
@@ -34,7 +34,7 @@ impl Traced {
             lime_trace::emit(Span {
                 context: parent.child(),
                 parent: Some(parent.span),
-                kind: Kind::Internal,
+                kind: SpanKind::Internal,
                 name: "pass",
                 start: self.begin,
                 end,

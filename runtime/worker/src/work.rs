@@ -10,7 +10,7 @@ use tonic::Status;
 use crate::{
     compute::{ComputeError, Mended},
     failure::Failure,
-    pressure::Press,
+    pressure::watch::Press,
     session::Session,
 };
 

@@ -11,7 +11,7 @@ use crate::{
     candidates::Candidates,
     conditions::{Cause, Truth},
     planning,
-    triggers::{ReplanVerdict, Trigger},
+    triggers::{ReplanDecision, Trigger},
 };
 
 impl Deciding<'_> {
@@ -20,7 +20,7 @@ impl Deciding<'_> {
         &mut self,
         current: Option<Arc<LimePlan>>,
         made: Option<Arc<LimePlan>>,
-        verdict: &ReplanVerdict,
+        replan: &ReplanDecision,
         candidates: &Candidates,
     ) -> Option<Arc<LimePlan>> {
         let feasible = made.clone().filter(|plan| plan.spec.feasible);
@@ -67,8 +67,8 @@ impl Deciding<'_> {
         let (old, new) = (current.as_ref().map(|plan| plan.name_any()), chosen.as_ref().map(|plan| plan.name_any()));
         if let (true, Some(plan)) = (old != new, &chosen) {
             let name = plan.name_any();
-            let (trigger, why) = match verdict {
-                ReplanVerdict::Replan(trigger, why) | ReplanVerdict::TryBetter(trigger, why) => {
+            let (trigger, why) = match replan {
+                ReplanDecision::Replan(trigger, why) | ReplanDecision::TryBetter(trigger, why) => {
                     (*trigger, why.as_str())
                 }
                 _ => (Trigger::SpecChanged, "it was approved"),

@@ -12,7 +12,7 @@ use lime_plan::{Bytes, DevicePlan, ModelCard, Nanos, Plan};
 
 use super::{
     Deciding,
-    readiness::{self, NodeStanding},
+    readiness::{self, NodePresence},
 };
 use crate::{
     candidates::{self, Candidates, LINK_LOST, NO_MEMORY_LEFT, SCHEDULER_REFUSED},
@@ -20,7 +20,7 @@ use crate::{
     links::{self, Ends},
     planning, shards,
     snapshot::{RingCause, Tried},
-    triggers::{self, ReplanVerdict, Since, Situation, Trigger},
+    triggers::{self, ReplanDecision, Since, Situation, Trigger},
 };
 
 /// Most replans that are remembered: as many as the status may hold.
@@ -64,9 +64,9 @@ impl Deciding<'_> {
     }
 
     /// Notes what is lost from now on, where a plan without it is due.
-    pub(super) fn note_lost_links(&mut self, before: Vec<LostLink>, verdict: &ReplanVerdict) -> Vec<Ends> {
+    pub(super) fn note_lost_links(&mut self, before: Vec<LostLink>, replan: &ReplanDecision) -> Vec<Ends> {
         let mut lost = before;
-        if let (ReplanVerdict::Replan(Trigger::LinkLost, _), Some(ends)) = (verdict, self.missing_link.clone())
+        if let (ReplanDecision::Replan(Trigger::LinkLost, _), Some(ends)) = (replan, self.missing_link.clone())
             && lost.iter().all(|link| Ends::of(&link.one, &link.other) != ends)
         {
             lost.push(links::lost(&ends, &self.snapshot.profiles, self.snapshot.now));
@@ -84,7 +84,7 @@ impl Deciding<'_> {
         current: Option<&LimePlan>,
         card: Option<&ModelCard>,
         candidates: &Candidates,
-    ) -> (ReplanVerdict, Vec<String>, Vec<RejectedNode>) {
+    ) -> (ReplanDecision, Vec<String>, Vec<RejectedNode>) {
         let snapshot = self.snapshot;
         let document = current.and_then(|plan| planning::document(&plan.spec).ok());
         let device = |name: &str| document.iter().flat_map(|plan: &Plan| &plan.devices).find(|it| it.name == name);
@@ -99,10 +99,10 @@ impl Deciding<'_> {
             let name = &assignment.node;
             let node = nodes.get(name).copied();
             let pod = current.and_then(|plan| shards::pod(snapshot, plan, index));
-            match readiness::standing(snapshot, self.wish, name, node) {
-                NodeStanding::There => {}
-                NodeStanding::Suspected(left) => self.settled_for = self.settled_for.min(left),
-                NodeStanding::Lost(why) => {
+            match readiness::presence(snapshot, self.wish, name, node) {
+                NodePresence::There => {}
+                NodePresence::Suspected(left) => self.settled_for = self.settled_for.min(left),
+                NodePresence::Lost(why) => {
                     lost.push(name.clone());
                     why_lost.push(why);
                     continue;
@@ -214,7 +214,7 @@ impl Deciding<'_> {
             since,
             replans: self.replans(),
         };
-        (triggers::verdict(&situation), lost, refused)
+        (triggers::decide_replan(&situation), lost, refused)
     }
 
     /// Whether a plan is what the wish leads to: it was made for it, or was found to be the answer to it too.

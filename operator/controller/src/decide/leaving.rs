@@ -10,7 +10,7 @@ use crate::{
     build::{self, Kind, Object},
     conditions::{Cause, Truth},
     gateways, names,
-    triggers::ReplanVerdict,
+    triggers::ReplanDecision,
 };
 
 /// Seconds until the next visit while a gateway ends its answers.
@@ -25,18 +25,18 @@ const UPGRADE: &str = "upgrade";
 const RING: &str = "ring";
 
 impl Deciding<'_> {
-    /// The verdict, put off while a gateway ends its answers, where what runs can go on until then.
-    pub(super) fn after_answers(&mut self, verdict: ReplanVerdict) -> ReplanVerdict {
-        let Some(leaving) = &self.snapshot.leaving else { return verdict };
+    /// The replan, put off while a gateway ends its answers, where what runs can go on until then.
+    pub(super) fn after_answers(&mut self, replan: ReplanDecision) -> ReplanDecision {
+        let Some(leaving) = &self.snapshot.leaving else { return replan };
         self.decision.revisit = self.decision.revisit.min(LOOK);
         self.settled_for = self.settled_for.min(LOOK);
-        match verdict {
-            ReplanVerdict::Replan(trigger, message) | ReplanVerdict::TryBetter(trigger, message)
+        match replan {
+            ReplanDecision::Replan(trigger, message) | ReplanDecision::TryBetter(trigger, message)
                 if trigger.can_wait() =>
             {
-                ReplanVerdict::Wait(trigger, format!("{message}; {}", leaving.told()), leaving.until)
+                ReplanDecision::Wait(trigger, format!("{message}; {}", leaving.message()), leaving.until)
             }
-            verdict => verdict,
+            replan => replan,
         }
     }
 

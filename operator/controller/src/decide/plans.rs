@@ -12,7 +12,7 @@ use crate::{
     candidates::Candidates,
     names, planning,
     snapshot::Tried,
-    triggers::{self, ReplanVerdict},
+    triggers::{self, ReplanDecision},
 };
 
 /// Plans out of force that are kept to be read.
@@ -28,11 +28,11 @@ impl Deciding<'_> {
         &mut self,
         card: &ModelCard,
         candidates: &Candidates,
-        verdict: &ReplanVerdict,
+        replan: &ReplanDecision,
     ) -> Option<Arc<LimePlan>> {
-        let (trigger, message, better) = match verdict {
-            ReplanVerdict::Replan(trigger, message) => (*trigger, message, false),
-            ReplanVerdict::TryBetter(trigger, message) => (*trigger, message, true),
+        let (trigger, message, better) = match replan {
+            ReplanDecision::Replan(trigger, message) => (*trigger, message, false),
+            ReplanDecision::TryBetter(trigger, message) => (*trigger, message, true),
             _ => return None,
         };
         if candidates.nodes.is_empty() {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How a node of the plan stands.
-pub(super) enum NodeStanding {
+pub(super) enum NodePresence {
     /// Nothing speaks against it.
     There,
     /// It will count as lost after so many seconds, if nothing is heard of it until then.
@@ -28,13 +28,13 @@ pub(super) enum NodeStanding {
 }
 
 /// How a node of the plan stands.
-pub(super) fn standing(
+pub(super) fn presence(
     snapshot: &Snapshot,
     wish: &Wish,
     name: &str,
     node: Option<&std::sync::Arc<Node>>,
-) -> NodeStanding {
-    let Some(node) = node else { return NodeStanding::Lost(format!("{name}: the node is gone from the cluster")) };
+) -> NodePresence {
+    let Some(node) = node else { return NodePresence::Lost(format!("{name}: the node is gone from the cluster")) };
     let grace = i64::from(wish.spec.failure.node_loss_grace_seconds);
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
@@ -43,16 +43,16 @@ pub(super) fn standing(
         let since = ready.filter(|ready| ready.status != "True")?.last_transition_time.as_ref()?;
         Some(snapshot.now.as_second().saturating_sub(since.0.as_second()))
     };
-    let Some(silent) = silence_seconds(snapshot, name).or_else(not_ready_for) else { return NodeStanding::There };
+    let Some(silent) = silence_seconds(snapshot, name).or_else(not_ready_for) else { return NodePresence::There };
     // An agent alone may fail while its node serves: the ring's word decides then.
     let serving = snapshot.ring.as_ref().is_some_and(|ring| ring.ready);
     if kubernetes_says_ready && (serving || snapshot.ring.is_none()) {
-        return NodeStanding::There;
+        return NodePresence::There;
     }
     if silent <= grace {
-        return NodeStanding::Suspected(grace - silent + 1);
+        return NodePresence::Suspected(grace - silent + 1);
     }
-    NodeStanding::Lost(format!("{name}: silent for {silent} s, nodeLossGraceSeconds is {grace}"))
+    NodePresence::Lost(format!("{name}: silent for {silent} s, nodeLossGraceSeconds is {grace}"))
 }
 
 impl Deciding<'_> {
@@ -69,14 +69,14 @@ impl Deciding<'_> {
     }
 
     /// What the gateway says of the ring of `plan`, if it follows that.
-    fn said(&self, plan: &LimePlan) -> Option<&RingReport> {
+    fn reported_ring(&self, plan: &LimePlan) -> Option<&RingReport> {
         let name = kube::ResourceExt::name_any(plan);
         self.snapshot.ring.as_ref().filter(|ring| ring.plan == name)
     }
 
     /// WeightsReady, as the workers say it through their gateway: they fetch, and know why they cannot.
     fn weights(&mut self, plan: &LimePlan, shards: &[Shard]) {
-        let ring = self.said(plan).filter(|ring| !ring.ready && !self.wish.spec.asleep());
+        let ring = self.reported_ring(plan).filter(|ring| !ring.ready && !self.wish.spec.asleep());
         if let Some(RingReport { cause: Some(RingCause::Weights(node, reason)), trouble, .. }) = ring {
             let text = trouble.clone().unwrap_or_else(|| format!("{node} cannot have its weights"));
             self.findings.fails(ConditionType::WeightsReady, Cause::new(reason, text));
@@ -184,7 +184,7 @@ impl Deciding<'_> {
             });
             let leaving = self.snapshot.leaving.as_ref();
             if ring.phase == "waiting" || (ring.phase.is_empty() && leaving.is_some()) {
-                let text = leaving.map_or(why, |leaving| format!("{}; requests wait for the next", leaving.told()));
+                let text = leaving.map_or(why, |leaving| format!("{}; requests wait for the next", leaving.message()));
                 self.findings.fails(ConditionType::Ready, Cause::new("HandingOver", text));
                 return;
             }

@@ -2,7 +2,7 @@
 
 use crate::cost::{Unit, nanos, send};
 use crate::search::{Problem, rings};
-use crate::{Activity, Lane, Span, Timeline};
+use crate::timeline::{Activity, Interval, Lane, Timeline};
 use lime_plan::Nanos;
 
 use super::{Comparison, Strategy};
@@ -123,7 +123,7 @@ fn time(problem: &Problem<'_>, stages: &[Stage]) -> u64 {
 fn drawn(problem: &Problem<'_>, stages: &[Stage], strategy: Strategy) -> Timeline {
     let mut now = 0;
     let mut lanes = Vec::new();
-    let span = |activity: Activity, from: u64, to: u64| Span { activity, start: Nanos(from), end: Nanos(to) };
+    let span = |activity: Activity, from: u64, to: u64| Interval { activity, start: Nanos(from), end: Nanos(to) };
     for (at, stage) in stages.iter().enumerate() {
         let mut spans = Vec::new();
         let (compute, load) = (u64::from(stage.layers) * layer_time(problem, stage.node), load_time(problem, stage));

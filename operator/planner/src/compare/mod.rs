@@ -11,7 +11,10 @@ mod tensor;
 use serde::Serialize;
 
 use crate::search::Problem;
-use crate::{Timeline, plan, timeline};
+use crate::{
+    suggest::plan,
+    timeline::{Timeline, timeline},
+};
 use lime_plan::{Fleet, Goal, ModelCard, Nanos};
 
 /// A way to run a model on a fleet.

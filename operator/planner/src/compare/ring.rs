@@ -5,7 +5,7 @@
 
 use crate::cost::{Unit, nanos, send};
 use crate::search::{Problem, rings};
-use crate::{Activity, Lane, Span, Timeline};
+use crate::timeline::{Activity, Interval, Lane, Timeline};
 use lime_plan::Nanos;
 
 use super::{Comparison, Strategy};
@@ -118,7 +118,7 @@ fn drawn(problem: &Problem<'_>, dealt: &Dealt, strategy: Strategy) -> Timeline {
         let loading = read_time(problem, node, read).unwrap_or(0);
         let mut spans = Vec::new();
         if loading > 0 {
-            spans.push(Span { activity: Activity::Load, start: Nanos(0), end: Nanos(loading.min(dealt.time)) });
+            spans.push(Interval { activity: Activity::Load, start: Nanos(0), end: Nanos(loading.min(dealt.time)) });
         }
         work += u64::from(dealt.layers[at]) * table.layer[node];
         lanes.push(Lane { name: problem.fleet.nodes()[node].name.clone(), spans });
@@ -135,7 +135,7 @@ fn drawn(problem: &Problem<'_>, dealt: &Dealt, strategy: Strategy) -> Timeline {
             let compute = here * table.layer[node];
             let mut push = |activity: Activity, length: u64| {
                 if length > 0 {
-                    lanes[at].spans.push(Span { activity, start: Nanos(now), end: Nanos(now + length) });
+                    lanes[at].spans.push(Interval { activity, start: Nanos(now), end: Nanos(now + length) });
                 }
                 now += length;
             };
@@ -169,7 +169,7 @@ pub(super) fn single_node(problem: &Problem<'_>) -> Comparison {
         0 => format!("everything fits on {name}"),
         _ => format!("{name} reads all weights for every pass"),
     };
-    let span = |activity: Activity, start: u64, end: u64| Span { activity, start: Nanos(start), end: Nanos(end) };
+    let span = |activity: Activity, start: u64, end: u64| Interval { activity, start: Nanos(start), end: Nanos(end) };
     let mut spans = vec![span(Activity::Compute, time - compute, time)];
     if loading > 0 {
         spans.push(span(Activity::Load, 0, loading));

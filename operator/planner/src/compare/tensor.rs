@@ -2,7 +2,7 @@
 
 use crate::cost::{Unit, nanos};
 use crate::search::Problem;
-use crate::{Activity, Lane, Span, Timeline};
+use crate::timeline::{Activity, Interval, Lane, Timeline};
 use lime_plan::Nanos;
 
 use super::{Comparison, Strategy};
@@ -165,7 +165,7 @@ fn drawn(problem: &Problem<'_>, split: &Split, strategy: Strategy, hidden: bool)
         let mut spans = Vec::new();
         let mut push = |activity: Activity, start: u64, end: u64| {
             if start < end {
-                spans.push(Span { activity, start: Nanos(start), end: Nanos(end) });
+                spans.push(Interval { activity, start: Nanos(start), end: Nanos(end) });
             }
         };
         for layer in 0..layers {

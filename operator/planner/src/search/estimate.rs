@@ -3,7 +3,7 @@
 
 use crate::cost::Unit;
 
-use super::capacity::most_layers;
+use super::most_layers::most_layers;
 use super::problem::{Problem, hops, signed};
 
 /// Nothing that takes longer is worth estimating: nine years.

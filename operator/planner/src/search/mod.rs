@@ -8,6 +8,7 @@ mod exhaustive;
 mod floors;
 mod left_out;
 mod merit;
+mod most_layers;
 mod problem;
 pub(crate) mod request;
 mod residency;
@@ -16,6 +17,7 @@ mod settle;
 mod stricter;
 #[cfg(test)]
 mod tests;
+mod thorough;
 mod ties;
 #[cfg(test)]
 mod work_tests;
@@ -84,7 +86,7 @@ pub(crate) fn find(problem: &Problem<'_>) -> Option<Found> {
     let choice = if small || problem.fleet.nodes().len() <= 8 { IN_FULL } else { ON_LARGE_FLEETS };
     if !complete {
         sort(&mut pool);
-        if !stricter::is_thorough(problem) {
+        if !thorough::is_thorough(problem) {
             let mut work = cutting(problem);
             let cut: Vec<Settled> =
                 pool.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut work)).collect();
@@ -161,12 +163,12 @@ fn effort(problem: &Problem<'_>) -> Work {
 /// Work for cuts inside layers: less of it on large fleets, where it comes once.
 fn cutting(problem: &Problem<'_>) -> Work {
     let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
-    Work::new(if stricter::is_thorough(problem) { 40_000 + 250 * size } else { 4_000 + 16 * size })
+    Work::new(if thorough::is_thorough(problem) { 40_000 + 250 * size } else { 4_000 + 16 * size })
 }
 
 /// The fastest candidates; none where no candidate fits, or where no estimate is below `limit`.
 fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
-    let narrow = stricter::is_narrow(problem);
+    let narrow = thorough::is_narrow(problem);
     // The formula is a little less exact than what is simulated.
     let mut dealt = estimates(problem, if limit == u64::MAX { limit } else { more_by_part(limit, 8) });
     dealt.sort_by_cached_key(key);
@@ -202,7 +204,7 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
         }
     }
     let small = exhaustive::is_small(problem);
-    if !small && stricter::is_thorough(problem) {
+    if !small && thorough::is_thorough(problem) {
         let mut work = cutting(problem);
         let cut: Vec<Settled> =
             refined.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut work)).collect();

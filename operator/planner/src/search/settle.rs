@@ -7,7 +7,7 @@ use crate::schedule::Schedule;
 
 use super::problem::Problem;
 use super::residency::{Choice, Effort, apply, choices};
-use super::stricter::is_thorough;
+use super::thorough::is_thorough;
 
 /// A layout with its residency, and how fast it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,10 +11,8 @@ use lime_plan::{Goal, NodeProfile, Offload};
 use super::problem::Problem;
 use super::request::more_by_part;
 use super::settle::{Settled, THOROUGH, Work, settle};
+use super::thorough::MOST_NODES;
 use super::{SEGMENTS, Searched, effort, search};
-
-/// Nodes of the largest fleet that is searched under every stricter wish, whatever that takes.
-const MOST_NODES: usize = 8;
 
 /// What the search may still do, and what is worth looking at.
 struct Means {
@@ -40,19 +38,6 @@ impl Means {
     fn about(&self, time: u64) -> u64 {
         more_by_part(time, if self.every { 8 } else { 64 })
     }
-}
-
-/// Whether the fleet is so small that all stricter wishes are searched in full, each with its cuts inside layers.
-pub(crate) fn is_thorough(problem: &Problem<'_>) -> bool {
-    problem.fleet.nodes().len() <= MOST_NODES
-}
-
-/// Whether this is one of the stricter wishes of a fleet on which all of them are searched. Such a search begins with what is close to
-/// its own best, and not with what is close to the best so far, which is another one for whoever asks.
-pub(crate) fn is_narrow(problem: &Problem<'_>) -> bool {
-    let goal = problem.goal;
-    let narrow = goal.segments.is_some() || goal.least_devices > 1 || goal.most_devices.is_some();
-    narrow && problem.fleet.nodes().len() <= MOST_NODES
 }
 
 /// What is found, the wish with most freedom first: whether that was everything, too.

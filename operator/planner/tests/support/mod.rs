@@ -106,3 +106,20 @@ impl Shape {
         }
     }
 }
+
+/// The same model with the sizes of compact blocks, as weights that are compressible have them.
+pub(crate) fn compressible(card: ModelCard) -> ModelCard {
+    let less = |bytes: &Bytes| Bytes((bytes.0 / 100 * COMPACT_PERCENT).next_multiple_of(4096));
+    let blocks = &card.blocks;
+    let compact = BlockBytes {
+        embedding: less(&blocks.embedding),
+        attention: blocks.attention.iter().map(less).collect(),
+        mlp: blocks.mlp.iter().map(less).collect(),
+        head: less(&blocks.head),
+        head_beside_embedding: less(&blocks.head_beside_embedding),
+    };
+    ModelCard { compact: Some(compact), ..card }
+}
+
+/// Of its raw bytes that a matrix takes compact.
+pub(crate) const COMPACT_PERCENT: u64 = 71;

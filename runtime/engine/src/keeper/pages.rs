@@ -87,7 +87,7 @@ impl KeptPages {
         })?;
         let card = &plan.model;
         let layout = KvLayout {
-            ty: plan.kv.into(),
+            ty: plan.kv,
             kv_heads: card.kv_heads as usize,
             head_dim: card.head_dim as usize,
             layers: device.attentions() as usize,

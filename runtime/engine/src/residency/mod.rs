@@ -26,7 +26,7 @@ pub(crate) use room::{Room, Standing, Verdict};
 use crate::{
     EngineError,
     stream::{Lease, Stream, StreamBlock, StreamOptions},
-    weights::{BlockSource, HostBlock, HostMemory, Loaded, Pinned},
+    weights::{BlockSource, HostBlock, HostMemory, LoadedBlocks, Pinned},
 };
 use lime_model::BlockLayout;
 
@@ -69,13 +69,13 @@ impl Resident {
     /// # Errors
     /// When the buffer cannot be had.
     pub(crate) fn new(
-        loaded: Loaded,
+        loaded: LoadedBlocks,
         ladder: Ladder,
         recipe: Option<StreamRecipe>,
         read_from: Option<ReadFrom>,
     ) -> Result<Self, EngineError> {
         let base_buffer = recipe.as_ref().map_or(Bytes::ZERO, |recipe| recipe.options.buffer);
-        let Loaded { blocks, arena } = loaded;
+        let LoadedBlocks { blocks, arena } = loaded;
         let mut start = 0;
         let starts = blocks.iter().map(|(block, held)| {
             let begins = start;

@@ -59,7 +59,7 @@ fn weights(format: Format, rows: usize, columns: usize, state: &mut u64) -> Vec<
     if let Some(dtype) = format.element() {
         let values: Vec<f32> = (0..rows * columns).map(|_| if rows == 1 { 1.0 } else { small(0.1) }).collect();
         let mut bytes = vec![0; format_bytes(format, rows, columns).unwrap() as usize];
-        lime_kernels::encode(dtype.into(), &values, &mut bytes);
+        lime_kernels::encode(dtype, &values, &mut bytes);
         return bytes;
     }
     let mut bytes: Vec<u8> =

@@ -8,18 +8,11 @@ use axum::{
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
-use super::{App, BodyBudget, budget::Held, coding::Coding, error::ApiError, extent::Extent, server::Traffic};
+use super::{App, BodyBudget, budget::Gathered, coding::Coding, error::ApiError, extent::Extent, server::Traffic};
 use crate::appointments;
 
 /// Most of a refused body that is heard out: many clients listen only once they have said everything.
 const HEARD_OUT: usize = 64 << 20;
-
-/// A body, with what it takes of the budget.
-#[derive(Debug)]
-pub(super) struct Gathered {
-    pub(super) bytes: Vec<u8>,
-    pub(super) held: Held,
-}
 
 /// A body as it was sent.
 #[derive(Debug)]

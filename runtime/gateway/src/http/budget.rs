@@ -79,6 +79,13 @@ fn take(pool: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, bytes: u
     Ok(())
 }
 
+/// A body, with what it takes of the budget.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) bytes: Vec<u8>,
+    pub(super) held: Held,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

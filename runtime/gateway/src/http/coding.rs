@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use axum::http::{HeaderMap, header};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-use super::{BodyBudget, body::Gathered, error::ApiError};
+use super::{BodyBudget, budget::Gathered, error::ApiError};
 use crate::appointments;
 
 /// Bytes that are unpacked between two looks at the limits.

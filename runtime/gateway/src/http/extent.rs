@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{error::ApiError, json_text::mended};
-use crate::{Options, status::ServedPlan};
+use crate::{options::Options, status::ServedPlan};
 
 /// Bytes of text for each token of the context. Texts have three to five; one with more than this is a heap of spaces.
 const BYTES_PER_TOKEN: usize = 16;

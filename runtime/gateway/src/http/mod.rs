@@ -55,9 +55,9 @@ use lime_ring::Transport;
 use serde_json::{Value, json};
 
 use crate::{
-    Options,
     intake::Intake,
     metrics::Metrics,
+    options::Options,
     status::{Phase, RingStatus},
     text::TextModel,
 };

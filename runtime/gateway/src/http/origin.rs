@@ -14,7 +14,7 @@ use axum::{
 };
 
 use super::{SharedApp, error::ApiError};
-use crate::AllowedOrigin;
+use crate::access::AllowedOrigin;
 
 /// The names under which clients may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

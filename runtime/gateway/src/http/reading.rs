@@ -9,8 +9,8 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     App, SharedApp,
-    body::{Gathered, Sent},
-    budget::SMALL,
+    body::Sent,
+    budget::{Gathered, SMALL},
     coding::Coding,
     encoder::Encoder,
     error::ApiError,

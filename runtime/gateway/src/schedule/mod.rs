@@ -40,10 +40,7 @@ pub use prefixes::{KeyId, PrefixCache, PrefixCounts};
 use sequence::Sequence;
 pub use sequence::{Finish, NewSequence, SequenceId};
 
-use crate::{
-    speculation::{NewDrafter, OwnText, Speculation},
-    status::context_of,
-};
+use crate::speculation::{NewDrafter, OwnText, Speculation};
 
 /// What the plan allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +95,7 @@ impl Limits {
             most_failures: 3,
             most_losses: 10,
             vocabulary: plan.model.vocabulary,
-            context: context_of(plan),
+            context: plan.longest_context(),
             exact: plan.arithmetic == Arithmetic::Exact,
             kv_pages: kv_pages(plan),
         }

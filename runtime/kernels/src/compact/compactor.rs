@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::io;
 
-use super::layout::{CODE_BYTES, EXCEPTION_BYTES, GROUP, GROUP_BYTES, HEAD_BYTES, Layout, STRIPE, TABLE};
+use super::layout::{CODE_BYTES, CompactLayout, EXCEPTION_BYTES, GROUP, GROUP_BYTES, HEAD_BYTES, STRIPE, TABLE};
 use crate::matrix::ShapeError;
 use lime_plan::Format;
 
@@ -65,7 +65,7 @@ pub enum CompactError {
 /// to the sink exactly once.
 #[derive(Debug)]
 pub struct Compactor {
-    layout: Layout,
+    layout: CompactLayout,
     out_features: usize,
     in_features: usize,
     /// Rows seen.
@@ -83,7 +83,7 @@ impl Compactor {
         if out_features == 0 || in_features == 0 {
             return Err(ShapeError::Empty { out_features, in_features });
         }
-        let layout = Layout::of(out_features, in_features).ok_or(ShapeError::TooBig {
+        let layout = CompactLayout::of(out_features, in_features).ok_or(ShapeError::TooBig {
             format: Format::CompactBf16,
             out_features,
             in_features,

@@ -23,12 +23,12 @@ const SPARE_EXCEPTIONS: u128 = 32;
 
 /// Bytes of the compact form of a bf16 matrix; `u64::MAX` for one too big to have a compact form.
 pub fn compact_bytes(out_features: usize, in_features: usize) -> u64 {
-    Layout::of(out_features, in_features).map_or(u64::MAX, |layout| layout.bytes as u64)
+    CompactLayout::of(out_features, in_features).map_or(u64::MAX, |layout| layout.bytes as u64)
 }
 
 /// The sections of a compact matrix of some shape.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
+pub(crate) struct CompactLayout {
     /// Groups of a row.
     pub(super) groups: usize,
     /// Where the heads begin.
@@ -41,7 +41,7 @@ pub(crate) struct Layout {
     pub(crate) bytes: usize,
 }
 
-impl Layout {
+impl CompactLayout {
     /// The layout of a shape, if its bytes and exceptions can be counted.
     pub(crate) fn of(out_features: usize, in_features: usize) -> Option<Self> {
         let (out, columns) = (out_features as u128, in_features as u128);

@@ -30,7 +30,7 @@ mod reader;
 pub use compactor::{CompactError, Compactor};
 pub(crate) use expand::Expand;
 pub use layout::compact_bytes;
-pub(crate) use layout::{GROUP, Layout, STRIPE};
+pub(crate) use layout::{CompactLayout, GROUP, STRIPE};
 pub(crate) use reader::{CompactRows, RowReader};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Reading rows of a compact matrix, whatever its bytes are.
 
 use super::expand::Expand;
-use super::layout::{EXCEPTION_BYTES, GROUP, GROUP_BYTES, HEAD_BYTES, Layout, STRIPE, TABLE};
+use super::layout::{CompactLayout, EXCEPTION_BYTES, GROUP, GROUP_BYTES, HEAD_BYTES, STRIPE, TABLE};
 use crate::simd::prefetch_far;
 
 /// Sign and mantissa of a bf16 value.
@@ -16,13 +16,13 @@ const EXCEPTIONS_AHEAD: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompactRows<'a> {
     bytes: &'a [u8],
-    layout: Layout,
+    layout: CompactLayout,
 }
 
 impl<'a> CompactRows<'a> {
     /// # Panics
     /// When the number of bytes is not the layout's.
-    pub(crate) fn new(bytes: &'a [u8], layout: Layout) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], layout: CompactLayout) -> Self {
         assert_eq!(bytes.len(), layout.bytes, "bytes of a compact matrix");
         Self { bytes, layout }
     }
@@ -38,7 +38,7 @@ impl<'a> CompactRows<'a> {
     /// When the row does not lie in the bytes; the caller knows the number of rows better.
     #[inline]
     pub(crate) fn reader(&self, index: usize) -> RowReader<'a> {
-        let Layout { groups, heads, exceptions, room, .. } = self.layout;
+        let CompactLayout { groups, heads, exceptions, room, .. } = self.layout;
         let record = self.layout.record_bytes();
         let head = &self.bytes[heads..exceptions][index * HEAD_BYTES..][..HEAD_BYTES];
         let (table, listed) = head.split_first_chunk::<TABLE>().expect("a head is longer than its table");

@@ -9,7 +9,7 @@ use crate::isa::Isa;
 #[test]
 fn layouts_are_aligned_and_small() {
     for (out, columns) in [(1, 1), (3, 63), (5, 64), (4096, 4096), (11008, 4096), (4096, 11008), (32000, 2048)] {
-        let layout = Layout::of(out, columns).unwrap();
+        let layout = CompactLayout::of(out, columns).unwrap();
         for at in [layout.heads, layout.exceptions, layout.bytes] {
             assert_eq!(at % 64, 0, "{out} x {columns}");
         }
@@ -21,7 +21,7 @@ fn layouts_are_aligned_and_small() {
     for (out, columns) in
         [(usize::MAX, usize::MAX), (usize::MAX, 1), (1, usize::MAX), (1 << 32, 1 << 32), (1 << 30, 1 << 30)]
     {
-        assert!(Layout::of(out, columns).is_none());
+        assert!(CompactLayout::of(out, columns).is_none());
         assert_eq!(compact_bytes(out, columns), u64::MAX);
     }
 }
@@ -53,7 +53,7 @@ proptest! {
         columns in 1usize..3000,
         seed in any::<u64>(),
     ) {
-        let layout = Layout::of(3, columns).unwrap();
+        let layout = CompactLayout::of(3, columns).unwrap();
         let mut state = seed | 1;
         let mut bytes: Vec<u8> = (0..layout.bytes)
             .map(|_| {

@@ -1,7 +1,7 @@
 //! bf16 in compact form: expanded as it is read.
 
 use super::{FloatFormat, FloatReader, FloatRows};
-use crate::compact::{CompactRows, Expand, GROUP, Layout, RowReader};
+use crate::compact::{CompactLayout, CompactRows, Expand, GROUP, RowReader};
 use crate::lanes::BLOCK;
 use crate::matrix::Matrix;
 use crate::simd::StoredBf16;
@@ -16,7 +16,7 @@ impl FloatFormat for CompactBf16 {
 
     #[inline(always)]
     fn rows<'a>(matrix: &Matrix<'a>) -> CompactRows<'a> {
-        let layout = Layout::of(matrix.out_features(), matrix.in_features());
+        let layout = CompactLayout::of(matrix.out_features(), matrix.in_features());
         CompactRows::new(matrix.bytes(), layout.expect("the matrix was made with this shape"))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     settings::CONTROL_MESSAGE_BYTES,
 };
 
-type Progress = mpsc::UnboundedSender<(usize, ConfigureProgress)>;
+type Reports = mpsc::UnboundedSender<(usize, ConfigureProgress)>;
 
 /// Configures all; gives a connection to each, in ring order.
 pub(super) async fn configure_all(
@@ -73,7 +73,7 @@ async fn configure_one(
     transport: Transport,
     request: Request<ConfigureRequest>,
     deadline: Instant,
-    heard: Progress,
+    heard: Reports,
 ) -> Result<(usize, Line), DriverError> {
     let refused = |status: &tonic::Status| DriverError::from_status(&peer.device, status);
     let channel = connect_until(&transport, &peer.uri, deadline)

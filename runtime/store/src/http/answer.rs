@@ -3,50 +3,13 @@
 use std::time::Duration;
 
 use crate::{
-    OriginFile, RemoteCause, StoreError,
-    http::{client::Answer, url::plain},
-};
-
-/// A range of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Want {
-    pub(crate) from: u64,
-    pub(crate) bytes: u64,
-}
-
-/// Why a request came to nothing.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// It may be different next time.
-    Passing {
-        url: String,
-        reason: String,
-        /// How long the server asks to wait.
-        wait: Option<Duration>,
+    error::{RemoteCause, StoreError},
+    http::{
+        client::{Answer, Want},
+        fault::Fault,
     },
-    /// It will not.
-    Final(StoreError),
-}
-
-impl Fault {
-    pub(crate) fn unreached(url: &str, fault: &ureq::Error) -> Self {
-        let (url, reason) = (plain(url), format!("no answer ({fault})"));
-        match fault {
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-                Self::Final(StoreError::Remote { url, reason, cause: RemoteCause::Trouble })
-            }
-            _ => Self::Passing { url, reason, wait: None },
-        }
-    }
-
-    pub(crate) fn refused(url: &str, reason: String) -> Self {
-        Self::because(url, reason, RemoteCause::Trouble)
-    }
-
-    fn because(url: &str, reason: String, cause: RemoteCause) -> Self {
-        Self::Final(StoreError::Remote { url: plain(url), reason, cause })
-    }
-}
+    origin::OriginFile,
+};
 
 /// What an answer with an error status means.
 pub(crate) fn refusal(answer: &Answer) -> Fault {

@@ -10,15 +10,24 @@ use ureq::{
 };
 
 use crate::{
-    OriginFile, RemoteOptions, StoreError,
+    error::StoreError,
     http::{
-        answer::{Fault, Want},
+        fault::Fault,
+        options::RemoteOptions,
         url::{join, origin, plain},
     },
+    origin::OriginFile,
 };
 
 const MOST_REDIRECTS: usize = 5;
 const CONNECT: Duration = Duration::from_secs(15);
+
+/// A range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) from: u64,
+    pub(crate) bytes: u64,
+}
 
 /// One request.
 pub(crate) struct Ask {
@@ -102,7 +111,7 @@ impl Client {
     /// # Errors
     /// Passing ones where no answer came, a final one where redirects lead nowhere.
     pub(crate) fn send(&self, ask: &Ask) -> Result<Answer, Fault> {
-        let (mut url, mut said) = (ask.url.clone(), Said::default());
+        let (mut url, mut said) = (ask.url.clone(), RedirectHeaders::default());
         for hop in 0..=MOST_REDIRECTS {
             let response = self.one(ask, &url, hop == 0).map_err(|fault| Fault::unreached(&url, &fault))?;
             said.add(response.headers());
@@ -140,14 +149,14 @@ impl Client {
 
 /// What the answers of a chain of redirects say of the file.
 #[derive(Default)]
-struct Said {
+struct RedirectHeaders {
     commit: Option<String>,
     linked_etag: Option<String>,
     linked_size: Option<u64>,
     code: Option<String>,
 }
 
-impl Said {
+impl RedirectHeaders {
     fn add(&mut self, headers: &HeaderMap) {
         let own = |name| text(headers, name).map(str::to_owned);
         self.commit = self.commit.take().or_else(|| own("x-repo-commit").filter(|commit| is_commit(commit)));

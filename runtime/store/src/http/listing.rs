@@ -5,10 +5,11 @@ use std::io::Read as _;
 use serde::Deserialize;
 
 use crate::{
-    RemoteCause, StoreError,
+    error::{RemoteCause, StoreError},
     http::{
-        answer::{Fault, refusal},
+        answer::refusal,
         client::{Ask, Client, is_commit},
+        fault::Fault,
     },
     offers::Listed,
 };

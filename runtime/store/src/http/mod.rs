@@ -2,8 +2,9 @@
 
 mod answer;
 mod client;
+mod fault;
 mod listing;
-mod options;
+pub(crate) mod options;
 mod trouble;
 mod url;
 
@@ -21,11 +22,12 @@ use lime_backoff::Backoff;
 pub use options::RemoteOptions;
 
 use crate::{
-    RemoteCause, StoreError,
+    error::{RemoteCause, StoreError},
     file_digest::PromisedDigest,
     http::{
-        answer::{Fault, Want, check_part, refusal},
-        client::{Answer, Ask, Client},
+        answer::{check_part, refusal},
+        client::{Answer, Ask, Client, Want},
+        fault::Fault,
         listing::Listing,
         trouble::{Tries, Trouble},
     },

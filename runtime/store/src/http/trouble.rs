@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::RemoteOptions;
+use crate::http::options::RemoteOptions;
 
 /// Requests in vain that a server is granted, over all of a pull.
 const GRANTED: u64 = 40;

@@ -1,9 +1,11 @@
 //! KV pages on another device: the side that asks and the side that keeps.
 
 mod asking;
+mod joining;
 mod keeping;
 
-pub(crate) use asking::{Asking, RemoteKeeper, asking, join_keeper};
+pub(crate) use asking::{Asking, RemoteKeeper, asking};
+pub(crate) use joining::join_keeper;
 pub(crate) use keeping::{Keeping, keep};
 
 /// Floats as the wire has them.

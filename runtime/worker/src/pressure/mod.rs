@@ -1,7 +1,7 @@
 //! Memory that others take away from this device: looked at a few times a second, and told to the compute thread when it changes.
 
 mod reading;
-mod watch;
+pub(crate) mod watch;
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::{state::Worker, work::Command};
 use watch::Watch;
-pub(crate) use watch::{Press, of_the_plan};
+pub(crate) use watch::of_the_plan;
 
 /// A limit is often followed by a harder one: soon enough to be out of the way, seldom enough to cost nothing.
 const EVERY: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use lime_ring::{
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{hand_over, invalid};
+use super::handing::{hand_over, invalid};
 use crate::{compute::ComputeError, ending::Ending, session::Session, state::Worker, work::Work};
 
 pub(super) struct DriverService {
@@ -31,7 +31,7 @@ impl Driver for DriverService {
     async fn submit(&self, request: Request<Streaming<Pass>>) -> Result<Response<Ending<Ack>>, Status> {
         let session = self.worker.live_session(epoch_of(request.metadata()))?;
         if session.device.0 != 0 {
-            return Err(elsewhere(&session, 0, "passes begin on"));
+            return Err(wrong_device(&session, 0, "passes begin on"));
         }
         let (acks, stream) = mpsc::channel(2);
         // The channel is new and has room.
@@ -44,14 +44,14 @@ impl Driver for DriverService {
     async fn results(&self, request: Request<ResultsRequest>) -> Result<Response<Ending<PassResult>>, Status> {
         let session = self.worker.live_session(Some(request.into_inner().epoch))?;
         if !session.is_head() {
-            return Err(elsewhere(&session, session.plan.head.0, "results come from"));
+            return Err(wrong_device(&session, session.plan.head.0, "results come from"));
         }
         let results = session.results.subscribe();
         Ok(Response::new(Ending::new(results, session).held()))
     }
 }
 
-fn elsewhere(session: &Session, device: u32, what: &str) -> Status {
+fn wrong_device(session: &Session, device: u32, what: &str) -> Status {
     let right = session.peers.get(device as usize).map_or("", |peer| &peer.device);
     Status::failed_precondition(format!("{what} device {right:?}, this is {:?}", session.name()))
 }

@@ -2,6 +2,7 @@
 
 mod control;
 mod driver;
+mod handing;
 mod keeper;
 mod limited;
 mod ring;
@@ -15,16 +16,12 @@ use lime_ring::{
         ring_server::RingServer,
     },
 };
-use tonic::{Status, service::Routes};
+use tonic::service::Routes;
 
 use self::{
     control::ControlService, driver::DriverService, keeper::KeeperService, limited::Limited, ring::RingService,
 };
-use crate::{
-    session::Session,
-    state::Worker,
-    work::{Command, Work},
-};
+use crate::{session::Session, state::Worker};
 
 /// Every service of `worker`.
 pub(crate) fn routes(worker: &Arc<Worker>) -> Routes {
@@ -53,18 +50,4 @@ pub(crate) fn routes(worker: &Arc<Worker>) -> Routes {
 fn message_limit(worker: &Worker, of: impl FnOnce(&Session) -> usize) -> usize {
     const WITHOUT_PLAN: usize = 64 << 10;
     worker.session().map_or(WITHOUT_PLAN, |session| of(&session))
-}
-
-/// Hands work to the compute thread, in order; waits while it is behind. False when the epoch ended meanwhile.
-async fn hand_over(worker: &Worker, session: &Arc<Session>, work: Work) -> bool {
-    tokio::select! {
-        biased;
-        () = session.ended.cancelled() => false,
-        sent = worker.compute.send(Command::Work(session.clone(), work)) => sent.is_ok(),
-    }
-}
-
-/// A message that breaks a rule.
-fn invalid(error: &lime_ring::FrameError) -> Status {
-    Status::invalid_argument(error.to_string())
 }

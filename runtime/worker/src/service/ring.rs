@@ -10,7 +10,7 @@ use lime_ring::{
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{hand_over, invalid};
+use super::handing::{hand_over, invalid};
 use crate::{ending::Ending, session::Session, state::Worker, work::Work};
 
 pub(super) struct RingService {

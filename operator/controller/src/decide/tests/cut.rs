@@ -159,15 +159,15 @@ fn what_a_gateway_says_of_other_links_or_plans_moves_nothing() {
     let used = links::used(&planning::document(&in_force(&before, &decide(&before, &settings))).unwrap());
     let ends = used.first().unwrap();
     let mut elsewhere = later(&before, 0, &Ends::of("a", "nobody"));
-    let verdict = |snapshot: &Snapshot| {
+    let degraded = |snapshot: &Snapshot| {
         let decision = decide(snapshot, &settings);
         (condition(&decision, "Degraded").1, decision.since.contains_key("cut"))
     };
-    assert_eq!(verdict(&elsewhere), ("AsPlanned".into(), false));
+    assert_eq!(degraded(&elsewhere), ("AsPlanned".into(), false));
     elsewhere = later(&before, 0, ends);
-    assert_eq!(verdict(&elsewhere), ("LinkLost".into(), true));
+    assert_eq!(degraded(&elsewhere), ("LinkLost".into(), true));
     elsewhere.ring.as_mut().unwrap().plan = "an-earlier-one".into();
-    assert_eq!(verdict(&elsewhere), ("AsPlanned".into(), false));
+    assert_eq!(degraded(&elsewhere), ("AsPlanned".into(), false));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use lime_ring::proto::StatusReply;
 use serde_json::{Value, json};
 
 use crate::{
-    Event,
+    config::Event,
     happenings::{Happening, unix_millis},
     http::App,
     status::RingState,

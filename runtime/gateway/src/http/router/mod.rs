@@ -24,7 +24,7 @@ use super::{
     ASKED, BodyBudget, body::gather, coding::Coding, error::ApiError, fields::wrong_type, json_text::mended, lenient,
     serve, server::Traffic,
 };
-use crate::{Options, metrics::Metrics};
+use crate::{metrics::Metrics, options::Options};
 use forward::{ask, send};
 
 /// A model and the gateway that serves it.

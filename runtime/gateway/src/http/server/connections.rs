@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::Options;
+use crate::options::Options;
 
 /// How long a connection may be in each state without a movement.
 #[derive(Clone, Copy, Debug)]

@@ -26,8 +26,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Options,
     metrics::{Connected, Metrics},
+    options::Options,
 };
 use body::Counted;
 pub(crate) use connections::Traffic;
