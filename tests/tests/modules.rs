@@ -28,7 +28,7 @@ impl Imports {
     fn of(sources: &Sources) -> Self {
         let mut imports = Self::default();
         for (module, source) in sources.iter().filter(|(module, _)| !is_front(module) && !is_test(module)) {
-            for path in paths_in(&without_tests(&without_comments(source))) {
+            for path in paths_in(without_tests(&without_comments(source))) {
                 let Some(full) = absolute(module, &path) else { continue };
                 let prefixes = (1..=full.len()).rev().map(|length| full[..length].to_vec());
                 match prefixes.into_iter().find(|prefix| sources.contains_key(prefix)) {

@@ -191,7 +191,7 @@ fn several_answers_to_one_prompt_compute_it_once() {
         let wishes: Vec<NewSequence> = (1..=4)
             .map(|id| NewSequence { id: SequenceId(id), ..of_kind(1, 0, 3 * PAGE, 10, 4) })
             .map(|wish| NewSequence {
-                sampling: crate::SamplingParams { seed: wish.id.0, ..wish.sampling.clone() },
+                sampling: crate::sampling::SamplingParams { seed: wish.id.0, ..wish.sampling.clone() },
                 ..wish
             })
             .collect();
