@@ -34,11 +34,11 @@ impl Asked {
     fn of(seed: u64, vocabulary: u32, draws: usize) -> Self {
         let mut random = Random(seed);
         let prompt = (0..3 + random.below(40)).map(|_| random.below(vocabulary.into()) as u32).collect();
-        let sampled = seed % 3 > 0;
+        let sampled = !seed.is_multiple_of(3);
         let sampling = Sampling {
             temperature: if sampled { 0.9 } else { 0.0 },
-            top_p: if seed % 2 == 0 { 0.9 } else { 1.0 },
-            top_k: if seed % 5 == 0 { 40 } else { 0 },
+            top_p: if seed.is_multiple_of(2) { 0.9 } else { 1.0 },
+            top_k: if seed.is_multiple_of(5) { 40 } else { 0 },
             seed,
             logprobs: seed % 4 < 2,
             top_logprobs: (seed % 4 < 2) as u32 * 3,

@@ -193,8 +193,9 @@ fn time(how: Speculation, faults: u64, seconds: fn(u32) -> f64) -> f64 {
 /// By what passes cost: much is gained where guesses hold or rows cost little, and nothing is lost where neither is so.
 #[test]
 fn guessing_pays_or_is_left() {
+    type Cost = fn(u32) -> f64;
     // Streamed: a pass costs its reading. In memory: each row costs a tenth. On slow cores: as much as a pass of its own.
-    let costs: [(&str, fn(u32) -> f64); 3] =
+    let costs: [(&str, Cost); 3] =
         [("streamed", |_| 1.0), ("memory", |rows| 0.9 + 0.1 * f64::from(rows)), ("cores", |rows| f64::from(rows))];
     let least = [("right", 0, [6.0, 2.5, 0.98]), ("half", 3, [1.8, 1.15, 0.98]), ("wrong", 1, [0.98, 0.98, 0.98])];
     for (guesses, faults, least) in least {

@@ -72,6 +72,8 @@ mod tests {
     use super::*;
 
     type Cost = fn(u32) -> Option<f64>;
+    /// A name, what rows cost, the rows, draws and room of a pass, how likely guesses are, and how many are made.
+    type Case<'a> = (&'a str, Cost, u32, u32, usize, &'a [&'a [f64]], &'a [usize]);
 
     fn wishes(chances: &[&[f64]]) -> Vec<Wish> {
         chances.iter().map(|chances| Wish { chances: chances.to_vec() }).collect()
@@ -86,7 +88,7 @@ mod tests {
         // Four rows at a time.
         let stairs: Cost = |rows| Some(f64::from(rows.div_ceil(4)));
         let unknown: Cost = |_| None;
-        let table: [(&str, Cost, u32, u32, usize, &[&[f64]], &[usize]); 16] = [
+        let table: [Case<'_>; 16] = [
             ("nothing to guess", free, 1, 1, 8, &[&[]], &[0]),
             ("rows cost nothing", free, 1, 1, 8, &[&[0.5; 12]], &[8]),
             ("rows cost nothing, guesses run out", free, 1, 1, 8, &[&[0.5; 3]], &[3]),
