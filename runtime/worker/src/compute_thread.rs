@@ -101,7 +101,7 @@ impl ComputeThread {
                         let engine = &mut loaded.engine;
                         let counters = &self.counters;
                         let begin = Instant::now();
-                        vitals.during(Doing::Pass, || Visit { session: &session, engine, counters, work }.run());
+                        vitals.during(Doing::Pass, || Visit { session: &session, engine, counters, work: *work }.run());
                         Counters::add(&self.counters.compute_micros, begin.elapsed());
                     } else {
                         let why = "it was sent work before it was ready";

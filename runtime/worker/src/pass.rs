@@ -97,8 +97,8 @@ impl Visit<'_> {
         });
         self.work.failure = failure.or(self.work.failure.take());
         self.guarded(|engine, work| {
-            let behind = work.rows.iter().filter(|rows| !rows.prefix.is_empty());
-            behind.map(|rows| engine.begin_behind(rows.slot, &rows.prefix)).collect::<Result<(), _>>()
+            let mut behind = work.rows.iter().filter(|rows| !rows.prefix.is_empty());
+            behind.try_for_each(|rows| engine.begin_behind(rows.slot, &rows.prefix))
         });
     }
 

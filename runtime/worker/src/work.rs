@@ -24,7 +24,7 @@ pub(crate) enum Command {
     /// The device is to leave so much of its memory to others from now on.
     Press(Press),
     /// A pass or a frame, checked.
-    Work(Arc<Session>, Work),
+    Work(Arc<Session>, Box<Work>),
     /// End the thread.
     Stop,
 }

@@ -15,7 +15,7 @@ pub(super) async fn hand_over(worker: &Worker, session: &Arc<Session>, work: Wor
     tokio::select! {
         biased;
         () = session.ended.cancelled() => false,
-        sent = worker.compute.send(Command::Work(session.clone(), work)) => sent.is_ok(),
+        sent = worker.compute.send(Command::Work(session.clone(), Box::new(work))) => sent.is_ok(),
     }
 }
 
