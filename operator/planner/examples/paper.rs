@@ -97,7 +97,7 @@ fn compact(cases: &[(ModelCard, &str, u32)]) {
         let fleet = read_fleet(name).map_nodes(able);
         for megabits in [100, 200] {
             let fleet = at(&fleet, megabits);
-            let goals = [Goal::sporadic(&card, CONTEXT), Goal::bursty(&card, CONTEXT, *requests)];
+            let goals = [Goal::sporadic(&card, CONTEXT), Goal::bursty(&card, CONTEXT, *requests)].map(for_tokens);
             let forms = [Encoding::Raw, Encoding::Compact];
             let times = goals.iter().flat_map(|goal| forms.map(|form| seconds(&card, &fleet, goal, form)));
             let times: Vec<String> = times.collect();
