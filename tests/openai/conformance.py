@@ -149,7 +149,9 @@ class Conformance(unittest.TestCase):
         text = "".join(chunk.choices[0].delta.content or "" for chunk in parts)
         self.assertEqual(text, whole.choices[0].message.content)
         self.assertEqual(parts[-1].choices[0].finish_reason, whole.choices[0].finish_reason)
-        self.assertEqual((last.choices, last.usage), ([], whole.usage))
+        # How much of it was known or guessed is another matter each time.
+        counts = [(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) for usage in (last.usage, whole.usage)]
+        self.assertEqual((last.choices, counts[0]), ([], counts[1]))
         self.assertEqual({chunk.id for chunk in chunks}, {chunks[0].id})
 
     def test_completion_stream(self):

@@ -142,7 +142,11 @@ async fn a_message_has_blocks() {
         (&delta["delta"]["stop_reason"], &delta["usage"]),
         (
             &json!("tool_use"),
-            &json!({"input_tokens": answer["usage"]["input_tokens"], "output_tokens": answer["usage"]["output_tokens"]})
+            &json!({
+                "input_tokens": answer["usage"]["input_tokens"],
+                "cache_read_input_tokens": 0,
+                "output_tokens": answer["usage"]["output_tokens"],
+            })
         )
     );
     let count = post(addr, "/v1/messages/count_tokens", &body).await.json();
