@@ -4,7 +4,7 @@ use crate::layout::{Grain, Layout, Share};
 
 use super::climb::{binding, climb};
 use super::problem::Problem;
-use super::request::more_by;
+use super::request::as_good_as;
 use super::settle::{Settled, THOROUGH, Work, settle};
 
 /// Devices of the largest ring of which each change is settled thoroughly, and two changes at once are tried.
@@ -36,7 +36,8 @@ pub(super) fn cut(problem: &Problem<'_>, start: &Settled, work: &mut Work) -> Op
     }
 }
 
-/// Where two devices bind alike, one that gives a block away gains nothing until the other one does too.
+/// Where two devices bind alike, one that gives a block away gains nothing until the other one does too. It may even lose a little in
+/// between: prompts take another way then, though passes take as long.
 fn two_moves(problem: &Problem<'_>, stuck: &Settled, work: &mut Work) -> Option<Settled> {
     if stuck.layout.shares.len() > SMALL_RING {
         return None;
@@ -44,7 +45,7 @@ fn two_moves(problem: &Problem<'_>, stuck: &Settled, work: &mut Work) -> Option<
     let shares = stuck.layout.shares.iter().map(Share::bare).collect();
     let layout = Layout { shares, grain: Grain::Block, ..stuck.layout };
     for once in moves(&layout, &binding(problem, stuck, work)) {
-        let Some(level) = settled(problem, &once, more_by(stuck.time, 1), work) else { continue };
+        let Some(level) = settled(problem, &once, as_good_as(stuck.time), work) else { continue };
         for twice in moves(&once, &binding(problem, &level, work)) {
             let better = settled(problem, &twice, stuck.time, work);
             if better.is_some() || work.spent() {

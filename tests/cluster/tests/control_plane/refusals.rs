@@ -162,7 +162,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "a volume of ours",
         "{model: {source: 'hf://org/name'}, template: {worker: {volumes: [{name: store, emptyDir: {}}]}}}",
-        "the volumes model, store, tls, plan, keys and scratch are LIME's own",
+        "the volumes model, store, tls, plan, keys, api-tls and scratch are LIME's own",
     ),
     (
         "a volume with two sources",
@@ -179,7 +179,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "a mount over ours",
         "{model: {source: 'hf://org/name'}, template: {worker: {volumes: [{name: a, emptyDir: {}}], volumeMounts: [{name: a, \
          mountPath: /model/x}]}}}",
-        "/model, /store, /tls, /plan and /keys are LIME's own folders",
+        "/model, /store, /tls, /plan, /keys and /api-tls are LIME's own folders",
     ),
     (
         "a mount of nothing",

@@ -120,7 +120,7 @@ fn full_disks_are_told(bard: &Deployed<'_>) {
         (weights.reason == "DiskFull").then_some(weights.message)
     });
     println!("a full disk: {told}");
-    assert!(told.contains("MiB"), "it says how much is missing: {told}");
+    assert!(told.contains(" more and its disk has "), "it says how much is missing: {told}");
 }
 
 /// All workers are killed while their weights come: what is half written is never taken for whole.
