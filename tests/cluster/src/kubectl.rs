@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -36,15 +37,25 @@ impl Kubectl {
         if std::env::var_os("LIME_TEST_CLUSTER").is_none() {
             bail!("no cluster was started for tests: run make test-cluster");
         }
+        // Once for all tests of a program: one of them upgrades to a newer chart's definitions, which another must not take back.
+        static INSTALLED: Mutex<bool> = Mutex::new(false);
         let cluster = Self { _only_by_connect: () };
-        let file = crds_file().display().to_string();
-        cluster.run(&["apply", "--server-side", "--force-conflicts", "-f", &file])?;
-        cluster.run(&["wait", "--for=condition=Established", "--timeout=30s", "-f", &file])?;
-        // Established comes a moment before the API server publishes the schema by which it explains and diffs.
-        cluster.eventually("the kinds are explained", Duration::from_secs(30), || {
-            Ok(cluster.answer(&["explain", "limedeployment.spec"], "")?.ok.then_some(()))
-        })?;
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*installed || !cluster.answer(&["get", "-f", &crds_file().display().to_string()], "")?.ok {
+            cluster.install_kinds()?;
+            *installed = true;
+        }
         Ok(cluster)
+    }
+
+    fn install_kinds(&self) -> anyhow::Result<()> {
+        let file = crds_file().display().to_string();
+        self.run(&["apply", "--server-side", "--force-conflicts", "-f", &file])?;
+        self.run(&["wait", "--for=condition=Established", "--timeout=30s", "-f", &file])?;
+        // Established comes a moment before the API server publishes the schema by which it explains and diffs.
+        self.eventually("the kinds are explained", Duration::from_secs(30), || {
+            Ok(self.answer(&["explain", "limedeployment.spec"], "")?.ok.then_some(()))
+        })
     }
 
     /// Runs `kubectl` with the given standard input, and says how it went.
