@@ -23,7 +23,7 @@ pub(crate) struct AccessArgs {
     #[arg(long = "allow-host", value_name = "NAME")]
     pub(crate) allow_hosts: Vec<String>,
 
-    /// A web page's origin, such as https://chat.example, whose scripts may ask and read the answers, beside pages of this machine; may be
+    /// A web page's origin, such as `https://chat.example`, whose scripts may ask and read the answers, beside pages of this machine; may be
     /// given several times, * for every page there is
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub(crate) allow_origins: Vec<AllowedOrigin>,
