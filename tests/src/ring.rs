@@ -118,20 +118,7 @@ pub fn topology(plan: &Plan, uris: &[String]) -> Result<RingTopology> {
 /// # Errors
 /// When it cannot start.
 pub async fn lone_worker(transport: &Transport, model: &Path) -> Result<(WorkerHandle, lime_ring::Peer)> {
-    let config = WorkerConfig {
-        name: "a".into(),
-        model: model.to_owned().into(),
-        store: None,
-        threads: 1,
-        link: None,
-        disk: None,
-        verify_reads: lime_worker::VerifyReads::EVERY_USE,
-        isa: None,
-        gpu: None,
-        transport: transport.clone(),
-        health: None,
-        stuck_after: lime_worker::STUCK_AFTER,
-    };
+    let config = WorkerConfig { transport: transport.clone(), ..WorkerConfig::new("a", model.to_owned()) };
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let worker = lime_worker::start_with(config, Box::new(lime_worker::fake::FakeLoader::default()), anywhere).await?;
     let peer = Peer { device: "a".into(), uri: format!("{}://{}", transport.scheme(), worker.addr()) };
@@ -212,18 +199,12 @@ impl Workers {
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {
             let config = WorkerConfig {
-                name: format!("device-{index}"),
-                model: model.to_owned().into(),
                 store: store.map(Path::to_owned),
                 threads,
                 link,
                 disk,
-                verify_reads: lime_worker::VerifyReads::EVERY_USE,
-                isa: None,
-                gpu: None,
                 transport: transport.clone(),
-                health: None,
-                stuck_after: lime_worker::STUCK_AFTER,
+                ..WorkerConfig::new(format!("device-{index}"), model.to_owned())
             };
             handles.push(lime_worker::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await?);
         }

@@ -151,20 +151,7 @@ async fn keeping_in_a_process_of_its_own() -> Result<()> {
 }
 
 fn config(name: &str, store: &Path) -> WorkerConfig {
-    WorkerConfig {
-        name: name.into(),
-        model: fixtures::bard().into(),
-        store: Some(store.to_owned()),
-        threads: 1,
-        link: None,
-        disk: None,
-        verify_reads: lime_worker::VerifyReads::EVERY_USE,
-        isa: None,
-        gpu: None,
-        transport: Transport::Plaintext,
-        health: None,
-        stuck_after: lime_worker::STUCK_AFTER,
-    }
+    WorkerConfig { store: Some(store.to_owned()), ..WorkerConfig::new(name, fixtures::bard()) }
 }
 
 /// A worker in a process of its own, and where it is.

@@ -30,18 +30,8 @@ fn plan(serving: ServingLimits, segments: u32) -> Result<Plan> {
 
 async fn worker(device: usize, store: &tempfile::TempDir) -> Result<WorkerHandle> {
     let config = WorkerConfig {
-        name: format!("device-{device}"),
-        model: fixtures::bard().into(),
         store: Some(store.path().to_owned()),
-        threads: 1,
-        link: None,
-        disk: None,
-        verify_reads: lime_worker::VerifyReads::EVERY_USE,
-        isa: None,
-        gpu: None,
-        transport: Transport::Plaintext,
-        health: None,
-        stuck_after: lime_worker::STUCK_AFTER,
+        ..WorkerConfig::new(format!("device-{device}"), fixtures::bard())
     };
     Ok(lime_worker::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await?)
 }

@@ -217,20 +217,7 @@ async fn whatever_is_guessed_the_bits_are_the_same() -> Result<()> {
 }
 
 fn config(store: &Path) -> WorkerConfig {
-    WorkerConfig {
-        name: "device-1".into(),
-        model: fixtures::bard().into(),
-        store: Some(store.to_owned()),
-        threads: 1,
-        link: None,
-        disk: None,
-        verify_reads: lime_worker::VerifyReads::EVERY_USE,
-        isa: None,
-        gpu: None,
-        transport: Transport::Plaintext,
-        health: None,
-        stuck_after: lime_worker::STUCK_AFTER,
-    }
+    WorkerConfig { store: Some(store.to_owned()), ..WorkerConfig::new("device-1", fixtures::bard()) }
 }
 
 /// Runs in the process that is killed, and only there.

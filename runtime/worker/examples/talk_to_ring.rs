@@ -13,7 +13,7 @@ use lime_ring::{
     FrameLimits, Peer, RingDriver, RingTopology, Transport,
     proto::{Rows, Sampling},
 };
-use lime_worker::{STUCK_AFTER, VerifyReads, WorkerConfig, WorkerHandle, start};
+use lime_worker::{WorkerConfig, WorkerHandle, start};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bard-2m");
 
@@ -68,19 +68,6 @@ fn thirds(model: &std::path::Path) -> Result<Plan, Box<dyn Error>> {
 }
 
 async fn worker(name: &str, model: &std::path::Path) -> Result<WorkerHandle, Box<dyn Error>> {
-    let config = WorkerConfig {
-        name: name.to_owned(),
-        model: model.to_owned().into(),
-        store: None,
-        threads: 1,
-        link: None,
-        disk: None,
-        verify_reads: VerifyReads::EVERY_USE,
-        isa: None,
-        gpu: None,
-        transport: Transport::Plaintext,
-        health: None,
-        stuck_after: STUCK_AFTER,
-    };
+    let config = WorkerConfig::new(name, model.to_owned());
     Ok(start(config, ([127, 0, 0, 1], 0).into()).await?)
 }

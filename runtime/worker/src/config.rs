@@ -45,3 +45,23 @@ pub struct WorkerConfig {
     /// A compute thread that has not got on with what it does for so long is stuck.
     pub stuck_after: Duration,
 }
+
+impl WorkerConfig {
+    /// A worker with one thread, in plain text, that keeps nothing on its disk and shapes nothing: a start for who sets what differs.
+    pub fn new(name: impl Into<String>, model: impl Into<Source>) -> Self {
+        Self {
+            name: name.into(),
+            model: model.into(),
+            store: None,
+            threads: 1,
+            link: None,
+            disk: None,
+            verify_reads: VerifyReads::EVERY_USE,
+            isa: None,
+            gpu: None,
+            transport: Transport::Plaintext,
+            health: None,
+            stuck_after: STUCK_AFTER,
+        }
+    }
+}

@@ -8,16 +8,11 @@
 //!
 //! ```
 //! use lime_ring::{Peer, Transport};
-//! use lime_worker::{STUCK_AFTER, VerifyReads, WorkerConfig, start};
+//! use lime_worker::{WorkerConfig, start};
 //!
 //! # let runtime = tokio::runtime::Runtime::new()?;
 //! # runtime.block_on(async {
-//! let config = WorkerConfig {
-//!     name: "ada".into(),
-//!     model: std::path::PathBuf::from("/models/bard").into(),
-//!     store: None, threads: 1, link: None, disk: None, verify_reads: VerifyReads::EVERY_USE, isa: None, gpu: None,
-//!     transport: Transport::Plaintext, health: None, stuck_after: STUCK_AFTER,
-//! };
+//! let config = WorkerConfig::new("ada", std::path::PathBuf::from("/models/bard"));
 //! let worker = start(config, ([127, 0, 0, 1], 0).into()).await?;
 //! let peer = Peer { device: "ada".into(), uri: format!("http://{}", worker.addr()) };
 //! assert_eq!(lime_ring::status(&Transport::Plaintext, &peer).await?.phase, "idle");

@@ -52,6 +52,21 @@ pub(super) async fn hear<T: Send + 'static>(
     reading::read(app, extent, body, move |fields, encoder| face(&shared, fields, encoder)).await
 }
 
+/// The same of a request that draws: it names this server's model, and fields that are not `known` are told of or refused.
+pub(super) async fn hear_known<T: Send + 'static>(
+    app: &SharedApp,
+    request: Request,
+    known: &'static [&'static [&'static str]],
+    face: impl FnOnce(Fields<'_>, &Encoder<'_>) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let heard = hear(app, request, move |app, fields, encoder| {
+        reading::check_model(fields, &app.served_name)?;
+        app.unknown.check(fields, known)?;
+        face(fields, encoder)
+    });
+    heard.await
+}
+
 /// Has the sequences of a request taken up and reads each in a task of its own.
 pub(super) async fn begin(app: &SharedApp, job: &Job, asked: &Asked) -> Result<mpsc::Receiver<Piece>, ApiError> {
     let (sender, pieces) = mpsc::channel(PIECES);

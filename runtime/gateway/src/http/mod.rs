@@ -5,6 +5,7 @@ mod auth;
 mod body;
 mod budget;
 mod chat;
+mod choices;
 mod coding;
 mod completions;
 mod cors;

@@ -92,20 +92,7 @@ pub fn plan(model: ModelCard, devices: usize, segments: u32, head: usize) -> Pla
 }
 
 pub fn config(name: &str) -> WorkerConfig {
-    WorkerConfig {
-        name: name.into(),
-        model: PathBuf::new().into(),
-        store: None,
-        threads: 1,
-        link: None,
-        disk: None,
-        verify_reads: lime_worker::VerifyReads::EVERY_USE,
-        isa: None,
-        gpu: None,
-        transport: Transport::Plaintext,
-        health: None,
-        stuck_after: lime_worker::STUCK_AFTER,
-    }
+    WorkerConfig::new(name, PathBuf::new())
 }
 
 pub fn anywhere() -> SocketAddr {

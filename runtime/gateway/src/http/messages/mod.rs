@@ -47,12 +47,7 @@ pub(super) async fn count(State(app): State<SharedApp>, request: Request) -> Res
 }
 
 async fn answer(app: SharedApp, request: Request, asked: &Asked) -> Result<Response, ApiError> {
-    let hearing = asking::hear(&app, request, |app, fields, encoder| {
-        check_model(fields, &app.served_name)?;
-        app.unknown.check(fields, &read::KNOWN)?;
-        read::read(fields, encoder)
-    });
-    let job = hearing.await?;
+    let job = asking::hear_known(&app, request, &read::KNOWN, read::read).await?;
     let mut pieces = asking::begin(&app, &job, asked).await?;
     let prompt = job.prompt_tokens();
     if job.common.stream {

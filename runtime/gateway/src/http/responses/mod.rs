@@ -15,7 +15,6 @@ use super::{
     SharedApp,
     asking::{self, Asked},
     error::ApiError,
-    reading::check_model,
     said::Said,
     sse,
 };
@@ -32,9 +31,7 @@ pub(super) async fn handle(State(app): State<SharedApp>, request: Request) -> Re
 }
 
 async fn answer(app: SharedApp, request: Request, asked: &Asked) -> Result<Response, ApiError> {
-    let hearing = asking::hear(&app, request, |app, fields, encoder| {
-        check_model(fields, &app.served_name)?;
-        app.unknown.check(fields, &read::KNOWN)?;
+    let hearing = asking::hear_known(&app, request, &read::KNOWN, |fields, encoder| {
         Ok((read::read(fields, encoder)?, read::told(fields)))
     });
     let (job, told) = hearing.await?;
