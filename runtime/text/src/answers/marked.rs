@@ -1,7 +1,7 @@
 //! Calls between marks: `<tool_call>` ... `</tool_call>`, as Hermes and Qwen write them. Within is JSON, or the tags of Qwen's coders.
 
 use super::{
-    AnswerPart, ToolCall, call, say,
+    AnswerPart, ToolCall, call, prose, say,
     scan::{self, overlap},
 };
 
@@ -44,14 +44,9 @@ impl Marked {
 
     /// Looks for a mark in prose; space before it is none.
     fn open(&mut self, parts: &mut Vec<AnswerPart>) -> bool {
-        let found = self.held.find(OPEN);
-        let prose = found.unwrap_or(self.held.len() - overlap(&self.held, OPEN));
-        let certain = self.held[..prose].trim_end().len();
-        say(&self.held[..certain], parts);
-        self.space = found.map(|place| self.held[certain..place].to_owned()).unwrap_or_default();
-        self.held.drain(..found.unwrap_or(certain));
-        (self.within, self.looked) = (found.is_some(), OPEN.len());
-        self.within
+        let open = prose::before(OPEN, &mut self.held, &mut self.space, parts);
+        (self.within, self.looked) = (open, OPEN.len());
+        open
     }
 
     /// Looks for the end of a call.

@@ -1,9 +1,6 @@
 //! Calls as Mistral's models write them: `[TOOL_CALLS]` and a list, or `[TOOL_CALLS]name{...}` once for each call.
 
-use super::{
-    AnswerPart, ToolCall, call, say,
-    scan::{self, overlap},
-};
+use super::{AnswerPart, ToolCall, call, prose, say, scan};
 
 const OPEN: &str = "[TOOL_CALLS]";
 /// What newer models write between a name and its arguments.
@@ -47,14 +44,9 @@ impl Mistral {
     }
 
     fn open(&mut self, parts: &mut Vec<AnswerPart>) -> bool {
-        let found = self.held.find(OPEN);
-        let prose = found.unwrap_or(self.held.len() - overlap(&self.held, OPEN));
-        let certain = self.held[..prose].trim_end().len();
-        say(&self.held[..certain], parts);
-        self.space = found.map(|place| self.held[certain..place].to_owned()).unwrap_or_default();
-        self.held.drain(..found.unwrap_or(certain));
-        self.within = found.is_some();
-        self.within
+        let open = prose::before(OPEN, &mut self.held, &mut self.space, parts);
+        self.within = open;
+        open
     }
 
     fn read(&mut self, parts: &mut Vec<AnswerPart>) -> bool {

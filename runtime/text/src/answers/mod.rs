@@ -9,6 +9,7 @@ mod family;
 mod in_words;
 mod marked;
 mod mistral;
+mod prose;
 mod scan;
 mod short_ids;
 mod thoughts;
