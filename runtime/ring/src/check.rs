@@ -6,7 +6,7 @@ use lime_plan::KV_PAGE_TOKENS;
 use thiserror::Error;
 
 use crate::{
-    FrameLimits, MOST_DRAFTS,
+    limits::{FrameLimits, MOST_DRAFTS},
     proto::{ActivationType, Frame, KeepPages, Pass, Rows, Sampling},
 };
 

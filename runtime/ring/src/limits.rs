@@ -37,7 +37,7 @@ pub struct KeepLimits {
 }
 
 impl KeepLimits {
-    /// The limits that `plan` sets on what devices ask about KV pages elsewhere.
+    /// The limits that `plan` sets on what devices ask about remote KV pages.
     pub fn of(plan: &Plan) -> Self {
         let memory = MemoryModel::of(plan);
         let pages = plan.devices.iter().map(|device| memory.page_bytes(device.attentions()).0);

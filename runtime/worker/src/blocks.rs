@@ -5,7 +5,7 @@ use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Residency};
 use lime_store::{BlockState, EnsureOptions, Ensured, PullProgress, Source, Store, StoredModel};
 
-use crate::{compute::ComputeError, fault_kind::said_by_store};
+use crate::compute::ComputeError;
 
 /// Unwinds out of a pull that nobody waits for any more; blocks that are half made are gone on with next time.
 struct PullCutShort;
@@ -32,7 +32,7 @@ pub(crate) fn ensure(
     trust: Trust,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
-    let store = Store::open(root).map_err(said_by_store)?;
+    let store = Store::open(root)?;
     let stored = open(&store, model)?;
     make(&stored, placed, encoding, trust, progress)?;
     Ok(stored)
@@ -70,7 +70,7 @@ pub(crate) fn make(
         pull.join()
     });
     match ensured {
-        Ok(ensured) => ensured.map_err(said_by_store),
+        Ok(ensured) => Ok(ensured?),
         Err(payload) => resume_unwind(payload),
     }
 }
@@ -97,7 +97,7 @@ pub(crate) fn is_wanting(stored: &StoredModel, block: Block) -> bool {
 
 /// The model as its source has it; a server that cannot be asked does not keep a device from serving what it has.
 fn open(store: &Store, model: &Source) -> Result<StoredModel, ComputeError> {
-    let (stored, fault) = store.model_or_last(model).map_err(said_by_store)?;
+    let (stored, fault) = store.model_or_last(model)?;
     if let Some(fault) = fault {
         tracing::warn!(source = %model, %fault, "its source cannot be asked, the model that was fetched before is served");
     }

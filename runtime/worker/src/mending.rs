@@ -10,7 +10,6 @@ use crate::{
     blocks::{self, Trust},
     compute::{ComputeError, Mended},
     failure::Failure,
-    fault_kind,
 };
 
 /// What it takes to make a device's stored blocks again.
@@ -102,7 +101,7 @@ impl Mending {
             tracing::warn!(%block, reason, "a stored block was damaged, it was made again");
         }
         self.mended += made.made.len() as u32;
-        let Verified { read_again, .. } = engine.verify().map_err(fault_kind::said)?;
+        let Verified { read_again, .. } = engine.verify()?;
         self.mended += read_again;
         self.is_fresh = true;
         Ok(())

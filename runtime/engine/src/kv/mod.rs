@@ -11,7 +11,7 @@ use lime_plan::{BatchRows, Bytes};
 pub(crate) use grains::{Grains, pool};
 use kept::Kept;
 
-use crate::{EngineError, batch::Batch};
+use crate::{batch::Batch, engine_error::EngineError};
 
 /// Page tables of every slot, over a pool with room for all at their longest. Memory comes to a page when it is first used.
 #[derive(Debug)]
@@ -29,13 +29,13 @@ pub(crate) struct KvTables {
 }
 
 /// In a page table: the page is on another device.
-const ELSEWHERE: u32 = u32::MAX;
+const REMOTE: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Slot {
-    /// The first `elsewhere` of them are [`ELSEWHERE`].
+    /// The first `remote` of them are [`REMOTE`].
     pages: Vec<u32>,
-    elsewhere: u32,
+    remote: u32,
     /// Positions stored, by segment: passes overlap, so that segments of one sequence can be at different places.
     lengths: Vec<u32>,
 }
@@ -46,7 +46,7 @@ impl KvTables {
     pub(crate) fn new(slots: usize, has_layers: &[bool], most_positions: u32, page: Bytes) -> Self {
         let pages_per_slot = pages_for(u64::from(most_positions));
         let lengths = vec![0; has_layers.len()];
-        let slot = || Slot { pages: Vec::with_capacity(pages_per_slot), elsewhere: 0, lengths: lengths.clone() };
+        let slot = || Slot { pages: Vec::with_capacity(pages_per_slot), remote: 0, lengths: lengths.clone() };
         let pages = slots * pages_per_slot;
         Self {
             slots: std::iter::repeat_with(slot).take(slots).collect(),
@@ -108,17 +108,17 @@ impl KvTables {
         }
         let total = parts.iter().map(|part| part.count as usize).sum();
         let (mut positions, mut rows) = (Vec::with_capacity(total), Vec::with_capacity(total));
-        let mut elsewhere = Vec::with_capacity(parts.len());
+        let mut remote = Vec::with_capacity(parts.len());
         for part in parts {
             let slot = &self.slots[part.slot as usize];
             let pages = slot.pages.as_slice();
-            elsewhere.push(slot.elsewhere);
+            remote.push(slot.remote);
             for position in part.start..part.start + part.count {
                 positions.push(position);
                 rows.push(AttentionRow { position, pages });
             }
         }
-        Ok(Batch { parts, positions, rows, elsewhere })
+        Ok(Batch { parts, positions, rows, remote })
     }
 
     /// Checks that `parts` continue their sequences in `segment`.
@@ -150,7 +150,7 @@ impl KvTables {
     /// Whether `part` begins within a page that others have as well. They have whole pages only, which a sequence that grows is past.
     fn writes_shared(&self, part: &BatchRows) -> bool {
         let (number, within) = (part.start as usize / KV_PAGE_TOKENS, part.start as usize % KV_PAGE_TOKENS);
-        let page = self.slots[part.slot as usize].pages.get(number).filter(|page| **page != ELSEWHERE);
+        let page = self.slots[part.slot as usize].pages.get(number).filter(|page| **page != REMOTE);
         within > 0 && page.is_some_and(|page| self.users[*page as usize] > 1)
     }
 
@@ -174,9 +174,9 @@ impl KvTables {
     pub(crate) fn begin_anew(&mut self, slot: u32, segment: usize, mut idle: impl FnMut(Range<usize>)) {
         if let Some(held) = self.slots.get_mut(slot as usize) {
             held.lengths[segment..].fill(0);
-            let elsewhere = std::mem::take(&mut held.elsewhere) as usize;
+            let remote = std::mem::take(&mut held.remote) as usize;
             let pages = std::mem::take(&mut held.pages);
-            for page in pages.iter().skip(elsewhere) {
+            for page in pages.iter().skip(remote) {
                 self.let_go(*page).into_iter().for_each(&mut idle);
             }
             // Its memory is for the slot's next sequence.
@@ -197,10 +197,10 @@ impl KvTables {
     }
 
     /// Cuts the sequence of `part` back to where `part` begins, from `segment` on, and takes the pages back that `part` does not reach, and
-    /// those that others have as well; `idle` as in [`KvTables::release`]. Nothing from there on is elsewhere.
+    /// those that others have as well; `idle` as in [`KvTables::release`]. Nothing from there on is remote.
     pub(crate) fn cut_back(&mut self, segment: usize, part: &BatchRows, mut idle: impl FnMut(Range<usize>)) {
         let Some(held) = self.slots.get_mut(part.slot as usize) else { return };
-        debug_assert!(held.elsewhere <= Self::whole_before(part.start), "rows are written into pages elsewhere");
+        debug_assert!(held.remote <= Self::whole_before(part.start), "rows are written into remote pages");
         held.lengths[segment..].iter_mut().for_each(|length| *length = part.start.min(*length));
         let reached = pages_for(part.end()).min(held.pages.len());
         let first = pages_for(part.start.into()).min(reached);
@@ -240,14 +240,14 @@ impl KvTables {
 
 /// Pages on another device.
 impl KvTables {
-    /// How many of a sequence's pages are elsewhere.
-    pub(crate) fn elsewhere(&self, slot: u32) -> u32 {
-        self.slots.get(slot as usize).map_or(0, |held| held.elsewhere)
+    /// How many of a sequence's pages are remote.
+    pub(crate) fn remote(&self, slot: u32) -> u32 {
+        self.slots.get(slot as usize).map_or(0, |held| held.remote)
     }
 
-    /// How many pages are elsewhere, over all sequences.
-    pub(crate) fn all_elsewhere(&self) -> u32 {
-        self.slots.iter().map(|held| held.elsewhere).sum()
+    /// How many pages are remote, over all sequences.
+    pub(crate) fn all_remote(&self) -> u32 {
+        self.slots.iter().map(|held| held.remote).sum()
     }
 
     /// The page to hand over next, as its sequence's slot, its number there, and its place in the pool: the oldest of the sequence
@@ -256,7 +256,7 @@ impl KvTables {
         let here = |(slot, held): (usize, &Slot)| (self.full_here(held), std::cmp::Reverse(slot));
         let (full, std::cmp::Reverse(slot)) = self.slots.iter().enumerate().map(here).max()?;
         let held = &self.slots[slot];
-        (full > 0).then(|| (slot as u32, held.elsewhere, held.pages[held.elsewhere as usize]))
+        (full > 0).then(|| (slot as u32, held.remote, held.pages[held.remote as usize]))
     }
 
     /// How many pages could go, over all sequences.
@@ -266,11 +266,11 @@ impl KvTables {
 
     /// Pages of a sequence here that are full in every segment; none while others have the first of them, for pages go in order.
     fn full_here(&self, held: &Slot) -> u32 {
-        let first = held.pages.get(held.elsewhere as usize);
+        let first = held.pages.get(held.remote as usize);
         if first.is_none_or(|page| self.users[*page as usize] > 1) {
             return 0;
         }
-        self.full(held).saturating_sub(held.elsewhere)
+        self.full(held).saturating_sub(held.remote)
     }
 
     /// Pages of a sequence that are full in every segment.
@@ -279,23 +279,23 @@ impl KvTables {
         stored / KV_PAGE_TOKENS as u32
     }
 
-    /// Notes that the page of [`KvTables::next_to_go`] is elsewhere; the bytes of the pool that nobody uses any more.
+    /// Notes that the page of [`KvTables::next_to_go`] is remote; the bytes of the pool that nobody uses any more.
     pub(crate) fn went(&mut self, slot: u32) -> Option<Range<usize>> {
         let held = &mut self.slots[slot as usize];
-        let page = std::mem::replace(&mut held.pages[held.elsewhere as usize], ELSEWHERE);
-        held.elsewhere += 1;
+        let page = std::mem::replace(&mut held.pages[held.remote as usize], REMOTE);
+        held.remote += 1;
         self.let_go(page)
     }
 
     /// The page to bring back next, as its sequence's slot, its number there, and the place in the pool that it gets.
     pub(crate) fn next_to_come(&self) -> Option<(u32, u32, u32)> {
-        let slot = self.slots.iter().position(|held| held.elsewhere > 0)?;
+        let slot = self.slots.iter().position(|held| held.remote > 0)?;
         self.next_to_come_of(slot as u32)
     }
 
     /// The same of one sequence.
     pub(crate) fn next_to_come_of(&self, slot: u32) -> Option<(u32, u32, u32)> {
-        let number = self.elsewhere(slot).checked_sub(1)?;
+        let number = self.remote(slot).checked_sub(1)?;
         // The pool holds every slot at its longest.
         Some((slot, number, *self.free.first()?))
     }
@@ -309,8 +309,8 @@ impl KvTables {
     pub(crate) fn came(&mut self, slot: u32) {
         if let Some(page) = self.take_free() {
             let held = &mut self.slots[slot as usize];
-            held.elsewhere -= 1;
-            held.pages[held.elsewhere as usize] = page;
+            held.remote -= 1;
+            held.pages[held.remote as usize] = page;
         }
     }
 }
@@ -369,11 +369,11 @@ mod tests {
                 let parts = [part(slot, start, count)];
                 // As the engine does: a sequence that begins anew takes no page from elsewhere along, and one that is cut back writes
                 // into none.
-                if start == 0 && tables.elsewhere(slot) > 0 {
+                if start == 0 && tables.remote(slot) > 0 {
                     tables.release(slot, |_| ());
                 }
                 if segment == 0 && tables.check_all(0, &parts).is_ok() && tables.cuts(0, &parts[0]) {
-                    while tables.elsewhere(slot) > KvTables::whole_before(start) {
+                    while tables.remote(slot) > KvTables::whole_before(start) {
                         prop_assert!(tables.next_to_come_of(slot).is_some());
                         tables.came(slot);
                     }
@@ -381,27 +381,27 @@ mod tests {
                     let held = &tables.slots[slot as usize];
                     prop_assert!(held.lengths.iter().all(|length| *length <= start));
                     prop_assert!(held.pages.len() <= pages_for(parts[0].end()));
-                } else if tables.elsewhere(slot) > KvTables::whole_before(start) {
+                } else if tables.remote(slot) > KvTables::whole_before(start) {
                     continue;
                 }
                 let counted = tables.bytes_with(segment as usize, &parts);
                 if let Ok(batch) = tables.admit(segment as usize, &parts) {
                     prop_assert!(batch.rows.iter().all(|row| row.pages.len() * KV_PAGE_TOKENS > row.position as usize));
-                    let elsewhere = batch.elsewhere[0] as usize;
+                    let remote = batch.remote[0] as usize;
                     for row in &batch.rows {
-                        prop_assert!(row.position as usize >= elsewhere * KV_PAGE_TOKENS);
-                        prop_assert!(row.pages.iter().enumerate().all(|(at, page)| (*page == ELSEWHERE) == (at < elsewhere)));
+                        prop_assert!(row.position as usize >= remote * KV_PAGE_TOKENS);
+                        prop_assert!(row.pages.iter().enumerate().all(|(at, page)| (*page == REMOTE) == (at < remote)));
                     }
                     drop(batch);
                     tables.commit(segment as usize, &parts);
                     prop_assert_eq!(counted.ok(), Some(tables.bytes()));
                 }
                 let touched: BTreeSet<usize> = tables.slots.iter().flat_map(|slot| &slot.pages)
-                    .filter(|page| **page != ELSEWHERE)
+                    .filter(|page| **page != REMOTE)
                     .flat_map(|page| tables.grains.of(*page)).collect();
                 prop_assert_eq!(tables.bytes(), Bytes((touched.len() * 4096).min(12 * 1500) as u64));
                 let held = tables.slots.iter().flat_map(|slot| &slot.pages).chain(&tables.free);
-                let mut pages: Vec<u32> = held.copied().filter(|page| *page != ELSEWHERE).collect();
+                let mut pages: Vec<u32> = held.copied().filter(|page| *page != REMOTE).collect();
                 pages.sort_unstable();
                 prop_assert_eq!(pages, (0..12).collect::<Vec<u32>>());
             }

@@ -25,7 +25,7 @@ pub use checks::VerifyReads;
 pub use counters::{StreamCounters, StreamFigures};
 pub use reader::{BlockReader, DirectReader};
 
-use crate::{EngineError, pace::Pace};
+use crate::{engine_error::EngineError, rate_limit::RateLimit};
 use fifo::{Fifo, Passage, Request, Streamed, Wanted};
 use lime_model::{BlockFile, BlockFiles, BlockLayout};
 
@@ -87,7 +87,7 @@ struct Shared {
     reader: Arc<dyn BlockReader>,
     /// Takes the digest of all that is read, where every use is compared.
     digests: Option<Arc<dyn BlockFiles>>,
-    pace: Option<Pace>,
+    limit: Option<RateLimit>,
     counters: Arc<StreamCounters>,
 }
 
@@ -182,7 +182,7 @@ impl Stream {
             files,
             reader: options.reader,
             digests: every_use.then(|| Arc::clone(&options.store)),
-            pace: options.bytes_per_second.map(Pace::new),
+            limit: options.bytes_per_second.map(RateLimit::new),
             counters: options.counters,
         });
         let count = if every_use { DIGESTING_READERS } else { READERS };
@@ -370,8 +370,8 @@ impl Shared {
 
     /// Reads, and takes the digest of what was read where that is to be compared.
     fn read(&self, request: Request) -> io::Result<Option<u128>> {
-        if let Some(pace) = &self.pace {
-            pace.wait(request.bytes);
+        if let Some(limit) = &self.limit {
+            limit.wait(request.bytes);
         }
         let claimed = self.ring.write(request.to as usize, request.bytes as usize);
         let mut into = claimed.ok_or_else(|| io::Error::other("its place in the buffer is in use"))?;
@@ -416,7 +416,7 @@ pub(crate) fn read_pinned(
         let pieces = here.chunks_mut(REQUEST).zip(digests).enumerate();
         requests.extend(pieces.map(|(piece, (into, digest))| (index, (piece * REQUEST) as u64, into, digest)));
     }
-    let pace = bytes_per_second.map(Pace::new);
+    let limit = bytes_per_second.map(RateLimit::new);
     crate::loader::in_parallel(
         crate::loader::DIGESTING_READERS,
         requests,
@@ -424,8 +424,8 @@ pub(crate) fn read_pinned(
         |(_, _, into, _)| into.len(),
         |(index, offset, into, digest)| {
             let (block, file, _) = &blocks[index];
-            if let Some(pace) = &pace {
-                pace.wait(into.len() as u64);
+            if let Some(limit) = &limit {
+                limit.wait(into.len() as u64);
             }
             let again = |fault: &io::Error| {
                 tracing::warn!(path = %file.path.display(), offset, %fault, "a read failed, it is tried again");
