@@ -5,10 +5,10 @@ use std::{fs, sync::Arc};
 
 use lime_engine::{Isa, KeptPages};
 use lime_model::{Gguf, ModelConfig, ModelFolder, header_file};
-use lime_plan::{DeviceIndex, DeviceSteps, FleetFile, MemoryModel, Nanos, Plan, PlanInForce, StepsInForce};
+use lime_plan::{DeviceIndex, DeviceSteps, Dtype, FleetFile, MemoryModel, Nanos, Plan, PlanInForce, StepsInForce};
 use lime_ring::{
     FrameLimits,
-    proto::{ActivationType, Frame, Pass, PassResult},
+    proto::{Frame, Pass, PassResult},
 };
 use lime_text::{ChatTemplate, GenerationConfig, Tokenizer};
 use prost::Message as _;
@@ -76,7 +76,7 @@ const LIMITS: FrameLimits = FrameLimits {
     context: 128,
     hidden: 8,
     vocabulary: 1000,
-    activation: ActivationType::F32,
+    residual: Dtype::F32,
 };
 
 fn frame(bytes: &[u8]) -> bool {

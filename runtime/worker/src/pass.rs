@@ -174,7 +174,7 @@ impl Visit<'_> {
             keep: if batch.segment == 0 { std::mem::take(&mut batch.keep) } else { vec![] },
             forget: if batch.segment == 0 { std::mem::take(&mut batch.forget) } else { vec![] },
             forgotten: std::mem::take(&mut batch.forgotten),
-            activation_type: limits.activation as i32,
+            activation_type: limits.activation_type() as i32,
             columns: limits.hidden,
             activations: if failure.is_empty() { activations } else { Bytes::new() },
             failure,
