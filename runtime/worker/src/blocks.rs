@@ -10,16 +10,8 @@ use crate::compute::ComputeError;
 /// Unwinds out of a pull that nobody waits for any more; blocks that are half made are gone on with next time.
 struct PullCutShort;
 
-/// How far blocks that are there are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// Sizes and headers say enough: whoever loads them compares the rest.
-    Headers,
-    /// Every byte is read and compared.
-    Nothing,
-}
-
-/// Makes those of the `placed` blocks that are not whole, in that encoding, in the store at `root`. `progress` hears of bytes that are there and in all, and
+/// Makes those of the `placed` blocks that are not whole by sizes and headers, in that encoding, in the store at `root`: whoever loads them
+/// compares the rest. `progress` hears of bytes that are there and in all, and
 /// may unwind.
 ///
 /// # Errors
@@ -29,17 +21,16 @@ pub(crate) fn ensure(
     model: &Source,
     placed: &[PlacedBlock],
     encoding: Encoding,
-    trust: Trust,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
     let store = Store::open(root)?;
     let stored = open(&store, model)?;
-    make(&stored, placed, encoding, trust, progress)?;
+    make(&stored, placed, encoding, &[], progress)?;
     Ok(stored)
 }
 
-/// Makes those of the `placed` blocks of `stored` that are not whole, and says which they were. `progress` hears of bytes that are there and
-/// in all, and may unwind.
+/// Makes those of the `placed` blocks of `stored` that are not whole, and says which they were; every byte of the `compared` ones is read for
+/// that. `progress` hears of bytes that are there and in all, and may unwind.
 ///
 /// # Errors
 /// What the store says.
@@ -47,13 +38,13 @@ pub(crate) fn make(
     stored: &StoredModel,
     placed: &[PlacedBlock],
     encoding: Encoding,
-    trust: Trust,
+    compared: &[Block],
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<Ensured, ComputeError> {
     let blocks: Vec<Block> = placed.iter().map(|placed| placed.block).collect();
     let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
-    let (embedding_streams, verify) = (placed.contains(&streamed), trust == Trust::Nothing);
-    let options = EnsureOptions { embedding_streams, encoding, verify, ..EnsureOptions::default() };
+    let embedding_streams = placed.contains(&streamed);
+    let options = EnsureOptions { embedding_streams, encoding, verify: compared, ..EnsureOptions::default() };
     let (steps, heard) = mpsc::channel();
     let ensured = thread::scope(|scope| {
         let pull = scope.spawn(|| {
@@ -87,7 +78,7 @@ pub(crate) fn make_anew(
 ) -> Result<Ensured, ComputeError> {
     // Whether it stays in memory only matters for a tied head beside the embedding, which has no file of its own to be damaged.
     let alone = PlacedBlock { block, residency: Residency::Streamed };
-    make(stored, &[alone], encoding, Trust::Nothing, progress)
+    make(stored, &[alone], encoding, &[block], progress)
 }
 
 /// Whether what is there of `block` can be told to be missing or wrong without reading its data.

@@ -13,7 +13,7 @@ use lime_ring::proto;
 use lime_store::{Source, StoredModel};
 
 use crate::{
-    blocks::{self, Trust},
+    blocks,
     compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
     mending::Mending,
 };
@@ -48,7 +48,8 @@ impl Loader for EngineLoader {
                     // It is seldom the only one, and each would take another load to be found.
                     if let Some(stored) = &stored {
                         let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
-                        blocks::make(stored, placed, plan.model.encoding, Trust::Nothing, progress)?;
+                        let all: Vec<_> = placed.iter().map(|placed| placed.block).collect();
+                        blocks::make(stored, placed, plan.model.encoding, &all, progress)?;
                     }
                 }
                 Err(fault @ EngineError::Stream { block, .. }) if reread.insert(block) => {
@@ -88,7 +89,7 @@ impl EngineLoader {
         let is_needed = self.model.folder().is_none() || device.is_some_and(|device| plan.needs_store(device));
         let Some(store) = self.store.as_ref().filter(|_| is_needed) else { return Ok(None) };
         let placed = device.map_or(&[][..], |device| &device.blocks);
-        blocks::ensure(store, &self.model, placed, plan.model.encoding, Trust::Headers, progress).map(Some)
+        blocks::ensure(store, &self.model, placed, plan.model.encoding, progress).map(Some)
     }
 
     fn no_store(&self) -> ComputeError {

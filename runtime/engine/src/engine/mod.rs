@@ -101,6 +101,11 @@ impl Engine {
         on_backend!(&mut self.runner, it => it.memory.set_keeper(keeper));
     }
 
+    /// Whether passes find `block` in memory at the moment, and do not read it.
+    pub fn keeps(&self, block: Block) -> bool {
+        on_backend!(&self.runner, it => it.memory.blocks.keeps(block))
+    }
+
     /// Compares the blocks in memory with the digests of the store that they came from, and reads those again that differ; what streams
     /// is read anew, from files that may be others by now. Blocks that came from a model's folder have no digests.
     ///

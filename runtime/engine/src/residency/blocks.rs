@@ -1,6 +1,6 @@
 //! What memory needs of a device's blocks, wherever they are held.
 
-use lime_plan::{Bytes, DeviceSteps};
+use lime_plan::{Block, Bytes, DeviceSteps};
 
 use super::Verified;
 use crate::{engine_error::EngineError, weights::BlockSource};
@@ -12,6 +12,9 @@ use crate::{engine_error::EngineError, weights::BlockSource};
 pub(crate) trait Blocks: BlockSource {
     /// The plan's steps for this device.
     fn steps(&self) -> &DeviceSteps;
+
+    /// Whether passes find `block` in memory, and never read it.
+    fn keeps(&self, block: Block) -> bool;
 
     /// Bytes of weights that are kept.
     fn pinned_bytes(&self) -> Bytes;

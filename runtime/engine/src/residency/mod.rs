@@ -149,6 +149,10 @@ impl Blocks for Resident {
         self.level
     }
 
+    fn keeps(&self, block: Block) -> bool {
+        self.starts.get(&block).is_some_and(|start| *start < self.end)
+    }
+
     fn pinned_bytes(&self) -> Bytes {
         Bytes(self.end as u64)
     }

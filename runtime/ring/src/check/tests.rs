@@ -5,15 +5,8 @@ use prost::Message;
 use super::*;
 use crate::proto::{ActivationType, Draft, LogitBias};
 
-const LIMITS: FrameLimits = FrameLimits {
-    segments: 2,
-    slots: 3,
-    max_rows: 8,
-    context: 32,
-    hidden: 4,
-    vocabulary: 10,
-    residual: Dtype::F32,
-};
+const LIMITS: FrameLimits =
+    FrameLimits { segments: 2, slots: 3, max_rows: 8, context: 32, hidden: 4, vocabulary: 10, residual: Dtype::F32 };
 
 fn rows(slot: u32, start: u32, count: u32) -> Rows {
     Rows { slot, start, count, ..Rows::default() }

@@ -28,7 +28,7 @@ fn a_flipped_bit_anywhere_is_found_and_that_block_alone_made_again() {
     for at in [0, 7, 12, 100, 400, 4000, 4096, 5000, size / 2, size - 1] {
         flip(&path, at);
         assert_eq!(model.verify(&blocks, &|_, _| {}).unwrap().len(), 1, "at {at}");
-        let options = EnsureOptions { verify: true, ..EnsureOptions::default() };
+        let options = EnsureOptions { verify: &blocks, ..EnsureOptions::default() };
         let ensured = model.ensure(&blocks, options, &mut |_| {}).unwrap();
         assert_eq!(ensured.made, [VICTIM], "at {at}");
         assert_eq!(ensured.repaired.len(), 1, "at {at}");

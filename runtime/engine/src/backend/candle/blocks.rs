@@ -127,6 +127,10 @@ impl Blocks for Uploaded {
         &self.steps
     }
 
+    fn keeps(&self, block: Block) -> bool {
+        self.layouts.contains_key(&block)
+    }
+
     fn pinned_bytes(&self) -> Bytes {
         self.bytes
     }
