@@ -39,6 +39,22 @@ fn a_flipped_bit_anywhere_is_found_and_that_block_alone_made_again() {
 }
 
 #[test]
+fn blocks_that_are_not_named_are_not_read() {
+    let (_root, store) = store();
+    let model = store.model(&source("tiny-llama3-bf16")).unwrap();
+    let other = Block::Mlp(LayerIndex(1));
+    ensure(&model, &[VICTIM, other]).unwrap();
+    [VICTIM, other].iter().for_each(|block| flip(&file_of(&model, *block), 5000));
+    let made_by = |verify: &[Block]| {
+        let options = EnsureOptions { verify, ..EnsureOptions::default() };
+        model.ensure(&[VICTIM, other], options, &mut |_| {}).unwrap().made
+    };
+    assert_eq!([made_by(&[]), made_by(&[VICTIM]), made_by(&[VICTIM])], [vec![], vec![VICTIM], vec![]]);
+    assert_eq!(made_by(&[VICTIM, other]), [other]);
+    verified(&model, &[VICTIM, other]);
+}
+
+#[test]
 fn a_loader_that_read_a_flipped_bit_is_told() {
     let (_root, store) = store();
     let model = store.model(&source("tiny-llama3-bf16")).unwrap();
