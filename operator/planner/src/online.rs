@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::cost::{Unit, nanos};
 use crate::layout::{Layout, Share};
 use crate::period::Scratch;
-use crate::search::{Problem, Work};
+use crate::search::{Evaluator, Problem};
 use crate::timeline::{goal_of, layout_of};
 use lime_plan::{
-    Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, PlanDraft,
-    Relief, Step, Way,
+    Arithmetic, Bytes, ContextPoint, DeviceMemory, DeviceSteps, Fleet, KV_PAGE_TOKENS, MemoryModel, Nanos, Plan,
+    PlanDraft, Relief, Step, StepsInForce,
 };
 
 /// The steps of one device in the order in which they are taken.
@@ -60,14 +60,14 @@ pub(crate) fn steps(problem: &Problem<'_>, plan: &PlanDraft, layout: &Layout, at
     if plan.arithmetic != Arithmetic::Exact {
         return Vec::new();
     }
-    let mut work = Work::new(u64::MAX);
+    let mut evaluator = Evaluator::new(u64::MAX);
     let mut layout = layout.clone();
     let mut above = base(plan.devices[at].memory);
     let mut steps = Vec::new();
-    let Some(mut time) = work.evaluate(problem, &layout).map(|(_, steady)| steady.nanos()) else {
+    let Some(mut time) = evaluator.evaluate(problem, &layout).map(|(_, steady)| steady.nanos()) else {
         return steps;
     };
-    while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut work) {
+    while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut evaluator) {
         above += step.frees;
         time = step.time_per_token.0;
         steps.push(step);
@@ -84,11 +84,17 @@ pub(crate) struct Stretched {
 }
 
 /// The device at `at` after the steps that free `missing` bytes, those of [`steps`]; with all that there are where these do not.
-pub(crate) fn stretched(problem: &Problem<'_>, layout: &Layout, at: usize, missing: u64, work: &mut Work) -> Stretched {
+pub(crate) fn stretched(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    at: usize,
+    missing: u64,
+    evaluator: &mut Evaluator,
+) -> Stretched {
     let (mut layout, mut frees, mut time) = (layout.clone(), 0, None);
     while frees < missing {
-        let Some(before) = time.or_else(|| Some(work.evaluate(problem, &layout)?.1.nanos())) else { break };
-        let Some((step, next)) = cheapest(problem, &layout, at, (Bytes::ZERO, before), work) else { break };
+        let Some(before) = time.or_else(|| Some(evaluator.evaluate(problem, &layout)?.1.nanos())) else { break };
+        let Some((step, next)) = cheapest(problem, &layout, at, (Bytes::ZERO, before), evaluator) else { break };
         frees += step.frees.0;
         time = Some(step.time_per_token.0);
         layout = next;
@@ -200,24 +206,23 @@ pub(crate) fn grown(
     let memory = lime_plan::MemoryModel::of(plan);
     let at = |point: &ContextPoint| {
         let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);
-        let (mut layout, mut elsewhere) = (layout.clone(), 0);
+        let (mut layout, mut remote) = (layout.clone(), 0);
         let attentions = layout.attentions();
         for ((share, device), attentions) in layout.shares.iter_mut().zip(&plan.devices).zip(attentions) {
-            let Ok(ladder) = Ladder::of(plan, device) else { continue };
+            let Ok(steps) = DeviceSteps::of(plan, device) else { continue };
             let kv = memory.page_bytes(attentions) * pages;
-            let planned = ladder.hand_over().map_or(Nanos::ZERO, |over| over.costs);
-            let way = ladder.way(kv, Way::default(), planned);
-            elsewhere += if way.elsewhere { planned.0 } else { 0 };
-            for rung in &ladder.rungs()[..way.level] {
-                share.streamed.push(Unit::of(rung.block, problem.card.layers));
-                share.buffer = rung.buffer.0;
+            let planned = steps.hand_over().map_or(Nanos::ZERO, |over| over.costs);
+            let in_force = steps.choose(kv, StepsInForce::default(), planned);
+            remote += if in_force.remote { planned.0 } else { 0 };
+            for step in &steps.stream_steps()[..in_force.level] {
+                share.streamed.push(Unit::of(step.block, problem.card.layers));
+                share.buffer = step.buffer.0;
             }
             share.streamed.sort();
         }
         let other = Problem::at_context(problem.card, problem.fleet, problem.goal, point.context_tokens);
         let steady = other.evaluate(&layout, &mut Scratch::default());
-        steady
-            .map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos() + elsewhere), ..*point })
+        steady.map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos() + remote), ..*point })
     };
     points.iter().map(at).collect()
 }
@@ -228,7 +233,7 @@ fn cheapest(
     layout: &Layout,
     at: usize,
     (above, before): (Bytes, u64),
-    work: &mut Work,
+    evaluator: &mut Evaluator,
 ) -> Option<(Step, Layout)> {
     let mut best: Option<(u128, Step, Layout)> = None;
     let mut consider = |cost: u64, frees: u64, step: Step, next: Layout| {
@@ -252,7 +257,7 @@ fn cheapest(
             if frees == 0 && share.streamed.len() > 1 {
                 continue;
             }
-            let Some((_, steady)) = work.evaluate(problem, &next) else { continue };
+            let Some((_, steady)) = evaluator.evaluate(problem, &next) else { continue };
             let time = steady.nanos();
             let relief = Relief::Stream(unit.block(problem.card.layers));
             let step = Step { above, relief, frees: Bytes(frees), time_per_token: Nanos(time) };
@@ -284,7 +289,7 @@ fn next_to_stream(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Unit
     [farthest(true), farthest(false)].into_iter().flatten().collect()
 }
 
-/// A chunk of a prompt, too, must not wait for pages elsewhere by more than this many times what streaming instead would take:
+/// A chunk of a prompt, too, must not wait for remote pages by more than this many times what streaming instead would take:
 /// blocks that stream are read once for all of its rows.
 const MOST_OF_A_CHUNK: u64 = 2;
 

@@ -7,6 +7,7 @@ mod pulse;
 mod replan;
 mod screen;
 mod supervisor;
+mod worker_settings;
 
 use std::{
     io::Write as _,
@@ -31,7 +32,8 @@ use self::{
     policy::RestartPolicy,
     replan::Replanning,
     screen::Screen,
-    supervisor::{Supervisor, Upbringing, WorkerEvent},
+    supervisor::Supervisor,
+    worker_settings::{WorkerEvent, WorkerSettings},
 };
 use crate::{
     access::{self, AccessArgs},
@@ -101,7 +103,7 @@ async fn serve(args: &UpArgs, listen: SocketAddr, access: Access, wish: Wish, pl
     let options = gateway_options(args, &wish)?;
     let gateway = start_gateway(listen, access, &wish, orders, transport.clone(), options, gateway_events).await?;
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
-    let shared = Upbringing {
+    let shared = WorkerSettings {
         model: wish.source.clone(),
         tls: tls.map(std::path::Path::to_owned),
         transport,

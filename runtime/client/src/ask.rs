@@ -3,7 +3,7 @@
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use crate::{ClientError, Server, events::EventReader};
+use crate::{error::ClientError, events::EventReader, server::Server};
 
 /// What to ask.
 #[derive(Clone, Debug)]

@@ -3,10 +3,11 @@
 use lime_plan::{Block, Dtype, LayerIndex};
 
 use crate::{
-    Activation, EngineError,
+    activation::Activation,
     backend::Backend,
+    engine_error::EngineError,
     memory::Admitted,
-    steps::{AttentionSteps, MlpSteps, ModelSteps},
+    ops::{AttentionOps, MlpOps, ModelOps},
     weights::BlockSource,
 };
 use lime_model::TensorRole;
@@ -19,7 +20,7 @@ pub(crate) struct Shape {
     pub(crate) vocabulary: usize,
     /// The residual stream is rounded to this after every block.
     pub(crate) residual: Dtype,
-    pub(crate) steps: ModelSteps,
+    pub(crate) ops: ModelOps,
 }
 
 /// A block of a layer on this device: attention and MLP of one layer may be on two.
@@ -47,7 +48,7 @@ impl<B: Backend> Layers<B> {
     pub(crate) fn embed(&mut self, blocks: &mut impl BlocksFor<B>, tokens: &[u32]) -> Result<Activation, EngineError> {
         let embedding = blocks.block(Block::Embedding)?;
         let mut activation = self.backend.embed(&embedding, tokens)?;
-        scale_all(self.shape.steps.embedding_scale, &mut activation.data);
+        scale_all(self.shape.ops.embedding_scale, &mut activation.data);
         lime_kernels::round_to(self.shape.residual, &mut activation.data);
         Ok(activation)
     }
@@ -77,8 +78,7 @@ impl<B: Backend> Layers<B> {
         with: &mut Admitted<'_, impl BlocksFor<B>, B::Kv>,
         x: &mut B::Rows,
     ) -> Result<(), EngineError> {
-        let AttentionSteps { norm, head_norm, rotates, query_scale, residual_scale } =
-            self.shape.steps.attention(layer);
+        let AttentionOps { norm, head_norm, rotates, query_scale, residual_scale } = self.shape.ops.attention(layer);
         let Shape { heads, kv_heads, residual, .. } = self.shape;
         let Admitted { batch, blocks, kv, keeper } = with;
         let weights = &blocks.block(Block::Attention(layer))?;
@@ -107,7 +107,7 @@ impl<B: Backend> Layers<B> {
 
     /// The feed-forward half of a layer, with its block.
     fn mlp(&mut self, layer: LayerIndex, blocks: &mut impl BlocksFor<B>, x: &mut B::Rows) -> Result<(), EngineError> {
-        let MlpSteps { norm, residual_scale } = self.shape.steps.mlp(layer);
+        let MlpOps { norm, residual_scale } = self.shape.ops.mlp(layer);
         let weights = &blocks.block(Block::Mlp(layer))?;
         let backend = &mut self.backend;
         let normed = backend.rms_norm(x, weights, TensorRole::PostNorm, norm)?;
@@ -139,11 +139,11 @@ impl<B: Backend> Layers<B> {
         while place < rows.len() {
             let chunk = &rows[place..rows.len().min(place + at_once)];
             let logits = &mut logits[..chunk.len() * vocabulary];
-            let steps = &self.shape.steps;
+            let ops = &self.shape.ops;
             let normed =
-                self.backend.select_rms_norm(activation, chunk, &head, TensorRole::FinalNorm, steps.final_norm)?;
+                self.backend.select_rms_norm(activation, chunk, &head, TensorRole::FinalNorm, ops.final_norm)?;
             self.backend.logits(normed, &output, matrix.1, logits)?;
-            scale_all(self.shape.steps.logits_scale, logits);
+            scale_all(self.shape.ops.logits_scale, logits);
             for (row, logits) in (place..).zip(logits.chunks_mut(vocabulary)) {
                 if row == wanted {
                     wanted = take(row, logits)?.max(row + 1);

@@ -39,11 +39,12 @@ mod kv;
 mod layers;
 mod loader;
 mod memory;
-mod pace;
+mod ops;
 mod ranking;
+mod rate_limit;
+mod read_from;
 mod residency;
 mod sampling;
-mod steps;
 mod stream;
 mod weights;
 

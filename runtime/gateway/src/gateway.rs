@@ -23,7 +23,7 @@ use crate::{
     access::Access,
     config::{Event, GatewayConfig},
     coordinator::Coordinator,
-    desk::Desk,
+    dispatcher::Dispatcher,
     epochs::Epochs,
     http::{App, BodyBudget, Hosts, Lookout, Readers, UnknownFields, raise_open_files, router, serve, status_router},
     intake::Intake,
@@ -158,7 +158,7 @@ pub async fn start_with<T: RingTransport>(
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let coordinator = Coordinator {
         transport,
-        desk: Desk::new(
+        dispatcher: Dispatcher::new(
             Scheduler::speculating(limits, options.speculation).keeping(options.prefix_cache),
             metrics.clone(),
         ),

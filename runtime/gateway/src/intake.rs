@@ -66,7 +66,7 @@ pub(crate) enum Command {
 
 /// A sequence as HTTP asks for it.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct SequenceRequest {
     pub(crate) prompt: Arc<[u32]>,
     pub(crate) max_tokens: u32,
     pub(crate) sampling: SamplingParams,
@@ -106,13 +106,13 @@ impl Intake {
     ///
     /// # Errors
     /// When the queue is full, or the gateway stops.
-    pub(crate) async fn admit(&self, wishes: Vec<Wish>) -> Result<Vec<SequenceHandle>, Refusal> {
-        let mut handles = Vec::with_capacity(wishes.len());
-        let mut sequences = Vec::with_capacity(wishes.len());
-        for wish in wishes {
+    pub(crate) async fn admit(&self, requests: Vec<SequenceRequest>) -> Result<Vec<SequenceHandle>, Refusal> {
+        let mut handles = Vec::with_capacity(requests.len());
+        let mut sequences = Vec::with_capacity(requests.len());
+        for request in requests {
             let id = SequenceId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
             let (sender, events) = mpsc::unbounded_channel();
-            let Wish { prompt, max_tokens, sampling, end_tokens, trace, prediction, key } = wish;
+            let SequenceRequest { prompt, max_tokens, sampling, end_tokens, trace, prediction, key } = request;
             let sequence = NewSequence { id, prompt, max_tokens, sampling, end_tokens, trace, prediction, key };
             sequences.push((sequence, sender));
             handles.push(SequenceHandle { id, events, commands: self.commands.clone() });

@@ -28,10 +28,9 @@
 
 mod access;
 mod answer;
-mod appointments;
 mod config;
 mod coordinator;
-mod desk;
+mod dispatcher;
 mod epochs;
 mod gateway;
 mod happenings;
@@ -43,6 +42,7 @@ mod options;
 mod orders;
 mod plan_file;
 mod recovery;
+mod retry_after;
 mod ring;
 mod sampling;
 pub mod schedule;

@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    appointments::Appointments,
+    retry_after::RetryAfter,
     schedule::{Guessed, PrefixCounts},
     status::ServedPlan,
 };
@@ -51,7 +51,7 @@ pub(crate) struct Metrics {
     pages_kept: Counter,
     pages_dropped: Counter,
     connections: Gauge,
-    appointments: Appointments,
+    retry_after: RetryAfter,
 }
 
 /// How a request was answered.
@@ -94,7 +94,7 @@ impl Default for Metrics {
             pages_kept: Counter::default(),
             pages_dropped: Counter::default(),
             connections: Gauge::default(),
-            appointments: Appointments::default(),
+            retry_after: RetryAfter::default(),
         }
     }
 }
@@ -115,7 +115,7 @@ impl Metrics {
         self.answer_tokens.inc_by(tokens);
         // Without a token it was none.
         if tokens > 0 {
-            self.appointments.answered();
+            self.retry_after.answered();
         }
         if let Some(gaps) = u32::try_from(tokens).ok().and_then(|tokens| tokens.checked_sub(1)).filter(|gaps| *gaps > 0)
         {
@@ -143,7 +143,7 @@ impl Metrics {
     pub(crate) fn sequences(&self, waiting: usize, active: usize) {
         self.waiting.set(waiting as i64);
         self.active.set(active as i64);
-        self.appointments.sequences(waiting, active);
+        self.retry_after.sequences(waiting, active);
     }
 
     /// A client connected, until what is given is dropped.
@@ -153,8 +153,8 @@ impl Metrics {
     }
 
     /// When a client whose `sequences` found the queue full should come again.
-    pub(crate) fn appointment(&self, sequences: usize) -> Duration {
-        self.appointments.appointment(sequences)
+    pub(crate) fn wait_for_room(&self, sequences: usize) -> Duration {
+        self.retry_after.wait_for_room(sequences)
     }
 
     /// Sequences that wait or have a slot.

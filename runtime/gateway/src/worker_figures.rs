@@ -6,7 +6,7 @@ use lime_metrics::Figure;
 use lime_ring::{
     Peer, Transport, connect,
     proto::{
-        ElsewhereFigures, KeptFigures, MemoryFigures, StatusReply, StatusRequest, StreamFigures, WorkFigures,
+        KeptFigures, MemoryFigures, RemotePagesFigures, StatusReply, StatusRequest, StreamFigures, WorkFigures,
         control_client::ControlClient,
     },
 };
@@ -63,7 +63,7 @@ const STREAM: [Figure<StreamFigures>; 8] = [
     counter!(read_retries, "lime_worker_read_retries", "Reads that failed and were tried again"),
 ];
 
-const ELSEWHERE: [Figure<ElsewhereFigures>; 6] = [
+const REMOTE_PAGES: [Figure<RemotePagesFigures>; 6] = [
     gauge!(bytes, "lime_worker_elsewhere_bytes", "KV cache that another device keeps"),
     gauge!(room_bytes, "lime_worker_elsewhere_room_bytes", "KV cache that another device keeps at most"),
     counter!(handed_over, "lime_worker_pages_handed_over", "KV pages that went to another device"),
@@ -111,7 +111,7 @@ async fn status(transport: &Transport, peer: &Peer) -> Option<StatusReply> {
 pub(crate) fn register(registry: &mut Registry, replies: &[StatusReply]) {
     part(registry, &MEMORY, replies, |it| it.memory.as_ref());
     part(registry, &STREAM, replies, |it| it.stream.as_ref());
-    part(registry, &ELSEWHERE, replies, |it| it.elsewhere.as_ref());
+    part(registry, &REMOTE_PAGES, replies, |it| it.remote.as_ref());
     part(registry, &KEPT, replies, |it| it.kept.as_ref());
     part(registry, &WORK, replies, |it| it.work.as_ref());
 }

@@ -2,7 +2,7 @@
 
 use lime_plan::{Block, BlockBytes, Bytes, Encoding, LayerIndex, ModelCard};
 
-use crate::{BlockLayout, ModelConfig};
+use crate::{config::ModelConfig, layout::BlockLayout};
 
 impl ModelConfig {
     /// The card of a model of this shape and encoding. No weights are looked at: sizes follow from the config, and nothing is

@@ -7,14 +7,16 @@ use lime_plan::{Architecture, Block, Dtype, Encoding, Format};
 use serde_json::Value;
 
 use crate::{
-    ModelError, ModelSpec, TensorRole,
+    error::ModelError,
     family::Family,
     formats::Formats,
     known_fields::{self, refuse_other_code},
+    layer_spec::ModelSpec,
     reach,
     read_spec::{Shape, read_spec, rotating_layers},
     rope_config::Rotation,
-    stored::{OUTPUT_NAME, embedding_names},
+    tensor_names::embedding_names,
+    tensor_role::{OUTPUT_NAME, TensorRole},
     weight_files::{instead, names_in_index},
 };
 

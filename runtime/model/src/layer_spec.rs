@@ -1,11 +1,11 @@
 //! How a model computes, layer by layer, as data: what a family is to whoever computes it.
 //!
 //! A spec says more than this build can do. Whoever computes takes it apart field by field and refuses by name what it does not do
-//! (`lime-engine`'s `steps.rs`), so that nothing which a spec asks for is passed over.
+//! (`lime-engine`'s `ops.rs`), so that nothing which a spec asks for is passed over.
 
 use lime_plan::LayerIndex;
 
-use crate::RopeConfig;
+use crate::rope::RopeConfig;
 
 /// How a model computes.
 #[derive(Clone, Debug, PartialEq)]

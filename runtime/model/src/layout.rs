@@ -3,92 +3,12 @@
 use lime_kernels::format_bytes;
 use lime_plan::{Block, Format};
 
-use crate::{
-    ModelConfig, QkNormWidth,
-    stored::{OUTPUT_NAME, layer_of},
-};
+use crate::{config::ModelConfig, layer_spec::QkNormWidth, tensor_role::TensorRole};
 
 /// Tensors start at multiples of this, so that every row load of a kernel is aligned.
 pub const TENSOR_ALIGNMENT: u64 = 64;
 /// Blocks are padded to multiples of this, so that one block is one direct read into whole pages.
 pub const BLOCK_ALIGNMENT: u64 = 4096;
-
-/// What a tensor is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TensorRole {
-    /// The norm before attention.
-    InputNorm,
-    /// Query projection.
-    Q,
-    /// Key projection.
-    K,
-    /// Value projection.
-    V,
-    /// Output projection of attention.
-    O,
-    /// Bias of the query projection.
-    QBias,
-    /// Bias of the key projection.
-    KBias,
-    /// Bias of the value projection.
-    VBias,
-    /// Bias of the output projection of attention.
-    OBias,
-    /// The norm of each query head.
-    QNorm,
-    /// The norm of each key head.
-    KNorm,
-    /// The norm before the feed-forward projections.
-    PostNorm,
-    /// Gate projection.
-    Gate,
-    /// Up projection.
-    Up,
-    /// Down projection.
-    Down,
-    /// Bias of the gate projection.
-    GateBias,
-    /// Bias of the up projection.
-    UpBias,
-    /// Bias of the down projection.
-    DownBias,
-    /// The norm after the last layer.
-    FinalNorm,
-    /// Token embeddings, one row per token.
-    Embedding,
-    /// Output matrix, one row per token.
-    Output,
-}
-
-impl TensorRole {
-    /// The tensor's name in the files of most families, and in LIME's own. `block` supplies the layer.
-    pub fn file_name(self, block: Block) -> String {
-        let within = match self {
-            Self::Embedding => return "model.embed_tokens.weight".into(),
-            Self::Output => return OUTPUT_NAME.into(),
-            Self::FinalNorm => return "model.norm.weight".into(),
-            Self::InputNorm => "input_layernorm.weight",
-            Self::Q => "self_attn.q_proj.weight",
-            Self::K => "self_attn.k_proj.weight",
-            Self::V => "self_attn.v_proj.weight",
-            Self::O => "self_attn.o_proj.weight",
-            Self::QBias => "self_attn.q_proj.bias",
-            Self::KBias => "self_attn.k_proj.bias",
-            Self::VBias => "self_attn.v_proj.bias",
-            Self::OBias => "self_attn.o_proj.bias",
-            Self::QNorm => "self_attn.q_norm.weight",
-            Self::KNorm => "self_attn.k_norm.weight",
-            Self::PostNorm => "post_attention_layernorm.weight",
-            Self::Gate => "mlp.gate_proj.weight",
-            Self::Up => "mlp.up_proj.weight",
-            Self::Down => "mlp.down_proj.weight",
-            Self::GateBias => "mlp.gate_proj.bias",
-            Self::UpBias => "mlp.up_proj.bias",
-            Self::DownBias => "mlp.down_proj.bias",
-        };
-        format!("model.layers.{}.{within}", layer_of(block))
-    }
-}
 
 /// A tensor's place in its block.
 #[derive(Clone, Debug, PartialEq, Eq)]

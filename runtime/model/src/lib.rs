@@ -34,6 +34,8 @@ mod shares;
 mod source;
 mod stored;
 mod survey;
+mod tensor_names;
+mod tensor_role;
 mod weight_files;
 
 pub use block_file::{BlockFile, BlockFiles, DIGEST_CHUNK};
@@ -45,10 +47,11 @@ pub use layer_spec::{
     ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelSpec, NormKind, NormPlace, NormSpec,
     QkNormSpec, QkNormWidth, RopeSpec,
 };
-pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT, TensorRole};
+pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT};
 pub use other_forms::other_form;
 pub use rope::{RopeConfig, RopeScaling};
 pub use safetensors::{check_header, header_bytes, header_file, safetensors_dtype};
 pub use source::{ModelFolder, TensorEntry};
 pub use stored::{RowOrder, Run};
 pub use survey::ReadTensor;
+pub use tensor_role::TensorRole;

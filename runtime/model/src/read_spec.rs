@@ -4,8 +4,12 @@ use lime_files::{Fields, FileError};
 use lime_plan::Limit;
 
 use crate::{
-    ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelSpec, NormSpec, QkNormSpec,
-    RopeConfig, RopeSpec, family::Family,
+    family::Family,
+    layer_spec::{
+        ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelSpec, NormSpec, QkNormSpec,
+        RopeSpec,
+    },
+    rope::RopeConfig,
 };
 
 /// A model's sizes, as its config says them.

@@ -2,7 +2,11 @@
 
 use lime_files::{Fields, FileError, kind};
 
-use crate::{RopeConfig, RopeScaling, family::Family, reach::Limit};
+use crate::{
+    family::Family,
+    reach::Limit,
+    rope::{RopeConfig, RopeScaling},
+};
 
 const MOST: f64 = 1e12;
 const SMALLEST_FACTOR: f64 = 1e-6;

@@ -8,13 +8,15 @@ use std::{
 use lime_plan::{Block, Format, LayerIndex, ModelCard};
 
 use crate::{
-    BlockLayout, ModelConfig, ModelError, RowOrder, Run, TensorRole,
-    config::Draft,
+    config::{Draft, ModelConfig},
+    error::ModelError,
     formats::Formats,
     gguf::{Gguf, is_gguf},
-    layout::LayoutEntry,
-    stored::{OUTPUT_NAME, Stored},
-    weight_files::{Tensors, gguf_in, instead, locate},
+    layout::{BlockLayout, LayoutEntry},
+    safetensors::Tensors,
+    stored::{RowOrder, Run, Stored},
+    tensor_role::{OUTPUT_NAME, TensorRole},
+    weight_files::{gguf_in, instead, locate},
 };
 
 /// Where a tensor of the model is stored.

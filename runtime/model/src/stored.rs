@@ -1,8 +1,13 @@
 //! Under which names a family's files hold the tensors, in which part of a larger one, and in which order of rows.
 
-use lime_plan::{Architecture, Block};
+use lime_plan::Block;
 
-use crate::{ModelConfig, TensorRole, family::Family};
+use crate::{
+    config::ModelConfig,
+    family::Family,
+    tensor_names::{embedding_names, names},
+    tensor_role::{OUTPUT_NAME, TensorRole, layer_of},
+};
 
 /// The order of a stored matrix's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +42,6 @@ pub(crate) struct Stored {
     /// Where in it the tensor begins.
     pub(crate) first_row: usize,
     pub(crate) order: RowOrder,
-}
-
-pub(crate) const OUTPUT_NAME: &str = "lm_head.weight";
-
-/// The names of the embedding in the files of a family.
-pub(crate) fn embedding_names(architecture: Architecture) -> Vec<String> {
-    names(architecture, TensorRole::Embedding, Block::Embedding)
 }
 
 impl Stored {
@@ -83,23 +81,6 @@ const fn rows_of(config: &ModelConfig, role: TensorRole) -> usize {
         TensorRole::Q => config.q_width(),
         TensorRole::K | TensorRole::V => config.kv_width(),
         _ => config.intermediate,
-    }
-}
-
-fn names(architecture: Architecture, role: TensorRole, block: Block) -> Vec<String> {
-    let usual = role.file_name(block);
-    let page = &Family::page(architecture).tensors;
-    let own = page.names.iter().find(|(named, _)| *named == role).map(|(_, name)| match block {
-        Block::Attention(layer) | Block::Mlp(layer) => format!("{}{}.{name}", page.layers, layer.0),
-        Block::Embedding | Block::Head => (*name).to_owned(),
-    });
-    own.into_iter().chain([usual]).collect()
-}
-
-pub(crate) const fn layer_of(block: Block) -> u32 {
-    match block {
-        Block::Attention(layer) | Block::Mlp(layer) => layer.0,
-        Block::Embedding | Block::Head => 0,
     }
 }
 

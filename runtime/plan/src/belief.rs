@@ -4,7 +4,13 @@
 
 use thiserror::Error;
 
-use crate::{Bytes, Dtype, KV_PAGE_TOKENS, MemoryModel, ModelCard, ServingLimits};
+use crate::{
+    card::ModelCard,
+    dtype::Dtype,
+    memory::{KV_PAGE_TOKENS, MemoryModel},
+    serving_limits::ServingLimits,
+    units::Bytes,
+};
 
 /// The most that is believed of one kind of number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, Bytes, Dtype, Encoding, Format, LayerIndex};
+use crate::{
+    block::Block,
+    dtype::Dtype,
+    encoding::Encoding,
+    format::Format,
+    units::{Bytes, LayerIndex},
+};
 
 /// Model families that the runtime can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

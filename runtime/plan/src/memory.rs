@@ -2,7 +2,16 @@
 //!
 //! One formula for both sides: the planner counts with it, and the engine allocates by it and asserts that it did.
 
-use crate::{Block, Bytes, DeviceMemory, Dtype, ModelCard, PlacedBlock, PlanDraft, Residency, ServingLimits};
+use crate::{
+    block::Block,
+    card::ModelCard,
+    device_memory::DeviceMemory,
+    dtype::Dtype,
+    placement::{PlacedBlock, Residency},
+    plan_draft::PlanDraft,
+    serving_limits::ServingLimits,
+    units::Bytes,
+};
 
 /// Positions of one KV page, and of one block of the canonical attention order.
 pub const KV_PAGE_TOKENS: u32 = 64;
@@ -152,7 +161,11 @@ fn layer_count(blocks: &[PlacedBlock]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Architecture, BlockBytes, Format, LayerIndex};
+    use crate::{
+        card::{Architecture, BlockBytes},
+        format::Format,
+        units::LayerIndex,
+    };
 
     fn card() -> ModelCard {
         ModelCard {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use lime_plan::KV_PAGE_TOKENS;
+use lime_plan::{Dtype, KV_PAGE_TOKENS};
 use thiserror::Error;
 
 use crate::{
-    FrameLimits, MOST_DRAFTS,
-    proto::{ActivationType, Frame, KeepPages, Pass, Rows, Sampling},
+    limits::{FrameLimits, MOST_DRAFTS},
+    proto::{Frame, KeepPages, Pass, Rows, Sampling},
 };
 
 /// Bytes that name the trace of a request and its span there.
@@ -132,12 +132,12 @@ pub enum FrameError {
         what: &'static str,
     },
     /// Activations in another dtype than the plan's.
-    #[error("activations of type {found}, the plan carries {expected:?}")]
+    #[error("activations of type {found}, the plan carries {expected}")]
     ActivationType {
         /// The type's number.
         found: i32,
         /// The plan's type.
-        expected: ActivationType,
+        expected: Dtype,
     },
     /// Activations of another width than the model's.
     #[error("activations of {found} columns, the model has {hidden}")]
@@ -242,8 +242,8 @@ impl FrameLimits {
     }
 
     fn check_activations(&self, frame: &Frame, rows: u32) -> Result<(), FrameError> {
-        if frame.activation_type != self.activation as i32 {
-            let (found, expected) = (frame.activation_type, self.activation);
+        if frame.activation_type != self.activation_type() as i32 {
+            let (found, expected) = (frame.activation_type, self.residual);
             return Err(FrameError::ActivationType { found, expected });
         }
         if frame.columns != self.hidden {

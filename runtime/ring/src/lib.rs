@@ -14,22 +14,20 @@
 //! assert_eq!(arrives.as_micros(), 2621 + 300);
 //! ```
 
-/// Messages and services, generated from `proto/lime.proto`.
-#[allow(missing_docs, clippy::all)]
-pub mod proto {
-    tonic::include_proto!("lime.v1");
-}
-
 mod check;
 mod checksum;
 mod connect;
+mod connect_error;
 mod driver;
 mod fault;
 mod figures;
 mod handshakes;
 mod incoming;
+mod innermost;
 mod limits;
 mod outgoing;
+#[allow(missing_docs, clippy::all)]
+pub mod proto;
 mod rows;
 mod security;
 mod settings;
@@ -39,7 +37,8 @@ mod version;
 
 pub use check::FrameError;
 pub use checksum::{Checksummed, NOT_AS_SENT};
-pub use connect::{CONNECTING, ConnectError, connect, connect_until};
+pub use connect::{CONNECTING, connect, connect_until};
+pub use connect_error::ConnectError;
 pub use driver::{
     Demands, DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, Verified, drain, probe, status, stay,
 };

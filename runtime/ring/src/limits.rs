@@ -19,8 +19,8 @@ pub struct FrameLimits {
     pub hidden: u32,
     /// Rows of the embedding and of the output matrix.
     pub vocabulary: u32,
-    /// What the wire carries.
-    pub activation: ActivationType,
+    /// The residual stream's type, which the wire carries.
+    pub residual: Dtype,
 }
 
 /// The numbers of a plan that bound what a device asks of the one that keeps KV pages for it.
@@ -37,7 +37,7 @@ pub struct KeepLimits {
 }
 
 impl KeepLimits {
-    /// The limits that `plan` sets on what devices ask about KV pages elsewhere.
+    /// The limits that `plan` sets on what devices ask about remote KV pages.
     pub fn of(plan: &Plan) -> Self {
         let memory = MemoryModel::of(plan);
         let pages = plan.devices.iter().map(|device| memory.page_bytes(device.attentions()).0);
@@ -83,22 +83,18 @@ impl FrameLimits {
             context: plan.serving.max_context_tokens,
             hidden: plan.model.hidden,
             vocabulary: plan.model.vocabulary,
-            activation: match plan.residual {
-                Dtype::Bf16 => ActivationType::Bf16,
-                Dtype::F16 => ActivationType::F16,
-                Dtype::F32 => ActivationType::F32,
-            },
+            residual: plan.residual,
         }
+    }
+
+    /// The residual stream's type as a frame names it.
+    pub fn activation_type(&self) -> ActivationType {
+        self.residual.into()
     }
 
     /// Bytes of the activations of `rows` rows.
     pub const fn activation_bytes(&self, rows: u64) -> u64 {
-        let element = match self.activation {
-            ActivationType::Bf16 | ActivationType::F16 => 2,
-            ActivationType::F32 => 4,
-            ActivationType::Unspecified => 0,
-        };
-        rows * self.hidden as u64 * element
+        rows * self.hidden as u64 * self.residual.size()
     }
 
     /// KV pages of a sequence at its longest.

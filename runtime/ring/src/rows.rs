@@ -1,6 +1,6 @@
-//! Rows of a pass as messages carry them, and as the contract has them.
+//! Rows of a pass, and the type of their activations, as messages carry them and as the contract has them.
 
-use lime_plan::{BatchRows, KeptRows};
+use lime_plan::{BatchRows, Dtype, KeptRows};
 
 use crate::proto;
 
@@ -20,5 +20,15 @@ impl From<KeptRows> for proto::KeptRows {
 impl From<proto::KeptRows> for KeptRows {
     fn from(proto::KeptRows { slot, pages, count }: proto::KeptRows) -> Self {
         Self { slot, pages, count }
+    }
+}
+
+impl From<Dtype> for proto::ActivationType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F16 => Self::F16,
+            Dtype::F32 => Self::F32,
+        }
     }
 }

@@ -10,7 +10,6 @@ use lime_files::read_bounded;
 
 use crate::{
     decoding::Decoding,
-    detokenizer::DecodeStream,
     error::TextError,
     generation::GenerationConfig,
     model_tokens::ModelTokens,
@@ -89,17 +88,12 @@ impl Tokenizer {
         Ok(encoded.get_ids().to_vec())
     }
 
-    /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`DecodeStream`] gives piece by piece.
+    /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`crate::DecodeStream`] gives piece by piece.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
         let mut stream = self.decode_stream(skip_special);
         let mut text: String = tokens.iter().map(|token| stream.push(*token)).collect();
         text.push_str(&stream.finish());
         text
-    }
-
-    /// A decoder that takes one token at a time and gives whole characters only.
-    pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
-        DecodeStream::new(self, skip_special)
     }
 
     /// The bytes that `token` adds to a text; none for an id that is no token. Not always valid UTF-8 on their own.

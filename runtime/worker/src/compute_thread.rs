@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    command::{Command, ProgressSender},
     compute::{ComputeError, Loader, Mended},
     counters::Counters,
     pass::{LoadedEngine, Visit, panic_message},
     pressure::watch::Press,
     session::Session,
     vitals::{Doing, Vitals},
-    work::{Command, ProgressSender},
 };
 
 /// What the thread holds.
@@ -91,7 +91,7 @@ impl ComputeThread {
             let command = commands.blocking_recv();
             let waited = begin.elapsed();
             match command {
-                Some(Command::Work(session, work)) => {
+                Some(Command::Run(session, batch)) => {
                     if session.is_over() {
                         continue;
                     }
@@ -101,14 +101,15 @@ impl ComputeThread {
                         let engine = &mut loaded.engine;
                         let counters = &self.counters;
                         let begin = Instant::now();
-                        vitals.during(Doing::Pass, || Visit { session: &session, engine, counters, work: *work }.run());
+                        vitals
+                            .during(Doing::Pass, || Visit { session: &session, engine, counters, batch: *batch }.run());
                         Counters::add(&self.counters.compute_micros, begin.elapsed());
                     } else {
                         let why = "it was sent work before it was ready";
                         session.end(RingFault::failed(session.name(), why));
                     }
                 }
-                Some(Command::Take { session, progress, reply }) => {
+                Some(Command::Configure { session, progress, reply }) => {
                     // The asking side is gone when the epoch is.
                     let _ = reply.send(vitals.during(Doing::TakingUp, || self.take(&session, &progress)));
                 }

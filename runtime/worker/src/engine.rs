@@ -13,9 +13,8 @@ use lime_ring::proto;
 use lime_store::{Source, StoredModel};
 
 use crate::{
-    blocks::{self, Trust},
+    blocks,
     compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
-    fault_kind::{said, said_by_model},
     mending::Mending,
 };
 
@@ -33,7 +32,7 @@ impl Loader for EngineLoader {
         device: DeviceIndex,
         progress: &mut dyn FnMut(Size, Size),
     ) -> Result<Box<dyn Compute>, ComputeError> {
-        let local = self.model.folder().map(ModelFolder::open).transpose().map_err(said_by_model)?;
+        let local = self.model.folder().map(ModelFolder::open).transpose()?;
         let (mut repaired, mut reread) = (BTreeSet::new(), BTreeSet::new());
         let (engine, stored) = loop {
             let stored = self.stored(plan, device, progress)?.map(Arc::new);
@@ -49,7 +48,8 @@ impl Loader for EngineLoader {
                     // It is seldom the only one, and each would take another load to be found.
                     if let Some(stored) = &stored {
                         let placed = plan.devices.get(device.0 as usize).map_or(&[][..], |device| &device.blocks);
-                        blocks::make(stored, placed, plan.model.encoding, Trust::Nothing, progress)?;
+                        let all: Vec<_> = placed.iter().map(|placed| placed.block).collect();
+                        blocks::make(stored, placed, plan.model.encoding, &all, progress)?;
                     }
                 }
                 Err(fault @ EngineError::Stream { block, .. }) if reread.insert(block) => {
@@ -60,12 +60,12 @@ impl Loader for EngineLoader {
                         let _ = made.inspect_err(|error| tracing::error!(%block, %error, "it could not be made anew"));
                     }
                 }
-                engine => break (engine.map_err(said)?, stored),
+                engine => break (engine?, stored),
             }
         };
         let placed = engine.device().blocks.clone();
         let mending = stored.map(|stored| Mending::new(stored, placed, plan.model.encoding));
-        Ok(Box::new(Loaded {
+        Ok(Box::new(EngineCompute {
             engine,
             mending,
             dtype: plan.residual,
@@ -89,7 +89,7 @@ impl EngineLoader {
         let is_needed = self.model.folder().is_none() || device.is_some_and(|device| plan.needs_store(device));
         let Some(store) = self.store.as_ref().filter(|_| is_needed) else { return Ok(None) };
         let placed = device.map_or(&[][..], |device| &device.blocks);
-        blocks::ensure(store, &self.model, placed, plan.model.encoding, Trust::Headers, progress).map(Some)
+        blocks::ensure(store, &self.model, placed, plan.model.encoding, progress).map(Some)
     }
 
     fn no_store(&self) -> ComputeError {
@@ -97,7 +97,7 @@ impl EngineLoader {
     }
 }
 
-struct Loaded {
+struct EngineCompute {
     engine: Engine,
     /// Where blocks come from a weight store.
     mending: Option<Mending>,
@@ -107,7 +107,7 @@ struct Loaded {
     batch: Activation,
 }
 
-impl Compute for Loaded {
+impl Compute for EngineCompute {
     fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
         self.used();
         self.batch = self.engine.embed(tokens).map_err(|error| self.failed(error))?;
@@ -115,8 +115,7 @@ impl Compute for Loaded {
     }
 
     fn receive(&mut self, rows: usize, wire: &Bytes) -> Result<(), ComputeError> {
-        let batch = Activation::from_wire(self.dtype, rows, self.columns, wire);
-        self.batch = batch.map_err(said)?;
+        self.batch = Activation::from_wire(self.dtype, rows, self.columns, wire)?;
         Ok(())
     }
 
@@ -153,7 +152,7 @@ impl Compute for Loaded {
         match taken {
             Ok(()) => Ok(tokens),
             Err(DrawFault::Engine(error)) => Err(self.failed(error)),
-            Err(DrawFault::Draw(error)) => Err(said_by_model(error)),
+            Err(DrawFault::Draw(error)) => Err(error.into()),
         }
     }
 
@@ -170,7 +169,7 @@ impl Compute for Loaded {
     }
 
     fn begin_behind(&mut self, slot: u32, pages: &[u64]) -> Result<(), ComputeError> {
-        self.engine.begin_behind(slot, pages).map_err(said)
+        Ok(self.engine.begin_behind(slot, pages)?)
     }
 
     fn take_forgotten(&mut self) -> Vec<u64> {
@@ -215,11 +214,11 @@ impl Compute for Loaded {
     }
 
     fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), ComputeError> {
-        self.engine.press(shortage, why).map_err(said)
+        Ok(self.engine.press(shortage, why)?)
     }
 }
 
-impl Loaded {
+impl EngineCompute {
     /// Blocks are computed with.
     fn used(&mut self) {
         if let Some(mending) = &mut self.mending {
@@ -230,10 +229,10 @@ impl Loaded {
     /// A pass has failed: where stored blocks are damaged, they are mended before the next.
     fn failed(&mut self, error: EngineError) -> ComputeError {
         let seen = self.mending.as_mut().and_then(|mending| mending.after(&error, &mut self.engine));
-        let said = said(error);
+        let error = ComputeError::from(error);
         match seen {
-            Some(failure) => said.because(failure),
-            None => said,
+            Some(failure) => error.because(failure),
+            None => error,
         }
     }
 }

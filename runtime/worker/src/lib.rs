@@ -24,6 +24,7 @@
 
 mod assignment;
 mod blocks;
+mod command;
 pub mod compute;
 mod compute_thread;
 mod config;
@@ -51,7 +52,6 @@ mod state;
 mod take_up;
 mod traces;
 mod vitals;
-mod work;
 
 pub use config::{DiskShape, STUCK_AFTER, WorkerConfig};
 pub use error::WorkerError;

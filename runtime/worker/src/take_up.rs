@@ -9,12 +9,12 @@ use lime_ring::{RingFault, proto::ConfigureProgress};
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
+    command::{Command, ProgressSender},
     compute::{ComputeError, Mended},
     join::join,
     keeper::join_keeper,
     session::Session,
     state::Worker,
-    work::{Command, ProgressSender},
 };
 
 /// How often a worker that compares its blocks says that it still does.
@@ -57,7 +57,7 @@ async fn load_and_join(
     progress: &ProgressSender,
 ) -> Result<Mended, RingFault> {
     let (reply, loaded) = oneshot::channel();
-    let take = Command::Take { session: session.clone(), progress: progress.clone(), reply };
+    let take = Command::Configure { session: session.clone(), progress: progress.clone(), reply };
     let stopped = |_| RingFault::lost(session.name(), "its compute thread has ended");
     worker.compute.send(take).await.map_err(|_| stopped(()))?;
     let mut loaded = std::pin::pin!(loaded);

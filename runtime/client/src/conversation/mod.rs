@@ -12,7 +12,12 @@ use std::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::{Answer, ClientError, Input, Question, Server, ask};
+use crate::{
+    ask,
+    ask::{Answer, Input, Question},
+    error::ClientError,
+    server::Server,
+};
 use command::{HELP, Said, understand};
 use history::History;
 

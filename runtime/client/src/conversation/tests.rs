@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::Dial;
+use crate::dial::Dial;
 
 /// Every request's body, as JSON.
 type Asked = Arc<Mutex<Vec<Value>>>;

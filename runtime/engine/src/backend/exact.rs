@@ -7,8 +7,10 @@ use lime_kernels::{
 };
 use lime_plan::{ActivationBytes, Dtype};
 
-use super::{Backend, Elsewhere, KvPool, bias_of, nobody};
-use crate::{Activation, EngineError, batch::Batch, keeper::scale, steps::Norm, weights::HostBlock};
+use super::{Backend, KvPool, RemotePages, bias_of, nobody};
+use crate::{
+    activation::Activation, batch::Batch, engine_error::EngineError, keeper::scale, ops::Norm, weights::HostBlock,
+};
 use lime_model::{ModelConfig, RopeConfig, TensorRole};
 
 /// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
@@ -312,7 +314,7 @@ impl Backend for Exact {
         layer: usize,
         batch: &Batch<'_>,
         q: ExactRows,
-        keeper: Option<&mut Elsewhere>,
+        keeper: Option<&mut RemotePages>,
     ) -> Result<ExactRows, EngineError> {
         let mut out = self.take(q.rows, q.columns);
         let args = AttentionArgs {
@@ -325,9 +327,9 @@ impl Backend for Exact {
             rows: &batch.rows,
         };
         let mut answered = Ok(());
-        if batch.elsewhere.iter().any(|pages| *pages > 0) {
+        if batch.remote.iter().any(|pages| *pages > 0) {
             let asked = keeper.ok_or_else(|| nobody().into());
-            match asked.and_then(|elsewhere| elsewhere.ask(layer, batch, &args)) {
+            match asked.and_then(|remote| remote.ask(layer, batch, &args)) {
                 Ok(before) => self.kernels.attention_after(&args, before, out.data_mut()),
                 Err(error) => answered = Err(error),
             }

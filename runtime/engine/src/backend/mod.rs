@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use lime_plan::{Bytes, Dtype};
 
-use crate::{Activation, EngineError, batch::Batch, steps::Norm};
+use crate::{activation::Activation, batch::Batch, engine_error::EngineError, ops::Norm};
 use lime_model::TensorRole;
 
 mod candle;
-mod elsewhere;
 mod exact;
+mod remote_pages;
 
 pub(crate) use candle::{Candle, CandleShape, Uploaded, candle_device};
-pub(crate) use elsewhere::{Elsewhere, nobody};
 pub(crate) use exact::{Exact, ExactShape};
+pub(crate) use remote_pages::{RemotePages, nobody};
 
 /// Memory for a device's KV pages, where the backend computes.
 pub(crate) trait KvPool {
@@ -112,14 +112,14 @@ pub(crate) trait Backend {
         v: Self::Rows,
     ) -> Result<(), EngineError>;
 
-    /// Each query row attends to its sequence up to its own position; `keeper` is asked about pages elsewhere.
+    /// Each query row attends to its sequence up to its own position; `keeper` is asked about remote pages.
     fn attend(
         &mut self,
         kv: &Self::Kv,
         layer: usize,
         batch: &Batch<'_>,
         q: Self::Rows,
-        keeper: Option<&mut Elsewhere>,
+        keeper: Option<&mut RemotePages>,
     ) -> Result<Self::Rows, EngineError>;
 
     /// `silu(gate) * up`.
@@ -169,7 +169,7 @@ mod tests {
         exact::norm_weights,
         *,
     };
-    use crate::{loader::LoadOptions, steps::Norm, weights::load_arena};
+    use crate::{loader::LoadOptions, ops::Norm, weights::load_arena};
 
     /// No family of today stores its norms as their distance from one: the same numbers must come of weights that lie one lower.
     #[test]

@@ -10,8 +10,8 @@ use std::{
 use lime_kernels::KV_PAGE_TOKENS;
 use lime_plan::BatchRows;
 
-use super::{ELSEWHERE, KvTables, pages_for};
-use crate::EngineError;
+use super::{KvTables, REMOTE, pages_for};
+use crate::engine_error::EngineError;
 
 /// What is kept, and in which order it goes.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl KvTables {
         for (number, id) in (first as usize..).zip(ids) {
             let held = self.slots.get(slot as usize);
             let full = held.filter(|held| number < self.full(held) as usize);
-            let page = full.and_then(|held| held.pages.get(number).copied()).filter(|page| *page != ELSEWHERE);
+            let page = full.and_then(|held| held.pages.get(number).copied()).filter(|page| *page != REMOTE);
             match page.filter(|_| !self.kept.pages.contains_key(id)) {
                 Some(page) => {
                     self.users[page as usize] += 1;
@@ -131,8 +131,8 @@ impl KvTables {
         }
         let held = |slot: u32| self.slots.get(slot as usize).map_or(0, |held| held.pages.len());
         let missing = ends.into_iter().map(|(slot, end)| pages_for(end).saturating_sub(held(slot)));
-        // Pages elsewhere come back into the pool.
-        missing.sum::<usize>() + self.all_elsewhere() as usize <= self.free.len()
+        // Remote pages come back into the pool.
+        missing.sum::<usize>() + self.all_remote() as usize <= self.free.len()
     }
 
     pub(super) fn forget_all(&mut self, mut idle: impl FnMut(Range<usize>)) {

@@ -4,7 +4,7 @@
 use lime_plan::{BatchRows, Bytes};
 
 use super::Memory;
-use crate::{EngineError, backend::KvPool, residency::Blocks};
+use crate::{backend::KvPool, engine_error::EngineError, residency::Blocks};
 
 impl<S: Blocks, P: KvPool> Memory<S, P> {
     /// Keeps pages of `slot` from number `first` on, when it is released and others begin behind them, under `ids`. Those that cannot be
@@ -26,7 +26,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
     /// # Errors
     /// Where one of them is not kept here.
     pub(crate) fn begin_behind(&mut self, slot: u32, ids: &[u64]) -> Result<(), EngineError> {
-        self.release_elsewhere(slot);
+        self.release_remote(slot);
         let mut idle = Vec::new();
         let begun = self.kv.tables.begin_behind(slot, ids, |range| idle.push(range));
         self.give_back(idle);
@@ -63,7 +63,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         let fixed = self.kv.pool.fixed();
         let level = self.blocks.level();
         level > 0
-            || self.kv.tables.all_elsewhere() > 0
-            || (fixed.is_zero() && kv + self.room.short() > self.blocks.ladder().room(0))
+            || self.kv.tables.all_remote() > 0
+            || (fixed.is_zero() && kv + self.policy.short() > self.blocks.steps().room(0))
     }
 }

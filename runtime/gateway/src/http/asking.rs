@@ -74,9 +74,9 @@ pub(super) async fn begin(app: &SharedApp, job: &Job, asked: &Asked) -> Result<m
         return Ok(pieces);
     }
     let Asked { trace, key } = asked;
-    let wishes = job.wishes(&app.text, trace.as_ref().map(|trace| trace.context()), *key);
-    let sequences = app.intake.admit(wishes).await.map_err(|refusal| match refusal {
-        Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.appointment(job.choices())),
+    let requests = job.sequences(&app.text, trace.as_ref().map(|trace| trace.context()), *key);
+    let sequences = app.intake.admit(requests).await.map_err(|refusal| match refusal {
+        Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.wait_for_room(job.choices())),
         Refusal::Stopping => ApiError::stopping(),
     })?;
     for (choice, sequence) in sequences.into_iter().enumerate() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lime_trace::TraceContext;
 
 use super::{error::ApiError, fields::wrong_value, params::Common};
-use crate::{answer::AnswerForm, intake::Wish, schedule::KeyId, text::TextModel};
+use crate::{answer::AnswerForm, intake::SequenceRequest, schedule::KeyId, text::TextModel};
 
 /// Which of the two interfaces was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +71,20 @@ impl Job {
     }
 
     /// One sequence for each choice.
-    pub(crate) fn wishes(&self, text: &TextModel, trace: Option<TraceContext>, key: Option<KeyId>) -> Vec<Wish> {
+    pub(crate) fn sequences(
+        &self,
+        text: &TextModel,
+        trace: Option<TraceContext>,
+        key: Option<KeyId>,
+    ) -> Vec<SequenceRequest> {
         let own: &[u32] = if self.common.ignore_eos { &[] } else { &text.end_tokens };
         let end_tokens: Arc<[u32]> = own.iter().chain(&self.common.stop_tokens).copied().collect();
-        let wish = |choice: usize| {
+        let request = |choice: usize| {
             let mut sampling = self.common.sampling_of(choice % self.common.drawn);
             // The best answers are known by their log-probabilities.
             sampling.logprobs = self.logprobs.or(self.chooses().then_some(0));
             sampling.held_back = if sampling.min_tokens > 0 { end_tokens.to_vec() } else { Vec::new() };
-            Wish {
+            SequenceRequest {
                 prompt: self.prompt_of(choice).tokens.clone(),
                 max_tokens: self.max_tokens[choice / self.common.drawn],
                 sampling,
@@ -89,7 +94,7 @@ impl Job {
                 key,
             }
         };
-        (0..self.choices()).map(wish).collect()
+        (0..self.choices()).map(request).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use lime_ring::MOST_DRAFTS;
 
 use super::{NewSequence, Scheduler, sequence::Sequence};
-use crate::speculation::{Costs, Drafter, NewDrafter, Speculation, Wish, windows};
+use crate::speculation::{Costs, Drafter, Guesses, NewDrafter, Speculation, windows};
 
 /// How tokens are guessed ahead.
 pub(super) struct Guessing {
@@ -58,11 +58,11 @@ impl Scheduler {
             Speculation::Auto | Speculation::Off => room.min(MOST_DRAFTS),
         };
         let limits = self.limits;
-        let wishes: Vec<Wish> = taken.iter().map(|at| self.active[*at].guess(each, &limits)).collect();
+        let guesses: Vec<Guesses> = taken.iter().map(|at| self.active[*at].guess(each, &limits)).collect();
         if matches!(how, Speculation::Window(_)) {
-            return wishes.iter().map(|wish| wish.chances.len()).collect();
+            return guesses.iter().map(|one| one.chances.len()).collect();
         }
         let rows = taken.len() as u32;
-        windows(|rows| self.guessing.costs.of(rows), rows, rows, room, &wishes)
+        windows(|rows| self.guessing.costs.of(rows), rows, rows, room, &guesses)
     }
 }

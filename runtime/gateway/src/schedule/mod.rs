@@ -27,7 +27,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use lime_plan::{Arithmetic, Ladder, MemoryModel, Plan};
+use lime_plan::{Arithmetic, DeviceSteps, MemoryModel, Plan};
 use lime_ring::{
     MAX_IN_FLIGHT,
     proto::{FailureKind, KeepPages, Rows, Token},
@@ -110,7 +110,7 @@ fn kv_pages(plan: &Plan) -> u64 {
     let memory = MemoryModel::of(plan);
     let all = u64::from(plan.serving.max_concurrent_requests) * u64::from(memory.pages_per_slot());
     let of_devices = plan.devices.iter().filter(|device| device.attentions() > 0).map(|device| {
-        let base = Ladder::of(plan, device).map_or(0, |ladder| ladder.base().0);
+        let base = DeviceSteps::of(plan, device).map_or(0, |steps| steps.base().0);
         base / memory.page_bytes(device.attentions()).0.max(1)
     });
     of_devices.fold(all, u64::min)

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     sampling::SamplingParams,
-    speculation::{Drafter, Drafting, Wish},
+    speculation::{Drafter, Drafting, Guesses},
 };
 
 /// Names a sequence for as long as the gateway runs.
@@ -167,12 +167,12 @@ impl Sequence {
 
     /// What it may guess of the tokens after its next one; nothing where it may be in trouble that it causes itself, or where draws after the
     /// next one would be others.
-    pub(super) fn guess(&mut self, room: usize, limits: &Limits) -> Wish {
+    pub(super) fn guess(&mut self, room: usize, limits: &Limits) -> Guesses {
         let alone = self.suspect() || !self.sampling.takes_guesses(self.generated() as u64);
         // A token for each guess and one more: within what is asked for, and within the context.
         let asked = (self.max_tokens as usize).saturating_sub(self.generated() + 1);
         let context = (limits.context as usize).saturating_sub(self.tokens.len() + 1);
-        let Some(drafting) = self.drafting.as_mut().filter(|_| !alone) else { return Wish::default() };
+        let Some(drafting) = self.drafting.as_mut().filter(|_| !alone) else { return Guesses::default() };
         drafting.guess(&self.tokens, room.min(asked).min(context), limits.vocabulary)
     }
 

@@ -6,7 +6,10 @@ use lime_files::{Fields, FileError};
 use lime_plan::Architecture;
 use serde_json::Value;
 
-use crate::{ActivationKind, QkNormWidth, TensorRole};
+use crate::{
+    layer_spec::{ActivationKind, QkNormWidth},
+    tensor_role::TensorRole,
+};
 use pages::FAMILIES;
 
 /// One family: what its configs may say, what transformers assumes where they say nothing, and how it computes.

@@ -3,7 +3,10 @@
 use lime_plan::Architecture;
 
 use super::{Bias, BiasPage, Family, RopePage, TensorPage};
-use crate::{ActivationKind, QkNormWidth, TensorRole};
+use crate::{
+    layer_spec::{ActivationKind, QkNormWidth},
+    tensor_role::TensorRole,
+};
 
 const NO_BIASES: BiasPage = BiasPage { qkv: Bias::Never, o: Bias::Never, mlp: Bias::Never };
 const ROPE: RopePage = RopePage { theta: 10_000.0, required: false, yarn: true, unrotated_interval: None };

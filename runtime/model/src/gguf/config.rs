@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::metadata::Metadata;
-use crate::ModelError;
+use crate::error::ModelError;
 
 /// The architectures that are run: GGUF's name, and what config.json calls it.
 const ARCHITECTURES: [(&str, &str); 3] =

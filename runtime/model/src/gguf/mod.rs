@@ -23,10 +23,9 @@ use lime_files::{FileError, open_regular};
 use lime_plan::Format;
 
 use crate::{
-    ModelError,
+    error::ModelError,
     gguf::{header::Header, metadata::Metadata},
-    safetensors::StoredTensor,
-    weight_files::Tensors,
+    safetensors::{StoredTensor, Tensors},
 };
 
 /// A model in GGUF files whose headers have been read and checked.

@@ -3,17 +3,10 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::proto::{Draft, LogitBias};
+use crate::proto::{ActivationType, Draft, LogitBias};
 
-const LIMITS: FrameLimits = FrameLimits {
-    segments: 2,
-    slots: 3,
-    max_rows: 8,
-    context: 32,
-    hidden: 4,
-    vocabulary: 10,
-    activation: ActivationType::F32,
-};
+const LIMITS: FrameLimits =
+    FrameLimits { segments: 2, slots: 3, max_rows: 8, context: 32, hidden: 4, vocabulary: 10, residual: Dtype::F32 };
 
 fn rows(slot: u32, start: u32, count: u32) -> Rows {
     Rows { slot, start, count, ..Rows::default() }
@@ -72,7 +65,7 @@ fn each_wrong_field_of_a_frame_is_named() {
         (|f| f.rows[1].start = u32::MAX, FrameError::Context { slot: 2, end: 1 << 32, context: 32 }),
         (|f| f.rows[0].count = 9, FrameError::TooManyRows { found: 10, max: 8 }),
         (|f| f.release = vec![7], FrameError::Slot { found: 7, slots: 3 }),
-        (|f| f.activation_type = 1, FrameError::ActivationType { found: 1, expected: ActivationType::F32 }),
+        (|f| f.activation_type = 1, FrameError::ActivationType { found: 1, expected: Dtype::F32 }),
         (|f| f.columns = 5, FrameError::Columns { found: 5, hidden: 4 }),
         (|f| f.activations = f.activations.slice(1..), FrameError::Length { found: 47, rows: 3, expected: 48 }),
         (|f| f.failure = "failed".into(), FrameError::Length { found: 48, rows: 3, expected: 0 }),

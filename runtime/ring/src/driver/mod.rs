@@ -14,8 +14,9 @@ pub use error::DriverError;
 pub use passes::{PassSubmitter, ResultStream};
 
 use crate::{
-    FrameLimits, Transport,
+    limits::FrameLimits,
     proto::{ConfigureProgress, Pass, PassResult, Peer, Rows},
+    transport::Transport,
 };
 
 /// A ring as its driver knows it. The plan itself is opaque here: workers read it.

@@ -77,7 +77,7 @@ impl Control for ControlService {
             stuck: self.worker.vitals.stuck().unwrap_or_default(),
             memory: Some(memory),
             stream: Some(figures::stream(&counters.streaming())),
-            elsewhere: Some(figures::elsewhere(&residency)),
+            remote: Some(figures::remote_pages(&residency)),
             kept: Some(figures::kept(lent, &counters.kept.figures())),
             work: Some(counters.work()),
             kernels: footprint.kernels,

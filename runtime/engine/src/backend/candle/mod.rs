@@ -9,8 +9,8 @@ use lime_plan::{Bytes, Dtype};
 
 pub(crate) use blocks::{DeviceBlock, Uploaded, candle_device};
 
-use super::{Backend, Elsewhere, KvPool, bias_of, nobody};
-use crate::{Activation, EngineError, batch::Batch, steps::Norm};
+use super::{Backend, KvPool, RemotePages, bias_of, nobody};
+use crate::{activation::Activation, batch::Batch, engine_error::EngineError, ops::Norm};
 use lime_model::{ModelConfig, RopeConfig, TensorRole};
 
 const fn candle_type(dtype: Dtype) -> DType {
@@ -261,9 +261,9 @@ impl Backend for Candle {
         layer: usize,
         batch: &Batch<'_>,
         q: Tensor,
-        _keeper: Option<&mut Elsewhere>,
+        _keeper: Option<&mut RemotePages>,
     ) -> Result<Tensor, EngineError> {
-        if batch.elsewhere.iter().any(|pages| *pages > 0) {
+        if batch.remote.iter().any(|pages| *pages > 0) {
             return Err(nobody().into());
         }
         let group = self.heads / self.kv_heads;

@@ -21,7 +21,7 @@ fn run(tables: &mut KvTables, slot: u32, start: u32, count: u32) -> Vec<u32> {
 /// Every page has as many users as there are slots and numbers that have it, and is free or in a grain in use.
 fn check(tables: &KvTables, pages: usize) {
     let mut users = vec![0_u32; pages];
-    let held = tables.slots.iter().flat_map(|slot| &slot.pages).filter(|page| **page != ELSEWHERE);
+    let held = tables.slots.iter().flat_map(|slot| &slot.pages).filter(|page| **page != REMOTE);
     for page in held.copied().chain(tables.kept.pages.values().map(|kept| kept.page)) {
         users[page as usize] += 1;
     }
@@ -113,7 +113,7 @@ fn pages_that_others_have_do_not_go_elsewhere() {
     tables.release(1, |_| ());
     assert_eq!(tables.next_to_go().map(|(slot, number, _)| (slot, number)), Some((0, 0)));
     tables.went(0);
-    assert_eq!(tables.keep(0, 0, &[5, 6]), [5], "one that is elsewhere cannot be kept");
+    assert_eq!(tables.keep(0, 0, &[5, 6]), [5], "one that is remote cannot be kept");
     check(&tables, 8);
 }
 
@@ -164,7 +164,7 @@ proptest! {
                     tables.went(slot);
                 },
                 _ => {
-                    if tables.elsewhere(slot) > 0 {
+                    if tables.remote(slot) > 0 {
                         tables.release(slot, |_| ());
                     }
                     let start = tables.slots[slot as usize].lengths[0].min(length);

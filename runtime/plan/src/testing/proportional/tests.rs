@@ -1,7 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Architecture, Arithmetic, BlockBytes, Dtype, Format, ModelCard};
+use crate::{
+    arithmetic::Arithmetic,
+    card::{Architecture, BlockBytes, ModelCard},
+    dtype::Dtype,
+    format::Format,
+};
 
 /// The shape of the bundled model.
 fn card(layers: u32, tied: bool) -> ModelCard {

@@ -1,6 +1,6 @@
 //! When a step is taken and when it is undone: a decision without I/O.
 
-use lime_plan::{Bytes, Ladder, Nanos, Way};
+use lime_plan::{Bytes, DeviceSteps, Nanos, StepsInForce};
 
 /// Bytes of a device's budget that it should not use, because others need them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,28 +13,28 @@ pub struct Shortage {
 
 /// What to do before a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// Nothing.
     Stay,
     /// Take steps until so many are in force.
-    Climb(usize),
+    TakeSteps(usize),
     /// Undo the last step.
-    Descend,
+    UndoStep,
     /// Take steps until so many are in force, and have KV pages kept elsewhere until the others fit.
     HandOver(usize),
     /// Take steps until so many are in force, and bring a KV page back.
     BringBack(usize),
 }
 
-/// Where a device stands before a pass.
+/// What a device's memory is used for before a pass.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct MemoryUse {
     /// Steps that are in force.
     pub(crate) level: usize,
-    /// What the KV cache takes here with the pass, the buffers for pages elsewhere included.
+    /// What the KV cache takes here with the pass, the buffers for remote pages included.
     pub(crate) here: Bytes,
-    /// What pages elsewhere would take here.
-    pub(crate) elsewhere: Bytes,
+    /// What remote pages would take here.
+    pub(crate) remote: Bytes,
     /// By how much they make a pass longer at the moment, or would.
     pub(crate) costs: Nanos,
 }
@@ -44,42 +44,42 @@ const CALM: u32 = 4;
 
 /// Decides for one device.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct StepPolicy {
     pub(crate) shortage: Shortage,
     calm: u32,
 }
 
-impl Room {
+impl StepPolicy {
     /// What a device does before a pass.
-    pub(crate) fn decide(&mut self, ladder: &Ladder, stand: &Standing) -> Verdict {
-        let now = stand.level;
-        let needed = stand.here + self.short();
+    pub(crate) fn decide(&mut self, steps: &DeviceSteps, used: &MemoryUse) -> Decision {
+        let now = used.level;
+        let needed = used.here + self.short();
         // The cache shrinks by whole sequences only. So calm, and no slack, keeps steps from coming and going, and a device gets
         // back to where the plan has it for the context that is expected.
-        let wanted = ladder.level(needed, now, Bytes::ZERO);
-        let way = self.way(ladder, stand);
+        let wanted = steps.level(needed, now, Bytes::ZERO);
+        let best = self.choose(steps, used);
         if wanted > now {
             self.calm = 0;
-            return if way.elsewhere { Verdict::HandOver(way.level.max(now)) } else { Verdict::Climb(wanted) };
+            return if best.remote { Decision::HandOver(best.level.max(now)) } else { Decision::TakeSteps(wanted) };
         }
-        let better = if !stand.elsewhere.is_zero() && !way.elsewhere {
-            Verdict::BringBack(way.level.max(now))
+        let better = if !used.remote.is_zero() && !best.remote {
+            Decision::BringBack(best.level.max(now))
         } else if wanted < now {
-            Verdict::Descend
-        } else if way.elsewhere && way.level < now {
-            Verdict::HandOver(way.level)
+            Decision::UndoStep
+        } else if best.remote && best.level < now {
+            Decision::HandOver(best.level)
         } else {
             self.calm = 0;
-            return Verdict::Stay;
+            return Decision::Stay;
         };
         self.calm += 1;
-        if self.calm < CALM { Verdict::Stay } else { better }
+        if self.calm < CALM { Decision::Stay } else { better }
     }
 
     /// The better way to hold what is here and what is elsewhere.
-    pub(crate) fn way(&self, ladder: &Ladder, stand: &Standing) -> Way {
-        let now = Way { level: stand.level, elsewhere: !stand.elsewhere.is_zero() };
-        ladder.way(stand.here + stand.elsewhere + self.short(), now, stand.costs)
+    pub(crate) fn choose(&self, steps: &DeviceSteps, used: &MemoryUse) -> StepsInForce {
+        let now = StepsInForce { level: used.level, remote: !used.remote.is_zero() };
+        steps.choose(used.here + used.remote + self.short(), now, used.costs)
     }
 
     /// What others need.
@@ -93,8 +93,8 @@ impl Room {
     }
 
     /// Whether a KV cache of `kv` fits here with every step taken.
-    pub(crate) fn fits(&self, ladder: &Ladder, kv: Bytes) -> bool {
-        kv + self.shortage.hard <= ladder.most()
+    pub(crate) fn fits(&self, steps: &DeviceSteps, kv: Bytes) -> bool {
+        kv + self.shortage.hard <= steps.most()
     }
 }
 
@@ -104,10 +104,10 @@ mod tests {
 
     use super::*;
 
-    /// A device of two layers of which one MLP streams; the other blocks of layers may. Room for 64 MiB of KV cache at first.
-    fn ladder() -> Ladder {
+    /// A device of two layers of which one MLP streams; the other blocks of layers may. StepPolicy for 64 MiB of KV cache at first.
+    fn steps() -> DeviceSteps {
         let plan = plan();
-        Ladder::of(&plan, &plan.devices[0]).unwrap()
+        DeviceSteps::of(&plan, &plan.devices[0]).unwrap()
     }
 
     fn plan() -> Plan {
@@ -144,26 +144,26 @@ mod tests {
         .unwrap()
     }
 
-    fn here(level: usize, mib: u64) -> Standing {
-        Standing { level, here: Bytes::mib(mib), elsewhere: Bytes::ZERO, costs: Nanos::ZERO }
+    fn here(level: usize, mib: u64) -> MemoryUse {
+        MemoryUse { level, here: Bytes::mib(mib), remote: Bytes::ZERO, costs: Nanos::ZERO }
     }
 
     #[test]
     fn steps_are_taken_at_once_and_undone_after_a_calm() {
-        let (ladder, mut room) = (ladder(), Room::default());
-        let mut decide = |now, kv| room.decide(&ladder, &here(now, kv));
-        assert_eq!(decide(0, 64), Verdict::Stay);
-        assert_eq!(decide(0, 65), Verdict::Climb(1));
-        assert_eq!(decide(0, 90), Verdict::Climb(2));
-        assert!((0..9).all(|_| decide(1, 65) == Verdict::Stay));
-        assert!((1..CALM).all(|_| decide(1, 64) == Verdict::Stay));
-        assert_eq!([decide(1, 64), decide(1, 64)], [Verdict::Descend; 2], "until a pass has met the block");
-        assert_eq!(decide(1, 65), Verdict::Stay);
-        assert_eq!(decide(1, 64), Verdict::Stay, "the calm begins anew");
+        let (steps, mut policy) = (steps(), StepPolicy::default());
+        let mut decide = |now, kv| policy.decide(&steps, &here(now, kv));
+        assert_eq!(decide(0, 64), Decision::Stay);
+        assert_eq!(decide(0, 65), Decision::TakeSteps(1));
+        assert_eq!(decide(0, 90), Decision::TakeSteps(2));
+        assert!((0..9).all(|_| decide(1, 65) == Decision::Stay));
+        assert!((1..CALM).all(|_| decide(1, 64) == Decision::Stay));
+        assert_eq!([decide(1, 64), decide(1, 64)], [Decision::UndoStep; 2], "until a pass has met the block");
+        assert_eq!(decide(1, 65), Decision::Stay);
+        assert_eq!(decide(1, 64), Decision::Stay, "the calm begins anew");
     }
 
     /// The same device with another one that keeps up to 40 MiB of pages; requests are long enough, and blocks take 10 ms a pass.
-    fn lending() -> Ladder {
+    fn lending() -> DeviceSteps {
         let mut plan = serde_json::to_value(plan()).unwrap();
         let mib = |count: u64| count << 20;
         plan["model"]["layers"] = 3.into();
@@ -199,51 +199,51 @@ mod tests {
         });
         plan["devices"].as_array_mut().unwrap().push(keeper);
         let plan: Plan = serde_json::from_value(plan).unwrap();
-        Ladder::of(&plan, &plan.devices[0]).unwrap()
+        DeviceSteps::of(&plan, &plan.devices[0]).unwrap()
     }
 
     #[test]
     fn the_link_decides_which_way_room_is_made() {
-        let ladder = lending();
-        let decide = |level, here, elsewhere, millis: u64, calm| {
-            let (here, elsewhere) = (Bytes::mib(here), Bytes::mib(elsewhere));
-            let stand = Standing { level, here, elsewhere, costs: Nanos(millis * 1_000_000) };
-            let mut room = Room::default();
-            (1..calm).for_each(|_| assert_eq!(room.decide(&ladder, &stand), Verdict::Stay, "{stand:?}"));
-            room.decide(&ladder, &stand)
+        let steps = lending();
+        let decide = |level, here, remote, millis: u64, calm| {
+            let (here, remote) = (Bytes::mib(here), Bytes::mib(remote));
+            let used = MemoryUse { level, here, remote, costs: Nanos(millis * 1_000_000) };
+            let mut policy = StepPolicy::default();
+            (1..calm).for_each(|_| assert_eq!(policy.decide(&steps, &used), Decision::Stay, "{used:?}"));
+            policy.decide(&steps, &used)
         };
         let cases = [
             // Steps in force, MiB here and elsewhere, what the link costs, passes until something happens.
-            ((0, 90, 0, 1, 1), Verdict::HandOver(0)),
-            ((0, 90, 0, 50, 1), Verdict::Climb(2)),
-            ((0, 65, 30, 1, 1), Verdict::HandOver(0)),
-            ((0, 60, 30, 1, 99), Verdict::Stay),
+            ((0, 90, 0, 1, 1), Decision::HandOver(0)),
+            ((0, 90, 0, 50, 1), Decision::TakeSteps(2)),
+            ((0, 65, 30, 1, 1), Decision::HandOver(0)),
+            ((0, 60, 30, 1, 99), Decision::Stay),
             // The link gets slow, and fast again.
-            ((0, 60, 30, 50, CALM), Verdict::BringBack(2)),
-            ((2, 89, 1, 50, CALM), Verdict::BringBack(2)),
-            ((2, 90, 0, 50, 99), Verdict::Stay),
-            ((2, 90, 0, 1, CALM), Verdict::HandOver(0)),
-            ((2, 64, 26, 1, CALM), Verdict::Descend),
-            // It wavers: what is elsewhere stays, what is here too.
-            ((0, 60, 30, 12, 99), Verdict::Stay),
-            ((2, 90, 0, 12, 99), Verdict::Stay),
+            ((0, 60, 30, 50, CALM), Decision::BringBack(2)),
+            ((2, 89, 1, 50, CALM), Decision::BringBack(2)),
+            ((2, 90, 0, 50, 99), Decision::Stay),
+            ((2, 90, 0, 1, CALM), Decision::HandOver(0)),
+            ((2, 64, 26, 1, CALM), Decision::UndoStep),
+            // It wavers: what is remote stays, what is here too.
+            ((0, 60, 30, 12, 99), Decision::Stay),
+            ((2, 90, 0, 12, 99), Decision::Stay),
             // Shorter requests.
-            ((0, 20, 30, 1, CALM), Verdict::BringBack(0)),
-            ((2, 50, 0, 1, CALM), Verdict::Descend),
+            ((0, 20, 30, 1, CALM), Decision::BringBack(0)),
+            ((2, 50, 0, 1, CALM), Decision::UndoStep),
         ];
-        for ((level, here, elsewhere, millis, calm), expected) in cases {
-            let found = decide(level, here, elsewhere, millis, calm);
-            assert_eq!(found, expected, "level {level}, {here} here, {elsewhere} elsewhere, {millis} ms");
+        for ((level, here, remote, millis, calm), expected) in cases {
+            let found = decide(level, here, remote, millis, calm);
+            assert_eq!(found, expected, "level {level}, {here} here, {remote} remote, {millis} ms");
         }
     }
 
     #[test]
     fn what_others_need_counts_as_if_the_cache_took_it() {
-        let (ladder, mut room) = (ladder(), Room::default());
-        room.shortage = Shortage { hard: Bytes::ZERO, soft: Bytes::mib(30) };
-        assert_eq!(room.decide(&ladder, &here(0, 40)), Verdict::Climb(1));
-        assert!(room.fits(&ladder, Bytes::mib(94)), "a soft limit refuses nothing");
-        room.shortage.hard = Bytes::mib(10);
-        assert!(room.fits(&ladder, Bytes::mib(84)) && !room.fits(&ladder, Bytes::mib(85)));
+        let (steps, mut policy) = (steps(), StepPolicy::default());
+        policy.shortage = Shortage { hard: Bytes::ZERO, soft: Bytes::mib(30) };
+        assert_eq!(policy.decide(&steps, &here(0, 40)), Decision::TakeSteps(1));
+        assert!(policy.fits(&steps, Bytes::mib(94)), "a soft limit refuses nothing");
+        policy.shortage.hard = Bytes::mib(10);
+        assert!(policy.fits(&steps, Bytes::mib(84)) && !policy.fits(&steps, Bytes::mib(85)));
     }
 }

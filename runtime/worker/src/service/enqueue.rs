@@ -5,17 +5,17 @@ use std::sync::Arc;
 use tonic::Status;
 
 use crate::{
+    command::{Batch, Command},
     session::Session,
     state::Worker,
-    work::{Command, Work},
 };
 
-/// Hands work to the compute thread, in order; waits while it is behind. False when the epoch ended meanwhile.
-pub(super) async fn hand_over(worker: &Worker, session: &Arc<Session>, work: Work) -> bool {
+/// Hands a batch to the compute thread, in order; waits while it is behind. False when the epoch ended meanwhile.
+pub(super) async fn enqueue(worker: &Worker, session: &Arc<Session>, batch: Batch) -> bool {
     tokio::select! {
         biased;
         () = session.ended.cancelled() => false,
-        sent = worker.compute.send(Command::Work(session.clone(), Box::new(work))) => sent.is_ok(),
+        sent = worker.compute.send(Command::Run(session.clone(), Box::new(batch))) => sent.is_ok(),
     }
 }
 

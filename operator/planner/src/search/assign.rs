@@ -2,111 +2,26 @@
 
 use crate::cost::nanos;
 use crate::layout::{Grain, Layout, Share, Stretch};
-use crate::period::{Period, Scratch};
+use crate::period::Period;
 use crate::schedule::Schedule;
 
+use super::evaluator::{Alone, Evaluated, Evaluator};
 use super::problem::Problem;
 use super::residency::{Choice, Effort, apply, choices};
 use super::thorough::is_thorough;
-
-/// A layout with its residency, and how fast it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Settled {
-    pub(crate) layout: Layout,
-    /// What it is compared by: see [`super::request::Request::measure`].
-    pub(crate) time: u64,
-    /// Nanoseconds per pass.
-    pub(crate) pass: u64,
-    /// Nanoseconds until the prompts of all typical requests have passed.
-    pub(crate) prompts: u64,
-    /// Chunks of a prompt that travel together: see [`super::request::Prompted`].
-    pub(crate) together: u32,
-}
-
-impl Settled {
-    /// Order of preference: fast, whole layers, few devices, few segments and micro-batches, little read, then any
-    /// fixed order.
-    pub(crate) fn rank(&self) -> impl Ord + use<> {
-        let layout = &self.layout;
-        let streamed: u64 = layout.shares.iter().map(|share| share.streamed.len() as u64).sum();
-        let shares: Vec<(usize, u32)> = layout.shares.iter().map(|share| (share.node, share.blocks)).collect();
-        (self.time, layout.grain, shares.len(), layout.segments, layout.micro_batches, streamed, layout.head, shares)
-    }
-}
-
-/// Counts simulated events, so that a search ends after the same work on every machine.
-pub(crate) struct Work {
-    left: u64,
-    pub(crate) scratch: Scratch,
-}
-
-impl Work {
-    pub(crate) fn new(budget: u64) -> Self {
-        Self { left: budget, scratch: Scratch::default() }
-    }
-
-    /// So many times as much.
-    pub(crate) fn times(self, count: u64) -> Self {
-        Self { left: self.left.saturating_mul(count), ..self }
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn left(&self) -> u64 {
-        self.left
-    }
-
-    pub(crate) fn spent(&self) -> bool {
-        self.left == 0
-    }
-
-    /// See [`Problem::alone`].
-    fn alone(&mut self, problem: &Problem<'_>, layout: &Layout, alone: &Alone<'_>) -> Option<u64> {
-        let found = problem.alone(layout, alone.at, alone.stretches, alone.gaps, &mut self.scratch);
-        self.left = self.left.saturating_sub(found.map_or(10, |(_, events)| events as u64 + 20));
-        found.map(|(time, _)| time)
-    }
-
-    /// Whether a pass of `layout` takes less than `limit`.
-    pub(crate) fn beats(&mut self, problem: &Problem<'_>, layout: &Layout, limit: u64) -> bool {
-        let (beats, events) = problem.beats(layout, limit, &mut self.scratch);
-        self.left = self.left.saturating_sub(events as u64 + 20);
-        beats
-    }
-
-    /// The candidate with its measure; `None` where it cannot make progress.
-    pub(crate) fn settled(&mut self, problem: &Problem<'_>, layout: Layout) -> Option<Settled> {
-        let pass = self.evaluate(problem, &layout)?.1.nanos();
-        self.measured(problem, layout, pass)
-    }
-
-    /// The same where the time of its pass is known.
-    pub(crate) fn measured(&mut self, problem: &Problem<'_>, layout: Layout, pass: u64) -> Option<Settled> {
-        let found = problem.request.play(problem.fleet, &layout, &mut self.scratch)?;
-        self.left = self.left.saturating_sub(found.events as u64 / 4 + 20);
-        let time = problem.request.measure(pass, found.all, found.first);
-        Some(Settled { layout, time, pass, prompts: found.all, together: found.together })
-    }
-
-    pub(crate) fn evaluate(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<(Schedule, Period)> {
-        let found = problem.evaluate(layout, &mut self.scratch);
-        let cost = found.as_ref().map_or(50, |(schedule, _)| schedule.events.len() as u64 + 20);
-        self.left = self.left.saturating_sub(cost);
-        found
-    }
-}
 
 /// Rounds in which the binding devices try other choices, where it matters.
 pub(crate) const THOROUGH: usize = 8;
 
 /// The best residency found for `layout` in so many `rounds`, or `None` where a device cannot hold its layers or it is
 /// plain that `bound` cannot be beaten.
-pub(crate) fn settle(
+pub(crate) fn assign_residency(
     problem: &Problem<'_>,
     layout: &Layout,
     bound: u64,
     rounds: usize,
-    work: &mut Work,
-) -> Option<Settled> {
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
     let mut layout = layout.clone();
     for share in &mut layout.shares {
         share.streamed.clear();
@@ -135,7 +50,7 @@ pub(crate) fn settle(
     for (at, found) in all.iter().enumerate() {
         let best = if layout.micro_batches == 1 && found.len() > 1 {
             let alone = Alone { at, stretches: &stretches[at], gaps: &gaps[at] };
-            best_alone(problem, &layout, &alone, found, around, work)?
+            best_alone(problem, &layout, &alone, found, around, evaluator)?
         } else {
             found.iter().min_by_key(|choice| (guess(problem, &layout, at, choice, around), choice.bytes))?
         };
@@ -146,13 +61,17 @@ pub(crate) fn settle(
     }
     // Prompts depend little on what streams: passes decide.
     let bound = problem.pass_below(&layout, bound);
-    let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, &stretches, work)?;
+    let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, &stretches, evaluator)?;
     let mut best = Passing { time: period.nanos(), layout };
     for _ in 0..rounds {
         let floor = problem.lower_bound(&best.layout);
         let before = best.time;
         for at in binding(&schedule, &period) {
-            if all[at].len() < 2 || best.time <= around || work.spent() || !binding(&schedule, &period).contains(&at) {
+            if all[at].len() < 2
+                || best.time <= around
+                || evaluator.spent()
+                || !binding(&schedule, &period).contains(&at)
+            {
                 continue;
             }
             let node = best.layout.shares[at].node;
@@ -163,8 +82,8 @@ pub(crate) fn settle(
                     continue;
                 }
                 apply(&mut tried.shares[at], choice);
-                if work.beats(problem, &tried, best.time)
-                    && let Some(found) = work.evaluate(problem, &tried)
+                if evaluator.beats(problem, &tried, best.time)
+                    && let Some(found) = evaluator.evaluate(problem, &tried)
                 {
                     (schedule, period) = found;
                     best = Passing { time: period.nanos(), layout: tried.clone() };
@@ -181,11 +100,11 @@ pub(crate) fn settle(
     if best.time >= bound && !is_thorough(problem) {
         return None;
     }
-    let best = work.measured(problem, best.layout, best.time)?;
+    let best = evaluator.measure_with_pass(problem, best.layout, best.time)?;
     if best.together > 1 || best.layout.segments == 1 || best.layout.micro_batches > 1 {
         return Some(best);
     }
-    let together = with_whole_visits(problem, &best.layout, &all, &stretches, work);
+    let together = with_whole_visits(problem, &best.layout, &all, &stretches, evaluator);
     Some(together.filter(|other| other.time < best.time).unwrap_or(best))
 }
 
@@ -196,8 +115,8 @@ fn with_whole_visits(
     layout: &Layout,
     all: &[Vec<Choice>],
     stretches: &[Vec<Stretch>],
-    work: &mut Work,
-) -> Option<Settled> {
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
     let mut layout = layout.clone();
     let mut changed = false;
     for (at, found) in all.iter().enumerate() {
@@ -213,7 +132,7 @@ fn with_whole_visits(
         apply(&mut layout.shares[at], choice);
         changed = true;
     }
-    if changed { work.settled(problem, layout) } else { None }
+    if changed { evaluator.measure(problem, layout) } else { None }
 }
 
 /// A layout and the time of its pass.
@@ -230,13 +149,6 @@ fn binding(schedule: &Schedule, period: &Period) -> Vec<usize> {
     binding
 }
 
-/// A device of a layout by itself: what it computes, and the time between its visits.
-struct Alone<'s> {
-    at: usize,
-    stretches: &'s [Stretch],
-    gaps: &'s [u64],
-}
-
 /// The choice with which this device delays the ring least if it is the only one that streams.
 fn best_alone<'c>(
     problem: &Problem<'_>,
@@ -244,7 +156,7 @@ fn best_alone<'c>(
     alone: &Alone<'_>,
     found: &'c [Choice],
     around: u64,
-    work: &mut Work,
+    evaluator: &mut Evaluator,
 ) -> Option<&'c Choice> {
     let mut tried = layout.clone();
     let mut best: Option<(u64, &Choice)> = None;
@@ -256,7 +168,7 @@ fn best_alone<'c>(
             continue;
         }
         apply(&mut tried.shares[alone.at], choice);
-        let time = work.alone(problem, &tried, alone);
+        let time = evaluator.alone(problem, &tried, alone);
         if let Some(time) = time.filter(|time| best.is_none_or(|(least, _)| *time < least)) {
             best = Some((time, choice));
             if time <= around {
@@ -273,9 +185,9 @@ fn evaluate_or_widen(
     layout: &mut Layout,
     all: &[Vec<Choice>],
     stretches: &[Vec<Stretch>],
-    work: &mut Work,
+    evaluator: &mut Evaluator,
 ) -> Option<(Schedule, Period)> {
-    if let Some(found) = work.evaluate(problem, layout) {
+    if let Some(found) = evaluator.evaluate(problem, layout) {
         return Some(found);
     }
     for (at, found) in all.iter().enumerate() {
@@ -286,7 +198,7 @@ fn evaluate_or_widen(
             }
         }
     }
-    work.evaluate(problem, layout)
+    evaluator.evaluate(problem, layout)
 }
 
 /// Whether what streams in each visit fits into the buffer together.

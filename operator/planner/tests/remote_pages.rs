@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop here")]
 
-use lime_plan::{Bytes, DevicePlan, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan, Relief, Way};
+use lime_plan::{
+    Bytes, DevicePlan, DeviceSteps, Fleet, Goal, Link, MemoryModel, Nanos, NodeProfile, Plan, Relief, StepsInForce,
+};
 use lime_planner::{adaptations, plan};
 
 mod support;
@@ -63,12 +65,12 @@ fn pages_go_to_a_device_with_room_where_the_link_is_cheaper_than_the_disk() {
     assert!(keeper.memory.used() <= keeper.memory.budget);
     for (device, (place, to, room)) in &asking {
         assert_eq!(to, "roomy");
-        let ladder = Ladder::of(&fast, device).unwrap();
-        let over = ladder.hand_over().unwrap();
+        let steps = DeviceSteps::of(&fast, device).unwrap();
+        let over = steps.hand_over().unwrap();
         assert_eq!((over.after, over.page * u64::from(over.pages)), (*place, *room), "whole pages");
         let longest = MemoryModel::of(&fast).kv(device.attentions());
-        assert!(ladder.most() >= longest, "blocks alone free enough, whatever becomes of the link");
-        assert!(ladder.base() + *room < longest + over.page + exchange(device), "no more than is asked for");
+        assert!(steps.most() >= longest, "blocks alone free enough, whatever becomes of the link");
+        assert!(steps.base() + *room < longest + over.page + exchange(device), "no more than is asked for");
     }
     println!("{:?}\n{:?}", growth(&fast), growth(&slow));
     let longest = |plan: &Plan| growth(plan).last().unwrap().1;
@@ -104,9 +106,9 @@ fn no_byte_is_counted_on_twice() {
                     assert_eq!(asking > 0, lent > Bytes::ZERO);
                     for device in &plan.devices {
                         assert!(device.memory.lent == Bytes::ZERO || hand_over(device).is_none(), "{}", device.name);
-                        let ladder = Ladder::of(&plan, device).unwrap();
+                        let steps = DeviceSteps::of(&plan, device).unwrap();
                         assert_eq!(
-                            ladder.rungs().len() + usize::from(ladder.hand_over().is_some()),
+                            steps.stream_steps().len() + usize::from(steps.hand_over().is_some()),
                             device.steps.len()
                         );
                     }
@@ -142,18 +144,18 @@ fn plans_written_before_pages_could_go_still_read() {
 fn the_way_follows_the_link_and_does_not_waver() {
     let plan = planned(10_000_000_000);
     let device = plan.devices.iter().find(|device| hand_over(device).is_some()).unwrap();
-    let ladder = Ladder::of(&plan, device).unwrap();
-    let over = ladder.hand_over().unwrap();
-    let here = Way { level: 0, elsewhere: false };
-    let there = Way { level: 0, elsewhere: true };
-    assert_eq!(ladder.way(ladder.base(), here, Nanos::ZERO), here, "what fits stays");
-    let needed = ladder.base() + over.frees;
-    let level = ladder.least(needed).unwrap();
+    let steps = DeviceSteps::of(&plan, device).unwrap();
+    let over = steps.hand_over().unwrap();
+    let here = StepsInForce { level: 0, remote: false };
+    let there = StepsInForce { level: 0, remote: true };
+    assert_eq!(steps.choose(steps.base(), here, Nanos::ZERO), here, "what fits stays");
+    let needed = steps.base() + over.frees;
+    let level = steps.least(needed).unwrap();
     assert!(level > 0);
-    let worth = ladder.time(level).0 - ladder.time(0).0;
-    let streaming = Way { level, elsewhere: false };
+    let worth = steps.time(level).0 - steps.time(0).0;
+    let streaming = StepsInForce { level, remote: false };
     let cases = [
-        // What it costs, whether pages are elsewhere now, whether they are then.
+        // What it costs, whether pages are remote now, whether they are then.
         (0, false, true),
         (worth - 1, false, true),
         (worth, false, false),
@@ -164,15 +166,15 @@ fn the_way_follows_the_link_and_does_not_waver() {
         (worth + worth / 4, true, false),
         (u64::MAX, true, false),
     ];
-    for (costs, elsewhere, expected) in cases {
-        let now = Way { elsewhere, ..streaming };
-        let way = ladder.way(needed, now, Nanos(costs));
-        assert_eq!(way, if expected { there } else { streaming }, "{costs} of {worth}, elsewhere {elsewhere}");
+    for (costs, remote, expected) in cases {
+        let now = StepsInForce { remote, ..streaming };
+        let way = steps.choose(needed, now, Nanos(costs));
+        assert_eq!(way, if expected { there } else { streaming }, "{costs} of {worth}, remote {remote}");
     }
     // Beyond the room there, blocks give way as well.
-    let more = ladder.way(needed + Bytes::mib(64), there, Nanos::ZERO);
-    assert!(more.elsewhere && more.level > 0, "{more:?}");
+    let more = steps.choose(needed + Bytes::mib(64), there, Nanos::ZERO);
+    assert!(more.remote && more.level > 0, "{more:?}");
     // Beyond everything here, the link is the only way.
-    let most = ladder.way(ladder.most() + Bytes(1), here, Nanos(u64::MAX));
-    assert!(most.elsewhere);
+    let most = steps.choose(steps.most() + Bytes(1), here, Nanos(u64::MAX));
+    assert!(most.remote);
 }

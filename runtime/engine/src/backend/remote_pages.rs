@@ -6,14 +6,18 @@ use lime_kernels::{AttentionArgs, AttentionBefore, attention_state_floats};
 
 use lime_plan::KeptRows;
 
-use crate::{EngineError, KeeperError, PageKeeper, batch::Batch};
+use crate::{
+    batch::Batch,
+    engine_error::EngineError,
+    keeper::{KeeperError, PageKeeper},
+};
 
 /// The keeper, and what its answers are put together in. The buffers come with the first question and go with the last page:
 /// the plan counts them in what handing pages over frees.
-pub(crate) struct Elsewhere {
+pub(crate) struct RemotePages {
     pub(crate) keeper: Box<dyn PageKeeper>,
     parts: Vec<KeptRows>,
-    /// For each row of the batch how many of its pages are elsewhere.
+    /// For each row of the batch how many of its pages are remote.
     counts: Vec<u32>,
     queries: Vec<f32>,
     state: Vec<f32>,
@@ -29,7 +33,7 @@ pub(crate) struct Asked {
     pub(crate) single_rows: bool,
 }
 
-impl Elsewhere {
+impl RemotePages {
     pub(crate) fn new(keeper: Box<dyn PageKeeper>) -> Self {
         let (parts, counts) = (Vec::new(), Vec::new());
         Self { keeper, parts, counts, queries: Vec::new(), state: Vec::new(), asked: Asked::default() }
@@ -45,7 +49,7 @@ impl Elsewhere {
         (self.queries, self.state) = (Vec::new(), Vec::new());
     }
 
-    /// Where the rows of a batch stand after the pages that are elsewhere.
+    /// Where the rows of a batch stand after the pages that are remote.
     pub(super) fn ask(
         &mut self,
         layer: usize,
@@ -57,8 +61,8 @@ impl Elsewhere {
         self.parts.clear();
         self.counts.clear();
         self.queries.clear();
-        let apart = batch.elsewhere.contains(&0);
-        for (part, &pages) in batch.parts.iter().zip(&batch.elsewhere) {
+        let apart = batch.remote.contains(&0);
+        for (part, &pages) in batch.parts.iter().zip(&batch.remote) {
             let row = self.counts.len();
             self.counts.resize(row + part.count as usize, pages);
             if pages > 0 {
@@ -91,7 +95,7 @@ impl Elsewhere {
     }
 }
 
-/// Pages are elsewhere, and nobody keeps them: that cannot be.
+/// Pages are remote, and nobody keeps them: that cannot be.
 pub(crate) const fn nobody() -> KeeperError {
     KeeperError::Nobody
 }

@@ -1,47 +1,20 @@
-//! How a device makes room while it serves: blocks that it stops keeping, one after the other, as its KV cache grows or its
-//! memory shrinks, and a device with room that keeps KV pages for it. The plan names them; a [`Ladder`] is the plan's list as a
-//! worker follows it.
+//! The steps of one device as a worker follows them: blocks that it stops keeping, one after the other, as its KV cache grows or its
+//! memory shrinks, and a device with room that keeps KV pages for it.
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
-    Arithmetic, Block, Bytes, DeviceIndex, DevicePlan, MemoryModel, Nanos, PlacedBlock, PlanDraft, PlanError, Residency,
+    arithmetic::Arithmetic,
+    block::Block,
+    device_plan::DevicePlan,
+    memory::MemoryModel,
+    outlook::Nanos,
+    placement::{PlacedBlock, Residency},
+    plan_draft::PlanDraft,
+    plan_error::PlanError,
+    step::Relief,
+    units::{Bytes, DeviceIndex},
 };
-
-/// How room is made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Relief {
-    /// Read this block from disk in every pass instead of keeping it.
-    Stream(Block),
-    /// Keep this many bytes of KV pages on another device, which computes their part of attention. At most one of a device's
-    /// steps does so.
-    HandOver {
-        /// The device with room: its `memory.lent` counts it.
-        to: String,
-        /// What it keeps at most.
-        room: Bytes,
-        /// By how much that makes a pass longer, over the link as it was when the plan was made.
-        #[serde(default)]
-        costs: Nanos,
-    },
-}
-
-/// One step, to be taken when the KV cache grows above `above` and undone when it shrinks below.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Step {
-    /// Bytes of KV cache that fit before this step.
-    pub above: Bytes,
-    /// What to do.
-    pub relief: Relief,
-    /// Bytes that it frees, what a larger buffer takes subtracted.
-    pub frees: Bytes,
-    /// Time of a pass from then on, if only this device takes steps.
-    pub time_per_token: Nanos,
-}
 
 /// A step that hands pages over, as a worker follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +35,7 @@ pub struct HandOver {
 
 /// A step that streams a block, as a worker follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rung {
+pub struct StreamStep {
     /// The block that is no longer kept.
     pub block: Block,
     /// Its size.
@@ -80,8 +53,8 @@ pub struct Rung {
 /// The steps of one device as a worker follows them: blocks that give way, in their order, and room elsewhere, which may be used
 /// beside them or not. A device at *level* n streams the first n of those blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ladder {
-    rungs: Vec<Rung>,
+pub struct DeviceSteps {
+    stream_steps: Vec<StreamStep>,
     base: Bytes,
     most: Bytes,
     /// What a pass takes before any step.
@@ -89,8 +62,8 @@ pub struct Ladder {
     hand_over: Option<HandOver>,
 }
 
-impl Ladder {
-    /// The ladder of one of a plan's devices.
+impl DeviceSteps {
+    /// The steps of one of a plan's devices.
     ///
     /// # Errors
     /// A step for a block that the device does not keep, for room that no device lends, or at another size of the KV cache than the
@@ -100,7 +73,7 @@ impl Ladder {
         let memory = device.memory;
         let base = memory.kv + memory.budget.saturating_sub(memory.used());
         let (mut above, mut buffer) = (base, memory.prefetch);
-        let (mut rungs, mut taken) = (Vec::with_capacity(device.steps.len()), BTreeSet::new());
+        let (mut stream_steps, mut taken) = (Vec::with_capacity(device.steps.len()), BTreeSet::new());
         let mut hand_over: Option<HandOver> = None;
         for (index, step) in device.steps.iter().enumerate() {
             if step.above != above {
@@ -124,7 +97,7 @@ impl Ladder {
                     let costs = hand_over.map_or(0, |over| over.costs.0);
                     let time_per_token = Nanos(step.time_per_token.0.saturating_sub(costs));
                     let here = above - elsewhere;
-                    rungs.push(Rung { block, bytes, above: here, buffer: grown, grows, time_per_token });
+                    stream_steps.push(StreamStep { block, bytes, above: here, buffer: grown, grows, time_per_token });
                     above += bytes.saturating_sub(grows);
                     buffer = grown;
                 }
@@ -140,8 +113,8 @@ impl Ladder {
         }
         let most = above - hand_over.map_or(Bytes::ZERO, |over| over.frees);
         let planned = plan.outlook.as_ref().map(|outlook| outlook.prediction.time_per_token);
-        let first = rungs.first().map(|rung| rung.time_per_token);
-        Ok(Self { rungs, base, most, time: planned.or(first).unwrap_or_default(), hand_over })
+        let first = stream_steps.first().map(|step| step.time_per_token);
+        Ok(Self { stream_steps, base, most, time: planned.or(first).unwrap_or_default(), hand_over })
     }
 
     /// Checks that a device with steps can hold the longest KV cache that the plan allows, whatever becomes of its links, and that
@@ -162,17 +135,17 @@ impl Ladder {
         if device.steps.is_empty() {
             return Ok(());
         }
-        let ladder = Self::of(plan, device)?;
+        let steps = Self::of(plan, device)?;
         let needed = MemoryModel::of(plan).kv(device.attentions());
-        if ladder.most() < needed {
-            return Err(PlanError::KvShort { device: device.name.clone(), needed, room: ladder.most() });
+        if steps.most() < needed {
+            return Err(PlanError::KvShort { device: device.name.clone(), needed, room: steps.most() });
         }
         Ok(())
     }
 
     /// The steps that stream a block.
-    pub fn rungs(&self) -> &[Rung] {
-        &self.rungs
+    pub fn stream_steps(&self) -> &[StreamStep] {
+        &self.stream_steps
     }
 
     /// The step that hands pages over, where the plan has one.
@@ -182,18 +155,18 @@ impl Ladder {
 
     /// What a pass takes at `level` with all pages here, if only this device takes steps.
     pub fn time(&self, level: usize) -> Nanos {
-        let last = level.min(self.rungs.len()).checked_sub(1);
-        last.map_or(self.time, |last| self.rungs[last].time_per_token)
+        let last = level.min(self.stream_steps.len()).checked_sub(1);
+        last.map_or(self.time, |last| self.stream_steps[last].time_per_token)
     }
 
     /// The least level at which a KV cache of `needed` fits here.
     pub fn least(&self, needed: Bytes) -> Option<usize> {
-        (0..=self.rungs.len()).find(|&level| needed <= self.room(level))
+        (0..=self.stream_steps.len()).find(|&level| needed <= self.room(level))
     }
 
     /// Bytes of KV cache that fit here at `level`.
     pub fn room(&self, level: usize) -> Bytes {
-        self.rungs.get(level).map_or(self.most, |rung| rung.above)
+        self.stream_steps.get(level).map_or(self.most, |step| step.above)
     }
 
     /// Bytes of KV cache that fit here when every block gives way that may.
@@ -209,12 +182,12 @@ impl Ladder {
     /// The level for a device at level `now` that needs room for `needed`: as high as it must be, at once; down by one step
     /// where that leaves `slack` free, and what the step back holds twice for a moment.
     pub fn level(&self, needed: Bytes, now: usize, slack: Bytes) -> usize {
-        let least = self.least(needed).unwrap_or(self.rungs.len());
+        let least = self.least(needed).unwrap_or(self.stream_steps.len());
         if least >= now {
             return least;
         }
-        let below = now.min(self.rungs.len()) - 1;
-        let spare = slack.max(self.rungs[below].grows);
+        let below = now.min(self.stream_steps.len()) - 1;
+        let spare = slack.max(self.stream_steps[below].grows);
         if needed + spare <= self.room(below) { below } else { now }
     }
 }
@@ -245,32 +218,32 @@ mod tests {
     use super::*;
 
     /// Buffers grow with the first block and with a larger one; `sizes` of blocks.
-    fn ladder(base: u64, buffer: u64, sizes: &[u64]) -> Ladder {
+    fn steps(base: u64, buffer: u64, sizes: &[u64]) -> DeviceSteps {
         let (mut above, mut buffer) = (Bytes(base), Bytes(buffer));
-        let mut rungs = Vec::new();
+        let mut stream_steps = Vec::new();
         for (index, &bytes) in sizes.iter().enumerate() {
             let (bytes, grown) = (Bytes(bytes), buffer.max(Bytes(bytes)));
             let grows = grown.saturating_sub(buffer);
-            let block = Block::Mlp(crate::LayerIndex(index as u32));
-            rungs.push(Rung { block, bytes, above, buffer: grown, grows, time_per_token: Nanos::ZERO });
+            let block = Block::Mlp(crate::units::LayerIndex(index as u32));
+            stream_steps.push(StreamStep { block, bytes, above, buffer: grown, grows, time_per_token: Nanos::ZERO });
             above += bytes.saturating_sub(grows);
             buffer = grown;
         }
-        Ladder { rungs, base: Bytes(base), most: above, time: Nanos::ZERO, hand_over: None }
+        DeviceSteps { stream_steps, base: Bytes(base), most: above, time: Nanos::ZERO, hand_over: None }
     }
 
     #[test]
     fn a_first_block_that_only_pays_for_its_buffer_takes_the_next_one_along() {
-        let ladder = ladder(100, 0, &[30, 30, 30]);
-        assert_eq!([0, 1, 2, 3].map(|level| ladder.room(level).0), [100, 100, 130, 160]);
-        let level = |needed| ladder.level(Bytes(needed), 0, Bytes::ZERO);
+        let steps = steps(100, 0, &[30, 30, 30]);
+        assert_eq!([0, 1, 2, 3].map(|level| steps.room(level).0), [100, 100, 130, 160]);
+        let level = |needed| steps.level(Bytes(needed), 0, Bytes::ZERO);
         assert_eq!([0, 100, 101, 130, 131, 160, 900].map(level), [0, 0, 2, 2, 3, 3, 3]);
     }
 
     #[test]
     fn the_way_back_is_one_step_at_a_time_and_waits_for_room() {
-        let ladder = ladder(100, 0, &[30, 30, 30]);
-        let level = |needed, now| ladder.level(Bytes(needed), now, Bytes(10));
+        let steps = steps(100, 0, &[30, 30, 30]);
+        let level = |needed, now| steps.level(Bytes(needed), now, Bytes(10));
         assert_eq!(level(0, 3), 2);
         assert_eq!([119, 120, 121, 131].map(|needed| level(needed, 3)), [2, 2, 3, 3]);
         // The last step back holds block and buffer at once.

@@ -7,7 +7,7 @@ use lime_model::{
 };
 use lime_plan::{Block, LayerIndex};
 
-use crate::EngineError;
+use crate::engine_error::EngineError;
 
 /// A norm by root mean square.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,10 +19,10 @@ pub(crate) struct Norm {
 
 /// What a model does beside its layers' halves, and those.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ModelSteps {
+pub(crate) struct ModelOps {
     pub(crate) embedding_scale: Option<f32>,
     /// By layer.
-    layers: Vec<LayerSteps>,
+    layers: Vec<LayerOps>,
     pub(crate) final_norm: Norm,
     pub(crate) logits_scale: Option<f32>,
     /// How every layer rotates that does.
@@ -30,14 +30,14 @@ pub(crate) struct ModelSteps {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct LayerSteps {
-    attention: AttentionSteps,
-    mlp: MlpSteps,
+struct LayerOps {
+    attention: AttentionOps,
+    mlp: MlpOps,
 }
 
 /// The attention half of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct AttentionSteps {
+pub(crate) struct AttentionOps {
     pub(crate) norm: Norm,
     /// The norm of each head of q and k.
     pub(crate) head_norm: Option<Norm>,
@@ -50,13 +50,13 @@ pub(crate) struct AttentionSteps {
 
 /// The feed-forward half of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct MlpSteps {
+pub(crate) struct MlpOps {
     pub(crate) norm: Norm,
     pub(crate) residual_scale: Option<f32>,
 }
 
-impl ModelSteps {
-    /// The steps of a model in contexts of at most `positions`.
+impl ModelOps {
+    /// The ops of a model in contexts of at most `positions`.
     ///
     /// # Errors
     /// [`EngineError::NotComputed`] with what the spec asks for beyond this build.
@@ -69,7 +69,7 @@ impl ModelSteps {
         }
         let layers = (0u32..).map(LayerIndex).zip(layers).map(|(index, LayerSpec { attention, mlp })| {
             let attention = reader.attention(Block::Attention(index), attention)?;
-            Ok(LayerSteps { attention, mlp: reader.mlp(Block::Mlp(index), mlp)? })
+            Ok(LayerOps { attention, mlp: reader.mlp(Block::Mlp(index), mlp)? })
         });
         Ok(Self {
             embedding_scale: unless_one(*embedding_multiplier),
@@ -81,12 +81,12 @@ impl ModelSteps {
     }
 
     /// The attention half of `layer`, which the model has: the plan was checked against it.
-    pub(crate) fn attention(&self, layer: LayerIndex) -> AttentionSteps {
+    pub(crate) fn attention(&self, layer: LayerIndex) -> AttentionOps {
         self.layers[layer.0 as usize].attention
     }
 
     /// The feed-forward half of `layer`.
-    pub(crate) fn mlp(&self, layer: LayerIndex) -> MlpSteps {
+    pub(crate) fn mlp(&self, layer: LayerIndex) -> MlpOps {
         self.layers[layer.0 as usize].mlp
     }
 }
@@ -99,7 +99,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn attention(&self, block: Block, spec: &AttentionSpec) -> Result<AttentionSteps, EngineError> {
+    fn attention(&self, block: Block, spec: &AttentionSpec) -> Result<AttentionOps, EngineError> {
         // Biases are added where the block's layout has them.
         let AttentionSpec {
             half,
@@ -132,7 +132,7 @@ impl Reader<'_> {
                 return not_computed(block, "a rotation unlike that of other layers");
             }
         }
-        let (norm, residual_scale) = half_steps(block, half)?;
+        let (norm, residual_scale) = half_ops(block, half)?;
         let head_norm = match qk_norm {
             None => None,
             Some(QkNormSpec { norm: of_heads, over: QkNormWidth::Head }) => Some(self::norm(block, of_heads)?),
@@ -141,10 +141,10 @@ impl Reader<'_> {
             }
         };
         let query_scale = scale.and_then(|scale| unless_one((f64::from(scale) * (head_dim as f64).sqrt()) as f32));
-        Ok(AttentionSteps { norm, head_norm, rotates: rope.is_some(), query_scale, residual_scale })
+        Ok(AttentionOps { norm, head_norm, rotates: rope.is_some(), query_scale, residual_scale })
     }
 
-    fn mlp(&self, block: Block, spec: &MlpSpec) -> Result<MlpSteps, EngineError> {
+    fn mlp(&self, block: Block, spec: &MlpSpec) -> Result<MlpOps, EngineError> {
         let MlpSpec { half, width, activation, bias: _ } = *spec;
         if width != self.config.intermediate {
             return not_computed(block, "a width unlike that of other layers");
@@ -152,13 +152,13 @@ impl Reader<'_> {
         if activation != ActivationKind::Silu {
             return not_computed(block, &format!("the activation {}", activation.name()));
         }
-        let (norm, residual_scale) = half_steps(block, half)?;
-        Ok(MlpSteps { norm, residual_scale })
+        let (norm, residual_scale) = half_ops(block, half)?;
+        Ok(MlpOps { norm, residual_scale })
     }
 }
 
 /// A half's norm, and what its result is multiplied with.
-fn half_steps(block: Block, spec: HalfSpec) -> Result<(Norm, Option<f32>), EngineError> {
+fn half_ops(block: Block, spec: HalfSpec) -> Result<(Norm, Option<f32>), EngineError> {
     let HalfSpec { norm, place, residual_multiplier } = spec;
     match place {
         NormPlace::Before => Ok((self::norm(block, norm)?, unless_one(residual_multiplier))),
@@ -196,26 +196,25 @@ mod tests {
         ModelConfig::parse(json).unwrap()
     }
 
-    fn steps(change: impl Fn(&mut ModelSpec)) -> Result<ModelSteps, String> {
+    fn ops(change: impl Fn(&mut ModelSpec)) -> Result<ModelOps, String> {
         let mut config = config();
         change(&mut config.spec);
-        ModelSteps::of(&config, 100).map_err(|error| error.to_string())
+        ModelOps::of(&config, 100).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_plain_model_scales_nothing() {
-        let steps = steps(|_| ()).unwrap();
+        let ops = ops(|_| ()).unwrap();
         let norm = Norm { eps: 1e-5, offset: 0.0 };
-        assert_eq!((steps.embedding_scale, steps.logits_scale, steps.final_norm), (None, None, norm));
-        let attention =
-            AttentionSteps { norm, head_norm: None, rotates: true, query_scale: None, residual_scale: None };
-        assert_eq!(steps.attention(LayerIndex(2)), attention);
-        assert_eq!(steps.mlp(LayerIndex(0)), MlpSteps { norm, residual_scale: None });
+        assert_eq!((ops.embedding_scale, ops.logits_scale, ops.final_norm), (None, None, norm));
+        let attention = AttentionOps { norm, head_norm: None, rotates: true, query_scale: None, residual_scale: None };
+        assert_eq!(ops.attention(LayerIndex(2)), attention);
+        assert_eq!(ops.mlp(LayerIndex(0)), MlpOps { norm, residual_scale: None });
     }
 
     #[test]
     fn what_differs_from_layer_to_layer_stays_there() {
-        let steps = steps(|spec| {
+        let ops = ops(|spec| {
             spec.embedding_multiplier = 12.0;
             spec.logits.multiplier = 0.125;
             spec.layers[1].attention.rope = None;
@@ -225,14 +224,14 @@ mod tests {
             spec.layers[2].mlp.half.norm.offset = 1.0;
         })
         .unwrap();
-        assert_eq!((steps.embedding_scale, steps.logits_scale), (Some(12.0), Some(0.125)));
-        let of = |layer| steps.attention(LayerIndex(layer));
+        assert_eq!((ops.embedding_scale, ops.logits_scale), (Some(12.0), Some(0.125)));
+        let of = |layer| ops.attention(LayerIndex(layer));
         assert_eq!([0, 1, 2].map(|layer| of(layer).rotates), [true, false, true]);
         // One over the root of 16 is a quarter.
         assert_eq!([0, 1].map(|layer| of(layer).query_scale), [None, Some(2.0)]);
-        assert_eq!(steps.mlp(LayerIndex(1)).residual_scale, None);
-        let last = MlpSteps { norm: Norm { eps: 1e-5, offset: 1.0 }, residual_scale: Some(0.25) };
-        assert_eq!(steps.mlp(LayerIndex(2)), last);
+        assert_eq!(ops.mlp(LayerIndex(1)).residual_scale, None);
+        let last = MlpOps { norm: Norm { eps: 1e-5, offset: 1.0 }, residual_scale: Some(0.25) };
+        assert_eq!(ops.mlp(LayerIndex(2)), last);
     }
 
     #[test]
@@ -273,7 +272,7 @@ mod tests {
             (|spec| spec.layers[1].mlp.width = 100, "mlp(1) asks for a width unlike"),
         ];
         for (change, expected) in changes {
-            let refused = steps(change).unwrap_err();
+            let refused = ops(change).unwrap_err();
             assert!(refused.starts_with(expected), "{expected:?}: {refused}");
         }
     }

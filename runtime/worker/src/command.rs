@@ -20,17 +20,17 @@ pub(crate) type ProgressSender = mpsc::Sender<Result<ConfigureProgress, Status>>
 /// A request to the compute thread. Requests are handled strictly in order.
 pub(crate) enum Command {
     /// Load what the session needs, or keep what is loaded, and forget the KV cache.
-    Take { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<Mended, ComputeError>> },
+    Configure { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<Mended, ComputeError>> },
     /// The device is to leave so much of its memory to others from now on.
     Press(Press),
     /// A pass or a frame, checked.
-    Work(Arc<Session>, Box<Work>),
+    Run(Arc<Session>, Box<Batch>),
     /// End the thread.
     Stop,
 }
 
 /// A batch on its way, as it reaches this device.
-pub(crate) struct Work {
+pub(crate) struct Batch {
     pub(crate) pass: u64,
     pub(crate) micro_batch: u32,
     pub(crate) segment: u32,
@@ -56,7 +56,7 @@ pub(crate) enum Input {
     AtHand,
 }
 
-impl Work {
+impl Batch {
     /// A pass that begins here; it has `row_count` rows.
     pub(crate) fn from_pass(pass: Pass, row_count: u32) -> Self {
         Self {

@@ -22,7 +22,7 @@ const KEPT: f64 = 31.0 / 32.0;
 
 /// The speed of the ring under load, and what was promised.
 #[derive(Debug, Default)]
-pub(crate) struct Appointments(Mutex<Book>);
+pub(crate) struct RetryAfter(Mutex<Book>);
 
 #[derive(Debug, Default)]
 struct Book {
@@ -37,7 +37,7 @@ struct Book {
     last: Option<Instant>,
 }
 
-impl Appointments {
+impl RetryAfter {
     /// So many sequences wait and have a slot.
     pub(crate) fn sequences(&self, waiting: usize, active: usize) {
         self.change(|book, now| {
@@ -56,7 +56,7 @@ impl Appointments {
     }
 
     /// How long a client whose `sequences` find no place should wait.
-    pub(crate) fn appointment(&self, sequences: usize) -> Duration {
+    pub(crate) fn wait_for_room(&self, sequences: usize) -> Duration {
         let seconds = self.change(|book, now| book.promise(sequences, now));
         Duration::from_secs_f64(seconds)
     }
@@ -116,7 +116,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_sent_away_comes_back_in_turn() {
-        let pace = Appointments::default();
+        let pace = RetryAfter::default();
         pace.sequences(0, 4);
         advance(100 * SECOND).await;
         pace.sequences(8, 4);
@@ -126,26 +126,26 @@ mod tests {
         }
         // Four answers a second: the first place after a round of a second, each further one a quarter later and some more.
         for number in 1..=40 {
-            let (wait, expected) = (pace.appointment(1).as_secs_f64(), 1.0 + 0.25 * SLACK * f64::from(number));
+            let (wait, expected) = (pace.wait_for_room(1).as_secs_f64(), 1.0 + 0.25 * SLACK * f64::from(number));
             assert!((wait - expected).abs() < 0.1 * expected, "{number}: {wait} of {expected}");
         }
         // Those who are due are forgotten, the speed is not.
         advance(20 * SECOND).await;
         (0..80).for_each(|_| pace.answered());
-        assert!(pace.appointment(1).as_secs_f64() < 2.0);
-        let longest = (0..1000).map(|_| pace.appointment(1)).max().unwrap();
+        assert!(pace.wait_for_room(1).as_secs_f64() < 2.0);
+        let longest = (0..1000).map(|_| pace.wait_for_room(1)).max().unwrap();
         assert!(longest <= 60 * SECOND, "{longest:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_an_answer_the_time_so_far_counts() {
-        let pace = Appointments::default();
-        assert!((SECOND..3 * SECOND).contains(&pace.appointment(1)));
+        let pace = RetryAfter::default();
+        assert!((SECOND..3 * SECOND).contains(&pace.wait_for_room(1)));
         pace.sequences(8, 4);
         advance(20 * SECOND).await;
-        assert!((20 * SECOND..34 * SECOND).contains(&pace.appointment(1)));
+        assert!((20 * SECOND..34 * SECOND).contains(&pace.wait_for_room(1)));
         // Now it is known, and comes after those who were sent away before.
         (0..8).for_each(|_| pace.answered());
-        assert!(pace.appointment(1) > 30 * SECOND);
+        assert!(pace.wait_for_room(1) > 30 * SECOND);
     }
 }

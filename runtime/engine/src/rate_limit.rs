@@ -8,13 +8,13 @@ use std::{
 
 /// Readers ask before they read. Time in which nobody asks is lost, as it is on a disk.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct RateLimit {
     rate: f64,
     /// When everything that was asked for so far will have been read.
     busy_until: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self { rate: bytes_per_second.max(1) as f64, busy_until: Mutex::new(Instant::now()) }
     }
@@ -37,11 +37,11 @@ mod tests {
 
     #[test]
     fn idle_time_is_no_credit() {
-        let pace = Pace::new(1000);
+        let limit = RateLimit::new(1000);
         thread::sleep(Duration::from_millis(60));
         let begun = Instant::now();
-        pace.wait(20);
-        pace.wait(20);
+        limit.wait(20);
+        limit.wait(20);
         assert!(begun.elapsed() >= Duration::from_millis(39));
     }
 }

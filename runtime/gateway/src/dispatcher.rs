@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the pass loop works with, whether a ring is there or not.
-pub(crate) struct Desk {
+pub(crate) struct Dispatcher {
     scheduler: Scheduler,
     streams: HashMap<SequenceId, mpsc::UnboundedSender<SequenceEvent>>,
     metrics: Arc<Metrics>,
@@ -26,7 +26,7 @@ pub(crate) struct Desk {
     heard: Option<Instant>,
 }
 
-impl Desk {
+impl Dispatcher {
     pub(crate) fn new(scheduler: Scheduler, metrics: Arc<Metrics>) -> Self {
         Self { scheduler, streams: HashMap::new(), metrics, unavailable: None, sent: VecDeque::new(), heard: None }
     }

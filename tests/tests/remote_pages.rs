@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lime_gateway::{Event, GatewayConfig, Orders};
-use lime_plan::{Bytes, DevicePlan, Dtype, Fleet, Goal, Ladder, Link, Nanos, NodeProfile, Plan, ServingLimits};
+use lime_plan::{Bytes, DevicePlan, DeviceSteps, Dtype, Fleet, Goal, Link, Nanos, NodeProfile, Plan, ServingLimits};
 use lime_ring::{LinkShape, Peer, RingDriver, Transport, proto::StatusReply};
 use lime_tests::{
     certificates::Authority,
@@ -92,16 +92,16 @@ async fn a_cache_that_outgrows_its_device_goes_to_one_with_room() -> Result<()> 
         let (drawn, said) = drawn(&transport, None, &plan).await?;
         ensure!(drawn == expected, "other bits over {}", transport.scheme());
         let [asker, keeper] = said.as_slice() else { bail!("not two devices") };
-        ensure!(asker.elsewhere().handed_over > 3 && asker.memory().steps_in_force == 0, "{asker:?}");
-        ensure!(asker.elsewhere().bytes > 0 && asker.elsewhere().bytes <= asker.elsewhere().room_bytes, "{asker:?}");
-        ensure!(asker.elsewhere().wait_micros > 0 && asker.elsewhere().cost_micros > 0, "{asker:?}");
+        ensure!(asker.remote().handed_over > 3 && asker.memory().steps_in_force == 0, "{asker:?}");
+        ensure!(asker.remote().bytes > 0 && asker.remote().bytes <= asker.remote().room_bytes, "{asker:?}");
+        ensure!(asker.remote().wait_micros > 0 && asker.remote().cost_micros > 0, "{asker:?}");
         ensure!(used(asker) <= plan.devices[0].memory.budget.0, "{asker:?}");
         ensure!(
             keeper.kept().lent_bytes == plan.devices[1].memory.lent.0
                 && keeper.kept().bytes <= keeper.kept().lent_bytes,
             "{keeper:?}"
         );
-        ensure!(keeper.kept().pages * plan_page(&plan) == asker.elsewhere().bytes, "{keeper:?}");
+        ensure!(keeper.kept().pages * plan_page(&plan) == asker.remote().bytes, "{keeper:?}");
         ensure!(keeper.kept().questions > 100, "{keeper:?}");
     }
     Ok(())
@@ -118,8 +118,8 @@ async fn over_a_slow_link_blocks_stream_instead() -> Result<()> {
     let slow = LinkShape { bandwidth_bits: 200_000_000, latency: Duration::from_millis(10) };
     let (drawn, said) = drawn(&Transport::Plaintext, Some(slow), &short(Duration::from_millis(4))?).await?;
     ensure!(drawn == expected().await?, "other bits");
-    ensure!(said[0].elsewhere().handed_over == 0 && said[0].memory().steps_in_force > 0, "{:?}", said[0]);
-    ensure!(said[0].elsewhere().cost_micros > 20_000, "{:?}", said[0]);
+    ensure!(said[0].remote().handed_over == 0 && said[0].memory().steps_in_force > 0, "{:?}", said[0]);
+    ensure!(said[0].remote().cost_micros > 20_000, "{:?}", said[0]);
     Ok(())
 }
 
@@ -133,7 +133,7 @@ async fn what_was_kept_ends_with_its_epoch() -> Result<()> {
     ensure!(workers.status().await?[1].kept().bytes > 0, "nothing is kept");
     let mut ring = workers.configure(&plan).await?;
     let said = workers.status().await?;
-    ensure!(said[0].elsewhere().bytes == 0 && said[1].kept().bytes == 0, "{said:?}");
+    ensure!(said[0].remote().bytes == 0 && said[1].kept().bytes == 0, "{said:?}");
     ensure!(drive(&mut ring, &sequences(), 14).await? == first, "other bits");
     ensure!(workers.status().await?[1].kept().bytes > 0, "nothing is kept");
     workers.stop().await
@@ -236,7 +236,8 @@ async fn the_planner_lends_and_the_ring_follows() -> Result<()> {
     goal.least_devices = 2;
     let plan = lime_planner::plan(&card, &Fleet::uniform(nodes, link), &goal);
     let plan = plan.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    let hands_over = |device: &DevicePlan| Ladder::of(&plan, device).is_ok_and(|ladder| ladder.hand_over().is_some());
+    let hands_over =
+        |device: &DevicePlan| DeviceSteps::of(&plan, device).is_ok_and(|steps| steps.hand_over().is_some());
     let asker = plan.devices.iter().position(hands_over).with_context(|| format!("nobody lends: {plan:?}"))?;
     ensure!(plan.devices[asker].name == "board", "{plan:?}");
 
@@ -246,7 +247,7 @@ async fn the_planner_lends_and_the_ring_follows() -> Result<()> {
     let sequence = [Sequence { prompt, draws: 20, temperature: 0.7, seed: 5 }];
     let found = drive(&mut ring, &sequence, 64).await?;
     let said = workers.status().await?;
-    ensure!(said[asker].elsewhere().handed_over > 0, "{said:?}");
+    ensure!(said[asker].remote().handed_over > 0, "{said:?}");
     for (said, device) in said.iter().zip(&plan.devices) {
         ensure!(used(said) + OVERHEAD.0 + device.memory.lent.0 <= device.memory.budget.0, "{said:?}");
     }
@@ -296,9 +297,9 @@ async fn a_limited_process_hands_over_what_does_not_fit() -> Result<()> {
     let sequence = [Sequence { prompt, draws: 16, temperature: 0.7, seed: 5 }];
     let found = drive(&mut ring, &sequence, 64).await?;
     let said = lime_ring::status(&Transport::Plaintext, &topology.peers[0]).await?;
-    ensure!(said.elsewhere().handed_over > 10 && said.memory().steps_in_force == 0, "{said:?}");
+    ensure!(said.remote().handed_over > 10 && said.memory().steps_in_force == 0, "{said:?}");
     ensure!(used(&said) + OVERHEAD.0 <= budget.0, "{said:?}");
-    println!("limit {budget}, most used {}; {}", Bytes(limit.peak()?), Bytes(said.elsewhere().bytes));
+    println!("limit {budget}, most used {}; {}", Bytes(limit.peak()?), Bytes(said.remote().bytes));
     drop(ring);
     keeper.stop().await?;
 
@@ -371,13 +372,12 @@ async fn an_answer_goes_on_when_the_keeper_is_killed_in_the_middle_of_it() -> Re
     let (undisturbed, _) = stream(gateway.addr(), async || Ok(())).await?;
 
     let device_0 = Peer { device: "device-0".into(), uri: asker_uri.clone() };
-    let elsewhere = async || -> Result<u64> {
-        Ok(lime_ring::status(&Transport::Plaintext, &device_0).await?.elsewhere().handed_over)
-    };
-    let before = elsewhere().await?;
+    let remote =
+        async || -> Result<u64> { Ok(lime_ring::status(&Transport::Plaintext, &device_0).await?.remote().handed_over) };
+    let before = remote().await?;
     ensure!(before > 0, "the answer fits without the keeper");
     let replace = async || {
-        ensure!(elsewhere().await? > before, "nothing is kept yet");
+        ensure!(remote().await? > before, "nothing is kept yet");
         keeper.kill()?;
         keeper = Process::keeper(there.path())?;
         publish.send_replace(Orders::new(plan.clone(), peers(&keeper)));

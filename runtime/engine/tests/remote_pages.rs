@@ -175,9 +175,9 @@ impl Lending {
         assert!(taken.used() <= allowed || figures.level == figures.steps, "{taken:?} {figures:?}");
         let kept = self.kept.figures();
         assert!(kept.bytes <= self.ring.plan.devices[1].memory.lent, "{kept:?}");
-        assert!(figures.elsewhere <= figures.elsewhere_room);
+        assert!(figures.remote <= figures.remote_room);
         let page = MemoryModel::of(&self.ring.plan).page_bytes(self.ring.plan.devices[0].attentions());
-        assert_eq!(figures.elsewhere, page * kept.pages, "{figures:?} {kept:?}");
+        assert_eq!(figures.remote, page * kept.pages, "{figures:?} {kept:?}");
     }
 }
 
@@ -335,8 +335,8 @@ fn a_growing_cache_goes_elsewhere_and_short_answers_need_nobody() {
     }
     feed(&mut lending, &mut plain, 0, 250, 270, 1);
     let calm = lending.figures();
-    assert_eq!((calm.elsewhere, lending.kept.figures().bytes), (Bytes::ZERO, Bytes::ZERO), "{calm:?}");
-    assert!(calm.brought_back > 0 || full.elsewhere > Bytes::ZERO);
+    assert_eq!((calm.remote, lending.kept.figures().bytes), (Bytes::ZERO, Bytes::ZERO), "{calm:?}");
+    assert!(calm.brought_back > 0 || full.remote > Bytes::ZERO);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_slow_link_makes_blocks_stream_and_a_fast_one_brings_them_back() {
         feed(&mut lending, &mut plain, slot, 0, 200, 40);
     }
     let fast = lending.figures();
-    assert!(fast.elsewhere > Bytes::ZERO && fast.level == 0, "{fast:?}");
+    assert!(fast.remote > Bytes::ZERO && fast.level == 0, "{fast:?}");
 
     let slow = |lending: &Lending, slow| lending.link.slow.store(slow, Ordering::Relaxed);
     slow(&lending, true);
@@ -354,14 +354,14 @@ fn a_slow_link_makes_blocks_stream_and_a_fast_one_brings_them_back() {
     assert_eq!(lending.figures().level, 0, "a pass that is held up moves nothing");
     feed(&mut lending, &mut plain, 0, 202, 230, 1);
     let dear = lending.figures();
-    assert!(dear.level > 0 && dear.elsewhere == Bytes::ZERO, "{dear:?}");
+    assert!(dear.level > 0 && dear.remote == Bytes::ZERO, "{dear:?}");
     assert_eq!(dear.brought_back, dear.handed_over);
-    assert!(dear.elsewhere_costs > fast.elsewhere_costs, "{dear:?}");
+    assert!(dear.remote_costs > fast.remote_costs, "{dear:?}");
 
     slow(&lending, false);
     feed(&mut lending, &mut plain, 1, 200, 300, 1);
     let again = lending.figures();
-    assert!(again.level == 0 && again.elsewhere > Bytes::ZERO, "{again:?}");
+    assert!(again.level == 0 && again.remote > Bytes::ZERO, "{again:?}");
     assert!(again.handed_over < 20 && again.taken < 20, "nothing goes to and fro: {again:?}");
 }
 
@@ -396,7 +396,7 @@ fn a_lost_keeper_fails_the_pass_and_a_new_one_goes_on() {
     for slot in 0..SLOTS {
         feed(&mut lending, &mut plain, slot, 0, 220, 40);
     }
-    assert!(lending.figures().elsewhere > Bytes::ZERO);
+    assert!(lending.figures().remote > Bytes::ZERO);
 }
 
 #[test]
