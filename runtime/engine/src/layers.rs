@@ -120,6 +120,22 @@ impl<B: Backend> Layers<B> {
         backend.add_rounded(x, projected, self.shape.residual)
     }
 
+    /// States of some rows behind the last norm, of an activation that has been through every layer.
+    pub(crate) fn states(
+        &mut self,
+        blocks: &mut impl BlocksFor<B>,
+        rows: &[usize],
+        activation: &Activation,
+    ) -> Result<Activation, EngineError> {
+        let head = blocks.block(Block::Head)?;
+        let norm = self.shape.ops.final_norm;
+        let normed = self.backend.select_rms_norm(activation, rows, &head, TensorRole::FinalNorm, norm)?;
+        let mut states = Activation { rows: rows.len(), columns: activation.columns, data: Vec::new() };
+        states.data.resize(rows.len() * activation.columns, 0.0);
+        self.backend.leave(normed, &mut states)?;
+        Ok(states)
+    }
+
     /// Logits of some rows of an activation that has been through every layer; `matrix` is the block with the output matrix.
     pub(crate) fn logits<E: From<EngineError>>(
         &mut self,

@@ -105,8 +105,8 @@ impl Dispatcher {
         let done = self.scheduler.complete(result, |drawn| {
             drawn_tokens += 1;
             metrics.guessed(drawn.guessed);
-            let Drawn { id, token, finish, guessed, cached } = drawn;
-            let event = SequenceEvent::Drawn { token, finish, guessed, cached };
+            let Drawn { id, token, finish, guessed, cached, scores, pooled } = drawn;
+            let event = SequenceEvent::Drawn { token, finish, guessed, cached, scores, pooled };
             if let Some(stream) = streams.get(&id) {
                 // A stream that is gone says so with a command of its own.
                 let _ = stream.send(event);
@@ -116,6 +116,9 @@ impl Dispatcher {
             }
         });
         self.metrics.drawn(drawn_tokens);
+        for (id, misfit) in self.scheduler.take_misfits() {
+            self.end(id, StreamFault::Refused(misfit.to_string()));
+        }
         if let Ok(Completed::Refused(id, cause)) = &done {
             self.end(*id, StreamFault::Refused(cause.clone()));
         }
@@ -152,8 +155,13 @@ impl Dispatcher {
         &mut self,
         sequences: Vec<(crate::schedule::NewSequence, mpsc::UnboundedSender<SequenceEvent>)>,
     ) -> Result<(), QueueFull> {
-        let (wishes, streams): (Vec<_>, Vec<_>) =
-            sequences.into_iter().map(|(wish, stream)| (wish.clone(), (wish.id, stream))).unzip();
+        let (wishes, streams): (Vec<_>, Vec<_>) = sequences
+            .into_iter()
+            .map(|(wish, stream)| {
+                let id = wish.id;
+                (wish, (id, stream))
+            })
+            .unzip();
         self.scheduler.admit(wishes)?;
         self.streams.extend(streams);
         self.give_up_outgrown();

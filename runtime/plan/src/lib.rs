@@ -52,6 +52,7 @@ mod step;
 mod steps_in_force;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod token_set;
 mod units;
 
 pub use arithmetic::Arithmetic;
@@ -85,4 +86,5 @@ pub use rows::{BatchRows, KeptRows};
 pub use serving_limits::ServingLimits;
 pub use step::{Relief, Step};
 pub use steps_in_force::StepsInForce;
+pub use token_set::TokenSet;
 pub use units::{Bytes, DeviceIndex, LayerIndex, SegmentIndex};

@@ -6,8 +6,8 @@ use lime_plan::{Dtype, KV_PAGE_TOKENS};
 use thiserror::Error;
 
 use crate::{
-    limits::{FrameLimits, MOST_DRAFTS},
-    proto::{Frame, KeepPages, Pass, Rows, Sampling},
+    limits::{FrameLimits, MOST_DRAFTS, MOST_SCORED},
+    proto::{Frame, KeepPages, Pass, Rows, Sampling, Scoring},
 };
 
 /// Bytes that name the trace of a request and its span there.
@@ -285,6 +285,13 @@ impl FrameLimits {
                 self.check_sampling(of_slot.slot, sampling)?;
             }
             self.check_drafts(of_slot)?;
+            if let Some(scoring) = &of_slot.scoring {
+                self.check_scoring(of_slot, scoring)?;
+            }
+            let sure = of_slot.count.saturating_sub(of_slot.drafts.len() as u32);
+            if of_slot.pooled > sure {
+                return Err(FrameError::Sampling { slot: of_slot.slot, what: "only rows that are sure are pooled" });
+            }
             total += u64::from(of_slot.count);
         }
         match u32::try_from(total) {
@@ -314,7 +321,32 @@ impl FrameLimits {
         if drafts.iter().filter_map(|draft| draft.bias).any(|bias| !bias.is_finite()) {
             return fault("a bias is not a finite number");
         }
-        Ok(())
+        let free = rows.sample.as_ref().is_some_and(|sample| sample.allowed.is_none());
+        if free && drafts.iter().any(|draft| draft.allowed.is_some()) {
+            return fault("what may be drawn is said behind the first draw only");
+        }
+        drafts
+            .iter()
+            .filter_map(|draft| draft.allowed.as_ref())
+            .try_for_each(|allowed| allowed.read(self.vocabulary).map(drop).or_else(fault))
+    }
+
+    fn check_scoring(&self, rows: &Rows, scoring: &Scoring) -> Result<(), FrameError> {
+        let slot = rows.slot;
+        let sure = (rows.count as usize).saturating_sub(rows.drafts.len());
+        if scoring.next.is_empty() || scoring.next.len() > sure {
+            return Err(FrameError::Sampling { slot, what: "what is scored must follow rows that are sure" });
+        }
+        if scoring.top_logprobs > MOST_SCORED.min(self.vocabulary) {
+            return Err(FrameError::Sampling {
+                slot,
+                what: "more alternatives of a token that is scored than are told",
+            });
+        }
+        match scoring.next.iter().find(|token| **token >= self.vocabulary) {
+            Some(found) => Err(FrameError::Token { slot, found: *found, vocabulary: self.vocabulary }),
+            None => Ok(()),
+        }
     }
 
     fn check_sampling(&self, slot: u32, sampling: &Sampling) -> Result<(), FrameError> {
@@ -340,6 +372,9 @@ impl FrameLimits {
         }
         if sampling.top_logprobs > self.vocabulary {
             return fault("more top_logprobs than the vocabulary has tokens");
+        }
+        if let Some(Err(what)) = sampling.allowed.as_ref().map(|allowed| allowed.read(self.vocabulary)) {
+            return fault(what);
         }
         if sampling.bias.len() > self.vocabulary as usize {
             return fault("more biases than the vocabulary has tokens");

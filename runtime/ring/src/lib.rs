@@ -32,6 +32,7 @@ mod rows;
 mod security;
 mod settings;
 mod shape;
+mod token_set;
 mod transport;
 mod version;
 
@@ -44,7 +45,7 @@ pub use driver::{
 };
 pub use fault::{ASKER_KEY, EPOCH_KEY, FaultKind, GATEWAY_KEY, RingFault, asker_of, epoch_of, gateway_of, wrong_epoch};
 pub use incoming::{Connection, Incoming, incoming};
-pub use limits::{FrameLimits, KeepLimits, MOST_DRAFTS};
+pub use limits::{FrameLimits, KeepLimits, MOST_DRAFTS, MOST_SCORED};
 pub use outgoing::{FrameQueue, LinkCounters, OutgoingFrames, QueueFull, outgoing};
 pub use proto::Peer;
 pub use security::{RingSecurity, SERVER_NAME, SecurityError, ServerCertificate};

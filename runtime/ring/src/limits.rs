@@ -70,6 +70,8 @@ const ROWS: usize = 256;
 /// A `LogitBias`, a `Draft`, or a `TokenLogprob`, with tags and lengths.
 const PER_TOKEN: usize = 16;
 
+/// Most alternatives that are told of a token that is scored.
+pub const MOST_SCORED: u32 = 20;
 /// Most guesses that one sequence may have in a pass.
 pub const MOST_DRAFTS: usize = 31;
 
@@ -111,8 +113,9 @@ impl FrameLimits {
     pub fn pass_message_bytes(&self) -> usize {
         let bias = (self.vocabulary as usize).saturating_mul(PER_TOKEN);
         let rows = (self.slots as usize).saturating_mul(bias.saturating_add(ROWS));
-        // A row's token, and its guess.
-        let rows = rows.saturating_add(2 * PER_TOKEN * self.max_rows as usize);
+        // A row's token, the one that is scored or guessed, and what may be drawn from it.
+        let row = 3 * PER_TOKEN + self.vocabulary.div_ceil(u8::BITS) as usize + PER_TOKEN;
+        let rows = rows.saturating_add(row.saturating_mul(self.max_rows as usize));
         // Kept pages that rows begin behind, that are to be kept, and that may go.
         let pages = usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(3 * PER_TOKEN);
         rows.saturating_add(pages).saturating_add(SMALL)
@@ -130,7 +133,14 @@ impl FrameLimits {
     pub fn result_message_bytes(&self) -> usize {
         let token = (self.vocabulary as usize).saturating_mul(4 + PER_TOKEN).saturating_add(ROWS);
         let draws = (self.slots as usize).saturating_mul(1 + MOST_DRAFTS).min(self.max_rows as usize);
-        draws.saturating_mul(token).saturating_add(self.forgotten_bytes()).saturating_add(SMALL)
+        // And every row may tell of the token after it.
+        let scores = (self.max_rows as usize).saturating_mul(MOST_SCORED as usize * PER_TOKEN + ROWS);
+        draws
+            .saturating_mul(token)
+            .saturating_add(scores)
+            .saturating_add((self.slots as usize).saturating_mul(8 * self.hidden as usize + ROWS))
+            .saturating_add(self.forgotten_bytes())
+            .saturating_add(SMALL)
     }
 
     /// Most kept pages of which a pass tells that they are forgotten: all that were kept, and all that are to be.

@@ -5,6 +5,11 @@ use lime_plan::{BatchRows, Dtype, KeptRows};
 use crate::proto;
 
 impl proto::Rows {
+    /// Whether the head has anything to do for them.
+    pub const fn asks_head(&self) -> bool {
+        self.sample.is_some() || self.scoring.is_some() || self.pooled > 0
+    }
+
     /// The positions, without what is drawn from them.
     pub const fn batch_rows(&self) -> BatchRows {
         BatchRows { slot: self.slot, start: self.start, count: self.count }

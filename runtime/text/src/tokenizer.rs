@@ -101,12 +101,18 @@ impl Tokenizer {
         self.text_of(token).map(|text| self.decoding.bytes(&text)).unwrap_or_default()
     }
 
+    /// Whether in the middle of a text every token adds its [`Tokenizer::token_bytes`], whatever stands around it.
+    pub fn adds_by_token(&self) -> bool {
+        self.decoding.is_by_token()
+    }
+
     /// Whether `token` is a special token, which is not part of an answer's text.
     pub fn is_special(&self, token: u32) -> bool {
         self.special.contains(&token)
     }
 
-    pub(crate) fn text_of(&self, token: u32) -> Option<String> {
+    /// The text by which the tokenizer's files name `token`; none for an id that is no token.
+    pub fn text_of(&self, token: u32) -> Option<String> {
         self.inner.id_to_token(token)
     }
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{
-    Activation, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampler, Sampling, Shortage,
-    StreamCounters, WeightSource,
+    Activation, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampled, Sampler, Sampling,
+    Shortage, StreamCounters, WeightSource,
 };
 use lime_model::{BlockFiles, ModelError, ModelFolder};
 use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Dtype, Plan, SegmentIndex};
@@ -14,7 +14,7 @@ use lime_store::{Source, StoredModel};
 
 use crate::{
     blocks,
-    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Scored},
     mending::Mending,
 };
 
@@ -156,6 +156,40 @@ impl Compute for EngineCompute {
         }
     }
 
+    fn score(&mut self, scored: &[Scored<'_>]) -> Result<Vec<proto::Token>, ComputeError> {
+        let each = |scored: &Scored<'_>| {
+            let (slot, row, top) = (scored.slot, scored.row, scored.scoring.top_logprobs);
+            scored
+                .scoring
+                .next
+                .iter()
+                .enumerate()
+                .map(move |(at, token)| (slot, row + at, *token, top))
+                .collect::<Vec<_>>()
+        };
+        let asked: Vec<(u32, usize, u32, u32)> = scored.iter().flat_map(each).collect();
+        let places: Vec<usize> = asked.iter().map(|(_, row, ..)| *row).collect();
+        self.used();
+        let (sampler, mut tokens) = (self.engine.sampler(), Vec::with_capacity(asked.len()));
+        let taken = self.engine.each_logits(&places, &self.batch, |place, logits| {
+            let (slot, _, token, top) = asked[place];
+            tokens.push(told(slot, sampler.score(logits, token, top).map_err(DrawFault::Draw)?, Bytes::new()));
+            Ok(place + 1)
+        });
+        match taken {
+            Ok(()) => Ok(tokens),
+            Err(DrawFault::Engine(error)) => Err(self.failed(error)),
+            Err(DrawFault::Draw(error)) => Err(said_by_model(error)),
+        }
+    }
+
+    fn pool(&mut self, rows: std::ops::Range<usize>) -> Result<Vec<i64>, ComputeError> {
+        self.used();
+        let rows: Vec<usize> = rows.collect();
+        let pooled = self.engine.pooled(&rows, &self.batch);
+        pooled.map_err(|error| self.failed(error))
+    }
+
     fn release(&mut self, slot: u32) {
         self.engine.release(slot);
     }
@@ -257,20 +291,24 @@ fn draw_one(
 ) -> Result<proto::Token, DrawFault> {
     // Drawing uses the logits up.
     let kept = if how.return_logits { little_endian(logits) } else { Bytes::new() };
-    let sampled = sampler.sample(logits, &sampling(how)).map_err(DrawFault::Draw)?;
-    let top = sampled.top.iter();
-    let top = top.map(|one| proto::TokenLogprob { token: one.token, logprob: one.logprob });
-    Ok(proto::Token {
-        slot,
-        token: sampled.token,
-        logprob: sampled.logprob.unwrap_or_default(),
-        top: top.collect(),
-        logits: kept,
-    })
+    let sampled = sampler.sample(logits, &sampling(how, logits.len())?).map_err(DrawFault::Draw)?;
+    Ok(told(slot, sampled, kept))
 }
 
-fn sampling(wire: &proto::Sampling) -> Sampling {
-    Sampling {
+/// A token as the wire carries it.
+fn told(slot: u32, sampled: Sampled, logits: Bytes) -> proto::Token {
+    let top = sampled.top.iter().map(|one| proto::TokenLogprob { token: one.token, logprob: one.logprob });
+    let (token, logprob) = (sampled.token, sampled.logprob.unwrap_or_default());
+    proto::Token { slot, token, logprob, top: top.collect(), logits }
+}
+
+fn sampling(wire: &proto::Sampling, vocabulary: usize) -> Result<Sampling, DrawFault> {
+    // Checked when it came: this is no place to find fault with it.
+    let allowed = wire.allowed.as_ref().map(|allowed| allowed.read(vocabulary as u32)).transpose();
+    let allowed = allowed.map_err(|found| {
+        DrawFault::Draw(ModelError::Sampling { name: "allowed", expected: "tokens of the model", found: found.into() })
+    })?;
+    Ok(Sampling {
         temperature: wire.temperature,
         // Proto's default, 0, means that nothing was asked for.
         top_p: if wire.top_p == 0.0 { 1.0 } else { wire.top_p },
@@ -283,7 +321,8 @@ fn sampling(wire: &proto::Sampling) -> Sampling {
         min_p: wire.min_p,
         repetition_penalty: if wire.repetition_penalty == 0.0 { 1.0 } else { wire.repetition_penalty },
         repeated: wire.repeated.clone(),
-    }
+        allowed,
+    })
 }
 
 fn little_endian(logits: &[f32]) -> Bytes {

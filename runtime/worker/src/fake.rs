@@ -13,10 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use lime_plan::{BatchRows, Block, Bytes as Size, DeviceIndex, KV_PAGE_TOKENS, LayerIndex, Plan, SegmentIndex};
-use lime_ring::proto::{LogitBias, Token};
+use lime_ring::proto::{LogitBias, Token, TokenSet};
 
 use crate::{
-    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Scored},
     failure::Failure,
 };
 
@@ -117,6 +117,13 @@ impl Fake {
     }
 }
 
+/// One of the tokens that may be drawn.
+fn one_of(allowed: &TokenSet, value: u64, vocabulary: u32) -> Result<u32, ComputeError> {
+    let allowed = allowed.read(vocabulary).map_err(ComputeError::new)?;
+    let token = allowed.iter().nth((value % u64::from(allowed.len())) as usize);
+    token.ok_or_else(|| ComputeError::new("nothing may be drawn"))
+}
+
 impl Compute for Fake {
     fn embed(&mut self, tokens: &[u32]) -> Result<(), ComputeError> {
         if tokens.iter().any(|token| Some(*token) == self.options.failing_token) {
@@ -173,7 +180,10 @@ impl Compute for Fake {
                 let bias = |bias: &LogitBias| u64::from(bias.token) * u64::from(bias.value.to_bits() >> 8);
                 let biases = sampling.bias.iter().map(bias).sum::<u64>();
                 let value = self.values[draw.row + held] + sampling.seed + sampling.draw + biases;
-                let token = (value % vocabulary) as u32;
+                let token = match &sampling.allowed {
+                    None => (value % vocabulary) as u32,
+                    Some(allowed) => one_of(allowed, value, vocabulary as u32)?,
+                };
                 tokens.push(Token { slot: draw.slot, token, ..Token::default() });
                 if !draw.holds(held, token) {
                     break;
@@ -181,6 +191,22 @@ impl Compute for Fake {
             }
         }
         Ok(tokens)
+    }
+
+    fn score(&mut self, scored: &[Scored<'_>]) -> Result<Vec<Token>, ComputeError> {
+        let each = scored.iter().flat_map(|scored| {
+            let values = &self.values[scored.row..];
+            scored.scoring.next.iter().zip(values).map(|(token, value)| {
+                let logprob = -((value + u64::from(*token)) as f32) / 1000.0;
+                Token { slot: scored.slot, token: *token, logprob, ..Token::default() }
+            })
+        });
+        Ok(each.collect())
+    }
+
+    fn pool(&mut self, rows: std::ops::Range<usize>) -> Result<Vec<i64>, ComputeError> {
+        let sum: u64 = self.values[rows].iter().sum();
+        Ok((0..self.hidden as i64).map(|column| sum as i64 + column).collect())
     }
 
     fn release(&mut self, slot: u32) {

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use lime_plan::{Hop, SegmentIndex, Stage};
 use lime_ring::{
     Checksummed as _, RingFault,
-    proto::{Frame, PassResult, Rows, Token},
+    proto::{Frame, PassResult, Pooled, Rows, Token},
 };
 
 use crate::{
     command::{Batch, Input},
-    compute::{Compute, ComputeError, Draw},
+    compute::{Compute, ComputeError, Draw, Scored},
     counters::Counters,
     session::Session,
     traces::Traced,
@@ -120,10 +120,10 @@ impl Visit<'_> {
             return;
         }
         self.at_hand();
-        // The gateway's side of this: a pass that draws nothing carries a chunk of a prompt, and the next one comes right behind.
+        // The gateway's side of this: a pass that asks nothing of the head carries a chunk of a prompt, and the next one comes right behind.
         let together = self.session.plan.chunks_travel_together();
         self.guarded(|engine, batch| {
-            engine.followed(together && batch.rows.iter().all(|rows| rows.sample.is_none()));
+            engine.followed(together && !batch.rows.iter().any(Rows::asks_head));
             let rows: Vec<_> = batch.rows.iter().map(Rows::batch_rows).collect();
             engine.forward(segment, &rows)
         });
@@ -187,18 +187,73 @@ impl Visit<'_> {
     }
 
     fn finish(&mut self) {
+        let (scores, pooled) = (self.score(), self.pool());
         let tokens = self.draw();
         self.tell_forgotten();
         let ComputeError { failure: why, text: failure, .. } = self.batch.failure.take().unwrap_or_default();
-        let tokens = if failure.is_empty() { tokens } else { vec![] };
+        let whole = failure.is_empty();
+        let (tokens, scores, pooled) = if whole { (tokens, scores, pooled) } else { (vec![], vec![], vec![]) };
         let (epoch, pass) = (self.session.epoch, self.batch.pass);
         let (failure_kind, refused_slot) = (why.kind().into(), why.refused_slot());
         let forgotten = std::mem::take(&mut self.batch.forgotten);
-        let result = PassResult { epoch, pass, tokens, failure, failure_kind, refused_slot, forgotten, checksum: 0 };
+        let result = PassResult {
+            epoch,
+            pass,
+            tokens,
+            failure,
+            failure_kind,
+            refused_slot,
+            forgotten,
+            scores,
+            pooled,
+            checksum: 0,
+        };
         if !self.session.results.publish(result.sealed()) {
             let why = "nobody takes its results";
             self.session.end(RingFault::failed(self.session.name(), why));
         }
+    }
+
+    fn score(&mut self) -> Vec<Token> {
+        if self.batch.rows.iter().all(|rows| rows.scoring.is_none()) {
+            return vec![];
+        }
+        self.at_hand();
+        let scored = self.guarded(|engine, batch| {
+            engine.followed(false);
+            let mut begin = 0;
+            let mut scored = Vec::new();
+            for rows in &batch.rows {
+                if let Some(scoring) = &rows.scoring {
+                    scored.push(Scored { slot: rows.slot, row: begin, scoring });
+                }
+                begin += rows.count as usize;
+            }
+            engine.score(&scored)
+        });
+        scored.unwrap_or_default()
+    }
+
+    fn pool(&mut self) -> Vec<Pooled> {
+        if self.batch.rows.iter().all(|rows| rows.pooled == 0) {
+            return vec![];
+        }
+        self.at_hand();
+        let pooled = self.guarded(|engine, batch| {
+            engine.followed(false);
+            let (mut end, mut pooled) = (0, Vec::new());
+            for rows in &batch.rows {
+                end += rows.count as usize;
+                let sure = end - rows.drafts.len();
+                if rows.pooled > 0 {
+                    let sums = engine.pool(sure - rows.pooled as usize..sure)?;
+                    let sums = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect::<Vec<u8>>().into();
+                    pooled.push(Pooled { slot: rows.slot, sums });
+                }
+            }
+            Ok(pooled)
+        });
+        pooled.unwrap_or_default()
     }
 
     fn draw(&mut self) -> Vec<Token> {

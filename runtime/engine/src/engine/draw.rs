@@ -26,7 +26,31 @@ impl Engine {
         Ok(logits)
     }
 
-    /// The same, no more rows at once than the plan has memory for: `take` gets a row's place in `rows` and its logits, and says which place
+    /// The sum of the states of these rows behind the last norm, each number of them rounded to a multiple of 2^-32 before: exact, so that it does
+    /// not matter in which order rows come, nor in how many passes. The activation has been through every layer.
+    ///
+    /// # Errors
+    /// A row that there is not, or no head on this device.
+    pub fn pooled(&mut self, rows: &[usize], activation: &Activation) -> Result<Vec<i64>, EngineError> {
+        self.output.ok_or(EngineError::NotHere { block: Block::Head })?;
+        self.check_activation(activation.rows, activation)?;
+        if let Some(row) = rows.iter().copied().find(|row| *row >= activation.rows) {
+            return Err(EngineError::Row { row, rows: activation.rows });
+        }
+        let mut sums = vec![0i64; activation.columns];
+        for rows in rows.chunks(self.limits.most_logits.max(1)) {
+            let states =
+                on_backend!(&mut self.runner, it => it.layers.states(&mut it.memory.blocks, rows, activation))?;
+            for row in states.data.chunks_exact(states.columns) {
+                for (sum, state) in sums.iter_mut().zip(row) {
+                    *sum = sum.saturating_add(fixed_point(*state));
+                }
+            }
+        }
+        Ok(sums)
+    }
+
+    /// [`Engine::logits`], no more rows at once than the plan has memory for: `take` gets a row's place in `rows` and its logits, and says which place
     /// it wants next, above that one. What it passes over is not computed where that can be helped. The head is read once.
     ///
     /// # Errors
@@ -67,4 +91,10 @@ impl Engine {
     pub fn sample(&self, logits: &mut [f32], sampling: &Sampling) -> Result<Sampled, ModelError> {
         crate::sampling::sample(&self.kernels, logits, sampling)
     }
+}
+
+/// A number in units of 2^-32. What is no number is none; what is beyond the range is its greatest.
+fn fixed_point(number: f32) -> i64 {
+    // Exact: a power of two times what 24 bits hold.
+    (f64::from(number) * 4_294_967_296.0).round_ties_even() as i64
 }

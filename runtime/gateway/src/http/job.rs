@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lime_trace::TraceContext;
 
-use super::{error::ApiError, fields::wrong_value, params::Common};
+use super::{error::ApiError, fields::wrong_value, form::AnswerGrammar, params::Common};
 use crate::{answer::AnswerForm, intake::SequenceRequest, schedule::KeyId, text::TextModel};
 
 /// Which of the two interfaces was asked.
@@ -37,6 +37,10 @@ pub(crate) struct Job {
     pub(crate) prediction: Arc<[u32]>,
     /// How the answers are to be read.
     pub(crate) answer: Arc<AnswerForm>,
+    /// Their grammar, if they have one.
+    pub(crate) grammar: Option<AnswerGrammar>,
+    /// How many alternatives are told of each token of the prompts, with how likely it was.
+    pub(crate) scoring: Option<u32>,
 }
 
 impl Job {
@@ -65,9 +69,14 @@ impl Job {
         self.prompts.iter().map(|prompt| prompt.tokens.len() as u64).sum()
     }
 
-    /// Whether anything is to be drawn.
+    /// Whether anything is to be computed.
     pub(crate) fn draws(&self) -> bool {
-        self.max_tokens.iter().all(|most| *most > 0)
+        self.scoring.is_some() || self.max_tokens.iter().all(|most| *most > 0)
+    }
+
+    /// Whether an answer is to have no token.
+    pub(crate) fn is_empty(&self, choice: usize) -> bool {
+        self.max_tokens[choice / self.common.drawn] == 0
     }
 
     /// One sequence for each choice.
@@ -86,12 +95,16 @@ impl Job {
             sampling.held_back = if sampling.min_tokens > 0 { end_tokens.to_vec() } else { Vec::new() };
             SequenceRequest {
                 prompt: self.prompt_of(choice).tokens.clone(),
-                max_tokens: self.max_tokens[choice / self.common.drawn],
+                // Without a draw no sequence comes to its end: the token is not told.
+                max_tokens: self.max_tokens[choice / self.common.drawn].max(1),
                 sampling,
                 end_tokens: end_tokens.clone(),
                 trace,
                 prediction: self.prediction.clone(),
                 key,
+                matcher: self.grammar.as_ref().map(AnswerGrammar::matcher),
+                scoring: self.scoring,
+                pooling: None,
             }
         };
         (0..self.choices()).map(request).collect()

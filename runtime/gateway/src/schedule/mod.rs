@@ -27,6 +27,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use lime_grammar::GrammarError;
 use lime_plan::{Arithmetic, DeviceSteps, MemoryModel, Plan};
 use lime_ring::{
     MAX_IN_FLIGHT,
@@ -38,7 +39,7 @@ use guessing::Guessing;
 use prefixes::Prefixes;
 pub use prefixes::{KeyId, PrefixCache, PrefixCounts};
 use sequence::Sequence;
-pub use sequence::{Finish, NewSequence, SequenceId};
+pub use sequence::{Finish, NewSequence, Pooling, SequenceId};
 
 use crate::speculation::{NewDrafter, OwnText, Speculation};
 
@@ -159,6 +160,10 @@ pub struct Drawn {
     pub guessed: Guessed,
     /// Tokens of the prompt that were not computed for this sequence.
     pub cached: u32,
+    /// With the first token, how likely those of the prompt were, from the second on: where that was asked.
+    pub scores: Vec<Token>,
+    /// With the first token, the sum of the prompt's states: where that was asked.
+    pub pooled: Vec<i64>,
 }
 
 /// Guesses that held and that did not.
@@ -225,6 +230,10 @@ struct Carried {
     begins_behind: bool,
     /// Whether the last row that is sure draws.
     draws: bool,
+    /// Tokens of the prompt that it asks how likely they were.
+    scored: u32,
+    /// Whether it asks for the sum of states.
+    pools: bool,
     /// What the rows after it guess.
     guesses: Vec<u32>,
 }
@@ -252,6 +261,8 @@ pub struct Scheduler {
     clock: u64,
     guessing: Guessing,
     prefixes: Prefixes,
+    /// Sequences whose grammar cannot be followed any further.
+    misfits: Vec<(SequenceId, GrammarError)>,
 }
 
 impl Scheduler {
@@ -279,6 +290,7 @@ impl Scheduler {
             together: 0,
             clock: 0,
             prefixes: Prefixes::new(PrefixCache::Off, limits.kv_pages),
+            misfits: Vec::new(),
         }
     }
 
@@ -296,6 +308,11 @@ impl Scheduler {
     /// What happened to kept pages since this was asked last.
     pub fn take_prefix_counts(&mut self) -> PrefixCounts {
         self.prefixes.take_counts()
+    }
+
+    /// Sequences that came to their end since this was asked last because their grammar cannot be followed any further, and why.
+    pub fn take_misfits(&mut self) -> Vec<(SequenceId, GrammarError)> {
+        std::mem::take(&mut self.misfits)
     }
 
     /// Takes sequences of one request up: all or none of them.

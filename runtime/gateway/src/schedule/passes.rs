@@ -52,7 +52,9 @@ impl Scheduler {
         // One that comes when the first is back would meet blocks in other visits than the rest.
         let room = self.together < self.limits.depth;
         let last = self.flights.back();
-        !self.follows() || room && last.is_some_and(|last| last.rows.iter().all(|rows| !rows.draws))
+        !self.follows()
+            || room
+                && last.is_some_and(|last| last.rows.iter().all(|rows| !rows.draws && rows.scored == 0 && !rows.pools))
     }
 
     /// The last pass was not sent: what the sequence in `slot` asks for can be done on no try. Gives that sequence, which is at its end;

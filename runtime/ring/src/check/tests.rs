@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::proto::{ActivationType, Draft, LogitBias};
+use crate::proto::{ActivationType, Draft, LogitBias, TokenSet};
 
 const LIMITS: FrameLimits =
     FrameLimits { segments: 2, slots: 3, max_rows: 8, context: 32, hidden: 4, vocabulary: 10, residual: Dtype::F32 };
@@ -119,9 +119,14 @@ fn each_wrong_field_of_a_pass_is_named() {
     }
 }
 
+/// A set of one token.
+fn one(token: u32) -> Option<TokenSet> {
+    Some(TokenSet { gaps: vec![token], ..TokenSet::default() })
+}
+
 /// Rows of one token that is sure and `guesses`, drawn from; the tokens of the pass.
 fn drafted(guesses: &[u32]) -> Pass {
-    let drafts = guesses.iter().map(|token| Draft { token: *token, bias: Some(-0.5) }).collect();
+    let drafts = guesses.iter().map(|token| Draft { token: *token, bias: Some(-0.5), allowed: None }).collect();
     let count = 1 + guesses.len() as u32;
     let rows = vec![Rows { sample: Some(Sampling::default()), drafts, ..rows(0, 0, count) }];
     Pass { rows, tokens: [&[1], guesses].concat(), ..pass() }
@@ -138,6 +143,14 @@ fn guesses_go_with_their_rows_and_their_faults_are_no_requests() {
         (|p| p.tokens[2] = 10, "they are not the tokens of the last rows"),
         (|p| p.rows[0].drafts[1].token = 10, "one is no token of the model"),
         (|p| p.rows[0].drafts[0].bias = Some(f32::INFINITY), "a bias is not a finite number"),
+        (|p| p.rows[0].drafts[0].allowed = one(3), "what may be drawn is said behind the first draw only"),
+        (
+            |p| {
+                p.rows[0].sample.as_mut().unwrap().allowed = one(3);
+                p.rows[0].drafts[1].allowed = one(10);
+            },
+            "one of the tokens that may be drawn is none of the model's",
+        ),
     ];
     for (spoil, expected) in spoilt {
         let mut wrong = drafted(&[4, 9]);
@@ -172,6 +185,13 @@ fn what_a_request_can_ask_for_is_the_fault_of_its_slot_and_all_else_of_the_sende
     assert_eq!(sampling(&|sampling| sampling.temperature = f32::INFINITY), Some(1));
     assert_eq!(sampling(&|sampling| sampling.top_p = f32::NAN), Some(1));
     assert_eq!(sampling(&|sampling| sampling.top_logprobs = 11), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.allowed = one(10)), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.allowed = Some(TokenSet::default())), Some(1), "nothing could be drawn");
+    let scoring = |next: &[u32], top_logprobs| {
+        refused(&|pass| pass.rows[0].scoring = Some(Scoring { next: next.to_vec(), top_logprobs }))
+    };
+    assert_eq!([scoring(&[], 0), scoring(&[1, 2, 3], 0), scoring(&[10], 0), scoring(&[1], 11)], [Some(2); 4]);
+    assert_eq!(refused(&|pass| pass.rows[0].pooled = 3), Some(2));
     assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias { token: 10, value: 0.0 }]), Some(1));
     assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias { token: 1, value: f32::NAN }]), Some(1));
     assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias::default(); 11]), Some(1));
@@ -186,7 +206,7 @@ fn the_largest_messages_fit_the_derived_sizes() {
     let bias = (0..10).map(|token| LogitBias { token, value: -1.5 }).collect::<Vec<_>>();
     let sample = Sampling { seed: u64::MAX, draw: u64::MAX, bias, ..Sampling::default() };
     let full = |slot, count: u32| {
-        let drafts = vec![Draft { token: 9, bias: Some(-1.5) }; count as usize - 1];
+        let drafts = vec![Draft { token: 9, bias: Some(-1.5), allowed: None }; count as usize - 1];
         Rows { slot, count, sample: Some(sample.clone()), drafts, ..Rows::default() }
     };
     let mut largest = frame();
