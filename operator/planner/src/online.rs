@@ -119,7 +119,8 @@ pub(crate) fn with_hand_over(
     let memory = MemoryModel::of(plan);
     let attentions = layout.attentions();
     let (base, worst) = (base(plan.devices[at].memory), memory.kv(attentions[at]));
-    if plan.arithmetic != Arithmetic::Exact {
+    // A device that keeps pages knows of no windows and caps.
+    if plan.arithmetic != Arithmetic::Exact || !problem.card.features.attends_plainly() {
         return steps;
     }
     // What is never asked for is not reserved; where the plan has room for all, what memory pressure may ask for is not known.

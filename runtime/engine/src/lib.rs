@@ -44,6 +44,7 @@ mod ranking;
 mod rate_limit;
 mod read_from;
 mod residency;
+mod routes;
 mod sampling;
 mod stream;
 mod weights;

@@ -1,9 +1,10 @@
-//! What layers do, step by step. A model's spec is taken apart here field by field: what this build does not compute is refused by
+//! What layers do, operation by operation. A model's spec is taken apart here field by field: what this build does not compute is refused by
 //! name when a model is loaded, and nothing that a spec asks for is passed over.
 
+use lime_kernels::{AttentionBounds, Gate};
 use lime_model::{
-    ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelConfig, ModelSpec, NormKind,
-    NormPlace, NormSpec, QkNormSpec, QkNormWidth, RopeConfig, RopeSpec,
+    ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MixtureSpec, MlpSpec, ModelConfig, ModelSpec,
+    NormKind, NormPlace, NormSpec, QkNormSpec, QkNormWidth, RopeSpec,
 };
 use lime_plan::{Block, LayerIndex};
 
@@ -25,8 +26,10 @@ pub(crate) struct ModelOps {
     layers: Vec<LayerOps>,
     pub(crate) final_norm: Norm,
     pub(crate) logits_scale: Option<f32>,
-    /// How every layer rotates that does.
-    pub(crate) rope: Option<RopeConfig>,
+    /// What logits are bent under.
+    pub(crate) logits_cap: Option<f32>,
+    /// The ways in which layers rotate.
+    pub(crate) ropes: Vec<RopeSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,38 +38,47 @@ struct LayerOps {
     mlp: MlpOps,
 }
 
+/// How a half stands in the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct HalfOps {
+    /// The norm before its projections.
+    pub(crate) norm: Option<Norm>,
+    /// The norm of what they come to.
+    pub(crate) out_norm: Option<Norm>,
+    pub(crate) residual_scale: Option<f32>,
+}
+
 /// The attention half of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct AttentionOps {
-    pub(crate) norm: Norm,
-    /// The norm of each head of q and k.
-    pub(crate) head_norm: Option<Norm>,
-    pub(crate) rotates: bool,
+    pub(crate) half: HalfOps,
+    /// The norm of q and k, of heads or of rows as their weights are long.
+    pub(crate) qk_norm: Option<Norm>,
+    /// Which of [`ModelOps::ropes`] rotates it.
+    pub(crate) rope: Option<usize>,
     /// What queries are multiplied with, so that one over the root of the head's width is the scale of scores everywhere: whoever
     /// keeps pages for another device knows of no other.
     pub(crate) query_scale: Option<f32>,
-    pub(crate) residual_scale: Option<f32>,
+    pub(crate) bounds: AttentionBounds,
 }
 
 /// The feed-forward half of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MlpOps {
-    pub(crate) norm: Norm,
-    pub(crate) residual_scale: Option<f32>,
+    pub(crate) half: HalfOps,
+    pub(crate) gate: Gate,
+    pub(crate) mixture: Option<MixtureSpec>,
 }
 
 impl ModelOps {
-    /// The ops of a model in contexts of at most `positions`.
+    /// The steps of a model in contexts of at most `positions`.
     ///
     /// # Errors
     /// [`EngineError::NotComputed`] with what the spec asks for beyond this build.
     pub(crate) fn of(config: &ModelConfig, positions: usize) -> Result<Self, EngineError> {
         let ModelSpec { embedding_multiplier, layers, final_norm, logits } = &config.spec;
         let LogitsSpec { multiplier, soft_cap } = *logits;
-        let reader = Reader { config, positions, rope: config.spec.rope() };
-        if soft_cap.is_some() {
-            return not_computed(Block::Head, "a soft cap of logits");
-        }
+        let reader = Reader { config, positions, ropes: config.spec.ropes() };
         let layers = (0u32..).map(LayerIndex).zip(layers).map(|(index, LayerSpec { attention, mlp })| {
             let attention = reader.attention(Block::Attention(index), attention)?;
             Ok(LayerOps { attention, mlp: reader.mlp(Block::Mlp(index), mlp)? })
@@ -76,7 +88,8 @@ impl ModelOps {
             layers: layers.collect::<Result<_, EngineError>>()?,
             final_norm: norm(Block::Head, *final_norm)?,
             logits_scale: unless_one(multiplier),
-            rope: reader.rope.map(|rope| rope.config),
+            logits_cap: soft_cap,
+            ropes: reader.ropes.into_iter().cloned().collect(),
         })
     }
 
@@ -95,7 +108,7 @@ impl ModelOps {
 struct Reader<'a> {
     config: &'a ModelConfig,
     positions: usize,
-    rope: Option<RopeSpec>,
+    ropes: Vec<&'a RopeSpec>,
 }
 
 impl Reader<'_> {
@@ -113,57 +126,61 @@ impl Reader<'_> {
             window,
             scale,
             soft_cap,
-        } = *spec;
+        } = spec;
         let ModelConfig { heads: all_heads, kv_heads: all_kv_heads, head_dim: all_head_dim, .. } = *self.config;
-        if (heads, kv_heads, head_dim) != (all_heads, all_kv_heads, all_head_dim) {
+        if (*heads, *kv_heads, *head_dim) != (all_heads, all_kv_heads, all_head_dim) {
             return not_computed(block, "heads unlike those of other layers");
         }
-        if soft_cap.is_some() {
-            return not_computed(block, "a soft cap of scores");
-        }
-        if let Some(window) = window.filter(|window| *window < self.positions) {
-            return not_computed(block, &format!("an attention window of {window} positions"));
-        }
-        if let Some(RopeSpec { config, width }) = rope {
-            if width != head_dim {
+        let half = half_ops(block, *half)?;
+        // Of heads or of rows: the layout has as many weights.
+        let qk_norm = match qk_norm {
+            None => None,
+            Some(QkNormSpec { norm, over: QkNormWidth::Head | QkNormWidth::Row }) => Some(self::norm(block, *norm)?),
+        };
+        let rope = match rope {
+            None => None,
+            Some(RopeSpec { width, .. }) if *width > *head_dim => {
                 return not_computed(block, &format!("a rotation of {width} elements of {head_dim} of a head"));
             }
-            if self.rope.is_some_and(|first| first.config != config) {
-                return not_computed(block, "a rotation unlike that of other layers");
-            }
-        }
-        let (norm, residual_scale) = half_ops(block, half)?;
-        let head_norm = match qk_norm {
-            None => None,
-            Some(QkNormSpec { norm: of_heads, over: QkNormWidth::Head }) => Some(self::norm(block, of_heads)?),
-            Some(QkNormSpec { over: QkNormWidth::Row, .. }) => {
-                return not_computed(block, "one norm over all heads of q and k");
-            }
+            Some(rope) => self.ropes.iter().position(|known| *known == rope),
         };
-        let query_scale = scale.and_then(|scale| unless_one((f64::from(scale) * (head_dim as f64).sqrt()) as f32));
-        Ok(AttentionOps { norm, head_norm, rotates: rope.is_some(), query_scale, residual_scale })
+        let query_scale = scale.and_then(|scale| unless_one((f64::from(scale) * (*head_dim as f64).sqrt()) as f32));
+        let window = window.filter(|window| *window < self.positions);
+        Ok(AttentionOps { half, qk_norm, rope, query_scale, bounds: AttentionBounds { window, soft_cap: *soft_cap } })
     }
 
     fn mlp(&self, block: Block, spec: &MlpSpec) -> Result<MlpOps, EngineError> {
-        let MlpSpec { half, width, activation, bias: _ } = *spec;
+        let MlpSpec { half, width, activation, bias, mixture } = *spec;
         if width != self.config.intermediate {
             return not_computed(block, "a width unlike that of other layers");
         }
-        if activation != ActivationKind::Silu {
-            return not_computed(block, &format!("the activation {}", activation.name()));
+        if mixture.is_some() && bias {
+            return not_computed(block, "biases of experts");
         }
-        let (norm, residual_scale) = half_ops(block, half)?;
-        Ok(MlpOps { norm, residual_scale })
+        if mixture != self.config.spec.layers[0].mlp.mixture {
+            return not_computed(block, "experts unlike those of other layers");
+        }
+        let gate = match activation {
+            ActivationKind::Silu => Gate::Silu,
+            ActivationKind::GeluTanh => Gate::GeluTanh,
+            ActivationKind::Gelu | ActivationKind::Relu | ActivationKind::ReluSquared => {
+                return not_computed(block, &format!("the activation {}", activation.name()));
+            }
+        };
+        Ok(MlpOps { half: half_ops(block, half)?, gate, mixture })
     }
 }
 
-/// A half's norm, and what its result is multiplied with.
-fn half_ops(block: Block, spec: HalfSpec) -> Result<(Norm, Option<f32>), EngineError> {
+/// A half's norms, and what its result is multiplied with.
+fn half_ops(block: Block, spec: HalfSpec) -> Result<HalfOps, EngineError> {
     let HalfSpec { norm, place, residual_multiplier } = spec;
-    match place {
-        NormPlace::Before => Ok((self::norm(block, norm)?, unless_one(residual_multiplier))),
-        NormPlace::After | NormPlace::Both => not_computed(block, "a norm behind its projections"),
-    }
+    let norm = self::norm(block, norm)?;
+    let (norm, out_norm) = match place {
+        NormPlace::Before => (Some(norm), None),
+        NormPlace::After => (None, Some(norm)),
+        NormPlace::Both => (Some(norm), Some(norm)),
+    };
+    Ok(HalfOps { norm, out_norm, residual_scale: unless_one(residual_multiplier) })
 }
 
 fn norm(block: Block, spec: NormSpec) -> Result<Norm, EngineError> {
@@ -185,6 +202,8 @@ fn not_computed<T>(block: Block, what: &str) -> Result<T, EngineError> {
 
 #[cfg(test)]
 mod tests {
+    use lime_model::ExpertWeights;
+
     use super::*;
 
     fn config() -> ModelConfig {
@@ -207,9 +226,12 @@ mod tests {
         let ops = ops(|_| ()).unwrap();
         let norm = Norm { eps: 1e-5, offset: 0.0 };
         assert_eq!((ops.embedding_scale, ops.logits_scale, ops.final_norm), (None, None, norm));
-        let attention = AttentionOps { norm, head_norm: None, rotates: true, query_scale: None, residual_scale: None };
+        let half = HalfOps { norm: Some(norm), out_norm: None, residual_scale: None };
+        let attention =
+            AttentionOps { half, qk_norm: None, rope: Some(0), query_scale: None, bounds: AttentionBounds::default() };
         assert_eq!(ops.attention(LayerIndex(2)), attention);
-        assert_eq!(ops.mlp(LayerIndex(0)), MlpOps { norm, residual_scale: None });
+        assert_eq!(ops.mlp(LayerIndex(0)), MlpOps { half, gate: Gate::Silu, mixture: None });
+        assert_eq!((ops.ropes.len(), ops.logits_cap), (1, None));
     }
 
     #[test]
@@ -219,57 +241,50 @@ mod tests {
             spec.logits.multiplier = 0.125;
             spec.layers[1].attention.rope = None;
             spec.layers[1].attention.scale = Some(0.5);
+            spec.layers[0].attention.window = Some(99);
             spec.layers[1].attention.window = Some(100);
+            spec.layers[2].attention.rope.as_mut().unwrap().width = 8;
             spec.layers[2].mlp.half.residual_multiplier = 0.25;
             spec.layers[2].mlp.half.norm.offset = 1.0;
+            spec.layers[2].mlp.half.place = NormPlace::Both;
+            spec.layers[2].mlp.activation = ActivationKind::GeluTanh;
         })
         .unwrap();
         assert_eq!((ops.embedding_scale, ops.logits_scale), (Some(12.0), Some(0.125)));
         let of = |layer| ops.attention(LayerIndex(layer));
-        assert_eq!([0, 1, 2].map(|layer| of(layer).rotates), [true, false, true]);
+        assert_eq!([0, 1, 2].map(|layer| of(layer).rope), [Some(0), None, Some(1)]);
+        assert_eq!(ops.ropes.iter().map(|rope| rope.width).collect::<Vec<_>>(), [16, 8]);
         // One over the root of 16 is a quarter.
         assert_eq!([0, 1].map(|layer| of(layer).query_scale), [None, Some(2.0)]);
-        assert_eq!(ops.mlp(LayerIndex(1)).residual_scale, None);
-        let last = MlpOps { norm: Norm { eps: 1e-5, offset: 1.0 }, residual_scale: Some(0.25) };
-        assert_eq!(ops.mlp(LayerIndex(2)), last);
+        // A window as long as the longest text is none.
+        assert_eq!([0, 1].map(|layer| of(layer).bounds.window), [Some(99), None]);
+        assert_eq!(ops.mlp(LayerIndex(1)).half.residual_scale, None);
+        let norm = Some(Norm { eps: 1e-5, offset: 1.0 });
+        let last = HalfOps { norm, out_norm: norm, residual_scale: Some(0.25) };
+        assert_eq!((ops.mlp(LayerIndex(2)).half, ops.mlp(LayerIndex(2)).gate), (last, Gate::GeluTanh));
     }
 
     #[test]
     fn what_is_not_computed_is_refused_by_name_and_layer() {
         type Change = fn(&mut ModelSpec);
-        let changes: [(Change, &str); 14] = [
-            (|spec| spec.logits.soft_cap = Some(30.0), "head asks for a soft cap of logits"),
+        let changes: [(Change, &str); 8] = [
             (|spec| spec.final_norm.kind = NormKind::Layer, "head asks for a norm by mean and deviation"),
-            (|spec| spec.layers[1].attention.soft_cap = Some(50.0), "attention(1) asks for a soft cap of scores"),
-            (
-                |spec| spec.layers[1].attention.window = Some(99),
-                "attention(1) asks for an attention window of 99 positions",
-            ),
             (|spec| spec.layers[2].attention.heads = 8, "attention(2) asks for heads unlike"),
             (|spec| spec.layers[2].attention.kv_heads = 1, "attention(2) asks for heads unlike"),
             (|spec| spec.layers[2].attention.head_dim = 8, "attention(2) asks for heads unlike"),
             (
-                |spec| spec.layers[0].attention.rope.as_mut().unwrap().width = 8,
-                "attention(0) asks for a rotation of 8 elements of 16",
+                |spec| spec.layers[0].attention.rope.as_mut().unwrap().width = 18,
+                "attention(0) asks for a rotation of 18 elements of 16",
             ),
-            (
-                |spec| spec.layers[2].attention.rope.as_mut().unwrap().config = RopeConfig::plain(5e5),
-                "attention(2) asks for a rotation unlike",
-            ),
+            (|spec| spec.layers[1].mlp.activation = ActivationKind::Gelu, "mlp(1) asks for the activation gelu"),
+            (|spec| spec.layers[1].mlp.width = 100, "mlp(1) asks for a width unlike"),
             (
                 |spec| {
-                    let norm = NormSpec::rms(1e-5);
-                    spec.layers[0].attention.qk_norm = Some(QkNormSpec { norm, over: QkNormWidth::Row });
+                    let weights = ExpertWeights::OfAll;
+                    spec.layers[1].mlp.mixture = Some(MixtureSpec { experts: 8, used: 2, weights, shared: None });
                 },
-                "attention(0) asks for one norm over all heads",
+                "mlp(1) asks for experts unlike",
             ),
-            (|spec| spec.layers[0].attention.half.place = NormPlace::After, "attention(0) asks for a norm behind"),
-            (|spec| spec.layers[1].mlp.half.place = NormPlace::Both, "mlp(1) asks for a norm behind"),
-            (
-                |spec| spec.layers[1].mlp.activation = ActivationKind::GeluTanh,
-                "mlp(1) asks for the activation gelu_pytorch_tanh",
-            ),
-            (|spec| spec.layers[1].mlp.width = 100, "mlp(1) asks for a width unlike"),
         ];
         for (change, expected) in changes {
             let refused = ops(change).unwrap_err();

@@ -31,7 +31,7 @@ pub struct ModelConfig {
     pub architecture: Architecture,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward projections.
+    /// Width of the feed-forward projections, of each expert in a mixture.
     pub intermediate: usize,
     /// Number of layers.
     pub layers: usize,
@@ -149,12 +149,11 @@ impl ModelConfig {
         refuse_other_code(&fields, family)?;
         known_fields::check(&fields, family)?;
         let shape = Shape::read(&fields, family)?;
-        let rotation = Rotation::read(&fields, family, shape.context)?;
+        let rotation = Rotation::read(&fields, family, shape.context, shape.head_dim)?;
         let rotates = rotating_layers(&fields, family, shape.layers)?;
-        let windows = reach::windows(&fields, family, &rotates)?;
-        let limits = rotation.limit.into_iter().chain(reach::window_limit(&windows));
-        let (context, cut) = reach::within(rotation.context, limits);
-        let spec = read_spec(&fields, family, &shape, rotation.rope, &rotates, &windows)?;
+        let (windows, unknown) = reach::windows(&fields, family, &rotates)?;
+        let spec = read_spec(&fields, family, &shape, &rotation, &rotates, &windows)?;
+        let (context, cut) = reach::within(rotation.context, rotation.limit.clone().into_iter().chain(unknown));
         let dtype = dtype(&fields)?;
         let config = Self {
             architecture: family.architecture,

@@ -3,7 +3,11 @@
 use lime_kernels::format_bytes;
 use lime_plan::{Block, Format};
 
-use crate::{config::ModelConfig, layer_spec::QkNormWidth, tensor_role::TensorRole};
+use crate::{
+    config::ModelConfig,
+    layer_spec::{NormPlace, QkNormWidth},
+    tensor_role::TensorRole,
+};
 
 /// Tensors start at multiples of this, so that every row load of a kernel is aligned.
 pub const TENSOR_ALIGNMENT: u64 = 64;
@@ -28,7 +32,11 @@ pub struct LayoutEntry {
 impl LayoutEntry {
     /// Whether it is a matrix of a layer, which are all of one type.
     pub(crate) fn is_layer_matrix(&self) -> bool {
-        self.shape.len() == 2 && !matches!(self.role, TensorRole::Embedding | TensorRole::Output)
+        self.shape.len() == 2
+            && !matches!(
+                self.role,
+                TensorRole::Embedding | TensorRole::Output | TensorRole::Router | TensorRole::SharedRouter
+            )
     }
 
     /// Numbers that it holds.
@@ -59,7 +67,16 @@ impl BlockLayout {
 
     /// The entry for `role`, where the block has one.
     pub fn entry(&self, role: TensorRole) -> Option<&LayoutEntry> {
-        self.entries.iter().find(|entry| entry.role == role)
+        // Of many experts the place is known: looking for it would take a decode step's time.
+        let expected = match role {
+            TensorRole::ExpertGate(expert) => Some(3 * usize::from(expert)),
+            TensorRole::ExpertUp(expert) => Some(3 * usize::from(expert) + 1),
+            TensorRole::ExpertDown(expert) => Some(3 * usize::from(expert) + 2),
+            _ => None,
+        };
+        let before = || self.entries.iter().take_while(|entry| entry.role != TensorRole::ExpertGate(0)).count();
+        let found = expected.and_then(|place| self.entries.get(before() + place)).filter(|entry| entry.role == role);
+        found.or_else(|| self.entries.iter().find(|entry| entry.role == role))
     }
 
     /// Elements of all tensors together.
@@ -85,6 +102,16 @@ impl BlockLayout {
     }
 }
 
+/// The norms of a half that there are, of those before and behind its projections.
+fn norms(place: NormPlace, [before, behind]: [TensorRole; 2], hidden: usize) -> Vec<(TensorRole, Vec<usize>)> {
+    let roles = match place {
+        NormPlace::Before => vec![before],
+        NormPlace::After => vec![behind],
+        NormPlace::Both => vec![before, behind],
+    };
+    roles.into_iter().map(|role| (role, vec![hidden])).collect()
+}
+
 /// The tensors of a block and their shapes, in the order in which they lie in it.
 fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>)> {
     let (hidden, inner) = (config.hidden, config.intermediate);
@@ -94,13 +121,13 @@ fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>
         Block::Embedding => vec![(TensorRole::Embedding, vocabulary)],
         Block::Attention(layer) => {
             let spec = &config.spec.layer(layer).attention;
-            let mut tensors = vec![
-                (TensorRole::InputNorm, vec![hidden]),
+            let mut tensors = norms(spec.half.place, [TensorRole::InputNorm, TensorRole::AttentionOutNorm], hidden);
+            tensors.extend([
                 (TensorRole::Q, vec![q, hidden]),
                 (TensorRole::K, vec![kv, hidden]),
                 (TensorRole::V, vec![kv, hidden]),
                 (TensorRole::O, vec![hidden, q]),
-            ];
+            ]);
             if spec.qkv_bias {
                 let biases = [(TensorRole::QBias, q), (TensorRole::KBias, kv), (TensorRole::VBias, kv)];
                 tensors.extend(biases.map(|(role, length)| (role, vec![length])));
@@ -121,12 +148,33 @@ fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>
         }
         Block::Mlp(layer) => {
             let spec = &config.spec.layer(layer).mlp;
-            let mut tensors = vec![
-                (TensorRole::PostNorm, vec![hidden]),
+            let mut tensors = norms(spec.half.place, [TensorRole::PostNorm, TensorRole::MlpOutNorm], hidden);
+            if let Some(mixture) = spec.mixture {
+                tensors.push((TensorRole::Router, vec![mixture.experts, hidden]));
+                if let Some(shared) = mixture.shared {
+                    let (wide, narrow) = (vec![shared.width, hidden], vec![hidden, shared.width]);
+                    tensors.extend(shared.scored.then(|| (TensorRole::SharedRouter, vec![1, hidden])));
+                    tensors.extend([
+                        (TensorRole::Gate, wide.clone()),
+                        (TensorRole::Up, wide),
+                        (TensorRole::Down, narrow),
+                    ]);
+                }
+                // There are no more than are believed.
+                for expert in 0..mixture.experts as u16 {
+                    tensors.extend([
+                        (TensorRole::ExpertGate(expert), vec![inner, hidden]),
+                        (TensorRole::ExpertUp(expert), vec![inner, hidden]),
+                        (TensorRole::ExpertDown(expert), vec![hidden, inner]),
+                    ]);
+                }
+                return tensors;
+            }
+            tensors.extend([
                 (TensorRole::Gate, vec![inner, hidden]),
                 (TensorRole::Up, vec![inner, hidden]),
                 (TensorRole::Down, vec![hidden, inner]),
-            ];
+            ]);
             if spec.bias {
                 let biases =
                     [(TensorRole::GateBias, inner), (TensorRole::UpBias, inner), (TensorRole::DownBias, hidden)];

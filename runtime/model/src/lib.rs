@@ -29,6 +29,7 @@ mod reach;
 mod read_spec;
 mod rope;
 mod rope_config;
+mod rope_scaling;
 mod safetensors;
 mod shares;
 mod source;
@@ -44,8 +45,8 @@ pub use error::ModelError;
 pub use formats::Formats;
 pub use gguf::{Gguf, gguf_header_bytes, gguf_parts, is_gguf};
 pub use layer_spec::{
-    ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelSpec, NormKind, NormPlace, NormSpec,
-    QkNormSpec, QkNormWidth, RopeSpec,
+    ActivationKind, AttentionSpec, ExpertWeights, HalfSpec, LayerSpec, LogitsSpec, MixtureSpec, MlpSpec, ModelSpec,
+    NormKind, NormPlace, NormSpec, QkNormSpec, QkNormWidth, RopeSpec, SharedSpec,
 };
 pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT};
 pub use other_forms::other_form;

@@ -35,13 +35,25 @@ pub struct Run {
 /// Where a tensor is looked for.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// Its names; the first that is there counts.
-    pub(crate) names: Vec<String>,
+    /// The first of which the file has the name counts.
+    pub(crate) places: Vec<Place>,
+    pub(crate) order: RowOrder,
+}
+
+/// A stored tensor, in which another may lie.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
     /// The stored tensor's shape.
     pub(crate) shape: Vec<usize>,
-    /// Where in it the tensor begins.
+    /// Where in it the tensor begins, in rows of its last dimension.
     pub(crate) first_row: usize,
-    pub(crate) order: RowOrder,
+}
+
+impl Place {
+    fn whole(name: String, shape: &[usize]) -> Self {
+        Self { name, shape: shape.to_owned(), first_row: 0 }
+    }
 }
 
 impl Stored {
@@ -57,30 +69,65 @@ impl Stored {
             }
         }
         let page = &Family::page(config.architecture).tensors;
-        let mut stored = Self { names, shape: shape.to_owned(), first_row: 0, order: RowOrder::Same };
-        if page.neighbours_rotate && matches!(role, TensorRole::Q | TensorRole::K) {
-            stored.order = RowOrder::Pairs { head_dim: config.head_dim };
-        }
-        let Some((within, together)) = page.fused.iter().find(|(_, together)| together.contains(&role)) else {
-            return stored;
+        let order = match role {
+            TensorRole::Q | TensorRole::K if page.neighbours_rotate => RowOrder::Pairs { head_dim: config.head_dim },
+            _ => RowOrder::Same,
         };
-        let rows = |roles: &[TensorRole]| roles.iter().map(|role| rows_of(config, *role)).sum();
-        let before = together.iter().position(|held| *held == role).unwrap_or(0);
-        Self {
-            names: vec![format!("model.layers.{}.{within}", layer_of(block))],
-            shape: vec![rows(together), config.hidden],
-            first_row: rows(&together[..before]),
-            ..stored
+        let mut places: Vec<Place> = names.into_iter().map(|name| Place::whole(name, shape)).collect();
+        places.extend(stacked(config, block, role));
+        if let Some((within, together)) = page.fused.iter().find(|(_, together)| together.contains(&role)) {
+            let rows = |roles: &[TensorRole]| roles.iter().map(|role| rows_of(config, *role)).sum();
+            let before = together.iter().position(|held| *held == role).unwrap_or(0);
+            places = vec![Place {
+                name: format!("model.layers.{}.{within}", layer_of(block)),
+                shape: vec![rows(together), config.hidden],
+                first_row: rows(&together[..before]),
+            }];
         }
+        Self { places, order }
     }
 }
 
+/// Tensors that hold the matrices of all experts of a layer.
+fn stacked(config: &ModelConfig, block: Block, role: TensorRole) -> Vec<Place> {
+    let (hidden, inner) = (config.hidden, config.intermediate);
+    let experts = config.spec.layers[0].mlp.mixture.map_or(0, |mixture| mixture.experts);
+    let page = &Family::page(config.architecture).tensors.experts;
+    let place = |name: &str, [rows, columns]: [usize; 2], first_row: usize| Place {
+        name: format!("model.layers.{}.{name}", layer_of(block)),
+        shape: vec![experts, rows, columns],
+        first_row,
+    };
+    let [both, down] = page.stacked;
+    // One after the other, as a family's own files and transformers have them, and apart, as GGUF files do.
+    match role {
+        TensorRole::ExpertGate(expert) => vec![
+            place(both, [2 * inner, hidden], usize::from(expert) * 2 * inner),
+            place(STACKED[0], [inner, hidden], usize::from(expert) * inner),
+        ],
+        TensorRole::ExpertUp(expert) => vec![
+            place(both, [2 * inner, hidden], (usize::from(expert) * 2 + 1) * inner),
+            place(STACKED[1], [inner, hidden], usize::from(expert) * inner),
+        ],
+        TensorRole::ExpertDown(expert) => {
+            [down, STACKED[2]].map(|name| place(name, [hidden, inner], usize::from(expert) * hidden)).into()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Gate, up and down of all experts, each in a tensor.
+pub(crate) const STACKED: [&str; 3] =
+    ["mlp.experts.gate_proj.weight", "mlp.experts.up_proj.weight", "mlp.experts.down_proj.weight"];
+
 /// Rows of a projection that takes the residual stream.
-const fn rows_of(config: &ModelConfig, role: TensorRole) -> usize {
+fn rows_of(config: &ModelConfig, role: TensorRole) -> usize {
+    // In a mixture, of the expert that every row goes through.
+    let shared = config.spec.layers[0].mlp.mixture.and_then(|mixture| mixture.shared);
     match role {
         TensorRole::Q => config.q_width(),
         TensorRole::K | TensorRole::V => config.kv_width(),
-        _ => config.intermediate,
+        _ => shared.map_or(config.intermediate, |shared| shared.width),
     }
 }
 

@@ -30,6 +30,8 @@ pub enum TensorRole {
     QNorm,
     /// The norm of each key head.
     KNorm,
+    /// The norm behind attention.
+    AttentionOutNorm,
     /// The norm before the feed-forward projections.
     PostNorm,
     /// Gate projection.
@@ -44,6 +46,18 @@ pub enum TensorRole {
     UpBias,
     /// Bias of the down projection.
     DownBias,
+    /// The norm behind the feed-forward projections.
+    MlpOutNorm,
+    /// The scores of a layer's experts, one row each.
+    Router,
+    /// The score of the expert that every row goes through, one row.
+    SharedRouter,
+    /// Gate projection of an expert.
+    ExpertGate(u16),
+    /// Up projection of an expert.
+    ExpertUp(u16),
+    /// Down projection of an expert.
+    ExpertDown(u16),
     /// The norm after the last layer.
     FinalNorm,
     /// Token embeddings, one row per token.
@@ -70,6 +84,7 @@ impl TensorRole {
             Self::OBias => "self_attn.o_proj.bias",
             Self::QNorm => "self_attn.q_norm.weight",
             Self::KNorm => "self_attn.k_norm.weight",
+            Self::AttentionOutNorm => "post_self_attn_layernorm.weight",
             Self::PostNorm => "post_attention_layernorm.weight",
             Self::Gate => "mlp.gate_proj.weight",
             Self::Up => "mlp.up_proj.weight",
@@ -77,9 +92,19 @@ impl TensorRole {
             Self::GateBias => "mlp.gate_proj.bias",
             Self::UpBias => "mlp.up_proj.bias",
             Self::DownBias => "mlp.down_proj.bias",
+            Self::MlpOutNorm => "post_mlp_layernorm.weight",
+            Self::Router => "mlp.gate.weight",
+            Self::SharedRouter => "mlp.shared_expert_gate.weight",
+            Self::ExpertGate(expert) => return expert_name(block, expert, "gate_proj"),
+            Self::ExpertUp(expert) => return expert_name(block, expert, "up_proj"),
+            Self::ExpertDown(expert) => return expert_name(block, expert, "down_proj"),
         };
         format!("model.layers.{}.{within}", layer_of(block))
     }
+}
+
+fn expert_name(block: Block, expert: u16, projection: &str) -> String {
+    format!("model.layers.{}.mlp.experts.{expert}.{projection}.weight", layer_of(block))
 }
 
 /// The layer of a block; 0 for those that are of none.

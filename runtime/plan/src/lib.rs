@@ -29,6 +29,7 @@ mod device_plan;
 mod device_steps;
 mod dtype;
 mod encoding;
+mod features;
 mod fleet_file;
 mod flight;
 mod format;
@@ -65,6 +66,7 @@ pub use device_plan::DevicePlan;
 pub use device_steps::{DeviceSteps, HandOver, StreamStep};
 pub use dtype::Dtype;
 pub use encoding::Encoding;
+pub use features::{Mixture, ModelFeatures};
 pub use fleet_file::{
     DEFAULT_OVERHEAD, FleetError, FleetFile, FormatEntry, LinkEntries, LinkEntry, NodeEntry, PairEntry,
 };

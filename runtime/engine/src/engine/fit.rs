@@ -1,7 +1,8 @@
 //! Whether a plan is one for this model and for what would be computed with it, before anything is allocated.
 
 use lime_plan::{
-    Arithmetic, DeviceMemory, DevicePlan, DeviceSteps, Encoding, MemoryModel, ModelCard, PlacedBlock, Plan, Residency,
+    Arithmetic, Block, DeviceMemory, DevicePlan, DeviceSteps, Encoding, LayerIndex, MemoryModel, ModelCard,
+    PlacedBlock, Plan, Relief, Residency,
 };
 
 use crate::{engine_error::EngineError, weights::WeightSource};
@@ -37,6 +38,16 @@ pub(super) fn counted(plan: &Plan, device: &DevicePlan) -> Result<(), EngineErro
     Err(EngineError::Uncounted { device, needed, planned })
 }
 
+/// Refuses to hand pages over where attention is bounded: whoever keeps them knows of no bounds.
+pub(super) fn keeps_its_pages(plan: &Plan, device: &DevicePlan) -> Result<(), EngineError> {
+    let hands_over = device.steps.iter().any(|step| matches!(step.relief, Relief::HandOver { .. }));
+    if !hands_over || plan.model.features.attends_plainly() {
+        return Ok(());
+    }
+    let what = "attention with a window or a soft cap over pages that another device keeps".to_owned();
+    Err(EngineError::NotComputed { block: Block::Attention(LayerIndex(0)), what })
+}
+
 /// Refuses a plan whose sizes are not this model's.
 pub(super) fn same_model(source: &WeightSource<'_>, config: &ModelConfig, plan: &Plan) -> Result<(), EngineError> {
     let (planned, found) = (&plan.model, config.card(&plan.model.name));
@@ -69,6 +80,10 @@ pub(super) fn same_model(source: &WeightSource<'_>, config: &ModelConfig, plan: 
     }
     if config.encoding == Encoding::Compact && source.store.is_none() {
         return Err(EngineError::CompactWithoutStore);
+    }
+    if planned.features != found.features {
+        let features = |card: &ModelCard| format!("{:?}", card.features);
+        return differs("what its layers compute", features(planned), features(&found));
     }
     if planned.blocks != found.blocks {
         return differs("the weights' size", planned.weight_bytes().to_string(), found.weight_bytes().to_string());

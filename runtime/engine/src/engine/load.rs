@@ -10,7 +10,7 @@ use lime_plan::{
 
 use super::{
     Engine, Limits,
-    fit::{computed_by_candle, counted, same_model},
+    fit::{computed_by_candle, counted, keeps_its_pages, same_model},
     options::EngineOptions,
     runner::{Runner, Running, on_backend},
 };
@@ -51,6 +51,7 @@ impl Engine {
             computed_by_candle(&config, &placed)?;
         }
         counted(plan, &placed)?;
+        keeps_its_pages(plan, &placed)?;
         let ops = ModelOps::of(&config, plan.serving.max_context_tokens as usize)?;
 
         let isa = options.isa.unwrap_or_else(Isa::detect);
@@ -113,7 +114,7 @@ impl Loading<'_> {
             &ExactShape {
                 config,
                 layers,
-                rope: self.ops.rope,
+                ropes: &self.ops.ropes,
                 positions: self.plan.serving.max_context_tokens as usize,
                 kv: self.plan.kv,
                 kv_bytes: MemoryModel::of(self.plan).kv(layers as u32).0,
@@ -173,7 +174,7 @@ impl Loading<'_> {
         let shape = CandleShape {
             config,
             layers: self.device.attentions() as usize,
-            rope: self.ops.rope,
+            ropes: &self.ops.ropes,
             positions: self.plan.serving.max_context_tokens as usize,
             slots: self.plan.serving.max_concurrent_requests as usize,
             slot_positions: memory.pages_per_slot() as usize * lime_kernels::KV_PAGE_TOKENS,
@@ -202,7 +203,7 @@ impl Loading<'_> {
             head_dim,
         };
         let shape = Shape { heads, kv_heads, vocabulary, residual: self.plan.residual, ops: self.ops.clone() };
-        Running { layers: Layers { backend, shape }, memory: Memory::new(blocks, pool, &sequences, sizes) }
+        Running { layers: Layers::new(backend, shape), memory: Memory::new(blocks, pool, &sequences, sizes) }
     }
 
     /// A block that streams, or may later, with its file. Refuses a buffer that one that streams does not fit.

@@ -9,7 +9,8 @@ use std::{
 };
 
 use lime_kernels::{
-    AlignedBuf, AttentionArgs, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, attention_state_floats,
+    AlignedBuf, AttentionArgs, AttentionBounds, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout,
+    attention_state_floats,
 };
 use lime_plan::{Bytes, DeviceIndex, DeviceSteps, KeptRows, Plan};
 
@@ -190,6 +191,7 @@ impl KeptPages {
             layout: self.layout,
             layer: layer as usize,
             scale: scale(self.layout.head_dim),
+            bounds: AttentionBounds::default(),
             storage: &self.storage,
             rows: &attended,
         };

@@ -66,6 +66,7 @@ pub fn small_card(random: &mut Random, layers: u32) -> ModelCard {
         parameters: 1_000_000,
         encoding: Default::default(),
         compact: None,
+        features: Default::default(),
         blocks: BlockBytes {
             embedding,
             attention: vec![attention; layers as usize],
