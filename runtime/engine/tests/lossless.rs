@@ -77,9 +77,9 @@ fn devices_and_segments() {
 /// Attention and MLP of a layer on two devices, down to rings in which one has all attention and the other every MLP.
 #[test]
 fn cuts_inside_layers() {
-    let models = [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)];
-    for (name, residual) in models.into_iter().chain(UNLIKE.into_iter().chain(MIXTURES).map(|name| (name, Dtype::F32)))
-    {
+    let floats = [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)];
+    let others = QUANTIZED.into_iter().chain(UNLIKE).chain(MIXTURES).map(|name| (name, Dtype::F32));
+    for (name, residual) in floats.into_iter().chain(others) {
         let folder = bundled(name);
         let (wish, layers) = (wish(&folder, residual), folder.config().layers as u32);
         let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
