@@ -19,6 +19,7 @@ impl Scheduler {
             return Ok(self.failed(result));
         }
         let flight = self.flights.pop_front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?;
+        self.prefixes.arrived(&flight.restore);
         let mut tokens = result.tokens.into_iter().peekable();
         for Carried { slot, end, draws, guesses, .. } in flight.rows {
             let sequence = self.active.iter_mut().find(|sequence| sequence.slot == slot);
