@@ -161,6 +161,7 @@ pub struct LimeDeploymentSpec {
 
     /// What is kept of requests for those that begin alike.
     #[serde(default)]
+    #[x_kube(validation = Rule::new(rules::PREFIX_DISK.0).message(rules::PREFIX_DISK.1))]
     pub prefix_cache: PrefixCache,
 
     /// How failures are borne.

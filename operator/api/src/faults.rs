@@ -41,6 +41,7 @@ impl LimeDeploymentSpec {
         let quantities = [
             ("spec.nodes.memoryReserve", &self.nodes.memory_reserve),
             ("spec.offload.maxDiskPerNode", &self.offload.max_disk_per_node),
+            ("spec.prefixCache.disk", &self.prefix_cache.disk),
         ];
         for (field, quantity) in quantities {
             if let Some(Err(error)) = quantity.as_ref().map(|quantity| parse_bytes(&quantity.0)) {

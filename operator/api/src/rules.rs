@@ -66,6 +66,7 @@ macro_rules! quantity_of_bytes {
 
 pub(crate) const MEMORY_RESERVE: (&str, &str) = quantity_of_bytes!("memoryReserve", "spec.nodes.memoryReserve");
 pub(crate) const MAX_DISK: (&str, &str) = quantity_of_bytes!("maxDiskPerNode", "spec.offload.maxDiskPerNode");
+pub(crate) const PREFIX_DISK: (&str, &str) = quantity_of_bytes!("disk", "spec.prefixCache.disk");
 pub(crate) const PROFILE_BUDGET: (&str, &str) = quantity_of_bytes!("memoryBudget", "spec.memoryBudget");
 pub(crate) const PROFILE_RESERVE: (&str, &str) = quantity_of_bytes!("memoryReserve", "spec.memoryReserve");
 pub(crate) const PROFILE_DISK: (&str, &str) = quantity_of_bytes!("diskBudget", "spec.diskBudget");

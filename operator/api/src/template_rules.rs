@@ -35,6 +35,7 @@ pub(crate) const OWN_FLAGS: &[&str] = &[
     "speculate",
     "prefix-cache",
     "prefixes-across-keys",
+    "prefix-disk",
 ];
 /// Volumes that LIME mounts.
 pub(crate) const OWN_VOLUMES: &[&str] = &["model", "store", "tls", "plan", "keys", "api-tls", "scratch"];
@@ -49,7 +50,7 @@ pub(crate) const ANNOTATIONS: &str = "annotations that begin with lime.dev/ are 
 pub(crate) const ENV: &str = "HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, LIME_STORE and LIME_GATEWAY are set by LIME: use spec.model.tokenSecretRef for the token, and the operator's --hub-endpoint for the hub";
 pub(crate) const ENV_VALUE: &str = "a variable has value or valueFrom, not both";
 pub(crate) const ARG_FORM: &str = "each of args is one word: --flag or --flag=value";
-pub(crate) const ARGS: &str = "the flags --name, --listen, --health, --model, --revision, --store, --tls, --follow, --plan, --worker, --served-name, --api-keys, --api-key-file, --api-tls-cert, --api-tls-key, --status-listen, --drain-seconds, --speculate, --prefix-cache, --prefixes-across-keys and --exit-with-parent are set by LIME: remove them from args";
+pub(crate) const ARGS: &str = "the flags --name, --listen, --health, --model, --revision, --store, --tls, --follow, --plan, --worker, --served-name, --api-keys, --api-key-file, --api-tls-cert, --api-tls-key, --status-listen, --drain-seconds, --speculate, --prefix-cache, --prefixes-across-keys, --prefix-disk and --exit-with-parent are set by LIME: remove them from args";
 pub(crate) const VOLUME_NAMES: &str =
     "the volumes model, store, tls, plan, keys, api-tls and scratch are LIME's own: choose another name";
 pub(crate) const VOLUME_SOURCES: &str =

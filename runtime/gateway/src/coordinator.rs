@@ -180,8 +180,9 @@ impl<T: RingTransport> Coordinator<T> {
             }
             self.state.last += 1;
             match self.configure(&peers).await? {
-                Ok(ring) => {
+                Ok(mut ring) => {
                     self.state.replaces.clear();
+                    self.dispatcher.found(&ring.take_restorable());
                     self.repair.done(ring.verified(), Instant::now());
                     self.tell_ready();
                     return Some(ring);

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use lime_ring::proto::PassResult;
+use lime_ring::{Restorable, proto::PassResult};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -133,6 +133,11 @@ impl Dispatcher {
         self.scheduler.take_up(limits);
         self.give_up_outgrown();
         self.show();
+    }
+
+    /// What the devices of the ring that comes can restore.
+    pub(crate) fn found(&mut self, devices: &[Restorable]) {
+        self.scheduler.found(devices);
     }
 
     /// Makes every sequence ready for a ring that knows nothing; those that failed too often end with `cause`.

@@ -18,6 +18,7 @@ pub fn metric_families() -> Vec<Family> {
         stream: Some(Default::default()),
         remote: Some(Default::default()),
         kept: Some(Default::default()),
+        page_disk: Some(Default::default()),
         work: Some(Default::default()),
         ..StatusReply::default()
     };

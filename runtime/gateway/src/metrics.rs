@@ -50,6 +50,8 @@ pub(crate) struct Metrics {
     pages_reused: Counter,
     pages_kept: Counter,
     pages_dropped: Counter,
+    pages_restored: Counter,
+    pages_missed: Counter,
     connections: Gauge,
     retry_after: RetryAfter,
 }
@@ -93,6 +95,8 @@ impl Default for Metrics {
             pages_reused: Counter::default(),
             pages_kept: Counter::default(),
             pages_dropped: Counter::default(),
+            pages_restored: Counter::default(),
+            pages_missed: Counter::default(),
             connections: Gauge::default(),
             retry_after: RetryAfter::default(),
         }
@@ -193,6 +197,8 @@ impl Metrics {
         self.pages_reused.inc_by(counts.reused);
         self.pages_kept.inc_by(counts.kept);
         self.pages_dropped.inc_by(counts.dropped);
+        self.pages_restored.inc_by(counts.restored);
+        self.pages_missed.inc_by(counts.missed);
     }
 
     /// A client left, or had enough, before its answer's end.
@@ -224,6 +230,10 @@ impl Metrics {
         on.register("lime_prefix_pages_kept", "KV pages that were kept", self.pages_kept.clone());
         let help = "KV pages that were kept and gave way, or were lost with the ring";
         on.register("lime_prefix_pages_dropped", help, self.pages_dropped.clone());
+        let help = "KV pages that came back when the ring had begun anew, or from disks";
+        on.register("lime_prefix_pages_restored", help, self.pages_restored.clone());
+        let help = "KV pages that were to come back, were not there any more on a device, and were computed again";
+        on.register("lime_prefix_pages_missed", help, self.pages_missed.clone());
         let help = "Times the ring came back, after a failure or by another plan";
         on.register("lime_recoveries", help, self.recoveries.clone());
         on.register("lime_plans_taken", "Plans taken up in place of others", self.plans_taken.clone());

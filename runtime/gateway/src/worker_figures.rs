@@ -6,8 +6,8 @@ use lime_metrics::Figure;
 use lime_ring::{
     Peer, Transport, connect,
     proto::{
-        KeptFigures, MemoryFigures, RemotePagesFigures, StatusReply, StatusRequest, StreamFigures, WorkFigures,
-        control_client::ControlClient,
+        KeptFigures, MemoryFigures, PageDiskFigures, RemotePagesFigures, StatusReply, StatusRequest, StreamFigures,
+        WorkFigures, control_client::ControlClient,
     },
 };
 use prometheus_client::registry::Registry;
@@ -82,6 +82,20 @@ const KEPT: [Figure<KeptFigures>; 3] = [
     counter!(questions, "lime_worker_kept_questions", "Questions answered about them"),
 ];
 
+const PAGE_DISK: [Figure<PageDiskFigures>; 7] = [
+    gauge!(pages, "lime_worker_disk_pages", "KV pages on the device's disk that are of use to the plan"),
+    gauge!(bytes, "lime_worker_disk_page_bytes", "KV pages on the device's disk"),
+    gauge!(limit_bytes, "lime_worker_disk_page_limit_bytes", "What KV pages may take on the device's disk"),
+    counter!(written, "lime_worker_disk_pages_written", "KV pages written to the device's disk"),
+    counter!(read, "lime_worker_disk_pages_read", "KV pages read back from the device's disk"),
+    counter!(
+        damaged,
+        "lime_worker_disk_pages_damaged",
+        "KV pages on the device's disk that were not what was written, and were removed"
+    ),
+    counter!(failed, "lime_worker_disk_pages_failed", "KV pages that the device's disk did not take, or give"),
+];
+
 const WORK: [Figure<WorkFigures>; 4] = [
     counter!(passes, "lime_worker_passes", "Passes that left the worker"),
     seconds!(compute_micros, "lime_worker_compute_seconds", "Time in passes"),
@@ -113,6 +127,7 @@ pub(crate) fn register(registry: &mut Registry, replies: &[StatusReply]) {
     part(registry, &STREAM, replies, |it| it.stream.as_ref());
     part(registry, &REMOTE_PAGES, replies, |it| it.remote.as_ref());
     part(registry, &KEPT, replies, |it| it.kept.as_ref());
+    part(registry, &PAGE_DISK, replies, |it| it.page_disk.as_ref());
     part(registry, &WORK, replies, |it| it.work.as_ref());
 }
 

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use lime_plan::{Dtype, KV_PAGE_TOKENS};
+use lime_plan::{Dtype, KV_PAGE_TOKENS, PageName};
 use thiserror::Error;
 
 use crate::{
     limits::{FrameLimits, MOST_DRAFTS, MOST_SCORED},
-    proto::{Frame, KeepPages, Pass, Rows, Sampling, Scoring},
+    proto::{Frame, KeepPages, Pass, RestoredPage, Rows, Sampling, Scoring},
 };
 
 /// Bytes that name the trace of a request and its span there.
 const TRACE: usize = 24;
+/// Bytes of a page's name.
+const NAME: usize = PageName::BYTES;
 
 /// A message that breaks a rule of the wire.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -66,6 +68,14 @@ pub enum FrameError {
         found: u64,
         /// Those of all slots at their longest.
         max: u64,
+    },
+    /// Names that are none, or not as many as pages.
+    #[error("{found} names of {pages} pages: there is one of 32 bytes for each, or none")]
+    Names {
+        /// Names that came.
+        found: usize,
+        /// Pages that they are of.
+        pages: usize,
     },
     /// No trace's name.
     #[error("KV slot {slot}: {found} bytes that name a trace, of which there are {TRACE} or none")]
@@ -174,6 +184,7 @@ impl FrameError {
             | Self::Trace { .. }
             | Self::Prefix { .. }
             | Self::Pages { .. }
+            | Self::Names { .. }
             | Self::TooManyRows { .. }
             | Self::Tokens { .. }
             | Self::Drafts { .. }
@@ -195,7 +206,7 @@ impl FrameLimits {
         }
         let rows = self.check_rows(&pass.rows)?;
         self.check_release(&pass.release)?;
-        self.check_kept(&pass.keep, &pass.forget)?;
+        self.check_kept(&pass.keep, &pass.forget, &pass.restore)?;
         if pass.tokens.len() as u64 != u64::from(rows) {
             return Err(FrameError::Tokens { tokens: pass.tokens.len(), rows: rows.into() });
         }
@@ -227,7 +238,7 @@ impl FrameLimits {
         }
         let rows = self.check_rows(&frame.rows)?;
         self.check_release(&frame.release)?;
-        self.check_kept(&frame.keep, &frame.forget)?;
+        self.check_kept(&frame.keep, &frame.forget, &frame.restore)?;
         let (found, most) = (frame.forgotten.len(), self.most_forgotten());
         if found > most {
             return Err(FrameError::Pages { found: found as u64, max: most as u64 });
@@ -396,7 +407,7 @@ impl FrameLimits {
     }
 
     /// No more pages are named than there are: each is named once.
-    fn check_kept(&self, keep: &[KeepPages], forget: &[u64]) -> Result<(), FrameError> {
+    fn check_kept(&self, keep: &[KeepPages], forget: &[u64], restore: &[RestoredPage]) -> Result<(), FrameError> {
         let max = self.pages();
         for pages in keep {
             self.check_slot(pages.slot)?;
@@ -404,9 +415,16 @@ impl FrameLimits {
             if end > u64::from(self.pages_per_slot()) {
                 return Err(FrameError::Pages { found: end, max: self.pages_per_slot().into() });
             }
+            let named = pages.names.len() == pages.pages.len() && pages.names.iter().all(|name| name.len() == NAME);
+            if !(pages.names.is_empty() || named) {
+                return Err(FrameError::Names { found: pages.names.len(), pages: pages.pages.len() });
+            }
         }
         let kept: u64 = keep.iter().map(|pages| pages.pages.len() as u64).sum();
-        let found = kept.max(forget.len() as u64);
+        let found = kept.max(forget.len() as u64).max(restore.len() as u64);
+        if restore.iter().any(|page| page.name.len() != NAME) {
+            return Err(FrameError::Names { found: 0, pages: restore.len() });
+        }
         if found > max { Err(FrameError::Pages { found, max }) } else { Ok(()) }
     }
 

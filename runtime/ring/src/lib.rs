@@ -41,7 +41,8 @@ pub use checksum::{Checksummed, NOT_AS_SENT};
 pub use connect::{CONNECTING, connect, connect_until};
 pub use connect_error::ConnectError;
 pub use driver::{
-    Demands, DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, Verified, drain, probe, status, stay,
+    Demands, DriverError, PassSubmitter, Restorable, ResultStream, RingDriver, RingTopology, Verified, drain, probe,
+    status, stay,
 };
 pub use fault::{ASKER_KEY, EPOCH_KEY, FaultKind, GATEWAY_KEY, RingFault, asker_of, epoch_of, gateway_of, wrong_epoch};
 pub use incoming::{Connection, Incoming, incoming};

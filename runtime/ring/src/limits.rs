@@ -1,6 +1,6 @@
 //! What a plan allows on its ring: the numbers against which every message is checked.
 
-use lime_plan::{Dtype, KV_PAGE_TOKENS, MemoryModel, Plan};
+use lime_plan::{Dtype, KV_PAGE_TOKENS, MemoryModel, PageName, Plan};
 
 use crate::proto::ActivationType;
 
@@ -69,6 +69,8 @@ const SMALL: usize = 64 << 10;
 const ROWS: usize = 256;
 /// A `LogitBias`, a `Draft`, or a `TokenLogprob`, with tags and lengths.
 const PER_TOKEN: usize = 16;
+/// Tag and length of a field that is short.
+const SMALL_FIELD: usize = 8;
 
 /// Most alternatives that are told of a token that is scored.
 pub const MOST_SCORED: u32 = 20;
@@ -116,8 +118,9 @@ impl FrameLimits {
         // A row's token, the one that is scored or guessed, and what may be drawn from it.
         let row = 3 * PER_TOKEN + self.vocabulary.div_ceil(u8::BITS) as usize + PER_TOKEN;
         let rows = rows.saturating_add(row.saturating_mul(self.max_rows as usize));
-        // Kept pages that rows begin behind, that are to be kept, and that may go.
-        let pages = usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(3 * PER_TOKEN);
+        // Kept pages that rows begin behind, that are to be kept, that may go, and that come again; two of them with their names.
+        let page = 4 * PER_TOKEN + 2 * (PageName::BYTES + SMALL_FIELD);
+        let pages = usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(page);
         rows.saturating_add(pages).saturating_add(SMALL)
     }
 
@@ -143,9 +146,9 @@ impl FrameLimits {
             .saturating_add(SMALL)
     }
 
-    /// Most kept pages of which a pass tells that they are forgotten: all that were kept, and all that are to be.
+    /// Most kept pages of which a pass tells that they are forgotten: all that were kept, all that are to be, and all that were to come again.
     pub fn most_forgotten(&self) -> usize {
-        usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(2)
+        usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(3)
     }
 
     fn forgotten_bytes(&self) -> usize {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lime_ring::proto::{ConfigureProgress, Frame, KeepPages, Pass, Rows};
+use lime_ring::proto::{ConfigureProgress, Frame, KeepPages, Pass, RestoredPage, Rows};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use crate::{
-    compute::{ComputeError, Mended},
+    compute::{ComputeError, Mended, NamedPages},
     failure::Failure,
     pressure::watch::Press,
     session::Session,
@@ -20,13 +20,20 @@ pub(crate) type ProgressSender = mpsc::Sender<Result<ConfigureProgress, Status>>
 /// A request to the compute thread. Requests are handled strictly in order.
 pub(crate) enum Command {
     /// Load what the session needs, or keep what is loaded, and forget the KV cache.
-    Configure { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<Mended, ComputeError>> },
+    Configure { session: Arc<Session>, progress: ProgressSender, reply: oneshot::Sender<Result<Taken, ComputeError>> },
     /// The device is to leave so much of its memory to others from now on.
     Press(Press),
     /// A pass or a frame, checked.
     Run(Arc<Session>, Box<Batch>),
     /// End the thread.
     Stop,
+}
+
+/// A plan that was taken up.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) mended: Mended,
+    pub(crate) pages: NamedPages,
 }
 
 /// A batch on its way, as it reaches this device.
@@ -39,6 +46,7 @@ pub(crate) struct Batch {
     pub(crate) release: Vec<u32>,
     pub(crate) keep: Vec<KeepPages>,
     pub(crate) forget: Vec<u64>,
+    pub(crate) restore: Vec<RestoredPage>,
     /// Kept pages that devices on the way have forgotten.
     pub(crate) forgotten: Vec<u64>,
     pub(crate) input: Input,
@@ -68,6 +76,7 @@ impl Batch {
             release: pass.release,
             keep: pass.keep,
             forget: pass.forget,
+            restore: pass.restore,
             forgotten: Vec::new(),
             input: Input::Tokens(pass.tokens),
             failure: None,
@@ -95,6 +104,7 @@ impl Batch {
             release: frame.release,
             keep: frame.keep,
             forget: frame.forget,
+            restore: frame.restore,
             forgotten: frame.forgotten,
             input: Input::Wire(frame.activations),
             failure,

@@ -4,9 +4,10 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
-use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Plan, SegmentIndex};
+use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, PageName, Plan, SegmentIndex};
 use lime_ring::proto::{Draft, LogitBias, Sampling, Scoring, Token};
 
+pub use crate::disk_counters::PageDiskCounters;
 use crate::failure::Failure;
 
 /// Why a computation or a load failed: what may be done about it, a sentence for people, and the fault itself where it happened here.
@@ -162,6 +163,15 @@ pub struct Mended {
     pub mended: u32,
 }
 
+/// Pages that can be restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedPages {
+    /// Their names, the one that goes last first.
+    pub names: Vec<PageName>,
+    /// How many pages the disk has room for.
+    pub disk_room: usize,
+}
+
 /// One device's part of a plan, ready to compute. It holds the activations of the batch at hand, so that they are not
 /// copied between steps.
 pub trait Compute {
@@ -214,9 +224,30 @@ pub trait Compute {
     /// Forgets one slot.
     fn release(&mut self, slot: u32);
 
-    /// Keeps full pages of a slot, from number `first` on, under `pages`. What it cannot keep, or not any longer, it tells with
-    /// [`Compute::take_forgotten`].
-    fn keep(&mut self, slot: u32, first: u32, pages: &[u64]);
+    /// Keeps full pages of a slot, from number `first` on, under `pages`, and beyond this epoch under `names`, where there are any. What it
+    /// cannot keep, or not any longer, it tells with [`Compute::take_forgotten`].
+    fn keep(&mut self, slot: u32, first: u32, pages: &[u64], names: &[PageName]);
+
+    /// Keeps pages that were kept under these names under a number again. What is not there it tells with [`Compute::take_forgotten`].
+    fn restore(&mut self, pages: &[(u64, PageName)]);
+
+    /// What can be restored.
+    fn named_pages(&self) -> NamedPages {
+        NamedPages::default()
+    }
+
+    /// What is done with pages on the disk; it goes on counting.
+    fn page_disk(&self) -> Arc<PageDiskCounters> {
+        Arc::default()
+    }
+
+    /// Forgets all that could be restored: weights may have been others than they should be.
+    fn forget_named(&mut self) {}
+
+    /// Goes on with what can be done while no pass is there; whether some of it is left for a little later.
+    fn spill(&mut self) -> bool {
+        false
+    }
 
     /// Keeps these pages no more.
     fn forget(&mut self, pages: &[u64]);

@@ -4,18 +4,20 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{
-    Activation, Engine, EngineError, EngineOptions, PageKeeper, ResidencyCounters, Sampled, Sampler, Sampling,
-    Shortage, StreamCounters, WeightSource,
+    Activation, Engine, EngineError, EngineOptions, PageDisk, PageKeeper, ResidencyCounters, Sampled, Sampler,
+    Sampling, Shortage, StreamCounters, WeightSource,
 };
 use lime_model::{BlockFiles, ModelError, ModelFolder};
-use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Dtype, Plan, SegmentIndex};
+use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Dtype, PageName, Plan, SegmentIndex};
 use lime_ring::proto;
-use lime_store::{Source, StoredModel};
+use lime_store::{Source, Store, StoredModel};
 
 use crate::{
     blocks,
-    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, Scored},
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, NamedPages, Scored},
+    disk_counters::PageDiskCounters,
     mending::Mending,
+    page_disk::StoredPages,
 };
 
 /// Loads from a model's folder; from the store where the plan streams, or where the model comes from a server.
@@ -23,6 +25,9 @@ pub(crate) struct EngineLoader {
     pub(crate) model: Source,
     pub(crate) store: Option<PathBuf>,
     pub(crate) options: EngineOptions,
+    /// What KV pages may take on the disk, beside the weights in the store.
+    pub(crate) page_disk: Option<Size>,
+    pub(crate) pages: Arc<PageDiskCounters>,
 }
 
 impl Loader for EngineLoader {
@@ -34,7 +39,7 @@ impl Loader for EngineLoader {
     ) -> Result<Box<dyn Compute>, ComputeError> {
         let local = self.model.folder().map(ModelFolder::open).transpose()?;
         let (mut repaired, mut reread) = (BTreeSet::new(), BTreeSet::new());
-        let (engine, stored) = loop {
+        let (mut engine, stored) = loop {
             let stored = self.stored(plan, device, progress)?.map(Arc::new);
             let source = match (&stored, &local) {
                 (Some(stored), _) => WeightSource::stored(stored.folder(), Arc::clone(stored) as Arc<dyn BlockFiles>),
@@ -63,6 +68,7 @@ impl Loader for EngineLoader {
                 engine => break (engine?, stored),
             }
         };
+        engine.set_page_disk(self.page_disk(stored.clone(), plan, device));
         let placed = engine.device().blocks.clone();
         let mending = stored.map(|stored| Mending::new(stored, placed, plan.model.encoding));
         Ok(Box::new(EngineCompute {
@@ -72,6 +78,7 @@ impl Loader for EngineLoader {
             columns: plan.model.hidden as usize,
             threads: self.options.threads as u32,
             batch: Activation::default(),
+            pages: self.pages.clone(),
         }))
     }
 }
@@ -92,6 +99,42 @@ impl EngineLoader {
         blocks::ensure(store, &self.model, placed, plan.model.encoding, progress).map(Some)
     }
 
+    /// The disk for KV pages, where the device is to have one. One that cannot be used keeps nobody from serving.
+    fn page_disk(
+        &self,
+        stored: Option<Arc<StoredModel>>,
+        plan: &Plan,
+        device: DeviceIndex,
+    ) -> Option<Box<dyn PageDisk>> {
+        let (limit, root) = (self.page_disk?, self.store.as_ref()?);
+        let device = plan.devices.get(device.0 as usize).filter(|device| device.attentions() > 0)?;
+        let open = || {
+            let stored = match stored {
+                Some(stored) => stored,
+                // Of a model in a folder only what it is called by lies in the store.
+                None => {
+                    let store = Store::open(root)?;
+                    Arc::new(store.model_or_last(&self.model)?.0)
+                }
+            };
+            StoredPages::open(stored, plan, device, limit, self.pages.clone())
+        };
+        match open() {
+            Ok(Some(pages)) => Some(Box::new(pages)),
+            Ok(None) => {
+                tracing::warn!(
+                    device = device.name,
+                    "another process has this device's KV pages on the disk: none are read or written"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::warn!(device = device.name, %error, "KV pages cannot be kept on the disk");
+                None
+            }
+        }
+    }
+
     fn no_store(&self) -> ComputeError {
         ComputeError::new(format!("{} is fetched into a weight store: start the worker with --store", self.model))
     }
@@ -105,6 +148,7 @@ struct EngineCompute {
     columns: usize,
     threads: u32,
     batch: Activation,
+    pages: Arc<PageDiskCounters>,
 }
 
 impl Compute for EngineCompute {
@@ -194,8 +238,29 @@ impl Compute for EngineCompute {
         self.engine.release(slot);
     }
 
-    fn keep(&mut self, slot: u32, first: u32, pages: &[u64]) {
-        self.engine.keep(slot, first, pages);
+    fn keep(&mut self, slot: u32, first: u32, pages: &[u64], names: &[PageName]) {
+        self.engine.keep(slot, first, pages, names);
+    }
+
+    fn restore(&mut self, pages: &[(u64, PageName)]) {
+        self.engine.restore(pages);
+    }
+
+    fn named_pages(&self) -> NamedPages {
+        let (names, disk_room) = self.engine.named_pages();
+        NamedPages { names, disk_room }
+    }
+
+    fn page_disk(&self) -> Arc<PageDiskCounters> {
+        self.pages.clone()
+    }
+
+    fn forget_named(&mut self) {
+        self.engine.forget_named();
+    }
+
+    fn spill(&mut self) -> bool {
+        self.engine.spill()
     }
 
     fn forget(&mut self, pages: &[u64]) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_plan::{Hop, SegmentIndex, Stage};
+use lime_plan::{Hop, PageName, SegmentIndex, Stage};
 use lime_ring::{
     Checksummed as _, RingFault,
     proto::{Frame, PassResult, Pooled, Rows, Token},
@@ -90,9 +90,16 @@ impl Visit<'_> {
         let failure = self.batch.failure.take();
         self.guarded(|engine, batch| {
             // Before slots are released: it is their pages that are to stay.
-            batch.keep.iter().for_each(|keep| engine.keep(keep.slot, keep.first, &keep.pages));
+            for keep in &batch.keep {
+                engine.keep(keep.slot, keep.first, &keep.pages, &names(keep.names.iter().map(|name| name.as_ref())));
+            }
             batch.release.iter().for_each(|slot| engine.release(*slot));
             engine.forget(&batch.forget);
+            let restored = names(batch.restore.iter().map(|page| page.name.as_ref()));
+            let restored: Vec<_> = batch.restore.iter().map(|page| page.page).zip(restored).collect();
+            if !restored.is_empty() {
+                engine.restore(&restored);
+            }
             Ok(())
         });
         self.batch.failure = failure.or(self.batch.failure.take());
@@ -173,6 +180,7 @@ impl Visit<'_> {
             release: if batch.segment == 0 { std::mem::take(&mut batch.release) } else { vec![] },
             keep: if batch.segment == 0 { std::mem::take(&mut batch.keep) } else { vec![] },
             forget: if batch.segment == 0 { std::mem::take(&mut batch.forget) } else { vec![] },
+            restore: if batch.segment == 0 { std::mem::take(&mut batch.restore) } else { vec![] },
             forgotten: std::mem::take(&mut batch.forgotten),
             activation_type: limits.activation_type() as i32,
             columns: limits.hidden,
@@ -311,6 +319,11 @@ impl Visit<'_> {
     fn fail(&mut self, why: &ComputeError) {
         self.batch.failure = Some(why.clone().at(self.session.name()));
     }
+}
+
+/// Names as they came over the wire, which has checked that they are some.
+fn names<'a>(bytes: impl Iterator<Item = &'a [u8]>) -> Vec<PageName> {
+    bytes.map_while(|name| PageName::try_from(name).ok()).collect()
 }
 
 /// The message of a panic.

@@ -126,12 +126,15 @@ impl WorkerProcess {
 }
 
 fn command(device: &LocalDevice, shared: &WorkerSettings) -> anyhow::Result<Command> {
-    let WorkerSettings { model, tls, verbose, traces, .. } = shared;
+    let WorkerSettings { model, tls, verbose, traces, prefix_disk, .. } = shared;
     let mut command = Command::new(this_program()?);
     command.args(["worker", "--exit-with-parent", "--listen", "127.0.0.1:0", "--name", &device.name]);
     command.arg("--model").arg(model.to_string());
     command.arg("--store").arg(lime_store::Store::default_root());
     command.args(["--threads", &device.threads.to_string()]);
+    if let Some(disk) = prefix_disk {
+        command.args(["--prefix-disk", &disk.0.to_string()]);
+    }
     // Each arena of glibc's allocator keeps memory of its own, which no plan counts.
     command.env("MALLOC_ARENA_MAX", "2");
     if let Some(tls) = tls {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use lime_plan::Bytes;
 use lime_ring::Transport;
 use lime_store::Source;
 use tokio::sync::mpsc;
@@ -30,6 +31,8 @@ pub(super) struct WorkerSettings {
     pub(super) transport: Transport,
     pub(super) verbose: u8,
     pub(super) traces: TraceArgs,
+    /// What each may keep of prefixes on its disk.
+    pub(super) prefix_disk: Option<Bytes>,
     pub(super) policy: RestartPolicy,
     pub(super) events: mpsc::UnboundedSender<WorkerEvent>,
 }

@@ -185,6 +185,9 @@ impl Talk<'_> {
                         if answer.finish_reason == "length" {
                             eprintln!("(cut: /set max_tokens makes answers longer)");
                         }
+                        if let Some(spared) = answer.usage.spared() {
+                            eprintln!("({spared})");
+                        }
                         self.history.answered(answer.text);
                     }
                     // What was said so far was said.

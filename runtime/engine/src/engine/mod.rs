@@ -10,12 +10,13 @@ mod runner;
 use std::sync::Arc;
 
 use lime_kernels::{Isa, Kernels};
-use lime_plan::{Block, DeviceMemory, DevicePlan, Dtype};
+use lime_plan::{Block, DeviceMemory, DevicePlan, Dtype, PageName};
 
 use crate::{
     engine_error::EngineError,
     keeper::PageKeeper,
     layers::Part,
+    page_disk::PageDisk,
     residency::{Blocks as _, ResidencyCounters, ResidencyFigures, Shortage, Verified},
     stream::StreamCounters,
 };
@@ -58,8 +59,35 @@ impl Engine {
 
     /// Keeps full pages of the sequence in `slot`, from number `first` on, under `pages`: sequences begin behind them, also when the slot is
     /// released. They have only room that nobody else needs; what cannot be kept, or not any longer, [`Engine::take_forgotten`] tells.
-    pub fn keep(&mut self, slot: u32, first: u32, pages: &[u64]) {
-        on_backend!(&mut self.runner, it => it.memory.keep(slot, first, pages));
+    /// Under `names`, one for each or none at all, they are found again when the numbers are of no meaning any more: [`Engine::restore`].
+    pub fn keep(&mut self, slot: u32, first: u32, pages: &[u64], names: &[PageName]) {
+        on_backend!(&mut self.runner, it => it.memory.keep(slot, first, pages, names));
+    }
+
+    /// Keeps pages that were kept under these names under a number again. They are of one sequence, in its order; [`Engine::take_forgotten`]
+    /// tells of those that are not there any more.
+    pub fn restore(&mut self, pages: &[(u64, PageName)]) {
+        on_backend!(&mut self.runner, it => it.memory.restore(pages));
+    }
+
+    /// Names that can be restored, the one that goes last first, and how many pages the disk has room for.
+    pub fn named_pages(&self) -> (Vec<PageName>, usize) {
+        on_backend!(&self.runner, it => it.memory.named_pages())
+    }
+
+    /// Forgets what was computed before, in memory and on the disk: the weights may have been others than they should be.
+    pub fn forget_named(&mut self) {
+        on_backend!(&mut self.runner, it => it.memory.forget_named());
+    }
+
+    /// The disk on which pages that have a name are kept, too.
+    pub fn set_page_disk(&mut self, disk: Option<Box<dyn PageDisk>>) {
+        on_backend!(&mut self.runner, it => it.memory.set_page_disk(disk));
+    }
+
+    /// Has pages written to that disk which wait for it; whether some are left that it takes a little later.
+    pub fn spill(&mut self) -> bool {
+        on_backend!(&mut self.runner, it => it.memory.spill())
     }
 
     /// Keeps these pages no more.
@@ -81,7 +109,7 @@ impl Engine {
         on_backend!(&mut self.runner, it => it.memory.take_forgotten())
     }
 
-    /// Forgets every sequence, and every page that is kept.
+    /// Forgets every sequence, the numbers of pages that are kept, and those that have no name.
     pub fn reset(&mut self) {
         on_backend!(&mut self.runner, it => it.memory.reset());
     }

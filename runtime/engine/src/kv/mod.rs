@@ -215,10 +215,10 @@ impl KvTables {
         }
     }
 
-    /// Forgets every sequence, and every page that is kept; `idle` as in [`KvTables::release`].
+    /// Forgets every sequence, and every page that is kept and has no name; `idle` as in [`KvTables::release`].
     pub(crate) fn reset(&mut self, mut idle: impl FnMut(Range<usize>)) {
         (0..self.slots.len() as u32).for_each(|slot| self.release(slot, &mut idle));
-        self.forget_all(idle);
+        self.end_numbers(idle);
     }
 
     /// A page that nobody has, for one who has it from now on.

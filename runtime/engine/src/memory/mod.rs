@@ -29,6 +29,8 @@ pub(crate) struct Memory<S, P> {
     figures: ResidencyFigures,
     /// Pages that were to be kept and are not, or not any more, since somebody asked.
     forgotten: Vec<u64>,
+    /// Pages on the disk.
+    spill: prefixes::Spill,
     told: Arc<ResidencyCounters>,
     sizes: Sizes,
 }
@@ -84,6 +86,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
             link: LinkWatch::default(),
             figures: ResidencyFigures::default(),
             forgotten: Vec::new(),
+            spill: prefixes::Spill::default(),
             told: Arc::default(),
             sizes,
         };
@@ -136,7 +139,7 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         self.give_back(idle);
     }
 
-    /// Forgets every sequence.
+    /// Forgets every sequence, and the numbers of what is kept.
     pub(crate) fn reset(&mut self) {
         (0..self.kv.tables.slots()).for_each(|slot| self.release_remote(slot));
         let mut idle = Vec::new();
@@ -169,14 +172,14 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         if self.kv.tables.all_remote() > 0 { self.sizes.exchange } else { Bytes::ZERO }
     }
 
-    /// Memory that the KV cache takes.
+    /// Memory that the KV cache takes, with copies of pages on their way to the disk.
     fn kv_bytes(&self) -> Bytes {
-        self.kv.pool.fixed() + self.kv.tables.bytes()
+        self.kv.pool.fixed() + self.kv.tables.bytes() + self.spill.copies()
     }
 
     /// Memory that it takes once `rows` are admitted.
     fn kv_bytes_with(&self, segment: usize, rows: &[BatchRows]) -> Result<Bytes, EngineError> {
-        Ok(self.kv.pool.fixed() + self.kv.tables.bytes_with(segment, rows)?)
+        Ok(self.kv.pool.fixed() + self.kv.tables.bytes_with(segment, rows)? + self.spill.copies())
     }
 
     /// Gives memory of KV pages that nobody uses back to the system.

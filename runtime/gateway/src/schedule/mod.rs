@@ -18,10 +18,12 @@ mod prefixes;
 mod refusal_tests;
 #[cfg(test)]
 mod replan_tests;
+mod restoring;
 mod results;
 mod sequence;
 #[cfg(test)]
 mod speculation_tests;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -30,16 +32,18 @@ use std::{collections::VecDeque, sync::Arc};
 use lime_grammar::GrammarError;
 use lime_plan::{Arithmetic, DeviceSteps, MemoryModel, Plan};
 use lime_ring::{
-    MAX_IN_FLIGHT,
-    proto::{FailureKind, KeepPages, Rows, Token},
+    MAX_IN_FLIGHT, Restorable,
+    proto::{FailureKind, KeepPages, RestoredPage, Rows, Token},
 };
 use thiserror::Error;
 
 use guessing::Guessing;
 use prefixes::Prefixes;
 pub use prefixes::{KeyId, PrefixCache, PrefixCounts};
+use restoring::Reads;
 use sequence::Sequence;
 pub use sequence::{Finish, NewSequence, Pooling, SequenceId};
+pub(crate) use stored::Roots;
 
 use crate::speculation::{NewDrafter, OwnText, Speculation};
 
@@ -145,6 +149,8 @@ pub struct PassRequest {
     pub keep: Vec<KeepPages>,
     /// Kept pages that may go.
     pub forget: Vec<u64>,
+    /// Pages that were kept before, or are on disks, and are wanted again.
+    pub restore: Vec<RestoredPage>,
 }
 
 /// A token of an answer.
@@ -214,6 +220,8 @@ struct Flight {
     forget: Vec<u64>,
     /// Kept pages that sequences of it begin behind.
     behind: Vec<u64>,
+    /// Pages that are wanted again. Such a pass has no rows.
+    restore: Vec<u64>,
     decodes: bool,
     /// Rows in all.
     total: u32,
@@ -263,6 +271,7 @@ pub struct Scheduler {
     prefixes: Prefixes,
     /// Sequences whose grammar cannot be followed any further.
     misfits: Vec<(SequenceId, GrammarError)>,
+    reads: Reads,
 }
 
 impl Scheduler {
@@ -291,6 +300,7 @@ impl Scheduler {
             clock: 0,
             prefixes: Prefixes::new(PrefixCache::Off, limits.kv_pages),
             misfits: Vec::new(),
+            reads: Reads::default(),
         }
     }
 
@@ -298,6 +308,18 @@ impl Scheduler {
     #[must_use]
     pub fn keeping(self, cache: PrefixCache) -> Self {
         Self { prefixes: Prefixes::new(cache, self.limits.kv_pages), ..self }
+    }
+
+    /// Gives what is kept names, by which it is found again when the ring begins anew.
+    #[must_use]
+    pub(crate) fn naming(mut self, names: Roots) -> Self {
+        self.prefixes.named(names);
+        self
+    }
+
+    /// What the devices of a ring that is ready have left of epochs before, or on their disks: of those alone that have KV caches.
+    pub fn found(&mut self, devices: &[Restorable]) {
+        self.prefixes.found(devices);
     }
 
     /// Pages that the ring keeps.

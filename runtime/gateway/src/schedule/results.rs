@@ -19,6 +19,7 @@ impl Scheduler {
             return Ok(self.failed(result));
         }
         let flight = self.flights.pop_front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?;
+        self.prefixes.arrived(&flight.restore);
         let mut tokens = result.tokens.into_iter().peekable();
         let mut scores = result.scores.into_iter();
         let mut pooled = result.pooled.into_iter();

@@ -322,6 +322,27 @@ impl Sequence {
         if self.scoring.take().is_some() { std::mem::take(&mut self.scores) } else { Vec::new() }
     }
 
+    /// Whether it is yet to begin, and may begin behind what others computed.
+    pub(super) fn may_restore(&self) -> bool {
+        self.scheduled == 0
+            && self.in_flight == 0
+            && !self.plain
+            && !self.needs_every_row()
+            && !self.suspect()
+            && !self.cancelled
+            && !self.settling
+    }
+
+    /// Whether pages behind those at hand can be brought back for it, and it does not wait for some.
+    pub(super) fn wants_pages(&self, prefixes: &Prefixes) -> bool {
+        !prefixes.awaits(&self.place) && prefixes.can_restore(self.key, &self.tokens)
+    }
+
+    /// Has them brought back, as long as there is room beside `own` pages that sequences have for themselves.
+    pub(super) fn restore(&mut self, own: u64, prefixes: &mut Prefixes) {
+        prefixes.restore(self.key, &self.tokens, own, &mut self.place);
+    }
+
     /// Begins behind what is kept of it; gives those pages.
     fn begin(&mut self, prefixes: &mut Prefixes) -> Vec<u64> {
         // Whoever may be in trouble that it causes itself has nothing to do with others.

@@ -27,7 +27,15 @@ fn frame() -> Frame {
 }
 
 fn keep(slot: u32, first: u32, pages: usize) -> Vec<KeepPages> {
-    vec![KeepPages { slot, first, pages: vec![u64::MAX; pages] }]
+    vec![KeepPages { slot, first, pages: vec![u64::MAX; pages], names: Vec::new() }]
+}
+
+fn named(names: usize, bytes: usize) -> Vec<KeepPages> {
+    vec![KeepPages { names: vec![vec![0xff; bytes]; names], ..keep(0, 0, 1).remove(0) }]
+}
+
+fn restored(bytes: usize) -> RestoredPage {
+    RestoredPage { page: 1, name: vec![0; bytes] }
 }
 
 fn pass() -> Pass {
@@ -59,7 +67,11 @@ fn each_wrong_field_of_a_frame_is_named() {
         (|f| f.keep = keep(0, u32::MAX, 1), FrameError::Pages { found: 1 << 32, max: 1 }),
         (|f| f.keep = vec![keep(0, 0, 1); 4].concat(), FrameError::Pages { found: 4, max: 3 }),
         (|f| f.forget = vec![1; 4], FrameError::Pages { found: 4, max: 3 }),
-        (|f| f.forgotten = vec![1; 7], FrameError::Pages { found: 7, max: 6 }),
+        (|f| f.forgotten = vec![1; 10], FrameError::Pages { found: 10, max: 9 }),
+        (|f| f.restore = vec![restored(32); 4], FrameError::Pages { found: 4, max: 3 }),
+        (|f| f.restore = vec![restored(31)], FrameError::Names { found: 0, pages: 1 }),
+        (|f| f.keep = named(1, 31), FrameError::Names { found: 1, pages: 1 }),
+        (|f| f.keep = named(2, 32), FrameError::Names { found: 2, pages: 1 }),
         (|f| f.rows[0].trace = vec![1; 25], FrameError::Trace { slot: 0, found: 25 }),
         (|f| f.rows[1].start = 32, FrameError::Context { slot: 2, end: 33, context: 32 }),
         (|f| f.rows[1].start = u32::MAX, FrameError::Context { slot: 2, end: 1 << 32, context: 32 }),
@@ -212,8 +224,10 @@ fn the_largest_messages_fit_the_derived_sizes() {
     let mut largest = frame();
     largest.rows = vec![full(0, 6), full(1, 1), full(2, 1)];
     largest.activations = Bytes::from(vec![0; 8 * 4 * 4]);
-    largest.keep = (0..3).flat_map(|slot| keep(slot, 0, 1)).collect();
-    (largest.forget, largest.forgotten) = (vec![u64::MAX; 3], vec![u64::MAX; 6]);
+    largest.keep =
+        (0..3).flat_map(|slot| named(1, 32).into_iter().map(move |keep| KeepPages { slot, ..keep })).collect();
+    (largest.forget, largest.forgotten) = (vec![u64::MAX; 3], vec![u64::MAX; 9]);
+    largest.restore = vec![RestoredPage { page: u64::MAX, ..restored(32) }; 3];
     assert_eq!(LIMITS.check_frame(&largest), Ok(8));
     assert!(largest.encoded_len() <= LIMITS.frame_message_bytes());
 }

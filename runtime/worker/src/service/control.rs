@@ -80,6 +80,7 @@ impl Control for ControlService {
             remote: Some(figures::remote_pages(&residency)),
             kept: Some(figures::kept(lent, &counters.kept.figures())),
             work: Some(counters.work()),
+            page_disk: Some(counters.page_disk()),
             kernels: footprint.kernels,
             threads: footprint.threads,
             holder,
