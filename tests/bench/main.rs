@@ -64,6 +64,9 @@ struct Args {
     /// `speculate` measures only rings whose name has this in it.
     #[arg(long, default_value = "")]
     only: String,
+    /// The one mix of formats (`Q8_0`, `Q4_0`, `Q4_K_M`) that `quants` and `stream-quants` take.
+    #[arg(long)]
+    mix: Option<String>,
     /// `speculate` takes 81 M parameters instead of 1.1 B.
     #[arg(long)]
     small: bool,
@@ -164,9 +167,10 @@ fn main() -> Result<()> {
         return speculate::measure(&folder, &speculate::Extent { threads, rounds, tokens, only: args.only });
     }
     let peers = quants::Peers { llama: args.llama_bench.as_deref(), prima: args.prima_cli.as_deref() };
+    let mix = args.mix.as_deref();
     match args.what {
-        What::Quants => return quants::in_memory(&bench, &peers),
-        What::StreamQuants => return quants::streamed(&bench, &args.lime, &peers),
+        What::Quants => return quants::in_memory(&bench, mix, &peers),
+        What::StreamQuants => return quants::streamed(&bench, mix, &args.lime, &peers),
         _ => {}
     }
     eprintln!("the synthetic model is kept in {}", bench.folder.display());

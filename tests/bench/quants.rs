@@ -40,9 +40,14 @@ fn file(bench: &Bench, mix: Mix) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether `mix` is the one that was asked for, if any was.
+fn is_asked(mix: Mix, asked: Option<&str>) -> bool {
+    asked.is_none_or(|asked| asked == mix.name())
+}
+
 /// Measures and prints: in memory.
-pub(crate) fn in_memory(bench: &Bench, peers: &Peers<'_>) -> Result<()> {
-    for (mix, least) in MIXES {
+pub(crate) fn in_memory(bench: &Bench, asked: Option<&str>, peers: &Peers<'_>) -> Result<()> {
+    for (mix, least) in MIXES.into_iter().filter(|(mix, _)| is_asked(*mix, asked)) {
         let path = file(bench, mix)?;
         let folder = ModelFolder::open(&path)?;
         let card = folder.card("synthetic");
@@ -82,8 +87,8 @@ pub(crate) fn in_memory(bench: &Bench, peers: &Peers<'_>) -> Result<()> {
 }
 
 /// Measures and prints: larger than memory.
-pub(crate) fn streamed(bench: &Bench, lime: &Path, peers: &Peers<'_>) -> Result<()> {
-    for mix in [Mix::All(Format::Q8_0), Mix::Q4KM] {
+pub(crate) fn streamed(bench: &Bench, asked: Option<&str>, lime: &Path, peers: &Peers<'_>) -> Result<()> {
+    for mix in [Mix::All(Format::Q8_0), Mix::Q4KM].into_iter().filter(|mix| is_asked(*mix, asked)) {
         let path = file(bench, mix)?;
         stream::quantized(&Bench { folder: path.clone(), gguf: path, ..*bench }, &mix.name(), lime, peers)?;
     }

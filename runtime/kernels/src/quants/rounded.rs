@@ -120,16 +120,21 @@ pub(crate) struct Places {
 
 impl Places {
     /// Rows that are better off alone than in a group of their own, at most.
-    pub(crate) const MOST_ALONE: usize = 4;
+    pub(crate) const MOST_ALONE: usize = 6;
+    /// Rows that are better off alone beside a group of eight than with those eight in one of sixteen, at most.
+    const MOST_BESIDE: usize = 4;
 
     /// Those of so many rows. The last group may be filled up.
     pub(crate) const fn of(rows: usize) -> Self {
         let (sixteens, rest) = (rows / 16, rows % 16);
-        match rest {
-            ..=Self::MOST_ALONE => Self { sixteens, eights: 0, alone: rest },
-            ..=8 => Self { sixteens, eights: 1, alone: 0 },
-            _ if rest - 8 <= Self::MOST_ALONE => Self { sixteens, eights: 1, alone: rest - 8 },
-            _ => Self { sixteens: sixteens + 1, eights: 0, alone: 0 },
+        if rest <= Self::MOST_ALONE {
+            Self { sixteens, eights: 0, alone: rest }
+        } else if rest <= 8 {
+            Self { sixteens, eights: 1, alone: 0 }
+        } else if rest <= 8 + Self::MOST_BESIDE {
+            Self { sixteens, eights: 1, alone: rest - 8 }
+        } else {
+            Self { sixteens: sixteens + 1, eights: 0, alone: 0 }
         }
     }
 
