@@ -71,7 +71,11 @@ fn keeps(schema: &Value, value: &Value) -> bool {
     match schema["type"].as_str().unwrap() {
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
-        "integer" => value.as_i64().is_some_and(|n| n >= number("minimum").unwrap() && n <= number("maximum").unwrap()),
+        "integer" => {
+            // `-0` is one too.
+            let whole = value.as_f64().filter(|n| n.fract() == 0.0);
+            whole.is_some_and(|n| n >= number("minimum").unwrap() as f64 && n <= number("maximum").unwrap() as f64)
+        }
         "string" => value.as_str().is_some_and(|text| {
             let length = text.chars().count() as i64;
             length >= number("minLength").unwrap() && length <= number("maxLength").unwrap()

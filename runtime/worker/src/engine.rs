@@ -223,7 +223,7 @@ impl Compute for EngineCompute {
         match taken {
             Ok(()) => Ok(tokens),
             Err(DrawFault::Engine(error)) => Err(self.failed(error)),
-            Err(DrawFault::Draw(error)) => Err(said_by_model(error)),
+            Err(DrawFault::Draw(error)) => Err(error.into()),
         }
     }
 

@@ -206,7 +206,7 @@ impl Compute for Fake {
     fn score(&mut self, scored: &[Scored<'_>]) -> Result<Vec<Token>, ComputeError> {
         let each = scored.iter().flat_map(|scored| {
             let values = &self.values[scored.row..];
-            scored.scoring.next.iter().zip(values).map(|(token, value)| {
+            scored.scoring.next.iter().zip(values).map(move |(token, value)| {
                 let logprob = -((value + u64::from(*token)) as f32) / 1000.0;
                 Token { slot: scored.slot, token: *token, logprob, ..Token::default() }
             })
