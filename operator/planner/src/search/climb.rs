@@ -15,8 +15,7 @@ pub(crate) fn climb(problem: &Problem<'_>, mut best: Settled, floor: u64, work: 
         for layout in neighbours(problem, &best.layout, &binding(problem, &best, work)) {
             let bound = better.as_ref().map_or(best.time, |found| found.time);
             let rounds = if layout.shares.len() <= 6 { THOROUGH } else { 1 };
-            let found = settle(problem, &layout, bound, rounds, work).filter(|found| found.time < bound);
-            better = found.or(better);
+            better = settle(problem, &layout, bound, rounds, work).or(better);
             if work.spent() {
                 break;
             }
@@ -32,6 +31,7 @@ pub(crate) fn climb(problem: &Problem<'_>, mut best: Settled, floor: u64, work: 
 pub(super) fn binding(problem: &Problem<'_>, settled: &Settled, work: &mut Work) -> Vec<usize> {
     let Some((schedule, period)) = work.evaluate(problem, &settled.layout) else { return Vec::new() };
     let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
+    work.scratch.spare.take_back(schedule);
     binding.sort_unstable();
     binding.dedup();
     binding

@@ -10,10 +10,9 @@ use super::settle::{Settled, THOROUGH, Work, settle};
 /// Devices of the largest ring of which each change is settled thoroughly, and two changes at once are tried.
 const SMALL_RING: usize = 6;
 
-/// The best ring that is `start` with layers cut, if that is faster.
+/// The best ring that is `start` with layers cut, or cut elsewhere, if that is faster.
 pub(super) fn cut(problem: &Problem<'_>, start: &Settled, work: &mut Work) -> Option<Settled> {
-    let count = start.layout.shares.len();
-    if count < 2 || start.layout.grain == Grain::Block {
+    if start.layout.shares.len() < 2 {
         return None;
     }
     let shares = start.layout.shares.iter().map(Share::bare).collect();
@@ -62,7 +61,7 @@ fn settled(problem: &Problem<'_>, layout: &Layout, bound: u64, work: &mut Work) 
         return None;
     }
     let rounds = if layout.shares.len() <= SMALL_RING { THOROUGH } else { 1 };
-    settle(problem, layout, bound, rounds, work).filter(|found| found.time < bound)
+    settle(problem, layout, bound, rounds, work)
 }
 
 /// Each of `from` gives one block, or two, to each other device.

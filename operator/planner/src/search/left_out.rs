@@ -50,7 +50,7 @@ pub(crate) fn with_node(problem: &Problem<'_>, best: &Settled, node: usize, work
                 continue;
             }
             let limit = found.as_ref().map_or(u64::MAX, |found| found.time);
-            found = settle(problem, &layout, limit, 1, work).filter(|one| one.time < limit).or(found);
+            found = settle(problem, &layout, limit, 1, work).or(found);
         }
     }
     found

@@ -42,7 +42,7 @@ impl<'p, 'a> Judge<'p, 'a> {
         if grown != *layout && self.longest.lower_bound(&grown) > limit {
             return None;
         }
-        let longest = work.evaluate(&self.longest, &grown)?.1.nanos();
+        let longest = work.pass(&self.longest, &grown)?;
         if longest > limit {
             return None;
         }

@@ -2,6 +2,9 @@
 
 mod capacity;
 mod climb;
+mod cut_capacity;
+#[cfg(test)]
+mod cut_capacity_tests;
 mod cuts;
 mod estimate;
 mod exhaustive;
@@ -33,7 +36,7 @@ use estimate::{Estimate, Ring, deal_by_delay, estimate};
 use merit::Judge;
 use problem::micro_batch_choices;
 use request::{as_good_as, more_by, more_by_part};
-use settle::{THOROUGH, settle};
+use settle::{THOROUGH, settle_start};
 
 /// Rings that are refined by simulation, of all that were estimated.
 const REFINED: usize = 4;
@@ -180,12 +183,11 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
     // The formula flatters rings of several segments: plain pipelines are looked at in any case.
     let plain = dealt.iter().skip(4 * REFINED).filter(|dealt| dealt.ring.segments == 1).take(REFINED);
     for dealt in dealt.iter().take(4 * REFINED).chain(plain) {
-        settled.extend(settle(problem, &dealt.layout(), limit, 0, work));
+        settled.extend(settle_start(problem, &dealt.layout(), limit, 0, work));
     }
     if settled.is_empty() && limit == u64::MAX {
-        // The formula is optimistic about whole blocks: fall back to what surely fits.
-        let some = capacity::some_ring(problem).map(|(ring, estimate)| Dealt { ring, estimate });
-        settled.extend(some.and_then(|dealt| settle(problem, &dealt.layout(), u64::MAX, THOROUGH, work)));
+        // The formula is optimistic about whole blocks, and knows of no cuts: fall back to what surely fits.
+        settled.extend(some_layout(problem).and_then(|some| settle_start(problem, &some, u64::MAX, THOROUGH, work)));
     }
     sort(&mut settled);
     if narrow && let Some(least) = settled.first().map(|one| one.time) {
@@ -195,7 +197,7 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);
     let mut refined: Vec<Settled> = Vec::new();
     for start in settled.iter().take(REFINED) {
-        refined.extend(settle(problem, &start.layout, limit, THOROUGH, work));
+        refined.extend(settle_start(problem, &start.layout, limit, THOROUGH, work));
     }
     refined.sort_by_cached_key(Settled::rank);
     for start in refined.iter_mut().take(CLIMBS) {
@@ -289,7 +291,13 @@ fn estimates(problem: &Problem<'_>, most: u64) -> Vec<Dealt> {
 
 /// Whether any candidate fits, however slow.
 pub(crate) fn fits(problem: &Problem<'_>) -> bool {
-    capacity::some_ring(problem).is_some()
+    some_layout(problem).is_some()
+}
+
+/// A candidate that fits, however slow: of whole layers if they do, else with layers cut.
+fn some_layout(problem: &Problem<'_>) -> Option<Layout> {
+    let whole = capacity::some_ring(problem).map(|(ring, estimate)| Dealt { ring, estimate }.layout());
+    whole.or_else(|| cut_capacity::some_cut(problem))
 }
 
 /// How layers are dealt.

@@ -73,9 +73,16 @@ impl Work {
         beats
     }
 
+    /// See [`Problem::below`].
+    fn below(&mut self, problem: &Problem<'_>, layout: &Layout, limit: u64) -> Option<(Schedule, Period)> {
+        let (found, events) = problem.below(layout, limit, &mut self.scratch);
+        self.left = self.left.saturating_sub(events as u64 + 20);
+        found
+    }
+
     /// The candidate with its measure; `None` where it cannot make progress.
     pub(crate) fn settled(&mut self, problem: &Problem<'_>, layout: Layout) -> Option<Settled> {
-        let pass = self.evaluate(problem, &layout)?.1.nanos();
+        let pass = self.pass(problem, &layout)?;
         self.measured(problem, layout, pass)
     }
 
@@ -85,6 +92,13 @@ impl Work {
         self.left = self.left.saturating_sub(found.events as u64 / 4 + 20);
         let time = problem.request.measure(pass, found.all, found.first);
         Some(Settled { layout, time, pass, prompts: found.all, together: found.together })
+    }
+
+    /// The time of a pass; `None` where the candidate cannot make progress.
+    pub(crate) fn pass(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<u64> {
+        let (schedule, period) = self.evaluate(problem, layout)?;
+        self.scratch.spare.take_back(schedule);
+        Some(period.nanos())
     }
 
     pub(crate) fn evaluate(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<(Schedule, Period)> {
@@ -98,9 +112,40 @@ impl Work {
 /// Rounds in which the binding devices try other choices, where it matters.
 pub(crate) const THOROUGH: usize = 8;
 
-/// The best residency found for `layout` in so many `rounds`, or `None` where a device cannot hold its layers or it is
-/// plain that `bound` cannot be beaten.
+/// What a layout is settled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// To beat the bound.
+    Better,
+    /// To go on from: on small fleets what is slower than the bound will do as well.
+    Start,
+}
+
+/// The best residency found for `layout` in so many `rounds`, if its measure is below `bound`; `None` as well where a device
+/// cannot hold its layers.
 pub(crate) fn settle(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    bound: u64,
+    rounds: usize,
+    work: &mut Work,
+) -> Option<Settled> {
+    settle_for(Aim::Better, problem, layout, bound, rounds, work).filter(|found| found.time < bound)
+}
+
+/// As [`settle`], for a place to go on from: what turns out to be slower than `bound` will do as well.
+pub(crate) fn settle_start(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    bound: u64,
+    rounds: usize,
+    work: &mut Work,
+) -> Option<Settled> {
+    settle_for(Aim::Start, problem, layout, bound, rounds, work)
+}
+
+fn settle_for(
+    aim: Aim,
     problem: &Problem<'_>,
     layout: &Layout,
     bound: u64,
@@ -163,10 +208,9 @@ pub(crate) fn settle(
                     continue;
                 }
                 apply(&mut tried.shares[at], choice);
-                if work.beats(problem, &tried, best.time)
-                    && let Some(found) = work.evaluate(problem, &tried)
-                {
-                    (schedule, period) = found;
+                if let Some((better, its_period)) = work.below(problem, &tried, best.time) {
+                    work.scratch.spare.take_back(std::mem::replace(&mut schedule, better));
+                    period = its_period;
                     best = Passing { time: period.nanos(), layout: tried.clone() };
                 }
             }
@@ -177,8 +221,9 @@ pub(crate) fn settle(
             break;
         }
     }
-    // Small fleets go on from what is a little slower as well.
-    if best.time >= bound && !is_thorough(problem) {
+    work.scratch.spare.take_back(schedule);
+    // Prompts are played for what may be of use alone: that takes longer than the passes did.
+    if best.time >= bound && (aim == Aim::Better || !is_thorough(problem)) {
         return None;
     }
     let best = work.measured(problem, best.layout, best.time)?;

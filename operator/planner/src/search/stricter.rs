@@ -10,7 +10,7 @@ use lime_plan::{Goal, NodeProfile, Offload};
 
 use super::problem::Problem;
 use super::request::more_by_part;
-use super::settle::{Settled, THOROUGH, Work, settle};
+use super::settle::{Settled, THOROUGH, Work, settle_start};
 use super::thorough::MOST_NODES;
 use super::{SEGMENTS, Searched, effort, search};
 
@@ -131,7 +131,7 @@ pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known:
     for goal in stricter(&longest, &means) {
         means.renew(&longest);
         for one in search(&longest.asked(&goal), means.about(known), &mut means.work).settled {
-            found.extend(settle(problem, &one.layout, near, THOROUGH, &mut work));
+            found.extend(settle_start(problem, &one.layout, near, THOROUGH, &mut work));
             found.extend(work.settled(problem, one.layout).filter(|one| one.time < near));
         }
         if !means.every {
