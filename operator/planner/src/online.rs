@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::cost::{Unit, nanos};
 use crate::layout::{Layout, Share};
 use crate::period::Scratch;
-use crate::search::{Problem, Work};
+use crate::search::{Evaluator, Problem};
 use crate::timeline::{goal_of, layout_of};
 use lime_plan::{
     Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, PlanDraft,
@@ -60,14 +60,14 @@ pub(crate) fn steps(problem: &Problem<'_>, plan: &PlanDraft, layout: &Layout, at
     if plan.arithmetic != Arithmetic::Exact {
         return Vec::new();
     }
-    let mut work = Work::new(u64::MAX);
+    let mut evaluator = Evaluator::new(u64::MAX);
     let mut layout = layout.clone();
     let mut above = base(plan.devices[at].memory);
     let mut steps = Vec::new();
-    let Some(mut time) = work.pass(problem, &layout) else {
+    let Some(mut time) = evaluator.pass(problem, &layout) else {
         return steps;
     };
-    while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut work) {
+    while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut evaluator) {
         above += step.frees;
         time = step.time_per_token.0;
         steps.push(step);
@@ -84,11 +84,17 @@ pub(crate) struct Stretched {
 }
 
 /// The device at `at` after the steps that free `missing` bytes, those of [`steps`]; with all that there are where these do not.
-pub(crate) fn stretched(problem: &Problem<'_>, layout: &Layout, at: usize, missing: u64, work: &mut Work) -> Stretched {
+pub(crate) fn stretched(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    at: usize,
+    missing: u64,
+    evaluator: &mut Evaluator,
+) -> Stretched {
     let (mut layout, mut frees, mut time) = (layout.clone(), 0, None);
     while frees < missing {
-        let Some(before) = time.or_else(|| work.pass(problem, &layout)) else { break };
-        let Some((step, next)) = cheapest(problem, &layout, at, (Bytes::ZERO, before), work) else { break };
+        let Some(before) = time.or_else(|| evaluator.pass(problem, &layout)) else { break };
+        let Some((step, next)) = cheapest(problem, &layout, at, (Bytes::ZERO, before), evaluator) else { break };
         frees += step.frees.0;
         time = Some(step.time_per_token.0);
         layout = next;
@@ -228,7 +234,7 @@ fn cheapest(
     layout: &Layout,
     at: usize,
     (above, before): (Bytes, u64),
-    work: &mut Work,
+    evaluator: &mut Evaluator,
 ) -> Option<(Step, Layout)> {
     let mut best: Option<(u128, Step, Layout)> = None;
     let mut consider = |cost: u64, frees: u64, step: Step, next: Layout| {
@@ -252,7 +258,7 @@ fn cheapest(
             if frees == 0 && share.streamed.len() > 1 {
                 continue;
             }
-            let Some(time) = work.pass(problem, &next) else { continue };
+            let Some(time) = evaluator.pass(problem, &next) else { continue };
             let relief = Relief::Stream(unit.block(problem.card.layers));
             let step = Step { above, relief, frees: Bytes(frees), time_per_token: Nanos(time) };
             consider(time.saturating_sub(before), frees, step, next);

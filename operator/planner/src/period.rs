@@ -1,12 +1,12 @@
-//! The time of a pass in steady state, exactly: the largest mean over all circuits of causes.
+//! The time of a pass in steady state, exactly: the largest mean over all circuits of dependencies.
 //!
 //! Simulating until the schedule repeats can take hundreds of passes when a disk is only a little faster than
 //! the ring. The same limit is the maximum cycle ratio of the event graph (time along a circuit over passes along it),
-//! found here in a few sweeps: assume a ratio, let times grow along causes, and when a circuit keeps growing take
+//! found here in a few sweeps: assume a ratio, let times grow along dependencies, and when a circuit keeps growing take
 //! its ratio instead. The circuit that is left says what binds.
 
 use crate::run::Ends;
-use crate::schedule::{Cause, Kind, Schedule, Spare};
+use crate::schedule::{Dependency, EventKind, Schedule, Spare};
 
 const NONE: u32 = u32::MAX;
 
@@ -17,8 +17,8 @@ const MOST_SWEEPS: usize = 100_000;
 #[derive(Default)]
 pub(crate) struct Scratch {
     times: Vec<i64>,
-    cause: Vec<u32>,
-    cause_weight: Vec<(i64, i64)>,
+    dependency: Vec<u32>,
+    dependency_weight: Vec<(i64, i64)>,
     mark: Vec<u32>,
     pub(crate) spare: Spare,
     pub(crate) ends: Ends,
@@ -59,12 +59,12 @@ fn settle_down(schedule: &Schedule, assumed: Period, once: bool, scratch: &mut S
     let count = schedule.events.len();
     scratch.times.clear();
     scratch.times.resize(count, 0);
-    scratch.cause.clear();
-    scratch.cause.resize(count, NONE);
-    scratch.cause_weight.clear();
-    scratch.cause_weight.resize(count, (0, 0));
+    scratch.dependency.clear();
+    scratch.dependency.resize(count, NONE);
+    scratch.dependency_weight.clear();
+    scratch.dependency_weight.resize(count, (0, 0));
     let mut best = assumed;
-    // Within a pass causes come first: a circuit goes through some cause in a pass before.
+    // Within a pass dependencies come first: a circuit goes through some dependency in a pass before.
     let mut wrapped = false;
     for _ in 0..MOST_SWEEPS {
         let Some(across) = sweep(schedule, &best, scratch) else { break };
@@ -77,7 +77,7 @@ fn settle_down(schedule: &Schedule, assumed: Period, once: bool, scratch: &mut S
             for time in &mut scratch.times {
                 *time = *time / best.passes * longer.passes;
             }
-            scratch.cause.fill(NONE);
+            scratch.dependency.fill(NONE);
             (best, wrapped) = (longer, false);
             if once {
                 break;
@@ -87,21 +87,22 @@ fn settle_down(schedule: &Schedule, assumed: Period, once: bool, scratch: &mut S
     best
 }
 
-/// Lets every time grow to what its causes ask for: `None` where none did, else whether any did for a cause in a pass before.
+/// Lets every time grow to what its dependencies ask for: `None` where none did, else whether any did for a dependency in a pass before.
 fn sweep(schedule: &Schedule, assumed: &Period, scratch: &mut Scratch) -> Option<bool> {
     let (mut grew, mut across) = (false, false);
     for (index, event) in schedule.events.iter().enumerate() {
         let duration = event.duration;
         let mut time = scratch.times[index];
-        for cause in schedule.causes(index) {
-            let weight = cause.delay + duration;
-            let candidate = scratch.times[cause.from as usize] + weight * assumed.passes - cause.passes * assumed.time;
+        for dependency in schedule.dependencies(index) {
+            let weight = dependency.delay + duration;
+            let candidate =
+                scratch.times[dependency.from as usize] + weight * assumed.passes - dependency.passes * assumed.time;
             if candidate > time {
                 time = candidate;
-                scratch.cause[index] = cause.from;
-                scratch.cause_weight[index] = (weight, cause.passes);
+                scratch.dependency[index] = dependency.from;
+                scratch.dependency_weight[index] = (weight, dependency.passes);
                 grew = true;
-                across |= cause.passes > 0;
+                across |= dependency.passes > 0;
             }
         }
         scratch.times[index] = time;
@@ -109,29 +110,29 @@ fn sweep(schedule: &Schedule, assumed: &Period, scratch: &mut Scratch) -> Option
     grew.then_some(across)
 }
 
-/// The circuit of noted causes with the largest ratio, if that is larger than what was assumed.
+/// The circuit of noted dependencies with the largest ratio, if that is larger than what was assumed.
 fn longest_circuit(assumed: &Period, scratch: &mut Scratch) -> Option<Period> {
-    let count = scratch.cause.len();
+    let count = scratch.dependency.len();
     scratch.mark.clear();
     scratch.mark.resize(count, NONE);
     let mut best: Option<Period> = None;
     for start in 0..count {
         let mut at = start;
-        while scratch.mark[at] == NONE && scratch.cause[at] != NONE {
+        while scratch.mark[at] == NONE && scratch.dependency[at] != NONE {
             scratch.mark[at] = start as u32;
-            at = scratch.cause[at] as usize;
+            at = scratch.dependency[at] as usize;
         }
-        if scratch.mark[at] != start as u32 || scratch.cause[at] == NONE {
+        if scratch.mark[at] != start as u32 || scratch.dependency[at] == NONE {
             continue;
         }
         let (mut time, mut passes, mut circuit) = (0, 0, Vec::new());
         let first = at;
         loop {
-            let (weight, crossed) = scratch.cause_weight[at];
+            let (weight, crossed) = scratch.dependency_weight[at];
             time += weight;
             passes += crossed;
             circuit.push(at as u32);
-            at = scratch.cause[at] as usize;
+            at = scratch.dependency[at] as usize;
             if at == first {
                 break;
             }
@@ -157,9 +158,10 @@ pub(crate) fn steady_ends(schedule: &Schedule, period: &Period) -> Vec<i64> {
     for _ in 0..MOST_SWEEPS {
         let mut grew = false;
         for (index, event) in schedule.events.iter().enumerate() {
-            let reached = schedule.causes(index).filter(|cause| ends[cause.from as usize] > UNREACHED);
-            let after = |cause: Cause| {
-                ends[cause.from as usize] + (cause.delay + event.duration) * period.passes - cause.passes * period.time
+            let reached = schedule.dependencies(index).filter(|dependency| ends[dependency.from as usize] > UNREACHED);
+            let after = |dependency: Dependency| {
+                ends[dependency.from as usize] + (dependency.delay + event.duration) * period.passes
+                    - dependency.passes * period.time
             };
             let end = reached.map(after).max().unwrap_or(UNREACHED);
             grew |= end > ends[index];
@@ -176,8 +178,8 @@ pub(crate) fn steady_ends(schedule: &Schedule, period: &Period) -> Vec<i64> {
 const UNREACHED: i64 = i64::MIN / 4;
 
 /// Time along the critical circuit by what is done: compute, load, send and latency, the first two by position.
-pub(crate) fn tally(schedule: &Schedule, period: &Period) -> (Vec<(Kind, usize, u64)>, u64) {
-    let mut spent: Vec<(Kind, usize, u64)> = Vec::new();
+pub(crate) fn tally(schedule: &Schedule, period: &Period) -> (Vec<(EventKind, usize, u64)>, u64) {
+    let mut spent: Vec<(EventKind, usize, u64)> = Vec::new();
     let mut total = 0;
     for &event in &period.circuit {
         let event = &schedule.events[event as usize];

@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::online::{give_steps, grown};
 use crate::predict::predict;
 use crate::refusal::Refusal;
-use crate::search::{Found, Merit, Problem, Settled, find, fits, left_out};
+use crate::search::{Evaluated, Found, Merit, Problem, find, fits, left_out};
 use lime_plan::{
     Alternative, Arithmetic, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, Encoding, Fleet, Goal,
     MOST_PROMPT_PASSES, MemoryModel, ModelCard, Nanos, NodeProfile, Outlook, PLAN_VERSION, PlacedBlock, Plan,
@@ -73,7 +73,7 @@ fn plan_form(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Result<Option<Plan
     let fleet = &*offered(fleet, goal);
     let problem = Problem::new(card, fleet, goal);
     let Some(found) = find(&problem) else { return Ok(None) };
-    let Some((best, others)) = found.settled.split_first() else { return Ok(None) };
+    let Some((best, others)) = found.evaluated.split_first() else { return Ok(None) };
     let Some(prediction) = predict(&problem, &best.layout) else { return Ok(None) };
     let outlook = Outlook {
         objective: goal.objective,
@@ -178,15 +178,15 @@ fn input_hash(problem: &Problem<'_>) -> String {
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn alternative(problem: &Problem<'_>, settled: &Settled) -> Alternative {
-    let shares = &settled.layout.shares;
+fn alternative(problem: &Problem<'_>, evaluated: &Evaluated) -> Alternative {
+    let shares = &evaluated.layout.shares;
     Alternative {
         devices: shares.iter().map(|share| problem.fleet.nodes()[share.node].name.clone()).collect(),
-        layers: settled.layout.attentions(),
-        segments: settled.layout.segments,
-        micro_batches: settled.layout.micro_batches,
-        time_per_token: Nanos(settled.pass),
-        request_time: problem.request.total(settled.pass, settled.prompts),
+        layers: evaluated.layout.attentions(),
+        segments: evaluated.layout.segments,
+        micro_batches: evaluated.layout.micro_batches,
+        time_per_token: Nanos(evaluated.pass),
+        request_time: problem.request.total(evaluated.pass, evaluated.prompts),
     }
 }
 
@@ -204,7 +204,7 @@ fn missed(goal: &Goal, prediction: &Prediction) -> Vec<String> {
         .collect()
 }
 
-fn rejected(problem: &Problem<'_>, found: &Found, best: &Settled) -> Vec<RejectedNode> {
+fn rejected(problem: &Problem<'_>, found: &Found, best: &Evaluated) -> Vec<RejectedNode> {
     let out = left_out(problem, &best.layout).into_iter();
     out.map(|node| RejectedNode {
         name: problem.fleet.nodes()[node].name.clone(),
@@ -214,7 +214,7 @@ fn rejected(problem: &Problem<'_>, found: &Found, best: &Settled) -> Vec<Rejecte
 }
 
 /// Why the best ring does without `node`: what is said of times is of rings that were simulated.
-fn why_left_out(problem: &Problem<'_>, found: &Found, best: &Settled, node: usize) -> String {
+fn why_left_out(problem: &Problem<'_>, found: &Found, best: &Evaluated, node: usize) -> String {
     let room = problem.room_at_worst(node, 1, false, false);
     let smallest = problem.attention_bytes.min(problem.mlp_bytes);
     let devices = best.layout.shares.len();
@@ -244,10 +244,10 @@ fn why_left_out(problem: &Problem<'_>, found: &Found, best: &Settled, node: usiz
 /// The best ring found with a node, and the plan without it, in words.
 fn compared(
     problem: &Problem<'_>,
-    (with, merit): (&Settled, Option<Merit>),
-    (best, without): (&Settled, Merit),
+    (with, merit): (&Evaluated, Option<Merit>),
+    (best, without): (&Evaluated, Merit),
 ) -> String {
-    let total = |one: &Settled| problem.request.total(one.pass, one.prompts);
+    let total = |one: &Evaluated| problem.request.total(one.pass, one.prompts);
     let (with_it, instead) = total(with).apart(total(best));
     let mut text = match total(with) == total(best) {
         true => format!("with it a request takes {with_it}, as without it"),

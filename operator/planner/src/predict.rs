@@ -2,7 +2,7 @@
 
 use crate::layout::Layout;
 use crate::period::{Period, Scratch, steady_ends, tally};
-use crate::schedule::{Kind, Schedule};
+use crate::schedule::{EventKind, Schedule};
 use crate::search::Problem;
 use lime_plan::{Bytes, ContextPoint, DeviceShare, Nanos, Prediction};
 
@@ -48,13 +48,13 @@ fn share(
     for (index, event) in schedule.events.iter().enumerate().filter(|(_, event)| event.at == at) {
         let duration = event.duration.max(0) as u64;
         match event.kind {
-            Kind::Compute => {
+            EventKind::Compute => {
                 compute += duration;
                 stall += waiting(schedule, steady, ends, index);
             }
-            Kind::Load => disk += duration,
-            Kind::Send => link += duration,
-            Kind::Relay => {}
+            EventKind::Load => disk += duration,
+            EventKind::Send => link += duration,
+            EventKind::Relay => {}
         }
     }
     // Whole nanoseconds: what is left of one goes to the time in which nothing is to be done.
@@ -75,9 +75,9 @@ fn share(
 /// How long an event that was otherwise ready waits for a load, in units of 1 / `steady.passes` nanoseconds.
 fn waiting(schedule: &Schedule, steady: &Period, ends: &[i64], index: usize) -> u64 {
     let (mut loaded, mut ready) = (None, None);
-    for cause in schedule.causes(index) {
-        let ended = ends[cause.from as usize] + cause.delay * steady.passes - cause.passes * steady.time;
-        let load = schedule.events[cause.from as usize].kind == Kind::Load;
+    for dependency in schedule.dependencies(index) {
+        let ended = ends[dependency.from as usize] + dependency.delay * steady.passes - dependency.passes * steady.time;
+        let load = schedule.events[dependency.from as usize].kind == EventKind::Load;
         let latest = if load { &mut loaded } else { &mut ready };
         *latest = (*latest).max(Some(ended));
     }
@@ -89,20 +89,20 @@ fn binds(schedule: &Schedule, steady: &Period, names: &[&str]) -> String {
     let (spent, latency) = tally(schedule, steady);
     let total = (steady.time.max(1)) as u64;
     let percent = |time: u64| (time * 100 + total / 2) / total;
-    let by = |wanted: Kind| spent.iter().filter(move |(kind, ..)| *kind == wanted);
-    let sum = |wanted: Kind| by(wanted).map(|(.., time)| *time).sum::<u64>();
-    let (compute, loads, sends) = (sum(Kind::Compute), sum(Kind::Load), sum(Kind::Send));
-    let longest_of = |wanted: Kind| by(wanted).max_by_key(|(.., time)| *time).map_or("", |(_, at, _)| names[*at]);
+    let by = |wanted: EventKind| spent.iter().filter(move |(kind, ..)| *kind == wanted);
+    let sum = |wanted: EventKind| by(wanted).map(|(.., time)| *time).sum::<u64>();
+    let (compute, loads, sends) = (sum(EventKind::Compute), sum(EventKind::Load), sum(EventKind::Send));
+    let longest_of = |wanted: EventKind| by(wanted).max_by_key(|(.., time)| *time).map_or("", |(_, at, _)| names[*at]);
     if percent(loads) >= 99 {
-        return format!("the disk of {}", longest_of(Kind::Load));
+        return format!("the disk of {}", longest_of(EventKind::Load));
     }
     let mut parts = Vec::new();
     if compute > 0 {
-        let on = longest_of(Kind::Compute);
+        let on = longest_of(EventKind::Compute);
         parts.push((compute, format!("compute {} % (most on {on})", percent(compute))));
     }
     if loads > 0 {
-        parts.push((loads, format!("waiting for the disk of {} {} %", longest_of(Kind::Load), percent(loads))));
+        parts.push((loads, format!("waiting for the disk of {} {} %", longest_of(EventKind::Load), percent(loads))));
     }
     if sends + latency > 0 {
         parts.push((sends + latency, format!("hops {} %", percent(sends + latency))));

@@ -15,13 +15,13 @@ pub(crate) fn play(schedule: &Schedule, passes: usize) -> Played {
         let mut now = vec![0; schedule.events.len()];
         for index in 0..schedule.events.len() {
             let mut start = 0;
-            for cause in schedule.causes(index) {
-                let from = cause.from as usize;
-                let ended = match cause.passes {
+            for dependency in schedule.dependencies(index) {
+                let from = dependency.from as usize;
+                let ended = match dependency.passes {
                     0 => Some(now[from]),
                     _ => ends.last().map(|earlier: &Vec<i64>| earlier[from]),
                 };
-                start = ended.map_or(start, |ended| start.max(ended + cause.delay));
+                start = ended.map_or(start, |ended| start.max(ended + dependency.delay));
             }
             let done = pass == 0 && schedule.ahead.binary_search(&(index as u32)).is_ok();
             now[index] = start + if done { 0 } else { schedule.events[index].duration };
@@ -72,14 +72,14 @@ pub(crate) fn pace(schedule: &Schedule, asked: usize, passes: usize, space: &mut
         let (mut least, mut most) = (i64::MAX, i64::MIN);
         for index in 0..count {
             let mut start = 0;
-            for cause in schedule.causes(index) {
-                let from = cause.from as usize;
-                let ended = match cause.passes {
+            for dependency in schedule.dependencies(index) {
+                let from = dependency.from as usize;
+                let ended = match dependency.passes {
                     0 => now[from],
                     _ if pass == 0 => continue,
                     _ => before[from],
                 };
-                start = start.max(ended + cause.delay);
+                start = start.max(ended + dependency.delay);
             }
             let done = ahead.next_if_eq(&(index as u32)).is_some();
             now[index] = start + if done { 0 } else { schedule.events[index].duration };

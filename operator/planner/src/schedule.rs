@@ -1,7 +1,7 @@
 //! One pass as a graph of events: who waits for whom, within a pass and from one pass to the next.
 //!
 //! Every device has three resources that work at once, each in a fixed order: compute, the loader (its disk) and its link. An
-//! event's end is its duration after the latest of its causes, so time is a max-plus recurrence: nothing slower
+//! event's end is its duration after the latest of its dependencies, so time is a max-plus recurrence: nothing slower
 //! can make anything earlier, and more of any resource never hurts.
 
 mod spare;
@@ -15,7 +15,7 @@ pub(crate) use spare::Spare;
 
 /// What an event does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EventKind {
     /// Computes units that are in memory.
     Compute,
     /// Reads a unit from disk.
@@ -29,16 +29,16 @@ pub(crate) enum Kind {
 /// An event of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
-    pub(crate) kind: Kind,
+    pub(crate) kind: EventKind,
     /// Position in the ring.
     pub(crate) at: usize,
     pub(crate) duration: i64,
     edge: u32,
 }
 
-/// A cause: `from` must have ended `delay` ago, `passes` passes earlier.
+/// A dependency: `from` must have ended `delay` ago, `passes` passes earlier.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cause {
+pub(crate) struct Dependency {
     pub(crate) from: u32,
     pub(crate) delay: i64,
     pub(crate) passes: i64,
@@ -47,11 +47,11 @@ pub(crate) struct Cause {
 
 const NONE: u32 = u32::MAX;
 
-/// The events of one pass in an order in which causes of the same pass come first.
+/// The events of one pass in an order in which dependencies of the same pass come first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Schedule {
     pub(crate) events: Vec<Event>,
-    causes: Vec<Cause>,
+    dependencies: Vec<Dependency>,
     /// The last event of each micro-batch: its tokens are known.
     pub(crate) ends: Vec<u32>,
     /// Loads that an idle ring has already done when a request comes.
@@ -59,17 +59,17 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// The causes of event `index`.
-    pub(crate) fn causes(&self, index: usize) -> impl Iterator<Item = Cause> {
+    /// The dependencies of event `index`.
+    pub(crate) fn dependencies(&self, index: usize) -> impl Iterator<Item = Dependency> {
         let mut edge = self.events[index].edge;
         std::iter::from_fn(move || {
-            let cause = *self.causes.get(edge as usize)?;
-            edge = cause.next;
-            Some(cause)
+            let dependency = *self.dependencies.get(edge as usize)?;
+            edge = dependency.next;
+            Some(dependency)
         })
     }
 
-    fn event(&mut self, kind: Kind, at: usize, duration: u64) -> u32 {
+    fn event(&mut self, kind: EventKind, at: usize, duration: u64) -> u32 {
         let duration = i64::try_from(duration).unwrap_or(i64::MAX >> 16);
         self.events.push(Event { kind, at, duration, edge: NONE });
         (self.events.len() - 1) as u32
@@ -77,8 +77,8 @@ impl Schedule {
 
     fn after(&mut self, event: u32, from: u32, delay: i64, passes: i64) {
         let next = self.events[event as usize].edge;
-        self.causes.push(Cause { from, delay, passes, next });
-        self.events[event as usize].edge = (self.causes.len() - 1) as u32;
+        self.dependencies.push(Dependency { from, delay, passes, next });
+        self.events[event as usize].edge = (self.dependencies.len() - 1) as u32;
     }
 }
 
@@ -165,7 +165,7 @@ impl Schedule {
 
     fn clear(&mut self) {
         self.events.clear();
-        self.causes.clear();
+        self.dependencies.clear();
         self.ends.clear();
         self.ahead.clear();
     }
@@ -222,7 +222,7 @@ impl Builder<'_> {
         let streamed: usize = self.layout.shares.iter().map(|share| share.streamed.len()).sum();
         let events = 2 * self.tables.len() * (visits + streamed) + streamed;
         self.schedule.events.reserve(events);
-        self.schedule.causes.reserve(2 * events);
+        self.schedule.dependencies.reserve(2 * events);
     }
 
     /// Notes the streamed units before index `to` that are not yet noted: those of `segment`.
@@ -301,7 +301,7 @@ impl Builder<'_> {
         }
         if let Some(delay) = delay {
             // Nothing to do here, or the very first event of a pass that has nothing before it.
-            let event = self.schedule.event(Kind::Relay, at, 0);
+            let event = self.schedule.event(EventKind::Relay, at, 0);
             self.arrive(event, micro_batch, arrived, delay);
             arrived = event;
         }
@@ -313,7 +313,7 @@ impl Builder<'_> {
 
     /// An event on `at`'s compute resource, after `arrived` and after everything that the device did before.
     fn compute(&mut self, at: usize, micro_batch: usize, spent: u64, arrived: u32, delay: Option<i64>) -> u32 {
-        let event = self.schedule.event(Kind::Compute, at, spent);
+        let event = self.schedule.event(EventKind::Compute, at, spent);
         match delay {
             Some(delay) => self.arrive(event, micro_batch, arrived, delay),
             None if self.devices[at].compute.is_none_or(|(_, last)| arrived != last) => {
@@ -340,7 +340,7 @@ impl Builder<'_> {
     fn load(&mut self, at: usize, ordinal: usize, unit: Unit) {
         let share = &self.layout.shares[at];
         let spent = self.costs.load[share.node][unit.index()];
-        let event = self.schedule.event(Kind::Load, at, spent);
+        let event = self.schedule.event(EventKind::Load, at, spent);
         if let Some(&before) = self.devices[at].loader.loads.last() {
             self.schedule.after(event, before, 0, 0);
         }
@@ -363,7 +363,7 @@ impl Builder<'_> {
         let (from, to) = (self.layout.shares[at].node, self.layout.shares[(at + 1) % devices].node);
         let link = self.fleet.link(from, to);
         let spent = self.tables[micro_batch].send[from][to];
-        let event = self.schedule.event(Kind::Send, at, spent);
+        let event = self.schedule.event(EventKind::Send, at, spent);
         let (arrived, delay) = self.arrivals[micro_batch];
         self.schedule.after(event, arrived, delay, 0);
         let used = &mut self.devices[at].send;

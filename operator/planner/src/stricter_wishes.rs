@@ -18,7 +18,7 @@ fn answer(card: &ModelCard, fleet: &Fleet, goal: &Goal) -> Option<Answer> {
         _ => fleet.clone(),
     };
     let found = find(&Problem::new(card, &offered, goal))?;
-    Some(Answer { time: found.settled[0].time, least: found.least, merit: found.merit })
+    Some(Answer { time: found.evaluated[0].time, least: found.least, merit: found.merit })
 }
 
 /// Whether somebody would rather have `stricter` than `free`. Streaming what memory would hold is not among the choices of a plain

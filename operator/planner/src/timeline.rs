@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::layout::{Grain, Layout, Share};
 use crate::period::Scratch;
 use crate::run::play;
-use crate::schedule::{Kind, Schedule};
+use crate::schedule::{EventKind, Schedule};
 use crate::search::Problem;
 use lime_plan::{Fleet, Goal, Nanos, Offload, Plan, Residency};
 
@@ -93,13 +93,13 @@ fn drawn(problem: &Problem<'_>, layout: &Layout, schedule: &Schedule, title: Str
             let end = played.ends[pass][index];
             let start = end - event.duration;
             let activity = match event.kind {
-                Kind::Compute => Activity::Compute,
-                Kind::Load => Activity::Load,
-                Kind::Send => Activity::Send,
-                Kind::Relay => continue,
+                EventKind::Compute => Activity::Compute,
+                EventKind::Load => Activity::Load,
+                EventKind::Send => Activity::Send,
+                EventKind::Relay => continue,
             };
             lanes[event.at].spans.extend(clipped(activity, start, end));
-            if event.kind == Kind::Compute {
+            if event.kind == EventKind::Compute {
                 let ready = ready_without_loads(schedule, &played.ends, pass, index);
                 lanes[event.at].spans.extend(clipped(Activity::Wait, ready, start));
             }
@@ -113,8 +113,13 @@ fn drawn(problem: &Problem<'_>, layout: &Layout, schedule: &Schedule, title: Str
 
 /// When an event could have begun had its weights been there.
 fn ready_without_loads(schedule: &Schedule, ends: &[Vec<i64>], pass: usize, index: usize) -> i64 {
-    let causes = schedule.causes(index).filter(|cause| schedule.events[cause.from as usize].kind != Kind::Load);
-    causes.map(|cause| ends[pass - cause.passes as usize][cause.from as usize] + cause.delay).max().unwrap_or(0)
+    let dependencies = schedule
+        .dependencies(index)
+        .filter(|dependency| schedule.events[dependency.from as usize].kind != EventKind::Load);
+    dependencies
+        .map(|dependency| ends[pass - dependency.passes as usize][dependency.from as usize] + dependency.delay)
+        .max()
+        .unwrap_or(0)
 }
 
 /// The wish behind a plan, as far as the plan tells.

@@ -2,21 +2,21 @@
 
 use crate::layout::{Layout, Share};
 
+use super::assign::{Evaluated, Evaluator, THOROUGH, assign_residency};
 use super::problem::{Problem, micro_batch_choices};
-use super::settle::{Settled, THOROUGH, Work, settle};
 
 /// Climbs from `best` until no small change helps, the floor is reached or the work is used up.
-pub(crate) fn climb(problem: &Problem<'_>, mut best: Settled, floor: u64, work: &mut Work) -> Settled {
+pub(crate) fn climb(problem: &Problem<'_>, mut best: Evaluated, floor: u64, evaluator: &mut Evaluator) -> Evaluated {
     loop {
-        if best.time <= floor || work.spent() {
+        if best.time <= floor || evaluator.spent() {
             return best;
         }
-        let mut better: Option<Settled> = None;
-        for layout in neighbours(problem, &best.layout, &binding(problem, &best, work)) {
+        let mut better: Option<Evaluated> = None;
+        for layout in neighbours(problem, &best.layout, &binding(problem, &best, evaluator)) {
             let bound = better.as_ref().map_or(best.time, |found| found.time);
             let rounds = if layout.shares.len() <= 6 { THOROUGH } else { 1 };
-            better = settle(problem, &layout, bound, rounds, work).or(better);
-            if work.spent() {
+            better = assign_residency(problem, &layout, bound, rounds, evaluator).or(better);
+            if evaluator.spent() {
                 break;
             }
         }
@@ -28,10 +28,10 @@ pub(crate) fn climb(problem: &Problem<'_>, mut best: Settled, floor: u64, work: 
 }
 
 /// Positions on the critical circuit.
-pub(super) fn binding(problem: &Problem<'_>, settled: &Settled, work: &mut Work) -> Vec<usize> {
-    let Some((schedule, period)) = work.evaluate(problem, &settled.layout) else { return Vec::new() };
+pub(super) fn binding(problem: &Problem<'_>, evaluated: &Evaluated, evaluator: &mut Evaluator) -> Vec<usize> {
+    let Some((schedule, period)) = evaluator.evaluate(problem, &evaluated.layout) else { return Vec::new() };
     let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
-    work.scratch.spare.take_back(schedule);
+    evaluator.scratch.spare.take_back(schedule);
     binding.sort_unstable();
     binding.dedup();
     binding
@@ -61,7 +61,7 @@ fn neighbours(problem: &Problem<'_>, layout: &Layout, binding: &[usize]) -> Vec<
         }
     }
     let most = layout.shares.iter().map(|share| share.blocks / piece).max().unwrap_or(1).min(problem.card.layers);
-    // Rings other than what was asked for are refused when they are settled.
+    // Rings other than what was asked for are refused when residency is assigned.
     for segments in [layout.segments - 1, layout.segments + 1, layout.segments + 2] {
         if (1..=most).contains(&segments) && count > 1 {
             found.push(changed(&|layout| layout.segments = segments));

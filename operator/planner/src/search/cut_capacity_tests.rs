@@ -44,7 +44,7 @@ fn a_fleet_that_holds_no_whole_layers_more_gets_a_plan_by_blocks() {
         assert_eq!(most_layers(&problem, 1, false, false), 1, "the case says nothing");
         assert!(capacity::some_ring(&problem).is_none() && fits(&problem), "{nodes} nodes");
         let found = find(&problem).expect("what fits is found");
-        assert!(found.settled[0].layout.is_cut());
+        assert!(found.evaluated[0].layout.is_cut());
         let plan = crate::plan(&card, &fleet, &goal).expect("what is found is a plan");
         assert!(plan.cuts_layers());
         // None is to spare there: without one of them nothing fits.

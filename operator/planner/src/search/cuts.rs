@@ -2,33 +2,33 @@
 
 use crate::layout::{Grain, Layout, Share};
 
+use super::assign::{Evaluated, Evaluator, THOROUGH, assign_residency};
 use super::climb::{binding, climb};
 use super::problem::Problem;
 use super::request::as_good_as;
-use super::settle::{Settled, THOROUGH, Work, settle};
 
-/// Devices of the largest ring of which each change is settled thoroughly, and two changes at once are tried.
+/// Devices of the largest ring of which each change is evaluated thoroughly, and two changes at once are tried.
 const SMALL_RING: usize = 6;
 
 /// The best ring that is `start` with layers cut, or cut elsewhere, if that is faster.
-pub(super) fn cut(problem: &Problem<'_>, start: &Settled, work: &mut Work) -> Option<Settled> {
+pub(super) fn cut(problem: &Problem<'_>, start: &Evaluated, evaluator: &mut Evaluator) -> Option<Evaluated> {
     if start.layout.shares.len() < 2 {
         return None;
     }
     let shares = start.layout.shares.iter().map(Share::bare).collect();
     let even = Layout { shares, grain: Grain::Block, ..start.layout };
-    let from = binding(problem, start, work);
+    let from = binding(problem, start, evaluator);
     let mut layouts = moves(&even, &from);
     layouts.push(even);
-    let mut best: Option<Settled> = None;
+    let mut best: Option<Evaluated> = None;
     for layout in layouts {
         let bound = best.as_ref().map_or(start.time, |best| best.time);
-        best = settled(problem, &layout, bound, work).or(best);
+        best = evaluated(problem, &layout, bound, evaluator).or(best);
     }
     loop {
-        best = best.map(|best| climb(problem, best, 0, work));
+        best = best.map(|best| climb(problem, best, 0, evaluator));
         let stuck = best.as_ref().unwrap_or(start);
-        match two_moves(problem, stuck, work) {
+        match two_moves(problem, stuck, evaluator) {
             Some(better) => best = Some(better),
             None => return best,
         }
@@ -37,17 +37,17 @@ pub(super) fn cut(problem: &Problem<'_>, start: &Settled, work: &mut Work) -> Op
 
 /// Where two devices bind alike, one that gives a block away gains nothing until the other one does too. It may even lose a little in
 /// between: prompts take another way then, though passes take as long.
-fn two_moves(problem: &Problem<'_>, stuck: &Settled, work: &mut Work) -> Option<Settled> {
+fn two_moves(problem: &Problem<'_>, stuck: &Evaluated, evaluator: &mut Evaluator) -> Option<Evaluated> {
     if stuck.layout.shares.len() > SMALL_RING {
         return None;
     }
     let shares = stuck.layout.shares.iter().map(Share::bare).collect();
     let layout = Layout { shares, grain: Grain::Block, ..stuck.layout };
-    for once in moves(&layout, &binding(problem, stuck, work)) {
-        let Some(level) = settled(problem, &once, as_good_as(stuck.time), work) else { continue };
-        for twice in moves(&once, &binding(problem, &level, work)) {
-            let better = settled(problem, &twice, stuck.time, work);
-            if better.is_some() || work.spent() {
+    for once in moves(&layout, &binding(problem, stuck, evaluator)) {
+        let Some(level) = evaluated(problem, &once, as_good_as(stuck.time), evaluator) else { continue };
+        for twice in moves(&once, &binding(problem, &level, evaluator)) {
+            let better = evaluated(problem, &twice, stuck.time, evaluator);
+            if better.is_some() || evaluator.spent() {
                 return better;
             }
         }
@@ -55,13 +55,13 @@ fn two_moves(problem: &Problem<'_>, stuck: &Settled, work: &mut Work) -> Option<
     None
 }
 
-/// The layout as it is settled, if that is faster than `bound`.
-fn settled(problem: &Problem<'_>, layout: &Layout, bound: u64, work: &mut Work) -> Option<Settled> {
-    if work.spent() {
+/// The layout with its residency, if that is faster than `bound`.
+fn evaluated(problem: &Problem<'_>, layout: &Layout, bound: u64, evaluator: &mut Evaluator) -> Option<Evaluated> {
+    if evaluator.spent() {
         return None;
     }
     let rounds = if layout.shares.len() <= SMALL_RING { THOROUGH } else { 1 };
-    settle(problem, layout, bound, rounds, work)
+    assign_residency(problem, layout, bound, rounds, evaluator)
 }
 
 /// Each of `from` gives one block, or two, to each other device.

@@ -161,7 +161,7 @@ impl<'p, 'a> Stations<'p, 'a> {
         let during = if self.batched { 0 } else { station.read_in(u64::from(layers) * station.layer) / visits };
         let most = station.read_in(time);
         let sizes = [signed(self.problem.attention_bytes), signed(self.problem.mlp_bytes)];
-        ways_to_stream(sizes, i64::from(layers)).any(|way| way.suffices(deficit, visits, during, most))
+        sets_to_stream(sizes, i64::from(layers)).any(|way| way.suffices(deficit, visits, during, most))
     }
 
     /// Layers with which a device keeps up in any case, and more than which it never does.
@@ -319,8 +319,8 @@ fn per_two_to_the_30(per_second: u64) -> u64 {
     u64::try_from((u128::from(per_second) << 30) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
-/// A way to stream: some blocks in any case, and as many of one size as it takes.
-struct Way {
+/// Blocks to stream: some in any case, and as many of one size as it takes.
+struct StreamedSet {
     /// Bytes that stream in any case, and the largest block of them.
     always: i64,
     largest: i64,
@@ -330,13 +330,13 @@ struct Way {
 }
 
 /// Attention only, MLPs only, all attention and some MLPs.
-fn ways_to_stream([attention, mlp]: [i64; 2], layers: i64) -> impl Iterator<Item = Way> {
-    let only = |each: i64| Way { always: 0, largest: each, each, count: layers };
-    let both = Way { always: layers * attention, largest: attention.max(mlp), each: mlp, count: layers };
+fn sets_to_stream([attention, mlp]: [i64; 2], layers: i64) -> impl Iterator<Item = StreamedSet> {
+    let only = |each: i64| StreamedSet { always: 0, largest: each, each, count: layers };
+    let both = StreamedSet { always: layers * attention, largest: attention.max(mlp), each: mlp, count: layers };
     [only(attention), only(mlp), both].into_iter()
 }
 
-impl Way {
+impl StreamedSet {
     /// Whether some number of blocks frees `deficit` bytes and a buffer that makes nobody wait, within `most` bytes a pass.
     fn suffices(&self, deficit: i64, visits: i64, during: i64, most: i64) -> bool {
         let enough = |count: i64| {

@@ -2,10 +2,10 @@
 
 use crate::layout::{Grain, Layout, Share, attentions, blocks_in};
 
+use super::assign::{Evaluated, Evaluator};
 use super::floors::Floors;
 use super::problem::{Problem, micro_batch_choices};
 use super::residency::{Choice, Effort, apply, choices};
-use super::settle::{Settled, Work};
 
 /// Most layouts (before residency) that are worth going through one by one.
 const MOST_LAYOUTS: u64 = 1_000_000;
@@ -244,21 +244,21 @@ impl<'p, 'a> Candidates<'p, 'a> {
 }
 
 /// The best of everything; `best` is where to begin.
-pub(crate) fn improve(problem: &Problem<'_>, best: Option<Settled>, work: &mut Work) -> Option<Settled> {
+pub(crate) fn improve(problem: &Problem<'_>, best: Option<Evaluated>, evaluator: &mut Evaluator) -> Option<Evaluated> {
     let mut candidates = Candidates::below(problem, best.as_ref().map_or(u64::MAX, |best| best.time));
     candidates.sort_by_key(|candidate| candidate.bound);
     let mut best = best;
     for candidate in candidates {
         let limit = best.as_ref().map_or(u64::MAX, |best| best.time);
-        if candidate.bound >= limit || work.spent() {
+        if candidate.bound >= limit || evaluator.spent() {
             break;
         }
         let layout = candidate.layout();
         debug_assert!(problem.allows(&layout));
         if problem.floor(&layout) < limit
-            && let Some(all) = promising(problem, &layout, limit, work)
+            && let Some(all) = promising(problem, &layout, limit, evaluator)
         {
-            descend(problem, layout, &all, 0, &mut best, work);
+            descend(problem, layout, &all, 0, &mut best, evaluator);
         }
     }
     best
@@ -269,7 +269,7 @@ pub(crate) fn promising(
     problem: &Problem<'_>,
     layout: &Layout,
     limit: u64,
-    work: &mut Work,
+    evaluator: &mut Evaluator,
 ) -> Option<Vec<Vec<Choice>>> {
     let mut all: Vec<Vec<Choice>> = Vec::with_capacity(layout.shares.len());
     for (at, stretches) in layout.stretches(problem.card.layers).iter().enumerate() {
@@ -288,7 +288,7 @@ pub(crate) fn promising(
     for (at, choices) in all.iter_mut().enumerate() {
         choices.retain(|choice| {
             apply(&mut tried.shares[at], choice);
-            choice.streamed.is_empty() || work.beats(problem, &tried, limit)
+            choice.streamed.is_empty() || evaluator.beats(problem, &tried, limit)
         });
         if choices.is_empty() {
             return None;
@@ -304,14 +304,14 @@ fn descend(
     layout: Layout,
     all: &[Vec<Choice>],
     position: usize,
-    best: &mut Option<Settled>,
-    work: &mut Work,
+    best: &mut Option<Evaluated>,
+    evaluator: &mut Evaluator,
 ) {
-    let limit = |best: &Option<Settled>| best.as_ref().map_or(u64::MAX, |best| best.time);
+    let limit = |best: &Option<Evaluated>| best.as_ref().map_or(u64::MAX, |best| best.time);
     if position == all.len() {
-        if work.beats(problem, &layout, problem.pass_below(&layout, limit(best)))
-            && let Some(pass) = work.pass(problem, &layout)
-            && let Some(found) = work.measured(problem, layout, pass)
+        if evaluator.beats(problem, &layout, problem.pass_below(&layout, limit(best)))
+            && let Some(pass) = evaluator.pass(problem, &layout)
+            && let Some(found) = evaluator.measure_with_pass(problem, layout, pass)
             && found.time < limit(best)
         {
             *best = Some(found);
@@ -319,7 +319,7 @@ fn descend(
         return;
     }
     for choice in &all[position] {
-        if work.spent() {
+        if evaluator.spent() {
             return;
         }
         let mut tried = layout.clone();
@@ -328,9 +328,10 @@ fn descend(
         let earlier = layout.shares.iter().any(|share| !share.streamed.is_empty());
         // The last choice is evaluated below, and the first was when it was listed.
         let simulate = rest && earlier && !choice.streamed.is_empty();
-        let below = |work: &mut Work| work.beats(problem, &tried, problem.pass_below(&tried, limit(best)));
-        if problem.floor(&tried) < limit(best) && (!simulate || below(work)) {
-            descend(problem, tried, all, position + 1, best, work);
+        let below =
+            |evaluator: &mut Evaluator| evaluator.beats(problem, &tried, problem.pass_below(&tried, limit(best)));
+        if problem.floor(&tried) < limit(best) && (!simulate || below(evaluator)) {
+            descend(problem, tried, all, position + 1, best, evaluator);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::layout::{Layout, Share};
 
+use super::assign::{Evaluated, Evaluator, assign_residency};
 use super::problem::Problem;
-use super::settle::{Settled, Work, settle};
 
 /// Most places of a ring in which a node is tried; on large fleets one will do.
 const PLACES: usize = 8;
@@ -16,7 +16,12 @@ pub(crate) fn left_out(problem: &Problem<'_>, layout: &Layout) -> Vec<usize> {
 }
 
 /// The fastest ring that is `best` and `node` besides, with one piece or half of what the fullest device has, where any holds.
-pub(crate) fn with_node(problem: &Problem<'_>, best: &Settled, node: usize, work: &mut Work) -> Option<Settled> {
+pub(crate) fn with_node(
+    problem: &Problem<'_>,
+    best: &Evaluated,
+    node: usize,
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
     let shares = &best.layout.shares;
     let count = shares.len();
     if count >= problem.most_devices() {
@@ -38,7 +43,7 @@ pub(crate) fn with_node(problem: &Problem<'_>, best: &Settled, node: usize, work
             tried.push(place);
         }
     }
-    let mut found: Option<Settled> = None;
+    let mut found: Option<Evaluated> = None;
     for (place, moved) in tried.into_iter().flat_map(|place| moves.iter().map(move |&moved| (place, moved))) {
         for head_stays in [true, false] {
             let mut layout = best.layout.clone();
@@ -50,7 +55,7 @@ pub(crate) fn with_node(problem: &Problem<'_>, best: &Settled, node: usize, work
                 continue;
             }
             let limit = found.as_ref().map_or(u64::MAX, |found| found.time);
-            found = settle(problem, &layout, limit, 1, work).or(found);
+            found = assign_residency(problem, &layout, limit, 1, evaluator).or(found);
         }
     }
     found

@@ -5,9 +5,9 @@ use crate::cost::Unit;
 use crate::layout::{Layout, Share};
 use crate::online::{Stretched, stretched};
 
+use super::assign::{Evaluated, Evaluator};
 use super::problem::{Problem, signed};
 use super::request::as_good_as;
-use super::settle::{Settled, Work};
 
 /// What decides between candidates that are as good as each other in the expected case; less is better, the first field first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,32 +33,32 @@ impl<'p, 'a> Judge<'p, 'a> {
     }
 
     /// The merit of a candidate, if its time at the longest context is no more than `limit`; `None` also where it cannot hold that.
-    pub(crate) fn merit(&self, layout: &Layout, limit: u64, work: &mut Work) -> Option<Merit> {
+    pub(crate) fn merit(&self, layout: &Layout, limit: u64, evaluator: &mut Evaluator) -> Option<Merit> {
         // Blocks that give way only delay: what is too late without them needs no steps.
         if self.longest.lower_bound(layout) > limit {
             return None;
         }
-        let grown = self.grown(layout, work)?;
+        let grown = self.grown(layout, evaluator)?;
         if grown != *layout && self.longest.lower_bound(&grown) > limit {
             return None;
         }
-        let longest = work.pass(&self.longest, &grown)?;
+        let longest = evaluator.pass(&self.longest, &grown)?;
         if longest > limit {
             return None;
         }
-        let first_token = self.problem.request.play(self.problem.fleet, layout, &mut work.scratch)?.first;
+        let first_token = self.problem.request.play(self.problem.fleet, layout, &mut evaluator.scratch)?.first;
         let streamed = layout.shares.iter().flat_map(|share| &share.streamed);
         let read = streamed.map(|unit| self.problem.costs.bytes[unit.index()]).sum();
         Some(Merit { longest, first_token, read })
     }
 
     /// The layout while every request is at its longest: with the steps taken that this needs.
-    fn grown(&self, layout: &Layout, work: &mut Work) -> Option<Layout> {
+    fn grown(&self, layout: &Layout, evaluator: &mut Evaluator) -> Option<Layout> {
         let mut grown = layout.clone();
         for at in 0..layout.shares.len() {
             let missing = self.missing(layout, at);
             if missing > 0 {
-                let Stretched { share, frees } = stretched(self.problem, layout, at, missing as u64, work);
+                let Stretched { share, frees } = stretched(self.problem, layout, at, missing as u64, evaluator);
                 if signed(frees) < missing {
                     return None;
                 }
@@ -84,23 +84,24 @@ impl<'p, 'a> Judge<'p, 'a> {
         signed(held + share.buffer) - problem.room_at_worst(share.node, attentions, first, head)
     }
 
-    /// Of `settled`, the fastest first, the index of the best: the one with most merit of those as good as the first that can hold the
+    /// Of `evaluated`, the fastest first, the index of the best: the one with most merit of those as good as the first that can hold the
     /// longest requests.
-    pub(crate) fn best(&self, settled: &[Settled], work: &mut Work) -> Option<(usize, Merit)> {
-        let of =
-            |(index, one): (usize, &Settled), work: &mut Work| Some((index, self.merit(&one.layout, u64::MAX, work)?));
-        let mut best = settled.iter().enumerate().find_map(|one| of(one, work))?;
-        let near = as_good_as(settled[best.0].time);
-        let close = settled.iter().enumerate().skip(best.0 + 1).take_while(|(_, one)| one.time <= near);
+    pub(crate) fn best(&self, evaluated: &[Evaluated], evaluator: &mut Evaluator) -> Option<(usize, Merit)> {
+        let of = |(index, one): (usize, &Evaluated), evaluator: &mut Evaluator| {
+            Some((index, self.merit(&one.layout, u64::MAX, evaluator)?))
+        };
+        let mut best = evaluated.iter().enumerate().find_map(|one| of(one, evaluator))?;
+        let near = as_good_as(evaluated[best.0].time);
+        let close = evaluated.iter().enumerate().skip(best.0 + 1).take_while(|(_, one)| one.time <= near);
         let mut close: Vec<(u64, usize)> =
             close.map(|(index, one)| (self.longest.lower_bound(&one.layout), index)).collect();
         close.sort_unstable();
         for (bound, index) in close {
-            if bound > best.1.longest || work.spent() {
+            if bound > best.1.longest || evaluator.spent() {
                 break;
             }
-            let Some(merit) = self.merit(&settled[index].layout, best.1.longest, work) else { continue };
-            let key = |index: usize, merit: Merit| (merit, settled[index].rank());
+            let Some(merit) = self.merit(&evaluated[index].layout, best.1.longest, evaluator) else { continue };
+            let key = |index: usize, merit: Merit| (merit, evaluated[index].rank());
             if key(index, merit) < key(best.0, best.1) {
                 best = (index, merit);
             }

@@ -1,5 +1,6 @@
 //! The search: rings by measure, layer counts by formula, residency and refinement by simulation; small fleets in full.
 
+mod assign;
 mod capacity;
 mod climb;
 mod cut_capacity;
@@ -16,7 +17,6 @@ mod problem;
 pub(crate) mod request;
 mod residency;
 pub(crate) mod rings;
-mod settle;
 mod stricter;
 #[cfg(test)]
 mod tests;
@@ -27,16 +27,16 @@ mod work_tests;
 
 use crate::layout::{Grain, Layout, Share};
 
+pub(crate) use assign::{Evaluated, Evaluator};
 pub(crate) use left_out::left_out;
 pub(crate) use merit::Merit;
 pub(crate) use problem::Problem;
-pub(crate) use settle::{Settled, Work};
 
+use assign::{THOROUGH, settle_start};
 use estimate::{Estimate, Ring, deal_by_delay, estimate};
 use merit::Judge;
 use problem::micro_batch_choices;
 use request::{as_good_as, more_by, more_by_part};
-use settle::{THOROUGH, settle_start};
 
 /// Rings that are refined by simulation, of all that were estimated.
 const REFINED: usize = 4;
@@ -56,7 +56,7 @@ const SEGMENTS: [u32; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20];
 /// What was found.
 pub(crate) struct Found {
     /// The best, then others, the fastest first.
-    pub(crate) settled: Vec<Settled>,
+    pub(crate) evaluated: Vec<Evaluated>,
     /// What decided for the best of those about as fast.
     pub(crate) merit: Merit,
     /// The least measure of any.
@@ -64,13 +64,13 @@ pub(crate) struct Found {
     /// Whether everything was tried, so that nothing better exists.
     pub(crate) complete: bool,
     /// For nodes that the best does without: the best ring found with them.
-    pub(crate) with: Vec<(usize, Settled, Option<Merit>)>,
+    pub(crate) with: Vec<(usize, Evaluated, Option<Merit>)>,
 }
 
 /// What one search found.
 struct Searched {
     /// The fastest first.
-    settled: Vec<Settled>,
+    evaluated: Vec<Evaluated>,
     /// Whether everything was tried, so that nothing faster exists.
     complete: bool,
 }
@@ -84,46 +84,47 @@ const ON_LARGE_FLEETS: u64 = 1_000_000;
 /// The best candidates; `None` where no candidate fits.
 pub(crate) fn find(problem: &Problem<'_>) -> Option<Found> {
     let judge = Judge::new(problem);
-    let Searched { settled: mut pool, mut complete } = stricter::search_each(problem);
+    let Searched { evaluated: mut pool, mut complete } = stricter::search_each(problem);
     let small = complete;
     let choice = if small || problem.fleet.nodes().len() <= 8 { IN_FULL } else { ON_LARGE_FLEETS };
     if !complete {
         sort(&mut pool);
         if !thorough::is_thorough(problem) {
-            let mut work = cutting(problem);
-            let cut: Vec<Settled> =
-                pool.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut work)).collect();
+            let mut evaluator = cutting(problem);
+            let cut: Vec<Evaluated> =
+                pool.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut evaluator)).collect();
             pool.extend(cut);
             sort(&mut pool);
         }
-        let (_, merit) = judge.best(&pool, &mut Work::new(choice))?;
+        let (_, merit) = judge.best(&pool, &mut Evaluator::new(choice))?;
         let near = more_by(as_good_as(pool[0].time), 1);
         pool.extend(stricter::with_room_for_the_longest(problem, near, merit.longest));
     }
-    let mut work = Work::new(choice);
+    let mut evaluator = Evaluator::new(choice);
     let (mut best, mut merit, with) = loop {
         sort(&mut pool);
-        let (index, merit) = judge.best(&pool, &mut work)?;
+        let (index, merit) = judge.best(&pool, &mut evaluator)?;
         let best = pool[index].clone();
         let more = left_out(problem, &best.layout).into_iter();
-        let with: Vec<Settled> = more.filter_map(|node| left_out::with_node(problem, &best, node, &mut work)).collect();
+        let with: Vec<Evaluated> =
+            more.filter_map(|node| left_out::with_node(problem, &best, node, &mut evaluator)).collect();
         let least = pool[0].time;
-        let useful = |one: &Settled| one.time <= as_good_as(least) && !pool.contains(one);
-        if small || work.spent() || !with.iter().any(useful) {
+        let useful = |one: &Evaluated| one.time <= as_good_as(least) && !pool.contains(one);
+        if small || evaluator.spent() || !with.iter().any(useful) {
             break (best, merit, with);
         }
         pool.extend(with);
     };
     let least = pool[0].time;
     if small {
-        let mut work = Work::new(IN_FULL);
-        (best, merit) = ties::improve(problem, &judge, least, (best, merit), &mut work);
-        complete &= !work.spent();
+        let mut evaluator = Evaluator::new(IN_FULL);
+        (best, merit) = ties::improve(problem, &judge, least, (best, merit), &mut evaluator);
+        complete &= !evaluator.spent();
     }
     let with = left_out(problem, &best.layout).into_iter().filter_map(|node| {
-        let holds = |one: &&Settled| one.layout.shares.iter().any(|share| share.node == node);
+        let holds = |one: &&Evaluated| one.layout.shares.iter().any(|share| share.node == node);
         let one = pool.iter().chain(&with).filter(holds).min_by_key(|one| one.time)?.clone();
-        let merit = judge.merit(&one.layout, u64::MAX, &mut Work::new(u64::MAX));
+        let merit = judge.merit(&one.layout, u64::MAX, &mut Evaluator::new(u64::MAX));
         Some((node, one, merit))
     });
     let with = with.collect();
@@ -131,13 +132,13 @@ pub(crate) fn find(problem: &Problem<'_>) -> Option<Found> {
     pool.dedup_by_key(|one| shape(&one.layout));
     pool.truncate(ALTERNATIVES);
     pool.insert(0, best);
-    Some(Found { settled: pool, merit, least, complete, with })
+    Some(Found { evaluated: pool, merit, least, complete, with })
 }
 
 /// The fastest first, each once.
-fn sort(settled: &mut Vec<Settled>) {
-    settled.sort_by_cached_key(Settled::rank);
-    settled.dedup();
+fn sort(evaluated: &mut Vec<Evaluated>) {
+    evaluated.sort_by_cached_key(Evaluated::rank);
+    evaluated.dedup();
 }
 
 /// A ring with its layers dealt out.
@@ -158,19 +159,19 @@ impl Dealt {
 }
 
 /// Work for one search by formula and simulation.
-fn effort(problem: &Problem<'_>) -> Work {
+fn effort(problem: &Problem<'_>) -> Evaluator {
     let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
-    Work::new(200_000 + 250 * size)
+    Evaluator::new(200_000 + 250 * size)
 }
 
 /// Work for cuts inside layers: less of it on large fleets, where it comes once.
-fn cutting(problem: &Problem<'_>) -> Work {
+fn cutting(problem: &Problem<'_>) -> Evaluator {
     let size = problem.fleet.nodes().len() as u64 * u64::from(problem.card.layers);
-    Work::new(if thorough::is_thorough(problem) { 40_000 + 250 * size } else { 4_000 + 16 * size })
+    Evaluator::new(if thorough::is_thorough(problem) { 40_000 + 250 * size } else { 4_000 + 16 * size })
 }
 
 /// The fastest candidates; none where no candidate fits, or where no estimate is below `limit`.
-fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
+fn search(problem: &Problem<'_>, limit: u64, evaluator: &mut Evaluator) -> Searched {
     let narrow = thorough::is_narrow(problem);
     // The formula is a little less exact than what is simulated.
     let mut dealt = estimates(problem, if limit == u64::MAX { limit } else { more_by_part(limit, 8) });
@@ -179,49 +180,50 @@ fn search(problem: &Problem<'_>, limit: u64, work: &mut Work) -> Searched {
         dealt.retain(|dealt| dealt.estimate.time <= more_by_part(least, 8));
     }
     dealt.dedup_by(|a, b| a.ring == b.ring);
-    let mut settled: Vec<Settled> = Vec::new();
+    let mut evaluated: Vec<Evaluated> = Vec::new();
     // The formula flatters rings of several segments: plain pipelines are looked at in any case.
     let plain = dealt.iter().skip(4 * REFINED).filter(|dealt| dealt.ring.segments == 1).take(REFINED);
     for dealt in dealt.iter().take(4 * REFINED).chain(plain) {
-        settled.extend(settle_start(problem, &dealt.layout(), limit, 0, work));
+        evaluated.extend(settle_start(problem, &dealt.layout(), limit, 0, evaluator));
     }
-    if settled.is_empty() && limit == u64::MAX {
+    if evaluated.is_empty() && limit == u64::MAX {
         // The formula is optimistic about whole blocks, and knows of no cuts: fall back to what surely fits.
-        settled.extend(some_layout(problem).and_then(|some| settle_start(problem, &some, u64::MAX, THOROUGH, work)));
+        evaluated
+            .extend(some_layout(problem).and_then(|some| settle_start(problem, &some, u64::MAX, THOROUGH, evaluator)));
     }
-    sort(&mut settled);
-    if narrow && let Some(least) = settled.first().map(|one| one.time) {
-        settled.retain(|one| one.time <= more_by_part(least, 16));
+    sort(&mut evaluated);
+    if narrow && let Some(least) = evaluated.first().map(|one| one.time) {
+        evaluated.retain(|one| one.time <= more_by_part(least, 16));
     }
     // Where simulation agrees with the best that the formula hopes for, there is nothing left to climb to.
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);
-    let mut refined: Vec<Settled> = Vec::new();
-    for start in settled.iter().take(REFINED) {
-        refined.extend(settle_start(problem, &start.layout, limit, THOROUGH, work));
+    let mut refined: Vec<Evaluated> = Vec::new();
+    for start in evaluated.iter().take(REFINED) {
+        refined.extend(settle_start(problem, &start.layout, limit, THOROUGH, evaluator));
     }
-    refined.sort_by_cached_key(Settled::rank);
+    refined.sort_by_cached_key(Evaluated::rank);
     for start in refined.iter_mut().take(CLIMBS) {
         if start.time > hoped {
-            *start = climb::climb(problem, start.clone(), hoped, work);
+            *start = climb::climb(problem, start.clone(), hoped, evaluator);
         }
     }
     let small = exhaustive::is_small(problem);
     if !small && thorough::is_thorough(problem) {
-        let mut work = cutting(problem);
-        let cut: Vec<Settled> =
-            refined.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut work)).collect();
+        let mut evaluator = cutting(problem);
+        let cut: Vec<Evaluated> =
+            refined.iter().take(CLIMBS).filter_map(|start| cuts::cut(problem, start, &mut evaluator)).collect();
         refined.extend(cut);
     }
     let mut complete = false;
     if limit == u64::MAX && small {
-        let best = refined.iter().min_by_key(|settled| settled.time).cloned();
-        let mut work = Work::new(IN_FULL);
-        refined.extend(exhaustive::improve(problem, best, &mut work));
-        complete = !work.spent();
+        let best = refined.iter().min_by_key(|evaluated| evaluated.time).cloned();
+        let mut evaluator = Evaluator::new(IN_FULL);
+        refined.extend(exhaustive::improve(problem, best, &mut evaluator));
+        complete = !evaluator.spent();
     }
-    refined.extend(settled);
+    refined.extend(evaluated);
     sort(&mut refined);
-    Searched { settled: refined, complete }
+    Searched { evaluated: refined, complete }
 }
 
 type Shape = (Vec<(usize, u32)>, u32, u32);

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 use lime_plan::{Goal, NodeProfile, Offload};
 
+use super::assign::{Evaluated, Evaluator, THOROUGH, settle_start};
 use super::problem::Problem;
 use super::request::more_by_part;
-use super::settle::{Settled, THOROUGH, Work, settle_start};
 use super::thorough::MOST_NODES;
 use super::{SEGMENTS, Searched, effort, search};
 
@@ -18,19 +18,19 @@ use super::{SEGMENTS, Searched, effort, search};
 struct Means {
     /// Whether every stricter wish is searched in full; else each number of devices, as far as the work goes.
     every: bool,
-    work: Work,
+    evaluator: Evaluator,
 }
 
 impl Means {
     fn of(problem: &Problem<'_>) -> Self {
         let every = problem.fleet.nodes().len() <= MOST_NODES;
-        Self { every, work: effort(problem) }
+        Self { every, evaluator: effort(problem) }
     }
 
     /// Work for one more search.
     fn renew(&mut self, problem: &Problem<'_>) {
         if self.every {
-            self.work = effort(problem);
+            self.evaluator = effort(problem);
         }
     }
 
@@ -43,22 +43,22 @@ impl Means {
 /// What is found, the wish with most freedom first: whether that was everything, too.
 pub(crate) fn search_each(problem: &Problem<'_>) -> Searched {
     let mut means = Means::of(problem);
-    let mut found = Searched { settled: Vec::new(), complete: false };
+    let mut found = Searched { evaluated: Vec::new(), complete: false };
     for (index, goal) in stricter(problem, &means).into_iter().enumerate() {
-        let fastest = found.settled.iter().min_by_key(|one| one.time);
+        let fastest = found.evaluated.iter().min_by_key(|one| one.time);
         let limit = fastest.map_or(u64::MAX, |one| means.about(one.time));
         if index < 2 {
             // Work of its own for what has most freedom, and then for all the rest.
-            means.work = effort(problem);
+            means.evaluator = effort(problem);
         }
         means.renew(problem);
-        let Searched { settled, complete } = search(&problem.asked(&goal), limit, &mut means.work);
-        found.settled.extend(settled);
+        let Searched { evaluated, complete } = search(&problem.asked(&goal), limit, &mut means.evaluator);
+        found.evaluated.extend(evaluated);
         if complete && *goal == *problem.goal {
             return Searched { complete, ..found };
         }
     }
-    found.settled.extend(in_memory(problem, &found.settled));
+    found.evaluated.extend(in_memory(problem, &found.evaluated));
     found
 }
 
@@ -85,7 +85,7 @@ fn stricter<'g>(problem: &Problem<'g>, means: &Means) -> Vec<Cow<'g, Goal>> {
 }
 
 /// As if nothing could be read from disk.
-fn in_memory(problem: &Problem<'_>, known: &[Settled]) -> Vec<Settled> {
+fn in_memory(problem: &Problem<'_>, known: &[Evaluated]) -> Vec<Evaluated> {
     let reads = |node: &NodeProfile| node.disk_bandwidth.is_some();
     if problem.goal.offload != Offload::Auto || !problem.fleet.nodes().iter().any(reads) {
         return Vec::new();
@@ -96,12 +96,12 @@ fn in_memory(problem: &Problem<'_>, known: &[Settled]) -> Vec<Settled> {
         return Vec::new();
     }
     let mut means = Means::of(&problem);
-    let mut found: Vec<Settled> = Vec::new();
+    let mut found: Vec<Evaluated> = Vec::new();
     for goal in stricter(&problem, &means) {
         let fastest = known.iter().chain(&found).map(|one| one.time).min();
         means.renew(&problem);
         let limit = fastest.map_or(u64::MAX, |time| means.about(time));
-        found.extend(search(&problem.asked(&goal), limit, &mut means.work).settled);
+        found.extend(search(&problem.asked(&goal), limit, &mut means.evaluator).evaluated);
         if !means.every {
             break;
         }
@@ -111,7 +111,7 @@ fn in_memory(problem: &Problem<'_>, known: &[Settled]) -> Vec<Settled> {
 
 /// As if every request were at its longest, which takes about `known`: each with the room for that, and without. Only what takes
 /// less than `near` as requests are expected is of use.
-pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known: u64) -> Vec<Settled> {
+pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known: u64) -> Vec<Evaluated> {
     let most = problem.goal.serving.max_context_tokens;
     if problem.goal.context() >= most {
         return Vec::new();
@@ -126,13 +126,13 @@ pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known:
     };
     let longest = Problem::new(problem.card, problem.fleet, &goal);
     let mut means = Means::of(&longest);
-    let mut work = if means.every { Work::new(u64::MAX) } else { effort(&longest).times(4) };
+    let mut evaluator = if means.every { Evaluator::new(u64::MAX) } else { effort(&longest).times(4) };
     let mut found = Vec::new();
     for goal in stricter(&longest, &means) {
         means.renew(&longest);
-        for one in search(&longest.asked(&goal), means.about(known), &mut means.work).settled {
-            found.extend(settle_start(problem, &one.layout, near, THOROUGH, &mut work));
-            found.extend(work.settled(problem, one.layout).filter(|one| one.time < near));
+        for one in search(&longest.asked(&goal), means.about(known), &mut means.evaluator).evaluated {
+            found.extend(settle_start(problem, &one.layout, near, THOROUGH, &mut evaluator));
+            found.extend(evaluator.measure(problem, one.layout).filter(|one| one.time < near));
         }
         if !means.every {
             break;

@@ -101,12 +101,12 @@ fn for_each_residency(
 /// The least measure over everything that the search may choose; only a lower bound that beats nothing is skipped, and what is
 /// slower than `known`, which is to be found again.
 fn brute_force(problem: &Problem<'_>, known: Option<u64>, sets: impl Fn(&Layout, usize) -> Vec<Choice>) -> Option<u64> {
-    let mut work = Work::new(u64::MAX);
+    let mut evaluator = Evaluator::new(u64::MAX);
     let mut least = |grain: Grain, known: Option<u64>| {
         let mut best: Option<u64> = None;
         for_each_ring(problem, grain, |layout| {
             for_each_residency(problem, layout, &sets, 0, &mut |found| {
-                let time = found.and_then(|layout| Some(work.settled(problem, layout)?.time));
+                let time = found.and_then(|layout| Some(evaluator.measure(problem, layout)?.time));
                 best = [best, time].into_iter().flatten().min();
                 best.map(|best| best - 1).or(known).unwrap_or(u64::MAX)
             });
@@ -121,15 +121,15 @@ fn brute_force(problem: &Problem<'_>, known: Option<u64>, sets: impl Fn(&Layout,
 fn most_merit(problem: &Problem<'_>, least: u64) -> Merit {
     let judge = Judge::new(problem);
     let mut best: Option<Merit> = None;
-    let mut work = Work::new(u64::MAX);
+    let mut evaluator = Evaluator::new(u64::MAX);
     for grain in [Grain::Layer, Grain::Block] {
         for_each_ring(problem, grain, |layout| {
             for_each_residency(problem, layout, &|layout, at| every_choice(problem, layout, at), 0, &mut |found| {
                 let near = as_good_as(least);
-                if let Some(settled) = found.and_then(|layout| work.settled(problem, layout))
-                    && settled.time <= near
+                if let Some(evaluated) = found.and_then(|layout| evaluator.measure(problem, layout))
+                    && evaluated.time <= near
                 {
-                    best = [best, judge.merit(&settled.layout, u64::MAX, &mut work)].into_iter().flatten().min();
+                    best = [best, judge.merit(&evaluated.layout, u64::MAX, &mut evaluator)].into_iter().flatten().min();
                 }
                 near
             });
@@ -142,9 +142,9 @@ fn most_merit(problem: &Problem<'_>, least: u64) -> Merit {
 fn check_best(problem: &Problem<'_>, found: Option<&Found>, expected: Option<u64>, what: &str) {
     assert_eq!(found.map(|found| found.least), expected, "{what}");
     let Some(found) = found else { return };
-    let best = &found.settled[0];
+    let best = &found.evaluated[0];
     assert!(best.time >= found.least && best.time <= as_good_as(found.least), "{what}: {} {}", best.time, found.least);
-    let judged = Judge::new(problem).merit(&best.layout, u64::MAX, &mut Work::new(u64::MAX));
+    let judged = Judge::new(problem).merit(&best.layout, u64::MAX, &mut Evaluator::new(u64::MAX));
     assert_eq!(judged, Some(found.merit), "{what}");
     assert_eq!(found.merit, most_merit(problem, found.least), "{what}");
     assert!(found.complete, "{what}: the search gave up");
@@ -203,9 +203,9 @@ fn compare(seeds: std::ops::Range<u64>, most_nodes: u64, most_layers: u64) {
         assert_eq!(fits(&problem), expected.is_some(), "seed {seed}: capacity");
         feasible += usize::from(expected.is_some());
         only_cut += usize::from(found.is_some() && capacity::some_ring(&problem).is_none());
-        cut += usize::from(found.as_ref().is_some_and(|found| found.settled[0].layout.is_cut()));
+        cut += usize::from(found.as_ref().is_some_and(|found| found.evaluated[0].layout.is_cut()));
         streamed += usize::from(
-            found.is_some_and(|found| found.settled[0].layout.shares.iter().any(|share| !share.streamed.is_empty())),
+            found.is_some_and(|found| found.evaluated[0].layout.shares.iter().any(|share| !share.streamed.is_empty())),
         );
     }
     println!("{feasible} feasible, {streamed} of them stream, {cut} cut layers, {only_cut} fit by blocks alone");
@@ -267,8 +267,8 @@ fn equals_brute_force_with_a_ring_that_is_asked_for() {
         let found = find(&problem);
         let expected = brute_force(&problem, known(&found), |layout, at| every_choice(&problem, layout, at));
         check_best(&problem, found.as_ref(), expected, &format!("seed {seed} {goal:?}"));
-        let mut settled = found.iter().flat_map(|found| &found.settled);
-        assert!(settled.all(|settled| problem.allows(&settled.layout)), "seed {seed}");
+        let mut evaluated = found.iter().flat_map(|found| &found.evaluated);
+        assert!(evaluated.all(|evaluated| problem.allows(&evaluated.layout)), "seed {seed}");
         if goal.offload == Offload::Auto {
             assert_eq!(fits(&problem), expected.is_some(), "seed {seed}: capacity");
         }
@@ -286,19 +286,19 @@ fn equals_brute_force_with_times_that_are_wished_for() {
         let problem = Problem::new(&card, &fleet, &goal);
         let Some(free) = find(&problem) else { continue };
         let mut random = Random::new(seed ^ 0x715e);
-        let first = problem.request.play(&fleet, &free.settled[0].layout, &mut Default::default()).unwrap().first;
+        let first = problem.request.play(&fleet, &free.evaluated[0].layout, &mut Default::default()).unwrap().first;
         let mut around = |time: u64| Some(Nanos(time / 100 * random.between(60, 110)));
         (goal.wished_time_per_token, goal.wished_time_to_first_token) = match seed % 3 {
-            0 => (around(free.settled[0].pass), None),
+            0 => (around(free.evaluated[0].pass), None),
             1 => (None, around(first)),
-            _ => (around(free.settled[0].pass), around(first)),
+            _ => (around(free.evaluated[0].pass), around(first)),
         };
         let problem = Problem::new(&card, &fleet, &goal);
         let found = find(&problem);
         let expected = brute_force(&problem, known(&found), |layout, at| every_choice(&problem, layout, at));
         check_best(&problem, found.as_ref(), expected, &format!("seed {seed} {goal:?}"));
         feasible += 1;
-        changed += usize::from(found.is_some_and(|found| found.settled[0].layout != free.settled[0].layout));
+        changed += usize::from(found.is_some_and(|found| found.evaluated[0].layout != free.evaluated[0].layout));
     }
     println!("{feasible} feasible, {changed} changed by the wish");
     assert!(feasible > 10 && changed > 0, "the draw is too easy: {feasible} {changed}");

@@ -2,13 +2,13 @@
 
 use crate::layout::Layout;
 
+use super::assign::{Evaluated, Evaluator};
 use super::exhaustive::{Candidates, promising};
 use super::floors::Floors;
 use super::merit::{Judge, Merit};
 use super::problem::Problem;
 use super::request::{as_good_as, more_by};
 use super::residency::{Choice, apply};
-use super::settle::{Settled, Work};
 
 /// The search for the candidate with most merit.
 struct Ties<'s, 'p, 'a> {
@@ -16,7 +16,7 @@ struct Ties<'s, 'p, 'a> {
     judge: &'s Judge<'p, 'a>,
     /// Their measure must be less than this.
     limit: u64,
-    best: Settled,
+    best: Evaluated,
     merit: Merit,
 }
 
@@ -25,9 +25,9 @@ pub(crate) fn improve(
     problem: &Problem<'_>,
     judge: &Judge<'_, '_>,
     least: u64,
-    (best, merit): (Settled, Merit),
-    work: &mut Work,
-) -> (Settled, Merit) {
+    (best, merit): (Evaluated, Merit),
+    evaluator: &mut Evaluator,
+) -> (Evaluated, Merit) {
     let mut ties = Ties { problem, judge, limit: more_by(as_good_as(least), 1), best, merit };
     let floors = Floors::new(&judge.longest);
     let mut candidates = Candidates::below(problem, ties.limit);
@@ -41,14 +41,14 @@ pub(crate) fn improve(
     });
     candidates.sort_by_key(|candidate| candidate.bound);
     for candidate in candidates {
-        if candidate.bound > ties.merit.longest || work.spent() {
+        if candidate.bound > ties.merit.longest || evaluator.spent() {
             break;
         }
         let layout = candidate.layout();
         if ties.may_win(&layout)
-            && let Some(all) = promising(problem, &layout, ties.limit, work)
+            && let Some(all) = promising(problem, &layout, ties.limit, evaluator)
         {
-            ties.descend(layout, &all, 0, work);
+            ties.descend(layout, &all, 0, evaluator);
         }
     }
     (ties.best, ties.merit)
@@ -60,31 +60,31 @@ impl Ties<'_, '_, '_> {
     }
 
     /// Chooses for the device at `position` and all after it.
-    fn descend(&mut self, layout: Layout, all: &[Vec<Choice>], position: usize, work: &mut Work) {
+    fn descend(&mut self, layout: Layout, all: &[Vec<Choice>], position: usize, evaluator: &mut Evaluator) {
         if position == all.len() {
-            return self.try_one(layout, work);
+            return self.try_one(layout, evaluator);
         }
         for choice in &all[position] {
-            if work.spent() {
+            if evaluator.spent() {
                 return;
             }
             let mut tried = layout.clone();
             apply(&mut tried.shares[position], choice);
             if self.may_win(&tried) {
-                self.descend(tried, all, position + 1, work);
+                self.descend(tried, all, position + 1, evaluator);
             }
         }
     }
 
-    fn try_one(&mut self, layout: Layout, work: &mut Work) {
+    fn try_one(&mut self, layout: Layout, evaluator: &mut Evaluator) {
         // The longest context alone rules most of them out.
-        if !work.beats(&self.judge.longest, &layout, self.merit.longest.saturating_add(1))
-            || !work.beats(self.problem, &layout, self.problem.pass_below(&layout, self.limit))
+        if !evaluator.beats(&self.judge.longest, &layout, self.merit.longest.saturating_add(1))
+            || !evaluator.beats(self.problem, &layout, self.problem.pass_below(&layout, self.limit))
         {
             return;
         }
-        let Some(one) = work.settled(self.problem, layout).filter(|one| one.time < self.limit) else { return };
-        let Some(merit) = self.judge.merit(&one.layout, self.merit.longest, work) else { return };
+        let Some(one) = evaluator.measure(self.problem, layout).filter(|one| one.time < self.limit) else { return };
+        let Some(merit) = self.judge.merit(&one.layout, self.merit.longest, evaluator) else { return };
         if (merit, one.rank()) < (self.merit, self.best.rank()) {
             (self.merit, self.best) = (merit, one);
         }

@@ -38,7 +38,7 @@ fn fleet() -> Fleet {
 }
 
 /// The wish itself, all numbers of devices together and what has room for the longest requests are searched with the work of one search
-/// each; what the last finds is settled with that of four at most, most of it cut short.
+/// each; what the last finds is evaluated with that of four at most, most of it cut short.
 #[test]
 fn a_large_fleet_is_searched_with_the_work_of_a_few_searches() {
     let (card, fleet) = (card(), fleet());

@@ -11,7 +11,7 @@ use super::thorough::is_thorough;
 
 /// A layout with its residency, and how fast it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Settled {
+pub(crate) struct Evaluated {
     pub(crate) layout: Layout,
     /// What it is compared by: see [`super::request::Request::measure`].
     pub(crate) time: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Settled {
     pub(crate) together: u32,
 }
 
-impl Settled {
+impl Evaluated {
     /// Order of preference: fast, whole layers, few devices, few segments and micro-batches, little read, then any
     /// fixed order.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
@@ -35,12 +35,12 @@ impl Settled {
 }
 
 /// Counts simulated events, so that a search ends after the same work on every machine.
-pub(crate) struct Work {
+pub(crate) struct Evaluator {
     left: u64,
     pub(crate) scratch: Scratch,
 }
 
-impl Work {
+impl Evaluator {
     pub(crate) fn new(budget: u64) -> Self {
         Self { left: budget, scratch: Scratch::default() }
     }
@@ -81,17 +81,17 @@ impl Work {
     }
 
     /// The candidate with its measure; `None` where it cannot make progress.
-    pub(crate) fn settled(&mut self, problem: &Problem<'_>, layout: Layout) -> Option<Settled> {
+    pub(crate) fn measure(&mut self, problem: &Problem<'_>, layout: Layout) -> Option<Evaluated> {
         let pass = self.pass(problem, &layout)?;
-        self.measured(problem, layout, pass)
+        self.measure_with_pass(problem, layout, pass)
     }
 
     /// The same where the time of its pass is known.
-    pub(crate) fn measured(&mut self, problem: &Problem<'_>, layout: Layout, pass: u64) -> Option<Settled> {
+    pub(crate) fn measure_with_pass(&mut self, problem: &Problem<'_>, layout: Layout, pass: u64) -> Option<Evaluated> {
         let found = problem.request.play(problem.fleet, &layout, &mut self.scratch)?;
         self.left = self.left.saturating_sub(found.events as u64 / 4 + 20);
         let time = problem.request.measure(pass, found.all, found.first);
-        Some(Settled { layout, time, pass, prompts: found.all, together: found.together })
+        Some(Evaluated { layout, time, pass, prompts: found.all, together: found.together })
     }
 
     /// The time of a pass; `None` where the candidate cannot make progress.
@@ -123,14 +123,14 @@ enum Aim {
 
 /// The best residency found for `layout` in so many `rounds`, if its measure is below `bound`; `None` as well where a device
 /// cannot hold its layers.
-pub(crate) fn settle(
+pub(crate) fn assign_residency(
     problem: &Problem<'_>,
     layout: &Layout,
     bound: u64,
     rounds: usize,
-    work: &mut Work,
-) -> Option<Settled> {
-    settle_for(Aim::Better, problem, layout, bound, rounds, work).filter(|found| found.time < bound)
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
+    settle_for(Aim::Better, problem, layout, bound, rounds, evaluator).filter(|found| found.time < bound)
 }
 
 /// As [`settle`], for a place to go on from: what turns out to be slower than `bound` will do as well.
@@ -139,9 +139,9 @@ pub(crate) fn settle_start(
     layout: &Layout,
     bound: u64,
     rounds: usize,
-    work: &mut Work,
-) -> Option<Settled> {
-    settle_for(Aim::Start, problem, layout, bound, rounds, work)
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
+    settle_for(Aim::Start, problem, layout, bound, rounds, evaluator)
 }
 
 fn settle_for(
@@ -150,8 +150,8 @@ fn settle_for(
     layout: &Layout,
     bound: u64,
     rounds: usize,
-    work: &mut Work,
-) -> Option<Settled> {
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
     let mut layout = layout.clone();
     for share in &mut layout.shares {
         share.streamed.clear();
@@ -180,7 +180,7 @@ fn settle_for(
     for (at, found) in all.iter().enumerate() {
         let best = if layout.micro_batches == 1 && found.len() > 1 {
             let alone = Alone { at, stretches: &stretches[at], gaps: &gaps[at] };
-            best_alone(problem, &layout, &alone, found, around, work)?
+            best_alone(problem, &layout, &alone, found, around, evaluator)?
         } else {
             found.iter().min_by_key(|choice| (guess(problem, &layout, at, choice, around), choice.bytes))?
         };
@@ -191,13 +191,17 @@ fn settle_for(
     }
     // Prompts depend little on what streams: passes decide.
     let bound = problem.pass_below(&layout, bound);
-    let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, &stretches, work)?;
+    let (mut schedule, mut period) = evaluate_or_widen(problem, &mut layout, &all, &stretches, evaluator)?;
     let mut best = Passing { time: period.nanos(), layout };
     for _ in 0..rounds {
         let floor = problem.lower_bound(&best.layout);
         let before = best.time;
         for at in binding(&schedule, &period) {
-            if all[at].len() < 2 || best.time <= around || work.spent() || !binding(&schedule, &period).contains(&at) {
+            if all[at].len() < 2
+                || best.time <= around
+                || evaluator.spent()
+                || !binding(&schedule, &period).contains(&at)
+            {
                 continue;
             }
             let node = best.layout.shares[at].node;
@@ -208,8 +212,8 @@ fn settle_for(
                     continue;
                 }
                 apply(&mut tried.shares[at], choice);
-                if let Some((better, its_period)) = work.below(problem, &tried, best.time) {
-                    work.scratch.spare.take_back(std::mem::replace(&mut schedule, better));
+                if let Some((better, its_period)) = evaluator.below(problem, &tried, best.time) {
+                    evaluator.scratch.spare.take_back(std::mem::replace(&mut schedule, better));
                     period = its_period;
                     best = Passing { time: period.nanos(), layout: tried.clone() };
                 }
@@ -221,16 +225,16 @@ fn settle_for(
             break;
         }
     }
-    work.scratch.spare.take_back(schedule);
+    evaluator.scratch.spare.take_back(schedule);
     // Prompts are played for what may be of use alone: that takes longer than the passes did.
     if best.time >= bound && (aim == Aim::Better || !is_thorough(problem)) {
         return None;
     }
-    let best = work.measured(problem, best.layout, best.time)?;
+    let best = evaluator.measure_with_pass(problem, best.layout, best.time)?;
     if best.together > 1 || best.layout.segments == 1 || best.layout.micro_batches > 1 {
         return Some(best);
     }
-    let together = with_whole_visits(problem, &best.layout, &all, &stretches, work);
+    let together = with_whole_visits(problem, &best.layout, &all, &stretches, evaluator);
     Some(together.filter(|other| other.time < best.time).unwrap_or(best))
 }
 
@@ -241,8 +245,8 @@ fn with_whole_visits(
     layout: &Layout,
     all: &[Vec<Choice>],
     stretches: &[Vec<Stretch>],
-    work: &mut Work,
-) -> Option<Settled> {
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
     let mut layout = layout.clone();
     let mut changed = false;
     for (at, found) in all.iter().enumerate() {
@@ -258,7 +262,7 @@ fn with_whole_visits(
         apply(&mut layout.shares[at], choice);
         changed = true;
     }
-    if changed { work.settled(problem, layout) } else { None }
+    if changed { evaluator.measure(problem, layout) } else { None }
 }
 
 /// A layout and the time of its pass.
@@ -289,7 +293,7 @@ fn best_alone<'c>(
     alone: &Alone<'_>,
     found: &'c [Choice],
     around: u64,
-    work: &mut Work,
+    evaluator: &mut Evaluator,
 ) -> Option<&'c Choice> {
     let mut tried = layout.clone();
     let mut best: Option<(u64, &Choice)> = None;
@@ -301,7 +305,7 @@ fn best_alone<'c>(
             continue;
         }
         apply(&mut tried.shares[alone.at], choice);
-        let time = work.alone(problem, &tried, alone);
+        let time = evaluator.alone(problem, &tried, alone);
         if let Some(time) = time.filter(|time| best.is_none_or(|(least, _)| *time < least)) {
             best = Some((time, choice));
             if time <= around {
@@ -318,9 +322,9 @@ fn evaluate_or_widen(
     layout: &mut Layout,
     all: &[Vec<Choice>],
     stretches: &[Vec<Stretch>],
-    work: &mut Work,
+    evaluator: &mut Evaluator,
 ) -> Option<(Schedule, Period)> {
-    if let Some(found) = work.evaluate(problem, layout) {
+    if let Some(found) = evaluator.evaluate(problem, layout) {
         return Some(found);
     }
     for (at, found) in all.iter().enumerate() {
@@ -331,7 +335,7 @@ fn evaluate_or_widen(
             }
         }
     }
-    work.evaluate(problem, layout)
+    evaluator.evaluate(problem, layout)
 }
 
 /// Whether what streams in each visit fits into the buffer together.
