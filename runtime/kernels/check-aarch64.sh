@@ -43,3 +43,5 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /"
 export PROPTEST_CASES="${PROPTEST_CASES:-32}"
 
 cargo test -p lime-kernels --lib --tests
+# A CPU without sdot takes other instructions for quantized weights.
+QEMU_CPU=cortex-a53 cargo test -p lime-kernels --lib simd::dots --test quants

@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".lime.v1.Frame.activations")
         .bytes(".lime.v1.Token.logits")
+        .bytes(".lime.v1.TokenSet.bits")
+        .bytes(".lime.v1.Pooled.sums")
         .bytes(".lime.v1.KeepPage.entries")
         .bytes(".lime.v1.KeepQuestion.queries")
         .bytes(".lime.v1.KeepAnswer.payload")

@@ -61,6 +61,9 @@ struct Args {
     /// Where `gguf_golden.py formats` wrote GGUF files and llama.cpp's figures, for `perplexity`.
     #[arg(long, default_value = "target/bench-models/formats")]
     formats: PathBuf,
+    /// `speculate` measures only rings whose name has this in it.
+    #[arg(long, default_value = "")]
+    only: String,
     /// `speculate` takes 81 M parameters instead of 1.1 B.
     #[arg(long)]
     small: bool,
@@ -110,7 +113,7 @@ enum What {
     Quants,
     /// Quantized weights under hard memory limits, beside llama.cpp and prima.cpp. Not part of `all`.
     StreamQuants,
-    /// Tokens guessed ahead against none: edits, prose and random text, in memory and streamed. Not part of `all`.
+    /// Tokens guessed ahead against none: edits, prose and random text, in memory, on a ring and streamed. Not part of `all`.
     Speculate,
     /// Only writes the synthetic models.
     Synthesize,
@@ -158,7 +161,7 @@ fn main() -> Result<()> {
             if args.small { (Shape::LLAMA_81M, "llama-81m-bf16") } else { (Shape::LLAMA_1B, "llama-1b-bf16") };
         let folder = args.models.join(name);
         synthetic::write_folder(&shape, &folder).context("cannot write the synthetic model")?;
-        return speculate::measure(&folder, threads, rounds, tokens);
+        return speculate::measure(&folder, &speculate::Extent { threads, rounds, tokens, only: args.only });
     }
     let peers = quants::Peers { llama: args.llama_bench.as_deref(), prima: args.prima_cli.as_deref() };
     match args.what {

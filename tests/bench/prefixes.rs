@@ -6,16 +6,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lime_plan::{Dtype, KV_PAGE_TOKENS, ServingLimits};
+use lime_plan::{DevicePlan, Dtype, KV_PAGE_TOKENS, Plan, ServingLimits};
 use lime_ring::{
-    RingDriver,
-    proto::{KeepPages, Pass, Rows, Sampling},
+    RingDriver, RingTopology,
+    proto::{KeepPages, Pass, RestoredPage, Rows, Sampling},
 };
 use lime_tests::ring::{card, even_plan, topology};
 
 use crate::{
     Bench,
-    processes::WorkerProcess,
+    processes::{WorkerOptions, WorkerProcess},
     report::{Samples, figure, ratio},
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn measure(bench: &Bench, lime: &Path) -> Result<()> {
                 // What a gateway keeps of the first turn.
                 let pages: Vec<u64> =
                     (0..u64::from((CHAT - NEW) / KV_PAGE_TOKENS)).map(|page| round << 32 | page).collect();
-                let keep = vec![KeepPages { slot: 0, first: 0, pages: pages.clone() }];
+                let keep = vec![KeepPages { pages: pages.clone(), ..KeepPages::default() }];
                 ring.send(Pass { keep, release: vec![0], ..Pass::default() }).await?;
                 ring.next().await?;
                 let (short, found) = turn(&mut ring, 1, CHAT, &pages).await?;
@@ -60,8 +60,65 @@ pub(crate) fn measure(bench: &Bench, lime: &Path) -> Result<()> {
         figure(&format!("{devices} workers: all of it computed, first token after"), &cold, "ms");
         figure(&format!("{devices} workers: behind the first turn, first token after"), &behind, "ms");
         ratio(&format!("{devices} workers: behind the first turn / all computed"), &behind.over(&cold), "<= 0.10");
+        drop(workers);
+        let restored = runtime.block_on(restarted(bench, lime, &plan))?;
+        figure(&format!("{devices} workers: from disks after a restart, first token after"), &restored, "ms");
+        ratio(&format!("{devices} workers: from disks / all computed"), &restored.over(&cold), "<= 0.25");
     }
     Ok(())
+}
+
+/// The first turn is computed, all workers are restarted, and the second begins behind what their disks have, reads included. Milliseconds.
+async fn restarted(bench: &Bench, lime: &Path, plan: &Plan) -> Result<Samples> {
+    let store = tempfile::tempdir_in(bench.folder.parent().context("the model is in no folder")?)?;
+    let options = WorkerOptions { store: Some(store.path()), pages: Some("4Gi"), ..WorkerOptions::default() };
+    let start =
+        |device: &DevicePlan| WorkerProcess::start_with(lime, &device.name, &bench.folder, bench.threads, &options);
+    let workers = || plan.devices.iter().map(start).collect::<Result<Vec<WorkerProcess>>>();
+    let pages: Vec<u64> = (0..u64::from((CHAT - NEW) / KV_PAGE_TOKENS)).collect();
+    // Names stand for tokens, of which there is one text here.
+    let name = |page: &u64| page.to_le_bytes().repeat(4);
+    let (mut samples, mut expected) = (Samples::default(), None);
+    for round in 0..=bench.rounds {
+        let workers = workers()?;
+        let uris: Vec<String> = workers.iter().map(|worker| worker.uri.clone()).collect();
+        let topology = topology(plan, &uris)?;
+        let mut ring = RingDriver::configure(&topology, 1, Duration::from_secs(120), |_, _| {}).await?;
+        if round == 0 {
+            expected = Some(turn(&mut ring, 0, CHAT, &[]).await?.1);
+            let keep =
+                KeepPages { pages: pages.clone(), names: pages.iter().map(name).collect(), ..KeepPages::default() };
+            ring.send(Pass { keep: vec![keep], ..Pass::default() }).await?;
+            ring.next().await?;
+            // Written while nobody asks.
+            while disk_pages(&topology).await? < pages.len() as u64 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            continue;
+        }
+        let begin = Instant::now();
+        for pages in pages.chunks(16) {
+            let restore = pages.iter().map(|page| RestoredPage { page: *page, name: name(page) }).collect();
+            ring.send(Pass { restore, ..Pass::default() }).await?;
+        }
+        for _ in pages.chunks(16) {
+            let missing = ring.next().await?.forgotten;
+            ensure!(missing.is_empty(), "pages {missing:?} did not come back");
+        }
+        let (_, found) = turn(&mut ring, 1, CHAT, &pages).await?;
+        samples.push(begin.elapsed().as_secs_f64() * 1e3);
+        ensure!(Some(found) == expected, "another token: {found} instead of {expected:?}");
+    }
+    Ok(samples)
+}
+
+/// Pages on the disk of the device that has the fewest.
+async fn disk_pages(topology: &RingTopology) -> Result<u64> {
+    let mut least = u64::MAX;
+    for peer in &topology.peers {
+        least = least.min(lime_ring::status(&topology.transport, peer).await?.page_disk.unwrap_or_default().pages);
+    }
+    Ok(least)
 }
 
 /// Has a prompt computed, behind kept pages, several chunks on their way; how long its first token takes, and which it is.

@@ -25,6 +25,8 @@ pub(crate) struct WorkerOptions<'a> {
     pub(crate) disk: Option<u64>,
     /// What its link gives, as `lime worker` takes it.
     pub(crate) link: Option<&'a str>,
+    /// What it may keep of KV pages on its disk, as `lime worker` takes it.
+    pub(crate) pages: Option<&'a str>,
     /// A hard limit of its memory.
     pub(crate) memory: Option<&'a MemoryLimit>,
 }
@@ -50,6 +52,7 @@ impl WorkerProcess {
             .args(["--threads", &threads.to_string()])
             .args(options.store.map(|store| [std::ffi::OsStr::new("--store"), store.as_os_str()]).into_iter().flatten())
             .args(options.disk.map(|rate| ["--disk-bandwidth".to_owned(), format!("{rate}B")]).into_iter().flatten())
+            .args(options.pages.map(|size| ["--prefix-disk", size]).into_iter().flatten())
             .args(options.link.map(|rate| ["--link-bandwidth", rate]).into_iter().flatten())
             .env("LIME_LOG", "warn")
             .stdin(Stdio::piped())

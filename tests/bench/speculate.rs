@@ -2,7 +2,10 @@
 //! (prose), and when there is nothing to guess. The model's weights are random, so each draw is told by its biases which token to take: times
 //! are the ring's, and guesses hold as they would in that text.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use lime_gateway::{
@@ -10,7 +13,7 @@ use lime_gateway::{
     schedule::{Completed, Guessed, Limits, NewSequence, PassRequest, Scheduler, SequenceId},
 };
 use lime_plan::{Block, Dtype, Plan, ServingLimits};
-use lime_ring::{RingDriver, proto::LogitBias};
+use lime_ring::{LinkShape, RingDriver, Transport, proto::LogitBias};
 use lime_tests::{
     fixtures,
     ring::{Workers, card, even_plan, streamed},
@@ -25,32 +28,58 @@ const PROMPT: usize = 400;
 /// Of an edited text every so many words one is another.
 const EDIT_EVERY: usize = 17;
 
-/// Measures and prints: answers of `tokens` tokens, `rounds` times each in alternation.
-pub(crate) fn measure(model: &Path, threads: usize, rounds: usize, tokens: usize) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(compare(model, threads, rounds, tokens))
+/// The links of the ring of four.
+const LINK: LinkShape = LinkShape { bandwidth_bits: 1_000_000_000, latency: Duration::from_micros(300) };
+
+/// How much is measured.
+pub(crate) struct Extent {
+    /// Threads of a device that is alone; those of a ring have one each.
+    pub(crate) threads: usize,
+    /// How often each answer is written, with and without in alternation.
+    pub(crate) rounds: usize,
+    /// Tokens of an answer.
+    pub(crate) tokens: usize,
+    /// Only rings whose name has this in it.
+    pub(crate) only: String,
 }
 
-async fn compare(model: &Path, threads: usize, rounds: usize, tokens: usize) -> Result<()> {
+/// Measures and prints.
+pub(crate) fn measure(model: &Path, extent: &Extent) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(compare(model, extent))
+}
+
+async fn compare(model: &Path, extent: &Extent) -> Result<()> {
+    let Extent { threads, rounds, tokens, ref only } = *extent;
     let store = tempfile::tempdir_in(model.parent().context("the model is in no folder")?)?;
     let ample = even_plan(&card(model)?, 1, 1, SERVING, Dtype::F16)?;
+    let four = even_plan(&card(model)?, 4, 1, SERVING, Dtype::F16)?;
     let layers = |kept: u32| move |block| matches!(block, Block::Attention(layer) | Block::Mlp(layer) if !layer.0.is_multiple_of(kept));
     let plans = [
         ("in memory", ample.clone()),
+        ("four devices in memory", four),
         ("half of the layers streamed", streamed(ample.clone(), layers(2), 0.3)?),
         ("two thirds streamed", streamed(ample, layers(3), 0.3)?),
     ];
     let vocabulary = plans[0].1.model.vocabulary;
     let text = words(vocabulary)?;
-    for (name, plan) in &plans {
-        let mut workers = Workers::start_with_store(model, Some(store.path()), 1, threads).await?;
+    for (name, plan) in plans.iter().filter(|(name, _)| name.contains(only.as_str())) {
+        let mut workers = if plan.devices.len() > 1 {
+            Workers::start_linked(&Transport::Plaintext, model, store.path(), plan.devices.len(), Some(LINK)).await?
+        } else {
+            Workers::start_with_store(model, Some(store.path()), 1, threads).await?
+        };
         let mut ring = workers.configure(plan).await?;
         for (what, prompt, answer, target) in [
             (
                 "edit",
                 &text[..PROMPT],
                 edited(&text[..PROMPT], tokens, vocabulary),
-                if *name == "in memory" { ">= 1" } else { ">= 3" },
+                match *name {
+                    "in memory" => ">= 1",
+                    "four devices in memory" => ">= 1.5",
+                    _ => ">= 3",
+                },
             ),
             ("prose", &text[..PROMPT], text[PROMPT..].iter().copied().take(tokens).collect(), ">= 0.98"),
             ("random", &text[..PROMPT], random(tokens, vocabulary), ">= 0.98"),

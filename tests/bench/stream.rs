@@ -400,6 +400,7 @@ impl<'a> Setting<'a> {
                 store: Some(&self.store),
                 disk: throttle.disk,
                 link: throttle.link,
+                pages: None,
                 memory: limit.as_ref(),
             };
             let (name, folder, threads) = (&device.name, &self.bench.folder, self.bench.threads);

@@ -3,6 +3,7 @@
 #   LIME_BASE_URL=http://127.0.0.1:8000/v1 LIME_MODEL=bard tests/clients/run.sh
 # LIME_API_KEY   a key that the server accepts, where it asks for one
 # LIME_CLIENTS   where the packages go (target/clients)
+# LIME_CLIENTS_ALL=1  evaluations.txt too, which brings half a gigabyte along
 # Prints "skipped: ..." for what cannot be had, and ends well.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,7 +23,12 @@ python() {
         fi
         cp "$here/requirements.txt" "$folder/installed.txt"
     fi
-    "$folder/venv/bin/python" -m pip list 2>/dev/null | grep -iE '^(anthropic|instructor|langchain-openai|litellm|openai) ' || true
+    if [ -z "${LIME_CLIENTS_ALL:-}" ]; then
+        echo "skipped: evaluations.txt is not installed without LIME_CLIENTS_ALL=1"
+    elif ! "$folder/venv/bin/python" -m pip install --quiet --retries 1 --timeout 60 -r "$here/evaluations.txt" >>"$folder/pip.log" 2>&1; then
+        echo "skipped: evaluations.txt cannot be installed: $(tail -n 1 "$folder/pip.log")"
+    fi
+    "$folder/venv/bin/python" -m pip list 2>/dev/null | grep -iE '^(anthropic|guidance|instructor|langchain-openai|litellm|llama-index-llms-openai-like|llm|lm_eval|openai|outlines) ' || true
     "$folder/venv/bin/python" "$here/clients.py"
 }
 

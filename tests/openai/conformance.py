@@ -207,7 +207,7 @@ class Conformance(unittest.TestCase):
         self.assert_refused(openai.NotFoundError, lambda: self.client.models.retrieve("nobody"), "model_not_found")
 
     def test_unknown_path(self):
-        call = lambda: self.client.embeddings.create(model=self.model, input="x")
+        call = lambda: self.client.moderations.create(model=self.model, input="x")
         self.assert_refused(openai.NotFoundError, call, "unknown_url")
 
     def test_bad_values(self):
@@ -219,7 +219,7 @@ class Conformance(unittest.TestCase):
             "max_tokens": {"max_tokens": -2},
             "messages[0].role": {"messages": [{"role": "king", "content": "x"}]},
             "tool_choice": {"tool_choice": "required"},
-            "response_format": {"response_format": {"type": "json_object"}},
+            "response_format": {"response_format": {"type": "xml"}},
         }.items():
             with self.subTest(param):
                 self.assert_refused(openai.BadRequestError, lambda: self.chat(**fields), param=param)

@@ -5,10 +5,10 @@ use std::{fs, sync::Arc};
 
 use lime_engine::{Isa, KeptPages};
 use lime_model::{Gguf, ModelConfig, ModelFolder, header_file};
-use lime_plan::{DeviceIndex, FleetFile, Ladder, MemoryModel, Nanos, Plan, PlanInForce, Way};
+use lime_plan::{DeviceIndex, DeviceSteps, Dtype, FleetFile, MemoryModel, Nanos, Plan, PlanInForce, StepsInForce};
 use lime_ring::{
     FrameLimits,
-    proto::{ActivationType, Frame, Pass, PassResult},
+    proto::{Frame, Pass, PassResult},
 };
 use lime_text::{ChatTemplate, GenerationConfig, Tokenizer};
 use prost::Message as _;
@@ -76,7 +76,7 @@ const LIMITS: FrameLimits = FrameLimits {
     context: 128,
     hidden: 8,
     vocabulary: 1000,
-    activation: ActivationType::F32,
+    residual: Dtype::F32,
 };
 
 fn frame(bytes: &[u8]) -> bool {
@@ -108,11 +108,11 @@ fn look_at(plan: &Plan) {
         let _ = model.device(&device.blocks).used();
         let _ = plan.expected_blocks(DeviceIndex(index as u32)).len();
         let _ = plan.successor(DeviceIndex(index as u32));
-        if let Ok(ladder) = Ladder::of(plan, device) {
-            let _ = ladder.way(ladder.most(), Way::default(), Nanos(u64::MAX));
+        if let Ok(steps) = DeviceSteps::of(plan, device) {
+            let _ = steps.choose(steps.most(), StepsInForce::default(), Nanos(u64::MAX));
             // What a device keeps for this one takes memory only when pages come.
             let asker = DeviceIndex(index as u32);
-            let keeper = ladder.hand_over().map(|over| over.to);
+            let keeper = steps.hand_over().map(|over| over.to);
             let kept = keeper.map(|keeper| KeptPages::new(plan, asker, keeper, (Isa::Scalar, 1), Arc::default()));
             let _ = kept.is_some_and(|kept| kept.is_ok());
         }

@@ -318,7 +318,7 @@ pub async fn drive_guessing(
             held[slot] += next.len();
             tokens.extend(next.iter().chain(&guesses));
             let count = (next.len() + guesses.len()) as u32;
-            let drafts = guesses.into_iter().map(|token| Draft { token, bias: None }).collect();
+            let drafts = guesses.into_iter().map(|token| Draft { token, bias: None, allowed: None }).collect();
             rows.push(Rows { slot: slot as u32, start, count, sample, drafts, ..Rows::default() });
         }
         let mut drew = vec![false; sequences.len()];

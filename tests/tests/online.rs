@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lime_engine::{Engine, EngineOptions, Shortage, WeightSource};
 use lime_model::ModelFolder;
 use lime_plan::{
-    BatchRows, Bytes, DeviceIndex, Dtype, Fleet, Goal, Ladder, Link, MemoryModel, Nanos, NodeProfile, Plan,
+    BatchRows, Bytes, DeviceIndex, DeviceSteps, Dtype, Fleet, Goal, Link, MemoryModel, Nanos, NodeProfile, Plan,
     SegmentIndex,
 };
 use lime_planner::plan;
@@ -147,7 +147,7 @@ fn the_cache_grows_to_half_of_the_memory() -> Result<()> {
     let folder = prepare(dir.path())?;
     let plan = planned(&folder, LIMIT)?;
     let (device, longest) = (&plan.devices[0], MemoryModel::of(&plan).kv(SHAPE.layers as u32));
-    ensure!(device.memory.kv < longest && Ladder::of(&plan, device)?.most() >= longest, "{:?}", device.memory);
+    ensure!(device.memory.kv < longest && DeviceSteps::of(&plan, device)?.most() >= longest, "{:?}", device.memory);
 
     let mut command = limit.command(&env::current_exe()?);
     command.args(["--exact", "growing_in_the_limited_process", "--nocapture", "--test-threads=1"]);

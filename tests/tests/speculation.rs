@@ -71,6 +71,14 @@ fn peers(plan: &Plan, uris: &[String]) -> Vec<Peer> {
 fn requests() -> Vec<Value> {
     let edit = "ROMEO:\nBut, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n\
                 ROMEO:\nBut, soft! what light through yonder window breaks?\nIt is the east, ";
+    let schema = json!({
+        "type": "object", "additionalProperties": false, "required": ["who", "lines"],
+        "properties": {
+            "who": {"enum": ["ROMEO", "JULIET"]},
+            "lines": {"type": "array", "minItems": 1, "maxItems": 3, "items": {"type": "string", "maxLength": 30}},
+            "act": {"type": "integer", "minimum": 1, "maximum": 5},
+        },
+    });
     let request = |changes: Value| {
         let mut body = json!({
             "model": "bard", "prompt": edit, "max_tokens": 60, "temperature": 0, "seed": 5, "return_token_ids": true,
@@ -88,6 +96,10 @@ fn requests() -> Vec<Value> {
         json!({"frequency_penalty": -0.9, "logit_bias": {"17": 3, "200": -100}, "temperature": 0.5, "seed": 2}),
         json!({"frequency_penalty": -2, "logprobs": 2, "max_tokens": 90}),
         json!({"stop": ["\n", "the sun"], "logprobs": 0}),
+        json!({"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}, "temperature": 1.4, "seed": 3, "logprobs": 1}),
+        json!({"guided_regex": "(But, soft! )*what light(er)?\\.", "temperature": 2, "seed": 4}),
+        json!({"guided_choice": ["It is the east", "It is the west", "It is"], "presence_penalty": 1}),
+        json!({"echo": true, "logprobs": 2, "max_tokens": 3}),
         json!({"prompt": "KING:", "max_tokens": 1}),
         json!({"prompt": "KING:", "n": 3, "temperature": 1.0, "seed": 7}),
     ]
@@ -102,6 +114,20 @@ async fn send(addr: SocketAddr, body: &Value) -> Result<TcpStream> {
         "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
     socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
     Ok(socket)
+}
+
+/// The embeddings of a long text and a short one.
+async fn embeddings(addr: SocketAddr) -> Result<Value> {
+    let body = json!({"model": "bard", "input": [requests()[0]["prompt"], "KING:"]}).to_string();
+    let mut socket = TcpStream::connect(addr).await?;
+    let head =
+        "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+    let mut answer = String::new();
+    timeout(PATIENCE, socket.read_to_string(&mut answer)).await.context("no answer")??;
+    let json: Value = serde_json::from_str(answer.split_once("\r\n\r\n").context("no body")?.1)?;
+    ensure!(json["data"][1]["embedding"].as_array().is_some_and(|numbers| numbers.len() > 8), "{json}");
+    Ok(json["data"].clone())
 }
 
 /// The choices of an answer, and how many of its tokens were guessed.
@@ -119,7 +145,7 @@ async fn ask(addr: SocketAddr, body: Value) -> Result<(Value, u64)> {
 async fn answers(plan: &Plan, uris: &[String], how: Speculation) -> Result<(Vec<Value>, u64)> {
     let (gateway, _orders, _events) = gateway(plan, uris, how).await?;
     let asked = requests().into_iter().map(|body| tokio::spawn(ask(gateway.addr(), body)));
-    let (mut all, mut held) = (Vec::new(), 0);
+    let (mut all, mut held) = (vec![embeddings(gateway.addr()).await?], 0);
     for answer in asked.collect::<Vec<_>>() {
         let (choices, guessed) = answer.await??;
         all.push(choices);
@@ -259,10 +285,11 @@ impl Drop for Process {
     }
 }
 
-/// Streams an answer; `begun` is called when some of it has come. Its tokens and log-probabilities.
+/// Streams an answer that has a form; `begun` is called when some of it has come. Its tokens and log-probabilities.
 async fn stream(addr: SocketAddr, begun: impl AsyncFnOnce() -> Result<()>) -> Result<Vec<Value>> {
     let mut body = requests().swap_remove(5);
     body["stream"] = true.into();
+    body["guided_regex"] = "([A-Z]+:\\n([^\\x00-\\x1f]{8,40}\\n){1,4}\\n?)+".into();
     let (mut pieces, mut begun) = (Vec::new(), Some(begun));
     let mut lines = tokio::io::BufReader::new(send(addr, &body).await?).lines();
     while let Some(line) = timeout(PATIENCE, lines.next_line()).await.context("the stream stalls")?? {

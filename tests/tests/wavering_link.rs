@@ -129,25 +129,22 @@ async fn the_ring_goes_the_cheaper_way_as_the_link_changes() -> Result<()> {
         growing.grow().await?;
     }
     let fast = said().await?;
-    ensure!(fast.elsewhere().bytes > 0 && fast.memory().steps_in_force == 0, "{fast:?}");
+    ensure!(fast.remote().bytes > 0 && fast.memory().steps_in_force == 0, "{fast:?}");
 
     late.store(SLOW, Ordering::Relaxed);
     let mut slow_passes = 0;
-    while said().await?.elsewhere().bytes > 0 {
+    while said().await?.remote().bytes > 0 {
         growing.grow().await?;
         slow_passes += 1;
         ensure!(slow_passes < 40, "pages stay beyond a slow link: {:?}", said().await?);
     }
     let slow = said().await?;
-    ensure!(
-        slow.memory().steps_in_force > 0 && slow.elsewhere().brought_back == slow.elsewhere().handed_over,
-        "{slow:?}"
-    );
-    ensure!(slow.elsewhere().cost_micros > 20 * fast.elsewhere().cost_micros.min(1000), "{slow:?}");
+    ensure!(slow.memory().steps_in_force > 0 && slow.remote().brought_back == slow.remote().handed_over, "{slow:?}");
+    ensure!(slow.remote().cost_micros > 20 * fast.remote().cost_micros.min(1000), "{slow:?}");
 
     late.store(0, Ordering::Relaxed);
     let mut fast_passes = 0;
-    while said().await?.elsewhere().bytes == 0 {
+    while said().await?.remote().bytes == 0 {
         growing.grow().await?;
         fast_passes += 1;
         ensure!(fast_passes < 90, "blocks stream beside a fast link: {:?}", said().await?);
@@ -157,7 +154,7 @@ async fn the_ring_goes_the_cheaper_way_as_the_link_changes() -> Result<()> {
         growing.grow().await?;
     }
     let again = said().await?;
-    ensure!(again.memory().steps_in_force < slow.memory().steps_in_force && again.elsewhere().bytes > 0, "{again:?}");
+    ensure!(again.memory().steps_in_force < slow.memory().steps_in_force && again.remote().bytes > 0, "{again:?}");
     let drawn = std::mem::take(&mut growing.drawn);
     drop(growing);
     workers.stop().await?;

@@ -7,8 +7,17 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arithmetic, Endpoint, Failure, LimeDeploymentStatus, Model, Nodes, Objective, Offload, Placement, PrefixCache,
-    Serving, Speculation, Template, Transport, rules,
+    endpoint::{Endpoint, Transport},
+    failure::Failure,
+    model::Model,
+    nodes::{Nodes, Offload},
+    placement::Placement,
+    prefix_cache::PrefixCache,
+    rules,
+    serving::{Arithmetic, Objective, Serving},
+    speculation::Speculation,
+    status::LimeDeploymentStatus,
+    template::Template,
 };
 
 /// What to serve and how. Only `model.source` is required.
@@ -152,6 +161,7 @@ pub struct LimeDeploymentSpec {
 
     /// What is kept of requests for those that begin alike.
     #[serde(default)]
+    #[x_kube(validation = Rule::new(rules::PREFIX_DISK.0).message(rules::PREFIX_DISK.1))]
     pub prefix_cache: PrefixCache,
 
     /// How failures are borne.

@@ -3,7 +3,7 @@
 use lime_plan::{Plan, PlanDraft, PlanError};
 use thiserror::Error;
 
-use crate::LimePlanSpec;
+use crate::plan::LimePlanSpec;
 
 /// A LimePlan without a plan that could run.
 #[derive(Debug, Error)]

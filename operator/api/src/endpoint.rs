@@ -7,7 +7,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointIngress, EndpointService, SecretKeyRef, SecretRef, rules};
+use crate::{
+    exposure::{EndpointIngress, EndpointService},
+    model::{SecretKeyRef, SecretRef},
+    rules,
+};
 
 /// Where clients find the model.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,11 @@
 
 use lime_plan::{Dtype, Encoding, Goal, ModelCard, Nanos, Objective, Offload, ServingLimits};
 
-use crate::{LimeDeploymentSpec, OffloadPolicy, RequestPattern, WeightEncoding};
+use crate::{
+    deployment::LimeDeploymentSpec,
+    nodes::{OffloadPolicy, WeightEncoding},
+    serving::RequestPattern,
+};
 
 impl LimeDeploymentSpec {
     /// What the planner is asked for a model, with a note where the model allows less than the spec asks for. Counts below one,

@@ -21,6 +21,8 @@ mod document;
 mod endpoint;
 mod exposure;
 mod failure;
+mod fault;
+mod faults;
 mod foreign;
 mod goal;
 mod labels;
@@ -39,6 +41,7 @@ mod speculation;
 mod speeds;
 mod status;
 mod template;
+mod template_faults;
 mod template_rules;
 
 pub use deployment::{LimeDeployment, LimeDeploymentSpec};
@@ -46,6 +49,7 @@ pub use document::{DocumentError, approval_command};
 pub use endpoint::{Endpoint, Transport, TransportSecurity};
 pub use exposure::{EndpointIngress, EndpointService, ExternalTrafficPolicy, IpFamilyPolicy, ServiceType};
 pub use failure::Failure;
+pub use fault::Fault;
 pub use labels::{COMPONENT_LABEL, DEPLOYMENT_LABEL, component_selector};
 pub use model::{Model, SecretKeyRef, SecretRef};
 pub use nodes::{Nodes, Offload, OffloadPolicy, WeightEncoding};
@@ -61,7 +65,6 @@ pub use profile::{
     ProfileOverrides, heartbeat_lease,
 };
 pub use quantity::{QuantityError, binary_bytes, bytes_per_second, parse_bytes};
-pub use rules::Fault;
 pub use schema::{crds, deployment_schema};
 pub use serving::{Arithmetic, KvCacheType, Objective, RequestPattern, Serving};
 pub use source::{ModelSource, SourceError};

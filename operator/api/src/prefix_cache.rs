@@ -1,11 +1,13 @@
 //! spec.prefixCache: what is kept of requests for those that begin alike.
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use lime_plan::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What was computed for the beginning of a request, system prompts and the turns of a chat before the last, is kept for those that begin
 /// alike: they are answered as if all had been computed, and sooner. It lies in KV cache that no request needs at the moment.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PrefixCache {
     /// Whether anything is kept.
@@ -16,9 +18,21 @@ pub struct PrefixCache {
     /// asked.
     #[serde(default)]
     pub shared_across_keys: bool,
+
+    /// What each node may keep of it on its disk, beside the weights, such as `20Gi`: it outlives workers, gateways and plans that cut the
+    /// layers alike. Left out: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub disk: Option<Quantity>,
 }
 
 impl PrefixCache {
+    /// Bytes that each node may keep on its disk; none where nothing is kept.
+    pub fn disk_bytes(&self) -> Option<Bytes> {
+        let disk = self.disk.as_ref().filter(|_| self.enabled)?;
+        crate::parse_bytes(&disk.0).ok().filter(|bytes| !bytes.is_zero())
+    }
+
     fn on() -> bool {
         true
     }
@@ -26,6 +40,6 @@ impl PrefixCache {
 
 impl Default for PrefixCache {
     fn default() -> Self {
-        Self { enabled: Self::on(), shared_across_keys: false }
+        Self { enabled: Self::on(), shared_across_keys: false, disk: None }
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use crate::{LimeDeployment, LimeNodeProfile, LimePlan};
+use crate::{deployment::LimeDeployment, plan::LimePlan, profile::LimeNodeProfile};
 
 /// The CustomResourceDefinition of every kind.
 pub fn crds() -> Vec<CustomResourceDefinition> {

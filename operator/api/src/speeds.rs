@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lime_plan::{Bytes, Format, FormatSpeed, Link, Nanos, NodeProfile};
 use thiserror::Error;
 
-use crate::{DiskStatus, FormatFigures, LimeNodeProfile, LimeNodeProfileStatus, ProfileOverrides};
+use crate::profile::{DiskStatus, FormatFigures, LimeNodeProfile, LimeNodeProfileStatus, ProfileOverrides};
 
 /// How fast a node is, overrides of its administrator included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +161,7 @@ pub const UNMEASURED_LINK: Link = Link { bandwidth: 12_500_000, latency: Nanos(1
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LimeNodeProfileSpec, LinkStatus};
+    use crate::profile::{LimeNodeProfileSpec, LinkStatus};
 
     #[test]
     fn overrides_come_first_and_nonsense_is_named() {

@@ -7,24 +7,6 @@ use kube::ResourceExt as _;
 
 use crate::{build::Object, names};
 
-/// A gateway that leaves and has answers under way. It needs its ring as it is until they have ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leaving {
-    /// Its pod.
-    pub pod: String,
-    /// Answers that have not ended.
-    pub requests: u64,
-    /// When its pod ends, whatever is under way.
-    pub until: Timestamp,
-}
-
-impl Leaving {
-    /// What is waited for, for people. Not how many answers: a status is no counter.
-    pub fn message(&self) -> String {
-        format!("{} leaves and ends its answers first, until {} at the latest", self.pod, self.until)
-    }
-}
-
 /// The pods of gateways.
 fn of(pods: &[Arc<Pod>]) -> impl Iterator<Item = &Arc<Pod>> {
     pods.iter().filter(|pod| pod.labels().get(names::COMPONENT_LABEL).map(String::as_str) == Some("gateway"))

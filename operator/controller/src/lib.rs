@@ -39,6 +39,7 @@ pub mod links;
 mod metric_families;
 pub mod metrics;
 pub mod missing;
+pub mod missing_events;
 pub mod names;
 pub mod node_affinity;
 pub mod observe;

@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt as _;
 use lime_api::{LimeNodeProfile, LostLink};
-use lime_plan::{Ladder, Link, Nanos, Plan};
+use lime_plan::{DeviceSteps, Link, Nanos, Plan};
 
 /// What a lost link is planned with, so that every other way is better: a plan that uses it all the same is not followed.
 pub const LOST: Link = Link { bandwidth: 1_000, latency: Nanos(30_000_000_000) };
@@ -94,7 +94,7 @@ pub fn used(plan: &Plan) -> BTreeSet<Ends> {
     let mut links = BTreeSet::new();
     for (index, device) in plan.devices.iter().enumerate() {
         let successor = name((index + 1) % plan.devices.len());
-        let keeper = Ladder::of(plan, device).ok().and_then(|ladder| ladder.hand_over().map(|over| over.to));
+        let keeper = DeviceSteps::of(plan, device).ok().and_then(|steps| steps.hand_over().map(|over| over.to));
         let keeper = keeper.and_then(|keeper| name(keeper.0 as usize));
         let others = successor.into_iter().chain(keeper).filter(|other| *other != device.name);
         links.extend(others.map(|other| Ends::of(&device.name, other)));

@@ -14,7 +14,7 @@ use kube::{
     },
 };
 use lime_operator::{
-    client, context::Context, http, leader, leader::Leadership, ledger, missing, names, pulse, reconcile,
+    client, context::Context, http, leader, leader::Leadership, ledger, missing_events, names, pulse, reconcile,
     settings::Settings, world,
 };
 
@@ -100,7 +100,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     tokio::spawn(ledger::keep(context.clone()));
-    tokio::spawn(missing::tell(context.clone(), leasing.clone()));
+    tokio::spawn(missing_events::tell(context.clone(), leasing.clone()));
     let tidy = {
         let context = context.clone();
         async move {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 pub use lime_api::{COMPONENT_LABEL, DEPLOYMENT_LABEL, component_selector as selector};
 
+/// Models below this folder are in the image.
+pub(crate) const IMAGE_MODELS: &str = "/usr/share/lime/models/";
 /// The field manager of every write.
 pub const MANAGER: &str = "lime-operator";
 /// The plan that an object belongs to; on the gateway's pod: the plan that it was told of last.

@@ -16,9 +16,8 @@ use crate::{
     build,
     certificates::{self, Existing},
     context::Context,
-    gateways::{self, Leaving},
-    held, names, requests,
-    snapshot::{RingReport, SecretKey, Snapshot, StoredCard},
+    gateways, held, names, requests,
+    snapshot::{Leaving, RingReport, SecretKey, Snapshot, StoredCard},
 };
 
 /// Gathers what is. `lent` is left empty, and `held` holds the deployment's own workers alone: both are read when the decision is made.

@@ -15,7 +15,7 @@ use k8s_openapi::{
 use lime_api::{LimeDeployment, LimeNodeProfile, LimePlan};
 use lime_plan::Bytes;
 
-use crate::{gateways::Leaving, links::Ends};
+use crate::links::Ends;
 
 /// What is, at one moment, as far as one deployment is concerned.
 #[derive(Clone, Debug)]
@@ -75,6 +75,24 @@ pub enum Tried {
     Node(String),
     /// Nodes with certain figures: their digest.
     Figures(String),
+}
+
+/// A gateway that leaves and has answers under way. It needs its ring as it is until they have ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// Its pod.
+    pub pod: String,
+    /// Answers that have not ended.
+    pub requests: u64,
+    /// When its pod ends, whatever is under way.
+    pub until: Timestamp,
+}
+
+impl Leaving {
+    /// What is waited for, for people. Not how many answers: a status is no counter.
+    pub fn message(&self) -> String {
+        format!("{} leaves and ends its answers first, until {} at the latest", self.pod, self.until)
+    }
 }
 
 /// A card, and the digest of the source that it was read from.

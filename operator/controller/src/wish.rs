@@ -9,7 +9,6 @@ use lime_plan::{Bytes, Dtype, Goal, ModelCard};
 use serde_json::json;
 
 use crate::{
-    build::IMAGE_MODELS,
     names,
     settings::{Settings, WeightStore},
 };
@@ -110,7 +109,7 @@ impl Wish {
 
     /// Whether the model is a folder of the nodes, which every pod that reads it mounts: not one of the image.
     pub fn is_on_nodes(&self) -> bool {
-        matches!(&self.source, ModelSource::File { path } if !path.starts_with(IMAGE_MODELS))
+        matches!(&self.source, ModelSource::File { path } if !path.starts_with(names::IMAGE_MODELS))
     }
 
     /// The model's name in the API.

@@ -187,13 +187,13 @@ impl Costs {
 /// Time that `node` needs for `block` when a pass carries `rows` rows over `context` earlier tokens each.
 fn compute(card: &ModelCard, goal: &Goal, node: &NodeProfile, block: Block, rows: u32, context: u32) -> u64 {
     // The largest model with the longest context leaves 64 bits.
+    let mut bytes = u128::from(card.bytes_read(block, rows).0);
     let rows = u128::from(rows);
-    let mut bytes = u128::from(card.block_bytes(block).0);
     let mut flops = u128::from(card.flops_per_row(block)) * rows;
     match block {
         Block::Embedding => bytes = rows * u128::from(card.format.row_bytes(card.hidden.into())),
-        Block::Attention(_) => {
-            let past = rows * u128::from(context);
+        Block::Attention(layer) => {
+            let past = rows * u128::from(card.seen(layer, context));
             bytes += past * u128::from(card.kv_bytes_per_token_per_layer(goal.kv).0);
             flops += past * 4 * u128::from(card.heads) * u128::from(card.head_dim);
         }

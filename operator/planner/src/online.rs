@@ -9,8 +9,8 @@ use crate::period::Scratch;
 use crate::search::{Evaluator, Problem};
 use crate::timeline::{goal_of, layout_of};
 use lime_plan::{
-    Arithmetic, Bytes, ContextPoint, DeviceMemory, Fleet, KV_PAGE_TOKENS, Ladder, MemoryModel, Nanos, Plan, PlanDraft,
-    Relief, Step, Way,
+    Arithmetic, Bytes, ContextPoint, DeviceMemory, DeviceSteps, Fleet, KV_PAGE_TOKENS, MemoryModel, Nanos, Plan,
+    PlanDraft, Relief, Step, StepsInForce,
 };
 
 /// The steps of one device in the order in which they are taken.
@@ -119,7 +119,8 @@ pub(crate) fn with_hand_over(
     let memory = MemoryModel::of(plan);
     let attentions = layout.attentions();
     let (base, worst) = (base(plan.devices[at].memory), memory.kv(attentions[at]));
-    if plan.arithmetic != Arithmetic::Exact {
+    // A device that keeps pages knows of no windows and caps.
+    if plan.arithmetic != Arithmetic::Exact || !problem.card.features.attends_plainly() {
         return steps;
     }
     // What is never asked for is not reserved; where the plan has room for all, what memory pressure may ask for is not known.
@@ -206,24 +207,23 @@ pub(crate) fn grown(
     let memory = lime_plan::MemoryModel::of(plan);
     let at = |point: &ContextPoint| {
         let pages = u64::from(point.context_tokens.div_ceil(KV_PAGE_TOKENS)) * u64::from(problem.sequences);
-        let (mut layout, mut elsewhere) = (layout.clone(), 0);
+        let (mut layout, mut remote) = (layout.clone(), 0);
         let attentions = layout.attentions();
         for ((share, device), attentions) in layout.shares.iter_mut().zip(&plan.devices).zip(attentions) {
-            let Ok(ladder) = Ladder::of(plan, device) else { continue };
+            let Ok(steps) = DeviceSteps::of(plan, device) else { continue };
             let kv = memory.page_bytes(attentions) * pages;
-            let planned = ladder.hand_over().map_or(Nanos::ZERO, |over| over.costs);
-            let way = ladder.way(kv, Way::default(), planned);
-            elsewhere += if way.elsewhere { planned.0 } else { 0 };
-            for rung in &ladder.rungs()[..way.level] {
-                share.streamed.push(Unit::of(rung.block, problem.card.layers));
-                share.buffer = rung.buffer.0;
+            let planned = steps.hand_over().map_or(Nanos::ZERO, |over| over.costs);
+            let in_force = steps.choose(kv, StepsInForce::default(), planned);
+            remote += if in_force.remote { planned.0 } else { 0 };
+            for step in &steps.stream_steps()[..in_force.level] {
+                share.streamed.push(Unit::of(step.block, problem.card.layers));
+                share.buffer = step.buffer.0;
             }
             share.streamed.sort();
         }
         let other = Problem::at_context(problem.card, problem.fleet, problem.goal, point.context_tokens);
         let steady = other.evaluate(&layout, &mut Scratch::default());
-        steady
-            .map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos() + elsewhere), ..*point })
+        steady.map_or(*point, |(_, steady)| ContextPoint { time_per_token: Nanos(steady.nanos() + remote), ..*point })
     };
     points.iter().map(at).collect()
 }
@@ -289,7 +289,7 @@ fn next_to_stream(problem: &Problem<'_>, layout: &Layout, at: usize) -> Vec<Unit
     [farthest(true), farthest(false)].into_iter().flatten().collect()
 }
 
-/// A chunk of a prompt, too, must not wait for pages elsewhere by more than this many times what streaming instead would take:
+/// A chunk of a prompt, too, must not wait for remote pages by more than this many times what streaming instead would take:
 /// blocks that stream are read once for all of its rows.
 const MOST_OF_A_CHUNK: u64 = 2;
 

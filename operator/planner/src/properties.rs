@@ -6,7 +6,7 @@ use crate::search::request::as_good_as;
 use crate::suggest::plan;
 use lime_plan::testing::{AROUND, Random, drawn_node, small_card};
 use lime_plan::{
-    Block, Bytes, Fleet, FleetFile, Goal, Ladder, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,
+    Block, Bytes, DeviceSteps, Fleet, FleetFile, Goal, Link, LinkEntries, LinkEntry, MemoryModel, ModelCard, Nanos,
     NodeEntry, NodeProfile, Offload, Plan, Quantity, Residency,
 };
 
@@ -78,9 +78,9 @@ fn check_sound(plan: &Plan, card: &ModelCard) {
     for device in &plan.devices {
         assert!(device.memory.used() <= device.memory.budget);
         let longest = MemoryModel::of(plan).kv(device.attentions());
-        let ladder = Ladder::of(plan, device).expect("steps can be taken");
-        assert!(device.memory.kv == longest || ladder.most() >= longest, "{}: the longest requests fit", device.name);
-        let followed = ladder.rungs().len() + usize::from(ladder.hand_over().is_some());
+        let steps = DeviceSteps::of(plan, device).expect("steps can be taken");
+        assert!(device.memory.kv == longest || steps.most() >= longest, "{}: the longest requests fit", device.name);
+        let followed = steps.stream_steps().len() + usize::from(steps.hand_over().is_some());
         assert_eq!(followed, device.steps.len(), "workers follow every step");
         let streamed = device.blocks.iter().filter(|placed| placed.residency == Residency::Streamed);
         let largest = streamed.map(|placed| card.block_bytes(placed.block)).max().unwrap_or_default();

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use lime_plan::{Bytes, Fleet, FleetFile, Format, Goal, Ladder, MemoryModel, Nanos, NodeProfile, Plan, Relief};
+use lime_plan::{Bytes, DeviceSteps, Fleet, FleetFile, Format, Goal, MemoryModel, Nanos, NodeProfile, Plan, Relief};
 use lime_planner::{Activity, Strategy, adaptations, compare, plan, timeline};
 
 mod support;
@@ -131,11 +131,11 @@ fn room_that_long_requests_need_later_holds_blocks_until_then() {
     let time = |plan: &Plan| plan.outlook.as_ref().unwrap().prediction.time_per_token;
     assert!(time(&after) < time(&before), "{} against {}", time(&after), time(&before));
     for device in &after.devices {
-        let ladder = Ladder::of(&after, device).unwrap();
+        let steps = DeviceSteps::of(&after, device).unwrap();
         let longest = MemoryModel::of(&after).kv(device.attentions());
-        assert!(device.memory.kv < longest && ladder.most() >= longest, "{}", device.name);
-        let level = ladder.level(longest, 0, Bytes::ZERO);
-        assert!(level > 0 && level <= ladder.rungs().len());
+        assert!(device.memory.kv < longest && steps.most() >= longest, "{}", device.name);
+        let level = steps.level(longest, 0, Bytes::ZERO);
+        assert!(level > 0 && level <= steps.stream_steps().len());
     }
     // All that fits from the beginning stays as it was.
     let roomy = fleet.map_nodes(|node| NodeProfile { memory: Bytes::gib(96), ..node.clone() });

@@ -24,6 +24,7 @@ fn card() -> ModelCard {
         parameters: 2_346_112,
         encoding: Default::default(),
         compact: None,
+        features: Default::default(),
         blocks: BlockBytes {
             embedding: Bytes::kib(256),
             attention: vec![Bytes::kib(100); 12],

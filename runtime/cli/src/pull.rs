@@ -51,14 +51,14 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         }
         _ => (model.folder().card("").all_blocks().collect::<Vec<_>>(), false, Encoding::Raw),
     };
-    let options =
-        EnsureOptions { connections: args.connections.into(), verify: args.verify, embedding_streams, encoding };
+    let verify: &[Block] = if args.verify { &blocks } else { &[] };
+    let options = EnsureOptions { connections: args.connections.into(), verify, embedding_streams, encoding };
     let ensured = ensure(&model, &blocks, options)?;
     Ok(lime_tables::print(&summary(&model, &ensured))?)
 }
 
 /// Makes blocks with a bar that shows rate and time left.
-pub(crate) fn ensure(model: &StoredModel, blocks: &[Block], options: EnsureOptions) -> anyhow::Result<Ensured> {
+pub(crate) fn ensure(model: &StoredModel, blocks: &[Block], options: EnsureOptions<'_>) -> anyhow::Result<Ensured> {
     let bar = ProgressBar::with_draw_target(None, target());
     let style = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left {msg}";
     bar.set_style(ProgressStyle::with_template(style)?);

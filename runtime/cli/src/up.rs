@@ -7,6 +7,7 @@ mod pulse;
 mod replan;
 mod screen;
 mod supervisor;
+mod worker_settings;
 
 use std::{
     io::Write as _,
@@ -17,7 +18,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use lime_client::{Input, Question, Server, Trust, ask};
 use lime_gateway::{Access, Event, GatewayConfig, GatewayHandle, Options, Orders};
-use lime_plan::Plan;
+use lime_plan::{Bytes, Plan};
 use lime_ring::Transport;
 use lime_text::ChatTemplate;
 use serde_json::json;
@@ -31,7 +32,8 @@ use self::{
     policy::RestartPolicy,
     replan::Replanning,
     screen::Screen,
-    supervisor::{Supervisor, Upbringing, WorkerEvent},
+    supervisor::Supervisor,
+    worker_settings::{WorkerEvent, WorkerSettings},
 };
 use crate::{
     access::{self, AccessArgs},
@@ -101,12 +103,13 @@ async fn serve(args: &UpArgs, listen: SocketAddr, access: Access, wish: Wish, pl
     let options = gateway_options(args, &wish)?;
     let gateway = start_gateway(listen, access, &wish, orders, transport.clone(), options, gateway_events).await?;
     let policy = RestartPolicy::new(wish.deployment.spec.failure.max_restarts.cast_unsigned());
-    let shared = Upbringing {
+    let shared = WorkerSettings {
         model: wish.source.clone(),
         tls: tls.map(std::path::Path::to_owned),
         transport,
         verbose: args.verbose,
         traces: args.traces.clone(),
+        prefix_disk: prefix_disk(args, &wish)?,
         policy,
         events: worker_events,
     };
@@ -185,10 +188,17 @@ fn gateway_options(args: &UpArgs, wish: &Wish) -> anyhow::Result<Options> {
     let wished = wished.map(|window| window.parse()).transpose()?.unwrap_or_default();
     let speculation = args.speculate.unwrap_or(wished);
     let strict = args.strict || wish.deployment.spec.endpoint.strict;
-    let wished = wish.deployment.spec.prefix_cache;
+    let wished = &wish.deployment.spec.prefix_cache;
     let enabled = args.prefix_cache.map_or(wished.enabled, |switch| switch == Switch::On);
     let prefix_cache = prefix_cache(enabled, wished.shared_across_keys);
     Ok(Options { speculation, strict, prefix_cache, ..Options::default() })
+}
+
+/// What each worker may keep of prefixes on its disk: as the command line says, else as the wish does.
+fn prefix_disk(args: &UpArgs, wish: &Wish) -> anyhow::Result<Option<Bytes>> {
+    let wished = wish.deployment.spec.prefix_cache.disk_bytes();
+    let disk = args.prefix_disk.as_deref().map(crate::worker::prefix_disk).transpose()?.unwrap_or(wished);
+    Ok(disk.filter(|_| args.prefix_cache != Some(Switch::Off)))
 }
 
 async fn start_gateway(

@@ -3,6 +3,7 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
+use lime_plan::Bytes;
 use lime_ring::{LinkShape, Transport};
 use lime_store::{Source, Store};
 use lime_worker::{DiskShape, STUCK_AFTER, WorkerConfig};
@@ -58,11 +59,15 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
     let model = source(&args.model, args.revision.as_deref())?;
     // What comes from a server must be kept somewhere.
     let store = args.store.or_else(|| model.folder().is_none().then(Store::default_root));
+    let page_disk = args.prefix_disk.as_deref().map(prefix_disk).transpose()?.flatten();
+    // So must that.
+    let store = store.or_else(|| page_disk.map(|_| Store::default_root()));
     let transport = Transport::open(args.tls.as_deref()).context("--tls cannot be used")?;
     Ok(WorkerConfig {
         name: args.name,
         model,
         store,
+        page_disk,
         threads: args.threads.map_or_else(cores, usize::from),
         link,
         disk: disk.map(|bytes_per_second| DiskShape { bytes_per_second }),
@@ -73,6 +78,12 @@ fn config(args: WorkerArgs) -> anyhow::Result<WorkerConfig> {
         health: args.health,
         stuck_after: STUCK_AFTER,
     })
+}
+
+/// What `--prefix-disk` says; 0 is nothing.
+pub(crate) fn prefix_disk(size: &str) -> anyhow::Result<Option<Bytes>> {
+    let bytes = lime_api::parse_bytes(size).context("--prefix-disk")?;
+    Ok((!bytes.is_zero()).then_some(bytes))
 }
 
 /// A source as arguments name it.

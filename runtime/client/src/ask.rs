@@ -3,7 +3,7 @@
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use crate::{ClientError, Server, events::EventReader};
+use crate::{error::ClientError, events::EventReader, server::Server};
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -36,6 +36,43 @@ pub struct Answer {
     pub text: String,
     /// `stop`, `length`, or what else the server says.
     pub finish_reason: String,
+    /// What it took, as far as the server says.
+    pub usage: Usage,
+}
+
+/// What an answer took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the question.
+    pub prompt_tokens: u64,
+    /// Of them, tokens that were computed before, for another question.
+    pub cached_tokens: u64,
+    /// Tokens of the answer.
+    pub answer_tokens: u64,
+    /// Of them, tokens that were guessed ahead.
+    pub accepted_tokens: u64,
+}
+
+impl Usage {
+    fn read(usage: &Value) -> Self {
+        let count = |path: &str| usage.pointer(path).and_then(Value::as_u64).unwrap_or_default();
+        Self {
+            prompt_tokens: count("/prompt_tokens"),
+            cached_tokens: count("/prompt_tokens_details/cached_tokens"),
+            answer_tokens: count("/completion_tokens"),
+            accepted_tokens: count("/completion_tokens_details/accepted_prediction_tokens"),
+        }
+    }
+
+    /// What was spared, for a person; nothing where nothing was.
+    pub fn spared(&self) -> Option<String> {
+        let Self { prompt_tokens, cached_tokens, answer_tokens, accepted_tokens } = self;
+        let cached = (*cached_tokens > 0).then(|| format!("{cached_tokens} of {prompt_tokens} tokens read before"));
+        let guessed =
+            (*accepted_tokens > 0).then(|| format!("{accepted_tokens} of {answer_tokens} tokens guessed ahead"));
+        let told: Vec<String> = cached.into_iter().chain(guessed).collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
 }
 
 impl Question {
@@ -48,7 +85,7 @@ impl Question {
 
     fn body(&self) -> Value {
         let mut body = json!({
-            "model": self.model, "stream": true, "max_tokens": self.max_tokens,
+            "model": self.model, "stream": true, "max_tokens": self.max_tokens, "stream_options": { "include_usage": true },
             // As people write it: an f32 of 0.7 would be 0.699999988079071 in an f64.
             "temperature": self.temperature.to_string().parse::<f64>().unwrap_or_default(),
         });
@@ -97,6 +134,9 @@ fn take(server: &Server, event: &str, answer: &mut Answer, show: &mut impl FnMut
     if let Some(message) = json["error"]["message"].as_str() {
         return Err(server.broke_off(message));
     }
+    if json["usage"].is_object() {
+        answer.usage = Usage::read(&json["usage"]);
+    }
     let choice = &json["choices"][0];
     if let Some(piece) = choice["delta"]["content"].as_str().or(choice["text"].as_str()) {
         answer.text.push_str(piece);
@@ -106,4 +146,20 @@ fn take(server: &Server, event: &str, answer: &mut Answer, show: &mut impl FnMut
         answer.finish_reason = reason.to_owned();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spared_is_told_where_anything_was() {
+        let usage = json!({
+            "prompt_tokens": 200, "prompt_tokens_details": { "cached_tokens": 128 },
+            "completion_tokens": 30, "completion_tokens_details": { "accepted_prediction_tokens": 12, "reasoning_tokens": 1 },
+        });
+        let spared = Usage::read(&usage).spared();
+        assert_eq!(spared.as_deref(), Some("128 of 200 tokens read before, 12 of 30 tokens guessed ahead"));
+        assert_eq!(Usage::read(&json!({ "prompt_tokens": 200, "completion_tokens": 3 })).spared(), None);
+    }
 }

@@ -74,7 +74,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::{ClientError, Input, Question, Server, ask};
+    use crate::{
+        ask,
+        ask::{Input, Question},
+        error::ClientError,
+        server::Server,
+    };
 
     /// A server at the other end of a pipe, which answers every request by `answer`.
     fn piped(answer: &'static str) -> Server {

@@ -22,7 +22,7 @@ mod events;
 mod server;
 mod trust;
 
-pub use ask::{Answer, Input, Question, ask};
+pub use ask::{Answer, Input, Question, Usage, ask};
 pub use conversation::{Manner, TalkError, talk};
 pub use dial::{Connection, Dial};
 pub use error::ClientError;

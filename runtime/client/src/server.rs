@@ -8,7 +8,11 @@ use hyper::{Request, Response, body::Incoming, http::uri::Authority};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use crate::{ClientError, Dial, Trust, trust::disbelief};
+use crate::{
+    dial::Dial,
+    error::ClientError,
+    trust::{Trust, disbelief},
+};
 
 /// Longest reply that is read whole.
 const LONGEST_REPLY: usize = 1 << 20;

@@ -14,7 +14,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use crate::ClientError;
+use crate::error::ClientError;
 
 /// Which certificates of a server are believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

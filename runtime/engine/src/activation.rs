@@ -3,7 +3,7 @@
 use lime_kernels::{decode, encode};
 use lime_plan::Dtype;
 
-use crate::EngineError;
+use crate::engine_error::EngineError;
 
 /// Rows of the residual stream, in f32.
 #[derive(Clone, Debug, Default, PartialEq)]

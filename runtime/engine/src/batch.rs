@@ -13,5 +13,5 @@ pub(crate) struct Batch<'a> {
     /// Position and pages of each row's sequence.
     pub(crate) rows: Vec<AttentionRow<'a>>,
     /// For each part how many of its sequence's first pages are on another device.
-    pub(crate) elsewhere: Vec<u32>,
+    pub(crate) remote: Vec<u32>,
 }

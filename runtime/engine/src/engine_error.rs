@@ -154,7 +154,7 @@ pub enum EngineError {
     },
     /// The device that keeps KV pages for this one.
     #[error("KV pages on another device: {0}")]
-    Keeper(#[from] crate::KeeperError),
+    Keeper(#[from] crate::keeper::KeeperError),
     /// Threads for reading could not be started.
     #[error("cannot start a thread that reads weights: {0}")]
     Threads(io::Error),

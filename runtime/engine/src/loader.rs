@@ -16,7 +16,7 @@ use std::{
 
 use lime_plan::Bytes;
 
-use crate::{EngineError, pace::Pace};
+use crate::{engine_error::EngineError, rate_limit::RateLimit};
 use lime_model::TensorEntry;
 
 /// One read. Large enough that a disk streams, small enough that progress is seen and readers share a tensor.
@@ -71,15 +71,15 @@ pub(crate) fn load(
         tensors.push(tensor);
     }
 
-    let pace = options.bytes_per_second.map(Pace::new);
+    let limit = options.bytes_per_second.map(RateLimit::new);
     in_parallel(
         READERS,
         requests,
         progress,
         |request| request.into.len(),
         |request| {
-            if let Some(pace) = &pace {
-                pace.wait(request.into.len() as u64);
+            if let Some(limit) = &limit {
+                limit.wait(request.into.len() as u64);
             }
             let tensor = &tensors[request.tensor];
             read_exact(&files[&tensor.file], tensor, request.offset, request.into)

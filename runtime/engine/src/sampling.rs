@@ -1,16 +1,17 @@
 //! Drawing a token from logits: a pure function of the logits and of what was asked.
 //!
-//! Order of operations: log-probabilities of the model's own distribution, repetition penalty, bias, temperature, min-p, top-k,
-//! top-p, draw.
+//! Order of operations: log-probabilities of the model's own distribution, repetition penalty, bias, tokens that may not be drawn,
+//! temperature, min-p, top-k, top-p, draw.
 //! Exponentials and their sums come from the kernels in the canonical order, everything else is IEEE arithmetic in a
 //! fixed order: the same logits give the same token on every machine.
 
 use std::sync::Arc;
 
 use lime_kernels::Kernels;
+use lime_model::ModelError;
+use lime_plan::TokenSet;
 
 use crate::ranking;
-use lime_model::ModelError;
 
 /// What a request asks of the choice of its next token.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// The tokens that the penalty is for, each once.
     pub repeated: Vec<u32>,
+    /// No other tokens are drawn; none: any is.
+    pub allowed: Option<TokenSet>,
 }
 
 impl Default for Sampling {
@@ -54,6 +57,7 @@ impl Default for Sampling {
             min_p: 0.0,
             repetition_penalty: 1.0,
             repeated: Vec::new(),
+            allowed: None,
         }
     }
 }
@@ -87,6 +91,21 @@ pub struct Sampler {
 impl Sampler {
     pub(crate) const fn new(kernels: Arc<Kernels>) -> Self {
         Self { kernels }
+    }
+
+    /// How likely `token` is by one row of logits, with the `top` likeliest.
+    ///
+    /// # Errors
+    /// Logits that are empty or not finite, or too few for the token.
+    pub fn score(&self, logits: &mut [f32], token: u32, top: u32) -> Result<Sampled, ModelError> {
+        check(logits)?;
+        let own = logits.get(token as usize).copied();
+        let own = own.ok_or_else(|| ModelError::Logits { reason: format!("there is none of token {token}") })?;
+        let normaliser = self.kernels.log_sum_exp(logits);
+        let likely = |logit: f32| (logit - normaliser).max(LEAST_LOGPROB);
+        let top = ranking::best(logits, top as usize).into_iter();
+        let top = top.map(|(token, logit)| TokenLogprob { token, logprob: likely(logit) }).collect();
+        Ok(Sampled { token, logprob: Some(likely(own)), top })
     }
 
     /// Draws a token from one row of logits: see [`sample`].
@@ -159,6 +178,9 @@ pub fn sample(kernels: &Kernels, logits: &mut [f32], sampling: &Sampling) -> Res
             *logit = (*logit + bias).clamp(-f32::MAX, f32::MAX);
         }
     }
+    if let Some(allowed) = &sampling.allowed {
+        forbid_others(logits, allowed)?;
+    }
     let token = if sampling.is_greedy() { ranking::first(logits) } else { draw(kernels, logits, sampling) };
     Ok(Sampled { token, logprob: own.map(|own| logprob(own[token as usize])), top })
 }
@@ -175,6 +197,20 @@ fn penalize(logits: &mut [f32], sampling: &Sampling) {
             *logit = penalized.clamp(-f32::MAX, f32::MAX);
         }
     }
+}
+
+/// Leaves all but `allowed` no probability, less than the least that a bias can leave.
+fn forbid_others(logits: &mut [f32], allowed: &TokenSet) -> Result<(), ModelError> {
+    let mut any = false;
+    for (token, logit) in (0..).zip(logits) {
+        if allowed.contains(token) {
+            any = true;
+        } else {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+    let none = || ModelError::Sampling { name: "allowed", expected: "a token of the model", found: "none".into() };
+    any.then_some(()).ok_or_else(none)
 }
 
 fn check(logits: &[f32]) -> Result<(), ModelError> {

@@ -6,10 +6,10 @@ use lime_kernels::{Matrix, RingBuf, RingRead, decode};
 use lime_plan::{Block, Bytes, PlacedBlock, Residency};
 
 use crate::{
-    BlockReader, DirectReader, EngineError,
+    engine_error::EngineError,
     loader::{LoadOptions, Piece, load},
-    residency::ReadFrom,
-    stream::{Lease, read_pinned},
+    read_from::ReadFrom,
+    stream::{BlockReader, DirectReader, Lease, read_pinned},
 };
 use lime_model::{BlockFiles, BlockLayout, LayoutEntry, ModelConfig, ModelFolder, TensorRole};
 

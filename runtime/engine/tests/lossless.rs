@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{QUANTIZED, Ring, TINY, Wish, bits, bundled, isas};
+use common::{MIXTURES, QUANTIZED, Ring, TINY, UNLIKE, Wish, bits, bundled, isas};
 use lime_engine::EngineOptions;
 use lime_model::ModelFolder;
 use lime_plan::{Arithmetic, BatchRows, Dtype, ServingLimits};
@@ -38,7 +38,7 @@ fn answer(ring: &mut Ring, slot: u32, chunk: usize) -> Vec<Vec<u32>> {
 /// Of quantized weights `mixed_formats.rs` and `quantized.rs` say the same.
 #[test]
 fn chunks_threads_and_instruction_sets() {
-    for name in TINY.into_iter().chain(["bard-2m"]) {
+    for name in TINY.into_iter().chain(["bard-2m"]).chain(UNLIKE).chain(MIXTURES) {
         let folder = bundled(name);
         let wish = wish(&folder, Dtype::F32);
         let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
@@ -56,7 +56,8 @@ fn chunks_threads_and_instruction_sets() {
 fn devices_and_segments() {
     let quantized = QUANTIZED.map(|name| (name, Dtype::F32));
     let floats = [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)];
-    for (name, residual) in floats.into_iter().chain(quantized) {
+    let unlike = UNLIKE.into_iter().chain(MIXTURES).map(|name| (name, Dtype::F32));
+    for (name, residual) in floats.into_iter().chain(quantized).chain(unlike) {
         let folder = bundled(name);
         let wish = wish(&folder, residual);
         let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
@@ -76,7 +77,9 @@ fn devices_and_segments() {
 /// Attention and MLP of a layer on two devices, down to rings in which one has all attention and the other every MLP.
 #[test]
 fn cuts_inside_layers() {
-    for (name, residual) in [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)] {
+    let floats = [("bard-2m", Dtype::F32), ("bard-2m", Dtype::Bf16), ("tiny-qwen3-bf16", Dtype::F16)];
+    let others = QUANTIZED.into_iter().chain(UNLIKE).chain(MIXTURES).map(|name| (name, Dtype::F32));
+    for (name, residual) in floats.into_iter().chain(others) {
         let folder = bundled(name);
         let (wish, layers) = (wish(&folder, residual), folder.config().layers as u32);
         let expected = answer(&mut Ring::plain(&folder, wish, 1), 0, 130);
@@ -112,7 +115,7 @@ fn candle_on_like_devices() {
 
 #[test]
 fn batch_mates() {
-    ["bard-2m"].into_iter().chain(QUANTIZED).for_each(among_batch_mates);
+    ["bard-2m"].into_iter().chain(QUANTIZED).chain(UNLIKE).chain(MIXTURES).for_each(among_batch_mates);
 }
 
 fn among_batch_mates(name: &str) {
@@ -147,9 +150,14 @@ fn among_batch_mates(name: &str) {
 /// Rows below what a slot holds forget the rest, and one pass may draw from several rows: guesses that were wrong leave no trace.
 #[test]
 fn a_sequence_that_is_cut_back_goes_on_as_if_the_rest_had_never_been() {
-    for (name, arithmetic) in
-        [("bard-2m", Arithmetic::Exact), ("gguf-mixed", Arithmetic::Exact), ("tiny-qwen3-bf16", Arithmetic::Candle)]
-    {
+    for (name, arithmetic) in [
+        ("bard-2m", Arithmetic::Exact),
+        ("gguf-mixed", Arithmetic::Exact),
+        ("tiny-gemma3-bf16", Arithmetic::Exact),
+        ("tiny-qwen3-moe-bf16", Arithmetic::Exact),
+        ("tiny-qwen3-bf16", Arithmetic::Candle),
+        ("tiny-gemma2-bf16", Arithmetic::Candle),
+    ] {
         let folder = bundled(name);
         let residual = if arithmetic == Arithmetic::Candle { Dtype::Bf16 } else { Dtype::F32 };
         let wish = Wish { arithmetic, ..wish(&folder, residual) };

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Ring, TINY, Wish, bundled};
+use common::{MIXTURES, Ring, TINY, UNLIKE, Wish, bundled};
 use lime_engine::EngineOptions;
 use lime_plan::{Arithmetic, Bytes, DeviceMemory, Dtype, ServingLimits};
 
@@ -22,7 +22,7 @@ fn plans_count_what_engines_take() {
         max_concurrent_requests,
         prefill_chunk_tokens,
     });
-    for name in TINY.into_iter().chain(["bard-2m"]) {
+    for name in TINY.into_iter().chain(["bard-2m"]).chain(UNLIKE).chain(MIXTURES) {
         let folder = bundled(name);
         for (devices, segments, cut_layers) in
             [(1, 1, false), (2, 1, false), (3, 2, false), (4, 3, false), (3, 1, true), (2, 4, true)]
@@ -54,10 +54,11 @@ fn plans_count_what_engines_take() {
 #[test]
 fn the_largest_pass_fits() {
     let serving = ServingLimits { max_context_tokens: 100, max_concurrent_requests: 3, prefill_chunk_tokens: 97 };
-    for name in TINY {
+    for name in TINY.into_iter().chain(UNLIKE).chain(MIXTURES) {
         let folder = bundled(name);
+        let vocabulary = folder.config().vocabulary as u32;
         let mut ring = Ring::plain(&folder, Wish { serving, ..Wish::golden(&folder) }, 1);
-        let tokens: Vec<u32> = (0..100).map(|token| 5 + token % 300).collect();
+        let tokens: Vec<u32> = (0..100).map(|token| 5 + token % (vocabulary - 5)).collect();
         for slot in 0..3 {
             let logits = ring.feed(slot, 0, &tokens, 100);
             assert!(logits.iter().all(|logit| logit.is_finite()));

@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::{llama, mistral, qwen2, qwen3};
+use candle_transformers::models::{llama, mistral, mixtral, olmo2, qwen2, qwen3, qwen3_moe};
 use common::{Ring, Wish, argmax, bundled};
 use lime_engine::EngineOptions;
 use serde_json::{Value, json};
@@ -32,6 +32,15 @@ fn config(folder: &Path) -> Value {
     if config["model_type"] == "qwen2" {
         // Required there, and used only together with use_sliding_window.
         config["sliding_window"] = json!(config["max_position_embeddings"]);
+    }
+    // Required there, under the names that their makers gave them.
+    if config["model_type"] == "qwen3_moe" {
+        config["num_experts"] = config["num_local_experts"].clone();
+        config["max_window_layers"] = config["num_hidden_layers"].clone();
+    }
+    if config["model_type"] == "mixtral" {
+        config["sliding_window"] = json!(config["max_position_embeddings"]);
+        config["use_flash_attn"] = json!(false);
     }
     config
 }
@@ -70,6 +79,29 @@ fn oracle(folder: &Path) -> Oracle {
             let mut model = qwen3::ModelForCausalLM::new(&serde_json::from_value(config).unwrap(), weights).unwrap();
             Box::new(move |tokens| {
                 model.clear_kv_cache();
+                row(model.forward(&input(tokens), 0).unwrap())
+            })
+        }
+        "olmo2" => {
+            let mut model = olmo2::Model::new(&serde_json::from_value(config).unwrap(), weights).unwrap();
+            Box::new(move |tokens| {
+                model.clear_kv_cache();
+                row(model.forward(&input(tokens), 0).unwrap())
+            })
+        }
+        "qwen3_moe" => {
+            let mut model =
+                qwen3_moe::ModelForCausalLM::new(&serde_json::from_value(config).unwrap(), weights).unwrap();
+            Box::new(move |tokens| {
+                model.clear_kv_cache();
+                row(model.forward(&input(tokens), 0).unwrap())
+            })
+        }
+        "mixtral" => {
+            let config = serde_json::from_value(config).unwrap();
+            Box::new(move |tokens| {
+                // It has no way to forget what it was given before.
+                let mut model = mixtral::Model::new(&config, weights.clone()).unwrap();
                 row(model.forward(&input(tokens), 0).unwrap())
             })
         }
@@ -119,4 +151,16 @@ fn qwen2_with_biases() {
 #[test]
 fn qwen3_with_norms_of_queries_and_keys() {
     check("tiny-qwen3-bf16");
+}
+
+/// Of families with windows candle-transformers has one position more in the window than transformers.
+#[test]
+fn olmo2_with_norms_behind() {
+    check("tiny-olmo2-bf16");
+}
+
+#[test]
+fn mixtures() {
+    check("tiny-qwen3-moe-bf16");
+    check("tiny-mixtral-bf16");
 }

@@ -4,12 +4,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+};
 
 use common::{Ring, Wish, WrittenBlocks, bits, bundled, streamed, with_steps};
-use lime_engine::{EngineError, EngineOptions, Shortage, WeightSource};
+use lime_engine::{EngineError, EngineOptions, PageDisk, Shortage, WeightSource};
 use lime_model::ModelFolder;
-use lime_plan::{Arithmetic, BatchRows, Block, Bytes, Dtype, KV_PAGE_TOKENS, Plan, ServingLimits};
+use lime_plan::{Arithmetic, BatchRows, Block, Bytes, Dtype, KV_PAGE_TOKENS, PageName, Plan, ServingLimits};
 use proptest::prelude::*;
 
 const SLOTS: u32 = 3;
@@ -115,7 +118,7 @@ impl Rings {
             }
             self.given += 1;
             self.known.insert((sequence.kind, page), self.given);
-            self.keeping.engines.iter_mut().for_each(|engine| engine.keep(slot, page, &[self.given]));
+            self.keeping.engines.iter_mut().for_each(|engine| engine.keep(slot, page, &[self.given], &[]));
         }
         Ok(())
     }
@@ -194,6 +197,138 @@ fn behind_a_prefix_all_logits_are_those_from_the_start() {
     }
 }
 
+/// A disk in memory, that takes a page now and then, and flips a bit of each third that it gives.
+#[derive(Clone, Default)]
+struct Disk {
+    pages: Arc<Mutex<HashMap<PageName, Vec<u8>>>>,
+    asked: usize,
+    damaged: bool,
+}
+
+impl PageDisk for Disk {
+    fn has(&self, name: &PageName) -> bool {
+        self.pages.lock().unwrap().contains_key(name)
+    }
+
+    fn write(&mut self, name: PageName, _: Option<PageName>, page: &[u8]) -> bool {
+        self.asked += 1;
+        let takes = self.asked.is_multiple_of(2);
+        if takes {
+            self.pages.lock().unwrap().insert(name, page.to_vec());
+        }
+        takes
+    }
+
+    fn read(&mut self, name: &PageName, page: &mut [u8]) -> bool {
+        self.asked += 1;
+        let pages = self.pages.lock().unwrap();
+        let found = pages.get(name).filter(|_| !(self.damaged && self.asked.is_multiple_of(3)));
+        // One that is not whole has been read in part.
+        page.fill(0xff);
+        found.is_some_and(|found| {
+            page.copy_from_slice(found);
+            true
+        })
+    }
+
+    fn used(&mut self, _: &[PageName]) {}
+
+    fn copies(&self) -> Bytes {
+        Bytes::ZERO
+    }
+
+    fn settle(&mut self) {}
+
+    fn names(&self) -> Vec<PageName> {
+        self.pages.lock().unwrap().keys().copied().collect()
+    }
+
+    fn room(&self) -> usize {
+        100
+    }
+
+    fn clear(&mut self) {
+        self.pages.lock().unwrap().clear();
+    }
+}
+
+fn name(number: u8) -> PageName {
+    PageName::try_from([number; 32].as_slice()).unwrap()
+}
+
+#[test]
+fn pages_with_a_name_outlive_their_epoch_and_come_back_from_the_disk_bit_for_bit() {
+    let folder = bundled("tiny-qwen3-bf16");
+    let plan = Wish { devices: 2, ..wish(&folder) }.plan(&folder);
+    let ring = || Ring::load(&folder, plan.clone(), EngineOptions::default());
+    let (mut keeping, disks) = (ring(), [Disk::default(), Disk::default()]);
+    for (engine, disk) in keeping.engines.iter_mut().zip(&disks) {
+        engine.set_page_disk(Some(Box::new(disk.clone())));
+    }
+    let tokens = Sequence::default().tokens(0, 190, plan.model.vocabulary);
+    let expected = bits(&keeping.feed(0, 0, &tokens, 190));
+    for engine in &mut keeping.engines {
+        engine.keep(0, 0, &[1, 2], &[name(1), name(2)]);
+        while engine.spill() {}
+        // The epoch ends; the pages stay, and are found again under other numbers.
+        engine.reset();
+        assert!(matches!(engine.begin_behind(0, &[1]), Err(EngineError::NotKept { .. })));
+        let mut names = engine.named_pages().0;
+        names.sort();
+        assert_eq!((names, engine.named_pages().1), (vec![name(1), name(2)], 100));
+        engine.restore(&[(7, name(1)), (8, name(2)), (9, name(3))]);
+        assert_eq!(engine.take_forgotten(), [9]);
+        engine.begin_behind(1, &[7, 8]).unwrap();
+    }
+    let last = |ring: &mut Ring, slot| bits(&ring.feed(slot, 128, &tokens[128..], 190));
+    let tail = last(&mut keeping, 1);
+    assert_eq!(tail[..], expected[expected.len() - tail.len()..]);
+    // Another process, of which the disk has the pages; once one of them is damaged, and that alone is missed.
+    for damaged in [false, true] {
+        let mut fresh = ring();
+        for (engine, disk) in fresh.engines.iter_mut().zip(&disks) {
+            engine.set_page_disk(Some(Box::new(Disk { asked: 0, damaged, ..disk.clone() })));
+            let before = engine.memory().kv;
+            engine.restore(&[(1, name(1)), (2, name(2))]);
+            if damaged {
+                engine.restore(&[(3, name(2))]);
+                assert_eq!(engine.take_forgotten(), [3], "one that has a number has no second");
+                engine.forget(&[1]);
+                engine.restore(&[(1, name(1))]);
+                assert_eq!(engine.take_forgotten(), [1], "it is not what was written");
+                engine.forget(&[2]);
+                assert_eq!(engine.memory().kv, before, "no page is lost");
+            } else {
+                engine.begin_behind(0, &[1, 2]).unwrap();
+            }
+        }
+        if !damaged {
+            assert_eq!(last(&mut fresh, 0), tail);
+        }
+    }
+    // Weights that may have been damaged: nothing is believed any more.
+    for engine in &mut keeping.engines {
+        engine.forget_named();
+        engine.reset();
+        assert_eq!((engine.named_pages().0, engine.memory().kv), (vec![], Bytes::ZERO));
+    }
+}
+
+#[test]
+fn what_is_left_of_epochs_before_gives_way() {
+    let folder = bundled("tiny-llama3-bf16");
+    let mut ring = Ring::plain(&folder, wish(&folder), 1);
+    let tokens = Sequence::default().tokens(0, CONTEXT, ring.plan.model.vocabulary);
+    let expected = ring.feed(0, 0, &tokens, 200);
+    ring.engines[0].keep(0, 0, &[1, 2, 3], &[name(1), name(2), name(3)]);
+    ring.engines[0].reset();
+    for slot in 0..SLOTS {
+        assert_eq!(bits(&ring.feed(slot, 0, &tokens, 200)), bits(&expected));
+    }
+    assert_eq!(ring.engines[0].take_forgotten(), Vec::<u64>::new(), "they have no numbers that could be told");
+    assert_eq!(ring.engines[0].named_pages().0, []);
+}
+
 #[test]
 fn what_a_backend_cannot_keep_it_says() {
     let folder = bundled("tiny-llama3-bf16");
@@ -202,7 +337,7 @@ fn what_a_backend_cannot_keep_it_says() {
     let tokens = Sequence::default().tokens(0, 70, ring.plan.model.vocabulary);
     ring.feed(0, 0, &tokens, 70);
     let engine = &mut ring.engines[0];
-    engine.keep(0, 0, &[4]);
+    engine.keep(0, 0, &[4], &[]);
     assert_eq!(engine.take_forgotten(), [4]);
     let refused = engine.begin_behind(1, &[4]);
     assert!(matches!(refused, Err(EngineError::NotKept { slot: 1, page: 4 })), "{refused:?}");
@@ -214,7 +349,7 @@ fn kept_pages_give_way_to_sequences_at_their_longest() {
     let mut ring = Ring::plain(&folder, wish(&folder), 1);
     let tokens = Sequence::default().tokens(0, CONTEXT, ring.plan.model.vocabulary);
     ring.feed(0, 0, &tokens, 200);
-    ring.engines[0].keep(0, 0, &[1, 2, 3]);
+    ring.engines[0].keep(0, 0, &[1, 2, 3], &[]);
     ring.engines[0].release(0);
     let expected = ring.feed(1, 0, &tokens, 200);
     assert!(ring.engines[0].take_forgotten().is_empty(), "the third slot has room for them");

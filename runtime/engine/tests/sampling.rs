@@ -5,6 +5,7 @@
 
 use lime_engine::{Sampled, Sampling, sample, uniform};
 use lime_kernels::{Isa, Kernels};
+use lime_plan::TokenSet;
 use proptest::prelude::*;
 
 fn kernels() -> Kernels {
@@ -42,6 +43,36 @@ fn biases_come_before_the_choice_but_not_into_logprobs() {
     assert!((sampled.top[0].logprob - (1.0 - total)).abs() < 1e-6);
     let banned = Sampling { bias: vec![(0, -100.0)], ..hot(1.0) };
     assert!((0..200).all(|draw| drawn(&logits, &Sampling { draw, ..banned.clone() }).token != 0));
+}
+
+#[test]
+fn only_what_is_allowed_is_drawn_and_a_ban_is_less_than_that() {
+    let logits = [3.0f32, 1.0, -2.0, f32::MAX, -f32::MAX];
+    let mut allowed = TokenSet::none(9);
+    [1, 2].into_iter().for_each(|token| allowed.insert(token));
+    let of = |sampling: Sampling| Sampling { allowed: Some(allowed.clone()), ..sampling };
+    assert_eq!(drawn(&logits, &of(Sampling::default())).token, 1);
+    assert_eq!(
+        drawn(&logits, &of(Sampling { bias: vec![(1, -f32::MAX), (2, -f32::MAX)], ..hot(1.0) })).token,
+        1,
+        "still one of them"
+    );
+    for sampling in [
+        hot(2.0),
+        Sampling { top_p: 0.9, ..hot(2.0) },
+        Sampling { top_k: 4, ..hot(2.0) },
+        Sampling { min_p: 0.01, ..hot(2.0) },
+    ] {
+        let tokens: Vec<u32> =
+            (0..200).map(|draw| drawn(&logits, &of(Sampling { draw, ..sampling.clone() })).token).collect();
+        assert!(tokens.iter().all(|token| allowed.contains(*token)) && tokens.contains(&1) && tokens.contains(&2));
+    }
+    let kept = drawn(&logits[..3], &of(Sampling { logprobs: true, top_logprobs: 1, ..Sampling::default() }));
+    assert_eq!((kept.token, kept.top[0].token), (1, 0), "log-probabilities are the model's own");
+    let mut none = TokenSet::none(9);
+    none.insert(7);
+    let refused = sample(&kernels(), &mut logits.to_vec(), &Sampling { allowed: Some(none), ..hot(1.0) });
+    assert!(refused.unwrap_err().to_string().starts_with("allowed"));
 }
 
 #[test]

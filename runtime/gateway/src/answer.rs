@@ -18,10 +18,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TokenReport {
     pub(crate) token: u32,
-    pub(crate) logprob: f32,
+    /// `None`: nothing stands before it.
+    pub(crate) logprob: Option<f32>,
     /// Alternatives, the likeliest first.
     pub(crate) top: Vec<(u32, f32)>,
-    /// Characters of the answer before this token.
+    /// Characters before this token, of what is echoed and of the answer.
     pub(crate) offset: usize,
 }
 
@@ -115,6 +116,12 @@ pub(crate) struct Reading {
     pub(crate) skip_special: bool,
     /// What else its text may say.
     pub(crate) answer: Arc<AnswerForm>,
+    /// Characters that stand before it.
+    pub(crate) echoed: usize,
+    /// Tokens that are told of before it.
+    pub(crate) told: Arc<[u32]>,
+    /// Whether nothing is to be drawn: the one token that comes is none of the answer.
+    pub(crate) empty: bool,
 }
 
 /// Reads a sequence to its end. Ends early, and cancels the sequence, when nobody listens.
@@ -135,7 +142,8 @@ pub(crate) async fn read(
             () = pieces.closed() => break,
         };
         let piece = match event {
-            SequenceEvent::Drawn { token, finish, guessed, cached } => {
+            SequenceEvent::Drawn { token, finish, guessed, cached, scores, pooled: _ } => {
+                reader.report_prompt(&text, &scores);
                 reader.guessed += guessed;
                 reader.cached = cached.into();
                 if first.is_none() {
@@ -170,6 +178,8 @@ struct Reader<'a> {
     called: bool,
     min_tokens: u64,
     wants_reports: bool,
+    told: Arc<[u32]>,
+    empty: bool,
     /// Reports whose token is not shown yet.
     reports: VecDeque<TokenReport>,
     tokens: Vec<u32>,
@@ -197,10 +207,12 @@ impl<'a> Reader<'a> {
             called: false,
             min_tokens: reading.min_tokens,
             wants_reports: reading.logprobs,
+            told: reading.told,
+            empty: reading.empty,
             reports: VecDeque::new(),
             tokens: Vec::new(),
-            decoded: 0,
-            shown: 0,
+            decoded: reading.echoed,
+            shown: reading.echoed,
             drawn: 0,
             guessed: Guessed::default(),
             cached: 0,
@@ -208,11 +220,16 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, token: lime_ring::proto::Token, finish: Option<Finish>) -> Option<Piece> {
+        if self.empty {
+            let finished = Finished { reason: Reason::Length, stop: None, drawn: 0, guessed: self.guessed, cached: 0 };
+            let (reports, end) = (self.take_reports(true), Some(Ended::Finished(finished)));
+            return Some(Piece { choice: self.choice, reports, end, ..Piece::default() });
+        }
         self.drawn += 1;
         self.tokens.push(token.token);
         let mut shown = String::new();
         let mut reason = finish.map(|finish| match finish {
-            Finish::Stop => Reason::Stop,
+            Finish::Stop | Finish::Whole => Reason::Stop,
             Finish::Length => Reason::Length,
         });
         let mut stopped = None;
@@ -281,8 +298,25 @@ impl<'a> Reader<'a> {
     fn report(&mut self, token: lime_ring::proto::Token) {
         if self.wants_reports {
             let top = token.top.iter().map(|top| (top.token, top.logprob)).collect();
-            let report = TokenReport { token: token.token, logprob: token.logprob, top, offset: self.decoded };
+            let report = TokenReport { token: token.token, logprob: Some(token.logprob), top, offset: self.decoded };
             self.reports.push_back(report);
+        }
+    }
+
+    /// How likely the tokens of the prompt were, which are shown before the answer: of the first nobody can say.
+    fn report_prompt(&mut self, text: &TextModel, scores: &[lime_ring::proto::Token]) {
+        if scores.is_empty() && self.told.len() != 1 {
+            return;
+        }
+        let told = std::mem::take(&mut self.told);
+        let mut decode = text.tokenizer.decode_stream(true);
+        let mut offset = 0;
+        for (place, token) in told.iter().enumerate() {
+            let score = place.checked_sub(1).and_then(|place| scores.get(place));
+            let top = score.map(|score| score.top.iter().map(|top| (top.token, top.logprob)).collect());
+            let (logprob, top) = (score.map(|score| score.logprob), top.unwrap_or_default());
+            self.reports.push_back(TokenReport { token: *token, logprob, top, offset: offset.min(self.decoded) });
+            offset += decode.push(*token).chars().count();
         }
     }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Event,
-    desk::Desk,
+    dispatcher::Dispatcher,
     epochs::Epochs,
     intake::Command,
     metrics::Metrics,
@@ -34,7 +34,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Everything that the pass loop owns.
 pub(crate) struct Coordinator<T: RingTransport> {
     pub(crate) transport: T,
-    pub(crate) desk: Desk,
+    pub(crate) dispatcher: Dispatcher,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) following: Following,
     pub(crate) queue_limit: usize,
@@ -83,11 +83,11 @@ impl<T: RingTransport> Coordinator<T> {
                     self.status.set_phase(Phase::Recovering, self.state.last);
                     self.recovery.trouble(Instant::now());
                     self.tell_lost(&error);
-                    self.desk.restart(why, &error.reason);
+                    self.dispatcher.restart(why, &error.reason);
                 }
             }
         }
-        self.desk.close();
+        self.dispatcher.close();
     }
 
     /// Sends passes and takes results until the ring breaks, or another plan comes.
@@ -96,20 +96,20 @@ impl<T: RingTransport> Coordinator<T> {
         let (mut heard, mut told) = (Instant::now(), self.turn.name().is_none());
         loop {
             while let Ok(command) = self.commands.try_recv() {
-                self.desk.handle(command);
+                self.dispatcher.handle(command);
             }
-            while let Some(pass) = self.desk.next_pass() {
+            while let Some(pass) = self.dispatcher.next_pass() {
                 match ring.submit(pass).await {
                     Ok(()) => {}
                     Err(SubmitError::Refused { slot, reason }) => {
-                        if let Err(fault) = self.desk.take_back(slot, &reason) {
+                        if let Err(fault) = self.dispatcher.take_back(slot, &reason) {
                             return lost(RingError::of(fault.to_string()));
                         }
                     }
                     Err(SubmitError::Lost(error)) => return lost(error),
                 }
             }
-            if self.desk.idle() {
+            if self.dispatcher.idle() {
                 self.recovery.over();
                 heard = Instant::now();
             }
@@ -133,7 +133,7 @@ impl<T: RingTransport> Coordinator<T> {
                 },
                 result = ring.next() => result,
                 Some(command) = self.commands.recv() => {
-                    self.desk.handle(command);
+                    self.dispatcher.handle(command);
                     continue;
                 }
                 // A pass may take its time; a worker that hangs takes all of it.
@@ -151,7 +151,7 @@ impl<T: RingTransport> Coordinator<T> {
                 Err(error) => return lost(error),
             };
             let served = result.failure.is_empty();
-            match self.desk.complete(result) {
+            match self.dispatcher.complete(result) {
                 Ok(Completed::Taken | Completed::Refused(..)) => {}
                 Ok(Completed::Failed(kind, reason)) => {
                     let why = self.repair.failed(kind, Instant::now());
@@ -180,8 +180,9 @@ impl<T: RingTransport> Coordinator<T> {
             }
             self.state.last += 1;
             match self.configure(&peers).await? {
-                Ok(ring) => {
+                Ok(mut ring) => {
                     self.state.replaces.clear();
+                    self.dispatcher.found(&ring.take_restorable());
                     self.repair.done(ring.verified(), Instant::now());
                     self.tell_ready();
                     return Some(ring);
@@ -214,15 +215,27 @@ impl<T: RingTransport> Coordinator<T> {
         self.state.told = None;
         self.status.take_up(orders);
         self.metrics.plan_taken();
-        self.desk.take_up(Limits::of(&orders.plan, self.queue_limit));
+        self.dispatcher.take_up(Limits::of(&orders.plan, self.queue_limit));
         self.transport.take_up(orders.plan.clone());
         self.tell(Event::PlanTaken { name, generation });
     }
 
     /// One attempt. It ends early when a worker comes up at a new address, or another plan comes.
     async fn configure(&mut self, peers: &[Peer]) -> Option<Result<T::Ring, RingError>> {
-        let Self { transport, desk, commands, following, status, events, stop, state, recovery, repair, turn, .. } =
-            self;
+        let Self {
+            transport,
+            dispatcher,
+            commands,
+            following,
+            status,
+            events,
+            stop,
+            state,
+            recovery,
+            repair,
+            turn,
+            ..
+        } = self;
         // Progress moves the deadline that is waited for below.
         let recovery = Mutex::new(recovery);
         let recovery = || recovery.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,8 +260,8 @@ impl<T: RingTransport> Coordinator<T> {
                 biased;
                 () = stop.cancelled() => return None,
                 result = &mut attempt => return Some(result),
-                () = overdue(deadline) => give_up(&mut recovery(), desk, status, events),
-                Some(command) = commands.recv() => desk.handle(command),
+                () = overdue(deadline) => give_up(&mut recovery(), dispatcher, status, events),
+                Some(command) = commands.recv() => dispatcher.handle(command),
                 Some(change) = following.changed() => {
                     let over = |reason: &str| Some(Err(RingError::of(reason)));
                     if change == Change::Plan {
@@ -308,14 +321,14 @@ impl<T: RingTransport> Coordinator<T> {
 
     /// Who has the ring, as its workers say; `None` when stopped.
     async fn holders(&mut self, peers: &[Peer]) -> Option<Vec<Holder>> {
-        let Self { transport, desk, commands, stop, .. } = self;
+        let Self { transport, dispatcher, commands, stop, .. } = self;
         let mut asked = std::pin::pin!(transport.holders(peers));
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
                 holders = &mut asked => return Some(holders),
-                Some(command) = commands.recv() => desk.handle(command),
+                Some(command) = commands.recv() => dispatcher.handle(command),
             }
         }
     }
@@ -330,7 +343,7 @@ impl<T: RingTransport> Coordinator<T> {
                 biased;
                 () = self.stop.cancelled() => return None,
                 () = overdue(self.recovery.deadline()) => self.give_up(),
-                Some(command) = self.commands.recv() => self.desk.handle(command),
+                Some(command) = self.commands.recv() => self.dispatcher.handle(command),
                 change = self.following.changed() => match change {
                     Some(Change::Plan) => return Some(None),
                     Some(Change::Workers | Change::Name) => self.status.hear(&self.following.served),
@@ -352,7 +365,7 @@ impl<T: RingTransport> Coordinator<T> {
                 biased;
                 () = self.stop.cancelled() => return false,
                 () = overdue(self.recovery.deadline()) => self.give_up(),
-                Some(command) = self.commands.recv() => self.desk.handle(command),
+                Some(command) = self.commands.recv() => self.dispatcher.handle(command),
                 Some(change) = self.following.changed() => match change {
                     Change::Plan => return true,
                     Change::Workers => {
@@ -367,12 +380,12 @@ impl<T: RingTransport> Coordinator<T> {
     }
 
     fn give_up(&mut self) {
-        give_up(&mut self.recovery, &mut self.desk, &self.status, &self.events);
+        give_up(&mut self.recovery, &mut self.dispatcher, &self.status, &self.events);
     }
 
     fn tell_ready(&mut self) {
         let epoch = self.state.last;
-        self.desk.serves();
+        self.dispatcher.serves();
         self.status.set_phase(Phase::Ready, epoch);
         self.state.told = None;
         let event = if self.state.served { Event::Recovered { epoch } } else { Event::Ready { epoch } };
@@ -409,7 +422,12 @@ async fn overdue(deadline: Option<Instant>) {
 }
 
 /// Tells those who wait that the ring does not come back, unless it has got on meanwhile. It is tried on all the same.
-fn give_up(recovery: &mut Recovery, desk: &mut Desk, status: &RingStatus, events: &mpsc::UnboundedSender<Event>) {
+fn give_up(
+    recovery: &mut Recovery,
+    dispatcher: &mut Dispatcher,
+    status: &RingStatus,
+    events: &mpsc::UnboundedSender<Event>,
+) {
     if recovery.deadline().is_none_or(|deadline| deadline > Instant::now()) {
         return;
     }
@@ -418,7 +436,7 @@ fn give_up(recovery: &mut Recovery, desk: &mut Desk, status: &RingStatus, events
     let reason = view.trouble.unwrap_or_else(|| "its workers do not get ready".to_owned());
     tracing::error!(reason, "the ring does not come back: requests are answered with an error until it does");
     status.set_phase(Phase::Unavailable, view.epoch);
-    desk.give_up(&reason);
+    dispatcher.give_up(&reason);
     let event = Event::Unavailable { reason };
     status.note(&event);
     let _ = events.send(event);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lime_plan::Plan;
+use lime_plan::{Plan, TokenBasis};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -23,7 +23,7 @@ use crate::{
     access::Access,
     config::{Event, GatewayConfig},
     coordinator::Coordinator,
-    desk::Desk,
+    dispatcher::Dispatcher,
     epochs::Epochs,
     http::{App, BodyBudget, Hosts, Lookout, Readers, UnknownFields, raise_open_files, router, serve, status_router},
     intake::Intake,
@@ -32,7 +32,7 @@ use crate::{
     orders::Following,
     recovery::{Recovery, Repair},
     ring::{RingTransport, WorkerRing},
-    schedule::{Limits, Scheduler},
+    schedule::{Limits, Roots, Scheduler},
     status::{Phase, RingStatus},
     text::TextModel,
     turn::Turn,
@@ -52,6 +52,9 @@ pub enum GatewayError {
     /// The plan breaks a rule.
     #[error(transparent)]
     Plan(#[from] lime_plan::PlanError),
+    /// What tokens depend on cannot be named.
+    #[error("what tokens depend on cannot be named: {0}")]
+    Basis(serde_json::Error),
     /// The model's tokenizer or others of its text files cannot be used.
     #[error(transparent)]
     Model(#[from] lime_text::TextFaults),
@@ -151,6 +154,7 @@ pub async fn start_with<T: RingTransport>(
     }
 
     let limits = Limits::of(&plan, queue_limit);
+    let names = Roots::new(&TokenBasis::of(&plan), &api_keys).map_err(GatewayError::Basis)?;
     let status = Arc::new(RingStatus::new(&following.served));
     let metrics = Arc::new(Metrics::default());
     let (intake, commands) = Intake::new();
@@ -158,8 +162,8 @@ pub async fn start_with<T: RingTransport>(
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let coordinator = Coordinator {
         transport,
-        desk: Desk::new(
-            Scheduler::speculating(limits, options.speculation).keeping(options.prefix_cache),
+        dispatcher: Dispatcher::new(
+            Scheduler::speculating(limits, options.speculation).keeping(options.prefix_cache).naming(names),
             metrics.clone(),
         ),
         commands,

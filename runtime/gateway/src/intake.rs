@@ -5,13 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use lime_grammar::Matcher;
 use lime_ring::proto::Token;
 use lime_trace::TraceContext;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     sampling::SamplingParams,
-    schedule::{Finish, Guessed, KeyId, NewSequence, QueueFull, SequenceId},
+    schedule::{Finish, Guessed, KeyId, NewSequence, Pooling, QueueFull, SequenceId},
 };
 
 /// What a stream hears.
@@ -27,6 +28,10 @@ pub(crate) enum SequenceEvent {
         guessed: Guessed,
         /// Tokens of the prompt that were not computed for this sequence.
         cached: u32,
+        /// How likely the prompt's tokens were, where that was asked: with the first token.
+        scores: Vec<Token>,
+        /// The sum of the prompt's states, where that was asked: with the first token.
+        pooled: Vec<i64>,
     },
     /// There will be no more tokens.
     Failed(StreamFault),
@@ -66,7 +71,7 @@ pub(crate) enum Command {
 
 /// A sequence as HTTP asks for it.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct SequenceRequest {
     pub(crate) prompt: Arc<[u32]>,
     pub(crate) max_tokens: u32,
     pub(crate) sampling: SamplingParams,
@@ -77,6 +82,12 @@ pub(crate) struct Wish {
     pub(crate) prediction: Arc<[u32]>,
     /// The API key that asks, where there are keys.
     pub(crate) key: Option<KeyId>,
+    /// The grammar of its answer, if it has one.
+    pub(crate) matcher: Option<Matcher>,
+    /// How many alternatives are told of each token of the prompt, with how likely it was.
+    pub(crate) scoring: Option<u32>,
+    /// Which of the prompt's states are added up.
+    pub(crate) pooling: Option<Pooling>,
 }
 
 /// Why nothing was admitted.
@@ -106,14 +117,37 @@ impl Intake {
     ///
     /// # Errors
     /// When the queue is full, or the gateway stops.
-    pub(crate) async fn admit(&self, wishes: Vec<Wish>) -> Result<Vec<SequenceHandle>, Refusal> {
-        let mut handles = Vec::with_capacity(wishes.len());
-        let mut sequences = Vec::with_capacity(wishes.len());
-        for wish in wishes {
+    pub(crate) async fn admit(&self, requests: Vec<SequenceRequest>) -> Result<Vec<SequenceHandle>, Refusal> {
+        let mut handles = Vec::with_capacity(requests.len());
+        let mut sequences = Vec::with_capacity(requests.len());
+        for request in requests {
             let id = SequenceId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
             let (sender, events) = mpsc::unbounded_channel();
-            let Wish { prompt, max_tokens, sampling, end_tokens, trace, prediction, key } = wish;
-            let sequence = NewSequence { id, prompt, max_tokens, sampling, end_tokens, trace, prediction, key };
+            let SequenceRequest {
+                prompt,
+                max_tokens,
+                sampling,
+                end_tokens,
+                trace,
+                prediction,
+                key,
+                matcher,
+                scoring,
+                pooling,
+            } = request;
+            let sequence = NewSequence {
+                id,
+                prompt,
+                max_tokens,
+                sampling,
+                end_tokens,
+                trace,
+                prediction,
+                key,
+                matcher,
+                scoring,
+                pooling,
+            };
             sequences.push((sequence, sender));
             handles.push(SequenceHandle { id, events, commands: self.commands.clone() });
         }

@@ -18,7 +18,7 @@
 //! let mut scheduler = Scheduler::new(limits);
 //! let wish = |id| NewSequence {
 //!     id: SequenceId(id), prompt: vec![1; 6].into(), max_tokens: 8, sampling: SamplingParams::default(),
-//!     end_tokens: [0].into(), trace: None, prediction: [].into(), key: None,
+//!     end_tokens: [0].into(), trace: None, prediction: [].into(), key: None, matcher: None, scoring: None, pooling: None,
 //! };
 //! scheduler.admit(vec![wish(1), wish(2)])?;
 //! assert_eq!((scheduler.active(), scheduler.waiting()), (1, 1));
@@ -28,10 +28,9 @@
 
 mod access;
 mod answer;
-mod appointments;
 mod config;
 mod coordinator;
-mod desk;
+mod dispatcher;
 mod epochs;
 mod gateway;
 mod happenings;
@@ -43,6 +42,7 @@ mod options;
 mod orders;
 mod plan_file;
 mod recovery;
+mod retry_after;
 mod ring;
 mod sampling;
 pub mod schedule;

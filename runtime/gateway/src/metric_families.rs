@@ -16,8 +16,9 @@ pub fn metric_families() -> Vec<Family> {
     let reply = StatusReply {
         memory: Some(Default::default()),
         stream: Some(Default::default()),
-        elsewhere: Some(Default::default()),
+        remote: Some(Default::default()),
         kept: Some(Default::default()),
+        page_disk: Some(Default::default()),
         work: Some(Default::default()),
         ..StatusReply::default()
     };

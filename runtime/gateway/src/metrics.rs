@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    appointments::Appointments,
+    retry_after::RetryAfter,
     schedule::{Guessed, PrefixCounts},
     status::ServedPlan,
 };
@@ -50,8 +50,10 @@ pub(crate) struct Metrics {
     pages_reused: Counter,
     pages_kept: Counter,
     pages_dropped: Counter,
+    pages_restored: Counter,
+    pages_missed: Counter,
     connections: Gauge,
-    appointments: Appointments,
+    retry_after: RetryAfter,
 }
 
 /// How a request was answered.
@@ -93,8 +95,10 @@ impl Default for Metrics {
             pages_reused: Counter::default(),
             pages_kept: Counter::default(),
             pages_dropped: Counter::default(),
+            pages_restored: Counter::default(),
+            pages_missed: Counter::default(),
             connections: Gauge::default(),
-            appointments: Appointments::default(),
+            retry_after: RetryAfter::default(),
         }
     }
 }
@@ -115,7 +119,7 @@ impl Metrics {
         self.answer_tokens.inc_by(tokens);
         // Without a token it was none.
         if tokens > 0 {
-            self.appointments.answered();
+            self.retry_after.answered();
         }
         if let Some(gaps) = u32::try_from(tokens).ok().and_then(|tokens| tokens.checked_sub(1)).filter(|gaps| *gaps > 0)
         {
@@ -143,7 +147,7 @@ impl Metrics {
     pub(crate) fn sequences(&self, waiting: usize, active: usize) {
         self.waiting.set(waiting as i64);
         self.active.set(active as i64);
-        self.appointments.sequences(waiting, active);
+        self.retry_after.sequences(waiting, active);
     }
 
     /// A client connected, until what is given is dropped.
@@ -153,8 +157,8 @@ impl Metrics {
     }
 
     /// When a client whose `sequences` found the queue full should come again.
-    pub(crate) fn appointment(&self, sequences: usize) -> Duration {
-        self.appointments.appointment(sequences)
+    pub(crate) fn wait_for_room(&self, sequences: usize) -> Duration {
+        self.retry_after.wait_for_room(sequences)
     }
 
     /// Sequences that wait or have a slot.
@@ -193,6 +197,8 @@ impl Metrics {
         self.pages_reused.inc_by(counts.reused);
         self.pages_kept.inc_by(counts.kept);
         self.pages_dropped.inc_by(counts.dropped);
+        self.pages_restored.inc_by(counts.restored);
+        self.pages_missed.inc_by(counts.missed);
     }
 
     /// A client left, or had enough, before its answer's end.
@@ -224,6 +230,10 @@ impl Metrics {
         on.register("lime_prefix_pages_kept", "KV pages that were kept", self.pages_kept.clone());
         let help = "KV pages that were kept and gave way, or were lost with the ring";
         on.register("lime_prefix_pages_dropped", help, self.pages_dropped.clone());
+        let help = "KV pages that came back when the ring had begun anew, or from disks";
+        on.register("lime_prefix_pages_restored", help, self.pages_restored.clone());
+        let help = "KV pages that were to come back, were not there any more on a device, and were computed again";
+        on.register("lime_prefix_pages_missed", help, self.pages_missed.clone());
         let help = "Times the ring came back, after a failure or by another plan";
         on.register("lime_recoveries", help, self.recoveries.clone());
         on.register("lime_plans_taken", "Plans taken up in place of others", self.plans_taken.clone());

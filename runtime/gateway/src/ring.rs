@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use lime_plan::Plan;
 use lime_ring::{
-    Demands, DriverError, FaultKind, FrameLimits, PassSubmitter, Peer, ResultStream, RingDriver, RingFault,
+    Demands, DriverError, FaultKind, FrameLimits, PassSubmitter, Peer, Restorable, ResultStream, RingDriver, RingFault,
     RingTopology, Transport, Verified, drain,
     proto::{self, FailureKind, PassResult},
     status, stay,
@@ -183,6 +183,11 @@ pub trait Ring: Send {
     fn verified(&self) -> Verified {
         Verified::default()
     }
+
+    /// KV pages that each device can restore that has a KV cache; once.
+    fn take_restorable(&mut self) -> Vec<Restorable> {
+        Vec::new()
+    }
 }
 
 /// The ring of a plan's workers, over gRPC.
@@ -242,14 +247,17 @@ impl RingTransport for WorkerRing {
                 verifying: message.phase == "verifying",
             });
         };
-        let driver = match RingDriver::configure_with(&topology, epoch, demands, self.patience, report).await {
+        let mut driver = match RingDriver::configure_with(&topology, epoch, demands, self.patience, report).await {
             Ok(driver) => driver,
             Err(error) => return Err(Ending::of(error).explained(&topology.peers, &self.transport).await),
         };
         let verified = driver.verified();
+        let caches = self.plan.devices.iter().map(|device| device.attentions() > 0);
+        let told = driver.take_restorable().into_iter().zip(caches);
+        let restorable = told.filter_map(|(told, has_cache)| has_cache.then_some(told)).collect();
         let (submitter, results) = driver.split();
         let (peers, transport) = (topology.peers.clone(), self.transport.clone());
-        Ok(OpenRing { submitter, results, verified, peers, transport, ending: None })
+        Ok(OpenRing { submitter, results, verified, restorable, peers, transport, ending: None })
     }
 
     async fn holders(&mut self, peers: &[Peer]) -> Vec<Holder> {
@@ -284,6 +292,7 @@ pub(crate) struct OpenRing {
     submitter: PassSubmitter,
     results: ResultStream,
     verified: Verified,
+    restorable: Vec<Restorable>,
     peers: Vec<Peer>,
     transport: Transport,
     /// Why it is over. Whoever asks for it may be called away before it is explained, and asks again.
@@ -292,9 +301,9 @@ pub(crate) struct OpenRing {
 
 impl Ring for OpenRing {
     async fn submit(&mut self, pass: PassRequest) -> Result<(), SubmitError> {
-        let PassRequest { rows, tokens, release, keep, forget } = pass;
-        let sent =
-            self.submitter.send(proto::Pass { rows, tokens, release, keep, forget, ..proto::Pass::default() }).await;
+        let PassRequest { rows, tokens, release, keep, forget, restore } = pass;
+        let pass = proto::Pass { rows, tokens, release, keep, forget, restore, ..proto::Pass::default() };
+        let sent = self.submitter.send(pass).await;
         match sent {
             Ok(_) => Ok(()),
             Err(DriverError::Pass(fault)) => Err(match fault.refused_slot() {
@@ -328,6 +337,10 @@ impl Ring for OpenRing {
 
     fn verified(&self) -> Verified {
         self.verified
+    }
+
+    fn take_restorable(&mut self) -> Vec<Restorable> {
+        std::mem::take(&mut self.restorable)
     }
 }
 

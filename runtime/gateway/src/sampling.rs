@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use lime_plan::TokenSet;
 use lime_ring::proto;
 
 /// How a request wants its tokens drawn. Fixed at admission: a draw can be repeated after a failure.
@@ -68,6 +69,7 @@ impl SamplingParams {
             min_p: self.min_p,
             repetition_penalty: if self.counts_prompt() { self.repetition_penalty } else { 0.0 },
             repeated: if self.counts_prompt() { ascending(counts.keys()) } else { Vec::new() },
+            allowed: None,
         }
     }
 
@@ -81,7 +83,7 @@ impl SamplingParams {
                 *guessed += 1;
                 self.bias(*token, counts.get(token).copied().unwrap_or(0) + *guessed)
             });
-            proto::Draft { token: *token, bias }
+            proto::Draft { token: *token, bias, allowed: None }
         };
         guesses.iter().map(draft).collect()
     }
@@ -103,6 +105,17 @@ impl SamplingParams {
     fn bias(&self, token: u32, count: u32) -> f32 {
         let penalty = self.presence_penalty + self.frequency_penalty * count as f32;
         self.logit_bias.get(&token).copied().unwrap_or_default() - penalty
+    }
+}
+
+/// Lets a draw take tokens of `now` alone, and the draws after each of its guesses those of `ahead`.
+pub(crate) fn allow(sample: &mut proto::Sampling, drafts: &mut [proto::Draft], now: &TokenSet, ahead: &[TokenSet]) {
+    debug_assert_eq!(drafts.len(), ahead.len(), "each guess has its set");
+    sample.allowed = Some(now.into());
+    let mut before = now;
+    for (draft, set) in drafts.iter_mut().zip(ahead) {
+        draft.allowed = (set != before).then(|| set.into());
+        before = set;
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use lime_grammar::{GrammarError, Grammars, TokenText};
 use lime_plan::Plan;
 use lime_text::TextError;
 use lime_text::{
@@ -14,7 +15,10 @@ use lime_text::{
 };
 use serde_json::{Map, Value};
 
-use crate::template_process::{Conversation, TemplateProcess};
+use crate::{
+    schedule::Pooling,
+    template_process::{Conversation, TemplateProcess},
+};
 
 /// How long a template may take. Real ones take milliseconds.
 const RENDERING: Duration = Duration::from_secs(10);
@@ -30,6 +34,10 @@ pub(crate) struct TextModel {
     pub(crate) end_tokens: Arc<[u32]>,
     /// Tokens that the model has rows for.
     pub(crate) vocabulary: u32,
+    /// Which states its embeddings are made of.
+    pub(crate) pooling: Pooling,
+    /// Its tokens as grammars read them, once one was asked for.
+    grammars: OnceLock<Result<Grammars, GrammarError>>,
 }
 
 /// Where the model's template runs.
@@ -84,7 +92,30 @@ impl TextModel {
             }
         };
         let end_tokens = tokenizer.eos().into();
-        Ok(Self { template, generation, answers, end_tokens, tokenizer, vocabulary: plan.model.vocabulary })
+        let vocabulary = plan.model.vocabulary;
+        let pooling = pooling(dir);
+        let grammars = OnceLock::new();
+        Ok(Self { template, generation, answers, end_tokens, tokenizer, vocabulary, pooling, grammars })
+    }
+
+    /// What makes grammars of its answers. The first to ask waits until its tokens are laid out.
+    pub(crate) fn grammars(&self) -> Result<&Grammars, GrammarError> {
+        let lay_out = || {
+            if !self.tokenizer.adds_by_token() {
+                let what = "what one adds to a text depends on those around it";
+                return Err(GrammarError::Tokens(what.into()));
+            }
+            Grammars::new((0..self.vocabulary).map(|token| self.token_text(token)).collect(), &self.end_tokens)
+        };
+        self.grammars.get_or_init(lay_out).as_ref().map_err(Clone::clone)
+    }
+
+    fn token_text(&self, token: u32) -> TokenText {
+        match self.tokenizer.text_of(token) {
+            None => TokenText::Nothing,
+            Some(name) if self.tokenizer.is_special(token) => TokenText::Mark(name),
+            Some(_) => TokenText::Text(self.tokenizer.token_bytes(token)),
+        }
     }
 
     /// Whether conversations are rendered as the model was trained on them.
@@ -128,4 +159,13 @@ impl TextModel {
         }
         Ok(tokens)
     }
+}
+
+/// As the model's makers say it in the form of sentence-transformers; where they do not, the last token's state is the one that has seen the whole text.
+fn pooling(dir: &Path) -> Pooling {
+    const FILE: &str = "1_Pooling/config.json";
+    const LARGEST: u64 = 64 << 10;
+    let Ok(bytes) = lime_files::read_bounded(&dir.join(FILE), LARGEST, "it is optional") else { return Pooling::Last };
+    let config: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    if config["pooling_mode_mean_tokens"] == true { Pooling::Mean } else { Pooling::Last }
 }

@@ -6,8 +6,8 @@ use lime_metrics::Figure;
 use lime_ring::{
     Peer, Transport, connect,
     proto::{
-        ElsewhereFigures, KeptFigures, MemoryFigures, StatusReply, StatusRequest, StreamFigures, WorkFigures,
-        control_client::ControlClient,
+        KeptFigures, MemoryFigures, PageDiskFigures, RemotePagesFigures, StatusReply, StatusRequest, StreamFigures,
+        WorkFigures, control_client::ControlClient,
     },
 };
 use prometheus_client::registry::Registry;
@@ -63,7 +63,7 @@ const STREAM: [Figure<StreamFigures>; 8] = [
     counter!(read_retries, "lime_worker_read_retries", "Reads that failed and were tried again"),
 ];
 
-const ELSEWHERE: [Figure<ElsewhereFigures>; 6] = [
+const REMOTE_PAGES: [Figure<RemotePagesFigures>; 6] = [
     gauge!(bytes, "lime_worker_elsewhere_bytes", "KV cache that another device keeps"),
     gauge!(room_bytes, "lime_worker_elsewhere_room_bytes", "KV cache that another device keeps at most"),
     counter!(handed_over, "lime_worker_pages_handed_over", "KV pages that went to another device"),
@@ -80,6 +80,20 @@ const KEPT: [Figure<KeptFigures>; 3] = [
     gauge!(lent_bytes, "lime_worker_lent_bytes", "Reserved for KV pages of other devices"),
     gauge!(bytes, "lime_worker_kept_bytes", "KV pages of other devices"),
     counter!(questions, "lime_worker_kept_questions", "Questions answered about them"),
+];
+
+const PAGE_DISK: [Figure<PageDiskFigures>; 7] = [
+    gauge!(pages, "lime_worker_disk_pages", "KV pages on the device's disk that are of use to the plan"),
+    gauge!(bytes, "lime_worker_disk_page_bytes", "KV pages on the device's disk"),
+    gauge!(limit_bytes, "lime_worker_disk_page_limit_bytes", "What KV pages may take on the device's disk"),
+    counter!(written, "lime_worker_disk_pages_written", "KV pages written to the device's disk"),
+    counter!(read, "lime_worker_disk_pages_read", "KV pages read back from the device's disk"),
+    counter!(
+        damaged,
+        "lime_worker_disk_pages_damaged",
+        "KV pages on the device's disk that were not what was written, and were removed"
+    ),
+    counter!(failed, "lime_worker_disk_pages_failed", "KV pages that the device's disk did not take, or give"),
 ];
 
 const WORK: [Figure<WorkFigures>; 4] = [
@@ -111,8 +125,9 @@ async fn status(transport: &Transport, peer: &Peer) -> Option<StatusReply> {
 pub(crate) fn register(registry: &mut Registry, replies: &[StatusReply]) {
     part(registry, &MEMORY, replies, |it| it.memory.as_ref());
     part(registry, &STREAM, replies, |it| it.stream.as_ref());
-    part(registry, &ELSEWHERE, replies, |it| it.elsewhere.as_ref());
+    part(registry, &REMOTE_PAGES, replies, |it| it.remote.as_ref());
     part(registry, &KEPT, replies, |it| it.kept.as_ref());
+    part(registry, &PAGE_DISK, replies, |it| it.page_disk.as_ref());
     part(registry, &WORK, replies, |it| it.work.as_ref());
 }
 

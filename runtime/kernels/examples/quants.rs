@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             println!("skipped: no memory for {mib} MiB of weights");
             return ExitCode::SUCCESS;
         };
-        for rows in [1, 2, 4, 8, 128] {
+        for rows in [1, 2, 4, 8, 16, 128] {
             let rounds = if rows < 16 { 3 } else { 1 };
             let pace = pace(&kernels, format, &weights, rows, rounds);
             let bytes = matrix_bytes(format) as f64 / (SHAPE.0 * SHAPE.1) as f64;

@@ -10,7 +10,7 @@ const TASK_QUERIES: usize = 64;
 /// One query row.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionRow<'a> {
-    /// The row attends to positions 0 to this one.
+    /// The row attends to positions up to this one, from 0 or its window's first on.
     pub position: u32,
     /// The pages of its sequence in the storage, in order.
     pub pages: &'a [u32],
@@ -32,6 +32,22 @@ pub struct AttentionBefore<'a> {
     pub state: &'a [f32],
 }
 
+/// What keeps attention within bounds; in most models nothing does.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AttentionBounds {
+    /// How many positions a row looks back, its own counted; at least one.
+    pub window: Option<usize>,
+    /// What scores stay under: `cap * tanh(score / cap)`, behind the factor.
+    pub soft_cap: Option<f32>,
+}
+
+impl AttentionBounds {
+    /// The first position that a row at `position` looks at.
+    pub(crate) fn first(self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
 /// What [`Kernels::attention`] works on.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionArgs<'a> {
@@ -45,6 +61,8 @@ pub struct AttentionArgs<'a> {
     pub layer: usize,
     /// Factor of the scores.
     pub scale: f32,
+    /// What else becomes of them.
+    pub bounds: AttentionBounds,
     /// All pages, one after the other.
     pub storage: &'a [u8],
     /// The query rows.
@@ -64,7 +82,9 @@ impl AttentionArgs<'_> {
         assert!(self.layer < layers, "layer {} of {layers}", self.layer);
         let row = self.heads.checked_mul(head_dim).expect("heads x head_dim");
         assert_eq!(Some(self.q.len()), row.checked_mul(self.rows.len()), "queries");
+        assert!(self.bounds.window != Some(0), "a window of no position");
         if let Some(before) = before {
+            assert!(self.bounds == AttentionBounds::default(), "bounded attention over pages elsewhere");
             assert_eq!(before.pages.len(), self.rows.len(), "rows with pages elsewhere");
             let floats = self.rows.len().checked_mul(attention_state_floats(self.heads, head_dim));
             assert_eq!(Some(before.state.len()), floats, "state of the pages elsewhere");

@@ -37,10 +37,29 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// `cap * tanh(x / cap)`, by `tanh(y) = 1 - 2 / (exp(2 y) + 1)`: off by some 1e-7 of the cap.
+///
+/// # Safety
+/// `S` must be available.
+#[inline(always)]
+pub(crate) unsafe fn capped<S: Simd>(x: S::V, cap: f32) -> S::V {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let (cap, two) = (S::splat(cap), S::splat(2.0));
+        let e = exp::<S>(S::mul(S::div(x, cap), two));
+        S::mul(cap, S::sub(S::splat(1.0), S::div(two, S::add(e, S::splat(1.0)))))
+    }
+}
+
 /// [`exp`] of one number.
 pub(crate) fn exp1(x: f32) -> f32 {
     // SAFETY: scalar code is always available.
     unsafe { exp::<Scalar>([x; 16])[0] }
+}
+
+/// `1 / (1 + exp(-x))`, the same bits everywhere.
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp1(-x))
 }
 
 /// The natural logarithm, computed in f64 from additions, products and quotients alone, and rounded once to f32.
@@ -98,6 +117,12 @@ mod tests {
     }
 
     #[test]
+    fn sigmoid_has_its_ends_and_its_middle() {
+        assert_eq!([f32::NEG_INFINITY, -1e9, 0.0, 1e9].map(sigmoid), [0.0, 0.0, 0.5, 1.0]);
+        assert!((sigmoid(1.0) - 0.731_058_6).abs() < 1e-6);
+    }
+
+    #[test]
     fn exp_is_within_two_ulps_on_a_fine_grid() {
         let mut worst = 0.0f64;
         for i in 0..=175_000 {
@@ -111,6 +136,14 @@ mod tests {
         #[test]
         fn exp_is_within_two_ulps(x in -87.0f32..88.0) {
             prop_assert!(ulps(exp1(x), f64::from(x).exp()) <= 2.0);
+        }
+
+        #[test]
+        fn caps_are_the_hyperbolic_tangents(x in -300.0f32..300.0, cap in 1.0f32..100.0) {
+            // SAFETY: scalar code is always available.
+            let found = unsafe { capped::<Scalar>([x; 16], cap)[0] };
+            let expected = f64::from(cap) * (f64::from(x) / f64::from(cap)).tanh();
+            prop_assert!((f64::from(found) - expected).abs() <= f64::from(cap) * 5e-7, "{found} {expected}");
         }
 
         #[test]

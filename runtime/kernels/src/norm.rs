@@ -25,6 +25,43 @@ impl Kernels {
     }
 }
 
+impl Kernels {
+    /// The same in place, of every part of `x` as long as `weight`: rows, or heads of rows.
+    ///
+    /// # Panics
+    /// When `x` is not whole parts.
+    pub fn rms_norm_in_place(&self, x: &mut [f32], weight: &[f32], eps: f32) {
+        assert!(!weight.is_empty(), "RMSNorm of empty rows");
+        assert_eq!(x.len() % weight.len(), 0, "RMSNorm over whole rows of {}", weight.len());
+        let rows = TASK_ELEMENTS.div_ceil(weight.len());
+        self.for_parts(x, rows * weight.len(), |_, x| {
+            // SAFETY: `isa` is available.
+            unsafe { run(self.isa(), NormInPlace { weight, eps, x }) };
+        });
+    }
+}
+
+struct NormInPlace<'a> {
+    weight: &'a [f32],
+    eps: f32,
+    x: &'a mut [f32],
+}
+
+impl Task for NormInPlace<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let n = self.weight.len();
+        for x in self.x.chunks_exact_mut(n) {
+            // SAFETY: passed on to the caller.
+            let sum = unsafe { sum_of_squares::<S>(x) };
+            let inv = 1.0 / (sum / n as f32 + self.eps).sqrt();
+            for (x, weight) in x.iter_mut().zip(self.weight) {
+                *x = *x * inv * weight;
+            }
+        }
+    }
+}
+
 struct Norm<'a> {
     x: &'a [f32],
     weight: &'a [f32],

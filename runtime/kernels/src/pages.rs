@@ -1,11 +1,13 @@
 //! The inner part of attention: a run of query rows, one KV head, page after page.
 
+use std::ops::Range;
+
 use lime_plan::Dtype;
 
 use crate::attention_rows::{AttentionArgs, AttentionBefore, Leave, Out, Run};
 use crate::kv::KV_PAGE_TOKENS;
 use crate::lanes::{BLOCK, HALF};
-use crate::math::{exp, exp1};
+use crate::math::{capped, exp, exp1};
 use crate::scratch::cut;
 use crate::simd::{Element, Simd, TypedTask, load_tail};
 
@@ -138,26 +140,32 @@ impl Heads<'_> {
     #[inline(always)]
     unsafe fn all_pages<S: Simd, E: Element>(&self, work: &mut Vectors<'_>) {
         let group = self.a.group();
+        let bounds = self.a.bounds;
         let rows = &self.a.rows[self.run.first..self.run.end];
         let longest = &self.a.rows[self.run.longest];
         let positions = longest.position as usize + 1;
-        for (page, start) in (0..positions).step_by(KV_PAGE_TOKENS).enumerate().skip(self.elsewhere()) {
+        // Pages before every row's window are not looked at.
+        let first = rows.iter().map(|row| bounds.first(row.position as usize)).min().unwrap_or(0) / KV_PAGE_TOKENS;
+        let skipped = self.elsewhere().max(first);
+        for (page, start) in (0..positions).step_by(KV_PAGE_TOKENS).enumerate().skip(skipped) {
             let filled = (positions - start).min(KV_PAGE_TOKENS);
             // SAFETY: `AttentionArgs::check` has seen the pages of every row; queries and counts are in range.
             unsafe {
                 self.load_page::<S, E>(longest.pages[page] as usize, filled, work);
                 for (index, row) in rows.iter().enumerate() {
                     let position = row.position as usize;
-                    if position < start {
+                    let first = bounds.first(position);
+                    if position < start || first >= start + KV_PAGE_TOKENS {
                         continue;
                     }
-                    let count = (position + 1 - start).min(KV_PAGE_TOKENS);
+                    let keys = first.saturating_sub(start)..(position + 1 - start).min(KV_PAGE_TOKENS);
+                    let first_page = page == first / KV_PAGE_TOKENS;
                     for query in (index * group..(index + 1) * group).step_by(2) {
                         let pair = (query + 1 < (index + 1) * group) as usize;
-                        scores::<S>(work, [query, query + pair], count, self.a.scale);
+                        scores::<S>(work, [query, query + pair], &keys, self.a.scale, bounds.soft_cap);
                         for slot in 0..=pair {
                             let (max, sum) = weights::<S>(work, slot);
-                            merge::<S>(work, slot, query + slot, count, max, sum, page == 0);
+                            merge::<S>(work, slot, query + slot, keys.end, max, sum, first_page);
                         }
                     }
                 }
@@ -240,27 +248,37 @@ unsafe fn load_plane<S: Simd, E: Element>(bytes: &[u8], head_dim: usize, plane: 
     }
 }
 
-/// Scores of two queries (perhaps the same) over the first `count` keys of the page; minus infinity beyond.
+/// Scores of two queries (perhaps the same) over `seen` keys of the page; minus infinity for the others.
 #[inline(always)]
-unsafe fn scores<S: Simd>(work: &mut Vectors<'_>, queries: [usize; 2], count: usize, scale: f32) {
+unsafe fn scores<S: Simd>(
+    work: &mut Vectors<'_>,
+    queries: [usize; 2],
+    seen: &Range<usize>,
+    scale: f32,
+    soft_cap: Option<f32>,
+) {
     let width = work.width;
     // SAFETY: chunks of sixteen keys lie in the page of 64; queries are in range; every plane is `width` wide.
     unsafe {
         let q = [work.q.as_ptr().add(queries[0] * width), work.q.as_ptr().add(queries[1] * width)];
         let lanes = work.lanes.as_mut_ptr();
-        for chunk in (0..count).step_by(HALF) {
+        for chunk in (0..seen.end).step_by(HALF) {
             for key in (0..HALF).step_by(2) {
                 let k = work.keys.as_ptr().add((chunk + key) * width);
                 pairs::<S>(q, [k, k.add(width)], width, lanes.add(key * HALF));
             }
             for slot in 0..2 {
-                let dots = S::sums(lanes.add(slot * HALF * HALF));
-                S::store(work.scores.as_mut_ptr().add(slot * KV_PAGE_TOKENS + chunk), S::mul(dots, S::splat(scale)));
+                let mut scores = S::mul(S::sums(lanes.add(slot * HALF * HALF)), S::splat(scale));
+                if let Some(cap) = soft_cap {
+                    scores = capped::<S>(scores, cap);
+                }
+                S::store(work.scores.as_mut_ptr().add(slot * KV_PAGE_TOKENS + chunk), scores);
             }
         }
     }
     for slot in work.scores.chunks_exact_mut(KV_PAGE_TOKENS) {
-        slot[count..].fill(f32::NEG_INFINITY);
+        slot[..seen.start].fill(f32::NEG_INFINITY);
+        slot[seen.end..].fill(f32::NEG_INFINITY);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::kernels::Kernels;
 use crate::lanes::HALF;
 use crate::math::{exp, ln};
-use crate::simd::{Simd, Task, run};
+use crate::simd::{Scalar, Simd, Task, run};
 
 impl Kernels {
     /// Softmax in place. An empty vector stays empty.
@@ -26,6 +26,15 @@ impl Kernels {
         unsafe { run(self.isa(), SumOfExponentials { x, max, sum: &mut sum }) };
         max + ln(sum)
     }
+}
+
+/// [`Kernels::softmax`] of a short vector, without kernels: the same bits.
+pub fn softmax(x: &mut [f32]) {
+    let max = max(x);
+    let mut sum = 0.0;
+    // SAFETY: scalar code is always available.
+    unsafe { Exponentials { x, max, sum: &mut sum }.run::<Scalar>() };
+    x.iter_mut().for_each(|x| *x /= sum);
 }
 
 /// The greatest element that is a number: the order of comparisons does not matter.

@@ -1,8 +1,8 @@
 //! Attention against plain f64 arithmetic, and against itself: instruction sets, company and threads change no bit.
 
 use lime_kernels::{
-    AttentionArgs, AttentionBefore, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, attention_state_floats,
-    kv_store, round_to,
+    AttentionArgs, AttentionBefore, AttentionBounds, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout,
+    attention_state_floats, kv_store, round_to,
 };
 use lime_plan::Dtype;
 use proptest::prelude::*;
@@ -23,6 +23,7 @@ fn noise(seed: u64, n: usize) -> Vec<f32> {
 struct Sequence {
     layout: KvLayout,
     layer: usize,
+    bounds: AttentionBounds,
     pages: Vec<u32>,
     storage: Vec<u8>,
     k: Vec<f32>,
@@ -46,7 +47,7 @@ impl Sequence {
         }
         round_to(layout.ty, &mut k);
         round_to(layout.ty, &mut v);
-        Self { layout, layer, pages, storage, k, v }
+        Self { layout, layer, bounds: AttentionBounds::default(), pages, storage, k, v }
     }
 
     fn attend(&self, kernels: &Kernels, q: &[f32], heads: usize, positions: &[u32]) -> Vec<f32> {
@@ -58,6 +59,7 @@ impl Sequence {
             layout: self.layout,
             layer: self.layer,
             scale: 1.0 / (self.layout.head_dim as f32).sqrt(),
+            bounds: self.bounds,
             storage: &self.storage,
             rows: &rows,
         };
@@ -89,6 +91,7 @@ impl Sequence {
             layout: self.layout,
             layer: self.layer,
             scale: 1.0 / (head_dim as f32).sqrt(),
+            bounds: self.bounds,
             storage: &moved,
             rows: &theirs,
         };
@@ -115,10 +118,13 @@ impl Sequence {
             for head in 0..heads {
                 let kv_head = head / (heads / kv_heads);
                 let q = &q[(row * heads + head) * head_dim..][..head_dim];
+                let first = self.bounds.window.map_or(0, |window| (position as usize + 1).saturating_sub(window));
                 let weights: Vec<f64> = (0..=position as usize)
                     .map(|j| {
                         let dot: f64 = (0..head_dim).map(|d| f64::from(q[d]) * entry(&self.k, j, kv_head, d)).sum();
-                        (dot / (head_dim as f64).sqrt()).exp()
+                        let score = dot / (head_dim as f64).sqrt();
+                        let cap = |cap: f32| f64::from(cap) * (score / f64::from(cap)).tanh();
+                        if j < first { 0.0 } else { self.bounds.soft_cap.map_or(score, cap).exp() }
                     })
                     .collect();
                 let total: f64 = weights.iter().sum();
@@ -168,7 +174,16 @@ fn a_row_has_its_own_page_here() {
     let layout = KvLayout { ty: Dtype::F32, kv_heads: 1, head_dim: 8, layers: 1 };
     let storage = vec![0u8; layout.page_bytes()];
     let rows = [AttentionRow { position: 63, pages: &[0] }];
-    let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
+    let args = AttentionArgs {
+        q: &[0.0; 8],
+        heads: 1,
+        layout,
+        layer: 0,
+        scale: 1.0,
+        bounds: AttentionBounds::default(),
+        storage: &storage,
+        rows: &rows,
+    };
     let before = AttentionBefore { pages: &[1], state: &[0.0; 10] };
     Kernels::new(Isa::Scalar, 1).attention_after(&args, before, &mut [0.0; 8]);
 }
@@ -189,11 +204,14 @@ proptest! {
         length in 1usize..200,
         row_count in 1usize..12,
         threads in 1usize..5,
+        window in proptest::option::of(1usize..150),
+        soft_cap in proptest::option::of(0.5f32..20.0),
         seed in any::<u32>(),
     ) {
         let seed = u64::from(seed);
         let layout = KvLayout { ty, kv_heads, head_dim, layers: 2 };
-        let sequence = Sequence::new(layout, 1, length, seed);
+        let bounds = AttentionBounds { window, soft_cap };
+        let sequence = Sequence { bounds, ..Sequence::new(layout, 1, length, seed) };
         let heads = kv_heads * group;
         let rows = row_count.min(length);
         let positions: Vec<u32> = (length - rows..length).map(|p| p as u32).collect();
@@ -231,7 +249,16 @@ fn rows_of_different_sequences_with_common_pages_keep_apart() {
         AttentionRow { position: 90, pages: &[0, 2] },
     ];
     let q = noise(9, 3 * 16);
-    let args = AttentionArgs { q: &q, heads: 2, layout, layer: 0, scale: 0.5, storage: &storage, rows: &rows };
+    let args = AttentionArgs {
+        q: &q,
+        heads: 2,
+        layout,
+        layer: 0,
+        scale: 0.5,
+        bounds: AttentionBounds::default(),
+        storage: &storage,
+        rows: &rows,
+    };
     let kernels = Kernels::new(Isa::detect(), 1);
     let mut together = vec![0.0; q.len()];
     kernels.attention(&args, &mut together);
@@ -249,7 +276,16 @@ fn a_page_outside_the_storage_panics() {
     let layout = KvLayout { ty: Dtype::F32, kv_heads: 1, head_dim: 8, layers: 1 };
     let storage = vec![0u8; layout.page_bytes()];
     let rows = [AttentionRow { position: 0, pages: &[5] }];
-    let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
+    let args = AttentionArgs {
+        q: &[0.0; 8],
+        heads: 1,
+        layout,
+        layer: 0,
+        scale: 1.0,
+        bounds: AttentionBounds::default(),
+        storage: &storage,
+        rows: &rows,
+    };
     Kernels::new(Isa::Scalar, 1).attention(&args, &mut [0.0; 8]);
 }
 
@@ -259,7 +295,16 @@ fn a_row_without_its_pages_panics() {
     let layout = KvLayout { ty: Dtype::F32, kv_heads: 1, head_dim: 8, layers: 1 };
     let storage = vec![0u8; layout.page_bytes()];
     let rows = [AttentionRow { position: 64, pages: &[0] }];
-    let args = AttentionArgs { q: &[0.0; 8], heads: 1, layout, layer: 0, scale: 1.0, storage: &storage, rows: &rows };
+    let args = AttentionArgs {
+        q: &[0.0; 8],
+        heads: 1,
+        layout,
+        layer: 0,
+        scale: 1.0,
+        bounds: AttentionBounds::default(),
+        storage: &storage,
+        rows: &rows,
+    };
     Kernels::new(Isa::Scalar, 1).attention(&args, &mut [0.0; 8]);
 }
 
@@ -278,7 +323,16 @@ fn every_f16_entry_is_read_exactly() {
     let pages: Vec<u32> = (0..sequences as u32).collect();
     let rows: Vec<_> = pages.chunks(1).map(|pages| AttentionRow { position: 0, pages }).collect();
     let q = vec![1.0; sequences * width];
-    let args = AttentionArgs { q: &q, heads: 16, layout, layer: 0, scale: 0.125, storage: &storage, rows: &rows };
+    let args = AttentionArgs {
+        q: &q,
+        heads: 16,
+        layout,
+        layer: 0,
+        scale: 0.125,
+        bounds: AttentionBounds::default(),
+        storage: &storage,
+        rows: &rows,
+    };
     for isa in Isa::available() {
         let mut out = vec![f32::NAN; q.len()];
         Kernels::new(isa, 1).attention(&args, &mut out);
@@ -298,7 +352,16 @@ fn entries_beyond_the_range_poison_nothing() {
     assert_eq!(kv_store(&layout, &mut storage, 0, 1, &noise(3, 64), &noise(4, 64)), 0);
     let rows = [AttentionRow { position: 1, pages: &[0] }];
     let q = noise(5, 64);
-    let args = AttentionArgs { q: &q, heads: 1, layout, layer: 0, scale: 0.125, storage: &storage, rows: &rows };
+    let args = AttentionArgs {
+        q: &q,
+        heads: 1,
+        layout,
+        layer: 0,
+        scale: 0.125,
+        bounds: AttentionBounds::default(),
+        storage: &storage,
+        rows: &rows,
+    };
     let outputs: Vec<Vec<u32>> = Isa::available()
         .into_iter()
         .map(|isa| {

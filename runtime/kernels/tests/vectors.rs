@@ -1,6 +1,6 @@
 //! RMSNorm, SwiGLU, softmax, log-sum-exp and addition: near f64, and the same bits on every instruction set.
 
-use lime_kernels::{Isa, Kernels, Pool, RopeTable};
+use lime_kernels::{Gate, Isa, Kernels, Pool, RopeTable};
 use proptest::prelude::*;
 
 fn vector(most: usize) -> impl Strategy<Value = Vec<f32>> {
@@ -38,6 +38,9 @@ proptest! {
         let out = agree(threads, |kernels| {
             let mut out = vec![0.0; many.len()];
             kernels.rms_norm(&many, &weight, 1e-5, &mut out);
+            let mut in_place = many.clone();
+            kernels.rms_norm_in_place(&mut in_place, &weight, 1e-5);
+            assert!(in_place.iter().zip(&out).all(|(one, other)| one.to_bits() == other.to_bits()));
             out
         });
         let mean = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / n as f64;
@@ -48,17 +51,31 @@ proptest! {
     }
 
     #[test]
-    fn swiglu_and_add(gate in vector(200), threads in 1usize..4) {
+    fn gates_and_add(gate in vector(200), threads in 1usize..4) {
         let up: Vec<f32> = gate.iter().rev().copied().collect();
-        let out = agree(threads, |kernels| {
-            let mut out = vec![0.0; gate.len()];
-            kernels.swiglu(&gate, &up, &mut out);
-            out
+        let gelu = |x: f64| x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh());
+        let functions: [(Gate, &dyn Fn(f64) -> f64, f64); 2] =
+            [(Gate::Silu, &|x: f64| x / (1.0 + (-x).exp()), 0.0), (Gate::GeluTanh, &gelu, 1e-7)];
+        for (f, exactly, off) in functions {
+            let out = agree(threads, |kernels| {
+                let mut out = vec![0.0; gate.len()];
+                kernels.gated(f, &gate, &up, &mut out);
+                out
+            });
+            for i in 0..gate.len() {
+                let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
+                let exact = exactly(g) * u;
+                let near = 1e-6 * (1e-6 + exact.abs()) + 1e-30 + off * u.abs() * (1.0 + g.abs());
+                prop_assert!((f64::from(out[i]) - exact).abs() < near, "{f:?} {g} {u}: {} {exact}", out[i]);
+            }
+        }
+        let capped = agree(threads, |kernels| {
+            let mut x = gate.clone();
+            kernels.soft_cap(30.0, &mut x);
+            x
         });
-        for i in 0..gate.len() {
-            let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
-            let exact = g / (1.0 + (-g).exp()) * u;
-            prop_assert!((f64::from(out[i]) - exact).abs() < 1e-6 * (1e-6 + exact.abs()) + 1e-30);
+        for (x, y) in gate.iter().zip(&capped) {
+            prop_assert!((30.0 * (f64::from(*x) / 30.0).tanh() - f64::from(*y)).abs() < 2e-5);
         }
         let sums = agree(threads, |kernels| {
             let mut x = gate.clone();
@@ -76,6 +93,9 @@ proptest! {
             p.push(kernels.log_sum_exp(&x));
             p
         });
+        let mut alone = x.clone();
+        lime_kernels::softmax(&mut alone);
+        prop_assert!(alone.iter().zip(&p).all(|(alone, p)| alone.to_bits() == p.to_bits()));
         let total: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
         for (p, x) in p.iter().zip(&x) {
             prop_assert!((f64::from(*p) - f64::from(*x).exp() / total).abs() < 1e-6);
@@ -112,8 +132,13 @@ fn edges() {
     kernels.softmax(&mut x);
     assert_eq!(x, [0.0, 1.0, 0.0]);
     let mut out = [1.0; 3];
-    kernels.swiglu(&[-1e30, 0.0, 1e30], &[1.0; 3], &mut out);
-    assert_eq!(out, [0.0, 0.0, 1e30]);
+    for f in [Gate::Silu, Gate::GeluTanh] {
+        kernels.gated(f, &[-1e30, 0.0, 1e30], &[1.0; 3], &mut out);
+        assert_eq!(out, [0.0, 0.0, 1e30]);
+    }
+    let mut x = [f32::NEG_INFINITY, 0.0, f32::INFINITY];
+    kernels.soft_cap(30.0, &mut x);
+    assert_eq!(x, [-30.0, 0.0, 30.0]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use lime_plan::Block;
 
-use crate::BlockLayout;
+use crate::layout::BlockLayout;
 
 /// Blocks are read and compared with their digests in chunks of so many bytes.
 pub const DIGEST_CHUNK: usize = 4 << 20;

@@ -1,8 +1,8 @@
 //! The model card: what a planner needs to know, from the config alone.
 
-use lime_plan::{Block, BlockBytes, Bytes, Encoding, LayerIndex, ModelCard};
+use lime_plan::{Block, BlockBytes, Bytes, Encoding, LayerIndex, Mixture, ModelCard, ModelFeatures};
 
-use crate::{BlockLayout, ModelConfig};
+use crate::{config::ModelConfig, layout::BlockLayout};
 
 impl ModelConfig {
     /// The card of a model of this shape and encoding. No weights are looked at: sizes follow from the config, and nothing is
@@ -32,12 +32,32 @@ impl ModelConfig {
             blocks: self.block_bytes(),
             encoding: self.encoding,
             compact: None,
+            features: self.features(),
         }
     }
 
     /// The sizes that the blocks would have were they compact; `None` where weights are not bf16.
     pub fn compact_blocks(&self) -> Option<BlockBytes> {
         self.has_compact_form().then(|| self.encoded(Encoding::Compact).block_bytes())
+    }
+
+    fn features(&self) -> ModelFeatures {
+        let spec = &self.spec;
+        let attention = || spec.layers.iter().map(|layer| &layer.attention);
+        let windowed = attention().any(|spec| spec.window.is_some());
+        let window = |window: Option<usize>| window.map_or(0, |window| window.min(self.context) as u32);
+        let mixture = spec.layers.first().and_then(|layer| layer.mlp.mixture);
+        let ropes: Vec<u32> = spec.ropes().iter().map(|rope| rope.width as u32).collect();
+        ModelFeatures {
+            ropes: if ropes == [self.head_dim as u32] { Vec::new() } else { ropes },
+            windows: if windowed { attention().map(|spec| window(spec.window)).collect() } else { Vec::new() },
+            capped_scores: attention().any(|spec| spec.soft_cap.is_some()),
+            mixture: mixture.map(|it| Mixture {
+                experts: it.experts as u32,
+                used: it.used as u32,
+                shared: it.shared.map_or(0, |shared| shared.width as u32),
+            }),
+        }
     }
 
     fn block_bytes(&self) -> BlockBytes {

@@ -7,14 +7,16 @@ use lime_plan::{Architecture, Block, Dtype, Encoding, Format};
 use serde_json::Value;
 
 use crate::{
-    ModelError, ModelSpec, TensorRole,
+    error::ModelError,
     family::Family,
     formats::Formats,
     known_fields::{self, refuse_other_code},
+    layer_spec::ModelSpec,
     reach,
     read_spec::{Shape, read_spec, rotating_layers},
     rope_config::Rotation,
-    stored::{OUTPUT_NAME, embedding_names},
+    tensor_names::embedding_names,
+    tensor_role::{OUTPUT_NAME, TensorRole},
     weight_files::{instead, names_in_index},
 };
 
@@ -29,7 +31,7 @@ pub struct ModelConfig {
     pub architecture: Architecture,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward projections.
+    /// Width of the feed-forward projections, of each expert in a mixture.
     pub intermediate: usize,
     /// Number of layers.
     pub layers: usize,
@@ -147,12 +149,11 @@ impl ModelConfig {
         refuse_other_code(&fields, family)?;
         known_fields::check(&fields, family)?;
         let shape = Shape::read(&fields, family)?;
-        let rotation = Rotation::read(&fields, family, shape.context)?;
+        let rotation = Rotation::read(&fields, family, shape.context, shape.head_dim)?;
         let rotates = rotating_layers(&fields, family, shape.layers)?;
-        let windows = reach::windows(&fields, family, &rotates)?;
-        let limits = rotation.limit.into_iter().chain(reach::window_limit(&windows));
-        let (context, cut) = reach::within(rotation.context, limits);
-        let spec = read_spec(&fields, family, &shape, rotation.rope, &rotates, &windows)?;
+        let (windows, unknown) = reach::windows(&fields, family, &rotates)?;
+        let spec = read_spec(&fields, family, &shape, &rotation, &rotates, &windows)?;
+        let (context, cut) = reach::within(rotation.context, rotation.limit.clone().into_iter().chain(unknown));
         let dtype = dtype(&fields)?;
         let config = Self {
             architecture: family.architecture,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lime_plan::{Block, Format};
 
-use crate::TensorRole;
+use crate::tensor_role::TensorRole;
 
 /// The format of every tensor of a model: most are alike.
 #[derive(Clone, Debug, PartialEq, Eq)]

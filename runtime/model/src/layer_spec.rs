@@ -1,11 +1,11 @@
 //! How a model computes, layer by layer, as data: what a family is to whoever computes it.
 //!
 //! A spec says more than this build can do. Whoever computes takes it apart field by field and refuses by name what it does not do
-//! (`lime-engine`'s `steps.rs`), so that nothing which a spec asks for is passed over.
+//! (`lime-engine`'s `ops.rs`), so that nothing which a spec asks for is passed over.
 
 use lime_plan::LayerIndex;
 
-use crate::RopeConfig;
+use crate::rope::RopeConfig;
 
 /// How a model computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,7 +126,7 @@ pub enum QkNormWidth {
 }
 
 /// How heads are rotated.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RopeSpec {
     /// Base and scaling.
     pub config: RopeConfig,
@@ -139,12 +139,48 @@ pub struct RopeSpec {
 pub struct MlpSpec {
     /// Its place in the stream.
     pub half: HalfSpec,
-    /// Width of gate and up.
+    /// Width of gate and up; of each expert's in a mixture.
     pub width: usize,
     /// What the gate goes through.
     pub activation: ActivationKind,
     /// Whether the projections have biases.
     pub bias: bool,
+    /// The experts among which each row chooses; one MLP for all where there is none.
+    pub mixture: Option<MixtureSpec>,
+}
+
+/// How a row goes through some of a layer's experts, each an MLP of its own: a router's scores choose the greatest, of equal ones
+/// those with the lowest numbers, and what the chosen come to is added up by their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MixtureSpec {
+    /// Experts of the layer.
+    pub experts: usize,
+    /// How many of them a row goes through.
+    pub used: usize,
+    /// How scores become weights.
+    pub weights: ExpertWeights,
+    /// One more, which every row goes through.
+    pub shared: Option<SharedSpec>,
+}
+
+/// An expert that every row goes through, added to the sum of those that were chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedSpec {
+    /// Width of its gate and up.
+    pub width: usize,
+    /// Whether a score of its own, bent between 0 and 1, is its weight; it is one where there is none.
+    pub scored: bool,
+}
+
+/// How a router's scores become weights of the experts that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertWeights {
+    /// Shares of a softmax over all experts.
+    OfAll,
+    /// The same, then divided by their sum.
+    OfAllToOne,
+    /// A softmax over those that are used.
+    OfUsed,
 }
 
 /// Functions of one number between the projections of a feed-forward half.
@@ -207,8 +243,14 @@ impl ModelSpec {
         &self.layers[(layer.0 as usize).min(self.layers.len() - 1)]
     }
 
-    /// The first rope of a layer that rotates.
-    pub fn rope(&self) -> Option<RopeSpec> {
-        self.layers.iter().find_map(|layer| layer.attention.rope)
+    /// The different ways in which layers rotate, in the order in which layers have them.
+    pub fn ropes(&self) -> Vec<&RopeSpec> {
+        let mut ropes = Vec::new();
+        for rope in self.layers.iter().filter_map(|layer| layer.attention.rope.as_ref()) {
+            if !ropes.contains(&rope) {
+                ropes.push(rope);
+            }
+        }
+        ropes
     }
 }

@@ -4,91 +4,15 @@ use lime_kernels::format_bytes;
 use lime_plan::{Block, Format};
 
 use crate::{
-    ModelConfig, QkNormWidth,
-    stored::{OUTPUT_NAME, layer_of},
+    config::ModelConfig,
+    layer_spec::{NormPlace, QkNormWidth},
+    tensor_role::TensorRole,
 };
 
 /// Tensors start at multiples of this, so that every row load of a kernel is aligned.
 pub const TENSOR_ALIGNMENT: u64 = 64;
 /// Blocks are padded to multiples of this, so that one block is one direct read into whole pages.
 pub const BLOCK_ALIGNMENT: u64 = 4096;
-
-/// What a tensor is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TensorRole {
-    /// The norm before attention.
-    InputNorm,
-    /// Query projection.
-    Q,
-    /// Key projection.
-    K,
-    /// Value projection.
-    V,
-    /// Output projection of attention.
-    O,
-    /// Bias of the query projection.
-    QBias,
-    /// Bias of the key projection.
-    KBias,
-    /// Bias of the value projection.
-    VBias,
-    /// Bias of the output projection of attention.
-    OBias,
-    /// The norm of each query head.
-    QNorm,
-    /// The norm of each key head.
-    KNorm,
-    /// The norm before the feed-forward projections.
-    PostNorm,
-    /// Gate projection.
-    Gate,
-    /// Up projection.
-    Up,
-    /// Down projection.
-    Down,
-    /// Bias of the gate projection.
-    GateBias,
-    /// Bias of the up projection.
-    UpBias,
-    /// Bias of the down projection.
-    DownBias,
-    /// The norm after the last layer.
-    FinalNorm,
-    /// Token embeddings, one row per token.
-    Embedding,
-    /// Output matrix, one row per token.
-    Output,
-}
-
-impl TensorRole {
-    /// The tensor's name in the files of most families, and in LIME's own. `block` supplies the layer.
-    pub fn file_name(self, block: Block) -> String {
-        let within = match self {
-            Self::Embedding => return "model.embed_tokens.weight".into(),
-            Self::Output => return OUTPUT_NAME.into(),
-            Self::FinalNorm => return "model.norm.weight".into(),
-            Self::InputNorm => "input_layernorm.weight",
-            Self::Q => "self_attn.q_proj.weight",
-            Self::K => "self_attn.k_proj.weight",
-            Self::V => "self_attn.v_proj.weight",
-            Self::O => "self_attn.o_proj.weight",
-            Self::QBias => "self_attn.q_proj.bias",
-            Self::KBias => "self_attn.k_proj.bias",
-            Self::VBias => "self_attn.v_proj.bias",
-            Self::OBias => "self_attn.o_proj.bias",
-            Self::QNorm => "self_attn.q_norm.weight",
-            Self::KNorm => "self_attn.k_norm.weight",
-            Self::PostNorm => "post_attention_layernorm.weight",
-            Self::Gate => "mlp.gate_proj.weight",
-            Self::Up => "mlp.up_proj.weight",
-            Self::Down => "mlp.down_proj.weight",
-            Self::GateBias => "mlp.gate_proj.bias",
-            Self::UpBias => "mlp.up_proj.bias",
-            Self::DownBias => "mlp.down_proj.bias",
-        };
-        format!("model.layers.{}.{within}", layer_of(block))
-    }
-}
 
 /// A tensor's place in its block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +32,11 @@ pub struct LayoutEntry {
 impl LayoutEntry {
     /// Whether it is a matrix of a layer, which are all of one type.
     pub(crate) fn is_layer_matrix(&self) -> bool {
-        self.shape.len() == 2 && !matches!(self.role, TensorRole::Embedding | TensorRole::Output)
+        self.shape.len() == 2
+            && !matches!(
+                self.role,
+                TensorRole::Embedding | TensorRole::Output | TensorRole::Router | TensorRole::SharedRouter
+            )
     }
 
     /// Numbers that it holds.
@@ -139,7 +67,16 @@ impl BlockLayout {
 
     /// The entry for `role`, where the block has one.
     pub fn entry(&self, role: TensorRole) -> Option<&LayoutEntry> {
-        self.entries.iter().find(|entry| entry.role == role)
+        // Of many experts the place is known: looking for it would take a decode step's time.
+        let expected = match role {
+            TensorRole::ExpertGate(expert) => Some(3 * usize::from(expert)),
+            TensorRole::ExpertUp(expert) => Some(3 * usize::from(expert) + 1),
+            TensorRole::ExpertDown(expert) => Some(3 * usize::from(expert) + 2),
+            _ => None,
+        };
+        let before = || self.entries.iter().take_while(|entry| entry.role != TensorRole::ExpertGate(0)).count();
+        let found = expected.and_then(|place| self.entries.get(before() + place)).filter(|entry| entry.role == role);
+        found.or_else(|| self.entries.iter().find(|entry| entry.role == role))
     }
 
     /// Elements of all tensors together.
@@ -165,6 +102,16 @@ impl BlockLayout {
     }
 }
 
+/// The norms of a half that there are, of those before and behind its projections.
+fn norms(place: NormPlace, [before, behind]: [TensorRole; 2], hidden: usize) -> Vec<(TensorRole, Vec<usize>)> {
+    let roles = match place {
+        NormPlace::Before => vec![before],
+        NormPlace::After => vec![behind],
+        NormPlace::Both => vec![before, behind],
+    };
+    roles.into_iter().map(|role| (role, vec![hidden])).collect()
+}
+
 /// The tensors of a block and their shapes, in the order in which they lie in it.
 fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>)> {
     let (hidden, inner) = (config.hidden, config.intermediate);
@@ -174,13 +121,13 @@ fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>
         Block::Embedding => vec![(TensorRole::Embedding, vocabulary)],
         Block::Attention(layer) => {
             let spec = &config.spec.layer(layer).attention;
-            let mut tensors = vec![
-                (TensorRole::InputNorm, vec![hidden]),
+            let mut tensors = norms(spec.half.place, [TensorRole::InputNorm, TensorRole::AttentionOutNorm], hidden);
+            tensors.extend([
                 (TensorRole::Q, vec![q, hidden]),
                 (TensorRole::K, vec![kv, hidden]),
                 (TensorRole::V, vec![kv, hidden]),
                 (TensorRole::O, vec![hidden, q]),
-            ];
+            ]);
             if spec.qkv_bias {
                 let biases = [(TensorRole::QBias, q), (TensorRole::KBias, kv), (TensorRole::VBias, kv)];
                 tensors.extend(biases.map(|(role, length)| (role, vec![length])));
@@ -201,12 +148,33 @@ fn tensors_of(config: &ModelConfig, block: Block) -> Vec<(TensorRole, Vec<usize>
         }
         Block::Mlp(layer) => {
             let spec = &config.spec.layer(layer).mlp;
-            let mut tensors = vec![
-                (TensorRole::PostNorm, vec![hidden]),
+            let mut tensors = norms(spec.half.place, [TensorRole::PostNorm, TensorRole::MlpOutNorm], hidden);
+            if let Some(mixture) = spec.mixture {
+                tensors.push((TensorRole::Router, vec![mixture.experts, hidden]));
+                if let Some(shared) = mixture.shared {
+                    let (wide, narrow) = (vec![shared.width, hidden], vec![hidden, shared.width]);
+                    tensors.extend(shared.scored.then(|| (TensorRole::SharedRouter, vec![1, hidden])));
+                    tensors.extend([
+                        (TensorRole::Gate, wide.clone()),
+                        (TensorRole::Up, wide),
+                        (TensorRole::Down, narrow),
+                    ]);
+                }
+                // There are no more than are believed.
+                for expert in 0..mixture.experts as u16 {
+                    tensors.extend([
+                        (TensorRole::ExpertGate(expert), vec![inner, hidden]),
+                        (TensorRole::ExpertUp(expert), vec![inner, hidden]),
+                        (TensorRole::ExpertDown(expert), vec![hidden, inner]),
+                    ]);
+                }
+                return tensors;
+            }
+            tensors.extend([
                 (TensorRole::Gate, vec![inner, hidden]),
                 (TensorRole::Up, vec![inner, hidden]),
                 (TensorRole::Down, vec![hidden, inner]),
-            ];
+            ]);
             if spec.bias {
                 let biases =
                     [(TensorRole::GateBias, inner), (TensorRole::UpBias, inner), (TensorRole::DownBias, hidden)];

@@ -29,11 +29,14 @@ mod reach;
 mod read_spec;
 mod rope;
 mod rope_config;
+mod rope_scaling;
 mod safetensors;
 mod shares;
 mod source;
 mod stored;
 mod survey;
+mod tensor_names;
+mod tensor_role;
 mod weight_files;
 
 pub use block_file::{BlockFile, BlockFiles, DIGEST_CHUNK};
@@ -42,13 +45,14 @@ pub use error::ModelError;
 pub use formats::Formats;
 pub use gguf::{Gguf, gguf_header_bytes, gguf_parts, is_gguf};
 pub use layer_spec::{
-    ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelSpec, NormKind, NormPlace, NormSpec,
-    QkNormSpec, QkNormWidth, RopeSpec,
+    ActivationKind, AttentionSpec, ExpertWeights, HalfSpec, LayerSpec, LogitsSpec, MixtureSpec, MlpSpec, ModelSpec,
+    NormKind, NormPlace, NormSpec, QkNormSpec, QkNormWidth, RopeSpec, SharedSpec,
 };
-pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT, TensorRole};
+pub use layout::{BLOCK_ALIGNMENT, BlockLayout, LayoutEntry, TENSOR_ALIGNMENT};
 pub use other_forms::other_form;
 pub use rope::{RopeConfig, RopeScaling};
 pub use safetensors::{check_header, header_bytes, header_file, safetensors_dtype};
 pub use source::{ModelFolder, TensorEntry};
 pub use stored::{RowOrder, Run};
 pub use survey::ReadTensor;
+pub use tensor_role::TensorRole;

@@ -1,5 +1,5 @@
-//! How many tokens a model computes as its makers meant it: where an attention window or a change of the rotary base sets in, the
-//! context ends here, and up to there it is exact.
+//! How far a model reaches: the attention window of each layer, and how many tokens it computes as its makers meant it. Where a change
+//! of the rotary base sets in, the context ends here, and up to there it is exact.
 
 use lime_files::{Fields, FileError, kind};
 use serde_json::Value;
@@ -27,17 +27,18 @@ pub(crate) fn within(context: usize, limits: impl IntoIterator<Item = Limit>) ->
     }
 }
 
-/// The window that ends the context soonest, where there is one.
-pub(crate) fn window_limit(windows: &[Option<usize>]) -> Option<Limit> {
-    let tokens = windows.iter().copied().flatten().min()?;
-    Some(Limit { tokens, why: format!("an attention window (\"sliding_window\": {tokens})") })
-}
-
-/// The attention window of each layer, where one is in force there.
-pub(crate) fn windows(fields: &Fields<'_>, family: &Family, rotates: &[bool]) -> Result<Vec<Option<usize>>, FileError> {
+/// The attention window of each layer, where one is in force there. In a family that has none a window is a limit: up to it full
+/// attention is the same.
+pub(crate) fn windows(
+    fields: &Fields<'_>,
+    family: &Family,
+    rotates: &[bool],
+) -> Result<(Vec<Option<usize>>, Option<Limit>), FileError> {
     let layers = rotates.len();
     let default = if fields.has("sliding_window") { None } else { family.window };
-    let window = fields.count("sliding_window", u64::MAX)?.or(default);
+    // Zero is written where there is none.
+    let none = fields.get("sliding_window").is_some_and(|value| value.as_u64() == Some(0));
+    let window = if none { None } else { fields.count("sliding_window", u64::MAX)?.or(default) };
     let flag = fields.flag("use_sliding_window", false)?;
     let listed = sliding_layers(fields, layers)?;
     if window.is_none() && listed.as_ref().is_some_and(|listed| listed.contains(&true)) {
@@ -45,9 +46,11 @@ pub(crate) fn windows(fields: &Fields<'_>, family: &Family, rotates: &[bool]) ->
     }
     let slides: Vec<bool> = match (family.window_by_flag, listed) {
         // The list of layers goes before the flag, as it does in transformers.
-        (by_flag, Some(listed)) if by_flag || listed.contains(&true) => listed,
+        (by_flag, Some(listed)) if by_flag || listed.contains(&true) || family.window_pattern.is_some() => listed,
         // Those that do not rotate, where there are such.
         (true, _) if rotates.contains(&false) => rotates.iter().map(|rotates| flag && !rotates).collect(),
+        // A mixture's flag is of all layers.
+        (true, _) if family.mixture.is_some() => vec![flag; layers],
         (true, _) => {
             let full_layers = match fields.get("max_window_layers") {
                 Some(value) => value.as_u64().unwrap_or(0),
@@ -55,10 +58,31 @@ pub(crate) fn windows(fields: &Fields<'_>, family: &Family, rotates: &[bool]) ->
             };
             (0..layers as u64).map(|layer| flag && layer >= full_layers).collect()
         }
-        (false, _) => vec![true; layers],
+        (false, _) => match family.window_pattern {
+            Some(pattern) => {
+                let own = if family.own_fields.contains(&PATTERN) { fields.count(PATTERN, u64::MAX)? } else { None };
+                let pattern = own.unwrap_or(pattern);
+                (1..=layers).map(|layer| !layer.is_multiple_of(pattern)).collect()
+            }
+            None => vec![true; layers],
+        },
     };
-    Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+    let windows: Vec<Option<usize>> = slides.into_iter().map(|slides| window.filter(|_| slides)).collect();
+    if family.windows {
+        return Ok((windows, None));
+    }
+    let limit = windows.iter().copied().flatten().min().map(|tokens| {
+        let class = family.classes[0];
+        Limit {
+            tokens,
+            why: format!("an attention window (\"sliding_window\": {tokens}), which {class} does not have"),
+        }
+    });
+    Ok((vec![None; layers], limit))
 }
+
+/// Says that one layer in so many has none.
+const PATTERN: &str = "sliding_window_pattern";
 
 /// Which layers have a window, as `layer_types` says.
 fn sliding_layers(fields: &Fields<'_>, layers: usize) -> Result<Option<Vec<bool>>, FileError> {

@@ -4,13 +4,18 @@ use lime_files::{Fields, FileError};
 use lime_plan::Limit;
 
 use crate::{
-    ActivationKind, AttentionSpec, HalfSpec, LayerSpec, LogitsSpec, MlpSpec, ModelSpec, NormSpec, QkNormSpec,
-    RopeConfig, RopeSpec, family::Family,
+    family::{Family, MixturePage, SharedPage, WeightsPage},
+    layer_spec::{
+        ActivationKind, AttentionSpec, ExpertWeights, HalfSpec, LayerSpec, LogitsSpec, MixtureSpec, MlpSpec, ModelSpec,
+        NormSpec, QkNormSpec, SharedSpec,
+    },
+    rope_config::Rotation,
 };
 
 /// A model's sizes, as its config says them.
 pub(crate) struct Shape {
     pub(crate) hidden: usize,
+    /// Of the MLP, or of each expert.
     pub(crate) intermediate: usize,
     pub(crate) layers: usize,
     pub(crate) heads: usize,
@@ -46,10 +51,11 @@ impl Shape {
             return Err(fields.error(format!("\"head_dim\" must be even for rotary positions, found {head_dim}")));
         }
         let layers = fields.either("num_hidden_layers", family.renamed("num_hidden_layers"))?;
+        let width = family.mixture.as_ref().map_or("intermediate_size", |page| page.width);
         let eps = fields.either("rms_norm_eps", family.renamed("rms_norm_eps"))?;
         Ok(Self {
             hidden,
-            intermediate: fields.required_count("intermediate_size", Limit::INTERMEDIATE.most)?,
+            intermediate: fields.required_count(width, Limit::INTERMEDIATE.most)?,
             layers: fields.required_count(layers, Limit::LAYERS.most)?,
             heads,
             kv_heads,
@@ -66,14 +72,18 @@ pub(crate) fn read_spec(
     fields: &Fields<'_>,
     family: &Family,
     shape: &Shape,
-    rope: RopeConfig,
+    rotation: &Rotation,
     rotates: &[bool],
     windows: &[Option<usize>],
 ) -> Result<ModelSpec, FileError> {
     let biases = family.biases(fields)?;
     let scaled = Multipliers::read(fields, family)?;
-    let norm = NormSpec { offset: family.norm_offset, ..NormSpec::rms(shape.rms_norm_eps) };
-    let half = HalfSpec { residual_multiplier: scaled.residual, ..HalfSpec::after(norm) };
+    let caps = SoftCaps::read(fields, family)?;
+    let given = if family.norm_offset == 0.0 { None } else { fields.number("rms_norm_offset", 0.0, 1.0)? };
+    let offset = given.map_or(family.norm_offset, |offset| offset as f32);
+    let norm = NormSpec { offset, ..NormSpec::rms(shape.rms_norm_eps) };
+    let half = HalfSpec { norm, place: family.norm_place, residual_multiplier: scaled.residual };
+    let rope = |layer: usize| if windows[layer].is_some() { &rotation.windowed } else { &rotation.rope };
     let attention = |layer: usize| AttentionSpec {
         half,
         heads: shape.heads,
@@ -82,19 +92,68 @@ pub(crate) fn read_spec(
         qkv_bias: biases.qkv,
         o_bias: biases.o,
         qk_norm: family.qk_norm.map(|over| QkNormSpec { norm, over }),
-        rope: rotates[layer].then_some(RopeSpec { config: rope, width: shape.head_dim }),
-        window: windows[layer],
+        rope: rotates[layer].then(|| rope(layer).clone()),
+        // One that is as long as the context is none.
+        window: windows[layer].filter(|window| *window < rotation.context),
         scale: scaled.attention,
-        soft_cap: None,
+        soft_cap: caps.scores,
     };
     let activation = activation(fields, family)?;
-    let mlp = MlpSpec { half, width: shape.intermediate, activation, bias: biases.mlp };
+    let mixture = family.mixture.as_ref().map(|page| mixture(fields, page)).transpose()?;
+    let mlp = MlpSpec { half, width: shape.intermediate, activation, bias: biases.mlp, mixture };
+    let width = if family.scaled_embeddings { (shape.hidden as f64).sqrt() as f32 } else { 1.0 };
     Ok(ModelSpec {
-        embedding_multiplier: scaled.embedding,
+        embedding_multiplier: scaled.embedding * width,
         layers: (0..shape.layers).map(|layer| LayerSpec { attention: attention(layer), mlp }).collect(),
         final_norm: norm,
-        logits: LogitsSpec { multiplier: 1.0 / scaled.logits, soft_cap: None },
+        logits: LogitsSpec { multiplier: 1.0 / scaled.logits, soft_cap: caps.logits },
     })
+}
+
+/// A layer's experts.
+fn mixture(fields: &Fields<'_>, page: &MixturePage) -> Result<MixtureSpec, FileError> {
+    let count = fields.either(page.count, "num_local_experts")?;
+    let experts = fields.count(count, Limit::EXPERTS.most)?.unwrap_or(page.experts);
+    let used = fields.count("num_experts_per_tok", Limit::EXPERTS.most)?.unwrap_or(page.used);
+    if used > experts {
+        return Err(fields.error(format!("\"num_experts_per_tok\" is {used}, and there are {experts} experts")));
+    }
+    let weights = match page.weights {
+        WeightsPage::Always(weights) => weights,
+        WeightsPage::ByField if fields.flag("norm_topk_prob", false)? => ExpertWeights::OfAllToOne,
+        WeightsPage::ByField => ExpertWeights::OfAll,
+    };
+    let shared = match page.shared {
+        None => None,
+        Some(SharedPage { field, width, scored }) => {
+            // Of zero there is none, which is no count.
+            let none = fields.get(field).is_some_and(|value| value.as_u64() == Some(0));
+            let given = if none { Some(0) } else { fields.count(field, Limit::INTERMEDIATE.most)? };
+            Some(given.unwrap_or(width)).filter(|width| *width > 0).map(|width| SharedSpec { width, scored })
+        }
+    };
+    Ok(MixtureSpec { experts, used, weights, shared })
+}
+
+/// The bounds that scores and logits are bent under.
+struct SoftCaps {
+    scores: Option<f32>,
+    logits: Option<f32>,
+}
+
+impl SoftCaps {
+    fn read(fields: &Fields<'_>, family: &Family) -> Result<Self, FileError> {
+        let Some(page) = family.soft_caps else { return Ok(Self { scores: None, logits: None }) };
+        let cap = |name, assumed: Option<f64>| {
+            // An explicit null means none; a field left out means the family's.
+            let assumed = if fields.has(name) { None } else { assumed };
+            Ok::<_, FileError>(fields.number(name, 1e-3, 1e6)?.or(assumed).map(|cap| cap as f32))
+        };
+        Ok(Self {
+            scores: cap("attn_logit_softcapping", page.scores)?,
+            logits: cap("final_logit_softcapping", page.logits)?,
+        })
+    }
 }
 
 /// What a family with multipliers scales by; all of it one, and the usual scale of attention, in the others.
@@ -110,7 +169,12 @@ struct Multipliers {
 impl Multipliers {
     fn read(fields: &Fields<'_>, family: &Family) -> Result<Self, FileError> {
         if !family.multipliers {
-            return Ok(Self { embedding: 1.0, residual: 1.0, attention: None, logits: 1.0 });
+            let scalar = match family.query_scalar {
+                None => None,
+                Some(assumed) => Some(fields.number("query_pre_attn_scalar", 1e-3, 1e9)?.unwrap_or(assumed)),
+            };
+            let attention = scalar.map(|scalar| (1.0 / scalar.sqrt()) as f32);
+            return Ok(Self { embedding: 1.0, residual: 1.0, attention, logits: 1.0 });
         }
         let number = |name| Ok::<_, FileError>(fields.number(name, 1e-6, 1e6)?.unwrap_or(1.0) as f32);
         Ok(Self {

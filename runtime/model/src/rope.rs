@@ -3,7 +3,7 @@
 use std::f64::consts::PI;
 
 /// Base and scaling of the rotary frequencies.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
     /// The base of the geometric series of wavelengths.
     pub theta: f64,
@@ -12,7 +12,7 @@ pub struct RopeConfig {
 }
 
 /// The kinds of rotary scaling that this build knows.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     /// None.
     Default,
@@ -47,6 +47,13 @@ pub enum RopeScaling {
         /// What cos and sin are multiplied with.
         attention_factor: f64,
     },
+    /// LongRoPE within the context that was trained first: every frequency divided by a factor of its own.
+    Long {
+        /// Divides each frequency.
+        factors: Vec<f64>,
+        /// What cos and sin are multiplied with.
+        attention_factor: f64,
+    },
 }
 
 impl RopeConfig {
@@ -55,7 +62,8 @@ impl RopeConfig {
         Self { theta, scaling: RopeScaling::Default }
     }
 
-    /// The inverse frequencies of a head's `head_dim / 2` planes, and the factor on cos and sin.
+    /// The inverse frequencies of a head's `head_dim / 2` planes, and the factor on cos and sin. Where a part of the head is rotated,
+    /// `head_dim` is its width.
     ///
     /// `context` is the model's longest context; it is the same for every request, so that no table depends on the load.
     pub fn inverse_frequencies(&self, head_dim: usize, context: usize) -> (Vec<f64>, f64) {
@@ -87,6 +95,10 @@ impl RopeConfig {
                     frequency / factor * interpolated + frequency * (1.0 - interpolated)
                 };
                 (plain.enumerate().map(blend).collect(), attention_factor)
+            }
+            RopeScaling::Long { ref factors, attention_factor } => {
+                debug_assert_eq!(factors.len(), head_dim / 2);
+                (plain.zip(factors).map(|(frequency, factor)| frequency / factor).collect(), attention_factor)
             }
         }
     }

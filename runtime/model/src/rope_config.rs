@@ -1,30 +1,22 @@
-//! What a `config.json` says of rotary positions: base, scaling, and how far they reach.
+//! What a `config.json` says of rotary positions: which layers rotate how, how much of a head, and how far positions reach.
 
-use lime_files::{Fields, FileError, kind};
+use lime_files::{Fields, FileError};
 
-use crate::{RopeConfig, RopeScaling, family::Family, reach::Limit};
-
-const MOST: f64 = 1e12;
-const SMALLEST_FACTOR: f64 = 1e-6;
-
-/// In every kind of scaling, obeyed or without a meaning for sums.
-const COMMON_FIELDS: &[&str] = &[
-    "finetuned",
-    "llama_4_scaling_beta",
-    "max_position_embeddings",
-    "original_max_position_embeddings",
-    "partial_rotary_factor",
-    "rope_theta",
-    "rope_type",
-    "type",
-];
-/// These change nothing where they are one.
-const FACTORS: &[&str] = &["attention_factor", "attn_factor", "extrapolation_factor", "factor"];
+use crate::{
+    family::{Family, WindowedRope},
+    layer_spec::RopeSpec,
+    reach::Limit,
+    rope::RopeConfig,
+    rope_scaling::{Scaled, Scaling},
+};
 
 /// Rotary positions and the context that follows from them.
 #[derive(Debug)]
 pub(crate) struct Rotation {
-    pub(crate) rope: RopeConfig,
+    /// Of layers that look back to the start.
+    pub(crate) rope: RopeSpec,
+    /// Of layers with a window.
+    pub(crate) windowed: RopeSpec,
     /// The context that the config says, or the longer one that YaRN stretches it to.
     pub(crate) context: usize,
     /// Where something sets in that this build does not have.
@@ -34,35 +26,124 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// Reads the rotary fields of a config with so many `max_position_embeddings`.
-    pub(crate) fn read(config: &Fields<'_>, family: &Family, context: usize) -> Result<Self, FileError> {
-        refuse_partial_rotation(config)?;
-        let top_theta = theta(config)?;
-        let Some(nested) = nested(config)? else {
-            if family.rope.required {
-                return Err(
-                    config.error("the field \"rope_parameters\" is missing, without which its positions are not known")
-                );
-            }
-            let rope = RopeConfig::plain(top_theta.unwrap_or(family.rope.theta));
-            return Ok(Self { rope, context, limit: None, remarks: Vec::new() });
-        };
-        refuse_partial_rotation(&nested)?;
-        if let Some((layers, _)) = nested.values().find(|(_, value)| value.is_object()) {
-            let reason = format!(
-                "\"rope_parameters\" apart for the layers {layers:?} are not supported: one set must hold for all layers"
+    /// Reads the rotary fields of a config with so many `max_position_embeddings` and heads so wide.
+    pub(crate) fn read(
+        config: &Fields<'_>,
+        family: &Family,
+        context: usize,
+        head_dim: usize,
+    ) -> Result<Self, FileError> {
+        let page = &family.rope;
+        let nested = nested(config)?;
+        if nested.is_none() && page.required {
+            return Err(
+                config.error("the field \"rope_parameters\" is missing, without which its positions are not known")
             );
-            return Err(config.error(reason));
         }
-        if let (Some(top), Some(inner)) = (config.get("rope_theta"), nested.get("rope_theta"))
+        if let Some(nested) = &nested
+            && let Some((layers, _)) = nested.values().find(|(_, value)| value.is_object())
+        {
+            if matches!(page.windowed, WindowedRope::AsOthers) {
+                let reason = format!(
+                    "\"rope_parameters\" apart for the layers {layers:?} are not supported: one set must hold for all layers"
+                );
+                return Err(config.error(reason));
+            }
+            return Self::by_layers(config, family, nested, (context, head_dim));
+        }
+        if let Some(nested) = &nested
+            && let (Some(top), Some(inner)) = (config.get("rope_theta"), nested.get("rope_theta"))
             && top.as_f64() != inner.as_f64()
         {
             return Err(config.contradiction(("rope_theta", top), ("rope_theta of the rope", inner)));
         }
-        let theta = theta(&nested)?.or(top_theta).unwrap_or(family.rope.theta);
-        let scaling = Scaling { config, nested: &nested, context };
-        scaling.read(family, theta)
+        let Scaled { rope, context, limit, remarks } =
+            scaled(config, family, nested.as_ref(), page.theta, (context, head_dim))?;
+        let windowed = match page.windowed {
+            WindowedRope::AsOthers => rope.clone(),
+            WindowedRope::Unscaled => RopeSpec { config: RopeConfig::plain(rope.config.theta), ..rope },
+            WindowedRope::Own { field, theta } => {
+                let theta = config.number(field, LEAST_THETA, MOST_THETA)?.unwrap_or(theta);
+                RopeSpec { config: RopeConfig::plain(theta), ..rope }
+            }
+        };
+        Ok(Self { rope, windowed, context, limit, remarks })
     }
+
+    /// Where each kind of layer has its own fields.
+    fn by_layers(
+        config: &Fields<'_>,
+        family: &Family,
+        nested: &Fields<'_>,
+        sizes: (usize, usize),
+    ) -> Result<Self, FileError> {
+        let known = ["full_attention", "sliding_attention"];
+        if let Some((other, _)) =
+            nested.values().find(|(name, value)| !value.is_null() && !known.contains(&name.as_str()))
+        {
+            let reason =
+                format!("{other:?} beside fields for each kind of layer is not supported: {known:?} are known");
+            return Err(nested.error(reason));
+        }
+        let of = |name, theta| scaled(config, family, nested.object(name)?.as_ref(), theta, sizes);
+        let local = match family.rope.windowed {
+            WindowedRope::Own { theta, .. } => theta,
+            WindowedRope::AsOthers | WindowedRope::Unscaled => family.rope.theta,
+        };
+        let (full, windowed) = (of(known[0], family.rope.theta)?, of(known[1], local)?);
+        // Windows end long before any of it sets in, and the others' context counts.
+        let Scaled { rope, context, limit, remarks } = full;
+        Ok(Self { rope, windowed: windowed.rope, context, limit: limit.or(windowed.limit), remarks })
+    }
+}
+
+/// One set of rotary fields, or none.
+fn scaled(
+    config: &Fields<'_>,
+    family: &Family,
+    nested: Option<&Fields<'_>>,
+    default_theta: f64,
+    (context, head_dim): (usize, usize),
+) -> Result<Scaled, FileError> {
+    let width = width(config, nested, family, head_dim)?;
+    let top_theta = theta(config)?;
+    let Some(nested) = nested else {
+        let rope = RopeSpec { config: RopeConfig::plain(top_theta.unwrap_or(default_theta)), width };
+        return Ok(Scaled { rope, context, limit: None, remarks: Vec::new() });
+    };
+    let theta = theta(nested)?.or(top_theta).unwrap_or(default_theta);
+    Scaling { config, nested, context, width }.read(family, theta)
+}
+
+/// How many leading elements of a head are rotated.
+fn width(
+    config: &Fields<'_>,
+    nested: Option<&Fields<'_>>,
+    family: &Family,
+    head_dim: usize,
+) -> Result<usize, FileError> {
+    let part = |fields: &Fields<'_>| fields.number("partial_rotary_factor", 0.0, 1.0);
+    let inner = nested.map(part).transpose()?.flatten();
+    let given = match (part(config)?, inner) {
+        (Some(top), Some(inner)) if top != inner => {
+            let reason =
+                format!("\"partial_rotary_factor\" is {top} and, of the rope, {inner}: remove the one that is wrong");
+            return Err(config.error(reason));
+        }
+        (top, inner) => inner.or(top).unwrap_or(1.0),
+    };
+    if given != 1.0 && !family.rope.partial {
+        return Err(
+            config.error(format!("\"partial_rotary_factor\" {given} is not supported: whole heads are rotated"))
+        );
+    }
+    let width = (head_dim as f64 * given) as usize;
+    if width == 0 || !width.is_multiple_of(2) {
+        let reason =
+            format!("\"partial_rotary_factor\" {given} rotates {width} elements of a head, which must be even");
+        return Err(config.error(reason));
+    }
+    Ok(width)
 }
 
 /// The fields of the rope, under either of their names.
@@ -86,183 +167,10 @@ fn nested<'a>(config: &Fields<'a>) -> Result<Option<Fields<'a>>, FileError> {
     }
 }
 
-/// The rope's own fields and those around them.
-struct Scaling<'a, 'f> {
-    config: &'f Fields<'a>,
-    nested: &'f Fields<'a>,
-    context: usize,
-}
-
-impl Scaling<'_, '_> {
-    fn read(&self, family: &Family, theta: f64) -> Result<Rotation, FileError> {
-        let name = self.nested.text(self.nested.either("rope_type", "type")?)?.unwrap_or("default");
-        let original = self.original_context()?;
-        let mut rotation = Rotation {
-            rope: RopeConfig::plain(theta),
-            context: self.context,
-            limit: self.temperature(original)?,
-            remarks: self.original_context_remark().into_iter().collect(),
-        };
-        match name {
-            "default" => self.only(name, &[])?,
-            "linear" => {
-                self.only(name, &["factor"])?;
-                rotation.rope.scaling = RopeScaling::Linear { factor: self.required(name, "factor")? };
-            }
-            "dynamic" => {
-                self.only(name, &["factor"])?;
-                self.required(name, "factor")?;
-                let tokens = original.map_or(self.context, |original| (original as usize).min(self.context));
-                rotation.remarks.push(format!(
-                    "rope type \"dynamic\" turns positions otherwise beyond {tokens} tokens: up to there the model is exact without it, and \
-                     the context ends there"
-                ));
-                rotation.context = tokens;
-            }
-            "llama3" => {
-                self.only(name, &["factor", "low_freq_factor", "high_freq_factor"])?;
-                rotation.rope.scaling = self.llama3(original)?;
-            }
-            "yarn" if family.rope.yarn => {
-                const OWN: &[&str] = &[
-                    "factor",
-                    "beta_fast",
-                    "beta_slow",
-                    "mscale",
-                    "mscale_all_dim",
-                    "truncate",
-                    "attention_factor",
-                    "attn_factor",
-                ];
-                self.only(name, OWN)?;
-                self.yarn(original, &mut rotation)?;
-            }
-            other => {
-                return Err(self.nested.error(format!(
-                    "the rope type {other:?} is not supported: this build knows default, linear, llama3 and yarn, and dynamic up to \
-                     where it sets in"
-                )));
-            }
-        }
-        Ok(rotation)
-    }
-
-    /// Refuses fields that this kind of rope does not have, unless they change nothing.
-    fn only(&self, name: &str, own: &[&str]) -> Result<(), FileError> {
-        let is_neutral = |field: &str, value: &serde_json::Value| {
-            value.is_null() || (FACTORS.contains(&field) && value.as_f64() == Some(1.0))
-        };
-        let known = |field: &str| COMMON_FIELDS.contains(&field) || own.contains(&field);
-        match self.nested.values().find(|(field, value)| !known(field) && !is_neutral(field, value)) {
-            None => Ok(()),
-            Some((field, value)) => {
-                let value = kind(value);
-                Err(self.nested.error(format!("the field {field:?} ({value}) is not known for the rope type {name:?}")))
-            }
-        }
-    }
-
-    fn required(&self, name: &str, field: &'static str) -> Result<f64, FileError> {
-        let missing = || self.nested.error(format!("rope type {name:?} needs the field {field:?}"));
-        self.nested.number(field, SMALLEST_FACTOR, MOST)?.ok_or_else(missing)
-    }
-
-    /// The context trained first, where it is given.
-    fn original_context(&self) -> Result<Option<f64>, FileError> {
-        let top = self.config.number("original_max_position_embeddings", 1.0, MOST)?;
-        let inner = self.nested.number("original_max_position_embeddings", 1.0, MOST)?;
-        Ok(top.or(inner))
-    }
-
-    /// Both places may say it; the one that transformers obeys is the outer one.
-    fn original_context_remark(&self) -> Option<String> {
-        let field = "original_max_position_embeddings";
-        let (top, inner) = (self.config.get(field)?, self.nested.get(field)?);
-        let differ = top.as_f64() != inner.as_f64();
-        differ
-            .then(|| format!("{field:?} is {top} and, of the rope, {inner}: the former is used, as transformers does"))
-    }
-
-    /// Ministral 3 makes queries warmer with their position, in steps of the context trained first: the first step is none.
-    fn temperature(&self, original: Option<f64>) -> Result<Option<Limit>, FileError> {
-        let beta = self.nested.number("llama_4_scaling_beta", -MOST, MOST)?.unwrap_or(0.0);
-        let tokens = original.map_or(self.context, |original| original as usize);
-        let why = format!("a temperature of attention that grows with the position (\"llama_4_scaling_beta\": {beta})");
-        Ok((beta != 0.0).then_some(Limit { tokens, why }))
-    }
-
-    fn llama3(&self, original: Option<f64>) -> Result<RopeScaling, FileError> {
-        let low_freq_factor = self.required("llama3", "low_freq_factor")?;
-        let high_freq_factor = self.required("llama3", "high_freq_factor")?;
-        if high_freq_factor <= low_freq_factor {
-            return Err(self.nested.error(format!(
-                "rope type \"llama3\": \"high_freq_factor\" {high_freq_factor} must be above \"low_freq_factor\" \
-                 {low_freq_factor}"
-            )));
-        }
-        let (factor, original_context) = (self.required("llama3", "factor")?, original.unwrap_or(self.context as f64));
-        Ok(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context })
-    }
-
-    fn yarn(&self, original: Option<f64>, rotation: &mut Rotation) -> Result<(), FileError> {
-        let nested = self.nested;
-        let original_context = original.unwrap_or(self.context as f64);
-        let given = nested.number("factor", SMALLEST_FACTOR, MOST)?;
-        let factor = given.unwrap_or(self.context as f64 / original_context);
-        let scale = |mscale: f64| {
-            if factor <= 1.0 { 1.0 } else { 0.1 * mscale * libm::log(factor) + 1.0 }
-        };
-        // Zero counts as absent here, as it does in transformers.
-        let nonzero = |name| Ok::<_, FileError>(nested.number(name, 0.0, MOST)?.filter(|number| *number != 0.0));
-        let computed = match (nonzero("mscale")?, nonzero("mscale_all_dim")?) {
-            (Some(one), Some(all)) => scale(one) / scale(all),
-            _ => scale(1.0),
-        };
-        let more = nested.number("attn_factor", 0.0, MOST)?.filter(|more| *more != 1.0);
-        let attention_factor = match (nested.number("attention_factor", 0.0, MOST)?, more) {
-            (Some(factor), None) => factor,
-            (None, more) => computed * more.unwrap_or(1.0),
-            (Some(_), Some(_)) => {
-                return Err(nested.error("\"attention_factor\" and \"attn_factor\" say the same twice: remove one"));
-            }
-        };
-        rotation.rope.scaling = RopeScaling::Yarn {
-            factor,
-            original_context,
-            beta_fast: nonzero("beta_fast")?.unwrap_or(32.0),
-            beta_slow: nonzero("beta_slow")?.unwrap_or(1.0),
-            truncate: nested.flag("truncate", true)?,
-            attention_factor,
-        };
-        if let (Some(original), Some(factor)) = (original, given) {
-            let (stretched, declared) =
-                ((original * factor).min(lime_plan::Limit::MODEL_CONTEXT.most as f64) as usize, self.context);
-            if stretched > declared {
-                rotation.context = stretched;
-                rotation.remarks.push(format!(
-                    "YaRN stretches {original} tokens by {factor}: the context is {stretched}, not the {declared} of \
-                     \"max_position_embeddings\""
-                ));
-            }
-        }
-        if let Some(more) = more {
-            let also = "is obeyed, as vLLM does; transformers passes over it";
-            rotation.remarks.push(format!("\"attn_factor\" {more} {also}"));
-        }
-        Ok(())
-    }
-}
+/// A base of 1 or less has no falling frequencies, and YaRN divides by its logarithm.
+const LEAST_THETA: f64 = 1.001;
+const MOST_THETA: f64 = 1e15;
 
 fn theta(fields: &Fields<'_>) -> Result<Option<f64>, FileError> {
-    // A base of 1 or less has no falling frequencies, and YaRN divides by its logarithm.
-    fields.number("rope_theta", 1.001, 1e15)
-}
-
-fn refuse_partial_rotation(fields: &Fields<'_>) -> Result<(), FileError> {
-    match fields.number("partial_rotary_factor", 0.0, 1.0)? {
-        None | Some(1.0) => Ok(()),
-        Some(part) => {
-            Err(fields.error(format!("\"partial_rotary_factor\" {part} is not supported: whole heads are rotated")))
-        }
-    }
+    fields.number("rope_theta", LEAST_THETA, MOST_THETA)
 }

@@ -11,12 +11,15 @@ use lime_files::FileError;
 use lime_plan::Format;
 use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 
-use crate::ModelError;
+use crate::error::ModelError;
 
 /// Longer headers are refused before they are read. The format allows 100 MB, over a million tensors; the largest that are known have
 /// under 12 MB, and what they are parsed to takes several times as much.
 const HEADER_LIMIT: u64 = 16 << 20;
 const LENGTH_BYTES: u64 = 8;
+
+/// Tensors by their names: the file of each, and where in it.
+pub(crate) type Tensors = BTreeMap<String, (PathBuf, StoredTensor)>;
 
 /// One tensor as its file's header describes it.
 #[derive(Clone, Debug)]

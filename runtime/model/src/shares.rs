@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use lime_plan::{Bytes, Format};
 
-use crate::{BlockLayout, ModelConfig, TensorRole};
+use crate::{config::ModelConfig, layout::BlockLayout, tensor_role::TensorRole};
 
 impl ModelConfig {
     /// The formats of the weights with the bytes that each takes, the most first. A head that shares the embedding's matrix counts once.

@@ -8,13 +8,15 @@ use std::{
 use lime_plan::{Block, Format, LayerIndex, ModelCard};
 
 use crate::{
-    BlockLayout, ModelConfig, ModelError, RowOrder, Run, TensorRole,
-    config::Draft,
+    config::{Draft, ModelConfig},
+    error::ModelError,
     formats::Formats,
     gguf::{Gguf, is_gguf},
-    layout::LayoutEntry,
-    stored::{OUTPUT_NAME, Stored},
-    weight_files::{Tensors, gguf_in, instead, locate},
+    layout::{BlockLayout, LayoutEntry},
+    safetensors::Tensors,
+    stored::{Place, RowOrder, Run, Stored},
+    tensor_role::{OUTPUT_NAME, TensorRole},
+    weight_files::{gguf_in, instead, locate},
 };
 
 /// Where a tensor of the model is stored.
@@ -139,9 +141,9 @@ impl ModelFolder {
 
     fn find(&self, block: Block, entry: LayoutEntry) -> Result<TensorEntry, ModelError> {
         let place = Stored::of(&self.config, block, entry.role, &entry.shape);
-        let found = place.names.iter().find_map(|name| Some((name, self.tensors.get(name)?)));
-        let Some((name, (file, stored))) = found else {
-            return Err(self.missing(&place.names));
+        let found = place.places.iter().find_map(|place| Some((place, self.tensors.get(&place.name)?)));
+        let Some((Place { name, shape, first_row }, (file, stored))) = found else {
+            return Err(self.missing(&place.places));
         };
         let fault = |reason| ModelError::Tensor { path: file.clone(), tensor: name.clone(), reason };
         let format = match &stored.format {
@@ -151,10 +153,10 @@ impl ModelFolder {
                 return Err(fault(format!("is stored as {name}, {what}")));
             }
         };
-        if stored.shape != place.shape {
+        if stored.shape != *shape {
             return Err(fault(format!(
-                "has shape {:?}, config.json asks for {:?}: config and weights are not of the same model",
-                stored.shape, place.shape
+                "has shape {:?}, config.json asks for {shape:?}: config and weights are not of the same model",
+                stored.shape
             )));
         }
         if format != self.config.formats.of(block, entry.role) {
@@ -169,13 +171,18 @@ impl ModelFolder {
             return Err(fault(format!("is stored as {format}, which a vector cannot be")));
         }
         // A tensor may be some rows of a larger one.
-        let rows = stored.shape.first().copied().unwrap_or(1).max(1) as u64;
+        let rows = match stored.shape.as_slice() {
+            [length] => *length,
+            [rows @ .., _] => rows.iter().product(),
+            [] => 1,
+        };
+        let rows = rows.max(1) as u64;
         let row_bytes = stored.bytes / rows;
         Ok(TensorEntry {
             role: entry.role,
             name: name.clone(),
             file: file.clone(),
-            offset: stored.offset + place.first_row as u64 * row_bytes,
+            offset: stored.offset + *first_row as u64 * row_bytes,
             bytes: row_bytes * entry.shape.first().copied().unwrap_or(1) as u64,
             format,
             shape: entry.shape,
@@ -183,14 +190,16 @@ impl ModelFolder {
         })
     }
 
-    fn missing(&self, names: &[String]) -> ModelError {
+    fn missing(&self, places: &[Place]) -> ModelError {
         let files: BTreeSet<&PathBuf> = self.tensors.values().map(|(file, _)| file).collect();
         let path = match (files.len(), files.first()) {
             (1, Some(only)) => (*only).clone(),
             _ => self.path.clone(),
         };
-        let (name, others) = names.split_first().map_or(("", names), |(name, others)| (name.as_str(), others));
-        let or: String = others.iter().map(|other| format!(" (nor {other:?}, which would do)")).collect();
+        let mut names = places.iter().map(|place| place.name.as_str());
+        let name = names.next().unwrap_or_default();
+        let or: String =
+            names.filter(|other| *other != name).map(|other| format!(" (nor {other:?}, which would do)")).collect();
         let hint = if name == OUTPUT_NAME {
             "; where the model shares it with the embedding, config.json must say \"tie_word_embeddings\": true"
         } else {
@@ -207,8 +216,8 @@ fn with_headers(draft: Draft, tensors: &Tensors) -> ModelConfig {
     let layers = [Block::Attention(LayerIndex(0)), Block::Mlp(LayerIndex(0))];
     let entries = |config: &ModelConfig, block| BlockLayout::of(config, block).entries;
     let stored = |config: &ModelConfig, block, entry: &LayoutEntry| {
-        let names = Stored::of(config, block, entry.role, &entry.shape).names;
-        names.iter().find_map(|name| tensors.get(name)).and_then(|(_, stored)| stored.format.clone().ok())
+        let places = Stored::of(config, block, entry.role, &entry.shape).places;
+        places.iter().find_map(|place| tensors.get(&place.name)).and_then(|(_, stored)| stored.format.clone().ok())
     };
     let mut matrices =
         layers.into_iter().flat_map(|block| entries(&config, block).into_iter().map(move |it| (block, it)));
@@ -246,8 +255,8 @@ fn mixed(draft: Draft, tensors: &Tensors) -> ModelConfig {
     let mut found = Vec::new();
     for block in config.card("").all_blocks() {
         for entry in BlockLayout::of(&config, block).entries {
-            let names = Stored::of(&config, block, entry.role, &entry.shape).names;
-            let stored = names.iter().find_map(|name| tensors.get(name)).map(|(_, stored)| stored);
+            let places = Stored::of(&config, block, entry.role, &entry.shape).places;
+            let stored = places.iter().find_map(|place| tensors.get(&place.name)).map(|(_, stored)| stored);
             found.extend(stored.and_then(|stored| Some((block, entry, stored.format.clone().ok()?))));
         }
     }

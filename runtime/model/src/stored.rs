@@ -1,8 +1,13 @@
 //! Under which names a family's files hold the tensors, in which part of a larger one, and in which order of rows.
 
-use lime_plan::{Architecture, Block};
+use lime_plan::Block;
 
-use crate::{ModelConfig, TensorRole, family::Family};
+use crate::{
+    config::ModelConfig,
+    family::Family,
+    tensor_names::{embedding_names, names},
+    tensor_role::{OUTPUT_NAME, TensorRole, layer_of},
+};
 
 /// The order of a stored matrix's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +35,25 @@ pub struct Run {
 /// Where a tensor is looked for.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// Its names; the first that is there counts.
-    pub(crate) names: Vec<String>,
-    /// The stored tensor's shape.
-    pub(crate) shape: Vec<usize>,
-    /// Where in it the tensor begins.
-    pub(crate) first_row: usize,
+    /// The first of which the file has the name counts.
+    pub(crate) places: Vec<Place>,
     pub(crate) order: RowOrder,
 }
 
-pub(crate) const OUTPUT_NAME: &str = "lm_head.weight";
+/// A stored tensor, in which another may lie.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    /// The stored tensor's shape.
+    pub(crate) shape: Vec<usize>,
+    /// Where in it the tensor begins, in rows of its last dimension.
+    pub(crate) first_row: usize,
+}
 
-/// The names of the embedding in the files of a family.
-pub(crate) fn embedding_names(architecture: Architecture) -> Vec<String> {
-    names(architecture, TensorRole::Embedding, Block::Embedding)
+impl Place {
+    fn whole(name: String, shape: &[usize]) -> Self {
+        Self { name, shape: shape.to_owned(), first_row: 0 }
+    }
 }
 
 impl Stored {
@@ -59,47 +69,65 @@ impl Stored {
             }
         }
         let page = &Family::page(config.architecture).tensors;
-        let mut stored = Self { names, shape: shape.to_owned(), first_row: 0, order: RowOrder::Same };
-        if page.neighbours_rotate && matches!(role, TensorRole::Q | TensorRole::K) {
-            stored.order = RowOrder::Pairs { head_dim: config.head_dim };
-        }
-        let Some((within, together)) = page.fused.iter().find(|(_, together)| together.contains(&role)) else {
-            return stored;
+        let order = match role {
+            TensorRole::Q | TensorRole::K if page.neighbours_rotate => RowOrder::Pairs { head_dim: config.head_dim },
+            _ => RowOrder::Same,
         };
-        let rows = |roles: &[TensorRole]| roles.iter().map(|role| rows_of(config, *role)).sum();
-        let before = together.iter().position(|held| *held == role).unwrap_or(0);
-        Self {
-            names: vec![format!("model.layers.{}.{within}", layer_of(block))],
-            shape: vec![rows(together), config.hidden],
-            first_row: rows(&together[..before]),
-            ..stored
+        let mut places: Vec<Place> = names.into_iter().map(|name| Place::whole(name, shape)).collect();
+        places.extend(stacked(config, block, role));
+        if let Some((within, together)) = page.fused.iter().find(|(_, together)| together.contains(&role)) {
+            let rows = |roles: &[TensorRole]| roles.iter().map(|role| rows_of(config, *role)).sum();
+            let before = together.iter().position(|held| *held == role).unwrap_or(0);
+            places = vec![Place {
+                name: format!("model.layers.{}.{within}", layer_of(block)),
+                shape: vec![rows(together), config.hidden],
+                first_row: rows(&together[..before]),
+            }];
         }
+        Self { places, order }
     }
 }
 
+/// Tensors that hold the matrices of all experts of a layer.
+fn stacked(config: &ModelConfig, block: Block, role: TensorRole) -> Vec<Place> {
+    let (hidden, inner) = (config.hidden, config.intermediate);
+    let experts = config.spec.layers[0].mlp.mixture.map_or(0, |mixture| mixture.experts);
+    let page = &Family::page(config.architecture).tensors.experts;
+    let place = |name: &str, [rows, columns]: [usize; 2], first_row: usize| Place {
+        name: format!("model.layers.{}.{name}", layer_of(block)),
+        shape: vec![experts, rows, columns],
+        first_row,
+    };
+    let [both, down] = page.stacked;
+    // One after the other, as a family's own files and transformers have them, and apart, as GGUF files do.
+    match role {
+        TensorRole::ExpertGate(expert) => vec![
+            place(both, [2 * inner, hidden], usize::from(expert) * 2 * inner),
+            place(STACKED[0], [inner, hidden], usize::from(expert) * inner),
+        ],
+        TensorRole::ExpertUp(expert) => vec![
+            place(both, [2 * inner, hidden], (usize::from(expert) * 2 + 1) * inner),
+            place(STACKED[1], [inner, hidden], usize::from(expert) * inner),
+        ],
+        TensorRole::ExpertDown(expert) => {
+            [down, STACKED[2]].map(|name| place(name, [hidden, inner], usize::from(expert) * hidden)).into()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Gate, up and down of all experts, each in a tensor.
+pub(crate) const STACKED: [&str; 3] =
+    ["mlp.experts.gate_proj.weight", "mlp.experts.up_proj.weight", "mlp.experts.down_proj.weight"];
+
 /// Rows of a projection that takes the residual stream.
-const fn rows_of(config: &ModelConfig, role: TensorRole) -> usize {
+fn rows_of(config: &ModelConfig, role: TensorRole) -> usize {
+    // In a mixture, of the expert that every row goes through.
+    let shared = config.spec.layers[0].mlp.mixture.and_then(|mixture| mixture.shared);
     match role {
         TensorRole::Q => config.q_width(),
         TensorRole::K | TensorRole::V => config.kv_width(),
-        _ => config.intermediate,
-    }
-}
-
-fn names(architecture: Architecture, role: TensorRole, block: Block) -> Vec<String> {
-    let usual = role.file_name(block);
-    let page = &Family::page(architecture).tensors;
-    let own = page.names.iter().find(|(named, _)| *named == role).map(|(_, name)| match block {
-        Block::Attention(layer) | Block::Mlp(layer) => format!("{}{}.{name}", page.layers, layer.0),
-        Block::Embedding | Block::Head => (*name).to_owned(),
-    });
-    own.into_iter().chain([usual]).collect()
-}
-
-pub(crate) const fn layer_of(block: Block) -> u32 {
-    match block {
-        Block::Attention(layer) | Block::Mlp(layer) => layer.0,
-        Block::Embedding | Block::Head => 0,
+        _ => shared.map_or(config.intermediate, |shared| shared.width),
     }
 }
 

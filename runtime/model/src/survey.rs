@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 use lime_kernels::Compactor;
 use lime_plan::{Block, Encoding, Format, LayerIndex, ModelCard};
 
-use crate::{ModelFolder, TensorEntry};
+use crate::source::{ModelFolder, TensorEntry};
 
 /// Layers that are looked at, spread over the model, the first and the last among them.
 const LAYERS: u32 = 3;

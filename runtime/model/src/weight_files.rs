@@ -2,18 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 
 use lime_files::{Fields, FileError, read_bounded};
 use serde_json::Value;
 
 use crate::{
-    ModelError,
+    error::ModelError,
     gguf::{Gguf, is_gguf},
     other_forms::other_form,
-    safetensors::{StoredTensor, read_header},
-    stored::OUTPUT_NAME,
+    safetensors::{Tensors, read_header},
+    tensor_role::OUTPUT_NAME,
 };
 
 const SINGLE_FILE: &str = "model.safetensors";
@@ -22,9 +22,6 @@ const INDEX_LIMIT: u64 = 64 << 20;
 const MISSING_WEIGHTS: &str =
     "the folder must hold model.safetensors, or model.safetensors.index.json and the files that it names";
 const MISSING_SHARD: &str = "model.safetensors.index.json names it; copy or download the whole model again";
-
-/// Tensors by their names: the file of each, and where in it.
-pub(crate) type Tensors = BTreeMap<String, (PathBuf, StoredTensor)>;
 
 /// The tensors in the files of `dir`, by the headers of these.
 pub(crate) fn locate(dir: &Path) -> Result<Tensors, ModelError> {

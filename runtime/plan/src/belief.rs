@@ -4,7 +4,14 @@
 
 use thiserror::Error;
 
-use crate::{Bytes, Dtype, KV_PAGE_TOKENS, MemoryModel, ModelCard, ServingLimits};
+use crate::{
+    card::ModelCard,
+    dtype::Dtype,
+    features::{Mixture, ModelFeatures},
+    memory::{KV_PAGE_TOKENS, MemoryModel},
+    serving_limits::ServingLimits,
+    units::Bytes,
+};
 
 /// The most that is believed of one kind of number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +35,8 @@ impl Limit {
     pub const KV_HEADS: Self = Self::new("KV heads", 1 << 14);
     /// Width of one head.
     pub const HEAD_DIM: Self = Self::new("columns of a head", 1 << 13);
+    /// Experts of a layer.
+    pub const EXPERTS: Self = Self::new("experts of a layer", 1 << 10);
     /// Rows of the embedding.
     pub const VOCABULARY: Self = Self::new("tokens in the vocabulary", 1 << 24);
     /// Longest context that a model may say it was made for.
@@ -131,6 +140,7 @@ impl ModelCard {
             }
             limit.check(count)?;
         }
+        self.check_features()?;
         for blocks in std::iter::once(&self.blocks).chain(&self.compact) {
             for (what, list) in [("attention", &blocks.attention), ("MLP", &blocks.mlp)] {
                 if list.len() != self.layers as usize {
@@ -143,6 +153,29 @@ impl ModelCard {
             }
             let ends = [&blocks.embedding, &blocks.head, &blocks.head_beside_embedding];
             Limit::WEIGHTS.check_sum(ends.into_iter().chain(&blocks.attention).chain(&blocks.mlp))?;
+        }
+        Ok(())
+    }
+}
+
+impl ModelCard {
+    fn check_features(&self) -> Result<(), CardError> {
+        let ModelFeatures { ropes, windows, capped_scores: _, mixture } = &self.features;
+        Limit { what: "ways to rotate", most: self.layers.into() }.check(ropes.len() as u64)?;
+        for width in ropes {
+            Limit { what: "rotated columns of a head", most: self.head_dim.into() }.check(*width)?;
+        }
+        if !windows.is_empty() && windows.len() != self.layers as usize {
+            let (model, found) = (self.name.clone(), windows.len());
+            return Err(CardError::Blocks { model, what: "windows of attention", found, layers: self.layers });
+        }
+        if let Some(Mixture { experts, used, shared }) = *mixture {
+            Limit::INTERMEDIATE.check(shared)?;
+            if experts == 0 || used == 0 {
+                return Err(CardError::Zero("the model's number of experts"));
+            }
+            Limit::EXPERTS.check(experts)?;
+            Limit { what: "experts for each row", most: experts.into() }.check(used)?;
         }
         Ok(())
     }

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{BlockBytes, Bytes, CardError, Limit, ModelCard};
+use crate::{
+    belief::{CardError, Limit},
+    card::{BlockBytes, ModelCard},
+    units::Bytes,
+};
 
 /// What an inspection found: a card, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

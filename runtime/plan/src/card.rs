@@ -2,7 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, Bytes, Dtype, Encoding, Format, LayerIndex};
+use crate::{
+    block::Block,
+    dtype::Dtype,
+    encoding::Encoding,
+    features::{Mixture, ModelFeatures},
+    format::Format,
+    units::{Bytes, LayerIndex},
+};
 
 /// Model families that the runtime can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,7 +31,7 @@ pub enum Architecture {
     InternLm3,
     /// EXAONE 3 and 3.5: Llama with other names for its tensors.
     Exaone,
-    /// Phi-3, and Phi-4 of 14 B: q, k and v in one tensor, and gate and up.
+    /// Phi-3 and Phi-4: q, k and v in one tensor, and gate and up; in some a part of each head is rotated.
     Phi3,
     /// ERNIE 4.5, dense: neighbouring elements of a head are rotated together.
     #[serde(rename = "ernie4_5")]
@@ -33,7 +40,32 @@ pub enum Architecture {
     Granite,
     /// SmolLM3: layers that do not rotate among those that do.
     SmolLm3,
+    /// Ministral: windows in some layers.
+    Ministral,
+    /// OLMo 2: norms behind the projections, and one over all heads of q and k.
+    Olmo2,
+    /// OLMo 3: OLMo 2 with windows in most layers.
+    Olmo3,
+    /// Gemma 2: norms before and behind, soft caps, windows in every other layer.
+    Gemma2,
+    /// Gemma 3, the language model alone: norms before and behind, windows and another rope in most layers.
+    Gemma3,
+    /// Qwen3's mixtures of experts.
+    Qwen3Moe,
+    /// Qwen2's mixtures of experts, with one that every row goes through.
+    Qwen2Moe,
+    /// OLMoE: a mixture of experts, and one norm over all heads of q and k.
+    OlMoe,
+    /// Mixtral: Mistral as a mixture of experts.
+    Mixtral,
+    /// Granite 3's mixtures of experts.
+    GraniteMoe,
+    /// The same with an expert that every row goes through.
+    GraniteMoeShared,
 }
+
+/// Rows after which every expert is as good as read.
+const MOST_CHOICES: u32 = 1 << 12;
 
 /// Bytes of every block as a device holds it: tensors padded to 64 bytes, the block to 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +97,7 @@ pub struct ModelCard {
     pub layers: u32,
     /// Width of the residual stream.
     pub hidden: u32,
-    /// Width of the feed-forward projections.
+    /// Width of the feed-forward projections, of each expert in a mixture.
     pub intermediate: u32,
     /// Query heads.
     pub heads: u32,
@@ -90,6 +122,9 @@ pub struct ModelCard {
     /// are compact already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compact: Option<BlockBytes>,
+    /// What is unlike a plain transformer.
+    #[serde(default, skip_serializing_if = "ModelFeatures::is_plain")]
+    pub features: ModelFeatures,
 }
 
 impl ModelCard {
@@ -117,6 +152,31 @@ impl ModelCard {
             Block::Attention(layer) => at(&self.blocks.attention, layer),
             Block::Mlp(layer) => at(&self.blocks.mlp, layer),
             Block::Head => self.blocks.head,
+        }
+    }
+
+    /// Bytes of a block that lies in memory which a pass of `rows` rows reads: of a mixture those experts alone that any of the rows goes
+    /// through, as many as are expected when each row chooses without regard to the others and no expert is preferred.
+    pub fn bytes_read(&self, block: Block, rows: u32) -> Bytes {
+        let all = self.block_bytes(block);
+        let (Some(Mixture { experts, used, shared }), Block::Mlp(_)) = (self.features.mixture, block) else {
+            return all;
+        };
+        let passed_over = 1.0 - f64::from(used.min(experts)) / f64::from(experts.max(1));
+        let mut unread = 1.0;
+        for _ in 0..rows.min(MOST_CHOICES) {
+            unread *= passed_over;
+        }
+        let chosen = f64::from(experts) * f64::from(self.intermediate);
+        unread *= chosen / (chosen + f64::from(shared)).max(1.0);
+        Bytes((all.0 as f64 * (1.0 - unread)).ceil() as u64)
+    }
+
+    /// How many earlier positions a row that has `context` of them looks at in `layer`.
+    pub fn seen(&self, layer: LayerIndex, context: u32) -> u32 {
+        match self.features.windows.get(layer.0 as usize) {
+            None | Some(0) => context,
+            Some(window) => context.min(*window),
         }
     }
 
@@ -153,7 +213,12 @@ impl ModelCard {
         match block {
             Block::Embedding => 0,
             Block::Attention(_) => 2 * hidden * (2 * q + 2 * kv),
-            Block::Mlp(_) => 2 * 3 * hidden * inner,
+            Block::Mlp(_) => match self.features.mixture {
+                None => 2 * 3 * hidden * inner,
+                Some(Mixture { experts, used, shared }) => {
+                    2 * hidden * (3 * (u64::from(used) * inner + u64::from(shared)) + u64::from(experts))
+                }
+            },
             Block::Head => 2 * hidden * u64::from(self.vocabulary),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Format;
+use crate::format::Format;
 
 /// How a deployment's weights lie on disk and in memory: a choice for all of a model, which says of every tensor in which
 /// [`Format`] it is kept. The numbers, and so every result, are the same.

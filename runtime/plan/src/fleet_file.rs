@@ -6,7 +6,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::quantity::{Quantity, QuantityKind as Kind};
-use crate::{Bytes, Fleet, Format, FormatSpeed, Limit, Link, Nanos, NodeProfile};
+use crate::{
+    belief::Limit,
+    format::Format,
+    outlook::Nanos,
+    profile::{Fleet, FormatSpeed, Link, NodeProfile},
+    units::Bytes,
+};
 
 /// What a process needs besides its buffers, where a profile does not say.
 pub const DEFAULT_OVERHEAD: Bytes = Bytes::mib(64);
@@ -195,7 +201,7 @@ impl NodeEntry {
         let mut formats = BTreeMap::new();
         for (format, entry) in &self.formats {
             let mut read = |value: &Quantity, kind| {
-                let fault = |fault: crate::QuantityError| faults.push(format!("{called}: {format}: {fault}"));
+                let fault = |fault: crate::quantity::QuantityError| faults.push(format!("{called}: {format}: {fault}"));
                 value.read(kind).map_err(fault).ok()
             };
             let speed =

@@ -1,7 +1,7 @@
 //! How many passes of prompts are on their way at once: one rule for the gateway, which sends them, and the planner,
 //! which counts.
 
-use crate::{PlanDraft, Residency};
+use crate::{placement::Residency, plan_draft::PlanDraft};
 
 /// Most chunks of a prompt that travel together where the plan chooses that.
 pub const MOST_PROMPT_PASSES: u32 = 8;

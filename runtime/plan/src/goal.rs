@@ -3,7 +3,15 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Arithmetic, CardError, Dtype, Encoding, Limit, ModelCard, Nanos, Objective, ServingLimits, Unbelievable};
+use crate::{
+    arithmetic::Arithmetic,
+    belief::{CardError, Limit, Unbelievable},
+    card::ModelCard,
+    dtype::Dtype,
+    encoding::Encoding,
+    outlook::{Nanos, Objective},
+    serving_limits::ServingLimits,
+};
 
 /// Whether weights may be read from disk in every pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

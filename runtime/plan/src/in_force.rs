@@ -7,7 +7,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::{Arithmetic, BlockBytes, Bytes, Dtype, Encoding, ModelCard, Plan, PlanDraft, PlanError};
+use crate::{
+    arithmetic::Arithmetic,
+    card::{BlockBytes, ModelCard},
+    dtype::Dtype,
+    encoding::Encoding,
+    plan::Plan,
+    plan_draft::PlanDraft,
+    plan_error::PlanError,
+    units::Bytes,
+};
 
 /// Longest name of a plan: what Kubernetes allows.
 const LONGEST_NAME: usize = 253;
@@ -115,7 +124,7 @@ impl PlanInForce {
 mod tests {
     use super::*;
     use crate::testing::{self, DeviceBudget, PlanRequest, proportional};
-    use crate::{Arithmetic, Bytes, Dtype, ServingLimits};
+    use crate::{arithmetic::Arithmetic, dtype::Dtype, serving_limits::ServingLimits, units::Bytes};
 
     fn in_force() -> PlanInForce {
         let device = |name: &str| DeviceBudget { name: name.into(), memory: Bytes::gib(64) };

@@ -19,12 +19,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arithmetic;
 mod belief;
 mod block;
 mod brief;
 mod card;
+mod device_memory;
+mod device_plan;
+mod device_steps;
 mod dtype;
 mod encoding;
+mod features;
 mod fleet_file;
 mod flight;
 mod format;
@@ -33,27 +38,36 @@ mod hub_model;
 mod in_force;
 mod memory;
 mod outlook;
+mod page_name;
+mod placement;
 mod plan;
+mod plan_draft;
 mod plan_error;
 mod plan_rules;
-mod plan_written;
 mod plausible;
 mod profile;
 mod quantity;
 mod route;
 mod rows;
-mod steps;
+mod serving_limits;
+mod step;
+mod steps_in_force;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod token_set;
 mod units;
-mod way;
 
+pub use arithmetic::Arithmetic;
 pub use belief::{CardError, Limit, Unbelievable};
 pub use block::{Block, BlockRange};
 pub use brief::{BriefCard, BriefError, Inspection};
 pub use card::{Architecture, BlockBytes, ModelCard};
+pub use device_memory::DeviceMemory;
+pub use device_plan::DevicePlan;
+pub use device_steps::{DeviceSteps, HandOver, StreamStep};
 pub use dtype::Dtype;
 pub use encoding::Encoding;
+pub use features::{Mixture, ModelFeatures};
 pub use fleet_file::{
     DEFAULT_OVERHEAD, FleetError, FleetFile, FormatEntry, LinkEntries, LinkEntry, NodeEntry, PairEntry,
 };
@@ -64,14 +78,17 @@ pub use hub_model::{GgufPick, HubModel, HubModelError};
 pub use in_force::{PlanInForce, PlanInForceError, TokenBasis};
 pub use memory::{ActivationBytes, KV_PAGE_TOKENS, MemoryModel};
 pub use outlook::{Alternative, ContextPoint, DeviceShare, Nanos, Objective, Outlook, Prediction, RejectedNode};
-pub use plan::{
-    Arithmetic, DeviceMemory, DevicePlan, PLAN_VERSION, PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
-};
+pub use page_name::{PageName, PageNameError};
+pub use placement::{PlacedBlock, Residency};
+pub use plan::Plan;
+pub use plan_draft::{PLAN_VERSION, PlanDraft};
 pub use plan_error::{PlanError, PlanReadError};
 pub use profile::{Fleet, FormatSpeed, Link, NodeProfile};
 pub use quantity::{Quantity, QuantityError, QuantityKind};
 pub use route::{Hop, Stage};
 pub use rows::{BatchRows, KeptRows};
-pub use steps::{HandOver, Ladder, Relief, Rung, Step};
+pub use serving_limits::ServingLimits;
+pub use step::{Relief, Step};
+pub use steps_in_force::StepsInForce;
+pub use token_set::TokenSet;
 pub use units::{Bytes, DeviceIndex, LayerIndex, SegmentIndex};
-pub use way::Way;

@@ -2,7 +2,17 @@
 //!
 //! One formula for both sides: the planner counts with it, and the engine allocates by it and asserts that it did.
 
-use crate::{Block, Bytes, DeviceMemory, Dtype, ModelCard, PlacedBlock, PlanDraft, Residency, ServingLimits};
+use crate::{
+    block::Block,
+    card::ModelCard,
+    device_memory::DeviceMemory,
+    dtype::Dtype,
+    features::Mixture,
+    placement::{PlacedBlock, Residency},
+    plan_draft::PlanDraft,
+    serving_limits::ServingLimits,
+    units::Bytes,
+};
 
 /// Positions of one KV page, and of one block of the canonical attention order.
 pub const KV_PAGE_TOKENS: u32 = 64;
@@ -34,6 +44,8 @@ pub struct ActivationBytes {
     pub wire: Bytes,
     /// Intermediate rows, largest first. No step needs more than three at once, nor larger ones.
     pub rows: [Bytes; 3],
+    /// Where rows choose among experts: the rows that all of them begin with, and the sum of what they come to.
+    pub mixture: [Bytes; 2],
     /// The rows of one projection in the lane order of the kernels.
     pub packed: Bytes,
     /// Norm weights or biases of one step, in f32.
@@ -48,7 +60,8 @@ impl ActivationBytes {
     /// All of it, added up.
     pub fn total(&self) -> Bytes {
         let rows: Bytes = self.rows.iter().copied().sum();
-        self.residual + self.wire + rows + self.packed + self.vectors + self.rope + self.logits
+        let mixture: Bytes = self.mixture.iter().copied().sum();
+        self.residual + self.wire + rows + mixture + self.packed + self.vectors + self.rope + self.logits
     }
 }
 
@@ -98,7 +111,8 @@ impl<'a> MemoryModel<'a> {
     pub fn activations(&self, blocks: &[PlacedBlock]) -> ActivationBytes {
         let card = self.card;
         let most_rows = u64::from(self.serving.max_rows());
-        let (hidden, inner) = (u64::from(card.hidden), u64::from(card.intermediate));
+        let shared = card.features.mixture.map_or(0, |mixture| mixture.shared);
+        let (hidden, inner) = (u64::from(card.hidden), u64::from(card.intermediate.max(shared)));
         let head_dim = u64::from(card.head_dim);
         let (q, kv) = (u64::from(card.heads) * head_dim, u64::from(card.kv_heads) * head_dim);
         let rows_of = |columns: u64| Bytes(most_rows * columns * F32);
@@ -115,7 +129,13 @@ impl<'a> MemoryModel<'a> {
             bytes.rows = [rows_of(hidden.max(q).max(inner)), rows_of(q.max(inner)), rows_of(kv.max(inner))];
             bytes.vectors = Bytes(hidden.max(q + 2 * kv).max(2 * inner) * F32);
             if layer_count(blocks) > 0 {
-                bytes.rope = Bytes(u64::from(self.serving.max_context_tokens) * head_dim * F32);
+                let ropes: u64 = card.features.ropes.iter().copied().map(u64::from).sum();
+                let columns = if card.features.ropes.is_empty() { head_dim } else { ropes };
+                bytes.rope = Bytes(u64::from(self.serving.max_context_tokens) * columns * F32);
+            }
+            if let Some(Mixture { experts, .. }) = card.features.mixture {
+                bytes.mixture = [rows_of(hidden); 2];
+                bytes.rows[2] = bytes.rows[2].max(rows_of(experts.into()));
             }
             widest = hidden.max(q).max(inner);
         }
@@ -152,7 +172,12 @@ fn layer_count(blocks: &[PlacedBlock]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Architecture, BlockBytes, Format, LayerIndex};
+    use crate::{
+        card::{Architecture, BlockBytes},
+        features::ModelFeatures,
+        format::Format,
+        units::LayerIndex,
+    };
 
     fn card() -> ModelCard {
         ModelCard {
@@ -171,6 +196,7 @@ mod tests {
             parameters: 0,
             encoding: Default::default(),
             compact: None,
+            features: Default::default(),
             blocks: BlockBytes {
                 embedding: Bytes(1000),
                 attention: vec![Bytes(10), Bytes(20)],
@@ -227,6 +253,21 @@ mod tests {
         let layers = model.activations(&pinned([Block::Attention(LayerIndex(0)), Block::Mlp(LayerIndex(0))]));
         assert_eq!(layers.rows, [Bytes(16 * 352 * 4); 3]);
         assert_eq!(layers.packed, Bytes(16 * 352 * 4));
+        assert_eq!(layers.rope, Bytes(65 * 32 * 4));
         assert_eq!(layers.logits, Bytes::ZERO);
+    }
+
+    #[test]
+    fn more_ropes_and_experts_take_more() {
+        let features = ModelFeatures {
+            ropes: vec![32, 24],
+            mixture: Some(Mixture { experts: 500, used: 2, shared: 0 }),
+            ..Default::default()
+        };
+        let card = ModelCard { features, ..card() };
+        let layers = model(&card).activations(&pinned([Block::Attention(LayerIndex(0)), Block::Mlp(LayerIndex(0))]));
+        assert_eq!(layers.rope, Bytes(65 * (32 + 24) * 4));
+        assert_eq!(layers.mixture, [Bytes(16 * 128 * 4); 2]);
+        assert_eq!(layers.rows[2], Bytes(16 * 500 * 4));
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, ops};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Bytes;
+use crate::units::Bytes;
 
 /// A span of time in nanoseconds: whole numbers, so that predictions are the same on every machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,7 +3,12 @@
 use thiserror::Error;
 
 use crate::block::block_at;
-use crate::{Block, BlockRange, Bytes, CardError, PLAN_VERSION, Unbelievable};
+use crate::{
+    belief::{CardError, Unbelievable},
+    block::{Block, BlockRange},
+    plan_draft::PLAN_VERSION,
+    units::Bytes,
+};
 
 /// A plan that breaks a rule.
 #[derive(Debug, Error, PartialEq, Eq)]

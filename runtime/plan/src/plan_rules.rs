@@ -3,7 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::block::block_at;
-use crate::{Block, DeviceIndex, Ladder, PLAN_VERSION, PlanDraft, PlanError, SegmentIndex, plausible};
+use crate::{
+    block::Block,
+    device_steps::DeviceSteps,
+    plan_draft::{PLAN_VERSION, PlanDraft},
+    plan_error::PlanError,
+    plausible,
+    units::{DeviceIndex, SegmentIndex},
+};
 
 /// The first rule that `plan` breaks, of those that workers rely on.
 pub(crate) fn check(plan: &PlanDraft) -> Result<(), PlanError> {
@@ -80,7 +87,7 @@ fn check_blocks(plan: &PlanDraft) -> Result<(), PlanError> {
             let (device, budget) = (device.name.clone(), device.memory.budget);
             return Err(PlanError::OverBudget { device, used, budget });
         }
-        Ladder::check(plan, device)?;
+        DeviceSteps::check(plan, device)?;
     }
     Ok(())
 }
@@ -88,7 +95,7 @@ fn check_blocks(plan: &PlanDraft) -> Result<(), PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BlockRange, Bytes, Plan, PlanReadError, testing};
+    use crate::{block::BlockRange, plan::Plan, plan_error::PlanReadError, testing, units::Bytes};
 
     /// Each of these is JSON of the right form: whichever way it is read, it is refused, and by its kind.
     #[test]

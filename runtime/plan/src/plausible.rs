@@ -1,7 +1,7 @@
 //! Bounds of the numbers in a plan. Plans come over the network and from files: what is within these bounds can be added up and
 //! multiplied without a second thought, and no list made from it is longer than a machine can hold.
 
-use crate::{Limit, PlanDraft, PlanError};
+use crate::{belief::Limit, plan_draft::PlanDraft, plan_error::PlanError};
 
 /// The first number that cannot be meant.
 pub(crate) fn check(plan: &PlanDraft) -> Result<(), PlanError> {
@@ -21,7 +21,7 @@ pub(crate) fn check(plan: &PlanDraft) -> Result<(), PlanError> {
 mod tests {
     use super::*;
     use crate::testing::{self, DeviceBudget, PlanRequest, proportional};
-    use crate::{Bytes, Plan, ServingLimits};
+    use crate::{plan::Plan, serving_limits::ServingLimits, units::Bytes};
 
     fn plan() -> Plan {
         let card = testing::small_card(&mut testing::Random::new(1), 4);
@@ -32,9 +32,9 @@ mod tests {
             devices: &devices,
             serving,
             segments: 1,
-            arithmetic: crate::Arithmetic::Exact,
-            residual: crate::Dtype::F32,
-            kv: crate::Dtype::F32,
+            arithmetic: crate::arithmetic::Arithmetic::Exact,
+            residual: crate::dtype::Dtype::F32,
+            kv: crate::dtype::Dtype::F32,
         };
         proportional(&request).unwrap()
     }

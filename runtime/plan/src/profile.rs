@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Format, Nanos};
+use crate::{format::Format, outlook::Nanos, units::Bytes};
 
 /// One node, in plain numbers that have been checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,9 @@
 //! The way of an activation round the ring: a pure function of the plan.
 
-use crate::{DeviceIndex, PlanDraft, SegmentIndex};
+use crate::{
+    plan_draft::PlanDraft,
+    units::{DeviceIndex, SegmentIndex},
+};
 
 /// What a device does with an activation that it has just received (or embedded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Compute, Disk, LinkSpeed, machine_identity};
+use crate::{compute::Compute, disk::Disk, identity::machine_identity, link::LinkSpeed};
 
 /// How long figures are believed.
 const FRESH: Duration = Duration::from_secs(24 * 3600);

@@ -7,7 +7,7 @@ use lime_kernels::{AlignedBuf, Compactor, Isa, Kernels, LinearJob, Matrix, Packe
 use lime_plan::{Dtype, Format, FormatSpeed};
 use serde::{Deserialize, Serialize};
 
-use crate::ProfileError;
+use crate::error::ProfileError;
 use crate::sample::{Rounds, median, seconds};
 
 /// How much to measure.

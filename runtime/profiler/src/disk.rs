@@ -12,7 +12,7 @@ use std::{
 use lime_kernels::AlignedBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::ProfileError;
+use crate::error::ProfileError;
 use crate::sample::middle;
 
 /// Bytes of one read.

@@ -7,7 +7,7 @@ use lime_ring::{Peer, Transport, probe};
 use serde::{Deserialize, Serialize};
 
 use crate::sample::middle;
-use crate::{ProfileError, listen};
+use crate::{error::ProfileError, listen};
 
 /// A link's speed, as the ring's own transport sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use lime_ring::{
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Request, Response, Status};
 
-use crate::ProfileError;
+use crate::error::ProfileError;
 
 /// A running agent; it ends with this value.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ProfileError;
+use crate::error::ProfileError;
 use crate::proc::{limiting_folders, meminfo_bytes};
 
 /// What limits the memory.

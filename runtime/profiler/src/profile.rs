@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lime_plan::{Format, FormatSpeed};
 use serde::{Deserialize, Serialize};
 
-use crate::{Compute, Disk, LinkSpeed, Memory};
+use crate::{compute::Compute, disk::Disk, link::LinkSpeed, memory::Memory};
 
 /// A measured node: figures for the planner under `node` and `links`, and how they came about under `measured`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

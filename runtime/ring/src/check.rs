@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use lime_plan::KV_PAGE_TOKENS;
+use lime_plan::{Dtype, KV_PAGE_TOKENS, PageName};
 use thiserror::Error;
 
 use crate::{
-    FrameLimits, MOST_DRAFTS,
-    proto::{ActivationType, Frame, KeepPages, Pass, Rows, Sampling},
+    limits::{FrameLimits, MOST_DRAFTS, MOST_SCORED},
+    proto::{Frame, KeepPages, Pass, RestoredPage, Rows, Sampling, Scoring},
 };
 
 /// Bytes that name the trace of a request and its span there.
 const TRACE: usize = 24;
+/// Bytes of a page's name.
+const NAME: usize = PageName::BYTES;
 
 /// A message that breaks a rule of the wire.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -66,6 +68,14 @@ pub enum FrameError {
         found: u64,
         /// Those of all slots at their longest.
         max: u64,
+    },
+    /// Names that are none, or not as many as pages.
+    #[error("{found} names of {pages} pages: there is one of 32 bytes for each, or none")]
+    Names {
+        /// Names that came.
+        found: usize,
+        /// Pages that they are of.
+        pages: usize,
     },
     /// No trace's name.
     #[error("KV slot {slot}: {found} bytes that name a trace, of which there are {TRACE} or none")]
@@ -132,12 +142,12 @@ pub enum FrameError {
         what: &'static str,
     },
     /// Activations in another dtype than the plan's.
-    #[error("activations of type {found}, the plan carries {expected:?}")]
+    #[error("activations of type {found}, the plan carries {expected}")]
     ActivationType {
         /// The type's number.
         found: i32,
         /// The plan's type.
-        expected: ActivationType,
+        expected: Dtype,
     },
     /// Activations of another width than the model's.
     #[error("activations of {found} columns, the model has {hidden}")]
@@ -174,6 +184,7 @@ impl FrameError {
             | Self::Trace { .. }
             | Self::Prefix { .. }
             | Self::Pages { .. }
+            | Self::Names { .. }
             | Self::TooManyRows { .. }
             | Self::Tokens { .. }
             | Self::Drafts { .. }
@@ -195,7 +206,7 @@ impl FrameLimits {
         }
         let rows = self.check_rows(&pass.rows)?;
         self.check_release(&pass.release)?;
-        self.check_kept(&pass.keep, &pass.forget)?;
+        self.check_kept(&pass.keep, &pass.forget, &pass.restore)?;
         if pass.tokens.len() as u64 != u64::from(rows) {
             return Err(FrameError::Tokens { tokens: pass.tokens.len(), rows: rows.into() });
         }
@@ -227,7 +238,7 @@ impl FrameLimits {
         }
         let rows = self.check_rows(&frame.rows)?;
         self.check_release(&frame.release)?;
-        self.check_kept(&frame.keep, &frame.forget)?;
+        self.check_kept(&frame.keep, &frame.forget, &frame.restore)?;
         let (found, most) = (frame.forgotten.len(), self.most_forgotten());
         if found > most {
             return Err(FrameError::Pages { found: found as u64, max: most as u64 });
@@ -242,8 +253,8 @@ impl FrameLimits {
     }
 
     fn check_activations(&self, frame: &Frame, rows: u32) -> Result<(), FrameError> {
-        if frame.activation_type != self.activation as i32 {
-            let (found, expected) = (frame.activation_type, self.activation);
+        if frame.activation_type != self.activation_type() as i32 {
+            let (found, expected) = (frame.activation_type, self.residual);
             return Err(FrameError::ActivationType { found, expected });
         }
         if frame.columns != self.hidden {
@@ -285,6 +296,13 @@ impl FrameLimits {
                 self.check_sampling(of_slot.slot, sampling)?;
             }
             self.check_drafts(of_slot)?;
+            if let Some(scoring) = &of_slot.scoring {
+                self.check_scoring(of_slot, scoring)?;
+            }
+            let sure = of_slot.count.saturating_sub(of_slot.drafts.len() as u32);
+            if of_slot.pooled > sure {
+                return Err(FrameError::Sampling { slot: of_slot.slot, what: "only rows that are sure are pooled" });
+            }
             total += u64::from(of_slot.count);
         }
         match u32::try_from(total) {
@@ -314,7 +332,32 @@ impl FrameLimits {
         if drafts.iter().filter_map(|draft| draft.bias).any(|bias| !bias.is_finite()) {
             return fault("a bias is not a finite number");
         }
-        Ok(())
+        let free = rows.sample.as_ref().is_some_and(|sample| sample.allowed.is_none());
+        if free && drafts.iter().any(|draft| draft.allowed.is_some()) {
+            return fault("what may be drawn is said behind the first draw only");
+        }
+        drafts
+            .iter()
+            .filter_map(|draft| draft.allowed.as_ref())
+            .try_for_each(|allowed| allowed.read(self.vocabulary).map(drop).or_else(fault))
+    }
+
+    fn check_scoring(&self, rows: &Rows, scoring: &Scoring) -> Result<(), FrameError> {
+        let slot = rows.slot;
+        let sure = (rows.count as usize).saturating_sub(rows.drafts.len());
+        if scoring.next.is_empty() || scoring.next.len() > sure {
+            return Err(FrameError::Sampling { slot, what: "what is scored must follow rows that are sure" });
+        }
+        if scoring.top_logprobs > MOST_SCORED.min(self.vocabulary) {
+            return Err(FrameError::Sampling {
+                slot,
+                what: "more alternatives of a token that is scored than are told",
+            });
+        }
+        match scoring.next.iter().find(|token| **token >= self.vocabulary) {
+            Some(found) => Err(FrameError::Token { slot, found: *found, vocabulary: self.vocabulary }),
+            None => Ok(()),
+        }
     }
 
     fn check_sampling(&self, slot: u32, sampling: &Sampling) -> Result<(), FrameError> {
@@ -341,6 +384,9 @@ impl FrameLimits {
         if sampling.top_logprobs > self.vocabulary {
             return fault("more top_logprobs than the vocabulary has tokens");
         }
+        if let Some(Err(what)) = sampling.allowed.as_ref().map(|allowed| allowed.read(self.vocabulary)) {
+            return fault(what);
+        }
         if sampling.bias.len() > self.vocabulary as usize {
             return fault("more biases than the vocabulary has tokens");
         }
@@ -361,7 +407,7 @@ impl FrameLimits {
     }
 
     /// No more pages are named than there are: each is named once.
-    fn check_kept(&self, keep: &[KeepPages], forget: &[u64]) -> Result<(), FrameError> {
+    fn check_kept(&self, keep: &[KeepPages], forget: &[u64], restore: &[RestoredPage]) -> Result<(), FrameError> {
         let max = self.pages();
         for pages in keep {
             self.check_slot(pages.slot)?;
@@ -369,9 +415,16 @@ impl FrameLimits {
             if end > u64::from(self.pages_per_slot()) {
                 return Err(FrameError::Pages { found: end, max: self.pages_per_slot().into() });
             }
+            let named = pages.names.len() == pages.pages.len() && pages.names.iter().all(|name| name.len() == NAME);
+            if !(pages.names.is_empty() || named) {
+                return Err(FrameError::Names { found: pages.names.len(), pages: pages.pages.len() });
+            }
         }
         let kept: u64 = keep.iter().map(|pages| pages.pages.len() as u64).sum();
-        let found = kept.max(forget.len() as u64);
+        let found = kept.max(forget.len() as u64).max(restore.len() as u64);
+        if restore.iter().any(|page| page.name.len() != NAME) {
+            return Err(FrameError::Names { found: 0, pages: restore.len() });
+        }
         if found > max { Err(FrameError::Pages { found, max }) } else { Ok(()) }
     }
 

@@ -3,40 +3,17 @@
 use std::time::Duration;
 
 use lime_backoff::Backoff;
-use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tower::service_fn;
 
-use crate::{Line, Transport, security::Refusal, settings::endpoint, transport::dial};
-
-/// A peer that cannot be reached.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// The address is malformed.
-    #[error("{uri:?} is not an address of a worker: {reason}")]
-    Uri {
-        /// The address given.
-        uri: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Nobody answers there.
-    #[error("no worker answers at {uri}: {reason}")]
-    Unreachable {
-        /// The address tried.
-        uri: String,
-        /// What the last attempt met.
-        reason: String,
-    },
-    /// Somebody answers there, and one of the two does not let the other in.
-    #[error("no secure connection to {uri}: {reason}")]
-    Refused {
-        /// The address tried.
-        uri: String,
-        /// What the last attempt met.
-        reason: String,
-    },
-}
+use crate::{
+    connect_error::ConnectError,
+    innermost::innermost,
+    security::Refusal,
+    settings::endpoint,
+    transport::{Transport, dial},
+    version::Line,
+};
 
 /// The pauses of who connects to a member that may still be starting.
 pub const CONNECTING: Backoff = Backoff::doubling(Duration::from_millis(20), Duration::from_millis(500));
@@ -74,15 +51,6 @@ pub async fn connect_until(transport: &Transport, uri: &str, deadline: Instant) 
             settled => return settled,
         }
     }
-}
-
-/// The last cause of an error: "Connection refused" and not "transport error".
-pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use tonic::{
     metadata::{BinaryMetadataValue, MetadataMap, MetadataValue},
 };
 
-use crate::proto::{FailureKind, Frame};
+use crate::{
+    innermost::innermost,
+    proto::{FailureKind, Frame},
+};
 
 /// The metadata key that names a stream's epoch.
 pub const EPOCH_KEY: &str = "lime-epoch";
@@ -243,7 +246,7 @@ pub fn gateway_of(metadata: &MetadataMap) -> Option<String> {
 
 /// A status for people: its message, and the innermost cause where the transport broke.
 pub(crate) fn explain(status: &Status) -> String {
-    let cause = crate::connect::innermost(status);
+    let cause = innermost(status);
     if cause.contains(status.message()) { cause } else { format!("{} ({cause})", status.message()) }
 }
 

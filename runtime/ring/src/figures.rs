@@ -1,6 +1,6 @@
 //! A worker's figures as its status carries them: a part that an earlier build leaves out reads as nothing done.
 
-use crate::proto::{ElsewhereFigures, KeptFigures, MemoryFigures, StatusReply, StreamFigures, WorkFigures};
+use crate::proto::{KeptFigures, MemoryFigures, RemotePagesFigures, StatusReply, StreamFigures, WorkFigures};
 
 impl StatusReply {
     /// What its memory holds.
@@ -14,8 +14,8 @@ impl StatusReply {
     }
 
     /// Its KV pages on another device.
-    pub fn elsewhere(&self) -> ElsewhereFigures {
-        self.elsewhere.unwrap_or_default()
+    pub fn remote(&self) -> RemotePagesFigures {
+        self.remote.unwrap_or_default()
     }
 
     /// KV pages of other devices.

@@ -23,7 +23,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::{Transport, handshakes::Handshakes, security::Refusal};
+use crate::{handshakes::Handshakes, security::Refusal, transport::Transport};
 
 /// How long a peer may take for its handshake: a member's takes milliseconds.
 const HANDSHAKE: Duration = Duration::from_secs(3);

@@ -14,38 +14,39 @@
 //! assert_eq!(arrives.as_micros(), 2621 + 300);
 //! ```
 
-/// Messages and services, generated from `proto/lime.proto`.
-#[allow(missing_docs, clippy::all)]
-pub mod proto {
-    tonic::include_proto!("lime.v1");
-}
-
 mod check;
 mod checksum;
 mod connect;
+mod connect_error;
 mod driver;
 mod fault;
 mod figures;
 mod handshakes;
 mod incoming;
+mod innermost;
 mod limits;
 mod outgoing;
+#[allow(missing_docs, clippy::all)]
+pub mod proto;
 mod rows;
 mod security;
 mod settings;
 mod shape;
+mod token_set;
 mod transport;
 mod version;
 
 pub use check::FrameError;
 pub use checksum::{Checksummed, NOT_AS_SENT};
-pub use connect::{CONNECTING, ConnectError, connect, connect_until};
+pub use connect::{CONNECTING, connect, connect_until};
+pub use connect_error::ConnectError;
 pub use driver::{
-    Demands, DriverError, PassSubmitter, ResultStream, RingDriver, RingTopology, Verified, drain, probe, status, stay,
+    Demands, DriverError, PassSubmitter, Restorable, ResultStream, RingDriver, RingTopology, Verified, drain, probe,
+    status, stay,
 };
 pub use fault::{ASKER_KEY, EPOCH_KEY, FaultKind, GATEWAY_KEY, RingFault, asker_of, epoch_of, gateway_of, wrong_epoch};
 pub use incoming::{Connection, Incoming, incoming};
-pub use limits::{FrameLimits, KeepLimits, MOST_DRAFTS};
+pub use limits::{FrameLimits, KeepLimits, MOST_DRAFTS, MOST_SCORED};
 pub use outgoing::{FrameQueue, LinkCounters, OutgoingFrames, QueueFull, outgoing};
 pub use proto::Peer;
 pub use security::{RingSecurity, SERVER_NAME, SecurityError, ServerCertificate};

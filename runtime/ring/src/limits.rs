@@ -1,6 +1,6 @@
 //! What a plan allows on its ring: the numbers against which every message is checked.
 
-use lime_plan::{Dtype, KV_PAGE_TOKENS, MemoryModel, Plan};
+use lime_plan::{Dtype, KV_PAGE_TOKENS, MemoryModel, PageName, Plan};
 
 use crate::proto::ActivationType;
 
@@ -19,8 +19,8 @@ pub struct FrameLimits {
     pub hidden: u32,
     /// Rows of the embedding and of the output matrix.
     pub vocabulary: u32,
-    /// What the wire carries.
-    pub activation: ActivationType,
+    /// The residual stream's type, which the wire carries.
+    pub residual: Dtype,
 }
 
 /// The numbers of a plan that bound what a device asks of the one that keeps KV pages for it.
@@ -37,7 +37,7 @@ pub struct KeepLimits {
 }
 
 impl KeepLimits {
-    /// The limits that `plan` sets on what devices ask about KV pages elsewhere.
+    /// The limits that `plan` sets on what devices ask about remote KV pages.
     pub fn of(plan: &Plan) -> Self {
         let memory = MemoryModel::of(plan);
         let pages = plan.devices.iter().map(|device| memory.page_bytes(device.attentions()).0);
@@ -69,7 +69,11 @@ const SMALL: usize = 64 << 10;
 const ROWS: usize = 256;
 /// A `LogitBias`, a `Draft`, or a `TokenLogprob`, with tags and lengths.
 const PER_TOKEN: usize = 16;
+/// Tag and length of a field that is short.
+const SMALL_FIELD: usize = 8;
 
+/// Most alternatives that are told of a token that is scored.
+pub const MOST_SCORED: u32 = 20;
 /// Most guesses that one sequence may have in a pass.
 pub const MOST_DRAFTS: usize = 31;
 
@@ -83,22 +87,18 @@ impl FrameLimits {
             context: plan.serving.max_context_tokens,
             hidden: plan.model.hidden,
             vocabulary: plan.model.vocabulary,
-            activation: match plan.residual {
-                Dtype::Bf16 => ActivationType::Bf16,
-                Dtype::F16 => ActivationType::F16,
-                Dtype::F32 => ActivationType::F32,
-            },
+            residual: plan.residual,
         }
+    }
+
+    /// The residual stream's type as a frame names it.
+    pub fn activation_type(&self) -> ActivationType {
+        self.residual.into()
     }
 
     /// Bytes of the activations of `rows` rows.
     pub const fn activation_bytes(&self, rows: u64) -> u64 {
-        let element = match self.activation {
-            ActivationType::Bf16 | ActivationType::F16 => 2,
-            ActivationType::F32 => 4,
-            ActivationType::Unspecified => 0,
-        };
-        rows * self.hidden as u64 * element
+        rows * self.hidden as u64 * self.residual.size()
     }
 
     /// KV pages of a sequence at its longest.
@@ -115,10 +115,12 @@ impl FrameLimits {
     pub fn pass_message_bytes(&self) -> usize {
         let bias = (self.vocabulary as usize).saturating_mul(PER_TOKEN);
         let rows = (self.slots as usize).saturating_mul(bias.saturating_add(ROWS));
-        // A row's token, and its guess.
-        let rows = rows.saturating_add(2 * PER_TOKEN * self.max_rows as usize);
-        // Kept pages that rows begin behind, that are to be kept, and that may go.
-        let pages = usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(3 * PER_TOKEN);
+        // A row's token, the one that is scored or guessed, and what may be drawn from it.
+        let row = 3 * PER_TOKEN + self.vocabulary.div_ceil(u8::BITS) as usize + PER_TOKEN;
+        let rows = rows.saturating_add(row.saturating_mul(self.max_rows as usize));
+        // Kept pages that rows begin behind, that are to be kept, that may go, and that come again; two of them with their names.
+        let page = 4 * PER_TOKEN + 2 * (PageName::BYTES + SMALL_FIELD);
+        let pages = usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(page);
         rows.saturating_add(pages).saturating_add(SMALL)
     }
 
@@ -134,12 +136,19 @@ impl FrameLimits {
     pub fn result_message_bytes(&self) -> usize {
         let token = (self.vocabulary as usize).saturating_mul(4 + PER_TOKEN).saturating_add(ROWS);
         let draws = (self.slots as usize).saturating_mul(1 + MOST_DRAFTS).min(self.max_rows as usize);
-        draws.saturating_mul(token).saturating_add(self.forgotten_bytes()).saturating_add(SMALL)
+        // And every row may tell of the token after it.
+        let scores = (self.max_rows as usize).saturating_mul(MOST_SCORED as usize * PER_TOKEN + ROWS);
+        draws
+            .saturating_mul(token)
+            .saturating_add(scores)
+            .saturating_add((self.slots as usize).saturating_mul(8 * self.hidden as usize + ROWS))
+            .saturating_add(self.forgotten_bytes())
+            .saturating_add(SMALL)
     }
 
-    /// Most kept pages of which a pass tells that they are forgotten: all that were kept, and all that are to be.
+    /// Most kept pages of which a pass tells that they are forgotten: all that were kept, all that are to be, and all that were to come again.
     pub fn most_forgotten(&self) -> usize {
-        usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(2)
+        usize::try_from(self.pages()).unwrap_or(usize::MAX).saturating_mul(3)
     }
 
     fn forgotten_bytes(&self) -> usize {

@@ -16,7 +16,11 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
-use crate::{LinkSchedule, LinkShape, MAX_IN_FLIGHT, proto::Frame};
+use crate::{
+    proto::Frame,
+    settings::MAX_IN_FLIGHT,
+    shape::{LinkSchedule, LinkShape},
+};
 
 /// More passes on the way than [`MAX_IN_FLIGHT`], or a successor that takes nothing any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

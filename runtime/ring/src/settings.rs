@@ -6,7 +6,7 @@ use tonic::codegen::http::{Uri, uri::Scheme};
 use tonic::transport::{Endpoint, Server};
 use tower::layer::util::{Identity, Stack};
 
-use crate::{ConnectError, Transport, Versions};
+use crate::{connect_error::ConnectError, transport::Transport, version::Versions};
 
 /// Most passes on the way round a ring at once. Every queue has room for all of them, so no queue can block a worker.
 pub const MAX_IN_FLIGHT: usize = 64;

@@ -8,10 +8,7 @@ use tokio::{io::AsyncBufReadExt as _, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::codegen::http::Uri;
 
-use crate::{
-    RingSecurity, SecurityError,
-    security::{Refusal, SERVER_NAME},
-};
+use crate::security::{Refusal, RingSecurity, SERVER_NAME, SecurityError};
 
 /// How the members of a ring speak to one another. All of one ring do it in the same way: an address whose scheme says
 /// otherwise is refused, so nobody can talk a member into plain text.

@@ -17,11 +17,11 @@ use tonic::{
 };
 use tower::Layer;
 
-use crate::RingFault;
+use crate::fault::RingFault;
 
 /// The wire that this build speaks. It is raised by every change that a member of the earlier one would misread or could not do
 /// without. What is only added to messages, and may be left out, does not raise it: such builds go on speaking to one another.
-pub const WIRE: u32 = 3;
+pub const WIRE: u32 = 4;
 
 const WIRE_HEADER: &str = "lime-wire";
 const BUILD_HEADER: &str = "lime-build";

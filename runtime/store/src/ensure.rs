@@ -29,20 +29,20 @@ use crate::{
 
 /// How blocks are made.
 #[derive(Clone, Copy, Debug)]
-pub struct EnsureOptions {
+pub struct EnsureOptions<'a> {
     /// Blocks made at once: connections to a server, or copies.
     pub connections: usize,
-    /// Read the blocks that are there and compare their digests, not sizes and headers alone.
-    pub verify: bool,
+    /// Blocks that are read where they are there, and compared with their digests; of the others sizes and headers say enough.
+    pub verify: &'a [Block],
     /// The plan streams the embedding: a tied head then reads a matrix of its own.
     pub embedding_streams: bool,
     /// How the blocks are to lie on the disk. Compact ones are made from raw ones, which go when they were not there before.
     pub encoding: Encoding,
 }
 
-impl Default for EnsureOptions {
+impl Default for EnsureOptions<'_> {
     fn default() -> Self {
-        Self { connections: 4, verify: false, embedding_streams: false, encoding: Encoding::Raw }
+        Self { connections: 4, verify: &[], embedding_streams: false, encoding: Encoding::Raw }
     }
 }
 
@@ -68,7 +68,7 @@ impl StoredModel {
     pub fn ensure(
         &self,
         blocks: &[Block],
-        options: EnsureOptions,
+        options: EnsureOptions<'_>,
         listener: &mut (dyn FnMut(&PullProgress) + Send),
     ) -> Result<Ensured, StoreError> {
         let origin = connect(&self.manifest().source()?, self.remote())?;
@@ -81,7 +81,7 @@ fn ensure(
     model: &StoredModel,
     origin: &dyn Origin,
     blocks: &[Block],
-    options: EnsureOptions,
+    options: EnsureOptions<'_>,
     listener: &mut (dyn FnMut(&PullProgress) + Send),
 ) -> Result<Ensured, StoreError> {
     let parts = Part::for_device(model.folder().config(), blocks, options.embedding_streams, options.encoding);
@@ -104,13 +104,11 @@ fn ensure(
 
 /// Finds those among `parts` that must be made again. What is damaged is removed, so that nobody reads it meanwhile; what cannot be
 /// read stays until there is another in its place: the disk may be well again before the source is.
-fn condemn(model: &StoredModel, parts: &[Part], read: bool) -> Result<Vec<(Part, String)>, StoreError> {
-    let found = if read {
-        verify(model, parts, &|_, _| {})?
-    } else {
-        let states = parts.iter().map(|part| (*part, model.look(*part)));
-        states.filter(|(_, state)| state.fault().is_some()).collect()
-    };
+fn condemn(model: &StoredModel, parts: &[Part], read: &[Block]) -> Result<Vec<(Part, String)>, StoreError> {
+    let (read, others): (Vec<Part>, Vec<Part>) = parts.iter().partition(|part| read.contains(&part.block()));
+    let mut found = verify(model, &read, &|_, _| {})?;
+    let states = others.into_iter().map(|part| (part, model.look(part)));
+    found.extend(states.filter(|(_, state)| state.fault().is_some()));
     let mut condemned = Vec::with_capacity(found.len());
     for (part, state) in found {
         let (path, reason) = (model.names(part).whole, state.fault().unwrap_or_default().to_owned());

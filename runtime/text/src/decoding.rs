@@ -53,6 +53,17 @@ impl Decoding {
         self.steps.iter().any(|step| matches!(step, Rule::ByteLevel))
     }
 
+    /// Whether the bytes of tokens one after the other are those of their text.
+    pub(crate) fn is_by_token(&self) -> bool {
+        let by_token = |step: &Rule| match step {
+            Rule::Each(part) => !matches!(**part, DecoderWrapper::WordPiece(_)),
+            Rule::ByteFallback(_) | Rule::ByteLevel | Rule::Fuse => true,
+            Rule::Ends { stop, .. } => *stop == 0,
+            Rule::Unrepeated(_) | Rule::LastDiffers(_) | Rule::Whole(_) => false,
+        };
+        !self.separated && self.steps.iter().all(by_token)
+    }
+
     /// The bytes of a token in the middle of a text. Not always valid UTF-8 on their own.
     pub(crate) fn bytes(&self, text: &str) -> Vec<u8> {
         if self.is_byte_level() {

@@ -14,6 +14,13 @@ pub struct DecodeStream<'a> {
     decoded: Decoded,
 }
 
+impl Tokenizer {
+    /// A decoder that takes one token at a time and gives whole characters only.
+    pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
+        DecodeStream::new(self, skip_special)
+    }
+}
+
 impl<'a> DecodeStream<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
         Self { tokenizer, skip_special, shown: Arc::default(), decoded: Decoded::new(tokenizer.decoding()) }

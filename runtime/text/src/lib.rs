@@ -36,7 +36,8 @@ mod tokenizer;
 mod tokenizer_check;
 
 pub use answers::{
-    AnswerFormat, AnswerParser, AnswerPart, AnswerReading, CallStyle, ToolCall, short_call_ids, tools_in_words,
+    AnswerFormat, AnswerParser, AnswerPart, AnswerReading, CallMarks, CallStyle, ToolCall, short_call_ids,
+    tools_in_words,
 };
 pub use continuation::Continuation;
 pub use detokenizer::DecodeStream;

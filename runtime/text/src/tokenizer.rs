@@ -10,7 +10,6 @@ use lime_files::read_bounded;
 
 use crate::{
     decoding::Decoding,
-    detokenizer::DecodeStream,
     error::TextError,
     generation::GenerationConfig,
     model_tokens::ModelTokens,
@@ -89,7 +88,7 @@ impl Tokenizer {
         Ok(encoded.get_ids().to_vec())
     }
 
-    /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`DecodeStream`] gives piece by piece.
+    /// The text of `tokens`; ids that are no tokens have none. Equal to what a [`crate::DecodeStream`] gives piece by piece.
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> String {
         let mut stream = self.decode_stream(skip_special);
         let mut text: String = tokens.iter().map(|token| stream.push(*token)).collect();
@@ -97,14 +96,14 @@ impl Tokenizer {
         text
     }
 
-    /// A decoder that takes one token at a time and gives whole characters only.
-    pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
-        DecodeStream::new(self, skip_special)
-    }
-
     /// The bytes that `token` adds to a text; none for an id that is no token. Not always valid UTF-8 on their own.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
         self.text_of(token).map(|text| self.decoding.bytes(&text)).unwrap_or_default()
+    }
+
+    /// Whether in the middle of a text every token adds its [`Tokenizer::token_bytes`], whatever stands around it.
+    pub fn adds_by_token(&self) -> bool {
+        self.decoding.is_by_token()
     }
 
     /// Whether `token` is a special token, which is not part of an answer's text.
@@ -112,7 +111,8 @@ impl Tokenizer {
         self.special.contains(&token)
     }
 
-    pub(crate) fn text_of(&self, token: u32) -> Option<String> {
+    /// The text by which the tokenizer's files name `token`; none for an id that is no token.
+    pub fn text_of(&self, token: u32) -> Option<String> {
         self.inner.id_to_token(token)
     }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use thiserror::Error;
 
-use crate::{Span, TraceContext, context};
+use crate::{context, context::TraceContext, span::Span};
 
 /// Takes spans.
 pub trait Sink: Send + Sync {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::{SpanId, TraceContext};
+use crate::context::{SpanId, TraceContext};
 
 /// A piece of work that is done.
 #[derive(Clone, Debug, PartialEq)]

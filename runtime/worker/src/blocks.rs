@@ -5,21 +5,13 @@ use std::{panic::resume_unwind, path::Path, sync::mpsc, thread};
 use lime_plan::{Block, Bytes, Encoding, PlacedBlock, Residency};
 use lime_store::{BlockState, EnsureOptions, Ensured, PullProgress, Source, Store, StoredModel};
 
-use crate::{compute::ComputeError, fault_kind::said_by_store};
+use crate::compute::ComputeError;
 
 /// Unwinds out of a pull that nobody waits for any more; blocks that are half made are gone on with next time.
 struct PullCutShort;
 
-/// How far blocks that are there are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// Sizes and headers say enough: whoever loads them compares the rest.
-    Headers,
-    /// Every byte is read and compared.
-    Nothing,
-}
-
-/// Makes those of the `placed` blocks that are not whole, in that encoding, in the store at `root`. `progress` hears of bytes that are there and in all, and
+/// Makes those of the `placed` blocks that are not whole by sizes and headers, in that encoding, in the store at `root`: whoever loads them
+/// compares the rest. `progress` hears of bytes that are there and in all, and
 /// may unwind.
 ///
 /// # Errors
@@ -29,17 +21,16 @@ pub(crate) fn ensure(
     model: &Source,
     placed: &[PlacedBlock],
     encoding: Encoding,
-    trust: Trust,
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<StoredModel, ComputeError> {
-    let store = Store::open(root).map_err(said_by_store)?;
+    let store = Store::open(root)?;
     let stored = open(&store, model)?;
-    make(&stored, placed, encoding, trust, progress)?;
+    make(&stored, placed, encoding, &[], progress)?;
     Ok(stored)
 }
 
-/// Makes those of the `placed` blocks of `stored` that are not whole, and says which they were. `progress` hears of bytes that are there and
-/// in all, and may unwind.
+/// Makes those of the `placed` blocks of `stored` that are not whole, and says which they were; every byte of the `compared` ones is read for
+/// that. `progress` hears of bytes that are there and in all, and may unwind.
 ///
 /// # Errors
 /// What the store says.
@@ -47,13 +38,13 @@ pub(crate) fn make(
     stored: &StoredModel,
     placed: &[PlacedBlock],
     encoding: Encoding,
-    trust: Trust,
+    compared: &[Block],
     progress: &mut dyn FnMut(Bytes, Bytes),
 ) -> Result<Ensured, ComputeError> {
     let blocks: Vec<Block> = placed.iter().map(|placed| placed.block).collect();
     let streamed = PlacedBlock { block: Block::Embedding, residency: Residency::Streamed };
-    let (embedding_streams, verify) = (placed.contains(&streamed), trust == Trust::Nothing);
-    let options = EnsureOptions { embedding_streams, encoding, verify, ..EnsureOptions::default() };
+    let embedding_streams = placed.contains(&streamed);
+    let options = EnsureOptions { embedding_streams, encoding, verify: compared, ..EnsureOptions::default() };
     let (steps, heard) = mpsc::channel();
     let ensured = thread::scope(|scope| {
         let pull = scope.spawn(|| {
@@ -70,7 +61,7 @@ pub(crate) fn make(
         pull.join()
     });
     match ensured {
-        Ok(ensured) => ensured.map_err(said_by_store),
+        Ok(ensured) => Ok(ensured?),
         Err(payload) => resume_unwind(payload),
     }
 }
@@ -87,7 +78,7 @@ pub(crate) fn make_anew(
 ) -> Result<Ensured, ComputeError> {
     // Whether it stays in memory only matters for a tied head beside the embedding, which has no file of its own to be damaged.
     let alone = PlacedBlock { block, residency: Residency::Streamed };
-    make(stored, &[alone], encoding, Trust::Nothing, progress)
+    make(stored, &[alone], encoding, &[block], progress)
 }
 
 /// Whether what is there of `block` can be told to be missing or wrong without reading its data.
@@ -97,7 +88,7 @@ pub(crate) fn is_wanting(stored: &StoredModel, block: Block) -> bool {
 
 /// The model as its source has it; a server that cannot be asked does not keep a device from serving what it has.
 fn open(store: &Store, model: &Source) -> Result<StoredModel, ComputeError> {
-    let (stored, fault) = store.model_or_last(model).map_err(said_by_store)?;
+    let (stored, fault) = store.model_or_last(model)?;
     if let Some(fault) = fault {
         tracing::warn!(source = %model, %fault, "its source cannot be asked, the model that was fetched before is served");
     }

@@ -4,9 +4,10 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use lime_engine::{PageKeeper, ResidencyCounters, Shortage, StreamCounters};
-use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, Plan, SegmentIndex};
-use lime_ring::proto::{Draft, LogitBias, Sampling, Token};
+use lime_plan::{BatchRows, Bytes as Size, DeviceIndex, PageName, Plan, SegmentIndex};
+use lime_ring::proto::{Draft, LogitBias, Sampling, Scoring, Token};
 
+pub use crate::disk_counters::PageDiskCounters;
 use crate::failure::Failure;
 
 /// Why a computation or a load failed: what may be done about it, a sentence for people, and the fault itself where it happened here.
@@ -101,7 +102,10 @@ impl<'a> Draw<'a> {
             return Cow::Borrowed(self.sampling);
         }
         let mut sampling = Sampling { draw: self.sampling.draw.wrapping_add(held as u64), ..self.sampling.clone() };
-        for Draft { token, bias } in &self.drafts[..held] {
+        if let Some(allowed) = self.drafts[..held].iter().rev().find_map(|draft| draft.allowed.as_ref()) {
+            sampling.allowed = Some(allowed.clone());
+        }
+        for Draft { token, bias, .. } in &self.drafts[..held] {
             if sampling.repetition_penalty != 0.0
                 && let Err(place) = sampling.repeated.binary_search(token)
             {
@@ -120,6 +124,17 @@ impl<'a> Draw<'a> {
     pub fn holds(&self, held: usize, drawn: u32) -> bool {
         self.drafts.get(held).is_some_and(|draft| draft.token == drawn)
     }
+}
+
+/// Rows of one sequence whose logits are asked how likely the next tokens were.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored<'a> {
+    /// KV slot, for the answer.
+    pub slot: u32,
+    /// The first row of the batch that is asked.
+    pub row: usize,
+    /// What came after it and the rows that follow, and how many alternatives are wanted.
+    pub scoring: &'a Scoring,
 }
 
 /// What a loaded engine takes and uses.
@@ -146,6 +161,15 @@ pub struct Mended {
     pub compared: u32,
     /// Of them, blocks that were damaged and are whole again.
     pub mended: u32,
+}
+
+/// Pages that can be restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedPages {
+    /// Their names, the one that goes last first.
+    pub names: Vec<PageName>,
+    /// How many pages the disk has room for.
+    pub disk_room: usize,
 }
 
 /// One device's part of a plan, ready to compute. It holds the activations of the batch at hand, so that they are not
@@ -185,12 +209,45 @@ pub trait Compute {
     /// When the device holds no head.
     fn draw(&mut self, draws: &[Draw<'_>]) -> Result<Vec<Token>, ComputeError>;
 
+    /// Applies the head to the rows asked for and tells how likely the tokens after them were, in the order of `scored`.
+    ///
+    /// # Errors
+    /// When the device holds no head.
+    fn score(&mut self, scored: &[Scored<'_>]) -> Result<Vec<Token>, ComputeError>;
+
+    /// The sum of the states of these rows of the batch behind the last norm, in units of 2^-32.
+    ///
+    /// # Errors
+    /// When the device holds no head.
+    fn pool(&mut self, rows: std::ops::Range<usize>) -> Result<Vec<i64>, ComputeError>;
+
     /// Forgets one slot.
     fn release(&mut self, slot: u32);
 
-    /// Keeps full pages of a slot, from number `first` on, under `pages`. What it cannot keep, or not any longer, it tells with
-    /// [`Compute::take_forgotten`].
-    fn keep(&mut self, slot: u32, first: u32, pages: &[u64]);
+    /// Keeps full pages of a slot, from number `first` on, under `pages`, and beyond this epoch under `names`, where there are any. What it
+    /// cannot keep, or not any longer, it tells with [`Compute::take_forgotten`].
+    fn keep(&mut self, slot: u32, first: u32, pages: &[u64], names: &[PageName]);
+
+    /// Keeps pages that were kept under these names under a number again. What is not there it tells with [`Compute::take_forgotten`].
+    fn restore(&mut self, pages: &[(u64, PageName)]);
+
+    /// What can be restored.
+    fn named_pages(&self) -> NamedPages {
+        NamedPages::default()
+    }
+
+    /// What is done with pages on the disk; it goes on counting.
+    fn page_disk(&self) -> Arc<PageDiskCounters> {
+        Arc::default()
+    }
+
+    /// Forgets all that could be restored: weights may have been others than they should be.
+    fn forget_named(&mut self) {}
+
+    /// Goes on with what can be done while no pass is there; whether some of it is left for a little later.
+    fn spill(&mut self) -> bool {
+        false
+    }
 
     /// Keeps these pages no more.
     fn forget(&mut self, pages: &[u64]);
@@ -259,6 +316,8 @@ pub trait Loader: Send + 'static {
 
 #[cfg(test)]
 mod tests {
+    use lime_ring::proto::TokenSet;
+
     use super::*;
 
     #[test]
@@ -267,7 +326,7 @@ mod tests {
         // What comes over the wire may be any number.
         let sampling =
             Sampling { draw: u64::MAX, seed: 3, bias: vec![bias(1, 0.5), bias(2, 1.0)], ..Sampling::default() };
-        let guess = |token, bias| Draft { token, bias };
+        let guess = |token, bias| Draft { token, bias, allowed: None };
         let drafts = [guess(2, Some(-0.5)), guess(7, Some(-1.0)), guess(9, None), guess(2, Some(-2.0))];
         let draw = Draw { slot: 0, row: 4, sampling: &sampling, drafts: &drafts };
         assert_eq!((draw.rows(), &*draw.sampling_after(0)), (5, &sampling));
@@ -275,6 +334,14 @@ mod tests {
         assert_eq!((after.draw, after.seed), (3, 3));
         assert_eq!(after.bias, [bias(1, 0.5), bias(2, -2.0), bias(7, -1.0)]);
         assert_eq!(draw.sampling_after(1).bias, [bias(1, 0.5), bias(2, -0.5)]);
+        let only = |token| Some(TokenSet { gaps: vec![token], ..TokenSet::default() });
+        let sampling = Sampling { allowed: only(1), ..sampling.clone() };
+        let drafts = [None, only(2), None].map(|allowed| Draft { token: 4, bias: None, allowed });
+        let of_tokens = Draw { sampling: &sampling, drafts: &drafts, ..draw };
+        assert_eq!(
+            [0, 1, 2, 3].map(|held| of_tokens.sampling_after(held).allowed.clone()),
+            [only(1), only(1), only(2), only(2)]
+        );
         assert!(draw.holds(1, 7) && !draw.holds(1, 2) && !draw.holds(4, 2), "behind the last guess there is none");
     }
 }

@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    command::{Command, ProgressSender, Taken},
     compute::{ComputeError, Loader, Mended},
     counters::Counters,
     pass::{LoadedEngine, Visit, panic_message},
     pressure::watch::Press,
     session::Session,
     vitals::{Doing, Vitals},
-    work::{Command, ProgressSender},
 };
 
 /// What the thread holds.
@@ -69,6 +69,23 @@ fn verified(engine: &mut LoadedEngine) -> Result<Mended, ComputeError> {
     }
 }
 
+/// Has an engine go on with what it does while no pass is there; whether some of it is left.
+fn spilled(engine: &mut LoadedEngine) -> bool {
+    let Ok(compute) = engine else { return false };
+    // A panicking engine is dropped here: nobody sees what it left half done.
+    match catch_unwind(AssertUnwindSafe(|| compute.spill())) {
+        Ok(left) => left,
+        Err(payload) => {
+            let said = panic_message(payload.as_ref());
+            *engine = Err(ComputeError::new(format!("the engine panicked ({said}); configure again")));
+            false
+        }
+    }
+}
+
+/// Between two looks at whether the disk takes more.
+const A_LITTLE_LATER: Duration = Duration::from_millis(2);
+
 /// Unwinds out of a load that nobody waits for any more.
 struct LoadCutShort;
 
@@ -86,12 +103,13 @@ impl ComputeThread {
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.vitals.this_is_the_thread();
         let vitals = self.vitals.clone();
+        let mut spilling = false;
         loop {
             let begin = Instant::now();
-            let command = commands.blocking_recv();
+            let command = self.next(&mut commands, &mut spilling);
             let waited = begin.elapsed();
             match command {
-                Some(Command::Work(session, work)) => {
+                Some(Command::Run(session, batch)) => {
                     if session.is_over() {
                         continue;
                     }
@@ -101,14 +119,16 @@ impl ComputeThread {
                         let engine = &mut loaded.engine;
                         let counters = &self.counters;
                         let begin = Instant::now();
-                        vitals.during(Doing::Pass, || Visit { session: &session, engine, counters, work: *work }.run());
+                        vitals
+                            .during(Doing::Pass, || Visit { session: &session, engine, counters, batch: *batch }.run());
                         Counters::add(&self.counters.compute_micros, begin.elapsed());
+                        spilling = true;
                     } else {
                         let why = "it was sent work before it was ready";
                         session.end(RingFault::failed(session.name(), why));
                     }
                 }
-                Some(Command::Take { session, progress, reply }) => {
+                Some(Command::Configure { session, progress, reply }) => {
                     // The asking side is gone when the epoch is.
                     let _ = reply.send(vitals.during(Doing::TakingUp, || self.take(&session, &progress)));
                 }
@@ -125,7 +145,23 @@ impl ComputeThread {
         }
     }
 
-    fn take(&mut self, session: &Session, progress: &ProgressSender) -> Result<Mended, ComputeError> {
+    /// The next request. Until one comes, goes on with what the engine does while no pass is there, as long as some of it is left.
+    fn next(&mut self, commands: &mut mpsc::Receiver<Command>, spilling: &mut bool) -> Option<Command> {
+        while *spilling {
+            match commands.try_recv() {
+                Ok(command) => return Some(command),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            *spilling = self.loaded.as_mut().is_some_and(|loaded| spilled(&mut loaded.engine));
+            if *spilling {
+                std::thread::sleep(A_LITTLE_LATER);
+            }
+        }
+        commands.blocking_recv()
+    }
+
+    fn take(&mut self, session: &Session, progress: &ProgressSender) -> Result<Taken, ComputeError> {
         let kept = self
             .loaded
             .take()
@@ -136,6 +172,11 @@ impl ComputeThread {
             Some(Err(_)) | None => self.load(session, progress)?,
         };
         engine.reset();
+        if session.verify {
+            // Computed with weights that may have been damaged, here or on another device.
+            engine.forget_named();
+        }
+        let pages = engine.named_pages();
         // The keeper of the epoch before is gone; the new one is reached when this device is loaded, so nobody is asked before.
         engine.set_keeper(None);
         let mut engine = pressed(engine, &self.press)?;
@@ -146,12 +187,12 @@ impl ComputeThread {
         let loaded = self.loaded.insert(LoadedPlan { epoch, plan_json, device, engine: Ok(engine) });
         // Whoever has begun a newer epoch meanwhile asks again.
         if !session.verify || session.is_over() {
-            return Ok(Mended::default());
+            return Ok(Taken { pages, ..Taken::default() });
         }
         session.verifying.store(true, Ordering::Release);
         let verified = verified(&mut loaded.engine);
         session.verifying.store(false, Ordering::Release);
-        verified
+        verified.map(|mended| Taken { mended, pages })
     }
 
     fn load(

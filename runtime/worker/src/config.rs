@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use lime_engine::VerifyReads;
+use lime_plan::Bytes;
 use lime_ring::{LinkShape, Transport};
 use lime_store::Source;
 
@@ -26,6 +27,8 @@ pub struct WorkerConfig {
     /// Where blocks that a plan streams, or that come from a server, are kept, on this machine's disk. Without it such a plan is
     /// refused.
     pub store: Option<PathBuf>,
+    /// What KV pages may take on the disk, beside the blocks; without it none are kept there. It needs a store.
+    pub page_disk: Option<Bytes>,
     /// Threads that compute, the driver included.
     pub threads: usize,
     /// Shapes the link to the successor.
@@ -53,6 +56,7 @@ impl WorkerConfig {
             name: name.into(),
             model: model.into(),
             store: None,
+            page_disk: None,
             threads: 1,
             link: None,
             disk: None,

@@ -9,9 +9,15 @@ use std::{
 };
 
 use lime_engine::{KeptCounters, ResidencyCounters, ResidencyFigures, StreamCounters, StreamFigures};
-use lime_ring::{LinkCounters, proto::WorkFigures};
+use lime_ring::{
+    LinkCounters,
+    proto::{PageDiskFigures, WorkFigures},
+};
 
-use crate::compute::{Compute, Footprint};
+use crate::{
+    compute::{Compute, Footprint},
+    disk_counters::PageDiskCounters,
+};
 
 /// Counted since the worker started.
 #[derive(Debug, Default)]
@@ -26,6 +32,7 @@ pub(crate) struct Counters {
     /// Of the engine that is loaded.
     streaming: Mutex<Arc<StreamCounters>>,
     residency: Mutex<Option<Arc<ResidencyCounters>>>,
+    page_disk: Mutex<Arc<PageDiskCounters>>,
 }
 
 impl Counters {
@@ -39,6 +46,7 @@ impl Counters {
         *self.footprint.lock().unwrap_or_else(PoisonError::into_inner) = engine.footprint();
         *self.streaming.lock().unwrap_or_else(PoisonError::into_inner) = engine.streaming();
         *self.residency.lock().unwrap_or_else(PoisonError::into_inner) = engine.residency();
+        *self.page_disk.lock().unwrap_or_else(PoisonError::into_inner) = engine.page_disk();
     }
 
     /// Passes, and where their time went.
@@ -59,6 +67,10 @@ impl Counters {
 
     pub(crate) fn streaming(&self) -> StreamFigures {
         self.streaming.lock().unwrap_or_else(PoisonError::into_inner).figures()
+    }
+
+    pub(crate) fn page_disk(&self) -> PageDiskFigures {
+        self.page_disk.lock().unwrap_or_else(PoisonError::into_inner).figures()
     }
 
     pub(crate) fn footprint(&self) -> Footprint {

@@ -12,11 +12,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use lime_plan::{BatchRows, Block, Bytes as Size, DeviceIndex, KV_PAGE_TOKENS, LayerIndex, Plan, SegmentIndex};
-use lime_ring::proto::{LogitBias, Token};
+use lime_plan::{
+    BatchRows, Block, Bytes as Size, DeviceIndex, KV_PAGE_TOKENS, LayerIndex, PageName, Plan, SegmentIndex,
+};
+use lime_ring::proto::{LogitBias, Token, TokenSet};
 
 use crate::{
-    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended},
+    compute::{Compute, ComputeError, Draw, Footprint, Loader, Mended, NamedPages, Scored},
     failure::Failure,
 };
 
@@ -74,10 +76,15 @@ impl Loader for FakeLoader {
             values: Vec::new(),
             kv: HashMap::new(),
             kept: HashMap::new(),
+            named: HashMap::new(),
+            left: HashMap::new(),
             forgotten: Vec::new(),
         }))
     }
 }
+
+/// A page of every layer here.
+type Page = HashMap<LayerIndex, Vec<u64>>;
 
 /// A fake engine: one value per row, and per layer and slot what was seen so far.
 struct Fake {
@@ -88,7 +95,10 @@ struct Fake {
     values: Vec<u64>,
     kv: HashMap<(u32, LayerIndex), Vec<u64>>,
     /// By number, a page of every layer here.
-    kept: HashMap<u64, HashMap<LayerIndex, Vec<u64>>>,
+    kept: HashMap<u64, Page>,
+    /// Numbers of those that have a name, and what is left of epochs before.
+    named: HashMap<PageName, u64>,
+    left: HashMap<PageName, Page>,
     forgotten: Vec<u64>,
 }
 
@@ -115,6 +125,13 @@ impl Fake {
         }
         Ok(())
     }
+}
+
+/// One of the tokens that may be drawn.
+fn one_of(allowed: &TokenSet, value: u64, vocabulary: u32) -> Result<u32, ComputeError> {
+    let allowed = allowed.read(vocabulary).map_err(ComputeError::new)?;
+    let token = allowed.iter().nth((value % u64::from(allowed.len())) as usize);
+    token.ok_or_else(|| ComputeError::new("nothing may be drawn"))
 }
 
 impl Compute for Fake {
@@ -173,7 +190,10 @@ impl Compute for Fake {
                 let bias = |bias: &LogitBias| u64::from(bias.token) * u64::from(bias.value.to_bits() >> 8);
                 let biases = sampling.bias.iter().map(bias).sum::<u64>();
                 let value = self.values[draw.row + held] + sampling.seed + sampling.draw + biases;
-                let token = (value % vocabulary) as u32;
+                let token = match &sampling.allowed {
+                    None => (value % vocabulary) as u32,
+                    Some(allowed) => one_of(allowed, value, vocabulary as u32)?,
+                };
                 tokens.push(Token { slot: draw.slot, token, ..Token::default() });
                 if !draw.holds(held, token) {
                     break;
@@ -183,11 +203,27 @@ impl Compute for Fake {
         Ok(tokens)
     }
 
+    fn score(&mut self, scored: &[Scored<'_>]) -> Result<Vec<Token>, ComputeError> {
+        let each = scored.iter().flat_map(|scored| {
+            let values = &self.values[scored.row..];
+            scored.scoring.next.iter().zip(values).map(|(token, value)| {
+                let logprob = -((value + u64::from(*token)) as f32) / 1000.0;
+                Token { slot: scored.slot, token: *token, logprob, ..Token::default() }
+            })
+        });
+        Ok(each.collect())
+    }
+
+    fn pool(&mut self, rows: std::ops::Range<usize>) -> Result<Vec<i64>, ComputeError> {
+        let sum: u64 = self.values[rows].iter().sum();
+        Ok((0..self.hidden as i64).map(|column| sum as i64 + column).collect())
+    }
+
     fn release(&mut self, slot: u32) {
         self.kv.retain(|(held, _), _| *held != slot);
     }
 
-    fn keep(&mut self, slot: u32, first: u32, pages: &[u64]) {
+    fn keep(&mut self, slot: u32, first: u32, pages: &[u64], names: &[PageName]) {
         if self.options.keeps_nothing {
             self.forgotten.extend(pages);
             return;
@@ -198,6 +234,28 @@ impl Compute for Fake {
             let page = layers.map(|((_, layer), seen)| (*layer, seen[range.clone()].to_vec()));
             self.kept.insert(*id, page.collect());
         }
+        self.named.extend(names.iter().copied().zip(pages.iter().copied()));
+    }
+
+    fn restore(&mut self, pages: &[(u64, PageName)]) {
+        for (id, name) in pages {
+            match self.left.remove(name) {
+                Some(page) => {
+                    self.kept.insert(*id, page);
+                    self.named.insert(*name, *id);
+                }
+                None => self.forgotten.push(*id),
+            }
+        }
+    }
+
+    fn named_pages(&self) -> NamedPages {
+        NamedPages { names: self.left.keys().copied().collect(), disk_room: 0 }
+    }
+
+    fn forget_named(&mut self) {
+        self.left.clear();
+        self.named.clear();
     }
 
     fn forget(&mut self, pages: &[u64]) {
@@ -221,6 +279,9 @@ impl Compute for Fake {
 
     fn reset(&mut self) {
         self.kv.clear();
+        for (name, id) in std::mem::take(&mut self.named) {
+            self.left.extend(self.kept.remove(&id).map(|page| (name, page)));
+        }
         self.kept.clear();
     }
 

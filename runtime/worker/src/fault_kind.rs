@@ -8,22 +8,25 @@ use lime_store::StoreError;
 
 use crate::{compute::ComputeError, failure::Failure};
 
-/// The fault as a pass carries it.
-pub(crate) fn said(error: EngineError) -> ComputeError {
-    let failure = of_engine(&error);
-    ComputeError::from_error(error).because(failure)
+impl From<EngineError> for ComputeError {
+    fn from(error: EngineError) -> Self {
+        let failure = of_engine(&error);
+        Self::from_error(error).because(failure)
+    }
 }
 
-/// The same of a fault of the model's files or of what a request asks for.
-pub(crate) fn said_by_model(error: ModelError) -> ComputeError {
-    let failure = of_model(&error);
-    ComputeError::from_error(error).because(failure)
+impl From<ModelError> for ComputeError {
+    fn from(error: ModelError) -> Self {
+        let failure = of_model(&error);
+        Self::from_error(error).because(failure)
+    }
 }
 
-/// The same of a fault of the weight store or of the model's source.
-pub(crate) fn said_by_store(error: StoreError) -> ComputeError {
-    let failure = of_store(&error);
-    ComputeError::from_error(error).because(failure)
+impl From<StoreError> for ComputeError {
+    fn from(error: StoreError) -> Self {
+        let failure = of_store(&error);
+        Self::from_error(error).because(failure)
+    }
 }
 
 fn of_store(error: &StoreError) -> Failure {
@@ -98,9 +101,9 @@ mod tests {
             (EngineError::NotHere { block }, Failure::Unspecified),
         ] {
             let text = error.to_string();
-            let said = said(error);
-            assert!(said.failure == failure && said.text.starts_with(&text), "{said:?}");
-            assert!(said.source().is_some_and(|source| source.is::<EngineError>()), "the cause is kept: {said:?}");
+            let error = ComputeError::from(error);
+            assert!(error.failure == failure && error.text.starts_with(&text), "{error:?}");
+            assert!(error.source().is_some_and(|source| source.is::<EngineError>()), "the cause is kept: {error:?}");
         }
     }
 
@@ -121,7 +124,7 @@ mod tests {
             (remote(lime_store::RemoteCause::Forbidden), Failure::Source),
         ] {
             let text = error.to_string();
-            assert_eq!(said_by_store(error).failure, failure, "{text}");
+            assert_eq!(ComputeError::from(error).failure, failure, "{text}");
         }
     }
 }

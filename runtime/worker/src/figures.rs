@@ -2,7 +2,7 @@
 
 use lime_engine::{KeptFigures as Kept, ResidencyFigures, StreamFigures as Streaming};
 use lime_plan::{Bytes, Nanos};
-use lime_ring::proto::{ElsewhereFigures, KeptFigures, MemoryFigures, StreamFigures};
+use lime_ring::proto::{KeptFigures, MemoryFigures, RemotePagesFigures, StreamFigures};
 
 use crate::compute::Footprint;
 
@@ -40,15 +40,15 @@ pub(crate) fn stream(streaming: &Streaming) -> StreamFigures {
 }
 
 /// Its KV pages on another device.
-pub(crate) fn elsewhere(residency: &ResidencyFigures) -> ElsewhereFigures {
+pub(crate) fn remote_pages(residency: &ResidencyFigures) -> RemotePagesFigures {
     let micros = |time: Nanos| time.0 / 1000;
-    ElsewhereFigures {
-        bytes: residency.elsewhere.0,
-        room_bytes: residency.elsewhere_room.0,
+    RemotePagesFigures {
+        bytes: residency.remote.0,
+        room_bytes: residency.remote_room.0,
         handed_over: residency.handed_over,
         brought_back: residency.brought_back,
-        cost_micros: micros(residency.elsewhere_costs),
-        wait_micros: micros(residency.elsewhere_waited),
+        cost_micros: micros(residency.remote_costs),
+        wait_micros: micros(residency.remote_waited),
     }
 }
 

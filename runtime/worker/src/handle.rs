@@ -16,8 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    compute::Loader, compute_thread::ComputeThread, config::WorkerConfig, counters::Counters, error::WorkerError,
-    health, pressure::Pressure, service::routes, state::Worker, vitals::Vitals, work::Command,
+    command::Command, compute::Loader, compute_thread::ComputeThread, config::WorkerConfig, counters::Counters,
+    error::WorkerError, health, pressure::Pressure, service::routes, state::Worker, vitals::Vitals,
 };
 
 /// How long connections may take to close when the worker stops.

@@ -24,10 +24,12 @@
 
 mod assignment;
 mod blocks;
+mod command;
 pub mod compute;
 mod compute_thread;
 mod config;
 mod counters;
+mod disk_counters;
 mod ending;
 mod engine;
 mod error;
@@ -41,6 +43,7 @@ mod holder;
 mod join;
 mod keeper;
 mod mending;
+mod page_disk;
 mod pass;
 mod pressure;
 mod results;
@@ -51,7 +54,6 @@ mod state;
 mod take_up;
 mod traces;
 mod vitals;
-mod work;
 
 pub use config::{DiskShape, STUCK_AFTER, WorkerConfig};
 pub use error::WorkerError;

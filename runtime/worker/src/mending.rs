@@ -1,4 +1,4 @@
-//! Stored blocks of a device that turn out damaged or unreadable while it serves: all are compared and mended at once.
+//! Stored blocks of a device that turn out damaged or unreadable while it serves: what it computes with is compared and mended at once.
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
@@ -7,10 +7,9 @@ use lime_plan::{Block, Encoding, PlacedBlock};
 use lime_store::StoredModel;
 
 use crate::{
-    blocks::{self, Trust},
+    blocks,
     compute::{ComputeError, Mended},
     failure::Failure,
-    fault_kind,
 };
 
 /// What it takes to make a device's stored blocks again.
@@ -36,8 +35,8 @@ impl Mending {
         self.is_fresh = false;
     }
 
-    /// Sees to what failed a pass. One damaged block is seldom the only one, and passes meet one after the other: all are compared and
-    /// mended, once. Gives what is known of the fault then: a disk that gives too little of a file which is whole is a disk at fault, and
+    /// Sees to what failed a pass. One damaged block is seldom the only one, and passes meet one after the other: all that they
+    /// meet are compared and mended, once. Gives what is known of the fault then: a disk that gives too little of a file which is whole is a disk at fault, and
     /// there is nothing to mend.
     pub(crate) fn after(&mut self, error: &EngineError, engine: &mut Engine) -> Option<Failure> {
         match error {
@@ -58,7 +57,7 @@ impl Mending {
     }
 
     fn mend_all(&mut self, block: Block, fault: &io::Error, engine: &mut Engine) {
-        tracing::warn!(%block, %fault, "a stored block is damaged: all of this device are compared, and made again where they differ");
+        tracing::warn!(%block, %fault, "a stored block is damaged: what this device computes with is compared, and made again where it differs");
         match self.compare(engine) {
             Ok(()) => tracing::info!(mended = self.mended, "the blocks are whole"),
             Err(error) => tracing::error!(%error, "a block could not be made again"),
@@ -83,7 +82,7 @@ impl Mending {
         }
     }
 
-    /// Compares every block with its digest, on the disk and in memory, and mends what differs; also says what was mended since this was
+    /// Compares every block with its digest where passes find it, and mends what differs; also says what was mended since this was
     /// last asked.
     ///
     /// # Errors
@@ -96,15 +95,36 @@ impl Mending {
         Ok(Mended { compared, mended: std::mem::take(&mut self.mended) })
     }
 
+    /// What passes read is compared on the disk, which takes about as long as a pass; what they find in memory is compared there, and its
+    /// file is read only where memory differs. Files that nobody reads until the next start are compared then.
     fn compare(&mut self, engine: &mut Engine) -> Result<(), ComputeError> {
-        let made = blocks::make(&self.stored, &self.placed, self.encoding, Trust::Nothing, &mut |_, _| {})?;
+        let all = self.placed.iter().map(|placed| placed.block);
+        let read: Vec<Block> = all.filter(|block| !engine.keeps(*block)).collect();
+        self.make(&read)?;
+        let mut remade = BTreeSet::new();
+        let Verified { read_again, .. } = loop {
+            match engine.verify() {
+                // Memory and file are both damaged. Once for each block: one that comes out wrong again has another cause.
+                Err(EngineError::NotStored { block, .. } | EngineError::Stream { block, .. })
+                    if remade.insert(block) =>
+                {
+                    self.make(&[block])?;
+                }
+                verified => break verified?,
+            }
+        };
+        self.mended += read_again;
+        self.is_fresh = true;
+        Ok(())
+    }
+
+    /// Makes what is not whole of this device's blocks, of which the `compared` ones are read for that.
+    fn make(&mut self, compared: &[Block]) -> Result<(), ComputeError> {
+        let made = blocks::make(&self.stored, &self.placed, self.encoding, compared, &mut |_, _| {})?;
         for (block, reason) in &made.repaired {
             tracing::warn!(%block, reason, "a stored block was damaged, it was made again");
         }
         self.mended += made.made.len() as u32;
-        let Verified { read_again, .. } = engine.verify().map_err(fault_kind::said)?;
-        self.mended += read_again;
-        self.is_fresh = true;
         Ok(())
     }
 }

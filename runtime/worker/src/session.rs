@@ -7,7 +7,7 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
-use lime_plan::{Bytes, DeviceIndex, Ladder, Plan};
+use lime_plan::{Bytes, DeviceIndex, DeviceSteps, Plan};
 use lime_ring::{FrameLimits, FrameQueue, LinkCounters, LinkShape, OutgoingFrames, RingFault, outgoing, proto::Peer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -70,8 +70,8 @@ impl Session {
         } else {
             (None, None)
         };
-        let ladder = plan.devices.get(device.0 as usize).and_then(|device| Ladder::of(&plan, device).ok());
-        let keeper = ladder.and_then(|ladder| ladder.hand_over().map(|over| over.to));
+        let steps = plan.devices.get(device.0 as usize).and_then(|device| DeviceSteps::of(&plan, device).ok());
+        let keeper = steps.and_then(|steps| steps.hand_over().map(|over| over.to));
         let asked = keeper.and_then(|keeper| peers.get(keeper.0 as usize));
         let (remote, carried) = asked.map(|keeper| asking(&keeper.device, epoch, link)).unzip();
         Ok(Self {

@@ -1,6 +1,6 @@
 //! The worker as it runs: with the real engine.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use lime_engine::{EngineOptions, Isa};
 
@@ -24,7 +24,13 @@ pub async fn start(config: WorkerConfig, listen: SocketAddr) -> Result<WorkerHan
         disk_bytes_per_second: config.disk.map(|disk| disk.bytes_per_second),
         verify_reads: config.verify_reads,
     };
-    let loader = EngineLoader { model: config.model.clone(), store: config.store.clone(), options };
+    let (model, store) = (config.model.clone(), config.store.clone());
+    if config.page_disk.is_some() && store.is_none() {
+        return Err(WorkerError::Config(
+            "KV pages are kept on the disk beside the weights: name a store for both".into(),
+        ));
+    }
+    let loader = EngineLoader { model, store, options, page_disk: config.page_disk, pages: Arc::default() };
     start_with(config, Box::new(loader), listen).await
 }
 

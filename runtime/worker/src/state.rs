@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::{
-    assignment::Assignment, config::WorkerConfig, counters::Counters, session::Session, vitals::Vitals, work::Command,
+    assignment::Assignment, command::Command, config::WorkerConfig, counters::Counters, session::Session,
+    vitals::Vitals,
 };
 
 /// A worker, as its services see it.

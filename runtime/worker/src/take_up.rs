@@ -5,18 +5,21 @@ use std::{
     time::Duration,
 };
 
+use lime_plan::PageName;
 use lime_ring::{RingFault, proto::ConfigureProgress};
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
+    command::{Command, ProgressSender, Taken},
     compute::{ComputeError, Mended},
     join::join,
     keeper::join_keeper,
     session::Session,
     state::Worker,
-    work::{Command, ProgressSender},
 };
 
+/// Names of pages in one message.
+const NAMES: usize = 4096;
 /// How often a worker that compares its blocks says that it still does.
 const STILL_AT_IT: Duration = Duration::from_secs(2);
 
@@ -28,8 +31,8 @@ pub(crate) async fn take_up(worker: Arc<Worker>, session: Arc<Session>, progress
         () = session.ended.cancelled() => None,
         outcome = load_and_join(&worker, &session, &progress) => Some(outcome),
     };
-    let mended = match outcome {
-        Some(Ok(mended)) => Some(mended),
+    let taken = match outcome {
+        Some(Ok(taken)) => Some(taken),
         Some(Err(fault)) => {
             tracing::warn!(epoch = session.epoch, reason = fault.reason, "not ready");
             session.end(fault);
@@ -37,13 +40,18 @@ pub(crate) async fn take_up(worker: Arc<Worker>, session: Arc<Session>, progress
         }
         None => None,
     };
-    let mended = mended.unwrap_or_default();
+    let Taken { mended, pages } = taken.unwrap_or_default();
     let last = match session.cause() {
         Some(cause) => Err(cause.status()),
         None => {
             session.set_ready();
             tracing::info!(device = session.name(), epoch = session.epoch, "ready");
-            Ok(ConfigureProgress { compared: mended.compared, mended: mended.mended, ..phase("ready", &worker) })
+            Ok(ConfigureProgress {
+                compared: mended.compared,
+                mended: mended.mended,
+                disk_pages: u32::try_from(pages.disk_room).unwrap_or(u32::MAX),
+                ..phase("ready", &worker)
+            })
         }
     };
     // Who configured may have gone; the status tells the next one.
@@ -51,13 +59,9 @@ pub(crate) async fn take_up(worker: Arc<Worker>, session: Arc<Session>, progress
     drop(held);
 }
 
-async fn load_and_join(
-    worker: &Worker,
-    session: &Arc<Session>,
-    progress: &ProgressSender,
-) -> Result<Mended, RingFault> {
+async fn load_and_join(worker: &Worker, session: &Arc<Session>, progress: &ProgressSender) -> Result<Taken, RingFault> {
     let (reply, loaded) = oneshot::channel();
-    let take = Command::Take { session: session.clone(), progress: progress.clone(), reply };
+    let take = Command::Configure { session: session.clone(), progress: progress.clone(), reply };
     let stopped = |_| RingFault::lost(session.name(), "its compute thread has ended");
     worker.compute.send(take).await.map_err(|_| stopped(()))?;
     let mut loaded = std::pin::pin!(loaded);
@@ -76,9 +80,9 @@ async fn load_and_join(
     let failed = |error: ComputeError| {
         RingFault::failed(session.name(), &error.text).because(error.failure.kind()).caused_by(error)
     };
-    let mended = taken.map_err(failed)?;
-    if mended.compared > 0 {
-        let Mended { compared, mended } = mended;
+    let taken = taken.map_err(failed)?;
+    if taken.mended.compared > 0 {
+        let Mended { compared, mended } = taken.mended;
         tracing::info!(device = session.name(), compared, mended, "blocks were compared with their digests");
     }
     if let Some(frames) = session.take_outgoing() {
@@ -88,7 +92,11 @@ async fn load_and_join(
     if let Some(asking) = session.take_asking() {
         join_keeper(session, &worker.transport, asking).await?;
     }
-    Ok(mended)
+    for names in taken.pages.names.chunks(NAMES) {
+        let names = names.iter().flat_map(PageName::as_bytes).copied().collect();
+        let _ = progress.send(Ok(ConfigureProgress { names, ..phase("keeping", worker) })).await;
+    }
+    Ok(taken)
 }
 
 fn phase(phase: &str, worker: &Worker) -> ConfigureProgress {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use lime_ring::proto::Rows;
 use lime_trace::{Span, SpanKind, TraceContext, Value};
 
-use crate::{session::Session, work::Work};
+use crate::{command::Batch, session::Session};
 
 /// A batch being handled for requests that are traced.
 pub(crate) struct Traced {
@@ -18,12 +18,12 @@ pub(crate) struct Traced {
 
 impl Traced {
     /// `None` where nobody wants to know: then nothing is allocated, and no clock is read.
-    pub(crate) fn of(work: &Work) -> Option<Self> {
-        if !lime_trace::active() || work.rows.iter().all(|rows| rows.trace.is_empty()) {
+    pub(crate) fn of(batch: &Batch) -> Option<Self> {
+        if !lime_trace::active() || batch.rows.iter().all(|rows| rows.trace.is_empty()) {
             return None;
         }
-        let (pass, segment, rows) = (work.pass, work.segment, work.row_count);
-        let parents = parents(&work.rows);
+        let (pass, segment, rows) = (batch.pass, batch.segment, batch.row_count);
+        let parents = parents(&batch.rows);
         (!parents.is_empty()).then(|| Self { parents, begin: SystemTime::now(), pass, segment, rows })
     }
 

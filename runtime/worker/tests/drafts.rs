@@ -13,10 +13,10 @@ use std::{
 
 use common::{Ring, anywhere, card, config, next, plan, topology};
 use lime_model::ModelFolder;
-use lime_plan::Plan;
+use lime_plan::{Plan, TokenSet};
 use lime_ring::{
     MOST_DRAFTS, RingDriver,
-    proto::{Draft, LogitBias, Rows, Sampling, Token},
+    proto::{self, Draft, LogitBias, Rows, Sampling, Token},
 };
 use lime_worker::{WorkerConfig, fake::FakeLoader, start};
 
@@ -28,6 +28,8 @@ struct Asked {
     sampling: Sampling,
     /// Taken from a token's logit once it was drawn, and each time that it was.
     penalties: (f32, f32),
+    /// Of so many tokens, where only those may be drawn that what was drawn leaves.
+    formed: Option<u32>,
 }
 
 impl Asked {
@@ -49,7 +51,8 @@ impl Asked {
             ..Sampling::default()
         };
         let penalties = if seed % 2 == 1 { (0.7, 0.3) } else { (0.0, 0.0) };
-        Self { prompt, draws, sampling, penalties }
+        let formed = (seed % 5 == 2).then_some(vocabulary);
+        Self { prompt, draws, sampling, penalties, formed }
     }
 
     /// The bias of a token that was drawn `count` times, as a gateway adds it up.
@@ -58,9 +61,18 @@ impl Asked {
         own - (self.penalties.0 + self.penalties.1 * count as f32)
     }
 
+    /// What may be drawn after `drawn`, as a grammar would say it.
+    fn allowed(&self, drawn: &[u32]) -> Option<proto::TokenSet> {
+        let mut set = TokenSet::none(self.formed?);
+        let sum = drawn.iter().rev().take(3).sum::<u32>();
+        (0..set.vocabulary()).filter(|token| (token + sum) % 4 != 0).for_each(|token| set.insert(token));
+        Some((&set).into())
+    }
+
     /// How to draw after `drawn`.
     fn after(&self, drawn: &[u32]) -> Sampling {
-        let mut sampling = Sampling { draw: drawn.len() as u64, ..self.sampling.clone() };
+        let allowed = self.allowed(drawn);
+        let mut sampling = Sampling { draw: drawn.len() as u64, allowed, ..self.sampling.clone() };
         if self.penalties != (0.0, 0.0) {
             for (token, count) in counts(drawn) {
                 sampling.bias.retain(|bias| bias.token != token);
@@ -80,7 +92,7 @@ impl Asked {
             all.push(*token);
             let count = counts(&all)[token];
             let bias = (self.penalties != (0.0, 0.0)).then(|| self.bias(*token, count));
-            Draft { token: *token, bias }
+            Draft { token: *token, bias, allowed: self.allowed(&all) }
         };
         guesses.iter().map(draft).collect()
     }

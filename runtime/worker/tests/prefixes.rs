@@ -7,7 +7,7 @@ mod common;
 use common::{Ring, card, generate, next, plan, rows};
 use lime_ring::{
     DriverError, RingDriver,
-    proto::{FailureKind, KeepPages, Pass, Rows},
+    proto::{FailureKind, KeepPages, Pass, RestoredPage, Rows},
 };
 use lime_worker::fake::FakeLoader;
 
@@ -16,7 +16,7 @@ fn prompt() -> Vec<u32> {
 }
 
 fn keep(slot: u32, pages: &[u64]) -> Vec<KeepPages> {
-    vec![KeepPages { slot, first: 0, pages: pages.to_vec() }]
+    vec![KeepPages { slot, pages: pages.to_vec(), ..KeepPages::default() }]
 }
 
 /// The rest of the prompt, behind two kept pages, and the token that it gives.
@@ -47,9 +47,26 @@ async fn every_device_begins_behind_what_it_has_kept() {
         assert_eq!(generate(&mut driver, 4, &prompt(), 50, 1).await, [expected]);
         drop(driver);
 
-        // With the epoch all is forgotten.
+        // With the epoch all is forgotten that has no name.
         let mut driver = ring.configure(2).await;
         assert_eq!(behind(&mut driver, 1, &[1, 2], Pass::default()).await, Err(FailureKind::Forgotten));
+        generate(&mut driver, 0, &prompt(), 50, 1).await;
+        let names = [[7; 32], [8; 32]].map(|name| name.to_vec());
+        let named = vec![KeepPages { pages: vec![1, 2], names: names.to_vec(), ..KeepPages::default() }];
+        driver.send(Pass { keep: named, release: vec![0], ..Pass::default() }).await.unwrap();
+        next(&mut driver).await;
+        drop(driver);
+        let mut driver = ring.configure(3).await;
+        for told in driver.take_restorable() {
+            let mut found: Vec<Vec<u8>> = told.names.iter().map(|name| name.as_bytes().to_vec()).collect();
+            found.sort();
+            assert_eq!(found, names, "each device says so");
+        }
+        let pages = [(5, &names[0]), (6, &names[1]), (7, &vec![9; 32])];
+        let restore = pages.map(|(page, name)| RestoredPage { page, name: name.clone() }).to_vec();
+        driver.send(Pass { restore, ..Pass::default() }).await.unwrap();
+        assert_eq!(next(&mut driver).await.forgotten, [7], "what no device has is told");
+        assert_eq!(behind(&mut driver, 1, &[5, 6], Pass::default()).await, Ok(expected));
         drop(driver);
         ring.stop().await;
     }

@@ -32,9 +32,6 @@ pub use worker::{is_as_made, workers};
 /// The gateway's port inside a pod with a network of its own.
 const HTTP_PORT: u16 = 8000;
 
-/// Models below this folder are in the image.
-pub(crate) const IMAGE_MODELS: &str = "/usr/share/lime/models/";
-
 /// A kind that the operator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -281,7 +278,7 @@ fn model_volume(wish: &Wish) -> (String, Vec<core::Volume>, Vec<core::VolumeMoun
     let volume = core::Volume { name: "model".to_owned(), ..Default::default() };
     match &wish.source {
         // The image's own: no volume, and so nothing that a namespace could refuse.
-        File { path } if path.starts_with(IMAGE_MODELS) => (path.clone(), Vec::new(), Vec::new()),
+        File { path } if path.starts_with(names::IMAGE_MODELS) => (path.clone(), Vec::new(), Vec::new()),
         File { path } => {
             let folder = file.map_or(path.as_str(), |(folder, _)| if folder.is_empty() { "/" } else { folder });
             let host_path = core::HostPathVolumeSource { path: folder.to_owned(), type_: Some("Directory".to_owned()) };

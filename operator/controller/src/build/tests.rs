@@ -99,6 +99,23 @@ fn workers_are_pinned_by_affinity_and_named_after_the_plan() {
 }
 
 #[test]
+fn workers_keep_prefixes_on_disk_where_the_wish_says_so() {
+    for (spec, told) in [
+        (json!({}), None),
+        (json!({ "disk": "2Gi" }), Some("2147483648")),
+        (json!({ "disk": "0" }), None),
+        (json!({ "disk": "2Gi", "enabled": false }), None),
+    ] {
+        let objects = all(json!({ "prefixCache": spec }), |_| {});
+        for pod in objects.iter().filter(|object| object.kind == Kind::Pod) {
+            let arguments = pod.body["spec"]["containers"][0]["args"].as_array().unwrap();
+            let at = arguments.iter().position(|argument| argument == "--prefix-disk");
+            assert_eq!(at.and_then(|at| arguments[at + 1].as_str()), told, "{spec}");
+        }
+    }
+}
+
+#[test]
 fn every_pod_is_restricted() {
     for object in all(json!({ "model": { "source": "pvc://c/p" } }), |_| {}) {
         let template = match object.kind {

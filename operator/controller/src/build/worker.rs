@@ -63,6 +63,10 @@ fn worker(wish: &Wish, plan: &LimePlan, index: usize, part: &Assignment, setting
     if let Some(revision) = &wish.spec.model.revision {
         arguments.extend(["--revision".to_owned(), revision.clone()]);
     }
+    // What is so by itself is not said: workers of before stay as they are.
+    if let Some(disk) = wish.spec.prefix_cache.disk_bytes() {
+        arguments.extend(["--prefix-disk".to_owned(), disk.0.to_string()]);
+    }
     if secured(wish, settings) {
         volumes.push(tls_volume(wish, "worker"));
         mounts.push(mount("tls", TLS_AT, true));
@@ -163,7 +167,7 @@ fn store(wish: &Wish, part: &Assignment, settings: &Settings) -> (Volume, Option
             let digits: String = digest.chars().take(8).collect();
             let name = format!("{}-store-{digits}", wish.name);
             let claim = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), ..Default::default() };
-            let made = Object::new(wish, name, "store", store_claim(part, settings));
+            let made = Object::new(wish, name, "store", store_claim(wish, part, settings));
             (Volume { persistent_volume_claim: Some(claim), ..volume }, Some(made))
         }
         // A model that is on the node already is only cut into blocks here.
@@ -171,9 +175,10 @@ fn store(wish: &Wish, part: &Assignment, settings: &Settings) -> (Volume, Option
     }
 }
 
-fn store_claim(part: &Assignment, settings: &Settings) -> PersistentVolumeClaim {
-    let weights = part.pinned_bytes.saturating_add(part.streamed_bytes);
-    let gibibytes = u64::try_from(weights).unwrap_or_default().div_ceil(1 << 30).max(1);
+fn store_claim(wish: &Wish, part: &Assignment, settings: &Settings) -> PersistentVolumeClaim {
+    let weights = u64::try_from(part.pinned_bytes.saturating_add(part.streamed_bytes)).unwrap_or_default();
+    let pages = wish.spec.prefix_cache.disk_bytes().unwrap_or_default();
+    let gibibytes = weights.saturating_add(pages.0).div_ceil(1 << 30).max(1);
     let storage = BTreeMap::from([("storage".to_owned(), quantity(format!("{gibibytes}Gi")))]);
     let labels = BTreeMap::from([(names::NODE_LABEL.to_owned(), label_value(&part.node))]);
     PersistentVolumeClaim {

@@ -119,7 +119,7 @@ mod tests {
         *,
     };
     use crate::{
-        gateways::Leaving,
+        snapshot::Leaving,
         snapshot::Snapshot,
         testing::{self, NOW},
     };

@@ -2,117 +2,18 @@
 
 use crate::cost::nanos;
 use crate::layout::{Grain, Layout, Share, Stretch};
-use crate::period::{Period, Scratch};
+use crate::period::Period;
 use crate::schedule::Schedule;
 
+use super::evaluator::{Alone, Evaluated, Evaluator};
 use super::problem::Problem;
 use super::residency::{Choice, Effort, apply, choices};
 use super::thorough::is_thorough;
 
-/// A layout with its residency, and how fast it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Evaluated {
-    pub(crate) layout: Layout,
-    /// What it is compared by: see [`super::request::Request::measure`].
-    pub(crate) time: u64,
-    /// Nanoseconds per pass.
-    pub(crate) pass: u64,
-    /// Nanoseconds until the prompts of all typical requests have passed.
-    pub(crate) prompts: u64,
-    /// Chunks of a prompt that travel together: see [`super::request::Prompted`].
-    pub(crate) together: u32,
-}
-
-impl Evaluated {
-    /// Order of preference: fast, whole layers, few devices, few segments and micro-batches, little read, then any
-    /// fixed order.
-    pub(crate) fn rank(&self) -> impl Ord + use<> {
-        let layout = &self.layout;
-        let streamed: u64 = layout.shares.iter().map(|share| share.streamed.len() as u64).sum();
-        let shares: Vec<(usize, u32)> = layout.shares.iter().map(|share| (share.node, share.blocks)).collect();
-        (self.time, layout.grain, shares.len(), layout.segments, layout.micro_batches, streamed, layout.head, shares)
-    }
-}
-
-/// Counts simulated events, so that a search ends after the same work on every machine.
-pub(crate) struct Evaluator {
-    left: u64,
-    pub(crate) scratch: Scratch,
-}
-
-impl Evaluator {
-    pub(crate) fn new(budget: u64) -> Self {
-        Self { left: budget, scratch: Scratch::default() }
-    }
-
-    /// So many times as much.
-    pub(crate) fn times(self, count: u64) -> Self {
-        Self { left: self.left.saturating_mul(count), ..self }
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn left(&self) -> u64 {
-        self.left
-    }
-
-    pub(crate) fn spent(&self) -> bool {
-        self.left == 0
-    }
-
-    /// See [`Problem::alone`].
-    fn alone(&mut self, problem: &Problem<'_>, layout: &Layout, alone: &Alone<'_>) -> Option<u64> {
-        let found = problem.alone(layout, alone.at, alone.stretches, alone.gaps, &mut self.scratch);
-        self.left = self.left.saturating_sub(found.map_or(10, |(_, events)| events as u64 + 20));
-        found.map(|(time, _)| time)
-    }
-
-    /// Whether a pass of `layout` takes less than `limit`.
-    pub(crate) fn beats(&mut self, problem: &Problem<'_>, layout: &Layout, limit: u64) -> bool {
-        let (beats, events) = problem.beats(layout, limit, &mut self.scratch);
-        self.left = self.left.saturating_sub(events as u64 + 20);
-        beats
-    }
-
-    /// See [`Problem::below`].
-    fn below(&mut self, problem: &Problem<'_>, layout: &Layout, limit: u64) -> Option<(Schedule, Period)> {
-        let (found, events) = problem.below(layout, limit, &mut self.scratch);
-        self.left = self.left.saturating_sub(events as u64 + 20);
-        found
-    }
-
-    /// The candidate with its measure; `None` where it cannot make progress.
-    pub(crate) fn measure(&mut self, problem: &Problem<'_>, layout: Layout) -> Option<Evaluated> {
-        let pass = self.pass(problem, &layout)?;
-        self.measure_with_pass(problem, layout, pass)
-    }
-
-    /// The same where the time of its pass is known.
-    pub(crate) fn measure_with_pass(&mut self, problem: &Problem<'_>, layout: Layout, pass: u64) -> Option<Evaluated> {
-        let found = problem.request.play(problem.fleet, &layout, &mut self.scratch)?;
-        self.left = self.left.saturating_sub(found.events as u64 / 4 + 20);
-        let time = problem.request.measure(pass, found.all, found.first);
-        Some(Evaluated { layout, time, pass, prompts: found.all, together: found.together })
-    }
-
-    /// The time of a pass; `None` where the candidate cannot make progress.
-    pub(crate) fn pass(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<u64> {
-        let (schedule, period) = self.evaluate(problem, layout)?;
-        self.scratch.spare.take_back(schedule);
-        Some(period.nanos())
-    }
-
-    pub(crate) fn evaluate(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<(Schedule, Period)> {
-        let found = problem.evaluate(layout, &mut self.scratch);
-        let cost = found.as_ref().map_or(50, |(schedule, _)| schedule.events.len() as u64 + 20);
-        self.left = self.left.saturating_sub(cost);
-        found
-    }
-}
-
 /// Rounds in which the binding devices try other choices, where it matters.
 pub(crate) const THOROUGH: usize = 8;
 
-/// What a layout is settled for.
+/// What residency is assigned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Aim {
     /// To beat the bound.
@@ -130,21 +31,21 @@ pub(crate) fn assign_residency(
     rounds: usize,
     evaluator: &mut Evaluator,
 ) -> Option<Evaluated> {
-    settle_for(Aim::Better, problem, layout, bound, rounds, evaluator).filter(|found| found.time < bound)
+    assign_for(Aim::Better, problem, layout, bound, rounds, evaluator).filter(|found| found.time < bound)
 }
 
-/// As [`settle`], for a place to go on from: what turns out to be slower than `bound` will do as well.
-pub(crate) fn settle_start(
+/// As [`assign_residency`], for a place to go on from: what turns out to be slower than `bound` will do as well.
+pub(crate) fn assign_start(
     problem: &Problem<'_>,
     layout: &Layout,
     bound: u64,
     rounds: usize,
     evaluator: &mut Evaluator,
 ) -> Option<Evaluated> {
-    settle_for(Aim::Start, problem, layout, bound, rounds, evaluator)
+    assign_for(Aim::Start, problem, layout, bound, rounds, evaluator)
 }
 
-fn settle_for(
+fn assign_for(
     aim: Aim,
     problem: &Problem<'_>,
     layout: &Layout,
@@ -277,13 +178,6 @@ fn binding(schedule: &Schedule, period: &Period) -> Vec<usize> {
     binding.sort_unstable();
     binding.dedup();
     binding
-}
-
-/// A device of a layout by itself: what it computes, and the time between its visits.
-struct Alone<'s> {
-    at: usize,
-    stretches: &'s [Stretch],
-    gaps: &'s [u64],
 }
 
 /// The choice with which this device delays the ring least if it is the only one that streams.

@@ -2,7 +2,8 @@
 
 use crate::layout::{Layout, Share};
 
-use super::assign::{Evaluated, Evaluator, THOROUGH, assign_residency};
+use super::assign::{THOROUGH, assign_residency};
+use super::evaluator::{Evaluated, Evaluator};
 use super::problem::{Problem, micro_batch_choices};
 
 /// Climbs from `best` until no small change helps, the floor is reached or the work is used up.

@@ -2,8 +2,9 @@
 
 use crate::layout::{Grain, Layout, Share};
 
-use super::assign::{Evaluated, Evaluator, THOROUGH, assign_residency};
+use super::assign::{THOROUGH, assign_residency};
 use super::climb::{binding, climb};
+use super::evaluator::{Evaluated, Evaluator};
 use super::problem::Problem;
 use super::request::as_good_as;
 

@@ -2,7 +2,7 @@
 
 use crate::layout::{Grain, Layout, Share, attentions, blocks_in};
 
-use super::assign::{Evaluated, Evaluator};
+use super::evaluator::{Evaluated, Evaluator};
 use super::floors::Floors;
 use super::problem::{Problem, micro_batch_choices};
 use super::residency::{Choice, Effort, apply, choices};

@@ -2,7 +2,8 @@
 
 use crate::layout::{Layout, Share};
 
-use super::assign::{Evaluated, Evaluator, assign_residency};
+use super::assign::assign_residency;
+use super::evaluator::{Evaluated, Evaluator};
 use super::problem::Problem;
 
 /// Most places of a ring in which a node is tried; on large fleets one will do.

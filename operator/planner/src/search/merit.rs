@@ -5,7 +5,7 @@ use crate::cost::Unit;
 use crate::layout::{Layout, Share};
 use crate::online::{Stretched, stretched};
 
-use super::assign::{Evaluated, Evaluator};
+use super::evaluator::{Evaluated, Evaluator};
 use super::problem::{Problem, signed};
 use super::request::as_good_as;
 

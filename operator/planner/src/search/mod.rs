@@ -8,6 +8,7 @@ mod cut_capacity;
 mod cut_capacity_tests;
 mod cuts;
 mod estimate;
+mod evaluator;
 mod exhaustive;
 mod floors;
 mod left_out;
@@ -27,12 +28,12 @@ mod work_tests;
 
 use crate::layout::{Grain, Layout, Share};
 
-pub(crate) use assign::{Evaluated, Evaluator};
+pub(crate) use evaluator::{Evaluated, Evaluator};
 pub(crate) use left_out::left_out;
 pub(crate) use merit::Merit;
 pub(crate) use problem::Problem;
 
-use assign::{THOROUGH, settle_start};
+use assign::{THOROUGH, assign_start};
 use estimate::{Estimate, Ring, deal_by_delay, estimate};
 use merit::Judge;
 use problem::micro_batch_choices;
@@ -184,12 +185,12 @@ fn search(problem: &Problem<'_>, limit: u64, evaluator: &mut Evaluator) -> Searc
     // The formula flatters rings of several segments: plain pipelines are looked at in any case.
     let plain = dealt.iter().skip(4 * REFINED).filter(|dealt| dealt.ring.segments == 1).take(REFINED);
     for dealt in dealt.iter().take(4 * REFINED).chain(plain) {
-        evaluated.extend(settle_start(problem, &dealt.layout(), limit, 0, evaluator));
+        evaluated.extend(assign_start(problem, &dealt.layout(), limit, 0, evaluator));
     }
     if evaluated.is_empty() && limit == u64::MAX {
         // The formula is optimistic about whole blocks, and knows of no cuts: fall back to what surely fits.
         evaluated
-            .extend(some_layout(problem).and_then(|some| settle_start(problem, &some, u64::MAX, THOROUGH, evaluator)));
+            .extend(some_layout(problem).and_then(|some| assign_start(problem, &some, u64::MAX, THOROUGH, evaluator)));
     }
     sort(&mut evaluated);
     if narrow && let Some(least) = evaluated.first().map(|one| one.time) {
@@ -199,7 +200,7 @@ fn search(problem: &Problem<'_>, limit: u64, evaluator: &mut Evaluator) -> Searc
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);
     let mut refined: Vec<Evaluated> = Vec::new();
     for start in evaluated.iter().take(REFINED) {
-        refined.extend(settle_start(problem, &start.layout, limit, THOROUGH, evaluator));
+        refined.extend(assign_start(problem, &start.layout, limit, THOROUGH, evaluator));
     }
     refined.sort_by_cached_key(Evaluated::rank);
     for start in refined.iter_mut().take(CLIMBS) {

@@ -2,7 +2,7 @@
 
 use crate::layout::Layout;
 
-use super::assign::{Evaluated, Evaluator};
+use super::evaluator::{Evaluated, Evaluator};
 use super::exhaustive::{Candidates, promising};
 use super::floors::Floors;
 use super::merit::{Judge, Merit};

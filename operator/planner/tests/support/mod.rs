@@ -96,6 +96,7 @@ impl Shape {
             parameters: u64::from(self.layers) * per_layer + matrices * vocabulary * hidden + hidden,
             encoding: Default::default(),
             compact: None,
+            features: Default::default(),
             blocks: BlockBytes {
                 embedding: block(&[vocabulary * hidden]),
                 attention: vec![attention; self.layers as usize],

@@ -74,6 +74,11 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "ON|OFF")]
     pub(crate) prefix_cache: Option<Switch>,
 
+    /// What each worker may keep of that on this machine's disk, such as 20Gi, instead of what spec.prefixCache.disk says; 0: nothing. It
+    /// outlives this run
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) prefix_disk: Option<String>,
+
     /// Stop once the answer to --prompt is complete
     #[arg(long, requires = "prompt")]
     pub(crate) once: bool,

@@ -30,6 +30,10 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "DIR", env = "LIME_STORE")]
     pub(crate) store: Option<PathBuf>,
 
+    /// What may be kept in the store of the beginnings of requests, such as 20Gi: it outlives this process. Default: nothing
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) prefix_disk: Option<String>,
+
     /// Threads that compute; default: as many as there are cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,

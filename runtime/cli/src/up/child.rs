@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::supervisor::Upbringing;
+use super::worker_settings::WorkerSettings;
 use crate::{fleet::LocalDevice, logging, program::this_program, worker::Listening};
 
 /// How long a worker may take until it listens.
@@ -59,7 +59,7 @@ impl Log {
 
 impl WorkerProcess {
     /// Starts the worker of `device` and waits until it can be reached.
-    pub(super) async fn start(device: &LocalDevice, shared: &Upbringing) -> anyhow::Result<Self> {
+    pub(super) async fn start(device: &LocalDevice, shared: &WorkerSettings) -> anyhow::Result<Self> {
         let verbose = shared.verbose;
         let mut command = command(device, shared)?;
         let mut child = command.spawn().with_context(|| format!("worker {} cannot be started", device.name))?;
@@ -125,13 +125,16 @@ impl WorkerProcess {
     }
 }
 
-fn command(device: &LocalDevice, shared: &Upbringing) -> anyhow::Result<Command> {
-    let Upbringing { model, tls, verbose, traces, .. } = shared;
+fn command(device: &LocalDevice, shared: &WorkerSettings) -> anyhow::Result<Command> {
+    let WorkerSettings { model, tls, verbose, traces, prefix_disk, .. } = shared;
     let mut command = Command::new(this_program()?);
     command.args(["worker", "--exit-with-parent", "--listen", "127.0.0.1:0", "--name", &device.name]);
     command.arg("--model").arg(model.to_string());
     command.arg("--store").arg(lime_store::Store::default_root());
     command.args(["--threads", &device.threads.to_string()]);
+    if let Some(disk) = prefix_disk {
+        command.args(["--prefix-disk", &disk.0.to_string()]);
+    }
     // Each arena of glibc's allocator keeps memory of its own, which no plan counts.
     command.env("MALLOC_ARENA_MAX", "2");
     if let Some(tls) = tls {

@@ -1,48 +1,20 @@
 //! Keeps one worker process per device alive.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use lime_gateway::Orders;
 use lime_plan::Plan;
-use lime_ring::{Peer, Transport};
-use lime_store::Source;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use lime_ring::Peer;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     child::{self, WorkerProcess},
-    policy::{Decision, Record, RestartPolicy},
+    policy::{Decision, Record},
     pulse,
+    worker_settings::{WorkerEvent, WorkerSettings},
 };
-use crate::{fleet::LocalDevice, traces::TraceArgs};
-
-/// What happens to workers.
-#[derive(Debug)]
-pub(super) enum WorkerEvent {
-    /// A process is there and can be reached.
-    Started { device: String, process: u32, uri: String },
-    /// A process ended and will be started again.
-    Restarting { device: String, reason: String, restarts: u32 },
-    /// It never came up: nothing is to be had from trying again.
-    Failed { reason: String },
-    /// It ended too often: its device is to be done without.
-    Exhausted { device: String, reason: String },
-}
-
-/// What is the same for every worker.
-#[derive(Clone, Debug)]
-pub(super) struct Upbringing {
-    pub(super) model: Source,
-    pub(super) tls: Option<PathBuf>,
-    pub(super) transport: Transport,
-    pub(super) verbose: u8,
-    pub(super) traces: TraceArgs,
-    pub(super) policy: RestartPolicy,
-    pub(super) events: mpsc::UnboundedSender<WorkerEvent>,
-}
+use crate::fleet::LocalDevice;
 
 /// Every worker process of the ring.
 #[derive(Debug)]
@@ -51,12 +23,12 @@ pub(super) struct Supervisor {
     /// What ends each device's worker.
     running: BTreeMap<String, CancellationToken>,
     orders: Arc<watch::Sender<Orders>>,
-    shared: Upbringing,
+    shared: WorkerSettings,
 }
 
 struct Keeper {
     device: LocalDevice,
-    shared: Upbringing,
+    shared: WorkerSettings,
     orders: Arc<watch::Sender<Orders>>,
     stop: CancellationToken,
 }
@@ -65,7 +37,7 @@ impl Supervisor {
     /// Starts a worker for each of `devices`; addresses go into `orders` as they come and go.
     pub(super) fn start(
         devices: impl IntoIterator<Item = LocalDevice>,
-        shared: Upbringing,
+        shared: WorkerSettings,
         orders: watch::Sender<Orders>,
     ) -> Self {
         let mut supervisor = Self { tasks: JoinSet::new(), running: BTreeMap::new(), orders: Arc::new(orders), shared };

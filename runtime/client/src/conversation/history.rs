@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::Input;
+use crate::ask::Input;
 
 /// System prompt and turns.
 #[derive(Debug, Default)]

@@ -2,9 +2,10 @@
 
 mod command;
 mod history;
+mod typed;
 
 use std::{
-    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
+    io::{self, IsTerminal as _, Read as _, Write as _},
     path::Path,
     time::Duration,
 };
@@ -12,9 +13,15 @@ use std::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::{Answer, ClientError, Input, Question, Server, ask};
+use crate::{
+    ask,
+    ask::{Answer, Input, Question},
+    error::ClientError,
+    server::Server,
+};
 use command::{HELP, Said, understand};
 use history::History;
+use typed::{Typed, Typing};
 
 /// The server's word for a model that is not there yet.
 const LOADING: &str = "model_loading";
@@ -77,7 +84,8 @@ pub async fn talk(server: &Server, manner: &Manner) -> Result<(), TalkError> {
     }
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         eprintln!("{} at {}. /help lists the commands, /quit or Ctrl-D ends.", talk.model, server.url());
-        talk.converse(lines(), interrupts).await;
+        let typing = Typing::at_terminal().map_err(|error| TalkError::Input(io::Error::other(error)))?;
+        talk.converse(typing, interrupts).await;
         return Ok(());
     }
     let question = whole_input()?;
@@ -112,25 +120,28 @@ impl Talk<'_> {
     }
 
     /// Line by line, until there are no more or the person has enough.
-    async fn converse(&mut self, mut lines: mpsc::Receiver<String>, mut interrupts: mpsc::Receiver<()>) {
+    async fn converse(&mut self, mut typing: Typing, mut interrupts: mpsc::Receiver<()>) {
         let mut begun = String::new();
         let mut warned = false;
         loop {
-            eprint!("{}", if begun.is_empty() { "> " } else { ". " });
-            let line = tokio::select! {
-                line = lines.recv() => line,
-                _ = interrupts.recv() => {
-                    // The first one gives up what was begun; who asks twice means it.
-                    if warned && begun.is_empty() {
-                        break;
-                    }
+            let prompt = if begun.is_empty() { "> " } else { ". " };
+            let typed = tokio::select! {
+                typed = typing.next(prompt) => typed,
+                // From elsewhere: at the terminal it is a key.
+                _ = interrupts.recv() => Some(Typed::Interrupt),
+            };
+            let line = match typed {
+                None => break,
+                Some(Typed::Line(line)) => line,
+                // The first one gives up what was begun; who asks twice means it.
+                Some(Typed::Interrupt) if warned && begun.is_empty() => break,
+                Some(Typed::Interrupt) => {
                     begun.clear();
                     warned = true;
                     eprintln!("\n(Ctrl-C again, Ctrl-D or /quit ends)");
                     continue;
                 }
             };
-            let Some(line) = line else { break };
             warned = false;
             if let Some(part) = line.trim_end().strip_suffix('\\') {
                 begun.push_str(part);
@@ -173,6 +184,9 @@ impl Talk<'_> {
                     Ok(Heard::Whole(answer)) => {
                         if answer.finish_reason == "length" {
                             eprintln!("(cut: /set max_tokens makes answers longer)");
+                        }
+                        if let Some(spared) = answer.usage.spared() {
+                            eprintln!("({spared})");
                         }
                         self.history.answered(answer.text);
                     }
@@ -287,20 +301,6 @@ fn interrupts() -> mpsc::Receiver<()> {
         while tokio::signal::ctrl_c().await.is_ok() {
             // One that nobody has heard yet says it for both.
             if let Err(mpsc::error::TrySendError::Closed(())) = send.try_send(()) {
-                break;
-            }
-        }
-    });
-    receive
-}
-
-/// Lines of standard input, read by a thread of its own so that waiting for one can be interrupted.
-fn lines() -> mpsc::Receiver<String> {
-    let (send, receive) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        for line in io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
-            if send.blocking_send(line).is_err() {
                 break;
             }
         }

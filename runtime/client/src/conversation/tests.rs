@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::Dial;
+use crate::dial::Dial;
 
 /// Every request's body, as JSON.
 type Asked = Arc<Mutex<Vec<Value>>>;
@@ -95,10 +95,10 @@ async fn turns_are_remembered_and_commands_change_what_is_asked() {
         "/quit",
         "never said",
     ] {
-        say.send(line.to_owned()).await.unwrap();
+        say.send(Typed::Line(line.to_owned())).await.unwrap();
     }
     let mut talk = Talk { server: &server, manner: manner(), model: "m".into(), history: History::default() };
-    talk.converse(lines, interrupts).await;
+    talk.converse(Typing::of(lines), interrupts).await;
     assert_eq!(
         told_in(&asked),
         [
@@ -121,17 +121,17 @@ async fn an_interrupt_stops_the_answer_and_not_the_conversation() {
     let (say, lines) = mpsc::channel(8);
     let (interrupt, interrupts) = mpsc::channel(1);
     let mut talk = Talk { server: &server, manner: manner(), model: "m".into(), history: History::default() };
-    let talking = talk.converse(lines, interrupts);
+    let talking = talk.converse(Typing::of(lines), interrupts);
     let person = async {
-        say.send("wait".into()).await.unwrap();
+        say.send(Typed::Line("wait".into())).await.unwrap();
         begins.recv().await.unwrap();
         interrupt.send(()).await.unwrap();
-        say.send("go on".into()).await.unwrap();
+        say.send(Typed::Line("go on".into())).await.unwrap();
         // At the prompt the first one only warns, the second ends: the line after it is never said.
         while asked.lock().unwrap().len() < 2 {
             tokio::task::yield_now().await;
         }
-        say.send("/set".into()).await.unwrap();
+        say.send(Typed::Line("/set".into())).await.unwrap();
         while say.capacity() < 8 {
             tokio::task::yield_now().await;
         }

@@ -3,13 +3,17 @@
 use std::{ops::Range, sync::Arc};
 
 use lime_kernels::{
-    AlignedBuf, AttentionArgs, Kernels, KvLayout, LinearJob, Operand, PackedRows, RopeTable, kv_store, round_to,
+    AlignedBuf, AttentionArgs, AttentionBounds, Gate, Kernels, KvLayout, LinearJob, Operand, PackedRows, RopeTable,
+    kv_store, round_to,
 };
 use lime_plan::{ActivationBytes, Dtype};
 
-use super::{Backend, Elsewhere, KvPool, bias_of, nobody};
-use crate::{Activation, EngineError, batch::Batch, keeper::scale, steps::Norm, weights::HostBlock};
-use lime_model::{ModelConfig, RopeConfig, TensorRole};
+use super::{Backend, KvPool, RemotePages, bias_of, nobody};
+use crate::{
+    activation::Activation, batch::Batch, engine_error::EngineError, keeper::scale, ops::Norm, routes::Route,
+    weights::HostBlock,
+};
+use lime_model::{ModelConfig, RopeSpec, TensorRole};
 
 /// Our kernels and every buffer that they need for the plan's largest pass, allocated once.
 pub(crate) struct Exact {
@@ -19,7 +23,8 @@ pub(crate) struct Exact {
     /// The rows of a projection, as each operand that its matrices take: more than one is seldom, and of no plan's counting.
     packed: [PackedRows; MOST_OPERANDS],
     vectors: Vec<f32>,
-    rope: Option<RopeTable>,
+    /// In the order of the model's ropes.
+    ropes: Vec<RopeTable>,
     kv_layout: KvLayout,
     /// KV entries beyond their type's range that nobody has heard of.
     saturated: u64,
@@ -57,8 +62,8 @@ pub(crate) struct ExactShape<'a> {
     pub(crate) config: &'a ModelConfig,
     /// Layers on this device.
     pub(crate) layers: usize,
-    /// How layers rotate that do.
-    pub(crate) rope: Option<RopeConfig>,
+    /// How layers rotate.
+    pub(crate) ropes: &'a [RopeSpec],
     /// Positions that RoPE must know.
     pub(crate) positions: usize,
     /// Dtype of KV entries.
@@ -93,7 +98,8 @@ impl Exact {
     pub(crate) fn new(kernels: Arc<Kernels>, shape: &ExactShape<'_>) -> Result<(Self, PagePool), EngineError> {
         let ExactShape { config, bytes, .. } = shape;
         let floats = |bytes: lime_plan::Bytes| bytes.0 as usize / size_of::<f32>();
-        let shelf: Vec<Vec<f32>> = bytes.rows.iter().map(|size| vec![0.0; floats(*size)]).collect();
+        let buffers = bytes.rows.iter().chain(&bytes.mixture).filter(|size| **size > lime_plan::Bytes::ZERO);
+        let shelf: Vec<Vec<f32>> = buffers.map(|size| vec![0.0; floats(*size)]).collect();
         let mut packed = [(); MOST_OPERANDS].map(|()| PackedRows::for_isa(kernels.isa()));
         let packed_columns = floats(bytes.packed) / shape.most_rows.max(1);
         if packed_columns > 0 {
@@ -101,12 +107,13 @@ impl Exact {
             let widest = vec![0.0; shape.most_rows * packed_columns];
             packed[0].pack(Operand::Halves, &widest, shape.most_rows, packed_columns);
         }
-        let rope = shape.rope.filter(|_| shape.layers > 0).map(|rope| {
-            let (frequencies, factor) = rope.inverse_frequencies(config.head_dim, config.context);
+        let table = |rope: &RopeSpec| {
+            let (frequencies, factor) = rope.config.inverse_frequencies(rope.width, config.context);
             RopeTable::new(&frequencies, shape.positions, factor)
-        });
+        };
+        let ropes: Vec<RopeTable> = shape.ropes.iter().filter(|_| shape.layers > 0).map(table).collect();
         let vectors = vec![0.0; floats(bytes.vectors)];
-        let rope_bytes = rope.as_ref().map_or(0, |table| RopeTable::bytes(table.positions(), table.half()));
+        let rope_bytes: usize = ropes.iter().map(|table| RopeTable::bytes(table.positions(), table.half())).sum();
         let floats: usize = shelf.iter().map(Vec::capacity).sum::<usize>() + vectors.capacity();
         let packed_bytes = PackedRows::bytes(shape.most_rows, packed_columns);
         let kv_layout =
@@ -117,7 +124,7 @@ impl Exact {
             shelf,
             packed,
             vectors,
-            rope,
+            ropes,
             kv_layout,
             saturated: 0,
             hidden: config.hidden,
@@ -213,21 +220,15 @@ impl Backend for Exact {
         Ok(out)
     }
 
-    fn head_norm(
+    fn norm_in_place(
         &mut self,
         x: &mut ExactRows,
         weights: &HostBlock,
         norm: TensorRole,
         with: Norm,
     ) -> Result<(), EngineError> {
-        let (weight, copy) = self.vectors.split_at_mut(self.head_dim);
-        let weight = norm_weights(weights, norm, with, weight);
-        let columns = x.columns;
-        let copy = &mut copy[..columns];
-        for row in x.data_mut().chunks_exact_mut(columns) {
-            copy.copy_from_slice(row);
-            self.kernels.rms_norm(copy, weight, with.eps, row);
-        }
+        let weight = norm_weights(weights, norm, with, &mut self.vectors);
+        self.kernels.rms_norm_in_place(x.data_mut(), weight, with.eps);
         Ok(())
     }
 
@@ -270,10 +271,8 @@ impl Backend for Exact {
         Ok(out)
     }
 
-    fn rope(&mut self, x: &mut ExactRows, heads: usize, positions: &[u32]) -> Result<(), EngineError> {
-        if let Some(table) = &self.rope {
-            self.kernels.rope(x.data_mut(), heads, self.head_dim, positions, table);
-        }
+    fn rope(&mut self, x: &mut ExactRows, heads: usize, positions: &[u32], rope: usize) -> Result<(), EngineError> {
+        self.kernels.rope(x.data_mut(), heads, self.head_dim, positions, &self.ropes[rope]);
         Ok(())
     }
 
@@ -312,7 +311,8 @@ impl Backend for Exact {
         layer: usize,
         batch: &Batch<'_>,
         q: ExactRows,
-        keeper: Option<&mut Elsewhere>,
+        bounds: AttentionBounds,
+        keeper: Option<&mut RemotePages>,
     ) -> Result<ExactRows, EngineError> {
         let mut out = self.take(q.rows, q.columns);
         let args = AttentionArgs {
@@ -321,13 +321,14 @@ impl Backend for Exact {
             layout: self.kv_layout,
             layer,
             scale: scale(self.head_dim),
+            bounds,
             storage: &kv.bytes,
             rows: &batch.rows,
         };
         let mut answered = Ok(());
-        if batch.elsewhere.iter().any(|pages| *pages > 0) {
+        if batch.remote.iter().any(|pages| *pages > 0) {
             let asked = keeper.ok_or_else(|| nobody().into());
-            match asked.and_then(|elsewhere| elsewhere.ask(layer, batch, &args)) {
+            match asked.and_then(|remote| remote.ask(layer, batch, &args)) {
                 Ok(before) => self.kernels.attention_after(&args, before, out.data_mut()),
                 Err(error) => answered = Err(error),
             }
@@ -345,12 +346,71 @@ impl Backend for Exact {
         }
     }
 
-    fn swiglu(&mut self, gate: ExactRows, up: ExactRows) -> Result<ExactRows, EngineError> {
+    fn gated(&mut self, f: Gate, gate: ExactRows, up: ExactRows) -> Result<ExactRows, EngineError> {
         let mut out = self.take(gate.rows, gate.columns);
-        self.kernels.swiglu(gate.data(), up.data(), out.data_mut());
+        self.kernels.gated(f, gate.data(), up.data(), out.data_mut());
         self.put_back(gate);
         self.put_back(up);
         Ok(out)
+    }
+
+    fn scores(
+        &mut self,
+        x: &ExactRows,
+        weights: &HostBlock,
+        matrix: TensorRole,
+        look: impl FnOnce(&[f32]),
+    ) -> Result<(), EngineError> {
+        let w = weights.matrix(matrix);
+        self.packed[0].pack(w.format(), x.data(), x.rows, x.columns);
+        let mut out = self.take(x.rows, w.out_features());
+        self.kernels.linear(&w, &self.packed[0], None, out.data_mut());
+        look(out.data());
+        self.put_back(out);
+        Ok(())
+    }
+
+    fn row_count(&self, x: &ExactRows) -> Result<usize, EngineError> {
+        Ok(x.rows)
+    }
+
+    fn copy(&mut self, x: &ExactRows) -> Result<ExactRows, EngineError> {
+        let mut out = self.take(x.rows, x.columns);
+        out.data_mut().copy_from_slice(x.data());
+        Ok(out)
+    }
+
+    fn zeros(&mut self, x: &ExactRows) -> Result<ExactRows, EngineError> {
+        let mut out = self.take(x.rows, x.columns);
+        out.data_mut().fill(0.0);
+        Ok(out)
+    }
+
+    fn gather(&mut self, x: &ExactRows, routes: &[Route]) -> Result<ExactRows, EngineError> {
+        let mut out = self.take(routes.len(), x.columns);
+        for (route, out) in routes.iter().zip(out.data_mut().chunks_exact_mut(x.columns)) {
+            out.copy_from_slice(&x.data()[route.row as usize * x.columns..][..x.columns]);
+        }
+        Ok(out)
+    }
+
+    fn add_weighted(&mut self, sum: &mut ExactRows, y: ExactRows, routes: &[Route]) -> Result<(), EngineError> {
+        let columns = sum.columns;
+        for (route, y) in routes.iter().zip(y.data().chunks_exact(columns)) {
+            let row = &mut sum.data_mut()[route.row as usize * columns..][..columns];
+            // A product and a sum, each rounded: the same on every instruction set.
+            row.iter_mut().zip(y).for_each(|(sum, y)| *sum += route.weight * y);
+        }
+        self.put_back(y);
+        Ok(())
+    }
+
+    fn done_with(&mut self, x: ExactRows) {
+        self.put_back(x);
+    }
+
+    fn soft_cap(&mut self, cap: f32, logits: &mut [f32]) {
+        self.kernels.soft_cap(cap, logits);
     }
 
     fn add_rounded(&mut self, x: &mut ExactRows, y: ExactRows, dtype: Dtype) -> Result<(), EngineError> {

@@ -2,18 +2,19 @@
 
 use std::ops::Range;
 
+use lime_kernels::{AttentionBounds, Gate};
+use lime_model::TensorRole;
 use lime_plan::{Bytes, Dtype};
 
-use crate::{Activation, EngineError, batch::Batch, steps::Norm};
-use lime_model::TensorRole;
+use crate::{activation::Activation, batch::Batch, engine_error::EngineError, ops::Norm, routes::Route};
 
 mod candle;
-mod elsewhere;
 mod exact;
+mod remote_pages;
 
 pub(crate) use candle::{Candle, CandleShape, Uploaded, candle_device};
-pub(crate) use elsewhere::{Elsewhere, nobody};
 pub(crate) use exact::{Exact, ExactShape};
+pub(crate) use remote_pages::{RemotePages, nobody};
 
 /// Memory for a device's KV pages, where the backend computes.
 pub(crate) trait KvPool {
@@ -78,8 +79,8 @@ pub(crate) trait Backend {
         with: Norm,
     ) -> Result<Self::Rows, EngineError>;
 
-    /// The same for each head of each row, in place. The norm is as long as a head.
-    fn head_norm(
+    /// The same in place, for each part of each row that is as long as the norm: a head, or the row.
+    fn norm_in_place(
         &mut self,
         x: &mut Self::Rows,
         weights: &Self::Weights,
@@ -95,8 +96,8 @@ pub(crate) trait Backend {
         matrices: [TensorRole; N],
     ) -> Result<[Self::Rows; N], EngineError>;
 
-    /// Turns each head by its row's position.
-    fn rope(&mut self, x: &mut Self::Rows, heads: usize, positions: &[u32]) -> Result<(), EngineError>;
+    /// Turns each head by its row's position, in the model's `rope`-th way.
+    fn rope(&mut self, x: &mut Self::Rows, heads: usize, positions: &[u32], rope: usize) -> Result<(), EngineError>;
 
     /// Multiplies every number with `factor`.
     fn scale(&mut self, x: &mut Self::Rows, factor: f32) -> Result<(), EngineError>;
@@ -112,18 +113,49 @@ pub(crate) trait Backend {
         v: Self::Rows,
     ) -> Result<(), EngineError>;
 
-    /// Each query row attends to its sequence up to its own position; `keeper` is asked about pages elsewhere.
+    /// Each query row attends to its sequence up to its own position, within bounds; `keeper` is asked about remote pages.
     fn attend(
         &mut self,
         kv: &Self::Kv,
         layer: usize,
         batch: &Batch<'_>,
         q: Self::Rows,
-        keeper: Option<&mut Elsewhere>,
+        bounds: AttentionBounds,
+        keeper: Option<&mut RemotePages>,
     ) -> Result<Self::Rows, EngineError>;
 
-    /// `silu(gate) * up`.
-    fn swiglu(&mut self, gate: Self::Rows, up: Self::Rows) -> Result<Self::Rows, EngineError>;
+    /// `f(gate) * up`.
+    fn gated(&mut self, f: Gate, gate: Self::Rows, up: Self::Rows) -> Result<Self::Rows, EngineError>;
+
+    /// The product of rows with a matrix, to be looked at in host memory; the rows are not done with.
+    fn scores(
+        &mut self,
+        x: &Self::Rows,
+        weights: &Self::Weights,
+        matrix: TensorRole,
+        look: impl FnOnce(&[f32]),
+    ) -> Result<(), EngineError>;
+
+    /// How many rows there are.
+    fn row_count(&self, x: &Self::Rows) -> Result<usize, EngineError>;
+
+    /// A copy of rows.
+    fn copy(&mut self, x: &Self::Rows) -> Result<Self::Rows, EngineError>;
+
+    /// Zeros in the shape of `x`.
+    fn zeros(&mut self, x: &Self::Rows) -> Result<Self::Rows, EngineError>;
+
+    /// The rows of `routes`, in their order; there is at least one.
+    fn gather(&mut self, x: &Self::Rows, routes: &[Route]) -> Result<Self::Rows, EngineError>;
+
+    /// Adds to each row of `routes` its row of `y`, times its weight.
+    fn add_weighted(&mut self, sum: &mut Self::Rows, y: Self::Rows, routes: &[Route]) -> Result<(), EngineError>;
+
+    /// Takes rows whose memory may be used again.
+    fn done_with(&mut self, x: Self::Rows);
+
+    /// `cap * tanh(logit / cap)`, in host memory.
+    fn soft_cap(&mut self, cap: f32, logits: &mut [f32]);
 
     /// `x += y`, then rounded to `dtype`.
     fn add_rounded(&mut self, x: &mut Self::Rows, y: Self::Rows, dtype: Dtype) -> Result<(), EngineError>;
@@ -169,7 +201,7 @@ mod tests {
         exact::norm_weights,
         *,
     };
-    use crate::{loader::LoadOptions, steps::Norm, weights::load_arena};
+    use crate::{loader::LoadOptions, ops::Norm, weights::load_arena};
 
     /// No family of today stores its norms as their distance from one: the same numbers must come of weights that lie one lower.
     #[test]

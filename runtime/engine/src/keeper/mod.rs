@@ -13,7 +13,7 @@ use thiserror::Error;
 pub(crate) use pages::scale;
 pub use pages::{KeptCounters, KeptFigures, KeptPages};
 
-/// Why pages elsewhere could not be had.
+/// Why remote pages could not be had.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum KeeperError {
     /// The device that keeps them cannot be reached any more.
@@ -46,7 +46,7 @@ pub enum KeeperError {
         /// Bytes that were asked for.
         expected: usize,
     },
-    /// Pages are elsewhere, and there is nobody who keeps any.
+    /// Pages are remote, and there is nobody who keeps any.
     #[error("no device keeps pages for this one")]
     Nobody,
 }
@@ -68,7 +68,7 @@ pub trait PageKeeper: Send {
     /// When the keeper cannot be reached, or does not have it.
     fn take_back(&mut self, slot: u32, page: u32, into: &mut [u8]) -> Result<(), KeeperError>;
 
-    /// Where each row's heads stand after the pages elsewhere, in the device's layer at place `layer`.
+    /// Where each row's heads stand after the remote pages, in the device's layer at place `layer`.
     ///
     /// # Errors
     /// When the keeper cannot be reached, or does not have the pages.

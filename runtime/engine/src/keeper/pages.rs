@@ -9,13 +9,14 @@ use std::{
 };
 
 use lime_kernels::{
-    AlignedBuf, AttentionArgs, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout, attention_state_floats,
+    AlignedBuf, AttentionArgs, AttentionBounds, AttentionRow, Isa, KV_PAGE_TOKENS, Kernels, KvLayout,
+    attention_state_floats,
 };
-use lime_plan::{Bytes, DeviceIndex, KeptRows, Ladder, Plan};
+use lime_plan::{Bytes, DeviceIndex, DeviceSteps, KeptRows, Plan};
 
 use super::KeeperError;
 use crate::{
-    EngineError,
+    engine_error::EngineError,
     kv::{Grains, pool},
 };
 
@@ -79,8 +80,8 @@ impl KeptPages {
     ) -> Result<Self, EngineError> {
         let device = plan.devices.get(asker.0 as usize);
         let device = device.ok_or(EngineError::Device { device: asker.0, devices: plan.devices.len() })?;
-        let ladder = Ladder::of(plan, device)?;
-        let over = ladder.hand_over().filter(|over| over.to == keeper);
+        let steps = DeviceSteps::of(plan, device)?;
+        let over = steps.hand_over().filter(|over| over.to == keeper);
         let over = over.ok_or_else(|| {
             let what = format!("the plan lets device {:?} keep no pages here", device.name);
             EngineError::Keeper(KeeperError::Refused { what })
@@ -190,6 +191,7 @@ impl KeptPages {
             layout: self.layout,
             layer: layer as usize,
             scale: scale(self.layout.head_dim),
+            bounds: AttentionBounds::default(),
             storage: &self.storage,
             rows: &attended,
         };

@@ -2,6 +2,9 @@
 
 mod grains;
 mod kept;
+mod remote;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -11,7 +14,7 @@ use lime_plan::{BatchRows, Bytes};
 pub(crate) use grains::{Grains, pool};
 use kept::Kept;
 
-use crate::{EngineError, batch::Batch};
+use crate::{batch::Batch, engine_error::EngineError};
 
 /// Page tables of every slot, over a pool with room for all at their longest. Memory comes to a page when it is first used.
 #[derive(Debug)]
@@ -29,13 +32,13 @@ pub(crate) struct KvTables {
 }
 
 /// In a page table: the page is on another device.
-const ELSEWHERE: u32 = u32::MAX;
+const REMOTE: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Slot {
-    /// The first `elsewhere` of them are [`ELSEWHERE`].
+    /// The first `remote` of them are [`REMOTE`].
     pages: Vec<u32>,
-    elsewhere: u32,
+    remote: u32,
     /// Positions stored, by segment: passes overlap, so that segments of one sequence can be at different places.
     lengths: Vec<u32>,
 }
@@ -46,7 +49,7 @@ impl KvTables {
     pub(crate) fn new(slots: usize, has_layers: &[bool], most_positions: u32, page: Bytes) -> Self {
         let pages_per_slot = pages_for(u64::from(most_positions));
         let lengths = vec![0; has_layers.len()];
-        let slot = || Slot { pages: Vec::with_capacity(pages_per_slot), elsewhere: 0, lengths: lengths.clone() };
+        let slot = || Slot { pages: Vec::with_capacity(pages_per_slot), remote: 0, lengths: lengths.clone() };
         let pages = slots * pages_per_slot;
         Self {
             slots: std::iter::repeat_with(slot).take(slots).collect(),
@@ -108,17 +111,17 @@ impl KvTables {
         }
         let total = parts.iter().map(|part| part.count as usize).sum();
         let (mut positions, mut rows) = (Vec::with_capacity(total), Vec::with_capacity(total));
-        let mut elsewhere = Vec::with_capacity(parts.len());
+        let mut remote = Vec::with_capacity(parts.len());
         for part in parts {
             let slot = &self.slots[part.slot as usize];
             let pages = slot.pages.as_slice();
-            elsewhere.push(slot.elsewhere);
+            remote.push(slot.remote);
             for position in part.start..part.start + part.count {
                 positions.push(position);
                 rows.push(AttentionRow { position, pages });
             }
         }
-        Ok(Batch { parts, positions, rows, elsewhere })
+        Ok(Batch { parts, positions, rows, remote })
     }
 
     /// Checks that `parts` continue their sequences in `segment`.
@@ -150,7 +153,7 @@ impl KvTables {
     /// Whether `part` begins within a page that others have as well. They have whole pages only, which a sequence that grows is past.
     fn writes_shared(&self, part: &BatchRows) -> bool {
         let (number, within) = (part.start as usize / KV_PAGE_TOKENS, part.start as usize % KV_PAGE_TOKENS);
-        let page = self.slots[part.slot as usize].pages.get(number).filter(|page| **page != ELSEWHERE);
+        let page = self.slots[part.slot as usize].pages.get(number).filter(|page| **page != REMOTE);
         within > 0 && page.is_some_and(|page| self.users[*page as usize] > 1)
     }
 
@@ -174,9 +177,9 @@ impl KvTables {
     pub(crate) fn begin_anew(&mut self, slot: u32, segment: usize, mut idle: impl FnMut(Range<usize>)) {
         if let Some(held) = self.slots.get_mut(slot as usize) {
             held.lengths[segment..].fill(0);
-            let elsewhere = std::mem::take(&mut held.elsewhere) as usize;
+            let remote = std::mem::take(&mut held.remote) as usize;
             let pages = std::mem::take(&mut held.pages);
-            for page in pages.iter().skip(elsewhere) {
+            for page in pages.iter().skip(remote) {
                 self.let_go(*page).into_iter().for_each(&mut idle);
             }
             // Its memory is for the slot's next sequence.
@@ -197,10 +200,10 @@ impl KvTables {
     }
 
     /// Cuts the sequence of `part` back to where `part` begins, from `segment` on, and takes the pages back that `part` does not reach, and
-    /// those that others have as well; `idle` as in [`KvTables::release`]. Nothing from there on is elsewhere.
+    /// those that others have as well; `idle` as in [`KvTables::release`]. Nothing from there on is remote.
     pub(crate) fn cut_back(&mut self, segment: usize, part: &BatchRows, mut idle: impl FnMut(Range<usize>)) {
         let Some(held) = self.slots.get_mut(part.slot as usize) else { return };
-        debug_assert!(held.elsewhere <= Self::whole_before(part.start), "rows are written into pages elsewhere");
+        debug_assert!(held.remote <= Self::whole_before(part.start), "rows are written into remote pages");
         held.lengths[segment..].iter_mut().for_each(|length| *length = part.start.min(*length));
         let reached = pages_for(part.end()).min(held.pages.len());
         let first = pages_for(part.start.into()).min(reached);
@@ -212,10 +215,10 @@ impl KvTables {
         }
     }
 
-    /// Forgets every sequence, and every page that is kept; `idle` as in [`KvTables::release`].
+    /// Forgets every sequence, and every page that is kept and has no name; `idle` as in [`KvTables::release`].
     pub(crate) fn reset(&mut self, mut idle: impl FnMut(Range<usize>)) {
         (0..self.slots.len() as u32).for_each(|slot| self.release(slot, &mut idle));
-        self.forget_all(idle);
+        self.end_numbers(idle);
     }
 
     /// A page that nobody has, for one who has it from now on.
@@ -238,83 +241,6 @@ impl KvTables {
     }
 }
 
-/// Pages on another device.
-impl KvTables {
-    /// How many of a sequence's pages are elsewhere.
-    pub(crate) fn elsewhere(&self, slot: u32) -> u32 {
-        self.slots.get(slot as usize).map_or(0, |held| held.elsewhere)
-    }
-
-    /// How many pages are elsewhere, over all sequences.
-    pub(crate) fn all_elsewhere(&self) -> u32 {
-        self.slots.iter().map(|held| held.elsewhere).sum()
-    }
-
-    /// The page to hand over next, as its sequence's slot, its number there, and its place in the pool: the oldest of the sequence
-    /// that has the most here. Only pages that no row will write any more go, and that nobody else has.
-    pub(crate) fn next_to_go(&self) -> Option<(u32, u32, u32)> {
-        let here = |(slot, held): (usize, &Slot)| (self.full_here(held), std::cmp::Reverse(slot));
-        let (full, std::cmp::Reverse(slot)) = self.slots.iter().enumerate().map(here).max()?;
-        let held = &self.slots[slot];
-        (full > 0).then(|| (slot as u32, held.elsewhere, held.pages[held.elsewhere as usize]))
-    }
-
-    /// How many pages could go, over all sequences.
-    pub(crate) fn all_full_here(&self) -> u32 {
-        self.slots.iter().map(|held| self.full_here(held)).sum()
-    }
-
-    /// Pages of a sequence here that are full in every segment; none while others have the first of them, for pages go in order.
-    fn full_here(&self, held: &Slot) -> u32 {
-        let first = held.pages.get(held.elsewhere as usize);
-        if first.is_none_or(|page| self.users[*page as usize] > 1) {
-            return 0;
-        }
-        self.full(held).saturating_sub(held.elsewhere)
-    }
-
-    /// Pages of a sequence that are full in every segment.
-    fn full(&self, held: &Slot) -> u32 {
-        let stored = self.visited.iter().map(|segment| held.lengths[*segment]).min().unwrap_or(0);
-        stored / KV_PAGE_TOKENS as u32
-    }
-
-    /// Notes that the page of [`KvTables::next_to_go`] is elsewhere; the bytes of the pool that nobody uses any more.
-    pub(crate) fn went(&mut self, slot: u32) -> Option<Range<usize>> {
-        let held = &mut self.slots[slot as usize];
-        let page = std::mem::replace(&mut held.pages[held.elsewhere as usize], ELSEWHERE);
-        held.elsewhere += 1;
-        self.let_go(page)
-    }
-
-    /// The page to bring back next, as its sequence's slot, its number there, and the place in the pool that it gets.
-    pub(crate) fn next_to_come(&self) -> Option<(u32, u32, u32)> {
-        let slot = self.slots.iter().position(|held| held.elsewhere > 0)?;
-        self.next_to_come_of(slot as u32)
-    }
-
-    /// The same of one sequence.
-    pub(crate) fn next_to_come_of(&self, slot: u32) -> Option<(u32, u32, u32)> {
-        let number = self.elsewhere(slot).checked_sub(1)?;
-        // The pool holds every slot at its longest.
-        Some((slot, number, *self.free.first()?))
-    }
-
-    /// Memory that the pages here take once the page of [`KvTables::next_to_come`] is back.
-    pub(crate) fn bytes_with_next(&self) -> Bytes {
-        self.grains.bytes(self.grains.used + self.grains.wanted(self.free.iter().take(1)))
-    }
-
-    /// Notes that the page of [`KvTables::next_to_come`] or [`KvTables::next_to_come_of`] is here.
-    pub(crate) fn came(&mut self, slot: u32) {
-        if let Some(page) = self.take_free() {
-            let held = &mut self.slots[slot as usize];
-            held.elsewhere -= 1;
-            held.pages[held.elsewhere as usize] = page;
-        }
-    }
-}
-
 /// The same memory, for other pages.
 fn emptied(mut pages: Vec<u32>) -> Vec<u32> {
     pages.clear();
@@ -323,168 +249,4 @@ fn emptied(mut pages: Vec<u32>) -> Vec<u32> {
 
 const fn pages_for(positions: u64) -> usize {
     positions.div_ceil(KV_PAGE_TOKENS as u64) as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Not a multiple of the grain: neighbours share one.
-    const PAGE: Bytes = Bytes(1500);
-
-    proptest! {
-        #[test]
-        fn no_page_has_two_owners(
-            steps in proptest::collection::vec((0u32..4, 0u32..2, 0u32..150, 0u32..6, 0u32..300, 0u32..4), 1..60),
-        ) {
-            let mut tables = KvTables::new(3, &[true, true], 200, PAGE);
-            for (slot, segment, count, anew, back, moves) in steps {
-                match moves {
-                    0 => if let Some((slot, number, page)) = tables.next_to_go() {
-                        let held = &tables.slots[slot as usize];
-                        prop_assert_eq!(held.pages[number as usize], page);
-                        prop_assert!(held.lengths.iter().all(|length| *length >= (number + 1) * KV_PAGE_TOKENS as u32));
-                        tables.went(slot);
-                    },
-                    1 => if let Some((slot, number, page)) = tables.next_to_come() {
-                        let counted = tables.bytes_with_next();
-                        tables.came(slot);
-                        prop_assert_eq!(tables.bytes(), counted);
-                        prop_assert_eq!(tables.slots[slot as usize].pages[number as usize], page);
-                    },
-                    _ => {}
-                }
-                if count == 0 {
-                    tables.release(slot, |_| ());
-                    continue;
-                }
-                let length = tables.slots.get(slot as usize).map_or(0, |held| held.lengths[segment as usize]);
-                let start = match anew {
-                    0 => 0,
-                    1 | 2 => length.saturating_sub(back),
-                    _ => length,
-                };
-                let parts = [part(slot, start, count)];
-                // As the engine does: a sequence that begins anew takes no page from elsewhere along, and one that is cut back writes
-                // into none.
-                if start == 0 && tables.elsewhere(slot) > 0 {
-                    tables.release(slot, |_| ());
-                }
-                if segment == 0 && tables.check_all(0, &parts).is_ok() && tables.cuts(0, &parts[0]) {
-                    while tables.elsewhere(slot) > KvTables::whole_before(start) {
-                        prop_assert!(tables.next_to_come_of(slot).is_some());
-                        tables.came(slot);
-                    }
-                    tables.cut_back(0, &parts[0], |_| ());
-                    let held = &tables.slots[slot as usize];
-                    prop_assert!(held.lengths.iter().all(|length| *length <= start));
-                    prop_assert!(held.pages.len() <= pages_for(parts[0].end()));
-                } else if tables.elsewhere(slot) > KvTables::whole_before(start) {
-                    continue;
-                }
-                let counted = tables.bytes_with(segment as usize, &parts);
-                if let Ok(batch) = tables.admit(segment as usize, &parts) {
-                    prop_assert!(batch.rows.iter().all(|row| row.pages.len() * KV_PAGE_TOKENS > row.position as usize));
-                    let elsewhere = batch.elsewhere[0] as usize;
-                    for row in &batch.rows {
-                        prop_assert!(row.position as usize >= elsewhere * KV_PAGE_TOKENS);
-                        prop_assert!(row.pages.iter().enumerate().all(|(at, page)| (*page == ELSEWHERE) == (at < elsewhere)));
-                    }
-                    drop(batch);
-                    tables.commit(segment as usize, &parts);
-                    prop_assert_eq!(counted.ok(), Some(tables.bytes()));
-                }
-                let touched: BTreeSet<usize> = tables.slots.iter().flat_map(|slot| &slot.pages)
-                    .filter(|page| **page != ELSEWHERE)
-                    .flat_map(|page| tables.grains.of(*page)).collect();
-                prop_assert_eq!(tables.bytes(), Bytes((touched.len() * 4096).min(12 * 1500) as u64));
-                let held = tables.slots.iter().flat_map(|slot| &slot.pages).chain(&tables.free);
-                let mut pages: Vec<u32> = held.copied().filter(|page| *page != ELSEWHERE).collect();
-                pages.sort_unstable();
-                prop_assert_eq!(pages, (0..12).collect::<Vec<u32>>());
-            }
-        }
-    }
-
-    fn part(slot: u32, start: u32, count: u32) -> BatchRows {
-        BatchRows { slot, start, count }
-    }
-
-    fn run(tables: &mut KvTables, segment: usize, parts: &[BatchRows]) -> Result<Vec<Vec<u32>>, EngineError> {
-        let pages = tables.admit(segment, parts)?.rows.iter().map(|row| row.pages.to_vec()).collect();
-        tables.commit(segment, parts);
-        Ok(pages)
-    }
-
-    #[test]
-    fn pages_grow_with_the_sequence_and_come_back() {
-        let mut tables = KvTables::new(2, &[true], 130, PAGE);
-        assert_eq!(run(&mut tables, 0, &[part(0, 0, 64)]).unwrap()[0], [0]);
-        assert_eq!(run(&mut tables, 0, &[part(1, 0, 1), part(0, 64, 1)]).unwrap(), [vec![1], vec![0, 2]]);
-        assert_eq!(run(&mut tables, 0, &[part(0, 65, 65)]).unwrap()[0], [0, 2, 3]);
-        tables.release(0, |_| ());
-        assert_eq!(run(&mut tables, 0, &[part(1, 1, 129)]).unwrap()[0].len(), 3);
-        assert_eq!(run(&mut tables, 0, &[part(0, 0, 130)]).unwrap()[0].len(), 3);
-        assert!(tables.free.is_empty());
-        tables.reset(|_| ());
-        assert_eq!(tables.free.len(), 6);
-    }
-
-    #[test]
-    fn segments_keep_lengths_of_their_own() {
-        let mut tables = KvTables::new(1, &[true, true], 100, PAGE);
-        run(&mut tables, 0, &[part(0, 0, 10)]).unwrap();
-        run(&mut tables, 0, &[part(0, 10, 10)]).unwrap();
-        run(&mut tables, 1, &[part(0, 0, 10)]).unwrap();
-        assert!(run(&mut tables, 1, &[part(0, 20, 1)]).is_err());
-        run(&mut tables, 1, &[part(0, 10, 10)]).unwrap();
-    }
-
-    #[test]
-    fn faults_change_nothing() {
-        let mut tables = KvTables::new(2, &[true], 100, PAGE);
-        run(&mut tables, 0, &[part(0, 0, 10)]).unwrap();
-        let expect = |fault: Result<_, EngineError>, text: &str| {
-            assert_eq!(fault.map(|_: Vec<Vec<u32>>| ()).unwrap_err().to_string(), text);
-        };
-        let mut refuse = |part: BatchRows, text: &str| expect(run(&mut tables, 0, &[self::part(1, 0, 1), part]), text);
-        refuse(part(0, 11, 1), "slot 0: rows start at position 11, the sequence continues at 10");
-        refuse(part(0, 10, 91), "slot 0: 101 positions, the plan's context has 100");
-        refuse(part(0, u32::MAX, u32::MAX), "slot 0: 8589934590 positions, the plan's context has 100");
-        refuse(part(2, 0, 1), "slot 2: the plan has 2");
-        refuse(part(0, 10, 0), "a pass of 0 rows: the plan allows 1 to 100");
-        assert!(tables.slots[1].pages.is_empty());
-        run(&mut tables, 0, &[part(0, 10, 1), part(0, 11, 2)]).unwrap();
-        refuse_twice(&mut tables);
-        run(&mut tables, 0, &[part(0, 0, 1)]).unwrap();
-        assert!(run(&mut tables, 0, &[part(0, 13, 1)]).is_err());
-    }
-
-    /// Rows of one slot in one pass follow each other.
-    fn refuse_twice(tables: &mut KvTables) {
-        let fault = tables.admit(0, &[part(0, 13, 1), part(0, 13, 1)]).unwrap_err();
-        assert_eq!(fault.to_string(), "slot 0: rows start at position 13, the sequence continues at 14");
-    }
-
-    #[test]
-    fn rows_below_what_a_slot_holds_cut_it_back_in_every_segment() {
-        let mut tables = KvTables::new(2, &[true, true], 200, PAGE);
-        for segment in 0..2 {
-            run(&mut tables, segment, &[part(0, 0, 150)]).unwrap();
-        }
-        let rows = part(0, 60, 3);
-        assert!(tables.cuts(0, &rows) && !tables.cuts(0, &part(0, 150, 1)) && !tables.cuts(0, &part(1, 0, 1)));
-        let mut idle = 0;
-        tables.cut_back(0, &rows, |_| idle += 1);
-        assert_eq!((tables.slots[0].lengths.as_slice(), tables.slots[0].pages.len()), ([60, 60].as_slice(), 1));
-        assert_eq!((tables.free.len(), idle), (7, 1), "pages that the rows do not reach are free");
-        run(&mut tables, 0, &[rows]).unwrap();
-        assert!(run(&mut tables, 1, &[part(0, 63, 1)]).is_err(), "what a segment has forgotten is not gone on from");
-        run(&mut tables, 1, &[rows]).unwrap();
-        // A segment that was not visited since goes by what the one before it forgot.
-        run(&mut tables, 0, &[part(0, 20, 1)]).unwrap();
-        assert_eq!(tables.slots[0].lengths, [21, 20]);
-    }
 }

@@ -11,23 +11,26 @@ use std::{ops::Range, sync::Arc};
 use lime_plan::{BatchRows, Bytes, Nanos};
 
 use crate::{
-    EngineError, PageKeeper,
-    backend::{Elsewhere, KvPool},
+    backend::{KvPool, RemotePages},
     batch::Batch,
+    engine_error::EngineError,
+    keeper::PageKeeper,
     kv::KvTables,
-    residency::{Blocks, LinkWatch, ResidencyCounters, ResidencyFigures, Room},
+    residency::{Blocks, LinkWatch, ResidencyCounters, ResidencyFigures, StepPolicy},
 };
 
 /// Blocks `S` and a KV cache in a pool `P`, with the decisions about both.
 pub(crate) struct Memory<S, P> {
     pub(crate) blocks: S,
     kv: Kv<P>,
-    keeper: Option<Elsewhere>,
-    room: Room,
+    keeper: Option<RemotePages>,
+    policy: StepPolicy,
     link: LinkWatch,
     figures: ResidencyFigures,
     /// Pages that were to be kept and are not, or not any more, since somebody asked.
     forgotten: Vec<u64>,
+    /// Pages on the disk.
+    spill: prefixes::Spill,
     told: Arc<ResidencyCounters>,
     sizes: Sizes,
 }
@@ -43,9 +46,9 @@ struct Kv<P> {
 pub(crate) struct Sizes {
     /// A KV page.
     pub(crate) page: Bytes,
-    /// The buffers that it takes to ask about pages elsewhere.
+    /// The buffers that it takes to ask about remote pages.
     pub(crate) exchange: Bytes,
-    /// Questions of a pass about pages elsewhere: one for each layer and micro-batch.
+    /// Questions of a pass about remote pages: one for each layer and micro-batch.
     pub(crate) questions: u32,
     /// Query heads, and the width of each.
     pub(crate) heads: usize,
@@ -66,7 +69,7 @@ pub(crate) struct Admitted<'a, S, P> {
     pub(crate) batch: Batch<'a>,
     pub(crate) blocks: &'a mut S,
     pub(crate) kv: &'a mut P,
-    pub(crate) keeper: Option<&'a mut Elsewhere>,
+    pub(crate) keeper: Option<&'a mut RemotePages>,
 }
 
 impl<S: Blocks, P: KvPool> Memory<S, P> {
@@ -79,10 +82,11 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
             blocks,
             kv: Kv { tables, pool },
             keeper: None,
-            room: Room::default(),
+            policy: StepPolicy::default(),
             link: LinkWatch::default(),
             figures: ResidencyFigures::default(),
             forgotten: Vec::new(),
+            spill: prefixes::Spill::default(),
             told: Arc::default(),
             sizes,
         };
@@ -108,12 +112,12 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
     }
 
     /// A pass has ended, well or not: notes what it brought back, and tells the figures.
-    pub(crate) fn settled(&mut self) {
+    pub(crate) fn pass_ended(&mut self) {
         if self.blocks.has_returned() {
-            self.room.undone();
+            self.policy.undone();
             self.figures.undone += 1;
-            if let Some(rung) = self.blocks.ladder().rungs().get(self.blocks.level()) {
-                tracing::info!(block = %rung.block, kv = %self.kv_bytes(), "the block is kept in memory again");
+            if let Some(step) = self.blocks.steps().stream_steps().get(self.blocks.level()) {
+                tracing::info!(block = %step.block, kv = %self.kv_bytes(), "the block is kept in memory again");
             }
             // Where the smaller buffer cannot be had now, the next pass asks again and says so.
             let _ = self.blocks.fit_stream();
@@ -129,15 +133,15 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
 
     /// Forgets the sequence in `slot`.
     pub(crate) fn release(&mut self, slot: u32) {
-        self.release_elsewhere(slot);
+        self.release_remote(slot);
         let mut idle = Vec::new();
         self.kv.tables.release(slot, |range| idle.push(range));
         self.give_back(idle);
     }
 
-    /// Forgets every sequence.
+    /// Forgets every sequence, and the numbers of what is kept.
     pub(crate) fn reset(&mut self) {
-        (0..self.kv.tables.slots()).for_each(|slot| self.release_elsewhere(slot));
+        (0..self.kv.tables.slots()).for_each(|slot| self.release_remote(slot));
         let mut idle = Vec::new();
         self.kv.tables.reset(|range| idle.push(range));
         self.forgotten.clear();
@@ -145,10 +149,10 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
     }
 
     /// The device that keeps KV pages for this one from now on, for the plan's step that hands pages over: without such a step
-    /// nobody is asked. No sequence has pages elsewhere.
+    /// nobody is asked. No sequence has remote pages.
     pub(crate) fn set_keeper(&mut self, keeper: Option<Box<dyn PageKeeper>>) {
-        let planned = self.blocks.ladder().hand_over().is_some();
-        self.keeper = keeper.filter(|_| planned).map(Elsewhere::new);
+        let planned = self.blocks.steps().hand_over().is_some();
+        self.keeper = keeper.filter(|_| planned).map(RemotePages::new);
         self.link = LinkWatch::default();
         self.publish();
     }
@@ -163,19 +167,19 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
         Arc::clone(&self.told)
     }
 
-    /// Buffers that are in use because pages are elsewhere.
+    /// Buffers that are in use because pages are remote.
     pub(crate) fn buffers(&self) -> Bytes {
-        if self.kv.tables.all_elsewhere() > 0 { self.sizes.exchange } else { Bytes::ZERO }
+        if self.kv.tables.all_remote() > 0 { self.sizes.exchange } else { Bytes::ZERO }
     }
 
-    /// Memory that the KV cache takes.
+    /// Memory that the KV cache takes, with copies of pages on their way to the disk.
     fn kv_bytes(&self) -> Bytes {
-        self.kv.pool.fixed() + self.kv.tables.bytes()
+        self.kv.pool.fixed() + self.kv.tables.bytes() + self.spill.copies()
     }
 
     /// Memory that it takes once `rows` are admitted.
     fn kv_bytes_with(&self, segment: usize, rows: &[BatchRows]) -> Result<Bytes, EngineError> {
-        Ok(self.kv.pool.fixed() + self.kv.tables.bytes_with(segment, rows)?)
+        Ok(self.kv.pool.fixed() + self.kv.tables.bytes_with(segment, rows)? + self.spill.copies())
     }
 
     /// Gives memory of KV pages that nobody uses back to the system.
@@ -186,21 +190,21 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
 
     /// Tells the counters.
     fn publish(&mut self) {
-        let (ladder, shortage) = (self.blocks.ladder(), self.room.short());
-        let over = ladder.hand_over().filter(|_| self.keeper.is_some());
+        let (steps, shortage) = (self.blocks.steps(), self.policy.short());
+        let over = steps.hand_over().filter(|_| self.keeper.is_some());
         let fixed = self.kv.pool.fixed();
-        let kv_room = if fixed.is_zero() { ladder.room(self.blocks.level()) } else { fixed };
+        let kv_room = if fixed.is_zero() { steps.room(self.blocks.level()) } else { fixed };
         self.figures = ResidencyFigures {
             pinned: self.blocks.pinned_bytes(),
             prefetch: self.blocks.buffer(),
             kv: self.kv_bytes(),
             kv_room: kv_room.saturating_sub(shortage),
             level: self.blocks.level() as u64,
-            steps: ladder.rungs().len() as u64,
+            steps: steps.stream_steps().len() as u64,
             shortage,
-            elsewhere: self.sizes.page * u64::from(self.kv.tables.all_elsewhere()),
-            elsewhere_room: over.map_or(Bytes::ZERO, |over| over.page * u64::from(over.pages)),
-            elsewhere_costs: over.map_or(Nanos::ZERO, |over| self.link.costs(over.costs)),
+            remote: self.sizes.page * u64::from(self.kv.tables.all_remote()),
+            remote_room: over.map_or(Bytes::ZERO, |over| over.page * u64::from(over.pages)),
+            remote_costs: over.map_or(Nanos::ZERO, |over| self.link.costs(over.costs)),
             ..self.figures
         };
         self.told.set(self.figures);

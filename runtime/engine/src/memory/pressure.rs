@@ -6,9 +6,9 @@ use lime_plan::{BatchRows, Bytes};
 
 use super::Memory;
 use crate::{
-    EngineError,
     backend::KvPool,
-    residency::{Blocks, Shortage, Verdict},
+    engine_error::EngineError,
+    residency::{Blocks, Decision, Shortage},
 };
 
 impl<S: Blocks, P: KvPool> Memory<S, P> {
@@ -18,15 +18,15 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
     /// # Errors
     /// When a buffer for streaming cannot be had; the next pass tries again.
     pub(crate) fn press(&mut self, shortage: Shortage, why: &str) -> Result<(), EngineError> {
-        if shortage == self.room.shortage {
+        if shortage == self.policy.shortage {
             return Ok(());
         }
-        self.room.shortage = shortage;
+        self.policy.shortage = shortage;
         self.forget_before_steps(&[], |memory| Ok(memory.kv_bytes()))?;
-        let settled = self.settle(self.kv_bytes(), why, |memory| Ok(memory.kv_bytes()));
+        let settled = self.adjust(self.kv_bytes(), why, |memory| Ok(memory.kv_bytes()));
         let kv = self.kv_bytes();
-        if !self.room.fits(self.blocks.ladder(), kv) {
-            let missing = (kv + shortage.hard).saturating_sub(self.blocks.ladder().most());
+        if !self.policy.fits(self.blocks.steps(), kv) {
+            let missing = (kv + shortage.hard).saturating_sub(self.blocks.steps().most());
             tracing::warn!(%missing, why, "memory is short beyond every step of the plan: no KV page is added");
         }
         self.publish();
@@ -37,27 +37,27 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
     pub(super) fn make_room(&mut self, segment: usize, rows: &[BatchRows]) -> Result<(), EngineError> {
         self.forget_before_steps(rows, |memory| memory.kv_bytes_with(segment, rows))?;
         let needed = self.kv_bytes_with(segment, rows)?;
-        let most = self.blocks.ladder().most() + self.room_elsewhere();
+        let most = self.blocks.steps().most() + self.remote_room();
         let grows = needed > self.kv_bytes();
-        if grows && needed + self.room.shortage.hard > most {
+        if grows && needed + self.policy.shortage.hard > most {
             return self.refused(needed);
         }
-        self.settle(needed, "the KV cache grows", |memory| memory.kv_bytes_with(segment, rows))?;
-        // Only whole pages can be elsewhere, and asking about them takes buffers: what is left here may still be too much.
+        self.adjust(needed, "the KV cache grows", |memory| memory.kv_bytes_with(segment, rows))?;
+        // Only whole pages can be remote, and asking about them takes buffers: what is left here may still be too much.
         let needed = self.kv_bytes_with(segment, rows)?;
-        if !grows || self.room.fits(self.blocks.ladder(), needed + self.buffers()) {
+        if !grows || self.policy.fits(self.blocks.steps(), needed + self.buffers()) {
             return Ok(());
         }
-        let elsewhere = self.kv.tables.all_elsewhere();
-        let all = needed + self.sizes.page * u64::from(elsewhere);
-        if elsewhere > 0 && self.room.fits(self.blocks.ladder(), all) {
+        let remote = self.kv.tables.all_remote();
+        let all = needed + self.sizes.page * u64::from(remote);
+        if remote > 0 && self.policy.fits(self.blocks.steps(), all) {
             return self.bring_all_back(needed, "the KV cache grows");
         }
         self.refused(needed)
     }
 
     pub(super) fn refused(&mut self, needed: Bytes) -> Result<(), EngineError> {
-        let room = self.blocks.ladder().most().saturating_sub(self.room.shortage.hard);
+        let room = self.blocks.steps().most().saturating_sub(self.policy.shortage.hard);
         self.figures.refused += 1;
         self.publish();
         Err(EngineError::NoRoom { needed, room })
@@ -65,59 +65,59 @@ impl<S: Blocks, P: KvPool> Memory<S, P> {
 
     /// Takes the steps that a KV cache of `kv` here needs, or has one undone. `with` says what is here with the pass after pages
     /// have gone.
-    fn settle(
+    fn adjust(
         &mut self,
         kv: Bytes,
         why: &str,
         with: impl Fn(&Self) -> Result<Bytes, EngineError>,
     ) -> Result<(), EngineError> {
-        let stand = self.standing(kv)?;
-        match self.room.decide(self.blocks.ladder(), &stand) {
-            Verdict::Stay => {
+        let used = self.memory_use(kv)?;
+        match self.policy.decide(self.blocks.steps(), &used) {
+            Decision::Stay => {
                 self.blocks.stay();
                 self.blocks.fit_stream()
             }
-            Verdict::Descend => {
-                self.blocks.descend();
+            Decision::UndoStep => {
+                self.blocks.undo_step();
                 self.blocks.fit_stream()
             }
-            Verdict::Climb(level) => self.climb(level, kv, why),
-            Verdict::HandOver(level) => {
-                self.climb(level, kv, why)?;
+            Decision::TakeSteps(level) => self.take_steps(level, kv, why),
+            Decision::HandOver(level) => {
+                self.take_steps(level, kv, why)?;
                 self.hand_over(level, why, &with)?;
                 // What no page could make room for, blocks do.
-                let needed = with(self)? + self.buffers() + self.room.short();
+                let needed = with(self)? + self.buffers() + self.policy.short();
                 let now = self.blocks.level();
-                let level = self.blocks.ladder().level(needed, now, Bytes::ZERO);
+                let level = self.blocks.steps().level(needed, now, Bytes::ZERO);
                 if level < now {
-                    self.blocks.descend();
+                    self.blocks.undo_step();
                     return self.blocks.fit_stream();
                 }
-                self.climb(level, kv, why)
+                self.take_steps(level, kv, why)
             }
-            Verdict::BringBack(level) => {
-                self.climb(level, kv, why)?;
+            Decision::BringBack(level) => {
+                self.take_steps(level, kv, why)?;
                 self.bring_back(why, &with)
             }
         }
     }
 
     /// Takes steps until `level` of them are in force.
-    pub(super) fn climb(&mut self, level: usize, kv: Bytes, why: &str) -> Result<(), EngineError> {
+    pub(super) fn take_steps(&mut self, level: usize, kv: Bytes, why: &str) -> Result<(), EngineError> {
         let (from, began) = (self.blocks.level(), Instant::now());
-        let climbed = self.blocks.climb(level);
+        let taken = self.blocks.take_steps(level);
         let micros = began.elapsed().as_micros() as u64;
         let to = self.blocks.level();
         self.figures.taken += (to - from) as u64;
-        for rung in &self.blocks.ladder().rungs()[from..to] {
-            let (freed, pass) = (rung.bytes.saturating_sub(rung.grows), rung.time_per_token);
-            let short = self.room.short();
+        for step in &self.blocks.steps().stream_steps()[from..to] {
+            let (freed, pass) = (step.bytes.saturating_sub(step.grows), step.time_per_token);
+            let short = self.policy.short();
             tracing::info!(
-                block = %rung.block, why, %kv, %short, %freed, predicted = %pass, micros,
+                block = %step.block, why, %kv, %short, %freed, predicted = %pass, micros,
                 "the block is read for every pass from now on"
             );
         }
         self.publish();
-        climbed
+        taken
     }
 }

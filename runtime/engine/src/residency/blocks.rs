@@ -1,17 +1,20 @@
 //! What memory needs of a device's blocks, wherever they are held.
 
-use lime_plan::{Bytes, Ladder};
+use lime_plan::{Block, Bytes, DeviceSteps};
 
 use super::Verified;
-use crate::{EngineError, weights::BlockSource};
+use crate::{engine_error::EngineError, weights::BlockSource};
 
-/// A device's blocks: those that are kept, and those that give way by the steps of a ladder.
+/// A device's blocks: those that are kept, and those that give way by the plan's steps.
 ///
-/// What a backend keeps whole has a ladder without steps, which is refused otherwise when it is loaded: so what is said here of steps
+/// A backend that keeps all of them whole has no steps (a plan with some is refused when it is loaded): so what is said here of steps
 /// that are in force holds as it stands for one of which none can be.
 pub(crate) trait Blocks: BlockSource {
     /// The plan's steps for this device.
-    fn ladder(&self) -> &Ladder;
+    fn steps(&self) -> &DeviceSteps;
+
+    /// Whether passes find `block` in memory, and never read it.
+    fn keeps(&self, block: Block) -> bool;
 
     /// Bytes of weights that are kept.
     fn pinned_bytes(&self) -> Bytes;
@@ -36,8 +39,8 @@ pub(crate) trait Blocks: BlockSource {
     ///
     /// # Errors
     /// When a buffer for streaming cannot be had: the next call tries again.
-    fn climb(&mut self, level: usize) -> Result<(), EngineError> {
-        debug_assert!(self.ladder().rungs().is_empty(), "step {level} of a ladder that nobody follows");
+    fn take_steps(&mut self, level: usize) -> Result<(), EngineError> {
+        debug_assert!(self.steps().stream_steps().is_empty(), "step {level}, which this backend does not take");
         Ok(())
     }
 
@@ -49,7 +52,7 @@ pub(crate) trait Blocks: BlockSource {
     fn stay(&mut self) {}
 
     /// Undoes the last step when a pass next meets its block.
-    fn descend(&mut self) {}
+    fn undo_step(&mut self) {}
 
     /// Whether a step was undone since this was last asked.
     fn has_returned(&mut self) -> bool {

@@ -32,17 +32,17 @@ pub struct ResidencyFigures {
     /// Bytes of the budget that others need.
     pub shortage: Bytes,
     /// KV cache that another device keeps.
-    pub elsewhere: Bytes,
+    pub remote: Bytes,
     /// What it keeps at most.
-    pub elsewhere_room: Bytes,
+    pub remote_room: Bytes,
     /// KV pages handed over since the plan was taken up.
     pub handed_over: u64,
     /// Of them, those that were brought back.
     pub brought_back: u64,
-    /// By how much pages elsewhere make a pass longer, or would: as measured last, or as planned.
-    pub elsewhere_costs: Nanos,
+    /// By how much remote pages make a pass longer, or would: as measured last, or as planned.
+    pub remote_costs: Nanos,
     /// How long passes waited for the device that keeps pages.
-    pub elsewhere_waited: Nanos,
+    pub remote_waited: Nanos,
     /// KV entries that were beyond their type's range, and are kept as its greatest number, since the plan was taken up.
     pub saturated: u64,
 }

@@ -6,25 +6,12 @@ use lime_plan::Block;
 
 use super::Resident;
 use crate::{
-    BlockReader, EngineError,
+    engine_error::EngineError,
+    read_from::ReadFrom,
     stream::read_pinned,
     weights::{BlockSource as _, HostBlock, HostMemory},
 };
-use lime_model::{BlockFile, BlockFiles, BlockLayout};
-
-/// What a device's blocks were read from.
-#[derive(Clone)]
-pub(crate) struct ReadFrom {
-    pub(crate) store: Arc<dyn BlockFiles>,
-    pub(crate) reader: Arc<dyn BlockReader>,
-}
-
-impl ReadFrom {
-    /// The file of `block`.
-    pub(crate) fn locate(&self, block: Block, layout: &BlockLayout) -> Result<BlockFile, EngineError> {
-        self.store.locate(block, layout).map_err(|source| EngineError::NotStored { block, source })
-    }
-}
+use lime_model::BlockLayout;
 
 /// What comparing blocks in memory found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What pages elsewhere cost at the moment: measured while they are asked about, probed before they go.
+//! What remote pages cost at the moment: measured while they are asked about, probed before they go.
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ pub(crate) struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// By how much pages elsewhere make a pass longer: as measured, as probed, or as planned.
+    /// By how much remote pages make a pass longer: as measured, as probed, or as planned.
     pub(crate) fn costs(&self, planned: Nanos) -> Nanos {
         match (self.measured(), self.probed) {
             (Some(measured), _) => measured,
@@ -61,7 +61,7 @@ impl LinkWatch {
         self.measured().is_some()
     }
 
-    /// No page is elsewhere any more, and a probe takes so long now, where there was one.
+    /// No page is remote any more, and a probe takes so long now, where there was one.
     pub(crate) fn all_back(&mut self, probe: Option<Nanos>) {
         if let Some(probe) = probe {
             if let Some(measured) = self.measured() {

@@ -8,23 +8,23 @@ mod blocks;
 mod counters;
 mod kept;
 mod link;
-mod room;
+mod policy;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use lime_kernels::RingBuf;
-use lime_plan::{Block, Bytes, Ladder};
+use lime_plan::{Block, Bytes, DeviceSteps};
 
 pub(crate) use blocks::Blocks;
 pub use counters::{ResidencyCounters, ResidencyFigures};
-pub(crate) use kept::ReadFrom;
 pub use kept::Verified;
 pub(crate) use link::LinkWatch;
-pub use room::Shortage;
-pub(crate) use room::{Room, Standing, Verdict};
+pub use policy::Shortage;
+pub(crate) use policy::{Decision, MemoryUse, StepPolicy};
 
 use crate::{
-    EngineError,
+    engine_error::EngineError,
+    read_from::ReadFrom,
     stream::{Lease, Stream, StreamBlock, StreamOptions},
     weights::{BlockSource, HostBlock, HostMemory, LoadedBlocks, Pinned},
 };
@@ -41,7 +41,7 @@ pub(crate) struct Resident {
     lost: BTreeMap<Block, Arc<BlockLayout>>,
     /// The store that they came from, where it was one.
     read_from: Option<ReadFrom>,
-    ladder: Ladder,
+    steps: DeviceSteps,
     /// Steps taken.
     level: usize,
     /// Where the arena's part in use ends.
@@ -64,13 +64,13 @@ pub(crate) struct StreamRecipe {
 }
 
 impl Resident {
-    /// Blocks as they are loaded, those of `ladder` last and in reverse; streaming begins where the plan streams.
+    /// Blocks as they are loaded, those of `steps` last and in reverse; streaming begins where the plan streams.
     ///
     /// # Errors
     /// When the buffer cannot be had.
     pub(crate) fn new(
         loaded: LoadedBlocks,
-        ladder: Ladder,
+        steps: DeviceSteps,
         recipe: Option<StreamRecipe>,
         read_from: Option<ReadFrom>,
     ) -> Result<Self, EngineError> {
@@ -91,7 +91,7 @@ impl Resident {
             starts,
             lost: BTreeMap::new(),
             read_from,
-            ladder,
+            steps,
             level: 0,
             returning: false,
             returned: false,
@@ -110,11 +110,11 @@ impl Resident {
         lease: Lease,
         layout: Arc<lime_model::BlockLayout>,
     ) -> Result<HostBlock, EngineError> {
-        let rung = self.level.checked_sub(1).map(|last| self.ladder.rungs()[last]);
-        let Some(rung) = rung.filter(|rung| self.returning && rung.block == block) else {
+        let step = self.level.checked_sub(1).map(|last| self.steps.stream_steps()[last]);
+        let Some(step) = step.filter(|step| self.returning && step.block == block) else {
             return Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout });
         };
-        let bytes = rung.bytes.0 as usize;
+        let bytes = step.bytes.0 as usize;
         let Some(mut room) = self.arena.write(self.end, bytes) else {
             debug_assert!(false, "the arena's end is in use");
             return Ok(HostBlock { memory: HostMemory::Streamed(Arc::new(lease)), layout });
@@ -141,12 +141,16 @@ impl Resident {
 }
 
 impl Blocks for Resident {
-    fn ladder(&self) -> &Ladder {
-        &self.ladder
+    fn steps(&self) -> &DeviceSteps {
+        &self.steps
     }
 
     fn level(&self) -> usize {
         self.level
+    }
+
+    fn keeps(&self, block: Block) -> bool {
+        self.starts.get(&block).is_some_and(|start| *start < self.end)
     }
 
     fn pinned_bytes(&self) -> Bytes {
@@ -157,19 +161,19 @@ impl Blocks for Resident {
         self.stream.as_ref().map_or(Bytes::ZERO, Stream::buffer)
     }
 
-    fn climb(&mut self, level: usize) -> Result<(), EngineError> {
+    fn take_steps(&mut self, level: usize) -> Result<(), EngineError> {
         self.returning = false;
-        while self.level < level.min(self.ladder.rungs().len()) {
-            let rung = self.ladder.rungs()[self.level];
-            self.pinned.forget(rung.block);
-            self.lost.remove(&rung.block);
-            self.end -= rung.bytes.0 as usize;
+        while self.level < level.min(self.steps.stream_steps().len()) {
+            let step = self.steps.stream_steps()[self.level];
+            self.pinned.forget(step.block);
+            self.lost.remove(&step.block);
+            self.end -= step.bytes.0 as usize;
             let given_back = self.arena.give_back_from(self.end);
-            debug_assert!(given_back, "a pass still holds {}", rung.block);
+            debug_assert!(given_back, "a pass still holds {}", step.block);
             self.level += 1;
             self.fitted = false;
             if let Some(stream) = &mut self.stream {
-                stream.set_streams(rung.block, true);
+                stream.set_streams(step.block, true);
             }
         }
         self.fit_stream()
@@ -185,7 +189,7 @@ impl Blocks for Resident {
         self.returning = false;
     }
 
-    fn descend(&mut self) {
+    fn undo_step(&mut self) {
         self.returning = self.level > 0;
     }
 
@@ -201,9 +205,9 @@ impl Blocks for Resident {
         let Some(StreamRecipe { blocks, options }) = self.recipe.as_ref().filter(|_| !self.fitted) else {
             return Ok(());
         };
-        let taken = &self.ladder.rungs()[..self.level];
-        let buffer = taken.last().map_or(self.base_buffer, |rung| rung.buffer);
-        let streams = |it: &StreamBlock| it.streams || taken.iter().any(|rung| rung.block == it.block);
+        let taken = &self.steps.stream_steps()[..self.level];
+        let buffer = taken.last().map_or(self.base_buffer, |step| step.buffer);
+        let streams = |it: &StreamBlock| it.streams || taken.iter().any(|step| step.block == it.block);
         let streaming: Vec<_> = blocks.iter().filter(|it| streams(it)).map(|it| it.block).collect();
         if self.stream.as_ref().is_some_and(|stream| stream.is_for(&streaming, buffer)) {
             self.fitted = true;

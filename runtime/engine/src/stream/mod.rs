@@ -1,33 +1,38 @@
 //! Weights that pass through memory: a loader reads blocks ahead, in the order in which passes meet them.
 //!
-//! [`fifo`] decides what is read to where; here are the threads that read, and the pass that waits. The lock that they share is
+//! [`fifo`] decides what is read to where; [`shared`] has the threads that read, and the pass that waits is here. The lock that they share is
 //! held for bookkeeping only, never while anybody reads or computes.
 
 mod checks;
 mod counters;
 mod fifo;
+mod lease;
+mod pinned;
 mod reader;
+mod shared;
 
 use std::{
     collections::BTreeMap,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Instant,
 };
 
-use lime_kernels::{RingBuf, RingRead};
+use lime_kernels::RingBuf;
 use lime_plan::{Block, Bytes};
 
 pub(crate) use checks::Checks;
 pub use checks::VerifyReads;
 pub use counters::{StreamCounters, StreamFigures};
+pub(crate) use lease::Lease;
+pub(crate) use pinned::read_pinned;
 pub use reader::{BlockReader, DirectReader};
 
-use crate::{EngineError, pace::Pace};
-use fifo::{Fifo, Passage, Request, Streamed, Wanted};
+use crate::{engine_error::EngineError, rate_limit::RateLimit};
+use fifo::{Fifo, Streamed, Wanted};
 use lime_model::{BlockFile, BlockFiles, BlockLayout};
+use shared::{Fault, Shared, State};
 
 /// One read: large enough that a disk streams, small enough that several readers share a block.
 const REQUEST: usize = lime_model::DIGEST_CHUNK;
@@ -76,71 +81,6 @@ pub(crate) struct Stream {
     checks: Option<Checks>,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    /// A reader may find something to read.
-    room: Condvar,
-    /// A pass may find its block.
-    arrived: Condvar,
-    ring: Arc<RingBuf>,
-    files: Vec<BlockFile>,
-    reader: Arc<dyn BlockReader>,
-    /// Takes the digest of all that is read, where every use is compared.
-    digests: Option<Arc<dyn BlockFiles>>,
-    pace: Option<Pace>,
-    counters: Arc<StreamCounters>,
-}
-
-struct State {
-    fifo: Fifo<Fault>,
-    stopping: bool,
-}
-
-/// Which file, and what was wrong with it.
-#[derive(Debug)]
-struct Fault {
-    file: usize,
-    source: io::Error,
-}
-
-/// A block in the buffer, for as long as this lives.
-pub(crate) struct Lease {
-    shared: Arc<Shared>,
-    passage: Passage,
-    /// Empty only while it is given back.
-    bytes: Option<RingRead>,
-}
-
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("passage", &self.passage).finish_non_exhaustive()
-    }
-}
-
-impl Lease {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.as_deref().unwrap_or_default()
-    }
-
-    /// Gives bytes back that are damaged: the next who asks for the block gets it from the disk again, from a file that may be
-    /// another.
-    fn discard(self) {
-        let mut state = self.shared.lock();
-        if let Some(index) = state.fifo.spoil(self.passage) {
-            self.shared.reader.forget(&self.shared.files[index]);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // The claim goes first: the next reader claims the same bytes.
-        self.bytes = None;
-        self.shared.lock().fifo.give_back(self.passage);
-        self.shared.room.notify_all();
-    }
-}
-
 impl Stream {
     /// Takes the buffer and begins to fill it with those of `blocks` that stream; all are in the order of a pass. Of the others,
     /// those that the buffer cannot hold are left out: it is cut into slots where all that stream are of one size.
@@ -182,7 +122,7 @@ impl Stream {
             files,
             reader: options.reader,
             digests: every_use.then(|| Arc::clone(&options.store)),
-            pace: options.bytes_per_second.map(Pace::new),
+            limit: options.bytes_per_second.map(RateLimit::new),
             counters: options.counters,
         });
         let count = if every_use { DIGESTING_READERS } else { READERS };
@@ -339,104 +279,4 @@ impl Drop for Stream {
             let _ = reader.join();
         }
     }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads whatever there is room for until the stream stops.
-    fn read_ahead(&self) {
-        let mut state = self.lock();
-        while !state.stopping {
-            let Some(request) = state.fifo.next_read() else {
-                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            drop(state);
-            let outcome = self.read(request);
-            state = self.lock();
-            if let Ok(Some(digest)) = outcome {
-                state.fifo.note_digest(request, digest);
-            }
-            let outcome = outcome.map(drop).map_err(|source| Fault { file: request.index, source });
-            state.fifo.read_done(request, outcome);
-            self.arrived.notify_all();
-            // What was skipped may have left the buffer with this read.
-            self.room.notify_all();
-        }
-    }
-
-    /// Reads, and takes the digest of what was read where that is to be compared.
-    fn read(&self, request: Request) -> io::Result<Option<u128>> {
-        if let Some(pace) = &self.pace {
-            pace.wait(request.bytes);
-        }
-        let claimed = self.ring.write(request.to as usize, request.bytes as usize);
-        let mut into = claimed.ok_or_else(|| io::Error::other("its place in the buffer is in use"))?;
-        let file = &self.files[request.index];
-        let again = |fault: &io::Error| {
-            self.counters.was_retried();
-            tracing::warn!(path = %file.path.display(), offset = request.from, %fault, "a read failed, it is tried again");
-        };
-        let reader = self.reader.as_ref();
-        let read = || {
-            reader::read_all(reader, file, request.from, &mut into, again)?;
-            Ok(self.digests.as_ref().map(|store| store.digest(&into)))
-        };
-        // A reader that panics fails its pass and not the ring.
-        let read =
-            catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(io::Error::other("the reader panicked")));
-        self.counters.was_read(request.bytes, reader.is_direct());
-        read
-    }
-}
-
-/// Reads whole blocks, each to its place in memory that lies as the blocks do, and compares them with their digests, which are
-/// taken as the chunks come. `progress` hears of bytes read and in all.
-///
-/// # Errors
-/// The first block that could not be read, or is damaged.
-pub(crate) fn read_pinned(
-    blocks: &[(Block, BlockFile, &BlockLayout)],
-    into: &mut [u8],
-    store: &dyn BlockFiles,
-    reader: &dyn BlockReader,
-    bytes_per_second: Option<u64>,
-    progress: &mut dyn FnMut(Bytes, Bytes),
-) -> Result<(), EngineError> {
-    let mut rest = into;
-    let mut requests = Vec::new();
-    let counts = blocks.iter().map(|(.., layout)| layout.bytes.div_ceil(REQUEST as u64));
-    let mut digests: Vec<Vec<u128>> = counts.map(|count| vec![0; count as usize]).collect();
-    for (index, ((.., layout), digests)) in blocks.iter().zip(&mut digests).enumerate() {
-        let (here, behind) = std::mem::take(&mut rest).split_at_mut(layout.bytes as usize);
-        rest = behind;
-        let pieces = here.chunks_mut(REQUEST).zip(digests).enumerate();
-        requests.extend(pieces.map(|(piece, (into, digest))| (index, (piece * REQUEST) as u64, into, digest)));
-    }
-    let pace = bytes_per_second.map(Pace::new);
-    crate::loader::in_parallel(
-        crate::loader::DIGESTING_READERS,
-        requests,
-        progress,
-        |(_, _, into, _)| into.len(),
-        |(index, offset, into, digest)| {
-            let (block, file, _) = &blocks[index];
-            if let Some(pace) = &pace {
-                pace.wait(into.len() as u64);
-            }
-            let again = |fault: &io::Error| {
-                tracing::warn!(path = %file.path.display(), offset, %fault, "a read failed, it is tried again");
-            };
-            let read = reader::read_all(reader, file, offset, into, again);
-            read.map_err(|source| EngineError::Stream { block: *block, path: file.path.clone(), source })?;
-            *digest = store.digest(into);
-            Ok(())
-        },
-    )?;
-    blocks.iter().zip(&digests).try_for_each(|((block, _, layout), digests)| {
-        store.check(*block, layout, digests).map_err(|source| EngineError::NotStored { block: *block, source })
-    })
 }

@@ -22,6 +22,10 @@ pub(crate) const QUANTIZED: [&str; 3] = ["gguf-q8_0", "gguf-q4_k", "gguf-mixed"]
 
 /// A model of the repository, or one of [`QUANTIZED`].
 pub(crate) fn bundled(name: &str) -> ModelFolder {
+    if let Some(name) = name.strip_suffix(".gguf") {
+        let file = repository().join("tests/fixtures/gguf").join(format!("{name}.gguf"));
+        return ModelFolder::open(file).unwrap();
+    }
     if let Some(kind) = name.strip_prefix("gguf-") {
         return ModelFolder::open(made_gguf::file(kind)).unwrap();
     }
@@ -58,6 +62,27 @@ pub(crate) const OTHER_NAMES: [&str; 8] = [
     "tiny-ernie4-5-bf16",
     "tiny-granite-bf16",
     "tiny-smollm3-bf16",
+];
+
+/// Families whose layers have windows, caps, norms behind their projections, or more than one rope.
+pub(crate) const UNLIKE: [&str; 7] = [
+    "tiny-mistral-window-bf16",
+    "tiny-ministral-bf16",
+    "tiny-olmo2-bf16",
+    "tiny-olmo3-bf16",
+    "tiny-gemma2-bf16",
+    "tiny-gemma3-bf16",
+    "tiny-phi4-mini-bf16",
+];
+
+/// Families of which each row chooses among experts.
+pub(crate) const MIXTURES: [&str; 6] = [
+    "tiny-qwen2-moe-bf16",
+    "tiny-qwen3-moe-bf16",
+    "tiny-olmoe-bf16",
+    "tiny-mixtral-bf16",
+    "tiny-granite-moe-bf16",
+    "tiny-granite-moe-shared-bf16",
 ];
 
 /// What a test wants of a plan.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::Request, response::Response};
+use lime_trace::TraceContext;
 use tokio::sync::mpsc;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     answer::{Piece, Reading, read},
-    intake::Refusal,
+    intake::{Refusal, SequenceHandle, SequenceRequest},
     schedule::KeyId,
     trace::{AnswerTrace, RequestTrace},
 };
@@ -24,6 +25,27 @@ pub(super) struct Asked {
     trace: Option<Arc<RequestTrace>>,
     /// The key that it carries, where there are keys.
     key: Option<KeyId>,
+}
+
+impl Asked {
+    /// The request's span, where it is traced.
+    pub(super) fn trace(&self) -> Option<TraceContext> {
+        self.trace.as_ref().map(|trace| trace.context())
+    }
+
+    /// The key that it carries.
+    pub(super) const fn key(&self) -> Option<KeyId> {
+        self.key
+    }
+}
+
+/// Hands the sequences of a request in.
+pub(super) async fn admit(app: &App, requests: Vec<SequenceRequest>) -> Result<Vec<SequenceHandle>, ApiError> {
+    let count = requests.len();
+    app.intake.admit(requests).await.map_err(|refusal| match refusal {
+        Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.wait_for_room(count)),
+        Refusal::Stopping => ApiError::stopping(),
+    })
 }
 
 /// A request to `route` comes, and its trace begins.
@@ -73,12 +95,8 @@ pub(super) async fn begin(app: &SharedApp, job: &Job, asked: &Asked) -> Result<m
     if !job.draws() {
         return Ok(pieces);
     }
-    let Asked { trace, key } = asked;
-    let wishes = job.wishes(&app.text, trace.as_ref().map(|trace| trace.context()), *key);
-    let sequences = app.intake.admit(wishes).await.map_err(|refusal| match refusal {
-        Refusal::QueueFull(full) => ApiError::queue_full(full, app.metrics.appointment(job.choices())),
-        Refusal::Stopping => ApiError::stopping(),
-    })?;
+    let trace = &asked.trace;
+    let sequences = admit(app, job.sequences(&app.text, asked.trace(), asked.key())).await?;
     for (choice, sequence) in sequences.into_iter().enumerate() {
         let prompt = job.prompt_of(choice);
         app.metrics.prompt(prompt.tokens.len());
@@ -90,6 +108,9 @@ pub(super) async fn begin(app: &SharedApp, job: &Job, asked: &Asked) -> Result<m
             min_tokens: job.common.sampling.min_tokens.into(),
             skip_special: job.common.skip_special,
             answer: job.answer.clone(),
+            echoed: prompt.echo.chars().count(),
+            told: if job.scoring.is_some() { prompt.tokens.clone() } else { Arc::default() },
+            empty: job.is_empty(choice),
         };
         let trace = trace.as_ref().map(|trace| {
             trace.prompt(prompt.tokens.len());

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use tokio::time::timeout;
 
 use super::{App, BodyBudget, budget::Gathered, coding::Coding, error::ApiError, extent::Extent, server::Traffic};
-use crate::appointments;
+use crate::retry_after;
 
 /// Most of a refused body that is heard out: many clients listen only once they have said everything.
 const HEARD_OUT: usize = 64 << 20;
@@ -73,7 +73,7 @@ pub(super) async fn gather(
         let cut = |fault| ApiError::invalid("", "invalid_body", format!("The request's body was cut short: {fault}."));
         let part = part.map_err(cut)?;
         check((bytes.len() + part.len()) as u64)?;
-        share.grow(part.len()).map_err(|_| ApiError::crowded(appointments::a_little()))?;
+        share.grow(part.len()).map_err(|_| ApiError::crowded(retry_after::a_little()))?;
         bytes.extend_from_slice(&part);
     }
     Ok(Gathered { bytes, held: share.close() })

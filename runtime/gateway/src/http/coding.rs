@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use super::{BodyBudget, budget::Gathered, error::ApiError};
-use crate::appointments;
+use crate::retry_after;
 
 /// Bytes that are unpacked between two looks at the limits.
 const STEP: usize = 64 << 10;
@@ -56,7 +56,7 @@ impl Coding {
                 return Ok(Gathered { bytes, held: share.close() });
             }
             check(bytes.len() as u64)?;
-            share.grow(found).map_err(|_| ApiError::crowded(appointments::a_little()))?;
+            share.grow(found).map_err(|_| ApiError::crowded(retry_after::a_little()))?;
         }
     }
 }

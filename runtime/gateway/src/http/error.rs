@@ -73,6 +73,11 @@ impl ApiError {
         )
     }
 
+    /// 400: a form that cannot be kept to.
+    pub(crate) fn grammar(param: &str, fault: &lime_grammar::GrammarError) -> Self {
+        Self::invalid(param, "invalid_grammar", format!("Invalid '{param}': {fault}."))
+    }
+
     /// 401.
     pub(crate) fn unauthorized(message: &str) -> Self {
         let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use lime_trace::TraceContext;
 
-use super::{error::ApiError, fields::wrong_value, params::Common};
-use crate::{answer::AnswerForm, intake::Wish, schedule::KeyId, text::TextModel};
+use super::{error::ApiError, fields::wrong_value, form::AnswerGrammar, params::Common};
+use crate::{answer::AnswerForm, intake::SequenceRequest, schedule::KeyId, text::TextModel};
 
 /// Which of the two interfaces was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub(crate) struct Job {
     pub(crate) prediction: Arc<[u32]>,
     /// How the answers are to be read.
     pub(crate) answer: Arc<AnswerForm>,
+    /// Their grammar, if they have one.
+    pub(crate) grammar: Option<AnswerGrammar>,
+    /// How many alternatives are told of each token of the prompts, with how likely it was.
+    pub(crate) scoring: Option<u32>,
 }
 
 impl Job {
@@ -65,31 +69,45 @@ impl Job {
         self.prompts.iter().map(|prompt| prompt.tokens.len() as u64).sum()
     }
 
-    /// Whether anything is to be drawn.
+    /// Whether anything is to be computed.
     pub(crate) fn draws(&self) -> bool {
-        self.max_tokens.iter().all(|most| *most > 0)
+        self.scoring.is_some() || self.max_tokens.iter().all(|most| *most > 0)
+    }
+
+    /// Whether an answer is to have no token.
+    pub(crate) fn is_empty(&self, choice: usize) -> bool {
+        self.max_tokens[choice / self.common.drawn] == 0
     }
 
     /// One sequence for each choice.
-    pub(crate) fn wishes(&self, text: &TextModel, trace: Option<TraceContext>, key: Option<KeyId>) -> Vec<Wish> {
+    pub(crate) fn sequences(
+        &self,
+        text: &TextModel,
+        trace: Option<TraceContext>,
+        key: Option<KeyId>,
+    ) -> Vec<SequenceRequest> {
         let own: &[u32] = if self.common.ignore_eos { &[] } else { &text.end_tokens };
         let end_tokens: Arc<[u32]> = own.iter().chain(&self.common.stop_tokens).copied().collect();
-        let wish = |choice: usize| {
+        let request = |choice: usize| {
             let mut sampling = self.common.sampling_of(choice % self.common.drawn);
             // The best answers are known by their log-probabilities.
             sampling.logprobs = self.logprobs.or(self.chooses().then_some(0));
             sampling.held_back = if sampling.min_tokens > 0 { end_tokens.to_vec() } else { Vec::new() };
-            Wish {
+            SequenceRequest {
                 prompt: self.prompt_of(choice).tokens.clone(),
-                max_tokens: self.max_tokens[choice / self.common.drawn],
+                // Without a draw no sequence comes to its end: the token is not told.
+                max_tokens: self.max_tokens[choice / self.common.drawn].max(1),
                 sampling,
                 end_tokens: end_tokens.clone(),
                 trace,
                 prediction: self.prediction.clone(),
                 key,
+                matcher: self.grammar.as_ref().map(AnswerGrammar::matcher),
+                scoring: self.scoring,
+                pooling: None,
             }
         };
-        (0..self.choices()).map(wish).collect()
+        (0..self.choices()).map(request).collect()
     }
 }
 

@@ -9,10 +9,12 @@ mod choices;
 mod coding;
 mod completions;
 mod cors;
+mod embeddings;
 mod encoder;
 mod error;
 mod extent;
 mod fields;
+mod form;
 mod job;
 mod json_text;
 mod live;
@@ -72,15 +74,17 @@ use shape::now;
 pub(crate) use unknown_fields::UnknownFields;
 
 /// Where a model is asked for something, by a body that names it.
-const ASKED: [&str; 8] = [
+const ASKED: [&str; 10] = [
     chat::ROUTE,
     completions::ROUTE,
+    embeddings::ROUTE,
     responses::ROUTE,
     messages::ROUTE,
     messages::COUNT,
     texts::TOKENIZE,
     texts::DETOKENIZE,
     texts::TEMPLATE,
+    texts::INFO,
 ];
 
 /// What every handler needs.
@@ -156,10 +160,12 @@ pub(crate) fn router(app: SharedApp) -> Router {
     let v1 = Router::new()
         .route(chat::ROUTE, post(chat::handle))
         .route(completions::ROUTE, post(completions::handle))
+        .route(embeddings::ROUTE, post(embeddings::handle))
         .route(responses::ROUTE, post(responses::handle))
         .route(texts::TOKENIZE, post(texts::tokenize))
         .route(texts::DETOKENIZE, post(texts::detokenize))
         .route(texts::TEMPLATE, post(texts::apply_template))
+        .route(texts::INFO, get(texts::tokenizer_info))
         .route("/v1/models", get(pages::models))
         .route("/v1/models/{*id}", get(pages::model))
         .route("/lime/v1/live", get(live::live))

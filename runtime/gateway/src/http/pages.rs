@@ -16,7 +16,7 @@ use super::{
     error::{ApiError, retry_after},
 };
 use crate::{
-    appointments,
+    retry_after,
     ring::{RingCause, WeightsFault},
     status::{Phase, RingState, percent},
     worker_figures,
@@ -118,8 +118,8 @@ pub(super) fn loading_wait(state: &RingState, age: Duration) -> Duration {
         .values()
         .fold((0, 0), |sum: (u64, u64), device| (sum.0.saturating_add(device.0), sum.1.saturating_add(device.1)));
     if state.phase != Phase::Loading || loaded == 0 {
-        return appointments::a_little();
+        return retry_after::a_little();
     }
     let left = total.saturating_sub(loaded) as f64 / loaded as f64;
-    appointments::a_little() + Duration::try_from_secs_f64(age.as_secs_f64() * left).unwrap_or(LONGEST).min(LONGEST)
+    retry_after::a_little() + Duration::try_from_secs_f64(age.as_secs_f64() * left).unwrap_or(LONGEST).min(LONGEST)
 }

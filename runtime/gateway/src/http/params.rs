@@ -42,19 +42,7 @@ pub(super) const COMMON: [&str; 26] = [
 ];
 
 /// What other servers know and this one cannot do: to ignore it would give answers that are not what was asked for.
-pub(super) const PROMISES: [&str; 11] = [
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
-    "grammar",
-    "json_schema",
-    "use_beam_search",
-    "prompt_logprobs",
-    "bad_words",
-    "allowed_token_ids",
-];
+pub(super) const PROMISES: [&str; 4] = ["use_beam_search", "prompt_logprobs", "bad_words", "allowed_token_ids"];
 
 const MOST_BIASES: usize = 1024;
 const MOST_CHOICES: i64 = 128;

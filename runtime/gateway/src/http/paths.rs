@@ -7,14 +7,16 @@ use axum::{
 
 const API: &str = "/v1";
 /// What is served below [`API`]. Clients whose base address lacks it ask without.
-const BELOW: [&str; 8] = [
+const BELOW: [&str; 10] = [
     "/chat/completions",
     "/completions",
+    "/embeddings",
     "/models",
     "/responses",
     "/messages",
     "/tokenize",
     "/detokenize",
+    "/tokenizer_info",
     "/apply-template",
 ];
 

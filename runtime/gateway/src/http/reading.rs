@@ -17,7 +17,7 @@ use super::{
     extent::Extent,
     fields::Fields,
 };
-use crate::appointments;
+use crate::retry_after;
 
 /// Short requests that are read at the same time: they wait for each other, and never for long ones.
 const SHORT: usize = 4;
@@ -62,7 +62,7 @@ pub(super) async fn read<T: Send + 'static>(
     };
     let place = timeout(limit, readers.clone().acquire_owned()).await;
     // The semaphore is never closed.
-    let Ok(Ok(place)) = place else { return Err(ApiError::crowded(appointments::a_little())) };
+    let Ok(Ok(place)) = place else { return Err(ApiError::crowded(retry_after::a_little())) };
     let waiting = Waiting(Arc::default());
     let (app, given_up) = (app.clone(), waiting.0.clone());
     let reading = tokio::task::spawn_blocking(move || {

@@ -62,7 +62,7 @@ impl Said {
 
     /// How likely its tokens were, on the whole: the mean of their log-probabilities.
     pub(super) fn likelihood(&self) -> f64 {
-        let sum: f64 = self.reports.iter().map(|report| f64::from(report.logprob)).sum();
+        let sum: f64 = self.reports.iter().filter_map(|report| report.logprob).map(f64::from).sum();
         if self.reports.is_empty() { 0.0 } else { sum / self.reports.len() as f64 }
     }
 }

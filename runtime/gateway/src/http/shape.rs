@@ -121,14 +121,14 @@ impl Shape {
         choice
     }
 
-    /// Log-probabilities as this interface shows them; `start` is the number of characters before the answer.
-    pub(crate) fn logprobs(&self, text: &TextModel, reports: &[TokenReport], start: usize) -> Value {
+    /// Log-probabilities as this interface shows them.
+    pub(crate) fn logprobs(&self, text: &TextModel, reports: &[TokenReport]) -> Value {
         match self.kind {
             Kind::Chat => {
                 let content: Vec<Value> = reports.iter().map(|report| chat_logprob(text, report)).collect();
                 json!({"content": content, "refusal": null})
             }
-            Kind::Text => text_logprobs(text, reports, start),
+            Kind::Text => text_logprobs(text, reports),
         }
     }
 
@@ -198,26 +198,27 @@ pub(crate) fn now() -> u64 {
 }
 
 fn chat_logprob(text: &TextModel, report: &TokenReport) -> Value {
-    let one = |token: u32, logprob: f32| {
+    let one = |token: u32, logprob: Option<f32>| {
         let bytes = text.tokenizer.token_bytes(token);
         json!({"token": String::from_utf8_lossy(&bytes), "logprob": logprob, "bytes": bytes})
     };
     let mut entry = one(report.token, report.logprob);
-    entry["top_logprobs"] = report.top.iter().map(|(token, logprob)| one(*token, *logprob)).collect();
+    entry["top_logprobs"] = report.top.iter().map(|(token, logprob)| one(*token, Some(*logprob))).collect();
     entry
 }
 
-fn text_logprobs(text: &TextModel, reports: &[TokenReport], start: usize) -> Value {
+fn text_logprobs(text: &TextModel, reports: &[TokenReport]) -> Value {
     let alternatives = |report: &TokenReport| {
-        let own = (report.token, report.logprob);
+        let Some(logprob) = report.logprob else { return Value::Null };
+        let own = (report.token, logprob);
         let all = report.top.iter().copied().chain((!report.top.is_empty()).then_some(own));
-        all.map(|(token, logprob)| (label(text, token), logprob.into())).collect::<Map<String, Value>>()
+        all.map(|(token, logprob)| (label(text, token), logprob.into())).collect::<Map<String, Value>>().into()
     };
     json!({
         "tokens": reports.iter().map(|report| label(text, report.token)).collect::<Vec<_>>(),
         "token_logprobs": reports.iter().map(|report| report.logprob).collect::<Vec<_>>(),
         "top_logprobs": reports.iter().map(alternatives).collect::<Vec<_>>(),
-        "text_offset": reports.iter().map(|report| start + report.offset).collect::<Vec<_>>(),
+        "text_offset": reports.iter().map(|report| report.offset).collect::<Vec<_>>(),
     })
 }
 

@@ -67,8 +67,7 @@ impl sse::Writer for Writer {
             events.push_back(Event::default().data(ApiError::of_stream(fault).body().to_string()));
             return false;
         }
-        let start = self.job.prompt_of(choice).echo.chars().count();
-        let mut logprobs = self.job.logprobs.map_or(Value::Null, |_| self.shape.logprobs(&self.text, &reports, start));
+        let mut logprobs = self.job.logprobs.map_or(Value::Null, |_| self.shape.logprobs(&self.text, &reports));
         let mut gained: Vec<Value> = parts.into_iter().flat_map(|part| self.part(choice, part)).collect();
         let tells_tokens = !reports.is_empty() || (!tokens.is_empty() && self.shape.return_token_ids);
         if gained.is_empty() && tells_tokens {

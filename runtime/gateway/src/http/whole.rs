@@ -40,9 +40,8 @@ pub(super) async fn respond(
         cached += if job.is_first_of_prompt(place) { answer.cached } else { 0 };
     }
     let chosen: Vec<(usize, Said)> = best(answers, job.common.drawn, job.common.n);
-    let values = chosen.into_iter().enumerate().map(|(index, (place, mut said))| {
-        let start = job.prompt_of(place).echo.chars().count();
-        let wanted = job.logprobs.map(|_| shape.logprobs(text, &said.reports, start));
+    let values = chosen.into_iter().enumerate().map(|(index, (_, mut said))| {
+        let wanted = job.logprobs.map(|_| shape.logprobs(text, &said.reports));
         let tokens = std::mem::take(&mut said.tokens);
         shape.choice(index, said, wanted.unwrap_or(Value::Null), tokens)
     });
@@ -69,7 +68,7 @@ mod tests {
     #[test]
     fn the_likeliest_of_each_prompt_are_given() {
         let said = |logprobs: &[f32]| {
-            let report = |logprob: &f32| TokenReport { token: 0, logprob: *logprob, top: Vec::new(), offset: 0 };
+            let report = |logprob: &f32| TokenReport { token: 0, logprob: Some(*logprob), top: Vec::new(), offset: 0 };
             Said { reports: logprobs.iter().map(report).collect(), ..Said::default() }
         };
         let answers =

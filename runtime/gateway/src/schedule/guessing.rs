@@ -2,10 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+use lime_plan::KV_PAGE_TOKENS;
 use lime_ring::MOST_DRAFTS;
 
 use super::{NewSequence, Scheduler, sequence::Sequence};
-use crate::speculation::{Costs, Drafter, NewDrafter, Speculation, Wish, windows};
+use crate::speculation::{Costs, Drafter, Guesses, NewDrafter, Speculation, windows};
 
 /// How tokens are guessed ahead.
 pub(super) struct Guessing {
@@ -24,6 +25,12 @@ impl Guessing {
         (self.how != Speculation::Off).then(|| (self.source)(&wish.prompt, &wish.prediction))
     }
 
+    /// Seconds that it takes to compute a page in passes of up to `chunk` rows, as far as that is known.
+    pub(super) fn seconds_per_page(&self, chunk: u32) -> Option<f64> {
+        let rows = chunk.max(1);
+        Some(self.costs.of(rows)? / f64::from(rows) * f64::from(KV_PAGE_TOKENS))
+    }
+
     /// What passes took says nothing any more: other devices have the blocks.
     pub(super) fn forget_costs(&mut self) {
         self.costs = Costs::default();
@@ -39,8 +46,10 @@ impl fmt::Debug for Guessing {
 impl Scheduler {
     /// The result of the oldest pass on its way took so long, its wait for those before it apart.
     pub fn took(&mut self, time: Duration) {
-        if let Some(flight) = self.flights.front() {
-            self.guessing.costs.note(flight.total, time);
+        match self.flights.front() {
+            Some(flight) if !flight.restore.is_empty() => self.restored_in(time),
+            Some(flight) if flight.total > 0 => self.guessing.costs.note(flight.total, time),
+            Some(_) | None => {}
         }
     }
 
@@ -58,11 +67,11 @@ impl Scheduler {
             Speculation::Auto | Speculation::Off => room.min(MOST_DRAFTS),
         };
         let limits = self.limits;
-        let wishes: Vec<Wish> = taken.iter().map(|at| self.active[*at].guess(each, &limits)).collect();
+        let guesses: Vec<Guesses> = taken.iter().map(|at| self.active[*at].guess(each, &limits)).collect();
         if matches!(how, Speculation::Window(_)) {
-            return wishes.iter().map(|wish| wish.chances.len()).collect();
+            return guesses.iter().map(|one| one.chances.len()).collect();
         }
         let rows = taken.len() as u32;
-        windows(|rows| self.guessing.costs.of(rows), rows, rows, room, &wishes)
+        windows(|rows| self.guessing.costs.of(rows), rows, rows, room, &guesses)
     }
 }

@@ -18,27 +18,32 @@ mod prefixes;
 mod refusal_tests;
 #[cfg(test)]
 mod replan_tests;
+mod restoring;
 mod results;
 mod sequence;
 #[cfg(test)]
 mod speculation_tests;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use lime_plan::{Arithmetic, Ladder, MemoryModel, Plan};
+use lime_grammar::GrammarError;
+use lime_plan::{Arithmetic, DeviceSteps, MemoryModel, Plan};
 use lime_ring::{
-    MAX_IN_FLIGHT,
-    proto::{FailureKind, KeepPages, Rows, Token},
+    MAX_IN_FLIGHT, Restorable,
+    proto::{FailureKind, KeepPages, RestoredPage, Rows, Token},
 };
 use thiserror::Error;
 
 use guessing::Guessing;
 use prefixes::Prefixes;
 pub use prefixes::{KeyId, PrefixCache, PrefixCounts};
+use restoring::Reads;
 use sequence::Sequence;
-pub use sequence::{Finish, NewSequence, SequenceId};
+pub use sequence::{Finish, NewSequence, Pooling, SequenceId};
+pub(crate) use stored::Roots;
 
 use crate::speculation::{NewDrafter, OwnText, Speculation};
 
@@ -110,7 +115,7 @@ fn kv_pages(plan: &Plan) -> u64 {
     let memory = MemoryModel::of(plan);
     let all = u64::from(plan.serving.max_concurrent_requests) * u64::from(memory.pages_per_slot());
     let of_devices = plan.devices.iter().filter(|device| device.attentions() > 0).map(|device| {
-        let base = Ladder::of(plan, device).map_or(0, |ladder| ladder.base().0);
+        let base = DeviceSteps::of(plan, device).map_or(0, |steps| steps.base().0);
         base / memory.page_bytes(device.attentions()).0.max(1)
     });
     of_devices.fold(all, u64::min)
@@ -144,6 +149,8 @@ pub struct PassRequest {
     pub keep: Vec<KeepPages>,
     /// Kept pages that may go.
     pub forget: Vec<u64>,
+    /// Pages that were kept before, or are on disks, and are wanted again.
+    pub restore: Vec<RestoredPage>,
 }
 
 /// A token of an answer.
@@ -159,6 +166,10 @@ pub struct Drawn {
     pub guessed: Guessed,
     /// Tokens of the prompt that were not computed for this sequence.
     pub cached: u32,
+    /// With the first token, how likely those of the prompt were, from the second on: where that was asked.
+    pub scores: Vec<Token>,
+    /// With the first token, the sum of the prompt's states: where that was asked.
+    pub pooled: Vec<i64>,
 }
 
 /// Guesses that held and that did not.
@@ -209,6 +220,8 @@ struct Flight {
     forget: Vec<u64>,
     /// Kept pages that sequences of it begin behind.
     behind: Vec<u64>,
+    /// Pages that are wanted again. Such a pass has no rows.
+    restore: Vec<u64>,
     decodes: bool,
     /// Rows in all.
     total: u32,
@@ -225,6 +238,10 @@ struct Carried {
     begins_behind: bool,
     /// Whether the last row that is sure draws.
     draws: bool,
+    /// Tokens of the prompt that it asks how likely they were.
+    scored: u32,
+    /// Whether it asks for the sum of states.
+    pools: bool,
     /// What the rows after it guess.
     guesses: Vec<u32>,
 }
@@ -252,6 +269,9 @@ pub struct Scheduler {
     clock: u64,
     guessing: Guessing,
     prefixes: Prefixes,
+    /// Sequences whose grammar cannot be followed any further.
+    misfits: Vec<(SequenceId, GrammarError)>,
+    reads: Reads,
 }
 
 impl Scheduler {
@@ -279,6 +299,8 @@ impl Scheduler {
             together: 0,
             clock: 0,
             prefixes: Prefixes::new(PrefixCache::Off, limits.kv_pages),
+            misfits: Vec::new(),
+            reads: Reads::default(),
         }
     }
 
@@ -286,6 +308,18 @@ impl Scheduler {
     #[must_use]
     pub fn keeping(self, cache: PrefixCache) -> Self {
         Self { prefixes: Prefixes::new(cache, self.limits.kv_pages), ..self }
+    }
+
+    /// Gives what is kept names, by which it is found again when the ring begins anew.
+    #[must_use]
+    pub(crate) fn naming(mut self, names: Roots) -> Self {
+        self.prefixes.named(names);
+        self
+    }
+
+    /// What the devices of a ring that is ready have left of epochs before, or on their disks: of those alone that have KV caches.
+    pub fn found(&mut self, devices: &[Restorable]) {
+        self.prefixes.found(devices);
     }
 
     /// Pages that the ring keeps.
@@ -296,6 +330,11 @@ impl Scheduler {
     /// What happened to kept pages since this was asked last.
     pub fn take_prefix_counts(&mut self) -> PrefixCounts {
         self.prefixes.take_counts()
+    }
+
+    /// Sequences that came to their end since this was asked last because their grammar cannot be followed any further, and why.
+    pub fn take_misfits(&mut self) -> Vec<(SequenceId, GrammarError)> {
+        std::mem::take(&mut self.misfits)
     }
 
     /// Takes sequences of one request up: all or none of them.

@@ -1,11 +1,19 @@
 //! Which rows go into the next pass.
 
+use lime_ring::MAX_IN_FLIGHT;
+
 use super::{Flight, OutOfTurn, PassRequest, Prefixes, Scheduler, SequenceId, sequence::Sequence};
 
 impl Scheduler {
     /// The next pass, or `None` where there is nothing to send before the next result.
     pub fn next_pass(&mut self) -> Option<PassRequest> {
-        if self.flights.len() >= self.limits.depth || !self.may_join() {
+        if self.flights.len() < MAX_IN_FLIGHT {
+            self.ask_for_pages();
+            if let Some(pass) = self.restoring() {
+                return Some(pass);
+            }
+        }
+        if self.with_rows().count() >= self.limits.depth || !self.may_join() {
             return None;
         }
         let mut pass = PassRequest::default();
@@ -37,22 +45,29 @@ impl Scheduler {
         flight.keep.clone_from(&pass.keep);
         flight.forget.clone_from(&pass.forget);
         self.passes += 1;
-        self.together = if self.flights.is_empty() { 1 } else { self.together + 1 };
+        self.together = if self.with_rows().next().is_none() { 1 } else { self.together + 1 };
         self.flights.push_back(flight);
         Some(pass)
     }
 
     /// Whether the next pass follows others that it must keep to.
     fn follows(&self) -> bool {
-        self.limits.chunks_together && !self.flights.is_empty()
+        self.limits.chunks_together && self.with_rows().next().is_some()
+    }
+
+    /// The passes on their way that compute something.
+    fn with_rows(&self) -> impl DoubleEndedIterator<Item = &Flight> {
+        self.flights.iter().filter(|flight| flight.total > 0)
     }
 
     /// Whether a pass may go out beside those on their way.
     fn may_join(&self) -> bool {
         // One that comes when the first is back would meet blocks in other visits than the rest.
         let room = self.together < self.limits.depth;
-        let last = self.flights.back();
-        !self.follows() || room && last.is_some_and(|last| last.rows.iter().all(|rows| !rows.draws))
+        let last = self.with_rows().next_back();
+        !self.follows()
+            || room
+                && last.is_some_and(|last| last.rows.iter().all(|rows| !rows.draws && rows.scored == 0 && !rows.pools))
     }
 
     /// The last pass was not sent: what the sequence in `slot` asks for can be done on no try. Gives that sequence, which is at its end;
@@ -111,7 +126,7 @@ impl Scheduler {
         let guesses: usize = flight.rows.iter().map(|rows| rows.guesses.len()).sum();
         let mut room = (self.limits.chunk as usize).saturating_sub(guesses);
         while room > 0 {
-            let begun = self.flights.back().filter(|_| self.limits.chunks_together);
+            let begun = self.with_rows().next_back().filter(|_| self.limits.chunks_together);
             let carried = |sequence: &Sequence| {
                 let other = flight.rows.is_empty() && begun.is_some_and(|begun| !begun.carries(sequence.slot));
                 other || flight.carries(sequence.slot)
@@ -131,7 +146,10 @@ impl Scheduler {
     /// Whether an earlier sequence computes what this one begins with: it waits, and begins behind that. The earliest never waits.
     fn waits(&self, index: usize) -> bool {
         let (before, from) = self.active.split_at(index);
-        from.first().is_some_and(|sequence| before.iter().any(|before| sequence.waits_for(before, &self.prefixes)))
+        from.first().is_some_and(|sequence| {
+            let computed = || before.iter().any(|before| sequence.waits_for(before, &self.prefixes));
+            self.prefixes.awaits(&sequence.place) || computed()
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use lime_plan::KV_PAGE_TOKENS;
+use lime_plan::{KV_PAGE_TOKENS, PageName, TokenBasis};
 use lime_ring::proto::PassResult;
 use proptest::prelude::*;
 
@@ -43,16 +43,46 @@ struct Keeping {
     room: u64,
     /// Of so many passes one finds a page gone, and tells so or not.
     forgets: Option<(u64, bool)>,
+    /// Pages by their names, whatever becomes of the ring.
+    disk: HashMap<Vec<u8>, Vec<u32>>,
+    /// Of so many pages that are wanted again one is not there.
+    misses: Option<usize>,
+    wanted: usize,
 }
 
 impl Keeping {
     fn new(room: u64) -> Self {
         let (slots, kept, sent) = (HashMap::new(), HashMap::new(), VecDeque::new());
-        Self { slots, kept, places: 0, sent, passes: 0, rows: 0, room, forgets: None }
+        let disk = HashMap::new();
+        Self { slots, kept, places: 0, sent, passes: 0, rows: 0, room, forgets: None, disk, misses: None, wanted: 0 }
     }
 
     fn restart(&mut self) {
-        *self = Self { rows: self.rows, forgets: self.forgets, ..Self::new(self.room) };
+        let disk = std::mem::take(&mut self.disk);
+        let Self { rows, forgets, misses, wanted, .. } = *self;
+        *self = Self { rows, forgets, misses, wanted, disk, ..Self::new(self.room) };
+    }
+
+    /// What a device says of its disk.
+    fn restorable(&self) -> [Restorable; 1] {
+        let names = self.disk.keys().map(|name| PageName::try_from(name.as_slice()).unwrap());
+        [Restorable { names: names.collect(), disk_pages: 100 }]
+    }
+
+    fn restore(&mut self, pages: &[RestoredPage]) -> Vec<u64> {
+        let mut missing = Vec::new();
+        for RestoredPage { page, name } in pages {
+            self.wanted += 1;
+            let misses = self.misses.is_some_and(|every| self.wanted.is_multiple_of(every));
+            match self.disk.get(name).filter(|_| !misses).cloned() {
+                Some(tokens) => {
+                    self.places += 1;
+                    assert!(self.kept.insert(*page, (tokens, self.places)).is_none(), "a number is given once");
+                }
+                None => missing.push(*page),
+            }
+        }
+        missing
     }
 
     fn answer(&mut self) -> Option<PassResult> {
@@ -63,6 +93,10 @@ impl Keeping {
             for (number, id) in (keep.first as usize..).zip(&keep.pages) {
                 let held = &self.slots[&keep.slot];
                 let page = held.tokens[number * PAGE..(number + 1) * PAGE].to_vec();
+                if let Some(name) = keep.names.get(number - keep.first as usize) {
+                    let before = self.disk.insert(name.clone(), page.clone());
+                    assert!(before.is_none_or(|before| before == page), "pages of one name are one page");
+                }
                 assert!(self.kept.insert(*id, (page, held.places[number])).is_none(), "a number is given once");
             }
         }
@@ -72,6 +106,7 @@ impl Keeping {
         pass.forget.iter().for_each(|id| {
             self.kept.remove(id);
         });
+        result.forgotten = self.restore(&pass.restore);
         if let Some((every, tells)) = self.forgets
             && self.passes.is_multiple_of(every)
             && let Some(id) = self.kept.keys().min().copied()
@@ -163,6 +198,85 @@ fn run(
 
 fn on(limits: Limits) -> Scheduler {
     Scheduler::new(limits).keeping(PrefixCache::PerKey)
+}
+
+/// The same with names for what is kept.
+fn naming(limits: Limits) -> Scheduler {
+    let plan = lime_plan::testing::proportional(&lime_plan::testing::PlanRequest {
+        model: &lime_plan::testing::small_card(&mut lime_plan::testing::Random::new(1), 4),
+        devices: &[lime_plan::testing::DeviceBudget { name: "a".into(), memory: lime_plan::Bytes::gib(64) }],
+        serving: lime_plan::ServingLimits {
+            max_context_tokens: 64,
+            max_concurrent_requests: 1,
+            prefill_chunk_tokens: 16,
+        },
+        segments: 1,
+        arithmetic: Arithmetic::Exact,
+        residual: lime_plan::Dtype::F32,
+        kv: lime_plan::Dtype::F32,
+    });
+    let names = Roots::new(&TokenBasis::of(&plan.unwrap()), &["one".into(), "two".into()]).unwrap();
+    on(limits).naming(names)
+}
+
+#[test]
+fn what_devices_have_left_is_not_computed_again() {
+    let (mut scheduler, mut ring) = (naming(wide(100)), Keeping::new(100));
+    let wish = |id, key| NewSequence { key: Some(KeyId(key)), ..of_kind(id, 0, 5 * PAGE, 10, 30) };
+    scheduler.found(&ring.restorable());
+    scheduler.admit(vec![wish(1, 0)]).unwrap();
+    let before = run(&mut scheduler, &mut ring, |_, _, _| {});
+    assert_eq!(ring.disk.len(), (5 * PAGE + 10 + before.answers[&1].len() - 1) / PAGE);
+    // Another gateway, and workers that were restarted.
+    let mut scheduler = naming(wide(100));
+    ring.restart();
+    scheduler.found(&ring.restorable());
+    scheduler.admit(vec![wish(2, 0), wish(3, 0), wish(4, 1)]).unwrap();
+    let after = run(&mut scheduler, &mut ring, |_, _, _| {});
+    assert_eq!([2, 3, 4].map(|id| after.cached[&id]), [320, 320, 0], "another key finds nothing");
+    assert_eq!(scheduler.take_prefix_counts().restored, 5, "once for both");
+    // In the middle of an answer only what is lost is computed again.
+    scheduler.admit(vec![wish(5, 0)]).unwrap();
+    let mut lost_at = 0;
+    let again = run(&mut scheduler, &mut ring, |scheduler, ring, step| {
+        if step == 12 {
+            assert!(scheduler.restart(Restart::RingLost).is_empty());
+            ring.restart();
+            scheduler.found(&ring.restorable());
+            lost_at = ring.rows;
+        }
+    });
+    assert_eq!(again.answers[&5], Model::expected(&wish(5, 0)));
+    assert!(again.rows - lost_at < 64 + 30, "{} rows after the loss", again.rows - lost_at);
+    // One that turns out to be gone is computed again, with what comes behind it.
+    let mut scheduler = naming(wide(100));
+    ring.restart();
+    ring.misses = Some(3);
+    ring.wanted = 0;
+    scheduler.found(&ring.restorable());
+    scheduler.admit(vec![wish(6, 0)]).unwrap();
+    let missed = run(&mut scheduler, &mut ring, |_, _, _| {});
+    assert_eq!((missed.cached[&6], &missed.answers[&6]), (128, &Model::expected(&wish(6, 0))));
+}
+
+#[test]
+fn no_more_comes_back_than_there_is_room_for() {
+    let (mut scheduler, mut ring) = (naming(wide(100)), Keeping::new(6));
+    scheduler.found(&ring.restorable());
+    let wishes = [of_kind(1, 0, 4 * PAGE, 10, 1), of_kind(2, 1, 4 * PAGE, 10, 1)];
+    ring.room = 100;
+    scheduler.admit(wishes.to_vec()).unwrap();
+    run(&mut scheduler, &mut ring, |_, _, _| {});
+    let mut scheduler = naming(wide(6));
+    ring.room = 6;
+    ring.restart();
+    scheduler.found(&ring.restorable());
+    for (id, kind) in [(3, 0), (4, 1), (5, 0)] {
+        scheduler.admit(vec![of_kind(id, kind, 4 * PAGE, 10, 1)]).unwrap();
+        let ran = run(&mut scheduler, &mut ring, |_, _, _| {});
+        assert_eq!(ran.cached[&id], 256);
+    }
+    assert!(scheduler.kept_pages() <= 6);
 }
 
 #[test]
@@ -258,13 +372,15 @@ proptest! {
         losses in proptest::collection::btree_set(0_u64..80, 0..4),
         cancels in proptest::collection::btree_map(0_u64..60, 1_u64..9, 0..3),
         forgets in proptest::option::of((2_u64..9, any::<bool>())),
+        (named, misses) in (any::<bool>(), proptest::option::of(2_usize..9)),
     ) {
         let limits = Limits { slots, chunk, depth, decode_groups: groups, ..wide(room) };
         let wishes: Vec<NewSequence> = sizes.iter().zip(1..).map(|((kind, common, own, most, key), id)| {
             NewSequence { key: Some(KeyId(*key)), ..of_kind(id, *kind, *common, *own, *most) }
         }).collect();
-        let mut scheduler = on(limits);
-        let mut ring = Keeping { forgets, ..Keeping::new(room) };
+        let mut scheduler = if named { naming(limits) } else { on(limits) };
+        let mut ring = Keeping { forgets, misses, ..Keeping::new(room) };
+        scheduler.found(&ring.restorable());
         scheduler.admit(wishes.clone()).unwrap();
         let ran = run(&mut scheduler, &mut ring, |scheduler, ring, step| {
             if let Some(id) = cancels.get(&step) {
@@ -273,6 +389,7 @@ proptest! {
             if losses.contains(&step) {
                 assert!(scheduler.restart(Restart::RingLost).is_empty());
                 ring.restart();
+                scheduler.found(&ring.restorable());
             }
         });
         for wish in &wishes {

@@ -1,16 +1,21 @@
 //! What the ring keeps of sequences, and what it may forget: this book is the only one that decides, workers do as it says. Pure.
 //!
 //! A page of a KV cache depends on its tokens and all before them, and on nothing else that can change while a gateway runs. So pages are
-//! the nodes of a tree whose edges are pages of tokens: a sequence that goes down it begins behind what it finds. Tokens are compared as
-//! they are; no digest stands for them.
+//! the nodes of a tree whose edges are pages of tokens: a sequence that goes down it begins behind what it finds. In the tree tokens are
+//! compared as they are. Beyond it, what devices have left of epochs before or on their disks is found by its name, which stands for all
+//! tokens up to its end, and hung into the tree again as soon as devices have it at hand.
+
+mod coming;
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use lime_plan::KV_PAGE_TOKENS;
-use lime_ring::proto::KeepPages;
+use lime_plan::{KV_PAGE_TOKENS, PageName};
+use lime_ring::proto::{KeepPages, RestoredPage};
+
+use super::stored::{Roots, Stored};
 
 /// Tokens of a page.
 const PAGE: usize = KV_PAGE_TOKENS as usize;
@@ -38,6 +43,10 @@ pub struct PrefixCounts {
     pub reused: u64,
     /// Pages that were kept.
     pub kept: u64,
+    /// Pages that came back from epochs before, or from disks.
+    pub restored: u64,
+    /// Pages that were to come back and that a device did not have.
+    pub missed: u64,
     /// Pages that are kept no more: their room was needed, or the ring began anew.
     pub dropped: u64,
 }
@@ -76,6 +85,9 @@ struct Node {
     /// Sequences that have it in their slots.
     users: u32,
     used: u64,
+    name: Option<PageName>,
+    /// Devices have been asked for it, and have not answered.
+    coming: bool,
 }
 
 /// The book of kept pages.
@@ -93,7 +105,11 @@ pub(super) struct Prefixes {
     /// What the next pass is to say.
     keep: Vec<KeepPages>,
     forget: Vec<u64>,
+    restore: Vec<RestoredPage>,
     counts: PrefixCounts,
+    /// How pages are named; where nothing is, they have no names.
+    names: Option<Roots>,
+    stored: Stored,
 }
 
 impl Prefixes {
@@ -125,9 +141,17 @@ impl Prefixes {
         let most = tokens.len().saturating_sub(1) / PAGE;
         tokens.chunks_exact(PAGE).take(most).map_while(move |page| {
             let id = *children?.get(page)?;
-            children = self.pages.get(&id).map(|node| &node.children);
+            let node = self.pages.get(&id).filter(|node| !node.coming)?;
+            children = Some(&node.children);
             Some(id)
         })
+    }
+
+    fn children(&self, tip: Tip, owner: Option<KeyId>) -> Option<&HashMap<Arc<[u32]>, u64>> {
+        match tip {
+            Tip::Root => self.roots.get(&owner),
+            Tip::Page(parent) => self.pages.get(&parent).map(|node| &node.children),
+        }
     }
 
     /// A sequence begins: the pages that it begins behind.
@@ -153,14 +177,13 @@ impl Prefixes {
         self.clock += 1;
         for number in place.seen..landed.min(tokens.len()) / PAGE {
             let Some(page) = tokens.get(number * PAGE..(number + 1) * PAGE) else { return };
-            let children = match place.tip {
-                Tip::Root => self.roots.get(&owner),
-                Tip::Page(parent) => match self.pages.get(&parent) {
-                    Some(node) => Some(&node.children),
-                    // It is forgotten: what comes behind it can be found by nobody.
-                    None => return,
-                },
-            };
+            if let Tip::Page(parent) = place.tip
+                && !self.pages.contains_key(&parent)
+            {
+                // It is forgotten: what comes behind it can be found by nobody.
+                return;
+            }
+            let children = self.children(place.tip, owner);
             let id = match children.and_then(|children| children.get(page)).copied() {
                 // Somebody else computed the same: this sequence's own page goes with its slot.
                 Some(id) => id,
@@ -171,9 +194,40 @@ impl Prefixes {
     }
 
     fn add(&mut self, owner: Option<KeyId>, page: &[u32], number: u32, slot: u32, place: &mut Place) -> u64 {
+        let before = match place.tip {
+            Tip::Root => self.names.as_ref().and_then(|names| names.of(owner.map(|KeyId(number)| number))),
+            Tip::Page(parent) => self.pages.get(&parent).and_then(|node| node.name),
+        };
+        let name = before.map(|before| before.followed_by(page));
+        let id = self.hang(owner, place.tip, page, name, false);
+        place.held.push(id);
+        self.counts.kept += 1;
+        if let Some(name) = name {
+            self.stored.add(name);
+        }
+        let follows = |keep: &&mut KeepPages| {
+            let named = keep.names.is_empty() != name.is_some();
+            keep.slot == slot && named && keep.first + keep.pages.len() as u32 == number
+        };
+        match self.keep.last_mut().filter(follows) {
+            Some(keep) => {
+                keep.pages.push(id);
+                keep.names.extend(name.map(|name| name.as_bytes().to_vec()));
+            }
+            None => {
+                let names = name.into_iter().map(|name| name.as_bytes().to_vec()).collect();
+                self.keep.push(KeepPages { slot, first: number, pages: vec![id], names });
+            }
+        }
+        id
+    }
+
+    /// Hangs a page into the tree, for a sequence that has it.
+    fn hang(&mut self, owner: Option<KeyId>, parent: Tip, page: &[u32], name: Option<PageName>, coming: bool) -> u64 {
         self.last += 1;
-        let (id, parent, tokens) = (self.last, place.tip, Arc::<[u32]>::from(page));
-        let node = Node { tokens: tokens.clone(), parent, children: HashMap::new(), owner, users: 0, used: self.clock };
+        let (id, tokens) = (self.last, Arc::<[u32]>::from(page));
+        let (children, used) = (HashMap::new(), self.clock);
+        let node = Node { tokens: tokens.clone(), parent, children, owner, users: 0, used, name, coming };
         self.pages.insert(id, node);
         match parent {
             Tip::Root => {
@@ -187,12 +241,6 @@ impl Prefixes {
             }
         }
         self.hold(id);
-        place.held.push(id);
-        self.counts.kept += 1;
-        match self.keep.last_mut().filter(|keep| keep.slot == slot && keep.first + keep.pages.len() as u32 == number) {
-            Some(keep) => keep.pages.push(id),
-            None => self.keep.push(KeepPages { slot, first: number, pages: vec![id] }),
-        }
         id
     }
 
@@ -252,6 +300,9 @@ impl Prefixes {
         }
         // From the leaves up: numbers rise from parents to children.
         for id in gone.iter().rev() {
+            if let Some(name) = self.pages.get(id).filter(|node| node.coming).and_then(|node| node.name) {
+                self.stored.remove(&name);
+            }
             self.remove(*id);
         }
         for place in places {
@@ -264,6 +315,7 @@ impl Prefixes {
     fn remove(&mut self, id: u64) {
         let Some(node) = self.pages.remove(&id) else { return };
         self.idle.remove(&(node.used, id));
+        self.restore.retain(|page| page.page != id);
         self.counts.dropped += 1;
         match node.parent {
             Tip::Root => {
@@ -286,8 +338,8 @@ impl Prefixes {
     /// The ring begins anew and knows nothing; it has room for `room` pages. Whoever has a place in the tree has none any more.
     pub(super) fn clear(&mut self, room: u64) {
         self.counts.dropped += self.pages.len() as u64;
-        let (cache, last, clock, counts) = (self.cache, self.last, self.clock, self.counts);
-        *self = Self { cache, room, last, clock, counts, ..Self::default() };
+        let (cache, last, clock, counts, names) = (self.cache, self.last, self.clock, self.counts, self.names.take());
+        *self = Self { cache, room, last, clock, counts, names, ..Self::default() };
     }
 
     /// What the next pass is to say: pages to be kept, and pages that may go.

@@ -1,6 +1,6 @@
 //! What comes back: tokens, refusals, failures.
 
-use lime_ring::proto::{FailureKind, PassResult};
+use lime_ring::proto::{FailureKind, PassResult, Token};
 
 use super::{Carried, Completed, Drawn, Flight, Guessed, OutOfTurn, Scheduler};
 
@@ -19,12 +19,30 @@ impl Scheduler {
             return Ok(self.failed(result));
         }
         let flight = self.flights.pop_front().ok_or_else(|| OutOfTurn("no pass was on its way".into()))?;
+        self.prefixes.arrived(&flight.restore);
         let mut tokens = result.tokens.into_iter().peekable();
-        for Carried { slot, end, draws, guesses, .. } in flight.rows {
+        let mut scores = result.scores.into_iter();
+        let mut pooled = result.pooled.into_iter();
+        for Carried { slot, start, end, draws, guesses, scored, pools, .. } in flight.rows {
             let sequence = self.active.iter_mut().find(|sequence| sequence.slot == slot);
             let sequence = sequence.ok_or_else(|| OutOfTurn(format!("slot {slot} is free")))?;
             let stale = sequence.settling;
             sequence.land();
+            let own: Vec<Token> = scores.by_ref().take(scored as usize).collect();
+            if own.len() != scored as usize || own.iter().any(|score| score.slot != slot) {
+                return Err(OutOfTurn(format!(
+                    "scores of {} tokens of slot {slot}, which asked for {scored}",
+                    own.len()
+                )));
+            }
+            let sums = if pools { pooled.next() } else { None };
+            if pools && sums.as_ref().is_none_or(|sums| sums.slot != slot || sums.sums.len() % 8 != 0) {
+                return Err(OutOfTurn(format!("no sum of states for slot {slot}")));
+            }
+            if !stale {
+                sequence.scored(start, own);
+                sequence.pooled(sums.as_ref());
+            }
             if !draws {
                 if !stale {
                     sequence.landed(end, &mut self.prefixes);
@@ -45,12 +63,17 @@ impl Scheduler {
                 // What comes after the end, or of no use, is not heard.
                 if !sequence.cancelled && !stale {
                     let finish = sequence.push(token.token);
+                    let misfit = sequence.take_misfit();
                     let left = if goes_on && finish.is_none() { 0 } else { guesses.len() };
                     let wrong = left.saturating_sub(place + usize::from(held)) as u64;
                     // A finished sequence leaves as a cancelled one does.
-                    sequence.cancelled = finish.is_some();
+                    sequence.cancelled = finish.is_some() || misfit.is_some();
+                    if let Some(misfit) = misfit.filter(|_| finish.is_none()) {
+                        self.misfits.push((sequence.id, misfit));
+                    }
                     let guessed = Guessed { held: held.into(), wrong };
-                    drawn(Drawn { id: sequence.id, token, finish, guessed, cached: sequence.cached() });
+                    let (cached, scores, pooled) = (sequence.cached(), sequence.take_scores(), sequence.take_pooled());
+                    drawn(Drawn { id: sequence.id, token, finish, guessed, cached, scores, pooled });
                 }
                 if !goes_on {
                     break;
@@ -60,6 +83,9 @@ impl Scheduler {
                 sequence.drew(&brought);
                 sequence.landed(end, &mut self.prefixes);
             }
+        }
+        if scores.next().is_some() || pooled.next().is_some() {
+            return Err(OutOfTurn("scores or sums that nobody asked for".into()));
         }
         if let Some(token) = tokens.next() {
             return Err(OutOfTurn(format!("a token of slot {} that nobody draws", token.slot)));

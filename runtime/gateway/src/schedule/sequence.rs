@@ -2,8 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use lime_plan::KV_PAGE_TOKENS;
-use lime_ring::proto::Rows;
+use lime_grammar::{GrammarError, Matcher};
+use lime_plan::{KV_PAGE_TOKENS, TokenSet};
+use lime_ring::{
+    MOST_DRAFTS,
+    proto::{Pooled, Rows, Scoring, Token},
+};
 use lime_trace::TraceContext;
 
 use super::{
@@ -11,8 +15,8 @@ use super::{
     prefixes::{KeyId, Place, Prefixes},
 };
 use crate::{
-    sampling::SamplingParams,
-    speculation::{Drafter, Drafting, Wish},
+    sampling::{SamplingParams, allow},
+    speculation::{Drafter, Drafting, Guesses},
 };
 
 /// Names a sequence for as long as the gateway runs.
@@ -38,6 +42,22 @@ pub struct NewSequence {
     pub prediction: Arc<[u32]>,
     /// The API key for which it is computed, where there are keys.
     pub key: Option<KeyId>,
+    /// The grammar of its answer, if it has one.
+    pub matcher: Option<Matcher>,
+    /// So many alternatives are told of each token of the prompt, and how likely it was; `None`: nothing is.
+    pub scoring: Option<u32>,
+    /// Which of the prompt's states are added up; `None`: none are.
+    pub pooling: Option<Pooling>,
+}
+
+/// Which rows of a prompt an embedding is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// All of them.
+    Mean,
+    /// The last.
+    #[default]
+    Last,
 }
 
 /// Why a sequence came to its end.
@@ -47,10 +67,14 @@ pub enum Finish {
     Stop,
     /// The wish's number of tokens is reached.
     Length,
+    /// The answer is whole by its grammar: nothing can follow.
+    Whole,
 }
 
 /// Rings die of other things than requests; only a sequence that loses several without a token between them is tried alone.
 const LOSSES_BEFORE_SUSPICION: u32 = 3;
+/// How likely a token is that a grammar leaves no choice about: a model may write it in other pieces.
+const FORCED: f64 = 0.9;
 /// Every device makes a span of a pass that is traced: of a long answer some passes tell enough.
 const TRACED_EVERY: usize = 16;
 
@@ -70,6 +94,19 @@ pub(super) struct Sequence {
     /// Where its tokens are guessed ahead.
     drafting: Option<Drafting>,
     counts: HashMap<u32, u32>,
+    /// How far its answer is in its grammar.
+    matcher: Option<Matcher>,
+    /// What became wrong with it.
+    misfit: Option<GrammarError>,
+    /// Tokens that its grammar leaves no choice about, most likely: they are what is guessed now.
+    forced: Vec<u32>,
+    /// How many alternatives are wanted of each token of the prompt.
+    scoring: Option<u32>,
+    /// How likely those tokens were, from the second on, as far as that has come.
+    scores: Vec<Token>,
+    pooling: Option<Pooling>,
+    /// The sum of the states of rows that are back, in units of 2^-32.
+    sums: Vec<i64>,
     /// Positions that are on their way or in the KV cache.
     scheduled: usize,
     /// Positions that are in the KV cache of every device.
@@ -114,6 +151,13 @@ impl Sequence {
             trace: wish.trace,
             drafting: source.map(Drafting::new),
             counts,
+            matcher: wish.matcher,
+            misfit: None,
+            forced: Vec::new(),
+            scoring: wish.scoring,
+            scores: Vec::new(),
+            pooling: wish.pooling,
+            sums: Vec::new(),
             scheduled: 0,
             landed: 0,
             key: wish.key,
@@ -167,12 +211,17 @@ impl Sequence {
 
     /// What it may guess of the tokens after its next one; nothing where it may be in trouble that it causes itself, or where draws after the
     /// next one would be others.
-    pub(super) fn guess(&mut self, room: usize, limits: &Limits) -> Wish {
+    pub(super) fn guess(&mut self, room: usize, limits: &Limits) -> Guesses {
         let alone = self.suspect() || !self.sampling.takes_guesses(self.generated() as u64);
         // A token for each guess and one more: within what is asked for, and within the context.
         let asked = (self.max_tokens as usize).saturating_sub(self.generated() + 1);
         let context = (limits.context as usize).saturating_sub(self.tokens.len() + 1);
-        let Some(drafting) = self.drafting.as_mut().filter(|_| !alone) else { return Wish::default() };
+        let Some(drafting) = self.drafting.as_mut().filter(|_| !alone) else { return Guesses::default() };
+        self.forced = self.matcher.as_mut().map(Matcher::likely).unwrap_or_default();
+        self.forced.truncate(room.min(asked).min(context).min(MOST_DRAFTS));
+        if !self.forced.is_empty() {
+            return Guesses { chances: vec![FORCED; self.forced.len()] };
+        }
         drafting.guess(&self.tokens, room.min(asked).min(context), limits.vocabulary)
     }
 
@@ -196,14 +245,33 @@ impl Sequence {
         }
         let draws = self.remaining() == 0;
         let sample = draws.then(|| self.sampling.on_wire(self.generated() as u64, &self.counts));
-        let guesses =
-            self.drafting.as_ref().map_or(&[][..], |drafting| drafting.first(if draws { guesses } else { 0 }));
+        let most = if draws { guesses } else { 0 };
+        let forced = std::mem::take(&mut self.forced);
+        let guesses = match &self.drafting {
+            _ if !forced.is_empty() => &forced[..most.min(forced.len())],
+            Some(drafting) => drafting.first(most),
+            None => &[],
+        };
+        let (guesses, ahead) = ahead(self.matcher.as_mut(), guesses, &mut self.misfit);
         tokens.extend_from_slice(guesses);
-        let drafts = self.sampling.drafts_on_wire(guesses, &self.counts);
+        let mut drafts = self.sampling.drafts_on_wire(guesses, &self.counts);
+        let mut sample = sample;
+        if let (Some(matcher), Some(sample)) = (&self.matcher, &mut sample) {
+            allow(sample, &mut drafts, matcher.allowed(), &ahead);
+        }
+        let sure = count;
         let (slot, start, count) = (self.slot, start as u32, (count + drafts.len()) as u32);
         let (end, begins_behind) = (start + count, !prefix.is_empty());
-        let carried = Carried { slot, start, end, begins_behind, draws, guesses: guesses.to_vec() };
-        (Rows { slot, start, count, sample, trace: self.trace(), drafts, prefix }, carried)
+        let scoring = self.scoring(start as usize, sure);
+        let scored = scoring.as_ref().map_or(0, |scoring| scoring.next.len() as u32);
+        let pooled = match self.pooling {
+            Some(Pooling::Mean) => sure as u32,
+            Some(Pooling::Last) => draws.into(),
+            None => 0,
+        };
+        let guesses = guesses.to_vec();
+        let carried = Carried { slot, start, end, begins_behind, draws, scored, pools: pooled > 0, guesses };
+        (Rows { slot, start, count, sample, trace: self.trace(), drafts, prefix, scoring, pooled }, carried)
     }
 
     /// A pass brought these tokens, of which all but the last were guessed: their rows are in the KV cache already. Those that follow are
@@ -215,10 +283,70 @@ impl Sequence {
         }
     }
 
+    /// Whether what is kept of its beginning is of no use.
+    fn needs_every_row(&self) -> bool {
+        self.scoring.is_some() || self.pooling == Some(Pooling::Mean)
+    }
+
+    /// What is asked of `count` rows from position `start` on about the tokens of the prompt behind them.
+    fn scoring(&self, start: usize, count: usize) -> Option<Scoring> {
+        let top_logprobs = self.scoring?;
+        let next = self.tokens[..self.prompt_tokens].get(start + 1..)?;
+        // Of a prompt that is computed again, what was told already is not asked again.
+        let wanted = start + count > self.scores.len() && !next.is_empty();
+        wanted.then(|| Scoring { next: next[..count.min(next.len())].to_vec(), top_logprobs })
+    }
+
+    /// How likely the tokens behind the rows from position `start` on were.
+    pub(super) fn scored(&mut self, start: u32, scores: Vec<Token>) {
+        let known = self.scores.len().saturating_sub(start as usize);
+        self.scores.extend(scores.into_iter().skip(known));
+    }
+
+    /// A pass brought a sum of states.
+    pub(super) fn pooled(&mut self, brought: Option<&Pooled>) {
+        let Some(brought) = brought else { return };
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, i64::from_le_bytes);
+        let brought: Vec<i64> = brought.sums.chunks_exact(8).map(number).collect();
+        self.sums.resize(brought.len(), 0);
+        self.sums.iter_mut().zip(brought).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+    }
+
+    /// The sum of the prompt's states: with the first token of the answer, and not again.
+    pub(super) fn take_pooled(&mut self) -> Vec<i64> {
+        if self.pooling.take().is_some() { std::mem::take(&mut self.sums) } else { Vec::new() }
+    }
+
+    /// How likely the prompt's tokens were: with the first of the answer, and not again.
+    pub(super) fn take_scores(&mut self) -> Vec<Token> {
+        if self.scoring.take().is_some() { std::mem::take(&mut self.scores) } else { Vec::new() }
+    }
+
+    /// Whether it is yet to begin, and may begin behind what others computed.
+    pub(super) fn may_restore(&self) -> bool {
+        self.scheduled == 0
+            && self.in_flight == 0
+            && !self.plain
+            && !self.needs_every_row()
+            && !self.suspect()
+            && !self.cancelled
+            && !self.settling
+    }
+
+    /// Whether pages behind those at hand can be brought back for it, and it does not wait for some.
+    pub(super) fn wants_pages(&self, prefixes: &Prefixes) -> bool {
+        !prefixes.awaits(&self.place) && prefixes.can_restore(self.key, &self.tokens)
+    }
+
+    /// Has them brought back, as long as there is room beside `own` pages that sequences have for themselves.
+    pub(super) fn restore(&mut self, own: u64, prefixes: &mut Prefixes) {
+        prefixes.restore(self.key, &self.tokens, own, &mut self.place);
+    }
+
     /// Begins behind what is kept of it; gives those pages.
     fn begin(&mut self, prefixes: &mut Prefixes) -> Vec<u64> {
         // Whoever may be in trouble that it causes itself has nothing to do with others.
-        let plain = self.plain || self.suspect();
+        let plain = self.plain || self.suspect() || self.needs_every_row();
         let behind = if plain { Vec::new() } else { prefixes.begin(self.key, &self.tokens, &mut self.place) };
         self.scheduled = behind.len() * KV_PAGE_TOKENS as usize;
         self.landed = self.scheduled;
@@ -253,7 +381,7 @@ impl Sequence {
 
     /// Whether it is better to wait until `before`, which came earlier, has computed pages that both begin with.
     pub(super) fn waits_for(&self, before: &Self, prefixes: &Prefixes) -> bool {
-        let begins = self.scheduled == 0 && !self.plain && !self.suspect();
+        let begins = self.scheduled == 0 && !self.plain && !self.suspect() && !self.needs_every_row();
         if !begins || before.cancelled || !prefixes.is_on() || !prefixes.may_share(self.key, before.key) {
             return false;
         }
@@ -277,16 +405,26 @@ impl Sequence {
             *self.counts.entry(token).or_default() += 1;
         }
         if self.end_tokens.contains(&token) {
-            Some(Finish::Stop)
-        } else if self.generated() >= self.max_tokens as usize {
-            Some(Finish::Length)
-        } else {
-            None
+            return Some(Finish::Stop);
         }
+        if let Some(matcher) = &mut self.matcher {
+            match matcher.advance(token) {
+                Ok(()) if matcher.is_over() => return Some(Finish::Whole),
+                Ok(()) => {}
+                Err(fault) => self.misfit = Some(fault),
+            }
+        }
+        if self.generated() >= self.max_tokens as usize { Some(Finish::Length) } else { None }
+    }
+
+    /// What became wrong with its grammar, if anything: it cannot go on.
+    pub(super) fn take_misfit(&mut self) -> Option<GrammarError> {
+        self.misfit.take()
     }
 
     /// Begins anew from prompt and answer so far: the ring has forgotten everything.
     pub(super) fn rewind(&mut self) {
+        self.sums.clear();
         (self.scheduled, self.landed) = (0, 0);
         self.place = Place::default();
         self.in_flight = 0;
@@ -295,6 +433,7 @@ impl Sequence {
 
     /// The same while the ring goes on: passes that are on their way come back first.
     pub(super) fn settle(&mut self, prefixes: &mut Prefixes) {
+        self.sums.clear();
         (self.scheduled, self.landed) = (0, 0);
         self.leave(prefixes);
         self.settling = self.in_flight > 0;
@@ -324,5 +463,22 @@ impl Sequence {
 
     fn generated(&self) -> usize {
         self.tokens.len() - self.prompt_tokens
+    }
+}
+
+/// Of `guesses` those that the grammar has a place for, and what may be drawn after each.
+fn ahead<'a>(
+    matcher: Option<&mut Matcher>,
+    guesses: &'a [u32],
+    misfit: &mut Option<GrammarError>,
+) -> (&'a [u32], Vec<TokenSet>) {
+    let Some(matcher) = matcher.filter(|_| !guesses.is_empty()) else { return (guesses, Vec::new()) };
+    match matcher.ahead(guesses) {
+        Ok(sets) => (&guesses[..sets.len()], sets),
+        Err(fault) => {
+            // What comes back from this pass is its last token.
+            *misfit = Some(fault);
+            (&[], Vec::new())
+        }
     }
 }

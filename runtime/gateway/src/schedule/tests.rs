@@ -38,6 +38,9 @@ pub(super) fn wish(id: u64, prompt: usize, max_tokens: u32) -> NewSequence {
         trace: None,
         prediction: [].into(),
         key: None,
+        matcher: None,
+        scoring: None,
+        pooling: None,
     }
 }
 

@@ -7,7 +7,7 @@ use lime_ring::MOST_DRAFTS;
 use super::{
     acceptance::Acceptance,
     suffix::{Match, SuffixLookup},
-    window::Wish,
+    window::Guesses,
 };
 
 /// Tokens that may come next.
@@ -98,7 +98,7 @@ impl Drafting {
     }
 
     /// Guesses up to `most` tokens of what comes after `tokens`, of a model of `vocabulary` tokens; the chances that they hold.
-    pub(crate) fn guess(&mut self, tokens: &[u32], most: usize, vocabulary: u32) -> Wish {
+    pub(crate) fn guess(&mut self, tokens: &[u32], most: usize, vocabulary: u32) -> Guesses {
         self.catch_up(tokens, tokens.len());
         // One is always guessed: whether it would have held says whether guessing pays.
         let mut guess = self.source.guess(most.clamp(1, MOST_DRAFTS));
@@ -107,7 +107,7 @@ impl Drafting {
         let chance = |ahead: usize| self.acceptance.chance(guess.matched.saturating_add(ahead as u32));
         let chances = (0..guess.tokens.len().min(most)).map(chance).collect();
         self.guess = guess;
-        Wish { chances }
+        Guesses { chances }
     }
 
     /// The first `count` tokens of the guess.

@@ -20,7 +20,7 @@ pub(crate) use costs::Costs;
 #[cfg(test)]
 pub(crate) use drafting::Guess;
 pub(crate) use drafting::{Drafter, Drafting, NewDrafter, OwnText};
-pub(crate) use window::{Wish, windows};
+pub(crate) use window::{Guesses, windows};
 
 /// How many tokens of an answer are guessed ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

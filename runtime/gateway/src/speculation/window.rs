@@ -7,7 +7,7 @@ const GAIN: f64 = 1.03;
 
 /// What a sequence may guess: for each guess in order the chance that it holds where all before it do.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct Guesses {
     /// The chances.
     pub(crate) chances: Vec<f64>,
 }
@@ -16,7 +16,7 @@ pub(crate) struct Wish {
 struct Next {
     /// The chance that this guess and all before it hold: the tokens that its row adds.
     gains: f64,
-    wish: usize,
+    sequence: usize,
 }
 
 impl Eq for Next {}
@@ -30,11 +30,11 @@ impl PartialOrd for Next {
 impl Ord for Next {
     fn cmp(&self, other: &Self) -> Ordering {
         // Among equals the sequence that is first.
-        self.gains.total_cmp(&other.gains).then(other.wish.cmp(&self.wish))
+        self.gains.total_cmp(&other.gains).then(other.sequence.cmp(&self.sequence))
     }
 }
 
-/// The number of guesses of each of `wishes` in a pass of `rows` rows without them, that draws `draws` tokens then: those with which most
+/// How many of each sequence's `guesses` go into a pass of `rows` rows without them, that draws `draws` tokens then: those with which most
 /// tokens come in a second, by `cost` (seconds of a pass with so many rows). None where that is not clearly more than without; at most
 /// `room` in all.
 pub(crate) fn windows(
@@ -42,21 +42,21 @@ pub(crate) fn windows(
     rows: u32,
     draws: u32,
     room: usize,
-    wishes: &[Wish],
+    guesses: &[Guesses],
 ) -> Vec<usize> {
-    let mut best = vec![0; wishes.len()];
+    let mut best = vec![0; guesses.len()];
     let Some(alone) = cost(rows).filter(|alone| *alone > 0.0) else { return best };
-    let next = |wish: usize, taken: usize, before: f64| {
-        let chance = wishes[wish].chances.get(taken)?;
-        Some(Next { gains: before * chance, wish })
+    let next = |sequence: usize, taken: usize, before: f64| {
+        let chance = guesses[sequence].chances.get(taken)?;
+        Some(Next { gains: before * chance, sequence })
     };
-    let mut open: BinaryHeap<Next> = (0..wishes.len()).filter_map(|wish| next(wish, 0, 1.0)).collect();
+    let mut open: BinaryHeap<Next> = (0..guesses.len()).filter_map(|sequence| next(sequence, 0, 1.0)).collect();
     let (mut taken, mut tokens, mut rate) = (best.clone(), f64::from(draws), f64::from(draws) / alone * GAIN);
     for more in 1..=room {
-        let Some(Next { gains, wish }) = open.pop() else { break };
-        taken[wish] += 1;
+        let Some(Next { gains, sequence }) = open.pop() else { break };
+        taken[sequence] += 1;
         tokens += gains;
-        open.extend(next(wish, taken[wish], gains));
+        open.extend(next(sequence, taken[sequence], gains));
         let Some(seconds) = cost(rows + more as u32) else { break };
         // Costs rise in steps: what does not pay by one row may by four.
         if tokens / seconds > rate {
@@ -75,8 +75,8 @@ mod tests {
     /// A name, what rows cost, the rows, draws and room of a pass, how likely guesses are, and how many are made.
     type Case<'a> = (&'a str, Cost, u32, u32, usize, &'a [&'a [f64]], &'a [usize]);
 
-    fn wishes(chances: &[&[f64]]) -> Vec<Wish> {
-        chances.iter().map(|chances| Wish { chances: chances.to_vec() }).collect()
+    fn guesses(chances: &[&[f64]]) -> Vec<Guesses> {
+        chances.iter().map(|chances| Guesses { chances: chances.to_vec() }).collect()
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
             ("mates pay for the rows as well", dear, 8, 8, 8, &[&[0.9; 8]], &[0]),
         ];
         for (name, cost, rows, draws, room, chances, expected) in table {
-            assert_eq!(windows(cost, rows, draws, room, &wishes(chances)), expected, "{name}");
+            assert_eq!(windows(cost, rows, draws, room, &guesses(chances)), expected, "{name}");
         }
     }
 
@@ -119,11 +119,12 @@ mod tests {
                 (bits >> 40) as f64 / f64::from(1 << 24)
             };
             let cost = |rows: u32| Some((0..u64::from(rows)).map(number).sum::<f64>() + 0.1);
-            let chances: Vec<Wish> =
-                (0..3).map(|wish| Wish { chances: (0..6).map(|at| number(1000 + wish * 10 + at)).collect() }).collect();
+            let chances: Vec<Guesses> = (0..3)
+                .map(|sequence| Guesses { chances: (0..6).map(|at| number(1000 + sequence * 10 + at)).collect() })
+                .collect();
             let taken = windows(cost, 3, 3, 9, &chances);
-            let gains = |(wish, taken): (&Wish, &usize)| {
-                wish.chances[..*taken]
+            let gains = |(sequence, taken): (&Guesses, &usize)| {
+                sequence.chances[..*taken]
                     .iter()
                     .scan(1.0, |all, chance| {
                         *all *= chance;

@@ -91,12 +91,7 @@ async fn every_bad_value_is_named() {
         (CHAT, chat(json!({"logit_bias": {"x": 1}})), json!("logit_bias"), "invalid_value"),
         (CHAT, chat(json!({"logit_bias": {"5000": 1}})), json!("logit_bias"), "invalid_value"),
         (CHAT, chat(json!({"logit_bias": {"5": 101}})), json!("logit_bias"), "invalid_value"),
-        (
-            CHAT,
-            chat(json!({"response_format": {"type": "json_object"}})),
-            json!("response_format"),
-            "unsupported_parameter",
-        ),
+        (CHAT, chat(json!({"response_format": {"type": "xml"}})), json!("response_format"), "unsupported_parameter"),
         (CHAT, chat(json!({"tools": [{"type": "function"}]})), json!("tools[0].name"), "missing_required_parameter"),
         (CHAT, chat(json!({"tools": [{"type": "web_search"}]})), json!("tools[0]"), "unsupported_parameter"),
         (CHAT, chat(json!({"tool_choice": "required"})), json!("tool_choice"), "invalid_value"),
@@ -108,11 +103,12 @@ async fn every_bad_value_is_named() {
         (TEXT, text(json!({"prompt": [1024]})), json!("prompt"), "invalid_value"),
         (TEXT, text(json!({"prompt": {"a": 1}})), json!("prompt"), "invalid_type"),
         (TEXT, text(json!({"suffix": "end"})), json!("suffix"), "unsupported_parameter"),
-        (CHAT, chat(json!({"guided_json": {"type": "object"}})), json!("guided_json"), "unsupported_parameter"),
+        (CHAT, chat(json!({"guided_regex": "("})), json!("guided_regex"), "invalid_grammar"),
+        (CHAT, chat(json!({"bad_words": ["fie"]})), json!("bad_words"), "unsupported_parameter"),
         (TEXT, text(json!({"prompt_logprobs": 0})), json!("prompt_logprobs"), "unsupported_parameter"),
         (TEXT, text(json!({"n": 2, "best_of": 1})), json!("best_of"), "invalid_value"),
         (TEXT, text(json!({"best_of": 2, "stream": true})), json!("best_of"), "invalid_value"),
-        (TEXT, text(json!({"echo": true, "logprobs": 1})), json!("echo"), "unsupported_parameter"),
+        (TEXT, text(json!({"echo": true, "logprobs": 1, "best_of": 2})), json!("best_of"), "invalid_value"),
         (TEXT, text(json!({"logprobs": true})), json!("logprobs"), "invalid_type"),
         (TEXT, text(json!({"prompt": vec![7; 256]})), json!("prompt"), "context_length_exceeded"),
     ];
@@ -206,7 +202,7 @@ async fn unknown_things_are_not_found() {
     assert_eq!((&error["code"], &error["param"]), (&json!("model_not_found"), &json!("model")));
     assert!(error["message"].as_str().unwrap().contains("hamlet"));
     assert_eq!(get(addr, "/v1/models/org/hamlet").await.json()["error"]["code"], "model_not_found");
-    let answer = get(addr, "/v1/embeddings").await;
+    let answer = get(addr, "/v1/rerank").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["error"]["code"]), (404, &json!("unknown_url")));
     let answer = get(addr, CHAT).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["error"]["code"]), (405, &json!("method_not_supported")));

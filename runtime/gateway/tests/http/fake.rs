@@ -17,7 +17,7 @@ use lime_plan::testing::{DeviceBudget, PlanRequest, proportional};
 use lime_plan::{Arithmetic, Bytes, Dtype, Plan, ServingLimits};
 use lime_ring::{
     Demands, Peer, ServerCertificate, Transport, Verified,
-    proto::{FailureKind, LogitBias, PassResult, Sampling, Token, TokenLogprob},
+    proto::{FailureKind, LogitBias, PassResult, Pooled, Sampling, Token, TokenLogprob},
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -265,7 +265,25 @@ impl Ring for FakeRing {
                 }
                 assert_eq!(held.len(), rows.start as usize, "rows follow each other");
                 held.extend(given.by_ref().take(rows.count as usize - rows.drafts.len()));
+                for (at, token) in rows.scoring.iter().flat_map(|scoring| scoring.next.iter().enumerate()) {
+                    let place = rows.start as usize + at;
+                    let top = (0..rows.scoring.as_ref().map_or(0, |scoring| scoring.top_logprobs))
+                        .map(|rank| TokenLogprob { token: 300 + rank, logprob: -0.25 });
+                    let logprob = score(&held[..=place], *token);
+                    result.scores.push(Token {
+                        slot: rows.slot,
+                        token: *token,
+                        logprob,
+                        top: top.collect(),
+                        ..Token::default()
+                    });
+                }
                 given.by_ref().take(rows.drafts.len()).for_each(drop);
+                if rows.pooled > 0 {
+                    let sums = pool(&held[held.len() - rows.pooled as usize..]);
+                    let sums = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect::<Vec<u8>>().into();
+                    result.pooled.push(Pooled { slot: rows.slot, sums });
+                }
                 let Some(mut sampling) = rows.sample.clone() else { continue };
                 let mut drafts = rows.drafts.iter();
                 loop {
@@ -276,6 +294,9 @@ impl Ring for FakeRing {
                     let Some(draft) = held_true else { break };
                     held.push(draft.token);
                     sampling.draw += 1;
+                    if draft.allowed.is_some() {
+                        sampling.allowed.clone_from(&draft.allowed);
+                    }
                     if let Some(value) = draft.bias {
                         sampling.bias.retain(|bias| bias.token != draft.token);
                         sampling.bias.push(LogitBias { token: draft.token, value });
@@ -336,10 +357,39 @@ impl Controls {
 }
 
 fn draw(next: &NextToken, slot: u32, held: &[u32], sampling: &Sampling) -> Token {
-    let token = next(held, sampling);
+    let token = permitted(next(held, sampling), sampling);
     let top = (0..sampling.top_logprobs).map(|rank| TokenLogprob { token: token + rank, logprob: -0.5 - rank as f32 });
     let logprob = if sampling.logprobs { -0.5 } else { 0.0 };
     Token { slot, token, logprob, top: top.collect(), ..Token::default() }
+}
+
+/// How likely a token is said to be behind others.
+pub(crate) fn score(held: &[u32], token: u32) -> f32 {
+    let sum = held.iter().fold(token, |sum, token| sum.wrapping_mul(31).wrapping_add(*token));
+    -((sum % 1000) as f32) / 64.0
+}
+
+/// The sum of what rows are said to be.
+pub(crate) fn pool(tokens: &[u32]) -> [i64; 4] {
+    let sum = tokens.iter().map(|token| i64::from(*token)).sum::<i64>();
+    [sum, -sum, tokens.len() as i64, 7 * tokens.len() as i64]
+}
+
+/// The token, or where it may not be drawn another that depends on it.
+fn permitted(token: u32, sampling: &Sampling) -> u32 {
+    let Some(allowed) = &sampling.allowed else { return token };
+    let allowed = allowed.read(vocabulary()).unwrap();
+    if allowed.contains(token) {
+        return token;
+    }
+    let place = u64::from(token).wrapping_mul(0x9e37_79b9) % u64::from(allowed.len());
+    allowed.iter().nth(place as usize).unwrap()
+}
+
+/// Rows of the bundled model's head.
+fn vocabulary() -> u32 {
+    static ROWS: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *ROWS.get_or_init(|| ModelFolder::open(bard()).unwrap().card("bard").vocabulary)
 }
 
 /// Letters and spaces that depend on all tokens before, and on seed and draw where the temperature is not 0.

@@ -15,6 +15,7 @@ mod errors;
 mod faces;
 #[allow(dead_code)]
 mod fake;
+mod forms;
 mod hand_over;
 mod hosts;
 mod lengths;
@@ -24,6 +25,7 @@ mod page;
 mod prefixes;
 mod refusals;
 mod replans;
+mod scores;
 mod speculation;
 mod streams;
 mod survival;

@@ -138,3 +138,76 @@ async fn thoughts_stand_beside_the_answer() {
     let message = post(addr, CHAT, &body).await.json()["choices"][0]["message"].clone();
     assert_eq!((&message["reasoning_content"], &message["content"]), (&json!("Hm."), &json!("Yes.")));
 }
+
+/// Arguments that keep to a tool's schema, in the form of every family, whatever the ring would draw.
+#[tokio::test]
+async fn who_must_call_keeps_to_the_schema() {
+    let mistral = "{% if tools %}[TOOL_CALLS]{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+    let llama = "{% if tools %}ipython{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+    let schema = json!({
+        "type": "object", "properties": {"x": {"type": "integer", "minimum": 3, "maximum": 12}, "y": {"enum": ["thee", "thou"]}},
+        "required": ["x", "y"], "additionalProperties": false,
+    });
+    let tools = json!([
+        {"type": "function", "function": {"name": "f", "parameters": schema}},
+        // What cannot be kept to is any object, where nobody asked for more.
+        {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "minProperties": 1, "not": {}}}},
+    ]);
+    for template in [HERMES, mistral, llama, ""] {
+        let folder = crate::templated(template);
+        let model = if template.is_empty() { crate::fake::bard() } else { folder.path().to_owned() };
+        let setup = crate::fake::Setup { model, context: 512, ..crate::fake::Setup::default() };
+        let (_served, addr) = crate::start(setup, crate::fake::babble((300..900).collect())).await;
+        for (seed, choice) in [
+            (1, json!({"type": "function", "function": {"name": "f"}})),
+            (2, json!({"type": "function", "function": {"name": "f"}})),
+            (3, json!("required")),
+        ] {
+            let body = ask(json!({
+                "tools": tools, "tool_choice": choice, "temperature": 2, "seed": seed, "max_tokens": 300, "parallel_tool_calls": false,
+            }));
+            let answer = post(addr, CHAT, &body).await.json();
+            if choice == "required" && answer["choices"][0]["finish_reason"] == "length" {
+                // Any object may be longer than there is room.
+                continue;
+            }
+            let call = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
+            let arguments = call["arguments"].as_str().unwrap_or_else(|| panic!("{template}: {answer}"));
+            let arguments: Value = serde_json::from_str(arguments).unwrap();
+            assert!(arguments.is_object(), "{answer}");
+            if call["name"] == "f" {
+                assert!((3..=12).contains(&arguments["x"].as_i64().unwrap()), "{answer}");
+                assert!(arguments["y"] == "thee" || arguments["y"] == "thou", "{answer}");
+            }
+        }
+    }
+}
+
+/// A free answer may be prose, and where it calls a strict tool, the arguments keep to the schema.
+#[tokio::test]
+async fn strict_tools_are_kept_to_where_they_are_called() {
+    let strict =
+        |schema: Value| json!([{"type": "function", "function": {"name": "f", "strict": true, "parameters": schema}}]);
+    let schema =
+        json!({"type": "object", "properties": {"x": {"const": 7}}, "required": ["x"], "additionalProperties": false});
+    let (_folder, _served, addr) = reciting_by(HERMES, "Ay, and no call.").await;
+    let prose = post(addr, CHAT, &ask(json!({"tools": strict(schema.clone())}))).await.json();
+    assert_eq!(prose["choices"][0]["message"]["content"], "Ay, and no call.");
+    let wrong = "Ay. <tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 8}}\n</tool_call>";
+    let (_folder, _served, addr) = reciting_by(HERMES, wrong).await;
+    let body = ask(json!({"tools": strict(schema.clone()), "parallel_tool_calls": false, "max_tokens": 120}));
+    let answer = post(addr, CHAT, &body).await.json();
+    let call = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(
+        serde_json::from_str::<Value>(call["arguments"].as_str().unwrap()).unwrap(),
+        json!({"x": 7}),
+        "{answer}"
+    );
+    let refused = post(addr, CHAT, &ask(json!({"tools": strict(json!({"type": "object", "not": {}}))}))).await;
+    assert_eq!(refused.json()["error"]["param"], "tools[0].function.parameters");
+    // A form beside tools: the answer is a call, or has it.
+    let format = json!({"type": "json_schema", "json_schema": {"schema": {"type": "array", "items": {"const": 1}, "maxItems": 3}}});
+    let (_folder, _served, addr) = reciting_by(HERMES, "[1, 1]").await;
+    let answer = post(addr, CHAT, &ask(json!({"response_format": format, "max_tokens": 60}))).await.json();
+    assert_eq!(answer["choices"][0]["message"]["content"], "[1, 1]", "{answer}");
+}

@@ -1,5 +1,6 @@
 //! Weight rows times few activation rows: stored bytes go straight into registers, lanes are those of one output.
 
+use super::rounded::Places;
 use super::weights::{Activations, Chunk, Weights};
 use super::{CHUNK, QuantFormat, QuantRows, stored_bytes};
 use crate::lanes::BLOCK;
@@ -26,7 +27,7 @@ impl Few<'_, '_> {
         unsafe {
             for row in self.first..self.end {
                 // One after another: memory gave a Q8_0 row side by side with another less than two activation rows take here.
-                if self.x.alone == 1 {
+                if self.x.places.alone == 1 {
                     self.one::<D, F>(row);
                 } else {
                     self.all::<D, F>(row);
@@ -54,7 +55,7 @@ impl Few<'_, '_> {
                 let units = chunk.whole::<F>(units.add(stored_bytes::<F>(whole)), blocks - whole);
                 lanes = Weights::<D>::load::<F>(units).add::<F>(&x, lanes);
             }
-            self.outputs.put(self.x.grouped(), row, D::S::sum(lanes));
+            self.outputs.put(self.x.places.grouped(), row, D::S::sum(lanes));
         }
     }
 
@@ -64,8 +65,8 @@ impl Few<'_, '_> {
         let blocks = self.x.blocks;
         // SAFETY: as above; there are no more rows than lanes, and only the last chunk has fewer blocks.
         unsafe {
-            let mut lanes = [D::S::splat(0.0); QuantRows::MOST_ALONE];
-            assert!(self.x.alone <= lanes.len());
+            let mut lanes = [D::S::splat(0.0); Places::MOST_ALONE];
+            assert!(self.x.places.alone <= lanes.len());
             let (mut chunk, mut end) = (Chunk::ZERO, End::ZERO);
             let units = self.row::<F>(row);
             for index in 0..blocks.div_ceil(CHUNK) {
@@ -74,14 +75,14 @@ impl Few<'_, '_> {
                 let units = units.add(stored_bytes::<F>(start));
                 ahead::<F>(units);
                 let weights = Weights::<D>::load::<F>(chunk.whole::<F>(units, count));
-                for index in 0..self.x.alone {
+                for index in 0..self.x.places.alone {
                     let x = self.x.row(index, start);
                     let x = if count == CHUNK { x } else { end.whole(&x, count) };
                     lanes[index] = weights.add::<F>(&x, lanes[index]);
                 }
             }
-            for index in 0..self.x.alone {
-                self.outputs.put(self.x.grouped() + index, row, D::S::sum(lanes[index]));
+            for index in 0..self.x.places.alone {
+                self.outputs.put(self.x.places.grouped() + index, row, D::S::sum(lanes[index]));
             }
         }
     }

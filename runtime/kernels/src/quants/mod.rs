@@ -62,6 +62,8 @@ pub(crate) trait QuantFormat: 'static {
     const FORMAT: Format;
     /// What [`QuantFormat::pair`] gives.
     const QUANTS: Quants;
+    /// What its bytes are at most where they have no sign.
+    const GREATEST: u8 = 127;
     /// Whether the halves of a block, of 16 columns, have factors of their own.
     const HALVES: bool = false;
     /// What kind of offsets there are.

@@ -2,9 +2,10 @@
 
 use std::marker::PhantomData;
 
+use super::QuantFormat;
 use super::few::Few;
+use super::rounded::Places;
 use super::tiles::{self, Tiles};
-use super::{QuantFormat, QuantRows};
 use crate::outputs::Outputs;
 use crate::simd::{Dots, DotsTask};
 
@@ -20,7 +21,7 @@ pub(crate) struct Product<'a, 'b, F> {
 
 /// Floats of scratch that a task takes for `rows` activation rows.
 pub(crate) fn scratch_floats(rows: usize) -> usize {
-    tiles::scratch_floats(QuantRows::split(rows).0)
+    tiles::scratch_floats(Places::of(rows))
 }
 
 impl<F: QuantFormat> DotsTask for Product<'_, '_, F> {
@@ -31,10 +32,10 @@ impl<F: QuantFormat> DotsTask for Product<'_, '_, F> {
         let x = outputs.quants();
         // SAFETY: the rows lie in their matrices; the rest is the caller's word.
         unsafe {
-            if x.groups > 0 {
+            if x.places.grouped() > 0 {
                 Tiles { outputs: &outputs, x, first, end, lanes: scratch }.run::<D, F>();
             }
-            if x.alone > 0 {
+            if x.places.alone > 0 {
                 Few { outputs: &outputs, x, first, end }.run::<D, F>();
             }
         }

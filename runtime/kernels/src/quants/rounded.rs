@@ -7,8 +7,7 @@ use crate::simd::{Simd, Task, run};
 
 /// Bytes that `rows` rounded rows of so many blocks take.
 pub(crate) const fn packed_bytes(rows: usize, blocks: usize) -> usize {
-    let (groups, alone) = QuantRows::split(rows);
-    (groups * QuantRows::GROUP + alone) * blocks * (BLOCK + size_of::<f32>() + 2 * size_of::<i32>())
+    Places::of(rows).all() * blocks * (BLOCK + size_of::<f32>() + 2 * size_of::<i32>())
 }
 
 /// Adding it leaves the integer nearest to a number below 2^22, ties to even, in the low bits.
@@ -72,16 +71,16 @@ impl Task for Round<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (rows, blocks) = (self.x.len() / self.columns, self.columns.div_ceil(BLOCK));
-        let (groups, alone) = QuantRows::split(rows);
-        let count = (groups * QuantRows::GROUP + alone) * blocks;
+        let places = Places::of(rows);
+        let count = places.all() * blocks;
         let (quants, rest) = self.packed.split_at_mut(count * BLOCK);
         let (scales, rest) = rest.split_at_mut(count * size_of::<f32>());
         let (firsts, seconds) = rest.split_at_mut(count * size_of::<i32>());
         let (scales, _) = scales.as_chunks_mut::<4>();
         let (firsts, _) = firsts.as_chunks_mut::<4>();
         let (seconds, _) = seconds.as_chunks_mut::<4>();
-        for row in 0..groups * QuantRows::GROUP + alone {
-            let group = row / QuantRows::GROUP;
+        for row in 0..places.all() {
+            let (first, together) = places.group_of(row);
             for block in 0..blocks {
                 let mut x = [0.0; BLOCK];
                 // What fills the last group or the last block up is zero.
@@ -95,23 +94,14 @@ impl Task for Round<'_> {
                 }
                 let mut rounded = [0; BLOCK];
                 let (scale, sums) = round_block(&x, &mut rounded);
-                let at = if group < groups {
-                    let (at, place) = ((group * blocks + block) * QuantRows::GROUP, row % QuantRows::GROUP);
-                    let quants = &mut quants[at * BLOCK..][..QuantRows::GROUP * BLOCK];
-                    for four in 0..BLOCK / 4 {
-                        for column in 0..4 {
-                            quants[(four * QuantRows::GROUP + place) * 4 + column] = rounded[4 * four + column] as u8;
-                        }
+                let (at, place) = (first * blocks + block * together, row - first);
+                let quants = &mut quants[at * BLOCK..][..together * BLOCK];
+                for four in 0..BLOCK / 4 {
+                    for column in 0..4 {
+                        quants[(four * together + place) * 4 + column] = rounded[4 * four + column] as u8;
                     }
-                    at + place
-                } else {
-                    let at = row * blocks + block;
-                    let quants = &mut quants[at * BLOCK..][..BLOCK];
-                    for column in 0..BLOCK {
-                        quants[column] = rounded[column] as u8;
-                    }
-                    at
-                };
+                }
+                let at = at + place;
                 scales[at] = scale.to_ne_bytes();
                 firsts[at] = sums[0].to_ne_bytes();
                 seconds[at] = sums[1].to_ne_bytes();
@@ -120,8 +110,54 @@ impl Task for Round<'_> {
     }
 }
 
-/// Rounded rows, as the products read them: groups of sixteen rows, `[block][four columns][row][column]`, and after them a few rows
-/// alone, `[block][column]`; scales and sums likewise.
+/// How rounded rows lie: groups of sixteen, then perhaps one of eight, then rows alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) sixteens: usize,
+    pub(crate) eights: usize,
+    pub(crate) alone: usize,
+}
+
+impl Places {
+    /// Rows that are better off alone than in a group of their own, at most.
+    pub(crate) const MOST_ALONE: usize = 4;
+
+    /// Those of so many rows. The last group may be filled up.
+    pub(crate) const fn of(rows: usize) -> Self {
+        let (sixteens, rest) = (rows / 16, rows % 16);
+        match rest {
+            ..=Self::MOST_ALONE => Self { sixteens, eights: 0, alone: rest },
+            ..=8 => Self { sixteens, eights: 1, alone: 0 },
+            _ if rest - 8 <= Self::MOST_ALONE => Self { sixteens, eights: 1, alone: rest - 8 },
+            _ => Self { sixteens: sixteens + 1, eights: 0, alone: 0 },
+        }
+    }
+
+    /// Rows in groups, with those that fill one up.
+    pub(crate) const fn grouped(self) -> usize {
+        16 * self.sixteens + 8 * self.eights
+    }
+
+    /// Places of rows.
+    const fn all(self) -> usize {
+        self.grouped() + self.alone
+    }
+
+    /// The first row of the group that `row` is in, and how many that group has.
+    #[inline(always)]
+    const fn group_of(self, row: usize) -> (usize, usize) {
+        if row < 16 * self.sixteens {
+            (row / 16 * 16, 16)
+        } else if row < self.grouped() {
+            (16 * self.sixteens, 8)
+        } else {
+            (row, 1)
+        }
+    }
+}
+
+/// Rounded rows, as the products read them: in a group `[block][four columns][row][column]`, of which a row alone is one of one row; scales and
+/// sums likewise.
 #[derive(Clone, Copy)]
 pub(crate) struct QuantRows {
     quants: *const u8,
@@ -130,31 +166,17 @@ pub(crate) struct QuantRows {
     sums: [*const i32; 2],
     /// Blocks of a row.
     pub(crate) blocks: usize,
-    /// Groups of rows, the last of which may be filled up.
-    pub(crate) groups: usize,
-    /// Rows after the groups.
-    pub(crate) alone: usize,
+    pub(crate) places: Places,
 }
 
 impl QuantRows {
-    /// Rows of a group.
-    pub(crate) const GROUP: usize = 16;
-    /// Rows that are better off alone than in a group of their own, at most.
-    pub(crate) const MOST_ALONE: usize = 6;
-
-    /// Into how many groups and rows alone so many rows go.
-    pub(crate) const fn split(rows: usize) -> (usize, usize) {
-        let (groups, rest) = (rows / Self::GROUP, rows % Self::GROUP);
-        if rest > Self::MOST_ALONE { (groups + 1, 0) } else { (groups, rest) }
-    }
-
     /// A view of what [`round`] wrote for `rows` rows of `blocks` blocks.
     ///
     /// # Panics
     /// When there are fewer bytes.
     pub(crate) fn new(packed: &[u8], rows: usize, blocks: usize) -> Self {
-        let (groups, alone) = Self::split(rows);
-        let count = (groups * Self::GROUP + alone) * blocks;
+        let places = Places::of(rows);
+        let count = places.all() * blocks;
         let (quants, rest) = packed.split_at(count * BLOCK);
         let (scales, rest) = rest.split_at(count * size_of::<f32>());
         let (firsts, rest) = rest.split_at(count * size_of::<i32>());
@@ -162,13 +184,7 @@ impl QuantRows {
         let sums = [firsts, seconds].map(|sums| sums.as_ptr().cast::<i32>());
         let scales = scales.as_ptr().cast::<f32>();
         assert!(scales.is_aligned() && sums[0].is_aligned() && sums[1].is_aligned());
-        Self { quants: quants.as_ptr(), scales, sums, blocks, groups, alone }
-    }
-
-    /// The first row alone.
-    #[inline(always)]
-    pub(crate) const fn grouped(&self) -> usize {
-        self.groups * Self::GROUP
+        Self { quants: quants.as_ptr(), scales, sums, blocks, places }
     }
 
     /// Row `row` of those alone, from block `block` on.
@@ -178,21 +194,16 @@ impl QuantRows {
     #[inline(always)]
     pub(crate) unsafe fn row(&self, row: usize, block: usize) -> Activations {
         // SAFETY: by the caller's word.
-        unsafe { self.at((self.grouped() + row) * self.blocks + block) }
+        unsafe { self.group(self.places.grouped() + row, 1, block) }
     }
 
-    /// Block `block` of a group of rows: sixteen scales and sums, and eight times four columns of sixteen rows.
+    /// Block `block` of the group of `together` rows whose first one is `first`: as many scales and sums, and eight times four columns of the rows.
     ///
     /// # Safety
     /// It is there.
     #[inline(always)]
-    pub(crate) unsafe fn group(&self, group: usize, block: usize) -> Activations {
-        // SAFETY: by the caller's word.
-        unsafe { self.at((group * self.blocks + block) * Self::GROUP) }
-    }
-
-    #[inline(always)]
-    unsafe fn at(&self, at: usize) -> Activations {
+    pub(crate) unsafe fn group(&self, first: usize, together: usize, block: usize) -> Activations {
+        let at = first * self.blocks + block * together;
         // SAFETY: by the caller's word.
         unsafe {
             Activations {
@@ -212,6 +223,23 @@ mod tests {
         let mut quants = [99; BLOCK];
         let (scale, sums) = round_block(&x, &mut quants);
         (quants, scale, sums)
+    }
+
+    #[test]
+    fn every_row_has_a_place_of_its_own() {
+        for rows in 0..100 {
+            let places = Places::of(rows);
+            assert!((rows..rows + 8).contains(&places.all()) && places.eights <= 1, "{rows}");
+            assert!(places.alone <= Places::MOST_ALONE && (places.alone == 0 || places.all() == rows), "{rows}");
+            let mut next = 0;
+            while next < places.all() {
+                let (first, together) = places.group_of(next);
+                assert_eq!(first, next);
+                assert!((first..first + together).all(|row| places.group_of(row) == (first, together)));
+                next += together;
+            }
+            assert_eq!(next, places.all());
+        }
     }
 
     #[test]

@@ -21,6 +21,20 @@ pub(crate) const fn signed<F: QuantFormat>() -> bool {
     matches!(F::QUANTS, Quants::Signed)
 }
 
+/// How many products of a byte sums of 16 bits hold, where they cost less than others and hold more than a few: some power of two below nine.
+#[inline(always)]
+pub(crate) const fn words<D: Dots, F: QuantFormat>() -> Option<usize> {
+    // Two neighbours' products go to one sum.
+    let most = i16::MAX as usize / (2 * 127 * F::GREATEST as usize);
+    match most {
+        _ if !D::NARROW || signed::<F>() => None,
+        0..2 => None,
+        2..4 => Some(2),
+        4..8 => Some(4),
+        _ => Some(8),
+    }
+}
+
 /// Two blocks as [`Dots::accumulate`] wants them.
 ///
 /// # Safety

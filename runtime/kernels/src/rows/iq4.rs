@@ -1,6 +1,6 @@
 use lime_plan::Format;
 
-use super::units::{four, halves, shared_halves};
+use super::units::{four, halves, nibbles, shared_halves};
 use crate::quants::{Lanes, QuantFormat, Quants};
 use crate::simd::{Dots, Simd};
 
@@ -17,10 +17,7 @@ impl QuantFormat for Iq4Nl {
     #[inline(always)]
     unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
         // SAFETY: the caller's units.
-        unsafe {
-            let unit = units.add(2 * pair * 18);
-            D::levels(&LEVELS, D::nibbles(unit.add(2), unit.add(18 + 2)))
-        }
+        unsafe { D::levels(&LEVELS, nibbles::<D>(units, 18, 2, pair)) }
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 use lime_plan::Format;
 
+use super::units::nibbles;
 use crate::quants::{Lanes, QuantFormat, Quants};
 use crate::simd::{Dots, Simd};
 
@@ -31,14 +32,12 @@ fn half_scale(exponent: u8) -> f32 {
 impl QuantFormat for Mxfp4 {
     const FORMAT: Format = Format::Mxfp4;
     const QUANTS: Quants = Quants::Greater(GREATER as i32);
+    const GREATEST: u8 = 2 * GREATER as u8;
 
     #[inline(always)]
     unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
         // SAFETY: the caller's units.
-        unsafe {
-            let unit = units.add(2 * pair * UNIT);
-            D::levels(&LEVELS, D::nibbles(unit.add(1), unit.add(UNIT + 1)))
-        }
+        unsafe { D::levels(&LEVELS, nibbles::<D>(units, UNIT, 1, pair)) }
     }
 
     #[inline(always)]

@@ -15,6 +15,7 @@ const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 impl QuantFormat for Q2K {
     const FORMAT: Format = Format::Q2K;
     const QUANTS: Quants = Quants::Greater(0);
+    const GREATEST: u8 = 3;
     const HALVES: bool = true;
     const OFFSETS: Offsets = Offsets::Halves;
 

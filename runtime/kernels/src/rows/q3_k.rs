@@ -33,6 +33,7 @@ fn eight(first: [u32; 2], last: [u32; 2]) -> u64 {
 impl QuantFormat for Q3K {
     const FORMAT: Format = Format::Q3K;
     const QUANTS: Quants = Quants::Greater(4);
+    const GREATEST: u8 = 7;
     const HALVES: bool = true;
 
     #[inline(always)]

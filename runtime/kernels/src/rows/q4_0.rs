@@ -1,6 +1,6 @@
 use lime_plan::Format;
 
-use super::units::halves;
+use super::units::{halves, nibbles};
 use crate::quants::{Lanes, QuantFormat, Quants};
 use crate::simd::Dots;
 
@@ -12,14 +12,12 @@ pub(crate) struct Q4_0;
 impl QuantFormat for Q4_0 {
     const FORMAT: Format = Format::Q4_0;
     const QUANTS: Quants = Quants::Greater(8);
+    const GREATEST: u8 = 15;
 
     #[inline(always)]
     unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
         // SAFETY: the caller's units.
-        unsafe {
-            let unit = units.add(2 * pair * UNIT);
-            D::nibbles(unit.add(2), unit.add(UNIT + 2))
-        }
+        unsafe { nibbles::<D>(units, UNIT, 2, pair) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 use lime_plan::Format;
 
-use super::units::halves;
+use super::units::{halves, nibbles};
 use crate::quants::{Lanes, Offsets, QuantFormat, Quants};
 use crate::simd::Dots;
 
@@ -12,15 +12,13 @@ pub(crate) struct Q4_1;
 impl QuantFormat for Q4_1 {
     const FORMAT: Format = Format::Q4_1;
     const QUANTS: Quants = Quants::Greater(0);
+    const GREATEST: u8 = 15;
     const OFFSETS: Offsets = Offsets::Blocks;
 
     #[inline(always)]
     unsafe fn pair<D: Dots>(units: *const u8, pair: usize) -> D::Bytes {
         // SAFETY: the caller's units.
-        unsafe {
-            let unit = units.add(2 * pair * UNIT);
-            D::nibbles(unit.add(4), unit.add(UNIT + 4))
-        }
+        unsafe { nibbles::<D>(units, UNIT, 4, pair) }
     }
 
     #[inline(always)]

@@ -44,6 +44,7 @@ unsafe fn nibbles<D: Dots>(bytes: *const u8) -> D::Bytes {
 impl QuantFormat for Q4K {
     const FORMAT: Format = Format::Q4K;
     const QUANTS: Quants = Quants::Greater(0);
+    const GREATEST: u8 = 15;
     const OFFSETS: Offsets = Offsets::Blocks;
 
     #[inline(always)]
@@ -76,6 +77,7 @@ impl QuantFormat for Q4K {
 impl QuantFormat for Q5K {
     const FORMAT: Format = Format::Q5K;
     const QUANTS: Quants = Quants::Greater(0);
+    const GREATEST: u8 = 31;
     const OFFSETS: Offsets = Offsets::Blocks;
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 use lime_plan::Format;
 
-use super::units::{four, halves};
+use super::units::{four, halves, nibbles};
 use crate::quants::{Lanes, Offsets, QuantFormat, Quants};
 use crate::simd::Dots;
 
@@ -15,14 +15,15 @@ pub(crate) struct Q5_1;
 unsafe fn pair<D: Dots>(units: *const u8, unit: usize, pair: usize) -> D::Bytes {
     // SAFETY: by the caller's word.
     unsafe {
-        let (first, second) = (units.add((2 * pair + 1) * unit - 20), units.add((2 * pair + 2) * unit - 20));
-        D::add_where(D::nibbles(first.add(4), second.add(4)), [four(first), four(second)], 16)
+        let fifths = units.add((2 * pair + 1) * unit - 20);
+        D::add_where(nibbles::<D>(units, unit, unit - 16, pair), [four(fifths), four(fifths.add(unit))], 16)
     }
 }
 
 impl QuantFormat for Q5_0 {
     const FORMAT: Format = Format::Q5_0;
     const QUANTS: Quants = Quants::Greater(16);
+    const GREATEST: u8 = 31;
 
     #[inline(always)]
     unsafe fn pair<D: Dots>(units: *const u8, index: usize) -> D::Bytes {
@@ -40,6 +41,7 @@ impl QuantFormat for Q5_0 {
 impl QuantFormat for Q5_1 {
     const FORMAT: Format = Format::Q5_1;
     const QUANTS: Quants = Quants::Greater(0);
+    const GREATEST: u8 = 31;
     const OFFSETS: Offsets = Offsets::Blocks;
 
     #[inline(always)]

@@ -12,6 +12,7 @@ pub(crate) struct Q6K;
 impl QuantFormat for Q6K {
     const FORMAT: Format = Format::Q6K;
     const QUANTS: Quants = Quants::Greater(32);
+    const GREATEST: u8 = 63;
     const HALVES: bool = true;
 
     #[inline(always)]

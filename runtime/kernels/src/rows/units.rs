@@ -1,6 +1,8 @@
 //! Numbers that lie in the units of a chunk. Loops instead of closures: these are compiled for every instruction set, and a closure
 //! would stay a call.
 
+use crate::simd::Dots;
+
 /// The f16 at byte `at` of each of sixteen units of so many bytes, a block each.
 ///
 /// # Safety
@@ -27,6 +29,19 @@ pub(super) unsafe fn shared_halves(units: *const u8, unit: usize, at: usize) -> 
         found[block] = u16::from_le_bytes(unsafe { units.add(block / 8 * unit + at).cast::<[u8; 2]>().read() });
     }
     found
+}
+
+/// Blocks `2 * pair` and the next of units of so many bytes, a block each, whose halves of bytes begin at byte `at`.
+///
+/// # Safety
+/// The units are there.
+#[inline(always)]
+pub(super) unsafe fn nibbles<D: Dots>(units: *const u8, unit: usize, at: usize, pair: usize) -> D::Bytes {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let first = units.add(2 * pair * unit + at);
+        D::nibbles(first, first.add(unit))
+    }
 }
 
 /// These f16 with the other sign.

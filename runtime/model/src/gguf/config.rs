@@ -2,25 +2,15 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::metadata::Metadata;
-use crate::ModelError;
-
-/// The architectures that are run: GGUF's name, and what config.json calls it.
-const ARCHITECTURES: [(&str, &str); 3] =
-    [("llama", "LlamaForCausalLM"), ("qwen2", "Qwen2ForCausalLM"), ("qwen3", "Qwen3ForCausalLM")];
-
-/// Keys within an architecture that change what is computed, and would have to be nothing.
-const MUST_BE_NOTHING: [(&str, &str); 6] = [
-    ("expert_count", "a mixture of experts"),
-    ("attention.sliding_window", "an attention window"),
-    ("attn_logit_softcapping", "a soft cap"),
-    ("final_logit_softcapping", "a soft cap"),
-    ("logit_scale", "scaled logits"),
-    ("residual_scale", "a scaled residual stream"),
-];
+use super::{architectures::architecture, metadata::Metadata};
+use crate::error::ModelError;
 
 /// A tensor with a factor for each frequency of rotary positions: how converters store the scaling of Llama 3.1 and later.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+/// The same of LongRoPE, within the context trained first.
+pub(super) const SHORT_FACTORS: &str = "rope_factors_short.weight";
+/// And beyond it.
+pub(super) const LONG_FACTORS: &str = "rope_factors_long.weight";
 
 /// `config.json` of the model. `has` says whether there is a tensor of that name.
 pub(super) fn config_json(
@@ -28,25 +18,21 @@ pub(super) fn config_json(
     has: &dyn Fn(&str) -> bool,
     rope_factors: Option<&[f32]>,
 ) -> Result<Vec<u8>, ModelError> {
-    let name = metadata.text("general.architecture")?.ok_or_else(|| metadata.missing("general.architecture"))?;
-    let Some((_, class)) = ARCHITECTURES.into_iter().find(|(known, _)| *known == name) else {
-        let known: Vec<&str> = ARCHITECTURES.iter().map(|(known, _)| *known).collect();
-        let reason = format!("the architecture {name:?} is not supported: of GGUF files, {} are run", known.join(", "));
-        return Err(metadata.error(reason));
-    };
+    let architecture = architecture(metadata)?;
+    let name = architecture.name;
     let key = |within: &str| format!("{name}.{within}");
-    for (within, what) in MUST_BE_NOTHING {
-        if metadata.number(&key(within))?.is_some_and(|number| number != 0.0) {
-            return Err(metadata.error(format!("{:?} asks for {what}, which is not supported", key(within))));
-        }
-    }
     let count = |within: &str| metadata.count(&key(within));
     let heads = metadata.required_count(&key("attention.head_count"))?;
     let hidden = metadata.required_count(&key("embedding_length"))?;
     let usual = hidden.checked_div(heads);
     let head_dim = count("attention.key_length")?.or(usual).unwrap_or(0);
-    for within in ["attention.value_length", "rope.dimension_count"] {
-        if let Some(other) = count(within)?.filter(|other| *other != head_dim) {
+    let rotated = count("rope.dimension_count")?.unwrap_or(head_dim);
+    let widths =
+        [("attention.value_length", count("attention.value_length")?), ("rope.dimension_count", Some(rotated))];
+    // Of Phi's heads a part may be rotated.
+    let widths = widths.into_iter().filter(|(within, _)| !(architecture.fused && *within == "rope.dimension_count"));
+    for (within, other) in widths {
+        if let Some(other) = other.filter(|other| *other != head_dim) {
             let reason = format!("{:?} is {other}, and heads are {head_dim} wide: not supported", key(within));
             return Err(metadata.error(reason));
         }
@@ -57,7 +43,6 @@ pub(super) fn config_json(
     let theta = metadata.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     let mut config = Map::new();
     let fields = json!({
-        "architectures": [class],
         "hidden_size": hidden,
         "intermediate_size": metadata.required_count(&key("feed_forward_length"))?,
         "num_hidden_layers": metadata.required_count(&key("block_count"))?,
@@ -74,7 +59,12 @@ pub(super) fn config_json(
     if let Json::Object(fields) = fields {
         config.extend(fields);
     }
+    config.extend(architecture.own_fields(metadata, head_dim)?);
+    if rotated != head_dim {
+        config.insert("partial_rotary_factor".into(), json!(rotated as f64 / head_dim.max(1) as f64));
+    }
     let scaling = match (scaling(metadata, name)?, rope_factors) {
+        (None, Some(factors)) if architecture.fused => Some(long_scaling(metadata, name, factors)?),
         (None, Some(factors)) => by_factors(metadata, factors, head_dim, theta)?,
         (Some(_), Some(_)) => {
             let reason = format!("it scales positions twice, by {:?} and by {ROPE_FACTORS}", key("rope.scaling.type"));
@@ -83,7 +73,7 @@ pub(super) fn config_json(
         (scaling, None) => scaling,
     };
     config.extend(scaling.map(|scaling| ("rope_scaling".to_owned(), scaling)));
-    if name == "llama" {
+    if name == "llama" && count("expert_count")?.is_none_or(|experts| experts == 0) {
         config.insert("attention_bias".into(), has("blk.0.attn_q.bias").into());
         config.insert("mlp_bias".into(), has("blk.0.ffn_gate.bias").into());
     }
@@ -102,14 +92,36 @@ fn scaling(metadata: &Metadata<'_>, name: &str) -> Result<Option<Json>, ModelErr
         None | Some("none") => Ok(None),
         Some("linear") => Ok(Some(json!({ "rope_type": "linear", "factor": factor }))),
         Some("yarn") => {
-            let original = metadata.required_count(&format!("{name}.rope.scaling.original_context_length"))?;
-            let yarn = json!({ "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original });
+            let within = |within: &str| format!("{name}.rope.scaling.{within}");
+            let original = metadata.required_count(&within("original_context_length"))?;
+            // Left out, they are as in transformers.
+            let number = |key: &str| metadata.number(&within(key));
+            for (key, usual) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("attn_factor", 1.0)] {
+                if let Some(other) = number(key)?.filter(|number| *number != usual) {
+                    return Err(metadata.error(format!("{:?} is {other}, which is not supported", within(key))));
+                }
+            }
+            let yarn = json!({
+                "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original,
+                "attention_factor": number("yarn_attn_factor")?, "beta_fast": number("yarn_beta_fast")?,
+                "beta_slow": number("yarn_beta_slow")?,
+            });
             Ok(Some(yarn))
         }
         Some(other) => {
             Err(metadata.error(format!("{key:?} is {other:?}, which is not supported: none, linear and yarn are")))
         }
     }
+}
+
+/// LongRoPE's factors: those beyond the context trained first are not read, since the model is not run there.
+fn long_scaling(metadata: &Metadata<'_>, name: &str, factors: &[f32]) -> Result<Json, ModelError> {
+    let original = metadata.required_count(&format!("{name}.rope.scaling.original_context_length"))?;
+    let attention = metadata.number(&format!("{name}.rope.scaling.attn_factor"))?.filter(|factor| *factor != 0.0);
+    Ok(json!({
+        "rope_type": "longrope", "short_factor": factors, "original_max_position_embeddings": original,
+        "attention_factor": attention,
+    }))
 }
 
 /// The context of Llama 3, from which the later ones are stretched, and where in its wavelengths stretching begins and ends: of every

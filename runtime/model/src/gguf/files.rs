@@ -12,7 +12,7 @@ use super::{
     cursor::Fault,
     header::{HEADER_LIMIT, Header},
 };
-use crate::{ModelError, header_file};
+use crate::{error::ModelError, safetensors::header_file};
 
 /// Most headers fit into this.
 const FIRST_LOOK: u64 = 1 << 20;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use lime_files::FileError;
 
 use super::value::Value;
-use crate::ModelError;
+use crate::error::ModelError;
 
 /// The metadata of a model, and the file that they are of.
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! GGUF files: one file, or several, that hold a whole model. A file is taken apart into what the rest of the house reads: tensors
 //! by their usual names, and the small files of the folder that it stands for ([`Gguf::small_files`]).
 
+mod architectures;
 mod config;
 mod cursor;
 mod files;
@@ -23,10 +24,9 @@ use lime_files::{FileError, open_regular};
 use lime_plan::Format;
 
 use crate::{
-    ModelError,
+    error::ModelError,
     gguf::{header::Header, metadata::Metadata},
-    safetensors::StoredTensor,
-    weight_files::Tensors,
+    safetensors::{StoredTensor, Tensors},
 };
 
 /// A model in GGUF files whose headers have been read and checked.
@@ -39,8 +39,12 @@ pub struct Gguf {
 /// Bytes of the longest list of factors that is read.
 const MOST_ROPE_FACTORS: u64 = 64 << 10;
 
-/// The families whose files have rows that are rotated together next to each other.
-const ROTATED: [&str; 1] = ["llama"];
+/// Factors of the frequencies of rotary positions whose numbers must be known.
+const NEEDED_FACTORS: [&str; 2] = [config::ROPE_FACTORS, config::SHORT_FACTORS];
+
+fn is_factors(name: &str) -> bool {
+    name == config::LONG_FACTORS || NEEDED_FACTORS.contains(&name)
+}
 
 impl Gguf {
     /// Reads the header of the file at `path`, and of the others that belong to it.
@@ -122,7 +126,9 @@ impl Gguf {
     /// When the tensor is none of that kind.
     pub fn rope_factors(&self) -> Result<Option<(&Path, Range<u64>)>, ModelError> {
         let mut all = self.parts.iter().flat_map(|(path, part)| part.tensors.iter().map(move |tensor| (path, tensor)));
-        let Some((path, tensor)) = all.find(|(_, tensor)| tensor.name == config::ROPE_FACTORS) else { return Ok(None) };
+        let Some((path, tensor)) = all.find(|(_, tensor)| NEEDED_FACTORS.contains(&tensor.name.as_str())) else {
+            return Ok(None);
+        };
         let wrong = |reason: &str| ModelError::Tensor {
             path: path.clone(),
             tensor: tensor.name.clone(),
@@ -137,11 +143,13 @@ impl Gguf {
 
     /// Every tensor under its usual name.
     pub(crate) fn tensors(&self) -> Result<Tensors, ModelError> {
-        let rotated = self.metadata().text("general.architecture")?.is_some_and(|name| ROTATED.contains(&name));
+        // What is run is seen when the config is read.
+        let architecture = architectures::architecture(&self.metadata()).ok();
+        let rotated = architecture.is_some_and(|it| it.rotated);
         let mut tensors = Tensors::new();
         for (path, header) in &self.parts {
             // Of the factors of rotary positions the config speaks.
-            for tensor in header.tensors.iter().filter(|tensor| tensor.name != config::ROPE_FACTORS) {
+            for tensor in header.tensors.iter().filter(|tensor| !is_factors(&tensor.name)) {
                 let stored = StoredTensor {
                     format: tensor.kind.format.ok_or_else(|| tensor.kind.name.to_owned()),
                     shape: tensor.shape.clone(),
@@ -149,7 +157,7 @@ impl Gguf {
                     bytes: tensor.bytes,
                     rotated: rotated && names::is_rotated(&tensor.name),
                 };
-                if tensors.insert(names::usual_name(&tensor.name), (path.clone(), stored)).is_some() {
+                if tensors.insert(names::usual_name(&tensor.name, architecture), (path.clone(), stored)).is_some() {
                     let reason = "is in more than one part".to_owned();
                     return Err(ModelError::Tensor { path: path.clone(), tensor: tensor.name.clone(), reason });
                 }

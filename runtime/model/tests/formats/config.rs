@@ -53,7 +53,7 @@ fn the_bundled_models_config_reads_as_it_is() {
         scale: None,
         soft_cap: None,
     };
-    let mlp = MlpSpec { half, width: 352, activation: ActivationKind::Silu, bias: false };
+    let mlp = MlpSpec { half, width: 352, activation: ActivationKind::Silu, bias: false, mixture: None };
     let layer = LayerSpec { attention, mlp };
     let expected = ModelConfig {
         architecture: Architecture::Llama,
@@ -84,8 +84,8 @@ fn the_bundled_models_config_reads_as_it_is() {
 #[test]
 fn defaults_are_those_of_transformers() {
     let llama = ModelConfig::parse(&with("LlamaForCausalLM", json!({}))).unwrap();
-    let rope = llama.spec.rope().map(|rope| rope.config);
-    assert_eq!((llama.tied, llama.head_dim, rope), (false, 16, Some(RopeConfig::plain(1e4))));
+    assert_eq!((llama.tied, llama.head_dim), (false, 16));
+    assert_eq!(llama.spec.ropes(), [&RopeSpec { config: RopeConfig::plain(1e4), width: 16 }]);
     assert_eq!(llama.spec.final_norm, NormSpec::rms(1e-6));
     let multi_head = ModelConfig::parse(&without("num_key_value_heads")).unwrap();
     assert_eq!(multi_head.kv_heads, 4);
@@ -140,34 +140,75 @@ fn reach(architecture: &str, fields: Value) -> (usize, Vec<String>) {
     (config.context, config.remarks)
 }
 
+/// The windows of a model's layers, and its context.
+fn windows(architecture: &str, fields: Value) -> (Vec<Option<usize>>, usize) {
+    let config = ModelConfig::parse(&with(architecture, fields)).unwrap();
+    (config.spec.layers.iter().map(|layer| layer.attention.window).collect(), config.context)
+}
+
 #[test]
-fn attention_windows_end_the_context_where_they_are_in_force() {
-    let context = |architecture: &str, fields: Value| reach(architecture, fields).0;
-    assert_eq!(context("MistralForCausalLM", json!({"sliding_window": 128})), 128);
-    let (capped, said) = reach("MistralForCausalLM", json!({"sliding_window": 127}));
-    assert_eq!(capped, 127);
-    assert!(said[0].contains("\"sliding_window\": 127") && said[0].contains("127 of 128"), "{said:?}");
-    assert_eq!(context("LlamaForCausalLM", json!({"sliding_window": 16})), 16);
-    assert_eq!(context("Phi3ForCausalLM", json!({"sliding_window": 16})), 16);
-    assert_eq!(context("Qwen2ForCausalLM", json!({"sliding_window": 16, "use_sliding_window": false})), 128);
+fn layers_have_windows_where_they_are_in_force() {
+    let none = (vec![None, None], 128);
+    let both = (vec![Some(16), Some(16)], 128);
+    let second = (vec![None, Some(16)], 128);
+    assert_eq!(windows("MistralForCausalLM", json!({"sliding_window": 128})), none);
+    for family in ["MistralForCausalLM", "MinistralForCausalLM", "Phi3ForCausalLM", "MixtralForCausalLM"] {
+        assert_eq!(windows(family, json!({"sliding_window": 16})), both, "{family}");
+    }
+    assert_eq!(windows("Qwen2ForCausalLM", json!({"sliding_window": 16, "use_sliding_window": false})), none);
     let used = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 1});
-    assert_eq!(context("Qwen2ForCausalLM", used.clone()), 16);
-    assert_eq!(context("Qwen3ForCausalLM", used), 16);
+    assert_eq!(windows("Qwen2ForCausalLM", used.clone()), second);
+    assert_eq!(windows("Qwen3ForCausalLM", used.clone()), second);
+    let mut mixture = used;
+    mixture["moe_intermediate_size"] = json!(8);
+    assert_eq!(windows("Qwen3MoeForCausalLM", mixture), both);
     let beyond = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 2});
-    assert_eq!(context("Qwen2ForCausalLM", beyond), 128);
+    assert_eq!(windows("Qwen2ForCausalLM", beyond), none);
     let kinds = |one: &str, window: Value| json!({"layer_types": ["full_attention", one], "sliding_window": window});
-    assert_eq!(context("Qwen3ForCausalLM", kinds("full_attention", json!(16))), 128);
-    assert_eq!(context("Qwen3ForCausalLM", kinds("sliding_attention", json!(16))), 16);
+    assert_eq!(windows("Qwen3ForCausalLM", kinds("full_attention", json!(16))), none);
+    for family in ["Qwen3ForCausalLM", "Olmo3ForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM"] {
+        assert_eq!(windows(family, kinds("sliding_attention", json!(16))), second, "{family}");
+    }
     assert!(refusal(&with("Qwen3ForCausalLM", kinds("sliding_attention", json!(null)))).contains("not given"));
     assert!(refusal(&with("Qwen3ForCausalLM", kinds("linear_attention", json!(16)))).contains("linear_attention"));
     let short = json!({"layer_types": ["full_attention"]});
     assert!(refusal(&with("Qwen3ForCausalLM", short)).contains("1 entries for 2 layers"));
-    // Left out, the window is 4096, as transformers has it: Mistral-7B-v0.1 is exact so far.
+    // Left out, the window is 4096, as transformers has it.
     let mut config = smallest("MistralForCausalLM");
     config.as_object_mut().unwrap().remove("sliding_window");
-    assert_eq!(ModelConfig::parse(&config.to_string()).unwrap().context, 128);
+    let window = |config: &Value| {
+        let config = ModelConfig::parse(&config.to_string()).unwrap();
+        (config.spec.layers[0].attention.window, config.context)
+    };
+    assert_eq!(window(&config), (None, 128));
     config["max_position_embeddings"] = json!(32768);
-    assert_eq!(ModelConfig::parse(&config.to_string()).unwrap().context, 4096);
+    assert_eq!(window(&config), (Some(4096), 32768));
+}
+
+#[test]
+fn patterns_say_which_layers_look_back_to_the_start() {
+    let full = |architecture: &str, fields: Value| {
+        let (windows, _) = windows(architecture, fields);
+        windows.iter().enumerate().filter(|(_, window)| window.is_none()).map(|(layer, _)| layer).collect::<Vec<_>>()
+    };
+    let eight = || json!({"num_hidden_layers": 8, "sliding_window": 16});
+    assert_eq!(full("Gemma2ForCausalLM", eight()), [1, 3, 5, 7]);
+    assert_eq!(full("Olmo3ForCausalLM", eight()), [3, 7]);
+    assert_eq!(full("Gemma3ForCausalLM", eight()), [5]);
+    let mut third = eight();
+    third["sliding_window_pattern"] = json!(3);
+    assert_eq!(full("Gemma3ForCausalLM", third.clone()), [2, 5]);
+    assert!(refusal(&with("Gemma2ForCausalLM", third)).contains("sliding_window_pattern"));
+}
+
+/// transformers passes over windows in these families; whether their makers meant one is not known.
+#[test]
+fn windows_end_the_context_of_families_that_have_none() {
+    let (capped, said) = reach("LlamaForCausalLM", json!({"sliding_window": 16}));
+    assert_eq!(capped, 16);
+    assert!(said[0].contains("\"sliding_window\": 16") && said[0].contains("16 of 128"), "{said:?}");
+    assert_eq!(reach("LlamaForCausalLM", json!({"sliding_window": 128})).0, 128);
+    assert_eq!(windows("LlamaForCausalLM", json!({"sliding_window": 16})).0, [None, None]);
 }
 
 #[test]
@@ -204,7 +245,7 @@ fn yarn_stretches_the_context_as_the_cards_of_its_models_say() {
     assert_eq!(reach("Qwen2ForCausalLM", counted), (512, vec![]));
     let factor = |more: Value| {
         let config = ModelConfig::parse(&with("Qwen2ForCausalLM", yarn(more))).unwrap();
-        config.spec.rope().unwrap().config.inverse_frequencies(16, 128).1
+        config.spec.ropes()[0].config.inverse_frequencies(16, 128).1
     };
     let plain = 0.1 * 4f64.ln() + 1.0;
     assert!((factor(json!({})) - plain).abs() < 1e-12);

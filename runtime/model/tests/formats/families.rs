@@ -1,6 +1,8 @@
 //! Which configs are of which family, and that nothing in them which might change the sums is passed over.
 
-use lime_model::{LayerSpec, ModelConfig};
+use lime_model::{
+    ActivationKind, ExpertWeights, LayerSpec, MixtureSpec, ModelConfig, NormPlace, RopeConfig, RopeScaling, SharedSpec,
+};
 use lime_plan::Architecture;
 use serde_json::{Value, json};
 
@@ -23,7 +25,8 @@ fn refusal(changes: Value) -> String {
 #[test]
 fn each_family_answers_to_its_names() {
     use Architecture::{
-        Ernie45, Exaone, Granite, InternLm3, Llama, Ministral3, Mistral, Phi3, Qwen2, Qwen3, SeedOss, SmolLm3,
+        Ernie45, Exaone, Gemma2, Gemma3, Granite, GraniteMoe, GraniteMoeShared, InternLm3, Llama, Ministral,
+        Ministral3, Mistral, Mixtral, OlMoe, Olmo2, Olmo3, Phi3, Qwen2, Qwen2Moe, Qwen3, Qwen3Moe, SeedOss, SmolLm3,
     };
     for (class, model_type, expected) in [
         ("LlamaForCausalLM", "llama", Llama),
@@ -38,13 +41,27 @@ fn each_family_answers_to_its_names() {
         ("Ernie4_5ForCausalLM", "ernie4_5", Ernie45),
         ("GraniteForCausalLM", "granite", Granite),
         ("SmolLM3ForCausalLM", "smollm3", SmolLm3),
+        ("MinistralForCausalLM", "ministral", Ministral),
+        ("Olmo2ForCausalLM", "olmo2", Olmo2),
+        ("Olmo3ForCausalLM", "olmo3", Olmo3),
+        ("Gemma2ForCausalLM", "gemma2", Gemma2),
+        ("Gemma3ForCausalLM", "gemma3_text", Gemma3),
+        ("Qwen3MoeForCausalLM", "qwen3_moe", Qwen3Moe),
+        ("Qwen2MoeForCausalLM", "qwen2_moe", Qwen2Moe),
+        ("OlmoeForCausalLM", "olmoe", OlMoe),
+        ("MixtralForCausalLM", "mixtral", Mixtral),
+        ("GraniteMoeForCausalLM", "granitemoe", GraniteMoe),
+        ("GraniteMoeSharedForCausalLM", "granitemoeshared", GraniteMoeShared),
     ] {
-        for names in [
+        for mut names in [
             json!({"architectures": [class]}),
             json!({"model_type": model_type}),
             json!({"architectures": [class], "model_type": model_type}),
             json!({"architectures": [], "model_type": model_type}),
         ] {
+            if matches!(expected, Qwen2Moe | Qwen3Moe) {
+                names["moe_intermediate_size"] = json!(32);
+            }
             let found = ModelConfig::parse(&config(names.clone())).unwrap().architecture;
             assert_eq!(found, expected, "{names}");
         }
@@ -210,4 +227,116 @@ fn exaone_goes_by_its_own_names() {
     assert_eq!((parsed.layers, parsed.spec.final_norm.eps), (5, 1e-4));
     value["activation_function"] = json!("gelu");
     assert!(ModelConfig::parse(&value.to_string()).unwrap_err().to_string().contains("\"gelu\""));
+}
+
+#[test]
+fn gemma_bends_and_scales_as_its_fields_say() {
+    let parse = |fields: Value| ModelConfig::parse(&config(fields)).unwrap().spec;
+    let gemma2 = parse(json!({"architectures": ["Gemma2ForCausalLM"], "attn_logit_softcapping": null}));
+    let LayerSpec { attention, mlp } = &gemma2.layers[0];
+    // Left out it is the family's, and an explicit null is none.
+    assert_eq!((attention.soft_cap, gemma2.logits.soft_cap), (None, Some(30.0)));
+    assert_eq!((attention.scale, gemma2.embedding_multiplier), (Some(0.0625), 8.0));
+    assert_eq!((mlp.activation, mlp.half.place), (ActivationKind::GeluTanh, NormPlace::Both));
+    assert_eq!((mlp.half.norm.offset, gemma2.final_norm.offset), (1.0, 1.0));
+    let other =
+        parse(json!({"architectures": ["Gemma2ForCausalLM"], "query_pre_attn_scalar": 144, "rms_norm_offset": 0.0}));
+    assert_eq!((other.layers[0].attention.scale, other.final_norm.offset), (Some(1.0 / 12.0), 0.0));
+    let relu = refusal(json!({"architectures": ["Gemma2ForCausalLM"], "hidden_activation": "relu"}));
+    assert!(relu.contains("\"relu\" is not supported"), "{relu}");
+}
+
+#[test]
+fn layers_with_windows_may_rotate_otherwise() {
+    let ropes = |fields: Value| {
+        let spec = ModelConfig::parse(&config(fields)).unwrap().spec;
+        spec.layers.iter().map(|layer| layer.attention.rope.clone().unwrap().config).collect::<Vec<_>>()
+    };
+    let linear = RopeConfig { theta: 1e6, scaling: RopeScaling::Linear { factor: 8.0 } };
+    // As its makers write it, and as transformers 5 does.
+    let flat = json!({
+        "architectures": ["Gemma3ForCausalLM"], "rope_parameters": null, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "sliding_window": 16, "sliding_window_pattern": 2,
+    });
+    let nested = json!({
+        "architectures": ["Gemma3ForCausalLM"], "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    });
+    let expected = [RopeConfig::plain(1e4), linear];
+    assert_eq!(ropes(flat), expected);
+    assert_eq!(ropes(nested.clone()), expected);
+    let mut llama = nested;
+    llama["architectures"] = json!(["LlamaForCausalLM"]);
+    assert!(refusal(llama).contains("one set must hold for all layers"));
+}
+
+#[test]
+fn phi_rotates_a_part_of_each_head_by_factors() {
+    let phi = |rope: Value| {
+        json!({
+            "architectures": ["Phi3ForCausalLM"], "head_dim": 16, "partial_rotary_factor": 0.75, "rope_parameters": null,
+            "max_position_embeddings": 4096, "original_max_position_embeddings": 64, "rope_theta": 10000.0, "rope_scaling": rope,
+        })
+    };
+    let short = [1.0, 1.0, 1.5, 2.0, 2.5, 3.0];
+    let parsed = ModelConfig::parse(&config(phi(json!({
+        "type": "longrope", "short_factor": short, "long_factor": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    }))));
+    let parsed = parsed.unwrap();
+    let rope = parsed.spec.layers[0].attention.rope.clone().unwrap();
+    assert_eq!(rope.width, 12);
+    let RopeScaling::Long { factors, attention_factor } = rope.config.scaling else { panic!("{rope:?}") };
+    assert_eq!(factors, short);
+    // A factor of 64 is the original context: one and one, of which the root is taken.
+    assert!((attention_factor - 2.0f64.sqrt()).abs() < 1e-12);
+    assert_eq!((parsed.context, parsed.remarks.len()), (64, 1));
+    assert!(parsed.remarks[0].contains("long_factor"), "{:?}", parsed.remarks);
+    let wrong = refusal(phi(json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]})));
+    assert!(wrong.contains("a list of 6 factors"), "{wrong}");
+    let elsewhere = refusal(json!({"architectures": ["LlamaForCausalLM"], "partial_rotary_factor": 0.5}));
+    assert!(elsewhere.contains("whole heads are rotated"), "{elsewhere}");
+}
+
+#[test]
+fn mixtures_say_how_many_experts_and_how_they_are_weighed() {
+    let of =
+        |fields: Value| ModelConfig::parse(&config(fields)).map(|parsed| parsed.spec.layers[1].mlp.mixture.unwrap());
+    let qwen = |mut more: Value| {
+        more["architectures"] = json!(["Qwen3MoeForCausalLM"]);
+        more["moe_intermediate_size"] = json!(24);
+        more
+    };
+    let found = of(qwen(json!({"num_experts": 16, "num_experts_per_tok": 3, "norm_topk_prob": true}))).unwrap();
+    assert_eq!(found, MixtureSpec { experts: 16, used: 3, weights: ExpertWeights::OfAllToOne, shared: None });
+    let found = of(qwen(json!({"num_local_experts": 16}))).unwrap();
+    assert_eq!(found, MixtureSpec { experts: 16, used: 8, weights: ExpertWeights::OfAll, shared: None });
+    let granite = of(json!({"architectures": ["GraniteMoeForCausalLM"]})).unwrap();
+    assert_eq!(granite, MixtureSpec { experts: 8, used: 2, weights: ExpertWeights::OfUsed, shared: None });
+    let shared = |family: &str, fields: Value| {
+        let mut more = json!({"architectures": [family], "moe_intermediate_size": 24});
+        more.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        of(more).unwrap().shared
+    };
+    let qwen2 = |fields: Value| shared("Qwen2MoeForCausalLM", fields);
+    assert_eq!(qwen2(json!({"shared_expert_intermediate_size": 40})), Some(SharedSpec { width: 40, scored: true }));
+    assert_eq!(qwen2(json!({})), Some(SharedSpec { width: 5632, scored: true }));
+    for (width, expected) in [(40, Some(SharedSpec { width: 40, scored: false })), (0, None)] {
+        let fields = json!({"architectures": ["GraniteMoeSharedForCausalLM"], "shared_intermediate_size": width});
+        assert_eq!(of(fields).unwrap().shared, expected);
+    }
+    for (fields, part) in [
+        (json!({"num_experts": 4, "num_experts_per_tok": 5}), "there are 4 experts"),
+        (json!({"num_experts": 4, "num_local_experts": 5}), "must say the same"),
+        (json!({"num_experts": 1_000_000}), "a whole number from 1 to"),
+        (json!({"mlp_only_layers": [0]}), "\"mlp_only_layers\""),
+        (json!({"decoder_sparse_step": 2}), "\"decoder_sparse_step\" is 2"),
+        (json!({"shared_expert_intermediate_size": 64}), "\"shared_expert_intermediate_size\""),
+    ] {
+        let found = of(qwen(fields)).unwrap_err().to_string();
+        assert!(found.contains(part), "{found}");
+    }
 }

@@ -116,8 +116,10 @@ proptest! {
             config["rope_scaling"] = Value::Object(fields.collect());
         }
         if let Ok(config) = ModelConfig::parse(&config.to_string()) {
-            let (frequencies, factor) = config.spec.rope().unwrap().config.inverse_frequencies(config.head_dim, config.context);
-            prop_assert!(frequencies.iter().all(|frequency| frequency.is_finite()) && factor.is_finite());
+            for rope in config.spec.ropes() {
+                let (frequencies, factor) = rope.config.inverse_frequencies(rope.width, config.context);
+                prop_assert!(frequencies.iter().all(|frequency| frequency.is_finite()) && factor.is_finite());
+            }
             let card = config.card("any");
             prop_assert!(card.weight_bytes().0 >= card.parameters);
         }

@@ -46,8 +46,8 @@ fn of_families_that_transformers_has_long_known() {
             "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32,
             "num_key_value_heads": 8, "rope_theta": 10000.0, "sliding_window": 4096, "vocab_size": 32000
         }),
-        (Architecture::Mistral, 4096, 724),
-        Some("window"),
+        (Architecture::Mistral, 32768, 724),
+        None,
     );
     check(
         json!({
@@ -69,8 +69,8 @@ fn of_families_that_transformers_has_long_known() {
             "num_key_value_heads": 32, "original_max_position_embeddings": 4096, "pad_token_id": 32000, "resid_pdrop": 0.0,
             "rope_scaling": null, "rope_theta": 10000.0, "sliding_window": 2047, "vocab_size": 32064
         }),
-        (Architecture::Phi3, 2047, 382),
-        Some("window"),
+        (Architecture::Phi3, 4096, 382),
+        None,
     );
     check(
         json!({
@@ -170,6 +170,126 @@ fn of_families_that_scale_or_leave_rotation_out() {
             "vocab_size": 128256
         }),
         (Architecture::SmolLm3, 65536, 308),
+        None,
+    );
+}
+
+#[test]
+fn of_families_with_windows_and_norms_of_their_own() {
+    check(
+        json!({
+            "architectures": ["Gemma2ForCausalLM"], "attention_bias": false, "attn_logit_softcapping": 50.0, "bos_token_id": 2,
+            "cache_implementation": "hybrid", "eos_token_id": [1, 107], "final_logit_softcapping": 30.0, "head_dim": 256,
+            "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 2304,
+            "intermediate_size": 9216, "max_position_embeddings": 8192, "model_type": "gemma2", "num_attention_heads": 8,
+            "num_hidden_layers": 26, "num_key_value_heads": 4, "pad_token_id": 0, "query_pre_attn_scalar": 256,
+            "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": true, "vocab_size": 256000
+        }),
+        (Architecture::Gemma2, 8192, 261),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["Gemma3ForCausalLM"], "attention_bias": false, "attn_logit_softcapping": null, "bos_token_id": 2,
+            "cache_implementation": "hybrid", "eos_token_id": [1, 106], "final_logit_softcapping": null, "head_dim": 256,
+            "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1152,
+            "intermediate_size": 6912, "max_position_embeddings": 32768, "model_type": "gemma3_text", "num_attention_heads": 4,
+            "num_hidden_layers": 26, "num_key_value_heads": 1, "pad_token_id": 0, "query_pre_attn_scalar": 256,
+            "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000, "rope_scaling": null, "rope_theta": 1000000,
+            "sliding_window": 512, "sliding_window_pattern": 6, "tie_word_embeddings": true, "vocab_size": 262144
+        }),
+        (Architecture::Gemma3, 32768, 100),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["Olmo2ForCausalLM"], "attention_bias": false, "eos_token_id": 100257, "hidden_size": 4096,
+            "intermediate_size": 11008, "max_position_embeddings": 4096, "model_type": "olmo2", "num_attention_heads": 32,
+            "num_hidden_layers": 32, "num_key_value_heads": 32, "pad_token_id": 100277, "rms_norm_eps": 1e-06,
+            "rope_scaling": null, "rope_theta": 500000, "vocab_size": 100352
+        }),
+        (Architecture::Olmo2, 4096, 730),
+        None,
+    );
+    let kinds: Vec<&str> =
+        (1..=32).map(|layer| if layer % 4 == 0 { "full_attention" } else { "sliding_attention" }).collect();
+    check(
+        json!({
+            "architectures": ["Olmo3ForCausalLM"], "attention_bias": false, "eos_token_id": 100257, "hidden_size": 4096,
+            "intermediate_size": 11008, "layer_types": kinds, "max_position_embeddings": 65536, "model_type": "olmo3",
+            "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32, "pad_token_id": 100277,
+            "rms_norm_eps": 1e-06, "rope_scaling": {
+                "attention_factor": 1.2079441541679836, "beta_fast": 32, "beta_slow": 1, "factor": 8.0,
+                "original_max_position_embeddings": 8192, "rope_type": "yarn"
+            }, "rope_theta": 500000, "sliding_window": 4096, "vocab_size": 100278
+        }),
+        (Architecture::Olmo3, 65536, 730),
+        None,
+    );
+    let (short, long) = (vec![1.0; 48], vec![1.5; 48]);
+    check(
+        json!({
+            "architectures": ["Phi3ForCausalLM"], "attention_bias": false,
+            "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config", "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"},
+            "bos_token_id": 199999, "embd_pdrop": 0.0, "eos_token_id": 199999, "hidden_size": 3072, "intermediate_size": 8192,
+            "max_position_embeddings": 131072, "model_type": "phi3", "num_attention_heads": 24, "num_hidden_layers": 32,
+            "num_key_value_heads": 8, "original_max_position_embeddings": 4096, "pad_token_id": 199999,
+            "partial_rotary_factor": 0.75, "resid_pdrop": 0.0, "rope_scaling": {
+                "long_factor": long, "short_factor": short, "type": "longrope"
+            }, "rope_theta": 10000.0, "sliding_window": 262144, "tie_word_embeddings": true, "vocab_size": 200064
+        }),
+        (Architecture::Phi3, 4096, 384),
+        Some("long_factor"),
+    );
+}
+
+#[test]
+fn of_mixtures() {
+    check(
+        json!({
+            "architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false, "bos_token_id": 151643,
+            "decoder_sparse_step": 1, "eos_token_id": 151645, "head_dim": 128, "hidden_size": 2048, "intermediate_size": 6144,
+            "max_position_embeddings": 40960, "max_window_layers": 48, "mlp_only_layers": [], "model_type": "qwen3_moe",
+            "moe_intermediate_size": 768, "norm_topk_prob": true, "num_attention_heads": 32, "num_experts": 128,
+            "num_experts_per_tok": 8, "num_hidden_layers": 48, "num_key_value_heads": 4, "output_router_logits": false,
+            "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 1000000.0, "router_aux_loss_coef": 0.001,
+            "sliding_window": null, "use_sliding_window": false, "vocab_size": 151936
+        }),
+        (Architecture::Qwen3Moe, 40960, 3053),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["OlmoeForCausalLM"], "attention_bias": false, "clip_qkv": null, "eos_token_id": 50279,
+            "hidden_size": 2048, "intermediate_size": 1024, "max_position_embeddings": 4096, "model_type": "olmoe",
+            "norm_topk_prob": false, "num_attention_heads": 16, "num_experts": 64, "num_experts_per_tok": 8,
+            "num_hidden_layers": 16, "num_key_value_heads": 16, "output_router_logits": false, "pad_token_id": 1,
+            "rope_scaling": null, "rope_theta": 10000.0, "router_aux_loss_coef": 0.01, "vocab_size": 50304
+        }),
+        (Architecture::OlMoe, 4096, 692),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["MixtralForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336,
+            "max_position_embeddings": 32768, "model_type": "mixtral", "num_attention_heads": 32, "num_experts_per_tok": 2,
+            "num_hidden_layers": 32, "num_key_value_heads": 8, "num_local_experts": 8, "output_router_logits": false,
+            "rope_theta": 1000000.0, "router_aux_loss_coef": 0.02, "sliding_window": null, "vocab_size": 32000
+        }),
+        (Architecture::Mixtral, 32768, 4670),
+        None,
+    );
+    check(
+        json!({
+            "architectures": ["GraniteMoeForCausalLM"], "attention_bias": false, "attention_multiplier": 0.015625,
+            "bos_token_id": 0, "embedding_multiplier": 12.0, "eos_token_id": 0, "hidden_size": 1024, "intermediate_size": 512,
+            "logits_scaling": 6.0, "max_position_embeddings": 131072, "model_type": "granitemoe", "num_attention_heads": 16,
+            "num_experts_per_tok": 8, "num_hidden_layers": 24, "num_key_value_heads": 8, "num_local_experts": 32,
+            "output_router_logits": false, "pad_token_id": 0, "residual_multiplier": 0.22, "rms_norm_eps": 1e-06,
+            "rope_scaling": null, "rope_theta": 10000000, "router_aux_loss_coef": 0.0, "tie_word_embeddings": true,
+            "vocab_size": 49155
+        }),
+        (Architecture::GraniteMoe, 131_072, 133),
         None,
     );
 }

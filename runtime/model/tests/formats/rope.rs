@@ -11,8 +11,7 @@ fn frequencies_are_those_of_transformers() {
     assert!(cases.len() > 20);
     for case in cases {
         let config = ModelConfig::parse(&case["config"].to_string()).unwrap();
-        let (frequencies, factor) =
-            config.spec.rope().unwrap().config.inverse_frequencies(config.head_dim, config.context);
+        let (frequencies, factor) = config.spec.ropes()[0].config.inverse_frequencies(config.head_dim, config.context);
         let expected: Vec<f64> =
             case["inverse_frequencies"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
         assert_eq!(frequencies.len(), expected.len(), "{}", case["name"]);

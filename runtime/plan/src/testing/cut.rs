@@ -1,6 +1,12 @@
 //! Plans that cut inside layers, made from such that do not.
 
-use crate::{DeviceIndex, DeviceMemory, MemoryModel, PlacedBlock, Plan, Residency};
+use crate::{
+    device_memory::DeviceMemory,
+    memory::MemoryModel,
+    placement::{PlacedBlock, Residency},
+    plan::Plan,
+    units::DeviceIndex,
+};
 
 /// The plan with every boundary between two visits moved by one block: who comes first has the attention of the layer whose MLP
 /// the next one has. Everything is in memory, of which there is as much as that takes.

@@ -9,7 +9,15 @@ pub use proportional::proportional;
 pub use wish::{DeviceBudget, Infeasible, PlanRequest};
 
 use crate::{
-    Architecture, Arithmetic, BlockBytes, Bytes, Dtype, Format, ModelCard, Nanos, NodeProfile, Plan, ServingLimits,
+    arithmetic::Arithmetic,
+    card::{Architecture, BlockBytes, ModelCard},
+    dtype::Dtype,
+    format::Format,
+    outlook::Nanos,
+    plan::Plan,
+    profile::NodeProfile,
+    serving_limits::ServingLimits,
+    units::Bytes,
 };
 
 /// SplitMix64.
@@ -58,6 +66,7 @@ pub fn small_card(random: &mut Random, layers: u32) -> ModelCard {
         parameters: 1_000_000,
         encoding: Default::default(),
         compact: None,
+        features: Default::default(),
         blocks: BlockBytes {
             embedding,
             attention: vec![attention; layers as usize],

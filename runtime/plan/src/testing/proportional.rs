@@ -5,8 +5,15 @@
 
 use super::{DeviceBudget, Infeasible, PlanRequest};
 use crate::{
-    Block, BlockRange, Bytes, DeviceIndex, DeviceMemory, DevicePlan, LayerIndex, MemoryModel, PLAN_VERSION,
-    PlacedBlock, Plan, PlanDraft, Residency, ServingLimits,
+    block::{Block, BlockRange},
+    device_memory::DeviceMemory,
+    device_plan::DevicePlan,
+    memory::MemoryModel,
+    placement::{PlacedBlock, Residency},
+    plan::Plan,
+    plan_draft::{PLAN_VERSION, PlanDraft},
+    serving_limits::ServingLimits,
+    units::{Bytes, DeviceIndex, LayerIndex},
 };
 
 mod infeasible;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::{Arithmetic, Bytes, Dtype, ModelCard, ServingLimits};
+use crate::{arithmetic::Arithmetic, card::ModelCard, dtype::Dtype, serving_limits::ServingLimits, units::Bytes};
 
 /// A device and the memory that a plan may use of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

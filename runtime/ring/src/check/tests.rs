@@ -3,17 +3,10 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::proto::{Draft, LogitBias};
+use crate::proto::{ActivationType, Draft, LogitBias, TokenSet};
 
-const LIMITS: FrameLimits = FrameLimits {
-    segments: 2,
-    slots: 3,
-    max_rows: 8,
-    context: 32,
-    hidden: 4,
-    vocabulary: 10,
-    activation: ActivationType::F32,
-};
+const LIMITS: FrameLimits =
+    FrameLimits { segments: 2, slots: 3, max_rows: 8, context: 32, hidden: 4, vocabulary: 10, residual: Dtype::F32 };
 
 fn rows(slot: u32, start: u32, count: u32) -> Rows {
     Rows { slot, start, count, ..Rows::default() }
@@ -34,7 +27,15 @@ fn frame() -> Frame {
 }
 
 fn keep(slot: u32, first: u32, pages: usize) -> Vec<KeepPages> {
-    vec![KeepPages { slot, first, pages: vec![u64::MAX; pages] }]
+    vec![KeepPages { slot, first, pages: vec![u64::MAX; pages], names: Vec::new() }]
+}
+
+fn named(names: usize, bytes: usize) -> Vec<KeepPages> {
+    vec![KeepPages { names: vec![vec![0xff; bytes]; names], ..keep(0, 0, 1).remove(0) }]
+}
+
+fn restored(bytes: usize) -> RestoredPage {
+    RestoredPage { page: 1, name: vec![0; bytes] }
 }
 
 fn pass() -> Pass {
@@ -66,13 +67,17 @@ fn each_wrong_field_of_a_frame_is_named() {
         (|f| f.keep = keep(0, u32::MAX, 1), FrameError::Pages { found: 1 << 32, max: 1 }),
         (|f| f.keep = vec![keep(0, 0, 1); 4].concat(), FrameError::Pages { found: 4, max: 3 }),
         (|f| f.forget = vec![1; 4], FrameError::Pages { found: 4, max: 3 }),
-        (|f| f.forgotten = vec![1; 7], FrameError::Pages { found: 7, max: 6 }),
+        (|f| f.forgotten = vec![1; 10], FrameError::Pages { found: 10, max: 9 }),
+        (|f| f.restore = vec![restored(32); 4], FrameError::Pages { found: 4, max: 3 }),
+        (|f| f.restore = vec![restored(31)], FrameError::Names { found: 0, pages: 1 }),
+        (|f| f.keep = named(1, 31), FrameError::Names { found: 1, pages: 1 }),
+        (|f| f.keep = named(2, 32), FrameError::Names { found: 2, pages: 1 }),
         (|f| f.rows[0].trace = vec![1; 25], FrameError::Trace { slot: 0, found: 25 }),
         (|f| f.rows[1].start = 32, FrameError::Context { slot: 2, end: 33, context: 32 }),
         (|f| f.rows[1].start = u32::MAX, FrameError::Context { slot: 2, end: 1 << 32, context: 32 }),
         (|f| f.rows[0].count = 9, FrameError::TooManyRows { found: 10, max: 8 }),
         (|f| f.release = vec![7], FrameError::Slot { found: 7, slots: 3 }),
-        (|f| f.activation_type = 1, FrameError::ActivationType { found: 1, expected: ActivationType::F32 }),
+        (|f| f.activation_type = 1, FrameError::ActivationType { found: 1, expected: Dtype::F32 }),
         (|f| f.columns = 5, FrameError::Columns { found: 5, hidden: 4 }),
         (|f| f.activations = f.activations.slice(1..), FrameError::Length { found: 47, rows: 3, expected: 48 }),
         (|f| f.failure = "failed".into(), FrameError::Length { found: 48, rows: 3, expected: 0 }),
@@ -126,9 +131,14 @@ fn each_wrong_field_of_a_pass_is_named() {
     }
 }
 
+/// A set of one token.
+fn one(token: u32) -> Option<TokenSet> {
+    Some(TokenSet { gaps: vec![token], ..TokenSet::default() })
+}
+
 /// Rows of one token that is sure and `guesses`, drawn from; the tokens of the pass.
 fn drafted(guesses: &[u32]) -> Pass {
-    let drafts = guesses.iter().map(|token| Draft { token: *token, bias: Some(-0.5) }).collect();
+    let drafts = guesses.iter().map(|token| Draft { token: *token, bias: Some(-0.5), allowed: None }).collect();
     let count = 1 + guesses.len() as u32;
     let rows = vec![Rows { sample: Some(Sampling::default()), drafts, ..rows(0, 0, count) }];
     Pass { rows, tokens: [&[1], guesses].concat(), ..pass() }
@@ -145,6 +155,14 @@ fn guesses_go_with_their_rows_and_their_faults_are_no_requests() {
         (|p| p.tokens[2] = 10, "they are not the tokens of the last rows"),
         (|p| p.rows[0].drafts[1].token = 10, "one is no token of the model"),
         (|p| p.rows[0].drafts[0].bias = Some(f32::INFINITY), "a bias is not a finite number"),
+        (|p| p.rows[0].drafts[0].allowed = one(3), "what may be drawn is said behind the first draw only"),
+        (
+            |p| {
+                p.rows[0].sample.as_mut().unwrap().allowed = one(3);
+                p.rows[0].drafts[1].allowed = one(10);
+            },
+            "one of the tokens that may be drawn is none of the model's",
+        ),
     ];
     for (spoil, expected) in spoilt {
         let mut wrong = drafted(&[4, 9]);
@@ -179,6 +197,13 @@ fn what_a_request_can_ask_for_is_the_fault_of_its_slot_and_all_else_of_the_sende
     assert_eq!(sampling(&|sampling| sampling.temperature = f32::INFINITY), Some(1));
     assert_eq!(sampling(&|sampling| sampling.top_p = f32::NAN), Some(1));
     assert_eq!(sampling(&|sampling| sampling.top_logprobs = 11), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.allowed = one(10)), Some(1));
+    assert_eq!(sampling(&|sampling| sampling.allowed = Some(TokenSet::default())), Some(1), "nothing could be drawn");
+    let scoring = |next: &[u32], top_logprobs| {
+        refused(&|pass| pass.rows[0].scoring = Some(Scoring { next: next.to_vec(), top_logprobs }))
+    };
+    assert_eq!([scoring(&[], 0), scoring(&[1, 2, 3], 0), scoring(&[10], 0), scoring(&[1], 11)], [Some(2); 4]);
+    assert_eq!(refused(&|pass| pass.rows[0].pooled = 3), Some(2));
     assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias { token: 10, value: 0.0 }]), Some(1));
     assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias { token: 1, value: f32::NAN }]), Some(1));
     assert_eq!(sampling(&|sampling| sampling.bias = vec![LogitBias::default(); 11]), Some(1));
@@ -193,14 +218,16 @@ fn the_largest_messages_fit_the_derived_sizes() {
     let bias = (0..10).map(|token| LogitBias { token, value: -1.5 }).collect::<Vec<_>>();
     let sample = Sampling { seed: u64::MAX, draw: u64::MAX, bias, ..Sampling::default() };
     let full = |slot, count: u32| {
-        let drafts = vec![Draft { token: 9, bias: Some(-1.5) }; count as usize - 1];
+        let drafts = vec![Draft { token: 9, bias: Some(-1.5), allowed: None }; count as usize - 1];
         Rows { slot, count, sample: Some(sample.clone()), drafts, ..Rows::default() }
     };
     let mut largest = frame();
     largest.rows = vec![full(0, 6), full(1, 1), full(2, 1)];
     largest.activations = Bytes::from(vec![0; 8 * 4 * 4]);
-    largest.keep = (0..3).flat_map(|slot| keep(slot, 0, 1)).collect();
-    (largest.forget, largest.forgotten) = (vec![u64::MAX; 3], vec![u64::MAX; 6]);
+    largest.keep =
+        (0..3).flat_map(|slot| named(1, 32).into_iter().map(move |keep| KeepPages { slot, ..keep })).collect();
+    (largest.forget, largest.forgotten) = (vec![u64::MAX; 3], vec![u64::MAX; 9]);
+    largest.restore = vec![RestoredPage { page: u64::MAX, ..restored(32) }; 3];
     assert_eq!(LIMITS.check_frame(&largest), Ok(8));
     assert!(largest.encoded_len() <= LIMITS.frame_message_bytes());
 }

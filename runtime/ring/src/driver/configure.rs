@@ -7,9 +7,13 @@ use tonic::{Request, metadata::BinaryMetadataValue};
 
 use super::{Demands, DriverError, RingTopology};
 use crate::{
-    Checksummed, GATEWAY_KEY, Line, RingFault, Transport, connect_until,
+    checksum::Checksummed,
+    connect::connect_until,
+    fault::{GATEWAY_KEY, RingFault},
     proto::{ConfigureProgress, ConfigureRequest, Peer, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
+    transport::Transport,
+    version::Line,
 };
 
 type Reports = mpsc::UnboundedSender<(usize, ConfigureProgress)>;

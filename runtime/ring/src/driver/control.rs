@@ -6,9 +6,11 @@ use bytes::Bytes;
 
 use super::DriverError;
 use crate::{
-    Line, Transport, connect,
+    connect,
     proto::{DrainRequest, Peer, ProbeRequest, StatusReply, StatusRequest, StayRequest, control_client::ControlClient},
     settings::CONTROL_MESSAGE_BYTES,
+    transport::Transport,
+    version::Line,
 };
 
 async fn client(transport: &Transport, peer: &Peer) -> Result<ControlClient<Line>, DriverError> {

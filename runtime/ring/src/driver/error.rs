@@ -3,7 +3,11 @@
 use thiserror::Error;
 use tonic::Status;
 
-use crate::{ConnectError, FrameError, RingFault, fault::epoch_of};
+use crate::{
+    check::FrameError,
+    connect_error::ConnectError,
+    fault::{RingFault, epoch_of},
+};
 
 /// A ring that cannot be driven, or no longer.
 #[derive(Debug, Error)]

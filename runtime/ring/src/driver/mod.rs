@@ -8,14 +8,16 @@ mod passes;
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
+use lime_plan::PageName;
 
 pub use control::{drain, probe, status, stay};
 pub use error::DriverError;
 pub use passes::{PassSubmitter, ResultStream};
 
 use crate::{
-    FrameLimits, Transport,
+    limits::FrameLimits,
     proto::{ConfigureProgress, Pass, PassResult, Peer, Rows},
+    transport::Transport,
 };
 
 /// A ring as its driver knows it. The plan itself is opaque here: workers read it.
@@ -53,6 +55,27 @@ pub struct Verified {
     pub mended: u32,
 }
 
+/// Kept pages that a device can restore, as it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restorable {
+    /// Their names, the one that goes last first.
+    pub names: Vec<PageName>,
+    /// How many pages its disk has room for.
+    pub disk_pages: u32,
+}
+
+impl Restorable {
+    /// More than any device has.
+    const MOST: usize = 1 << 17;
+
+    fn hear(&mut self, message: &ConfigureProgress) {
+        let room = Self::MOST - self.names.len().min(Self::MOST);
+        let names = message.names.chunks_exact(PageName::BYTES).filter_map(|name| PageName::try_from(name).ok());
+        self.names.extend(names.take(room));
+        self.disk_pages = self.disk_pages.max(message.disk_pages);
+    }
+}
+
 /// A ring at one epoch, ready for passes. After an error it is over: configure again with a higher epoch.
 #[derive(Debug)]
 pub struct RingDriver {
@@ -60,6 +83,7 @@ pub struct RingDriver {
     submitter: PassSubmitter,
     results: ResultStream,
     verified: Verified,
+    restorable: Vec<Restorable>,
 }
 
 impl RingDriver {
@@ -89,19 +113,29 @@ impl RingDriver {
         mut progress: impl FnMut(&Peer, &ConfigureProgress),
     ) -> Result<Self, DriverError> {
         let mut verified = Verified::default();
+        let mut restorable = vec![Restorable::default(); topology.peers.len()];
         let count = |peer: &Peer, message: &ConfigureProgress| {
             verified.compared = verified.compared.saturating_add(message.compared);
             verified.mended = verified.mended.saturating_add(message.mended);
+            let device = topology.peers.iter().position(|other| other.device == peer.device);
+            if let Some(found) = device.and_then(|device| restorable.get_mut(device)) {
+                found.hear(message);
+            }
             progress(peer, message);
         };
         let channels = configure::configure_all(topology, epoch, demands, patience, count).await?;
         let (submitter, results) = passes::open(topology, epoch, &channels).await?;
-        Ok(Self { epoch, submitter, results, verified })
+        Ok(Self { epoch, submitter, results, verified, restorable })
     }
 
     /// What comparing found, where it was asked for.
     pub const fn verified(&self) -> Verified {
         self.verified
+    }
+
+    /// Kept pages that each device can restore, in ring order.
+    pub fn take_restorable(&mut self) -> Vec<Restorable> {
+        std::mem::take(&mut self.restorable)
     }
 
     /// The epoch of this ring.

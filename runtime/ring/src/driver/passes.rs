@@ -11,8 +11,12 @@ use tonic::{Request, Streaming, metadata::MetadataValue};
 
 use super::{DriverError, RingTopology};
 use crate::{
-    Checksummed, EPOCH_KEY, FrameLimits, Line, MAX_IN_FLIGHT, NOT_AS_SENT, RingFault,
+    checksum::{Checksummed, NOT_AS_SENT},
+    fault::{EPOCH_KEY, RingFault},
+    limits::FrameLimits,
     proto::{Ack, Pass, PassResult, ResultsRequest, Rows, driver_client::DriverClient},
+    settings::MAX_IN_FLIGHT,
+    version::Line,
 };
 
 /// Opens both streams over the connections that configured the workers.

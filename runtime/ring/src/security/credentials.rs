@@ -13,7 +13,7 @@ use rustls::{
 };
 
 use super::{
-    SecurityError,
+    error::SecurityError,
     files::{Contents, Paths},
 };
 

@@ -8,7 +8,10 @@ use std::{
 use rustls::{AlertDescription, CertificateError, Error as Tls};
 use thiserror::Error;
 
-use super::{SERVER_NAME, files::LONGEST_FILE};
+use super::server_name::SERVER_NAME;
+
+/// Chains of a dozen certificates have a tenth of this.
+pub(super) const LONGEST_FILE: u64 = 256 << 10;
 
 /// Credentials that cannot be used. Each names the file.
 #[derive(Debug, Error)]

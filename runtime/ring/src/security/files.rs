@@ -7,10 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::SecurityError;
-
-/// Chains of a dozen certificates have a tenth of this.
-pub(super) const LONGEST_FILE: u64 = 256 << 10;
+use super::error::{LONGEST_FILE, SecurityError};
 
 /// Where `N` files are that belong together.
 pub(super) type Paths<const N: usize> = [PathBuf; N];

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    SecurityError,
+    error::SecurityError,
     files::{self, Contents, Paths, Stamp},
 };
 

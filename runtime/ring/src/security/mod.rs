@@ -10,21 +10,19 @@ mod error;
 mod files;
 mod fresh;
 mod server_certificate;
+mod server_name;
 
 use std::{path::Path, sync::Arc};
 
 use rustls::{ClientConfig, ServerConfig};
 
-use self::{credentials::Credentials, fresh::Fresh};
+use credentials::Credentials;
+use fresh::Fresh;
 
 pub(crate) use error::Refusal;
 pub use error::SecurityError;
 pub use server_certificate::ServerCertificate;
-
-/// The name that every worker's certificate bears, whatever its host. A gateway's does not: it can open connections to
-/// workers but not pose as one. The operator writes it (`operator/controller/src/certificates.rs`); a test in `tests/` holds
-/// the two together.
-pub const SERVER_NAME: &str = "worker.lime.internal";
+pub use server_name::SERVER_NAME;
 
 /// A member's credentials, as fresh as its files.
 #[derive(Debug)]

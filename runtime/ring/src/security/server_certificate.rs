@@ -10,8 +10,8 @@ use rustls::{
 };
 
 use super::{
-    SecurityError,
     credentials::{certificates, pair},
+    error::SecurityError,
     files::{Contents, Paths},
     fresh::Fresh,
 };

@@ -28,7 +28,7 @@ fn a_flipped_bit_anywhere_is_found_and_that_block_alone_made_again() {
     for at in [0, 7, 12, 100, 400, 4000, 4096, 5000, size / 2, size - 1] {
         flip(&path, at);
         assert_eq!(model.verify(&blocks, &|_, _| {}).unwrap().len(), 1, "at {at}");
-        let options = EnsureOptions { verify: true, ..EnsureOptions::default() };
+        let options = EnsureOptions { verify: &blocks, ..EnsureOptions::default() };
         let ensured = model.ensure(&blocks, options, &mut |_| {}).unwrap();
         assert_eq!(ensured.made, [VICTIM], "at {at}");
         assert_eq!(ensured.repaired.len(), 1, "at {at}");
@@ -36,6 +36,22 @@ fn a_flipped_bit_anywhere_is_found_and_that_block_alone_made_again() {
         assert_eq!(inodes(), before, "others were left alone");
     }
     verified(&model, &blocks);
+}
+
+#[test]
+fn blocks_that_are_not_named_are_not_read() {
+    let (_root, store) = store();
+    let model = store.model(&source("tiny-llama3-bf16")).unwrap();
+    let other = Block::Mlp(LayerIndex(1));
+    ensure(&model, &[VICTIM, other]).unwrap();
+    [VICTIM, other].iter().for_each(|block| flip(&file_of(&model, *block), 5000));
+    let made_by = |verify: &[Block]| {
+        let options = EnsureOptions { verify, ..EnsureOptions::default() };
+        model.ensure(&[VICTIM, other], options, &mut |_| {}).unwrap().made
+    };
+    assert_eq!([made_by(&[]), made_by(&[VICTIM]), made_by(&[VICTIM])], [vec![], vec![VICTIM], vec![]]);
+    assert_eq!(made_by(&[VICTIM, other]), [other]);
+    verified(&model, &[VICTIM, other]);
 }
 
 #[test]

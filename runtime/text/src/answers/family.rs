@@ -59,19 +59,42 @@ impl AnswerFormat {
     }
 }
 
+/// How calls stand in an answer: a mark and what opens them, objects of name and arguments, what closes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallMarks {
+    /// Before calls; empty where there is none. It may be a special token.
+    pub mark: &'static str,
+    /// Between the mark and the first object.
+    pub open: &'static str,
+    /// What the arguments are called.
+    pub arguments: &'static str,
+    /// Between one object and the next, or between one call and the next where each has its mark.
+    pub between: &'static str,
+    /// Behind the last object, or behind each.
+    pub close: &'static str,
+    /// Whether each call has mark and close of its own.
+    pub each: bool,
+}
+
 impl CallStyle {
+    /// How calls stand in an answer of this style.
+    pub const fn marks(self) -> CallMarks {
+        let bare = CallMarks { mark: "", open: "", arguments: "arguments", between: "\n", close: "", each: false };
+        match self {
+            Self::Hermes => CallMarks { mark: "<tool_call>", open: "\n", close: "\n</tool_call>", each: true, ..bare },
+            Self::Mistral => CallMarks { mark: "[TOOL_CALLS]", open: " [", between: ", ", close: "]", ..bare },
+            Self::Llama3 => CallMarks { arguments: "parameters", between: "; ", ..bare },
+            Self::Json => bare,
+        }
+    }
+
     /// How an answer begins that is a call, of `tool` where it is named.
     pub fn beginning(self, tool: Option<&str>) -> String {
-        let (mark, arguments) = match self {
-            Self::Hermes => ("<tool_call>\n", "arguments"),
-            Self::Mistral => ("[TOOL_CALLS] [", "arguments"),
-            Self::Llama3 => ("", "parameters"),
-            Self::Json => ("", "arguments"),
-        };
+        let CallMarks { mark, open, arguments, .. } = self.marks();
         // Without the space after a colon: the next token most often has it.
         match tool {
-            None => format!("{mark}{{\"name\":"),
-            Some(tool) => format!("{mark}{{\"name\": {}, \"{arguments}\":", serde_json::Value::from(tool)),
+            None => format!("{mark}{open}{{\"name\":"),
+            Some(tool) => format!("{mark}{open}{{\"name\": {}, \"{arguments}\":", serde_json::Value::from(tool)),
         }
     }
 }

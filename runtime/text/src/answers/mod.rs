@@ -15,7 +15,7 @@ mod short_ids;
 mod thoughts;
 
 pub use call::ToolCall;
-pub use family::{AnswerFormat, CallStyle};
+pub use family::{AnswerFormat, CallMarks, CallStyle};
 pub use in_words::tools_in_words;
 pub use short_ids::short_call_ids;
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{state::Worker, work::Command};
+use crate::{command::Command, state::Worker};
 use watch::Watch;
 pub(crate) use watch::of_the_plan;
 

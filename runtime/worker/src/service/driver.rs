@@ -10,8 +10,8 @@ use lime_ring::{
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::handing::{hand_over, invalid};
-use crate::{compute::ComputeError, ending::Ending, session::Session, state::Worker, work::Work};
+use super::enqueue::{enqueue, invalid};
+use crate::{command::Batch, compute::ComputeError, ending::Ending, session::Session, state::Worker};
 
 pub(super) struct DriverService {
     worker: Arc<Worker>,
@@ -71,9 +71,9 @@ async fn read_passes(
         };
         let Ok(Some(pass)) = message else { return };
         match accept(&session, pass) {
-            Ok(work) => {
+            Ok(batch) => {
                 // A false answer means that the epoch ended: the next turn sees it.
-                hand_over(&worker, &session, work).await;
+                enqueue(&worker, &session, batch).await;
             }
             Err(status) => {
                 let _ = acks.send(Err(status)).await;
@@ -83,7 +83,7 @@ async fn read_passes(
     }
 }
 
-fn accept(session: &Session, pass: Pass) -> Result<Work, Status> {
+fn accept(session: &Session, pass: Pass) -> Result<Batch, Status> {
     let pass = pass.unsealed().ok_or_else(|| Status::data_loss(format!("the gateway: {NOT_AS_SENT}")))?;
     if pass.epoch != session.epoch {
         return Err(wrong_epoch(session.name(), pass.epoch, session.epoch));
@@ -103,8 +103,8 @@ fn accept(session: &Session, pass: Pass) -> Result<Work, Status> {
         .follow(pass.pass)
         .map_err(|expected| Status::invalid_argument(format!("pass {} where pass {expected} is next", pass.pass)))?;
     Ok(match refusal {
-        Some(refusal) => Work::from_refused(pass, refusal),
-        None => Work::from_pass(pass, checked.unwrap_or_default()),
+        Some(refusal) => Batch::from_refused(pass, refusal),
+        None => Batch::from_pass(pass, checked.unwrap_or_default()),
     })
 }
 

@@ -2,7 +2,7 @@
 
 mod control;
 mod driver;
-mod handing;
+mod enqueue;
 mod keeper;
 mod limited;
 mod ring;

@@ -10,8 +10,8 @@ use lime_ring::{
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::handing::{hand_over, invalid};
-use crate::{ending::Ending, session::Session, state::Worker, work::Work};
+use super::enqueue::{enqueue, invalid};
+use crate::{command::Batch, ending::Ending, session::Session, state::Worker};
 
 pub(super) struct RingService {
     worker: Arc<Worker>,
@@ -60,8 +60,8 @@ async fn read_frames(
         };
         match message {
             Ok(Some(frame)) => match accept(&session, frame) {
-                Ok(work) => {
-                    if !hand_over(&worker, &session, work).await {
+                Ok(batch) => {
+                    if !enqueue(&worker, &session, batch).await {
                         return;
                     }
                 }
@@ -84,7 +84,7 @@ enum Refusal {
     Wrong(Status),
 }
 
-fn accept(session: &Session, frame: Frame) -> Result<Work, Refusal> {
+fn accept(session: &Session, frame: Frame) -> Result<Batch, Refusal> {
     let damaged = || Refusal::Broken(RingFault::lost(session.predecessor(), NOT_AS_SENT));
     let frame = frame.unsealed().ok_or_else(damaged)?;
     if frame.epoch != session.epoch {
@@ -99,5 +99,5 @@ fn accept(session: &Session, frame: Frame) -> Result<Work, Refusal> {
         let message = "passes begin on the first device; no frame comes to it in segment 0";
         return Err(Refusal::Wrong(Status::invalid_argument(message)));
     }
-    Ok(Work::from_frame(frame, rows))
+    Ok(Batch::from_frame(frame, rows))
 }

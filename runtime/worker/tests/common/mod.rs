@@ -36,6 +36,7 @@ pub fn card(layers: u32, hidden: u32, vocabulary: u32) -> ModelCard {
         parameters: 0,
         encoding: Default::default(),
         compact: None,
+        features: Default::default(),
         blocks: BlockBytes {
             embedding: Size::kib(4),
             attention: each.clone(),

@@ -27,6 +27,7 @@ mod ring;
 mod story;
 mod streams;
 mod upheavals;
+mod volume;
 
 use std::time::Duration;
 

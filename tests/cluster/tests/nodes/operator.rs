@@ -18,6 +18,7 @@ use crate::quantized;
 use crate::release::{Release, SYSTEM, lend, profiled_again};
 use crate::ring::{Device, answers, question};
 use crate::streams::{Client, long_question, stream};
+use crate::volume::Models;
 
 /// What a node lends: a process and 6 MiB. The model's weights and KV cache are 9 MiB: it takes two nodes, and any two do.
 pub(crate) const BUDGET: &str = "70Mi";
@@ -33,7 +34,7 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     lend(&cluster, &nodes, Some(BUDGET));
     let _namespace = cluster.namespace(NAMESPACE).unwrap();
     restrict(&cluster, NAMESPACE);
-    cluster.run_with(&["apply", "-f", "-"], &manifest("models.yaml")).unwrap();
+    let _models = Models::bundled(&cluster);
     cluster.run_with(&["apply", "-f", "-"], &manifest("bard.yaml")).unwrap();
 
     let bard = Deployed::bard(&cluster);
@@ -88,7 +89,6 @@ fn a_model_too_large_for_a_node_is_served_survives_a_node_and_goes() {
     fetched::serves(&cluster, &hub, &one_process["choices"], (&long[0], text(&long_answers[0])));
     bard.leaves_nothing();
     quantized::is_served(&cluster, &hub);
-    cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
     helm_test::streams_an_answer(SYSTEM);
     release.uninstall();
     cluster.run(&["get", "crd", "limedeployments.lime.dev"]).expect("uninstalling keeps the definitions");

@@ -17,6 +17,7 @@ use crate::release::{Release, SYSTEM, lend};
 use crate::ring::{Device, answers};
 use crate::story::Story;
 use crate::streams::{Client, long_question};
+use crate::volume::Models;
 
 /// The namespace of the second release.
 const OTHER: &str = "lime-other";
@@ -32,7 +33,7 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     lend(&cluster, &nodes, Some(BUDGET));
     let _namespace = cluster.namespace(NAMESPACE).unwrap();
     restrict(&cluster, NAMESPACE);
-    cluster.run_with(&["apply", "-f", "-"], &manifest("models.yaml")).unwrap();
+    let _models = Models::bundled(&cluster);
     cluster.run_with(&["apply", "-f", "-"], &manifest("bard.yaml")).unwrap();
     let bard = Deployed::bard(&cluster);
     bard.served(None);
@@ -64,7 +65,6 @@ fn drains_an_upgrade_agents_and_a_second_release_under_streams() {
     hand_over::cuts_what_takes_too_long(&bard);
 
     bard.leaves_nothing();
-    cluster.run(&["delete", "pv", "models", "--wait=false"]).unwrap();
     release.uninstall();
 }
 

@@ -4,14 +4,15 @@ use std::{collections::BTreeMap, io, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
 use lime_model::{BlockLayout, TensorRole};
-use lime_plan::{Block, Bytes, Format, Ladder};
+use lime_plan::{Block, Bytes, DeviceSteps, Format};
 
 use super::candle_type;
 use crate::{
-    EngineError, WeightSource,
+    engine_error::EngineError,
     loader::LoadOptions,
-    residency::{Blocks, ReadFrom, Verified},
-    weights::{BlockSource, HostBlock, Pinned, load_pinned, load_stored},
+    read_from::ReadFrom,
+    residency::{Blocks, Verified},
+    weights::{BlockSource, HostBlock, Pinned, WeightSource, load_pinned, load_stored},
 };
 
 /// Opens the device that candle computes on: the CPU, or a GPU of a build with the feature `cuda`.
@@ -70,7 +71,7 @@ pub(crate) struct Uploaded {
     blocks: Pinned<DeviceBlock>,
     layouts: BTreeMap<Block, BlockLayout>,
     bytes: Bytes,
-    ladder: Ladder,
+    steps: DeviceSteps,
     /// The store that they came from, where it was one.
     read_from: Option<ReadFrom>,
     device: Device,
@@ -81,7 +82,7 @@ impl Uploaded {
     pub(crate) fn load(
         source: &WeightSource<'_>,
         layouts: Vec<(Block, BlockLayout)>,
-        ladder: Ladder,
+        steps: DeviceSteps,
         device: &Device,
         options: LoadOptions,
         progress: &mut dyn FnMut(Bytes, Bytes),
@@ -106,7 +107,7 @@ impl Uploaded {
         }
         let bytes = layouts.iter().map(|(_, layout)| Bytes(layout.bytes)).sum();
         let (blocks, layouts) = (Pinned::from_iter(uploaded), layouts.into_iter().collect());
-        Ok(Self { blocks, layouts, bytes, ladder, read_from, device: device.clone() })
+        Ok(Self { blocks, layouts, bytes, steps, read_from, device: device.clone() })
     }
 }
 
@@ -122,8 +123,12 @@ impl BlockSource for Uploaded {
 }
 
 impl Blocks for Uploaded {
-    fn ladder(&self) -> &Ladder {
-        &self.ladder
+    fn steps(&self) -> &DeviceSteps {
+        &self.steps
+    }
+
+    fn keeps(&self, block: Block) -> bool {
+        self.layouts.contains_key(&block)
     }
 
     fn pinned_bytes(&self) -> Bytes {

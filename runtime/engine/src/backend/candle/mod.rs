@@ -4,14 +4,14 @@ mod blocks;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
-use lime_kernels::{Reach, reach};
+use lime_kernels::{AttentionBounds, Gate, Reach, reach};
 use lime_plan::{Bytes, Dtype};
 
 pub(crate) use blocks::{DeviceBlock, Uploaded, candle_device};
 
-use super::{Backend, Elsewhere, KvPool, bias_of, nobody};
-use crate::{Activation, EngineError, batch::Batch, steps::Norm};
-use lime_model::{ModelConfig, RopeConfig, TensorRole};
+use super::{Backend, KvPool, RemotePages, bias_of, nobody};
+use crate::{activation::Activation, batch::Batch, engine_error::EngineError, ops::Norm, routes::Route};
+use lime_model::{ModelConfig, RopeSpec, TensorRole};
 
 const fn candle_type(dtype: Dtype) -> DType {
     match dtype {
@@ -39,8 +39,8 @@ impl KvPool for SlotCaches {
 /// candle on a device.
 pub(crate) struct Candle {
     device: Device,
-    cos: Tensor,
-    sin: Tensor,
+    /// Cosines and sines of each of the model's ropes.
+    ropes: Vec<(Tensor, Tensor)>,
     /// The range of KV entries, where it is less than f32's.
     reach: Option<Reach>,
     /// How many numbers were beyond it, on the device.
@@ -55,8 +55,8 @@ pub(crate) struct Candle {
 pub(crate) struct CandleShape<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) layers: usize,
-    /// How layers rotate that do.
-    pub(crate) rope: Option<RopeConfig>,
+    /// How layers rotate.
+    pub(crate) ropes: &'a [RopeSpec],
     pub(crate) positions: usize,
     pub(crate) slots: usize,
     /// Positions of one slot in whole pages.
@@ -70,7 +70,8 @@ impl Candle {
     /// Allocates the KV cache and the tables of sines and cosines.
     pub(crate) fn new(device: Device, shape: &CandleShape<'_>) -> Result<(Self, SlotCaches), EngineError> {
         let config = shape.config;
-        let (cos, sin) = rope_tables(shape, &device)?;
+        let tables = shape.ropes.iter().map(|rope| rope_tables(shape, rope, &device));
+        let ropes = tables.collect::<Result<_, EngineError>>()?;
         let dims = (config.kv_heads, shape.slot_positions, config.head_dim);
         let empty = || Tensor::zeros(dims, candle_type(shape.kv), &device);
         let slot = || Ok::<_, candle_core::Error>((empty()?, empty()?));
@@ -83,8 +84,7 @@ impl Candle {
             reach: reach(shape.kv),
             saturated,
             device,
-            cos,
-            sin,
+            ropes,
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
@@ -121,10 +121,8 @@ fn nothing_yet(device: &Device) -> Result<Tensor, EngineError> {
 }
 
 /// Cosines and sines, positions x planes, computed apart from the kernels' table.
-fn rope_tables(shape: &CandleShape<'_>, device: &Device) -> Result<(Tensor, Tensor), EngineError> {
-    let config = shape.config;
-    let rope = shape.rope.map(|rope| rope.inverse_frequencies(config.head_dim, config.context));
-    let (frequencies, factor) = rope.unwrap_or_default();
+fn rope_tables(shape: &CandleShape<'_>, rope: &RopeSpec, device: &Device) -> Result<(Tensor, Tensor), EngineError> {
+    let (frequencies, factor) = rope.config.inverse_frequencies(rope.width, shape.config.context);
     let angle = |position: usize| frequencies.iter().map(move |frequency| position as f64 * frequency);
     let table = |of: fn(f64) -> f64| {
         let values: Vec<f32> = (0..shape.positions).flat_map(|p| angle(p).map(|a| (of(a) * factor) as f32)).collect();
@@ -187,14 +185,16 @@ impl Backend for Candle {
         rms_norm(&x, weights.tensor(norm), with)
     }
 
-    fn head_norm(
+    fn norm_in_place(
         &mut self,
         x: &mut Tensor,
         weights: &DeviceBlock,
         norm: TensorRole,
         with: Norm,
     ) -> Result<(), EngineError> {
-        let normed = rms_norm(&self.heads_of(x)?, weights.tensor(norm), with)?;
+        let weight = weights.tensor(norm);
+        let ((rows, columns), length) = (x.dims2()?, weight.dim(0)?);
+        let normed = rms_norm(&x.reshape((rows, columns / length, length))?, weight, with)?;
         *x = normed.reshape(x.shape())?;
         Ok(())
     }
@@ -215,16 +215,20 @@ impl Backend for Candle {
         Ok(out)
     }
 
-    fn rope(&mut self, x: &mut Tensor, _heads: usize, positions: &[u32]) -> Result<(), EngineError> {
+    fn rope(&mut self, x: &mut Tensor, _heads: usize, positions: &[u32], rope: usize) -> Result<(), EngineError> {
         let positions = Tensor::new(positions, &self.device)?;
-        let cos = self.cos.index_select(&positions, 0)?.unsqueeze(1)?;
-        let sin = self.sin.index_select(&positions, 0)?.unsqueeze(1)?;
+        let (cos, sin) = &self.ropes[rope];
+        let half = cos.dim(1)?;
+        let cos = cos.index_select(&positions, 0)?.unsqueeze(1)?;
+        let sin = sin.index_select(&positions, 0)?.unsqueeze(1)?;
         let heads = self.heads_of(x)?;
-        let half = self.head_dim / 2;
         let (low, high) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
+        let still = heads.narrow(2, 2 * half, self.head_dim - 2 * half)?;
         let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
         let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
-        *x = Tensor::cat(&[turned_low, turned_high], 2)?.reshape(x.shape())?;
+        let parts = [turned_low, turned_high, still];
+        let parts = if 2 * half == self.head_dim { &parts[..2] } else { &parts[..] };
+        *x = Tensor::cat(parts, 2)?.reshape(x.shape())?;
         Ok(())
     }
 
@@ -261,9 +265,10 @@ impl Backend for Candle {
         layer: usize,
         batch: &Batch<'_>,
         q: Tensor,
-        _keeper: Option<&mut Elsewhere>,
+        bounds: AttentionBounds,
+        _keeper: Option<&mut RemotePages>,
     ) -> Result<Tensor, EngineError> {
-        if batch.elsewhere.iter().any(|pages| *pages > 0) {
+        if batch.remote.iter().any(|pages| *pages > 0) {
             return Err(nobody().into());
         }
         let group = self.heads / self.kv_heads;
@@ -278,8 +283,12 @@ impl Backend for Candle {
             let q = self.heads_of(&q.narrow(0, row, count)?.contiguous()?)?.transpose(0, 1)?.contiguous()?;
             let q = q.reshape((self.kv_heads, group * count, self.head_dim))?;
             let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
-            let scores =
-                scores.reshape((self.heads, count, length))?.broadcast_add(&self.mask(part.start, count, length)?)?;
+            let scores = match bounds.soft_cap.map(f64::from) {
+                None => scores,
+                Some(cap) => ((scores / cap)?.tanh()? * cap)?,
+            };
+            let mask = self.mask(part.start, count, length, bounds.window)?;
+            let scores = scores.reshape((self.heads, count, length))?.broadcast_add(&mask)?;
             let weights = softmax_last_dim(&scores)?.reshape((self.kv_heads, group * count, length))?;
             let attended = weights.matmul(&v)?.reshape((self.heads, count, self.head_dim))?;
             out.push(attended.transpose(0, 1)?.contiguous()?.reshape((count, self.heads * self.head_dim))?);
@@ -288,8 +297,52 @@ impl Backend for Candle {
         Ok(Tensor::cat(&out, 0)?)
     }
 
-    fn swiglu(&mut self, gate: Tensor, up: Tensor) -> Result<Tensor, EngineError> {
-        Ok((gate.silu()? * up)?)
+    fn gated(&mut self, f: Gate, gate: Tensor, up: Tensor) -> Result<Tensor, EngineError> {
+        let gate = match f {
+            Gate::Silu => gate.silu()?,
+            Gate::GeluTanh => gate.gelu()?,
+        };
+        Ok((gate * up)?)
+    }
+
+    fn scores(
+        &mut self,
+        x: &Tensor,
+        weights: &DeviceBlock,
+        matrix: TensorRole,
+        look: impl FnOnce(&[f32]),
+    ) -> Result<(), EngineError> {
+        look(&self.matmul(x, weights.tensor(matrix))?.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    fn row_count(&self, x: &Tensor) -> Result<usize, EngineError> {
+        Ok(x.dim(0)?)
+    }
+
+    fn copy(&mut self, x: &Tensor) -> Result<Tensor, EngineError> {
+        Ok(x.clone())
+    }
+
+    fn zeros(&mut self, x: &Tensor) -> Result<Tensor, EngineError> {
+        Ok(x.zeros_like()?)
+    }
+
+    fn gather(&mut self, x: &Tensor, routes: &[Route]) -> Result<Tensor, EngineError> {
+        Ok(x.index_select(&self.rows_of(routes)?, 0)?)
+    }
+
+    fn add_weighted(&mut self, sum: &mut Tensor, y: Tensor, routes: &[Route]) -> Result<(), EngineError> {
+        let weights: Vec<f32> = routes.iter().map(|route| route.weight).collect();
+        let weights = Tensor::from_vec(weights, (routes.len(), 1), &self.device)?;
+        *sum = sum.index_add(&self.rows_of(routes)?, &y.broadcast_mul(&weights)?, 0)?;
+        Ok(())
+    }
+
+    fn done_with(&mut self, _x: Tensor) {}
+
+    fn soft_cap(&mut self, cap: f32, logits: &mut [f32]) {
+        logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
     }
 
     fn add_rounded(&mut self, x: &mut Tensor, y: Tensor, dtype: Dtype) -> Result<(), EngineError> {
@@ -323,10 +376,20 @@ impl Backend for Candle {
 }
 
 impl Candle {
-    /// Zero where a row may look, minus infinity after its own position.
-    fn mask(&self, start: u32, count: usize, length: usize) -> Result<Tensor, EngineError> {
+    /// Which rows `routes` are of.
+    fn rows_of(&self, routes: &[Route]) -> Result<Tensor, EngineError> {
+        let rows: Vec<u32> = routes.iter().map(|route| route.row).collect();
+        Ok(Tensor::new(rows, &self.device)?)
+    }
+
+    /// Zero where a row may look, minus infinity after its own position and before its window.
+    fn mask(&self, start: u32, count: usize, length: usize, window: Option<usize>) -> Result<Tensor, EngineError> {
         let start = start as usize;
-        let allowed = |row: usize, position: usize| if position <= start + row { 0.0 } else { f32::NEG_INFINITY };
+        let allowed = |row: usize, position: usize| {
+            let own = start + row;
+            let seen = position <= own && window.is_none_or(|window| own - position < window);
+            if seen { 0.0 } else { f32::NEG_INFINITY }
+        };
         let mask: Vec<f32> = (0..count).flat_map(|row| (0..length).map(move |p| allowed(row, p))).collect();
         Ok(Tensor::from_vec(mask, (1, count, length), &self.device)?)
     }

@@ -21,7 +21,7 @@ fn run(tables: &mut KvTables, slot: u32, start: u32, count: u32) -> Vec<u32> {
 /// Every page has as many users as there are slots and numbers that have it, and is free or in a grain in use.
 fn check(tables: &KvTables, pages: usize) {
     let mut users = vec![0_u32; pages];
-    let held = tables.slots.iter().flat_map(|slot| &slot.pages).filter(|page| **page != ELSEWHERE);
+    let held = tables.slots.iter().flat_map(|slot| &slot.pages).filter(|page| **page != REMOTE);
     for page in held.copied().chain(tables.kept.pages.values().map(|kept| kept.page)) {
         users[page as usize] += 1;
     }
@@ -38,7 +38,7 @@ fn check(tables: &KvTables, pages: usize) {
 fn a_kept_page_outlives_its_sequence_and_serves_several() {
     let mut tables = KvTables::new(3, &[true], 200, PAGE);
     let pages = run(&mut tables, 0, 0, 150);
-    assert_eq!(tables.keep(0, 0, &[10, 11, 12]), [12], "the last page is not full");
+    assert_eq!(tables.keep(0, 0, &[10, 11, 12], &[], |_| ()), [12], "the last page is not full");
     tables.release(0, |_| ());
     check(&tables, 12);
     for slot in [0, 1] {
@@ -60,7 +60,7 @@ fn a_kept_page_outlives_its_sequence_and_serves_several() {
 fn a_slot_begins_behind_its_own_pages() {
     let mut tables = KvTables::new(1, &[true], 200, PAGE);
     let pages = run(&mut tables, 0, 0, 130);
-    assert!(tables.keep(0, 0, &[1, 2]).is_empty());
+    assert!(tables.keep(0, 0, &[1, 2], &[], |_| ()).is_empty());
     let mut idle = 0;
     tables.begin_behind(0, &[1], |range| idle += range.len()).unwrap();
     assert_eq!(run(&mut tables, 0, TOKENS, 70)[0], pages[0]);
@@ -72,15 +72,10 @@ fn the_least_recently_used_goes_first_and_a_sequence_from_its_end() {
     let mut tables = KvTables::new(2, &[true], 200, PAGE);
     run(&mut tables, 0, 0, 130);
     run(&mut tables, 1, 0, 130);
-    tables.keep(0, 0, &[1, 2]);
-    tables.keep(1, 0, &[3, 4]);
+    tables.keep(0, 0, &[1, 2], &[], |_| ());
+    tables.keep(1, 0, &[3, 4], &[], |_| ());
     tables.begin_behind(0, &[1], |_| ()).unwrap();
-    let order: Vec<u64> = std::iter::from_fn(|| {
-        let id = tables.first_to_forget()?;
-        tables.forget(id);
-        Some(id)
-    })
-    .collect();
+    let order: Vec<u64> = std::iter::from_fn(|| tables.forget_first()?.id).collect();
     assert_eq!(order, [2, 4, 3, 1]);
 }
 
@@ -88,11 +83,11 @@ fn the_least_recently_used_goes_first_and_a_sequence_from_its_end() {
 fn segments_that_are_behind_keep_a_page_from_being_kept() {
     let mut tables = KvTables::new(1, &[true, false, true], 200, PAGE);
     run(&mut tables, 0, 0, 64);
-    assert_eq!(tables.keep(0, 0, &[1]), [1]);
+    assert_eq!(tables.keep(0, 0, &[1], &[], |_| ()), [1]);
     let parts = [part(0, 0, 64)];
     tables.admit(2, &parts).unwrap();
     tables.commit(2, &parts);
-    assert!(tables.keep(0, 0, &[1]).is_empty());
+    assert!(tables.keep(0, 0, &[1], &[], |_| ()).is_empty());
     tables.begin_behind(0, &[1], |_| ()).unwrap();
     for segment in [0, 2] {
         let parts = [part(0, 64, 3)];
@@ -105,7 +100,7 @@ fn segments_that_are_behind_keep_a_page_from_being_kept() {
 fn pages_that_others_have_do_not_go_elsewhere() {
     let mut tables = KvTables::new(2, &[true], 200, PAGE);
     run(&mut tables, 0, 0, 130);
-    tables.keep(0, 0, &[1]);
+    tables.keep(0, 0, &[1], &[], |_| ());
     assert_eq!(tables.next_to_go(), None);
     tables.begin_behind(1, &[1], |_| ()).unwrap();
     tables.forget(1);
@@ -113,7 +108,7 @@ fn pages_that_others_have_do_not_go_elsewhere() {
     tables.release(1, |_| ());
     assert_eq!(tables.next_to_go().map(|(slot, number, _)| (slot, number)), Some((0, 0)));
     tables.went(0);
-    assert_eq!(tables.keep(0, 0, &[5, 6]), [5], "one that is elsewhere cannot be kept");
+    assert_eq!(tables.keep(0, 0, &[5, 6], &[], |_| ()), [5], "one that is remote cannot be kept");
     check(&tables, 8);
 }
 
@@ -121,7 +116,7 @@ fn pages_that_others_have_do_not_go_elsewhere() {
 fn a_sequence_that_is_cut_back_writes_into_no_page_that_others_have() {
     let mut tables = KvTables::new(2, &[true], 200, PAGE);
     let pages = run(&mut tables, 0, 0, 150);
-    assert!(tables.keep(0, 0, &[1, 2]).is_empty());
+    assert!(tables.keep(0, 0, &[1, 2], &[], |_| ()).is_empty());
     let within = [part(0, 100, 5)];
     assert!(matches!(tables.check_all(0, &within), Err(EngineError::Shared { slot: 0, start: 100 })));
     // From the page's start on the rows get a page of their own.
@@ -137,7 +132,7 @@ fn a_sequence_that_is_cut_back_writes_into_no_page_that_others_have() {
 #[test]
 fn a_device_without_layers_misses_nothing() {
     let mut tables = KvTables::new(1, &[false], 200, Bytes::ZERO);
-    assert!(tables.keep(0, 0, &[1]).is_empty());
+    assert!(tables.keep(0, 0, &[1], &[], |_| ()).is_empty());
     tables.begin_behind(0, &[1], |_| ()).unwrap();
 }
 
@@ -150,10 +145,10 @@ proptest! {
         for (slot, act, count, id) in steps {
             let length = tables.slots[slot as usize].lengths[0].min(tables.slots[slot as usize].lengths[1]);
             match act {
-                0 => { tables.keep(slot, count / 64, &[id, id + 100]); }
+                0 => { tables.keep(slot, count / 64, &[id, id + 100], &[], |_| ()); }
                 1 => {
                     let ids: Vec<u64> = [id, id + 100].into_iter().take(count as usize % 3).collect();
-                    let known = ids.iter().all(|id| tables.kept.pages.contains_key(id));
+                    let known = ids.iter().all(|id| tables.kept.has(*id));
                     prop_assert_eq!(tables.begin_behind(slot, &ids, |_| ()).is_ok(), known);
                     let expected = if known { ids.len() } else { 0 };
                     prop_assert_eq!(tables.slots[slot as usize].pages.len(), expected);
@@ -164,14 +159,12 @@ proptest! {
                     tables.went(slot);
                 },
                 _ => {
-                    if tables.elsewhere(slot) > 0 {
+                    if tables.remote(slot) > 0 {
                         tables.release(slot, |_| ());
                     }
                     let start = tables.slots[slot as usize].lengths[0].min(length);
                     let parts = [part(slot, start, count)];
-                    while !tables.has_free(&parts) && let Some(id) = tables.first_to_forget() {
-                        tables.forget(id);
-                    }
+                    while !tables.has_free(&parts) && tables.forget_first().is_some() {}
                     // What is written is in pages that nobody else has.
                     for segment in [0, 1] {
                         let Ok(batch) = tables.admit(segment, &parts) else { continue };

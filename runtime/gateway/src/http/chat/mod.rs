@@ -1,5 +1,6 @@
 //! `/v1/chat/completions`.
 
+mod calls;
 mod logprobs;
 mod messages;
 pub(super) mod read;

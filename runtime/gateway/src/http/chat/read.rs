@@ -6,6 +6,7 @@ use lime_text::{AnswerReading, TextError};
 use serde_json::{Map, Value};
 
 use super::{
+    calls,
     logprobs::logprobs,
     messages::{messages, text_bytes},
     tools::{self, Choice, Tools},
@@ -16,6 +17,7 @@ use crate::{
         encoder::Encoder,
         error::ApiError,
         fields::{Fields, wrong_value},
+        form::{self, AnswerGrammar, FORMS},
         job::{Job, check_choices, room},
         params::{COMMON, Common, PROMISES, max_tokens},
         prediction,
@@ -24,13 +26,12 @@ use crate::{
 };
 
 /// Every name that is known here.
-pub(in crate::http) const KNOWN: [&[&str]; 4] = [&COMMON, &OWN, &IGNORED, &PROMISES];
+pub(in crate::http) const KNOWN: [&[&str]; 5] = [&COMMON, &FORMS, &OWN, &IGNORED, &PROMISES];
 /// Names that only a chat completion knows.
-const OWN: [&str; 15] = [
+const OWN: [&str; 14] = [
     "messages",
     "max_completion_tokens",
     "top_logprobs",
-    "response_format",
     "tools",
     "tool_choice",
     "parallel_tool_calls",
@@ -67,6 +68,8 @@ const NOT_VARIABLES: [&str; 8] = [
 ];
 /// Where a prompt that ends so leaves its model thinking.
 const THINKING: &str = "<think>";
+/// Where its thoughts end.
+const THOUGHT: &str = "</think>";
 
 /// Reads and tokenizes.
 pub(in crate::http) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<Job, ApiError> {
@@ -87,8 +90,12 @@ pub(in crate::http) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result
     let own_bound = encoder.text.generation.max_new_tokens.unwrap_or(u32::MAX);
     let max_tokens = if asked.is_some() { room } else { room.min(own_bound) };
     let prediction = prediction::read(fields, encoder)?;
+    let grammar = grammar(fields, encoder.text, !answer.reading.begun.is_empty())?;
+    let thinks = answer.reading.thinking && answer.reading.begun.is_empty();
+    let grammar = grammar.map(|grammar| if thinks { grammar.after(THOUGHT) } else { grammar });
     let (prompts, max_tokens) = (vec![prompt], vec![max_tokens]);
-    Ok(Job { prompts, common, max_tokens, logprobs, prediction, answer: Arc::new(answer) })
+    let answer = Arc::new(answer);
+    Ok(Job { prompts, common, max_tokens, logprobs, prediction, answer, grammar, scoring: None })
 }
 
 /// The conversation as the text that the model goes on from, whether the tokenizer has to add what a text begins with, and how the
@@ -111,12 +118,21 @@ pub(in crate::http) fn render(
         TextError::Template { .. } => ApiError::template(&fault),
         other => wrong_value("messages", other),
     })?;
-    let answer = form(encoder.text, &chat.text, rendering.opening, tools);
+    let answer = answer_form(encoder.text, &chat.text, rendering.opening, tools);
     Ok((chat.text + &answer.reading.begun, chat.special, answer))
 }
 
+/// The grammar of the answer, if it has one.
+fn grammar(fields: Fields<'_>, text: &TextModel, begun: bool) -> Result<Option<AnswerGrammar>, ApiError> {
+    let form = form::read(fields)?;
+    match tools::read(fields)? {
+        Some(tools) => calls::grammar(text, &tools, begun, form),
+        None => form.map(|form| form.compiled(text)).transpose(),
+    }
+}
+
 /// How the answer to `prompt` is to be read, and what of it the prompt is to have already.
-fn form(model: &TextModel, prompt: &str, opening: Opening, tools: Option<Tools>) -> AnswerForm {
+fn answer_form(model: &TextModel, prompt: &str, opening: Opening, tools: Option<Tools>) -> AnswerForm {
     let thoughts = model.answers.thoughts;
     let thinking = thoughts && opening == Opening::Answer && prompt.trim_end().ends_with(THINKING);
     let mut reading = AnswerReading { thoughts, thinking, ..AnswerReading::default() };
@@ -128,7 +144,7 @@ fn form(model: &TextModel, prompt: &str, opening: Opening, tools: Option<Tools>)
     };
     if let Some(call) = call.filter(|_| opening == Opening::Answer) {
         // Who must call has thought enough.
-        reading.begun = if thinking { format!("\n</think>\n\n{call}") } else { call };
+        reading.begun = if thinking { format!("\n{THOUGHT}\n\n{call}") } else { call };
     }
     let single = !tools.parallel || matches!(tools.choice, Choice::Named(_));
     reading.calls = Some(model.answers.calls);
@@ -174,10 +190,6 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), ApiError> {
     }
     if fields.get("modalities").is_some_and(|modalities| *modalities != serde_json::json!(["text"])) {
         return Err(ApiError::unsupported("modalities", "this server answers with text alone"));
-    }
-    let format = fields.object("response_format")?.and_then(|format| format.get("type"));
-    if format.is_some_and(|format| format != "text") {
-        return Err(ApiError::unsupported("response_format", "only the type \"text\" is"));
     }
     Ok(())
 }

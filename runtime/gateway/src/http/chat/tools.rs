@@ -16,6 +16,8 @@ pub(crate) struct Tools {
     /// In the form that templates read.
     pub(crate) list: Value,
     pub(crate) names: Vec<String>,
+    /// Of each, whether its arguments must keep to its schema.
+    pub(crate) strict: Vec<bool>,
     pub(crate) choice: Choice,
     /// Whether one answer may have several calls.
     pub(crate) parallel: bool,
@@ -42,13 +44,30 @@ pub(super) fn read(fields: Fields<'_>) -> Result<Option<Tools>, ApiError> {
     if list.len() > MOST {
         return Err(wrong_value("tools", format!("at most {MOST} tools are taken, but got {}", list.len())));
     }
+    let strict = list.iter().map(is_strict).collect();
     let tools: Vec<(String, Value)> =
         list.iter().enumerate().map(|(place, tool)| one(place, tool)).collect::<Result<_, _>>()?;
     let (names, list): (Vec<String>, Vec<Value>) = tools.into_iter().unzip();
     let choice = choice(fields, &names)?;
     let parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
     let Some(choice) = choice else { return Ok(None) };
-    Ok((!names.is_empty()).then(|| Tools { list: list.into(), names, choice, parallel }))
+    Ok((!names.is_empty()).then(|| Tools { list: list.into(), names, strict, choice, parallel }))
+}
+
+/// Whether a tool, which may be written in either way, asks for arguments that keep to its schema.
+fn is_strict(tool: &Value) -> bool {
+    tool.get("function").unwrap_or(tool).get("strict") == Some(&Value::Bool(true))
+}
+
+impl Tools {
+    /// The schema of a tool's arguments: of an object in any case.
+    pub(super) fn schema(&self, place: usize) -> Value {
+        let mut schema = self.list[place]["function"]["parameters"].clone();
+        if let Some(schema) = schema.as_object_mut() {
+            schema.entry("type").or_insert_with(|| "object".into());
+        }
+        schema
+    }
 }
 
 /// A tool's name, and the tool in the form that templates read.
@@ -143,6 +162,10 @@ mod tests {
         let newer = json!({"type": "function", "name": "g", "description": "d", "parameters": null});
         let tools =
             of(&json!({"tools": [older, newer], "tool_choice": {"type": "function", "name": "g"}})).unwrap().unwrap();
+        assert_eq!(
+            (tools.strict.as_slice(), tools.schema(1)),
+            ([true, false].as_slice(), json!({"type": "object", "properties": {}}))
+        );
         assert_eq!(
             (tools.names, tools.choice, tools.parallel),
             (vec!["f".into(), "g".into()], Choice::Named("g".into()), true)

@@ -1,6 +1,6 @@
 //! `/v1/completions`.
 
-mod read;
+pub(super) mod read;
 
 use axum::{
     extract::{Request, State},

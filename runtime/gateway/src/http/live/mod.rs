@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{SharedApp, error::ApiError};
-use crate::{appointments, status::Phase};
+use crate::{retry_after, status::Phase};
 use figures::Figures;
 
 /// Without a change the state is told this often: memory and speed are figures that nobody tells of.
@@ -51,7 +51,7 @@ impl Default for Lookout {
 /// `GET /lime/v1/live`.
 pub(super) async fn live(State(app): State<SharedApp>) -> Response {
     let Ok(place) = app.lookout.viewers.clone().try_acquire_owned() else {
-        return ApiError::crowded(appointments::a_little()).into_response();
+        return ApiError::crowded(retry_after::a_little()).into_response();
     };
     let look =
         Look { changes: app.status.changes(), app, plan: None, events: VecDeque::new(), ended: false, _place: place };

@@ -12,7 +12,7 @@ use crate::http::{
 
 /// Every name that is known here.
 pub(super) const KNOWN: [&[&str]; 3] = [&OWN, &IGNORED, &REFUSED];
-const OWN: [&str; 14] = [
+const OWN: [&str; 16] = [
     "model",
     "messages",
     "system",
@@ -27,11 +27,13 @@ const OWN: [&str; 14] = [
     "thinking",
     "seed",
     "chat_template_kwargs",
+    "output_config",
+    "output_format",
 ];
 /// Names that change nothing here.
-const IGNORED: [&str; 4] = ["metadata", "service_tier", "context_management", "output_config"];
+const IGNORED: [&str; 3] = ["metadata", "service_tier", "context_management"];
 /// What runs elsewhere, or promises what is not done here.
-const REFUSED: [&str; 3] = ["mcp_servers", "container", "output_format"];
+const REFUSED: [&str; 2] = ["mcp_servers", "container"];
 /// Names that a chat completion knows as well.
 const SAME: [&str; 8] =
     ["model", "max_tokens", "stream", "temperature", "top_p", "top_k", "seed", "chat_template_kwargs"];
@@ -50,13 +52,15 @@ pub(super) fn count(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<usize, 
 }
 
 fn as_chat(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
-    let format = fields.object("output_config")?.and_then(|config| config.get("format"));
-    let refused = REFUSED.into_iter().find(|name| fields.get(name).is_some_and(|value| *value != json!([])));
-    if let Some(name) = refused.or(format.is_some_and(|format| !format.is_null()).then_some("output_config.format")) {
+    if let Some(name) = REFUSED.into_iter().find(|name| fields.get(name).is_some_and(|value| *value != json!([]))) {
         return Err(ApiError::unsupported(name, "this server answers with text and calls of the client's own tools"));
     }
     let mut chat: Map<String, Value> =
         SAME.iter().filter_map(|name| Some(((*name).to_owned(), fields.get(name)?.clone()))).collect();
+    let within = fields.object("output_config")?.and_then(|config| config.get("format"));
+    if let Some(format) = within.or_else(|| fields.get("output_format")) {
+        chat.insert("response_format".into(), format.clone());
+    }
     if let Some(stops) = fields.get("stop_sequences") {
         chat.insert("stop".into(), stops.clone());
     }
@@ -89,7 +93,7 @@ fn tools(fields: Fields<'_>, chat: &mut Map<String, Value>) -> Result<(), ApiErr
         let tool = |tool: &Value| match tool.get("type").and_then(Value::as_str) {
             None | Some("custom") => {
                 json!({"type": "function", "function": {"name": tool["name"], "description": tool["description"],
-                       "parameters": tool["input_schema"]}})
+                       "parameters": tool["input_schema"], "strict": tool["strict"]}})
             }
             // Refused by its name where chats are read.
             Some(other) => json!({"type": other}),
@@ -231,8 +235,7 @@ mod tests {
             (json!({}), "'messages'"),
             (json!({"messages": [{"role": "tool", "content": "x"}]}), "'messages[0].role'"),
             (with(json!(1)), "'messages[0].content'"),
-            (json!({"messages": [], "output_format": {"type": "json_schema"}}), "'output_format'"),
-            (json!({"messages": [], "output_config": {"format": {}}}), "'output_config.format'"),
+            (json!({"messages": [], "container": "x"}), "'container'"),
             (with(json!([{"type": "image"}])), "'messages[0].content[0]'"),
             (with(json!([{"type": "text"}])), "'messages[0].content[0]'"),
         ] {

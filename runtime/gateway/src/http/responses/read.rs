@@ -7,12 +7,13 @@ use crate::http::{
     encoder::Encoder,
     error::ApiError,
     fields::{Fields, kind, wrong_type, wrong_value},
+    form::FORMS,
     job::Job,
     params::{COMMON, PROMISES},
 };
 
 /// Every name that is known here.
-pub(super) const KNOWN: [&[&str]; 4] = [&COMMON, &OWN, &IGNORED, &PROMISES];
+pub(super) const KNOWN: [&[&str]; 5] = [&COMMON, &FORMS, &OWN, &IGNORED, &PROMISES];
 /// Names that a response has of its own.
 const OWN: [&str; 13] = [
     "input",
@@ -59,7 +60,8 @@ const TOLD: [&str; 10] = [
 /// Reads and tokenizes.
 pub(super) fn read(fields: Fields<'_>, encoder: &Encoder<'_>) -> Result<Job, ApiError> {
     let body = Value::Object(as_chat(fields)?);
-    chat::read::read(Fields::of_body(&body)?, encoder).map_err(|fault| fault.about("messages", "input"))
+    let job = chat::read::read(Fields::of_body(&body)?, encoder);
+    job.map_err(|fault| fault.about("messages", "input").about("response_format", "text.format"))
 }
 
 /// What the answer repeats.
@@ -82,16 +84,19 @@ fn as_chat(fields: Fields<'_>) -> Result<Map<String, Value>, ApiError> {
             "this server keeps nothing between requests: stream the answer",
         ));
     }
-    let format = fields.object("text")?.and_then(|text| text.get("format")?.get("type"));
-    if format.is_some_and(|format| format != "text") {
-        return Err(ApiError::unsupported("text.format", "only the type \"text\" is"));
-    }
-    let same =
-        COMMON.iter().chain(&PROMISES).chain(&["tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs"]);
+    let same = COMMON.iter().chain(&FORMS).chain(&PROMISES).chain(&[
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "chat_template_kwargs",
+    ]);
     let mut chat: Map<String, Value> =
         same.filter_map(|name| Some(((*name).to_owned(), fields.get(name)?.clone()))).collect();
     // Here it says what events tell; those of this server tell it as they are.
     chat.remove("stream_options");
+    if let Some(format) = fields.object("text")?.and_then(|text| text.get("format")) {
+        chat.insert("response_format".into(), format.clone());
+    }
     if let Some(most) = fields.get("max_output_tokens") {
         chat.insert("max_tokens".into(), most.clone());
     }
@@ -215,7 +220,6 @@ mod tests {
             (json!({"input": "x", "background": true}), "'background'"),
             (json!({"input": [{"type": "item_reference", "id": "x"}]}), "'input[0]'"),
             (json!({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}), "'input[0]'"),
-            (json!({"input": "x", "text": {"format": {"type": "json_schema"}}}), "'text.format'"),
         ] {
             let fault = messages(&body).unwrap_err().message;
             assert!(fault.contains(name), "{body}: {fault}");

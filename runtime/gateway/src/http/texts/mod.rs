@@ -18,6 +18,8 @@ use super::{
 pub(super) const TOKENIZE: &str = "/v1/tokenize";
 /// Tokens to text.
 pub(super) const DETOKENIZE: &str = "/v1/detokenize";
+/// What is known of the tokenizer.
+pub(super) const INFO: &str = "/v1/tokenizer_info";
 /// A conversation to the text that the model goes on from.
 pub(super) const TEMPLATE: &str = "/v1/apply-template";
 
@@ -45,6 +47,15 @@ pub(super) async fn tokenize(State(app): State<SharedApp>, request: Request) -> 
         Ok(answer)
     })
     .await
+}
+
+/// `GET /tokenizer_info`: what begins and ends a text, as evaluations ask it that tokenize here.
+pub(super) async fn tokenizer_info(State(app): State<SharedApp>) -> Response {
+    let tokenizer = &app.text.tokenizer;
+    let name = |token: Option<u32>| token.and_then(|token| tokenizer.text_of(token));
+    let eos = name(app.text.end_tokens.first().copied());
+    let context = app.status.plan().context;
+    Json(json!({"bos_token": name(tokenizer.bos()), "eos_token": eos, "model_max_length": context})).into_response()
 }
 
 /// `POST /detokenize`: of `tokens`.

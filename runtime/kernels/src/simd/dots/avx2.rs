@@ -79,8 +79,10 @@ impl Dots for Avx2Dots {
     type S = Avx2;
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
+    type Words = [__m256i; 2];
     const BIAS: i32 = 0;
     const WIDE: bool = false;
+    const NARROW: bool = true;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Self::Bytes {
@@ -101,6 +103,11 @@ impl Dots for Avx2Dots {
     #[inline(always)]
     unsafe fn splat4(p: *const u8) -> Self::Bytes {
         [_mm256_set1_epi32(p.cast::<i32>().read_unaligned()); 2]
+    }
+    #[inline(always)]
+    unsafe fn splat4_two(a: *const u8, b: *const u8) -> Self::Bytes {
+        let (a, b) = (a.cast::<i32>().read_unaligned(), b.cast::<i32>().read_unaligned());
+        [_mm256_set1_epi32(a), _mm256_set1_epi32(b)]
     }
     #[inline(always)]
     unsafe fn store(p: *mut u8, v: Self::Bytes) {
@@ -144,6 +151,10 @@ impl Dots for Avx2Dots {
         [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())]
     }
     #[inline(always)]
+    unsafe fn ints_twice(p: *const i32) -> Self::Ints {
+        [_mm256_loadu_si256(p.cast()); 2]
+    }
+    #[inline(always)]
     unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints {
         [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])]
     }
@@ -162,6 +173,20 @@ impl Dots for Avx2Dots {
     #[inline(always)]
     unsafe fn accumulate(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints {
         [accumulate(sums[0], w[0], x[0], signed), accumulate(sums[1], w[1], x[1], signed)]
+    }
+    #[inline(always)]
+    unsafe fn no_words() -> Self::Words {
+        Self::zero()
+    }
+    #[inline(always)]
+    unsafe fn accumulate_words(sums: Self::Words, w: Self::Bytes, x: Self::Bytes) -> Self::Words {
+        let [first, second] = [_mm256_maddubs_epi16(w[0], x[0]), _mm256_maddubs_epi16(w[1], x[1])];
+        [_mm256_add_epi16(sums[0], first), _mm256_add_epi16(sums[1], second)]
+    }
+    #[inline(always)]
+    unsafe fn add_words(sums: Self::Ints, words: Self::Words) -> Self::Ints {
+        let one = _mm256_set1_epi16(1);
+        Self::add(sums, [_mm256_madd_epi16(words[0], one), _mm256_madd_epi16(words[1], one)])
     }
     #[inline(always)]
     unsafe fn fold_halves(s: [Self::Ints; 8]) -> [Self::Ints; 2] {
@@ -187,6 +212,15 @@ impl Dots for Avx2Dots {
     unsafe fn byte_floats(bytes: [u64; 2]) -> (__m256, __m256) {
         let low = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes[0] as i64));
         Self::floats([low, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes[1] as i64))])
+    }
+    #[inline(always)]
+    unsafe fn floats_twice(p: *const f32) -> (__m256, __m256) {
+        let eight = _mm256_loadu_ps(p);
+        (eight, eight)
+    }
+    #[inline(always)]
+    unsafe fn splat_two(a: f32, b: f32) -> (__m256, __m256) {
+        (_mm256_set1_ps(a), _mm256_set1_ps(b))
     }
     #[inline(always)]
     unsafe fn half_floats(halves: [u16; 16]) -> (__m256, __m256) {

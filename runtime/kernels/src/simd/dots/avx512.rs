@@ -45,8 +45,10 @@ impl Dots for VnniDots {
     type S = Avx512;
     type Bytes = __m512i;
     type Ints = __m512i;
+    type Words = __m512i;
     const BIAS: i32 = 128;
     const WIDE: bool = true;
+    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> __m512i {
@@ -70,6 +72,11 @@ impl Dots for VnniDots {
     #[inline(always)]
     unsafe fn splat4(p: *const u8) -> __m512i {
         _mm512_set1_epi32(p.cast::<i32>().read_unaligned())
+    }
+    #[inline(always)]
+    unsafe fn splat4_two(a: *const u8, b: *const u8) -> __m512i {
+        let (a, b) = (a.cast::<i32>().read_unaligned(), b.cast::<i32>().read_unaligned());
+        two_halves(_mm256_set1_epi32(a), _mm256_set1_epi32(b))
     }
     #[inline(always)]
     unsafe fn store(p: *mut u8, v: __m512i) {
@@ -112,6 +119,10 @@ impl Dots for VnniDots {
         _mm512_loadu_si512(p.cast())
     }
     #[inline(always)]
+    unsafe fn ints_twice(p: *const i32) -> __m512i {
+        Self::twice(p.cast())
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
         _mm512_add_epi32(a, b)
     }
@@ -130,6 +141,18 @@ impl Dots for VnniDots {
     #[inline(always)]
     unsafe fn accumulate(sums: __m512i, w: __m512i, x: __m512i, _signed: bool) -> __m512i {
         _mm512_dpbusd_epi32(sums, w, x)
+    }
+    #[inline(always)]
+    unsafe fn no_words() -> __m512i {
+        Self::zero()
+    }
+    #[inline(always)]
+    unsafe fn accumulate_words(sums: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        Self::accumulate(sums, w, x, false)
+    }
+    #[inline(always)]
+    unsafe fn add_words(sums: __m512i, words: __m512i) -> __m512i {
+        Self::add(sums, words)
     }
     #[inline(always)]
     unsafe fn fold_halves(s: [__m512i; 8]) -> [__m512i; 2] {
@@ -158,6 +181,15 @@ impl Dots for VnniDots {
     #[inline(always)]
     unsafe fn byte_floats(bytes: [u64; 2]) -> __m512 {
         _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_set_epi64x(bytes[1] as i64, bytes[0] as i64)))
+    }
+    #[inline(always)]
+    unsafe fn floats_twice(p: *const f32) -> __m512 {
+        _mm512_castsi512_ps(Self::twice(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn splat_two(a: f32, b: f32) -> __m512 {
+        let (a, b) = (_mm256_set1_ps(a), _mm256_set1_ps(b));
+        _mm512_castsi512_ps(two_halves(_mm256_castps_si256(a), _mm256_castps_si256(b)))
     }
     #[inline(always)]
     unsafe fn half_floats(halves: [u16; 16]) -> __m512 {

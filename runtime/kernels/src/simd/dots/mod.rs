@@ -26,10 +26,14 @@ pub(crate) trait Dots {
     type Bytes: Copy;
     /// Sixteen whole numbers.
     type Ints: Copy;
+    /// Sums of 16 bits on their way to be sixteen whole numbers.
+    type Words: Copy;
     /// How much greater [`Dots::bias`] makes signed bytes.
     const BIAS: i32;
     /// Whether there are registers for sixteen [`Dots::Ints`] and some more.
     const WIDE: bool;
+    /// Whether sums of 16 bits cost less than [`Dots::accumulate`].
+    const NARROW: bool;
 
     unsafe fn load(p: *const u8) -> Self::Bytes;
     /// 32 bytes at `a`, then 32 at `b`.
@@ -40,6 +44,8 @@ pub(crate) trait Dots {
     unsafe fn nibbles(a: *const u8, b: *const u8) -> Self::Bytes;
     /// The same four bytes sixteen times.
     unsafe fn splat4(p: *const u8) -> Self::Bytes;
+    /// Four bytes at `a` eight times, then four at `b`.
+    unsafe fn splat4_two(a: *const u8, b: *const u8) -> Self::Bytes;
     unsafe fn store(p: *mut u8, v: Self::Bytes);
     unsafe fn and(v: Self::Bytes, mask: u8) -> Self::Bytes;
     unsafe fn or(v: Self::Bytes, w: Self::Bytes) -> Self::Bytes;
@@ -55,6 +61,8 @@ pub(crate) trait Dots {
 
     unsafe fn zero() -> Self::Ints;
     unsafe fn load_ints(p: *const i32) -> Self::Ints;
+    /// The same eight numbers twice.
+    unsafe fn ints_twice(p: *const i32) -> Self::Ints;
     unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn sub(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn mul(a: Self::Ints, b: Self::Ints) -> Self::Ints;
@@ -62,6 +70,11 @@ pub(crate) trait Dots {
     /// Adds to each number the four products of its bytes. Those of `x` are signed and above -128; those of `w` are at most 127 and
     /// have no sign, or are `signed` ones after [`Dots::bias`].
     unsafe fn accumulate(sums: Self::Ints, w: Self::Bytes, x: Self::Bytes, signed: bool) -> Self::Ints;
+    unsafe fn no_words() -> Self::Words;
+    /// Adds the same products, of `w` without sign, to sums of 16 bits, none of which may become greater than those hold: the products of
+    /// two neighbouring bytes go to one.
+    unsafe fn accumulate_words(sums: Self::Words, w: Self::Bytes, x: Self::Bytes) -> Self::Words;
+    unsafe fn add_words(sums: Self::Ints, words: Self::Words) -> Self::Ints;
     /// Of eight pairs of blocks with eight numbers each: the sums of the first four numbers of each block, and of the others.
     unsafe fn fold_halves(sums: [Self::Ints; 8]) -> [Self::Ints; 2];
     /// The sums of all eight.
@@ -72,6 +85,10 @@ pub(crate) trait Dots {
     unsafe fn floats(v: Self::Ints) -> <Self::S as Simd>::V;
     /// Sixteen bytes without sign, the lowest first.
     unsafe fn byte_floats(bytes: [u64; 2]) -> <Self::S as Simd>::V;
+    /// The same eight floats twice.
+    unsafe fn floats_twice(p: *const f32) -> <Self::S as Simd>::V;
+    /// Eight times `a`, then eight times `b`.
+    unsafe fn splat_two(a: f32, b: f32) -> <Self::S as Simd>::V;
     /// Sixteen f16.
     unsafe fn half_floats(halves: [u16; 16]) -> <Self::S as Simd>::V;
 }
@@ -98,6 +115,8 @@ pub(crate) unsafe fn run_dots<T: DotsTask>(isa: Isa, task: T) {
             // AVX-512F by itself has nothing for bytes.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx2 => avx2::run(task),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon if std::arch::is_aarch64_feature_detected!("dotprod") => neon::run_sdot(task),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => neon::run(task),
             _ => task.run::<ScalarDots>(),

@@ -1,32 +1,89 @@
-//! AArch64 Advanced SIMD: half a block is one register. Two products of signed bytes fit into 16 bits.
+//! AArch64 Advanced SIMD: half a block is one register. Four products of bytes are one instruction where the CPU has `sdot`; elsewhere
+//! two products of signed bytes fit into 16 bits.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use std::arch::aarch64::*;
+use std::arch::{aarch64::*, asm};
+use std::marker::PhantomData;
 
 use super::super::Simd;
 use super::super::neon::Neon;
 use super::{Dots, DotsTask};
 
-pub(super) struct NeonDots;
+/// How four products of bytes are added up.
+pub(super) struct NeonDots<F: Fours>(PhantomData<F>);
 
-/// Runs `task`.
+/// Runs `task` with what every AArch64 has.
 ///
 /// # Safety
 /// The task's own contract must hold.
 pub(super) unsafe fn run<T: DotsTask>(task: T) {
-    task.run::<NeonDots>();
+    task.run::<NeonDots<Multiplied>>();
+}
+
+/// Runs `task` with the feature on.
+///
+/// # Safety
+/// It must be present; the task's own contract must hold.
+#[target_feature(enable = "dotprod")]
+pub(super) unsafe fn run_sdot<T: DotsTask>(task: T) {
+    task.run::<NeonDots<Sdot>>();
 }
 
 type Bytes = [uint8x16_t; 4];
 type Ints = [int32x4_t; 4];
 
-/// Adds to four numbers the four products of their bytes.
+/// Adds to four numbers the four products of their signed bytes.
+///
+/// # Safety
+/// What it takes must be present.
+pub(super) trait Fours {
+    /// Whether it takes several instructions.
+    const SEVERAL: bool;
+
+    unsafe fn accumulate(sums: int32x4_t, w: uint8x16_t, x: uint8x16_t) -> int32x4_t;
+}
+
+/// By multiplying bytes to 16 bits.
+pub(super) struct Multiplied;
+
+impl Fours for Multiplied {
+    const SEVERAL: bool = true;
+
+    #[inline(always)]
+    unsafe fn accumulate(sums: int32x4_t, w: uint8x16_t, x: uint8x16_t) -> int32x4_t {
+        let (w, x) = (vreinterpretq_s8_u8(w), vreinterpretq_s8_u8(x));
+        let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+        let high = vpaddlq_s16(vmull_high_s8(w, x));
+        vaddq_s32(sums, vpaddq_s32(low, high))
+    }
+}
+
+/// By the instruction of that name.
+pub(super) struct Sdot;
+
+impl Fours for Sdot {
+    const SEVERAL: bool = false;
+
+    #[inline(always)]
+    unsafe fn accumulate(mut sums: int32x4_t, w: uint8x16_t, x: uint8x16_t) -> int32x4_t {
+        // The intrinsic is not stable. SAFETY: the instruction reads and writes registers alone; the caller has seen that it is there.
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {sums:v}.4s, {w:v}.16b, {x:v}.16b",
+            sums = inout(vreg) sums,
+            w = in(vreg) w,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+        sums
+    }
+}
+
+/// Eight sums of two neighbouring products of signed bytes.
 #[inline(always)]
-unsafe fn accumulate(sums: int32x4_t, w: uint8x16_t, x: uint8x16_t) -> int32x4_t {
+unsafe fn pairs(w: uint8x16_t, x: uint8x16_t) -> int16x8_t {
     let (w, x) = (vreinterpretq_s8_u8(w), vreinterpretq_s8_u8(x));
-    let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
-    let high = vpaddlq_s16(vmull_high_s8(w, x));
-    vaddq_s32(sums, vpaddq_s32(low, high))
+    vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x))
 }
 
 /// The bits of bytes, `places` down, or up where that is negative.
@@ -54,12 +111,14 @@ unsafe fn bytes16(words: [u64; 2]) -> uint8x16_t {
     vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(words[0]), vcreate_u64(words[1])))
 }
 
-impl Dots for NeonDots {
+impl<F: Fours> Dots for NeonDots<F> {
     type S = Neon;
     type Bytes = Bytes;
     type Ints = Ints;
+    type Words = [int16x8_t; 4];
     const BIAS: i32 = 0;
     const WIDE: bool = false;
+    const NARROW: bool = F::SEVERAL;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Bytes {
@@ -81,6 +140,11 @@ impl Dots for NeonDots {
     #[inline(always)]
     unsafe fn splat4(p: *const u8) -> Bytes {
         [vreinterpretq_u8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned())); 4]
+    }
+    #[inline(always)]
+    unsafe fn splat4_two(a: *const u8, b: *const u8) -> Bytes {
+        let (a, b) = (Self::splat4(a), Self::splat4(b));
+        [a[0], a[1], b[2], b[3]]
     }
     #[inline(always)]
     unsafe fn store(p: *mut u8, v: Bytes) {
@@ -129,6 +193,11 @@ impl Dots for NeonDots {
         [vld1q_s32(p), vld1q_s32(p.add(4)), vld1q_s32(p.add(8)), vld1q_s32(p.add(12))]
     }
     #[inline(always)]
+    unsafe fn ints_twice(p: *const i32) -> Ints {
+        let (low, high) = (vld1q_s32(p), vld1q_s32(p.add(4)));
+        [low, high, low, high]
+    }
+    #[inline(always)]
     unsafe fn add(a: Ints, b: Ints) -> Ints {
         [vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1]), vaddq_s32(a[2], b[2]), vaddq_s32(a[3], b[3])]
     }
@@ -148,10 +217,32 @@ impl Dots for NeonDots {
     unsafe fn accumulate(sums: Ints, w: Bytes, x: Bytes, _signed: bool) -> Ints {
         // Bytes of at most 127 are signed ones too.
         [
-            accumulate(sums[0], w[0], x[0]),
-            accumulate(sums[1], w[1], x[1]),
-            accumulate(sums[2], w[2], x[2]),
-            accumulate(sums[3], w[3], x[3]),
+            F::accumulate(sums[0], w[0], x[0]),
+            F::accumulate(sums[1], w[1], x[1]),
+            F::accumulate(sums[2], w[2], x[2]),
+            F::accumulate(sums[3], w[3], x[3]),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn no_words() -> Self::Words {
+        [vdupq_n_s16(0); 4]
+    }
+    #[inline(always)]
+    unsafe fn accumulate_words(sums: Self::Words, w: Bytes, x: Bytes) -> Self::Words {
+        [
+            vaddq_s16(sums[0], pairs(w[0], x[0])),
+            vaddq_s16(sums[1], pairs(w[1], x[1])),
+            vaddq_s16(sums[2], pairs(w[2], x[2])),
+            vaddq_s16(sums[3], pairs(w[3], x[3])),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn add_words(sums: Ints, words: Self::Words) -> Ints {
+        [
+            vpadalq_s16(sums[0], words[0]),
+            vpadalq_s16(sums[1], words[1]),
+            vpadalq_s16(sums[2], words[2]),
+            vpadalq_s16(sums[3], words[3]),
         ]
     }
     #[inline(always)]
@@ -202,6 +293,16 @@ impl Dots for NeonDots {
             vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
             vcvtq_f32_u32(vmovl_high_u16(high)),
         ]
+    }
+    #[inline(always)]
+    unsafe fn floats_twice(p: *const f32) -> [float32x4_t; 4] {
+        let (low, high) = (vld1q_f32(p), vld1q_f32(p.add(4)));
+        [low, high, low, high]
+    }
+    #[inline(always)]
+    unsafe fn splat_two(a: f32, b: f32) -> [float32x4_t; 4] {
+        let (a, b) = (vdupq_n_f32(a), vdupq_n_f32(b));
+        [a, a, b, b]
     }
     #[inline(always)]
     unsafe fn half_floats(halves: [u16; 16]) -> [float32x4_t; 4] {

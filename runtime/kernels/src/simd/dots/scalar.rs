@@ -18,8 +18,10 @@ impl Dots for ScalarDots {
     type S = Scalar;
     type Bytes = Bytes;
     type Ints = Ints;
+    type Words = Ints;
     const BIAS: i32 = 0;
     const WIDE: bool = false;
+    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> Bytes {
@@ -48,6 +50,12 @@ impl Dots for ScalarDots {
         // SAFETY: the caller's bytes.
         let four = unsafe { p.cast::<[u8; 4]>().read() };
         std::array::from_fn(|at| four[at % 4])
+    }
+    #[inline(always)]
+    unsafe fn splat4_two(a: *const u8, b: *const u8) -> Bytes {
+        // SAFETY: the caller's bytes.
+        let both = unsafe { [a.cast::<[u8; 4]>().read(), b.cast::<[u8; 4]>().read()] };
+        std::array::from_fn(|at| both[at / 32][at % 4])
     }
     #[inline(always)]
     unsafe fn store(p: *mut u8, v: Bytes) {
@@ -92,6 +100,12 @@ impl Dots for ScalarDots {
         unsafe { p.cast::<Ints>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn ints_twice(p: *const i32) -> Ints {
+        // SAFETY: the caller's numbers.
+        let eight = unsafe { p.cast::<[i32; 8]>().read_unaligned() };
+        std::array::from_fn(|at| eight[at % 8])
+    }
+    #[inline(always)]
     unsafe fn add(a: Ints, b: Ints) -> Ints {
         std::array::from_fn(|at| a[at] + b[at])
     }
@@ -113,6 +127,20 @@ impl Dots for ScalarDots {
         std::array::from_fn(|sum| {
             (4 * sum..4 * sum + 4).fold(sums[sum], |sum, at| sum + weight(at) * i32::from(x[at] as i8))
         })
+    }
+    #[inline(always)]
+    unsafe fn no_words() -> Ints {
+        [0; 16]
+    }
+    #[inline(always)]
+    unsafe fn accumulate_words(sums: Ints, w: Bytes, x: Bytes) -> Ints {
+        // SAFETY: portable code is available everywhere.
+        unsafe { Self::accumulate(sums, w, x, false) }
+    }
+    #[inline(always)]
+    unsafe fn add_words(sums: Ints, words: Ints) -> Ints {
+        // SAFETY: as above.
+        unsafe { Self::add(sums, words) }
     }
     #[inline(always)]
     unsafe fn fold_halves(sums: [Ints; 8]) -> [Ints; 2] {
@@ -139,6 +167,16 @@ impl Dots for ScalarDots {
     #[inline(always)]
     unsafe fn byte_floats(bytes: [u64; 2]) -> [f32; 16] {
         std::array::from_fn(|at| f32::from(byte(&bytes, at)))
+    }
+    #[inline(always)]
+    unsafe fn floats_twice(p: *const f32) -> [f32; 16] {
+        // SAFETY: the caller's numbers.
+        let eight = unsafe { p.cast::<[f32; 8]>().read_unaligned() };
+        std::array::from_fn(|at| eight[at % 8])
+    }
+    #[inline(always)]
+    unsafe fn splat_two(a: f32, b: f32) -> [f32; 16] {
+        std::array::from_fn(|at| if at < 8 { a } else { b })
     }
     #[inline(always)]
     unsafe fn half_floats(halves: [u16; 16]) -> [f32; 16] {

@@ -29,6 +29,7 @@ impl DotsTask for Primitives<'_> {
                 D::twice(p.add(5)),
                 D::nibbles(p.add(7), p.add(100)),
                 D::splat4(p.add(9)),
+                D::splat4_two(p.add(13), p.add(77)),
                 small,
                 D::or(a, b),
                 D::add_where(small, [word(11) as u32, word(200) as u32], 16),
@@ -57,8 +58,15 @@ impl DotsTask for Primitives<'_> {
             // What the bias adds to the products.
             let excess = D::mul(D::accumulate(D::zero(), D::splat4([1; 4].as_ptr()), x, false), D::splat(D::BIAS));
             let signed = D::sub(signed, excess);
+            // As many sums as 16 bits hold: 127 times 15, twice, eight times.
+            let halves_of_bytes = D::and(a, 15);
+            let mut words = D::no_words();
+            for _ in 0..8 {
+                words = D::accumulate_words(words, halves_of_bytes, x);
+            }
             let [first, second] = D::fold_halves([ints, more, plain, signed, more, ints, signed, plain]);
             let [evens, odds] = D::evens_odds([word(300), word(301), word(302), word(303)]);
+            let evens_there: [i32; 8] = std::array::from_fn(|at| word(350 + 4 * at) as i32 >> 8);
             let results = [
                 ints,
                 plain,
@@ -70,6 +78,8 @@ impl DotsTask for Primitives<'_> {
                 odds,
                 D::add(ints, more),
                 D::mul(evens, odds),
+                D::ints_twice(evens_there.as_ptr()),
+                D::add_words(ints, words),
             ];
             for result in results {
                 let mut floats = [0f32; 16];
@@ -77,7 +87,14 @@ impl DotsTask for Primitives<'_> {
                 out.extend(floats.map(|float| float as i32));
             }
             let halves: [u16; 16] = std::array::from_fn(|at| word(320 + 2 * at) as u16);
-            for result in [D::byte_floats([word(310), word(319)]), D::half_floats(halves)] {
+            let eight: [f32; 8] = std::array::from_fn(|at| word(340 + 4 * at) as u32 as f32);
+            let results = [
+                D::byte_floats([word(310), word(319)]),
+                D::half_floats(halves),
+                D::floats_twice(eight.as_ptr()),
+                D::splat_two(eight[0], eight[1]),
+            ];
+            for result in results {
                 let mut floats = [0f32; 16];
                 D::S::store(floats.as_mut_ptr(), result);
                 out.extend(floats.map(|float| if float.is_nan() { 0 } else { float.to_bits() as i32 }));

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::Vocabulary;
-use crate::ModelError;
+use crate::error::ModelError;
 
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str =

@@ -6,7 +6,7 @@ mod sentence_piece;
 use serde_json::{Map, Value as Json, json};
 
 use super::metadata::Metadata;
-use crate::ModelError;
+use crate::error::ModelError;
 
 /// Longer tokens are refused: joining them takes time by the square of their lengths.
 const LONGEST_TOKEN: usize = 512;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::Vocabulary;
-use crate::ModelError;
+use crate::error::ModelError;
 
 /// More ways to join two pieces to one are refused.
 const MOST_MERGES: usize = 1 << 23;

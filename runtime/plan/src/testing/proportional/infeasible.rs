@@ -1,7 +1,12 @@
 //! An impossible wish is answered with what would fit.
 
 use super::super::{DeviceBudget, Infeasible, PlanRequest};
-use crate::{Bytes, MemoryModel, PlacedBlock, Residency, ServingLimits};
+use crate::{
+    memory::MemoryModel,
+    placement::{PlacedBlock, Residency},
+    serving_limits::ServingLimits,
+    units::Bytes,
+};
 
 use super::fits;
 

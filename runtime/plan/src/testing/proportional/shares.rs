@@ -1,6 +1,6 @@
 //! Whole layers in proportion, under caps.
 
-use crate::{BlockRange, Bytes};
+use crate::{block::BlockRange, units::Bytes};
 
 /// Splits `layers` over devices in proportion to `room`, nobody over its cap: largest remainders first, and what a capped
 /// device cannot take goes to the others. `None` where the caps do not suffice.

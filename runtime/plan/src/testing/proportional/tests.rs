@@ -1,7 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Architecture, Arithmetic, BlockBytes, Dtype, Format, ModelCard};
+use crate::{
+    arithmetic::Arithmetic,
+    card::{Architecture, BlockBytes, ModelCard},
+    dtype::Dtype,
+    format::Format,
+};
 
 /// The shape of the bundled model.
 fn card(layers: u32, tied: bool) -> ModelCard {
@@ -21,6 +26,7 @@ fn card(layers: u32, tied: bool) -> ModelCard {
         parameters: 2_346_112,
         encoding: Default::default(),
         compact: None,
+        features: Default::default(),
         blocks: BlockBytes {
             embedding: Bytes::kib(256),
             attention: vec![Bytes::kib(100); layers as usize],

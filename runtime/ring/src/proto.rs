@@ -1,0 +1,3 @@
+//! Messages and services, generated from `proto/lime.proto`.
+
+tonic::include_proto!("lime.v1");
