@@ -126,9 +126,23 @@ impl Costs {
         let load = fleet.nodes().iter().map(load_on).collect();
         let table = |rows: u32| {
             let on = |node: &NodeProfile| {
-                let of = |unit: u32| match Unit(unit).block(card.layers) {
-                    Block::Head => compute(card, goal, node, Block::Head, rows.min(head_rows), context),
-                    block => compute(card, goal, node, block, rows, context),
+                // Layers are mostly alike: the last one of each kind, and what it takes.
+                let mut known: [Option<([u64; 2], u64)>; 2] = [None; 2];
+                let of = |unit: u32| {
+                    let block = Unit(unit).block(card.layers);
+                    let kind = match block {
+                        Block::Head => return compute(card, goal, node, block, rows.min(head_rows), context),
+                        Block::Embedding => return compute(card, goal, node, block, rows, context),
+                        Block::Attention(_) => 0,
+                        Block::Mlp(_) => 1,
+                    };
+                    let asks = [card.block_bytes(block).0, card.flops_per_row(block)];
+                    if let Some((_, spent)) = known[kind].filter(|(before, _)| *before == asks) {
+                        return spent;
+                    }
+                    let spent = compute(card, goal, node, block, rows, context);
+                    known[kind] = Some((asks, spent));
+                    spent
                 };
                 (0..units).map(of).collect()
             };

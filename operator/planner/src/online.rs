@@ -64,7 +64,7 @@ pub(crate) fn steps(problem: &Problem<'_>, plan: &PlanDraft, layout: &Layout, at
     let mut layout = layout.clone();
     let mut above = base(plan.devices[at].memory);
     let mut steps = Vec::new();
-    let Some(mut time) = evaluator.evaluate(problem, &layout).map(|(_, steady)| steady.nanos()) else {
+    let Some(mut time) = evaluator.pass(problem, &layout) else {
         return steps;
     };
     while let Some((step, next)) = cheapest(problem, &layout, at, (above, time), &mut evaluator) {
@@ -93,7 +93,7 @@ pub(crate) fn stretched(
 ) -> Stretched {
     let (mut layout, mut frees, mut time) = (layout.clone(), 0, None);
     while frees < missing {
-        let Some(before) = time.or_else(|| Some(evaluator.evaluate(problem, &layout)?.1.nanos())) else { break };
+        let Some(before) = time.or_else(|| evaluator.pass(problem, &layout)) else { break };
         let Some((step, next)) = cheapest(problem, &layout, at, (Bytes::ZERO, before), evaluator) else { break };
         frees += step.frees.0;
         time = Some(step.time_per_token.0);
@@ -258,8 +258,7 @@ fn cheapest(
             if frees == 0 && share.streamed.len() > 1 {
                 continue;
             }
-            let Some((_, steady)) = evaluator.evaluate(problem, &next) else { continue };
-            let time = steady.nanos();
+            let Some(time) = evaluator.pass(problem, &next) else { continue };
             let relief = Relief::Stream(unit.block(problem.card.layers));
             let step = Step { above, relief, frees: Bytes(frees), time_per_token: Nanos(time) };
             consider(time.saturating_sub(before), frees, step, next);

@@ -5,6 +5,7 @@
 //! found here in a few sweeps: assume a ratio, let times grow along dependencies, and when a circuit keeps growing take
 //! its ratio instead. The circuit that is left says what binds.
 
+use crate::run::Ends;
 use crate::schedule::{Dependency, EventKind, Schedule, Spare};
 
 const NONE: u32 = u32::MAX;
@@ -20,6 +21,7 @@ pub(crate) struct Scratch {
     dependency_weight: Vec<(i64, i64)>,
     mark: Vec<u32>,
     pub(crate) spare: Spare,
+    pub(crate) ends: Ends,
 }
 
 /// The steady state of a schedule.

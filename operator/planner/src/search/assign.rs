@@ -13,9 +13,40 @@ use super::thorough::is_thorough;
 /// Rounds in which the binding devices try other choices, where it matters.
 pub(crate) const THOROUGH: usize = 8;
 
-/// The best residency found for `layout` in so many `rounds`, or `None` where a device cannot hold its layers or it is
-/// plain that `bound` cannot be beaten.
+/// What residency is assigned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// To beat the bound.
+    Better,
+    /// To go on from: on small fleets what is slower than the bound will do as well.
+    Start,
+}
+
+/// The best residency found for `layout` in so many `rounds`, if its measure is below `bound`; `None` as well where a device
+/// cannot hold its layers.
 pub(crate) fn assign_residency(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    bound: u64,
+    rounds: usize,
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
+    assign_for(Aim::Better, problem, layout, bound, rounds, evaluator).filter(|found| found.time < bound)
+}
+
+/// As [`assign_residency`], for a place to go on from: what turns out to be slower than `bound` will do as well.
+pub(crate) fn assign_start(
+    problem: &Problem<'_>,
+    layout: &Layout,
+    bound: u64,
+    rounds: usize,
+    evaluator: &mut Evaluator,
+) -> Option<Evaluated> {
+    assign_for(Aim::Start, problem, layout, bound, rounds, evaluator)
+}
+
+fn assign_for(
+    aim: Aim,
     problem: &Problem<'_>,
     layout: &Layout,
     bound: u64,
@@ -82,10 +113,9 @@ pub(crate) fn assign_residency(
                     continue;
                 }
                 apply(&mut tried.shares[at], choice);
-                if evaluator.beats(problem, &tried, best.time)
-                    && let Some(found) = evaluator.evaluate(problem, &tried)
-                {
-                    (schedule, period) = found;
+                if let Some((better, its_period)) = evaluator.below(problem, &tried, best.time) {
+                    evaluator.scratch.spare.take_back(std::mem::replace(&mut schedule, better));
+                    period = its_period;
                     best = Passing { time: period.nanos(), layout: tried.clone() };
                 }
             }
@@ -96,8 +126,9 @@ pub(crate) fn assign_residency(
             break;
         }
     }
-    // Small fleets go on from what is a little slower as well.
-    if best.time >= bound && !is_thorough(problem) {
+    evaluator.scratch.spare.take_back(schedule);
+    // Prompts are played for what may be of use alone: that takes longer than the passes did.
+    if best.time >= bound && (aim == Aim::Better || !is_thorough(problem)) {
         return None;
     }
     let best = evaluator.measure_with_pass(problem, best.layout, best.time)?;

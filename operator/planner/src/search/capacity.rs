@@ -1,7 +1,6 @@
 //! Whether a fleet can hold a model at all, however slowly.
 
 use super::estimate::{Estimate, Ring};
-use super::most_layers::most_layers;
 use super::problem::Problem;
 
 /// Hosts that are tried for embedding and head: those with most memory.
@@ -12,7 +11,7 @@ pub(crate) fn some_ring(problem: &Problem<'_>) -> Option<(Ring, Estimate)> {
     let nodes = problem.fleet.nodes();
     let mut by_memory: Vec<usize> = (0..nodes.len()).collect();
     by_memory.sort_by_key(|&node| (nodes[node].disk_bandwidth.is_none(), std::cmp::Reverse(nodes[node].memory)));
-    let plain: Vec<u32> = (0..nodes.len()).map(|node| most_layers(problem, node, false, false)).collect();
+    let plain: Vec<u32> = (0..nodes.len()).map(|node| problem.most_layers(node, false, false)).collect();
     let hosts: Vec<usize> = by_memory.iter().copied().take(HOSTS).collect();
     let pairs = hosts.iter().flat_map(|&first| hosts.iter().map(move |&head| (first, head)));
     pairs.filter_map(|(first, head)| deal(problem, &by_memory, &plain, first, head)).next()
@@ -21,7 +20,7 @@ pub(crate) fn some_ring(problem: &Problem<'_>) -> Option<(Ring, Estimate)> {
 fn deal(problem: &Problem<'_>, ranked: &[usize], plain: &[u32], first: usize, head: usize) -> Option<(Ring, Estimate)> {
     let cap = |node: usize| match (node == first, node == head) {
         (false, false) => plain[node],
-        (is_first, is_head) => most_layers(problem, node, is_first, is_head),
+        (is_first, is_head) => problem.most_layers(node, is_first, is_head),
     };
     if cap(first) == 0 || cap(head) == 0 {
         return None;

@@ -16,8 +16,7 @@ pub(crate) fn climb(problem: &Problem<'_>, mut best: Evaluated, floor: u64, eval
         for layout in neighbours(problem, &best.layout, &binding(problem, &best, evaluator)) {
             let bound = better.as_ref().map_or(best.time, |found| found.time);
             let rounds = if layout.shares.len() <= 6 { THOROUGH } else { 1 };
-            let found = assign_residency(problem, &layout, bound, rounds, evaluator).filter(|found| found.time < bound);
-            better = found.or(better);
+            better = assign_residency(problem, &layout, bound, rounds, evaluator).or(better);
             if evaluator.spent() {
                 break;
             }
@@ -33,6 +32,7 @@ pub(crate) fn climb(problem: &Problem<'_>, mut best: Evaluated, floor: u64, eval
 pub(super) fn binding(problem: &Problem<'_>, evaluated: &Evaluated, evaluator: &mut Evaluator) -> Vec<usize> {
     let Some((schedule, period)) = evaluator.evaluate(problem, &evaluated.layout) else { return Vec::new() };
     let mut binding: Vec<usize> = period.circuit.iter().map(|&event| schedule.events[event as usize].at).collect();
+    evaluator.scratch.spare.take_back(schedule);
     binding.sort_unstable();
     binding.dedup();
     binding

@@ -11,10 +11,9 @@ use super::request::as_good_as;
 /// Devices of the largest ring of which each change is evaluated thoroughly, and two changes at once are tried.
 const SMALL_RING: usize = 6;
 
-/// The best ring that is `start` with layers cut, if that is faster.
+/// The best ring that is `start` with layers cut, or cut elsewhere, if that is faster.
 pub(super) fn cut(problem: &Problem<'_>, start: &Evaluated, evaluator: &mut Evaluator) -> Option<Evaluated> {
-    let count = start.layout.shares.len();
-    if count < 2 || start.layout.grain == Grain::Block {
+    if start.layout.shares.len() < 2 {
         return None;
     }
     let shares = start.layout.shares.iter().map(Share::bare).collect();
@@ -63,7 +62,7 @@ fn evaluated(problem: &Problem<'_>, layout: &Layout, bound: u64, evaluator: &mut
         return None;
     }
     let rounds = if layout.shares.len() <= SMALL_RING { THOROUGH } else { 1 };
-    assign_residency(problem, layout, bound, rounds, evaluator).filter(|found| found.time < bound)
+    assign_residency(problem, layout, bound, rounds, evaluator)
 }
 
 /// Each of `from` gives one block, or two, to each other device.

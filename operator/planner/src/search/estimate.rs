@@ -3,7 +3,6 @@
 
 use crate::cost::Unit;
 
-use super::most_layers::most_layers;
 use super::problem::{Problem, hops, signed};
 
 /// Nothing that takes longer is worth estimating: nine years.
@@ -73,6 +72,8 @@ struct Stations<'p, 'a> {
     /// The same for a chunk of a prompt.
     chunk_fixed: u64,
     cheapest_first: Vec<usize>,
+    /// Whether those are also in the order of what a layer takes of a pass.
+    fastest_first: bool,
 }
 
 impl<'p, 'a> Stations<'p, 'a> {
@@ -117,7 +118,7 @@ impl<'p, 'a> Stations<'p, 'a> {
                 busy_fixed: extra * u64::from(micro_batches),
                 room,
                 per_layer,
-                most: most_layers(problem, node, is_first, is_head),
+                most: problem.most_layers(node, is_first, is_head),
                 disk: problem.fleet.nodes()[node].disk_bandwidth,
                 disk_fixed: problem.fleet.nodes()[node].disk_bandwidth.map_or(0, per_two_to_the_30),
             });
@@ -128,7 +129,17 @@ impl<'p, 'a> Stations<'p, 'a> {
         let mut cheapest_first: Vec<usize> = (0..stations.len()).collect();
         cheapest_first.sort_by_key(|&at| stations[at].layer + stations[at].chunk_share);
         let batched = micro_batches > 1;
-        Self { problem, stations, segments: i64::from(ring.segments), batched, fixed, chunk_fixed, cheapest_first }
+        let fastest_first = cheapest_first.is_sorted_by_key(|&at| stations[at].layer);
+        Self {
+            problem,
+            stations,
+            segments: i64::from(ring.segments),
+            batched,
+            fixed,
+            chunk_fixed,
+            cheapest_first,
+            fastest_first,
+        }
     }
 
     /// Whether the device at `at` can have `layers` layers in a pass of `time` without making anybody wait.
@@ -153,8 +164,8 @@ impl<'p, 'a> Stations<'p, 'a> {
         sets_to_stream(sizes, i64::from(layers)).any(|way| way.suffices(deficit, visits, during, most))
     }
 
-    /// The most layers with which a device keeps up.
-    fn cap(&self, at: usize, time: u64) -> u32 {
+    /// Layers with which a device keeps up in any case, and more than which it never does.
+    fn bracket(&self, at: usize, time: u64) -> (u32, u32) {
         let station = &self.stations[at];
         let all = i64::from(self.problem.card.layers);
         let busy = signed(time.saturating_sub(station.busy_fixed) / station.busy_layer.max(1));
@@ -163,7 +174,12 @@ impl<'p, 'a> Stations<'p, 'a> {
             Some(_) => (station.room.saturating_add(station.read_in(time)) / station.per_layer.max(1)).clamp(0, all),
             None => pinned,
         };
-        let (mut low, mut high) = (pinned.min(busy) as u32, streamed.min(busy) as u32);
+        (pinned.min(busy) as u32, streamed.min(busy) as u32)
+    }
+
+    /// The most layers with which a device keeps up.
+    fn cap(&self, at: usize, time: u64) -> u32 {
+        let (mut low, mut high) = self.bracket(at, time);
         while low < high {
             let middle = (low + high).div_ceil(2);
             if self.keeps_up(at, middle, time) { low = middle } else { high = middle - 1 }
@@ -184,8 +200,26 @@ impl<'p, 'a> Stations<'p, 'a> {
         self.problem.request.measure(pass, prompts, first)
     }
 
+    /// Whether all layers could be dealt in a pass of `time` if every device kept up with as many as it might: much less work than to
+    /// deal them.
+    fn may_deal(&self, time: u64) -> bool {
+        let (mut left, mut spent) = (self.problem.card.layers, self.fixed);
+        for &at in &self.cheapest_first {
+            let layers = self.bracket(at, time).1.min(left);
+            left -= layers;
+            spent += u64::from(layers) * self.stations[at].layer;
+            if left == 0 {
+                break;
+            }
+        }
+        left == 0 && (spent <= time || !self.fastest_first)
+    }
+
     /// The cheapest deal of all layers in a pass of `time`; `None` where there is none.
     fn deal(&self, time: u64) -> Option<Vec<u32>> {
+        if !self.may_deal(time) {
+            return None;
+        }
         let mut left = self.problem.card.layers;
         let mut layers = vec![0; self.stations.len()];
         let mut spent = self.fixed;

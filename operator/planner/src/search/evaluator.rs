@@ -77,9 +77,16 @@ impl Evaluator {
         beats
     }
 
+    /// See [`Problem::below`].
+    pub(super) fn below(&mut self, problem: &Problem<'_>, layout: &Layout, limit: u64) -> Option<(Schedule, Period)> {
+        let (found, events) = problem.below(layout, limit, &mut self.scratch);
+        self.left = self.left.saturating_sub(events as u64 + 20);
+        found
+    }
+
     /// The candidate with its measure; `None` where it cannot make progress.
     pub(crate) fn measure(&mut self, problem: &Problem<'_>, layout: Layout) -> Option<Evaluated> {
-        let pass = self.evaluate(problem, &layout)?.1.nanos();
+        let pass = self.pass(problem, &layout)?;
         self.measure_with_pass(problem, layout, pass)
     }
 
@@ -89,6 +96,13 @@ impl Evaluator {
         self.left = self.left.saturating_sub(found.events as u64 / 4 + 20);
         let time = problem.request.measure(pass, found.all, found.first);
         Some(Evaluated { layout, time, pass, prompts: found.all, together: found.together })
+    }
+
+    /// The time of a pass; `None` where the candidate cannot make progress.
+    pub(crate) fn pass(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<u64> {
+        let (schedule, period) = self.evaluate(problem, layout)?;
+        self.scratch.spare.take_back(schedule);
+        Some(period.nanos())
     }
 
     pub(crate) fn evaluate(&mut self, problem: &Problem<'_>, layout: &Layout) -> Option<(Schedule, Period)> {

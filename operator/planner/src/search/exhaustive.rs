@@ -128,9 +128,7 @@ impl<'p, 'a> Candidates<'p, 'a> {
         let pass_limit = problem.request.pass_below(limit, 0, 0);
         let mut candidates =
             Self { problem, floors, twins, grain, least, fastest: 0, limit, pass_limit, nodes, blocks, found };
-        // Where layers are cut is refined where whole ones fit: what fits at all is decided by those.
-        let grains = if super::fits(problem) { &[Grain::Layer, Grain::Block][..] } else { &[Grain::Layer] };
-        for &grain in grains {
+        for grain in [Grain::Layer, Grain::Block] {
             candidates.grain = grain;
             candidates.measure();
             candidates.extend(2 * problem.card.layers, 0);
@@ -312,8 +310,8 @@ fn descend(
     let limit = |best: &Option<Evaluated>| best.as_ref().map_or(u64::MAX, |best| best.time);
     if position == all.len() {
         if evaluator.beats(problem, &layout, problem.pass_below(&layout, limit(best)))
-            && let Some((_, period)) = evaluator.evaluate(problem, &layout)
-            && let Some(found) = evaluator.measure_with_pass(problem, layout, period.nanos())
+            && let Some(pass) = evaluator.pass(problem, &layout)
+            && let Some(found) = evaluator.measure_with_pass(problem, layout, pass)
             && found.time < limit(best)
         {
             *best = Some(found);

@@ -56,7 +56,7 @@ pub(crate) fn with_node(
                 continue;
             }
             let limit = found.as_ref().map_or(u64::MAX, |found| found.time);
-            found = assign_residency(problem, &layout, limit, 1, evaluator).filter(|one| one.time < limit).or(found);
+            found = assign_residency(problem, &layout, limit, 1, evaluator).or(found);
         }
     }
     found

@@ -42,7 +42,7 @@ impl<'p, 'a> Judge<'p, 'a> {
         if grown != *layout && self.longest.lower_bound(&grown) > limit {
             return None;
         }
-        let longest = evaluator.evaluate(&self.longest, &grown)?.1.nanos();
+        let longest = evaluator.pass(&self.longest, &grown)?;
         if longest > limit {
             return None;
         }

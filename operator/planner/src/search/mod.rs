@@ -3,6 +3,9 @@
 mod assign;
 mod capacity;
 mod climb;
+mod cut_capacity;
+#[cfg(test)]
+mod cut_capacity_tests;
 mod cuts;
 mod estimate;
 mod evaluator;
@@ -30,7 +33,7 @@ pub(crate) use left_out::left_out;
 pub(crate) use merit::Merit;
 pub(crate) use problem::Problem;
 
-use assign::{THOROUGH, assign_residency};
+use assign::{THOROUGH, assign_start};
 use estimate::{Estimate, Ring, deal_by_delay, estimate};
 use merit::Judge;
 use problem::micro_batch_choices;
@@ -182,13 +185,12 @@ fn search(problem: &Problem<'_>, limit: u64, evaluator: &mut Evaluator) -> Searc
     // The formula flatters rings of several segments: plain pipelines are looked at in any case.
     let plain = dealt.iter().skip(4 * REFINED).filter(|dealt| dealt.ring.segments == 1).take(REFINED);
     for dealt in dealt.iter().take(4 * REFINED).chain(plain) {
-        evaluated.extend(assign_residency(problem, &dealt.layout(), limit, 0, evaluator));
+        evaluated.extend(assign_start(problem, &dealt.layout(), limit, 0, evaluator));
     }
     if evaluated.is_empty() && limit == u64::MAX {
-        // The formula is optimistic about whole blocks: fall back to what surely fits.
-        let some = capacity::some_ring(problem).map(|(ring, estimate)| Dealt { ring, estimate });
+        // The formula is optimistic about whole blocks, and knows of no cuts: fall back to what surely fits.
         evaluated
-            .extend(some.and_then(|dealt| assign_residency(problem, &dealt.layout(), u64::MAX, THOROUGH, evaluator)));
+            .extend(some_layout(problem).and_then(|some| assign_start(problem, &some, u64::MAX, THOROUGH, evaluator)));
     }
     sort(&mut evaluated);
     if narrow && let Some(least) = evaluated.first().map(|one| one.time) {
@@ -198,7 +200,7 @@ fn search(problem: &Problem<'_>, limit: u64, evaluator: &mut Evaluator) -> Searc
     let hoped = dealt.iter().map(|dealt| dealt.estimate.time).min().unwrap_or(0);
     let mut refined: Vec<Evaluated> = Vec::new();
     for start in evaluated.iter().take(REFINED) {
-        refined.extend(assign_residency(problem, &start.layout, limit, THOROUGH, evaluator));
+        refined.extend(assign_start(problem, &start.layout, limit, THOROUGH, evaluator));
     }
     refined.sort_by_cached_key(Evaluated::rank);
     for start in refined.iter_mut().take(CLIMBS) {
@@ -292,7 +294,13 @@ fn estimates(problem: &Problem<'_>, most: u64) -> Vec<Dealt> {
 
 /// Whether any candidate fits, however slow.
 pub(crate) fn fits(problem: &Problem<'_>) -> bool {
-    capacity::some_ring(problem).is_some()
+    some_layout(problem).is_some()
+}
+
+/// A candidate that fits, however slow: of whole layers if they do, else with layers cut.
+fn some_layout(problem: &Problem<'_>) -> Option<Layout> {
+    let whole = capacity::some_ring(problem).map(|(ring, estimate)| Dealt { ring, estimate }.layout());
+    whole.or_else(|| cut_capacity::some_cut(problem))
 }
 
 /// How layers are dealt.

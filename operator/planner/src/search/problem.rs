@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::most_layers::most_layers;
 use super::request::Request;
 use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
 use crate::layout::{Layout, Share, Stretch, range};
@@ -28,6 +29,8 @@ pub(crate) struct Problem<'a> {
     kv_per_layer: u64,
     kv_expected: u64,
     embedding: u64,
+    /// By node, see [`Self::most_layers`].
+    most_layers: Rc<Vec<[u32; 4]>>,
 }
 
 impl<'a> Problem<'a> {
@@ -49,7 +52,7 @@ impl<'a> Problem<'a> {
             let sum: u64 = (0..card.layers).map(|layer| costs.bytes[unit(layer).index()]).sum();
             sum / u64::from(card.layers)
         };
-        Self {
+        let mut problem = Self {
             request: Rc::new(Request::new(card, fleet, goal)),
             sequences,
             attention_bytes: mean(Unit::attention),
@@ -62,12 +65,28 @@ impl<'a> Problem<'a> {
             fleet,
             goal,
             costs: Rc::new(costs),
-        }
+            most_layers: Rc::default(),
+        };
+        let ends = [(false, false), (true, false), (false, true), (true, true)];
+        let most = |node| ends.map(|(first, head)| most_layers(&problem, node, first, head));
+        problem.most_layers = Rc::new((0..fleet.nodes().len()).map(most).collect());
+        problem
+    }
+
+    /// Most layers that a node can have when everything that may stream does and every request is at its longest.
+    pub(crate) fn most_layers(&self, node: usize, first: bool, head: bool) -> u32 {
+        self.most_layers[node][usize::from(first) + 2 * usize::from(head)]
     }
 
     /// The same with `goal`, which asks for another ring and nothing else.
     pub(crate) fn asked<'b>(&'b self, goal: &'b Goal) -> Problem<'b> {
-        Problem { goal, costs: Rc::clone(&self.costs), request: Rc::clone(&self.request), ..*self }
+        Problem {
+            goal,
+            costs: Rc::clone(&self.costs),
+            request: Rc::clone(&self.request),
+            most_layers: Rc::clone(&self.most_layers),
+            ..*self
+        }
     }
 
     /// The same while every request is at its longest: times are for that, and there is room for it from the beginning.
@@ -136,6 +155,25 @@ impl<'a> Problem<'a> {
         let schedule = Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token, spare)?;
         let period = period(&schedule, self.lower_bound(layout), scratch);
         Some((schedule, period))
+    }
+
+    /// The steady state of a candidate that makes progress and takes less than `limit` per pass; with its number of events.
+    pub(crate) fn below(
+        &self,
+        layout: &Layout,
+        limit: u64,
+        scratch: &mut Scratch,
+    ) -> (Option<(Schedule, Period)>, usize) {
+        let spare = &mut scratch.spare;
+        let built = Schedule::build(&self.costs, self.fleet, layout, self.sequences, Feedback::Token, spare);
+        let Some(schedule) = built else { return (None, 0) };
+        let events = schedule.events.len();
+        if !is_below(&schedule, limit, scratch) {
+            scratch.spare.take_back(schedule);
+            return (None, events);
+        }
+        let period = period(&schedule, self.lower_bound(layout), scratch);
+        (Some((schedule, period)), 2 * events)
     }
 
     /// Whether a candidate makes progress and takes less than `limit` per pass; with its number of events.

@@ -8,7 +8,7 @@
 use crate::cost::{Costs, micro_batch_rows};
 use crate::layout::Layout;
 use crate::period::{Scratch, period};
-use crate::run::play;
+use crate::run::pace;
 use crate::schedule::{Feedback, Schedule};
 use lime_plan::{Fleet, Goal, MOST_PROMPT_PASSES, ModelCard, Nanos, prompt_passes};
 
@@ -183,16 +183,16 @@ impl Request {
         debug_assert!(micro_batch_rows(rows, together).all(|each| each == self.rows));
         let schedule = Schedule::build(&self.costs, fleet, &layout, rows, feedback, &mut scratch.spare)?;
         let simulated = all.min((WARM_UP / together).max(2));
-        let played = play(&schedule, simulated as usize);
+        let pace = pace(&schedule, first.min(simulated) as usize, simulated as usize, &mut scratch.ends);
         let steady = (all > simulated).then(|| period(&schedule, 0, scratch).nanos());
-        let end = |passes: u32| {
-            let time = u64::try_from(played.end(&schedule, passes.min(simulated) as usize - 1)).unwrap_or(0);
+        let end = |ended: i64, passes: u32| {
+            let time = u64::try_from(ended).unwrap_or(0);
             // Beyond three centuries one wait is like another.
             let more = u64::from(passes.saturating_sub(simulated));
             time.saturating_add(steady.unwrap_or(0).saturating_mul(more)).min(LONGEST)
         };
-        let found =
-            Prompted { first: end(first), all: end(all), together, events: schedule.events.len() * simulated as usize };
+        let (first, all) = (end(pace.first, first), end(pace.last, all));
+        let found = Prompted { first, all, together, events: schedule.events.len() * pace.played };
         scratch.spare.take_back(schedule);
         Some(found)
     }

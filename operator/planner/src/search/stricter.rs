@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use lime_plan::{Goal, NodeProfile, Offload};
 
-use super::assign::{THOROUGH, assign_residency};
+use super::assign::{THOROUGH, assign_start};
 use super::evaluator::{Evaluated, Evaluator};
 use super::problem::Problem;
 use super::request::more_by_part;
@@ -132,7 +132,7 @@ pub(crate) fn with_room_for_the_longest(problem: &Problem<'_>, near: u64, known:
     for goal in stricter(&longest, &means) {
         means.renew(&longest);
         for one in search(&longest.asked(&goal), means.about(known), &mut means.evaluator).evaluated {
-            found.extend(assign_residency(problem, &one.layout, near, THOROUGH, &mut evaluator));
+            found.extend(assign_start(problem, &one.layout, near, THOROUGH, &mut evaluator));
             found.extend(evaluator.measure(problem, one.layout).filter(|one| one.time < near));
         }
         if !means.every {
