@@ -195,11 +195,12 @@ fn somebody_takes_memory(large: &Deployed<'_>, story: &Story, plan: &str, answer
     println!("answers under all of this: {:?}", client.stop());
     let plans = story.plans();
     println!("plans in force: {plans:?}");
-    // By whole requests, as plans are compared. Nodes were measured anew meanwhile, and what gains less than this is not moved for.
-    let (least, request_back) = (least_gain(large), request(large, &again));
+    // By whole requests, as plans are compared. Those within a hundredth are as good, and a figure of a node that moves by less
+    // than a tenth is not written anew.
+    let (request_before, request_back) = (request_before as f64, request(large, &again) as f64);
     assert!(
-        request_back * (100 - least) <= request_before * 100,
-        "{request_back} us a request is worse than {request_before} us by more than {least} %\n{}",
+        request_back <= request_before * 1.01 * 1.10,
+        "{request_back} us a request, {request_before} us before\n{}",
         large.told()
     );
     assert_eq!(plans, [plan, &other, &again], "no plan between them");
@@ -244,11 +245,6 @@ fn on(large: &Deployed<'_>, plan: &str) -> BTreeSet<String> {
     let plan = large.cluster.get(&["-n", NAMESPACE, "limeplan", plan]).unwrap();
     let parts = plan["spec"]["assignments"].as_array().unwrap().iter();
     parts.map(|part| part["node"].as_str().unwrap().to_owned()).collect()
-}
-
-/// Percent that a plan must gain for the controller to move to it.
-fn least_gain(large: &Deployed<'_>) -> i64 {
-    large.object().unwrap()["spec"]["placement"]["replan"]["minImprovementPercent"].as_i64().unwrap()
 }
 
 /// Blocks that stream because room was needed, by the gateway's word.
