@@ -119,6 +119,9 @@ async fn write(
         trace: None,
         prediction: [].into(),
         key: None,
+        matcher: None,
+        scoring: None,
+        pooling: None,
     };
     scheduler.admit(vec![sequence])?;
     let (mut written, mut guessed, mut first, mut last) = (Vec::new(), Guessed::default(), None, Instant::now());

@@ -25,7 +25,8 @@ impl Typing {
     /// The terminal, read by a thread of its own so that waiting for a line can be interrupted.
     pub(super) fn at_terminal() -> rustyline::Result<Self> {
         let config = Config::builder().max_history_size(1000)?.auto_add_history(true).build();
-        let mut editor = Editor::<(), MemHistory>::with_history(config, MemHistory::with_config(&config))?;
+        let history = MemHistory::with_config(&config);
+        let mut editor = Editor::<(), MemHistory>::with_history(config, history)?;
         let (prompts, asked) = blocking::channel::<&str>();
         let (send, typed) = mpsc::channel(1);
         thread::spawn(move || {
