@@ -30,7 +30,7 @@ impl PrefixCache {
     /// Bytes that each node may keep on its disk; none where nothing is kept.
     pub fn disk_bytes(&self) -> Option<Bytes> {
         let disk = self.disk.as_ref().filter(|_| self.enabled)?;
-        crate::parse_bytes(&disk.0).ok().filter(|bytes| !bytes.is_zero())
+        crate::quantity::parse_bytes(&disk.0).ok().filter(|bytes| !bytes.is_zero())
     }
 
     fn on() -> bool {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::TokenBasis;
+use crate::in_force::TokenBasis;
 
 /// Names a full KV page by all that its bytes depend on: what tokens depend on, whose it is, and every token up to its end. A chain of
 /// SHA-256: nobody finds two beginnings of one name, so a page that is found by its name is the page that would be computed.

@@ -3,7 +3,6 @@
 use crate::layout::{Grain, Layout, Share};
 
 use super::exhaustive::is_small;
-use super::most_layers::{holds, most_blocks};
 use super::problem::Problem;
 
 /// Nodes of the largest fleet of which every set is looked at.
@@ -42,7 +41,7 @@ pub(super) fn all_hold(problem: &Problem<'_>, layout: &Layout) -> bool {
     let attentions = layout.attentions();
     let of = |(at, share): (usize, &Share)| {
         let counts = [attentions[at], share.blocks - attentions[at]];
-        holds(problem, share.node, counts, at == 0, at == layout.head)
+        problem.holds(share.node, counts, at == 0, at == layout.head)
     };
     layout.shares.iter().enumerate().all(of)
 }
@@ -56,7 +55,7 @@ impl Room {
     fn new(problem: &Problem<'_>) -> Self {
         let on = |node| {
             [false, true].map(|first| {
-                [false, true].map(|head| [false, true].map(|cut| most_blocks(problem, node, cut, first, head)))
+                [false, true].map(|head| [false, true].map(|cut| problem.most_blocks(node, cut, first, head)))
             })
         };
         Self { blocks: (0..problem.fleet.nodes().len()).map(on).collect() }
@@ -171,8 +170,7 @@ fn most_anywhere(problem: &Problem<'_>, node: usize) -> u32 {
     let layers = problem.card.layers;
     let counts = (0..=layers).flat_map(|attentions| (0..=layers).map(move |mlps| [attentions, mlps]));
     let ends = [false, true].map(|first| [false, true].map(|head| (first, head)));
-    let may =
-        |counts: &[u32; 2]| ends.iter().flatten().any(|&(first, head)| holds(problem, node, *counts, first, head));
+    let may = |counts: &[u32; 2]| ends.iter().flatten().any(|&(first, head)| problem.holds(node, *counts, first, head));
     counts.filter(may).map(|counts| counts[0] + counts[1]).max().unwrap_or(0)
 }
 

@@ -3,7 +3,6 @@
 use lime_plan::testing::{AROUND, Random, drawn_node, small_card};
 use lime_plan::{Bytes, Fleet, Goal, Link, ModelCard, Nanos, NodeProfile};
 
-use super::most_layers::{holds, most_layers};
 use super::{Problem, capacity, find, fits};
 
 const LINK: Link = Link { bandwidth: 12_500_000, latency: Nanos(200_000) };
@@ -21,7 +20,7 @@ fn tight(card: &ModelCard, goal: &Goal, nodes: usize) -> Fleet {
         let fits = |memory: u64| {
             let fleet = Fleet::uniform(vec![node(index, Bytes(memory))], LINK);
             let problem = Problem::new(card, &fleet, goal);
-            [[2, 1], [1, 2]].into_iter().all(|counts| holds(&problem, 0, counts, first, head))
+            [[2, 1], [1, 2]].into_iter().all(|counts| problem.holds(0, counts, first, head))
         };
         let (mut low, mut high) = (0, 1_u64 << 40);
         while low < high {
@@ -41,7 +40,7 @@ fn a_fleet_that_holds_no_whole_layers_more_gets_a_plan_by_blocks() {
         let goal = Goal::sporadic(&card, 64);
         let fleet = tight(&card, &goal, nodes);
         let problem = Problem::new(&card, &fleet, &goal);
-        assert_eq!(most_layers(&problem, 1, false, false), 1, "the case says nothing");
+        assert_eq!(problem.most_layers(1, false, false), 1, "the case says nothing");
         assert!(capacity::some_ring(&problem).is_none() && fits(&problem), "{nodes} nodes");
         let found = find(&problem).expect("what fits is found");
         assert!(found.evaluated[0].layout.is_cut());

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::most_layers::most_layers;
 use super::request::Request;
 use crate::cost::{Costs, RowCosts, Unit, micro_batch_rows};
 use crate::layout::{Layout, Share, Stretch, range};
@@ -68,7 +67,7 @@ impl<'a> Problem<'a> {
             most_layers: Rc::default(),
         };
         let ends = [(false, false), (true, false), (false, true), (true, true)];
-        let most = |node| ends.map(|(first, head)| most_layers(&problem, node, first, head));
+        let most = |node| ends.map(|(first, head)| problem.count_most_layers(node, first, head));
         problem.most_layers = Rc::new((0..fleet.nodes().len()).map(most).collect());
         problem
     }

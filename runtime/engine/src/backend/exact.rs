@@ -189,6 +189,12 @@ impl Backend for Exact {
         Ok(())
     }
 
+    fn values(&mut self, rows: ExactRows) -> Result<Vec<f32>, EngineError> {
+        let values = rows.data().to_vec();
+        self.put_back(rows);
+        Ok(values)
+    }
+
     fn rms_norm(
         &mut self,
         x: &ExactRows,

@@ -60,6 +60,9 @@ pub(crate) trait Backend {
     /// Gives it back.
     fn leave(&mut self, rows: Self::Rows, activation: &mut Activation) -> Result<(), EngineError>;
 
+    /// A copy of what rows hold, for others than layers; they are done with.
+    fn values(&mut self, rows: Self::Rows) -> Result<Vec<f32>, EngineError>;
+
     /// Each row divided by its root mean square, times the weights of `norm` and what is added to them.
     fn rms_norm(
         &mut self,

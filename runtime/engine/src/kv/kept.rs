@@ -228,7 +228,7 @@ impl KvTables {
 
     /// Whether the pool has a page that nobody has, beside room for remote ones.
     pub(crate) fn has_room_for_one(&self) -> bool {
-        self.all_remote() as usize + 1 <= self.free.len()
+        (self.all_remote() as usize) < self.free.len()
     }
 
     /// A page of the pool that nobody has, to be filled. `None` where there is none, or one that is kept has this number or this name.

@@ -261,7 +261,7 @@ fn yarn_stretches_the_context_as_the_cards_of_its_models_say() {
 fn what_cannot_run_is_refused_by_name() {
     let llama = |fields: Value| refusal(&with("LlamaForCausalLM", fields));
     let cases = [
-        (refusal(&with("MixtralForCausalLM", json!({}))), "\"MixtralForCausalLM\" is not supported"),
+        (refusal(&with("JetMoeForCausalLM", json!({}))), "\"JetMoeForCausalLM\" is not supported"),
         (refusal(&with("Qwen2ForSequenceClassification", json!({}))), "LlamaForCausalLM, MistralForCausalLM"),
         (llama(json!({"architectures": null, "model_type": "gpt2"})), "model type \"gpt2\""),
         (llama(json!({"architectures": null})), "neither \"architectures\" nor \"model_type\""),
@@ -272,7 +272,8 @@ fn what_cannot_run_is_refused_by_name() {
         (llama(json!({"rope_scaling": {"type": "dynamic"}})), "rope type \"dynamic\" needs"),
         (llama(json!({"rope_scaling": {"type": "yarn", "factor": 2.0, "mscaling": 3}})), "\"mscaling\" (3)"),
         (llama(json!({"rope_scaling": {"type": "linear", "factor": 2.0, "attn_factor": 3}})), "\"attn_factor\" (3)"),
-        (refusal(&with("Phi3ForCausalLM", json!({"rope_scaling": {"type": "yarn"}}))), "rope type \"yarn\""),
+        // What Phi-3's first files call yarn is longrope.
+        (refusal(&with("Phi3ForCausalLM", json!({"rope_scaling": {"type": "yarn"}}))), "rope type \"longrope\" needs"),
         (llama(json!({"rope_parameters": {"rope_type": "longrope"}})), "rope type \"longrope\""),
         (llama(json!({"rope_scaling": {"type": "linear"}})), "needs the field \"factor\""),
         (llama(json!({"rope_scaling": {"type": "linear", "factor": 0}})), "\"factor\" must be"),

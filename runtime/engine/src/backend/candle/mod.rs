@@ -160,6 +160,10 @@ impl Backend for Candle {
         Ok(())
     }
 
+    fn values(&mut self, rows: Tensor) -> Result<Vec<f32>, EngineError> {
+        Ok(rows.flatten_all()?.to_vec1()?)
+    }
+
     fn rms_norm(
         &mut self,
         x: &Tensor,

@@ -6,6 +6,16 @@ use lime_ring::{Restorable, proto::RestoredPage};
 use super::{KeyId, PAGE, Place, Prefixes, Tip};
 use crate::schedule::stored::{Roots, Stored};
 
+/// What is known of the beginning of a prompt, and what can be brought back behind it.
+struct Beyond<P> {
+    /// Pages at hand.
+    known: Vec<u64>,
+    /// Where they end.
+    tip: Tip,
+    /// Tokens and names of pages that can be brought back, in order.
+    pages: P,
+}
+
 impl Prefixes {
     /// Gives pages names.
     pub(in crate::schedule) fn named(&mut self, names: Roots) {
@@ -17,12 +27,12 @@ impl Prefixes {
         self.stored = Stored::of(devices);
     }
 
-    /// Pages of `tokens` that can be brought back, behind those that are at hand, which are given first, with where they end.
+    /// Pages of `tokens` that can be brought back, behind those that are at hand.
     fn beyond<'t>(
         &self,
         key: Option<KeyId>,
         tokens: &'t [u32],
-    ) -> Option<(Vec<u64>, Tip, impl Iterator<Item = (&'t [u32], PageName)>)> {
+    ) -> Option<Beyond<impl Iterator<Item = (&'t [u32], PageName)>>> {
         let owner = self.owner(key);
         let root = self.names.as_ref().filter(|_| self.is_on())?.of(owner.map(|KeyId(number)| number))?;
         let known: Vec<u64> = self.path(key, tokens).collect();
@@ -36,24 +46,24 @@ impl Prefixes {
         let asked = self
             .children(tip, owner)
             .is_some_and(|children| pages.clone().next().is_some_and(|page| children.contains_key(page)));
-        let beyond = std::iter::from_fn(move || {
+        let pages = std::iter::from_fn(move || {
             let page = pages.next()?;
             name = name.followed_by(page);
             self.stored.has(&name).then_some((page, name))
         });
-        (!asked).then_some((known, tip, beyond))
+        (!asked).then_some(Beyond { known, tip, pages })
     }
 
     /// Whether some can be brought back.
     pub(in crate::schedule) fn can_restore(&self, key: Option<KeyId>, tokens: &[u32]) -> bool {
-        self.beyond(key, tokens).is_some_and(|(_, _, mut beyond)| beyond.next().is_some())
+        self.beyond(key, tokens).is_some_and(|mut beyond| beyond.pages.next().is_some())
     }
 
     /// Has them brought back for a sequence that is to begin, no more than leave room for `own` pages that sequences have for themselves.
     pub(in crate::schedule) fn restore(&mut self, key: Option<KeyId>, tokens: &[u32], own: u64, place: &mut Place) {
         let owner = self.owner(key);
-        let Some((known, mut tip, beyond)) = self.beyond(key, tokens) else { return };
-        let mut wanted: Vec<(&[u32], PageName)> = beyond.collect();
+        let Some(Beyond { known, mut tip, pages }) = self.beyond(key, tokens) else { return };
+        let mut wanted: Vec<(&[u32], PageName)> = pages.collect();
         self.leave(place);
         self.clock += 1;
         known.iter().for_each(|id| self.hold(*id));
