@@ -120,6 +120,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "spec.offload.maxDiskPerNode is not a quantity of bytes",
     ),
     (
+        "pages on a disk of words",
+        "{model: {source: 'hf://org/name'}, prefixCache: {disk: plenty}}",
+        "spec.prefixCache.disk is not a quantity of bytes",
+    ),
+    (
         "more bytes than can be counted",
         "{model: {source: 'hf://org/name'}, offload: {maxDiskPerNode: 16Ei}}",
         "spec.offload.maxDiskPerNode is not a quantity of bytes below 16Ei",
