@@ -108,7 +108,7 @@ impl Lanes for Silu {
 }
 
 /// Twice the root of two over pi, negated, and the same times 0.044715.
-const GELU: [f32; 2] = [-1.595_769_1, -0.071_354_814];
+const GELU: [f32; 2] = [-1.595_769, -0.071_354_814];
 
 #[derive(Clone, Copy)]
 struct GeluTanh;

@@ -54,9 +54,8 @@ proptest! {
     fn gates_and_add(gate in vector(200), threads in 1usize..4) {
         let up: Vec<f32> = gate.iter().rev().copied().collect();
         let gelu = |x: f64| x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh());
-        let functions: [(Gate, &dyn Fn(f64) -> f64, f64); 2] =
-            [(Gate::Silu, &|x: f64| x / (1.0 + (-x).exp()), 0.0), (Gate::GeluTanh, &gelu, 1e-7)];
-        for (f, exactly, off) in functions {
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        for (f, exactly, off) in [(Gate::Silu, &silu as &dyn Fn(f64) -> f64, 0.0), (Gate::GeluTanh, &gelu, 1e-7)] {
             let out = agree(threads, |kernels| {
                 let mut out = vec![0.0; gate.len()];
                 kernels.gated(f, &gate, &up, &mut out);

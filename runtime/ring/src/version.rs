@@ -20,7 +20,8 @@ use tower::Layer;
 use crate::fault::RingFault;
 
 /// The wire that this build speaks. It is raised by every change that a member of the earlier one would misread or could not do
-/// without. What is only added to messages, and may be left out, does not raise it: such builds go on speaking to one another.
+/// without. What is only added to messages, and may be left out, does not raise it: such builds go on speaking to one another; but what is
+/// added to messages with a checksum does, since an earlier build drops it before it compares.
 pub const WIRE: u32 = 4;
 
 const WIRE_HEADER: &str = "lime-wire";
