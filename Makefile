@@ -63,8 +63,8 @@ test-cluster: everything ## Start a real Kubernetes control plane on loopback an
 		tests/cluster/cluster run -- cargo test --locked --workspace --test control_plane -- --ignored --test-threads=2
 
 test-simulated: everything ## The operator against simulated nodes: scale, crashes, refusals (the same control plane)
-	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/halves "$$(cargo test --locked --workspace --test simulated \
-		--no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\/simulated-[^"]*\)".*/\1/p')"
+	LIME_OPERATOR_BIN=$(CURDIR)/target/debug/lime-operator tests/cluster/cluster run -- \
+		cargo test --locked --workspace --test simulated -- --ignored --test-threads=1 --nocapture
 
 test-nodes: everything ## Start real nodes too, and serve a model from pods (root; runc and CNI plugins)
 	$(MAKE) image-archive IMAGE_FROM=target/debug
